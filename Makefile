@@ -1,0 +1,56 @@
+# The two commands that a newcomer needs are `make demo` and `make test`. `make` alone lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+TIER ?=
+RECIPE := bundles/recipes/smollm2.yaml
+BIN := .venv/bin
+CACHE = $${AIRGAP_APPLIANCE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/airgap-appliance}
+export PYTHON TIER
+
+.DEFAULT_GOAL := help
+.PHONY: help system setup demo test lint check format runtime lock clean clean-cache
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## The whole journey on this machine, in .demo/ (first time: about 15 minutes, then under one)
+	@$(BIN)/appliance demo
+
+test: runtime ## Run the tests (TIER=ci: also the slow ones)
+	@$(BIN)/python -m pytest $(if $(filter ci,$(TIER)),-m "not vm and not vagrant")
+
+check: lint test ## Everything that must hold before a change is done: lint, then test
+
+lint: setup ## Check form, types, imports, playbooks and shell scripts
+	@$(BIN)/ruff format --check --quiet . || { echo "hint: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(if $(MAKE_TERMOUT),,NO_COLOR=1) ansible-lint -q playbooks
+	@$(BIN)/shellcheck .ci/* $$(find bundles playbooks tests -name '*.sh')
+
+format: setup ## Write the code in the project's form
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+setup: system ## Make .venv from requirements-dev.lock (instant when nothing changed)
+	@.ci/setup
+
+system: ## Install the Debian packages that are missing, or print the line to run
+	@.ci/system
+
+runtime: setup ## Build the demo's bundle, so that the cache holds its sources and the runtime
+	@$(BIN)/appliance init .demo/workspace >/dev/null
+	@$(BIN)/appliance build $(RECIPE) --workspace .demo/workspace >/dev/null
+
+lock: setup ## Choose the newest versions of the development environment again
+	@$(BIN)/uv pip compile pyproject.toml --extra build --group dev --universal --python-version 3.10 --upgrade \
+		--generate-hashes --no-emit-index-url --no-annotate --no-header --quiet --output-file requirements-dev.lock
+
+clean: ## Remove what the other targets made in this folder
+	@chmod -R u+w .demo 2>/dev/null || true
+	rm -rf .demo .venv .ansible .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-cache: ## Remove downloaded sources and built runtimes (the next demo needs about 15 minutes)
+	rm -rf "$(CACHE)"
