@@ -1,0 +1,150 @@
+"""The walk from a pinned root to the newest targets file.
+
+Owns the order of TUF's client workflow. It reads through a callback and writes nothing; persisting what it proved is
+the caller's, before the first byte of content is written.
+
+Rules (numbers of the TUF specification 1.0.34, section 5):
+- 5.3: root N+1 must reach the thresholds of root N and of itself; versions rise by one; at most 1 024 steps;
+- 5.4, 5.5, 5.6: timestamp, snapshot and targets reach their thresholds, are not below the floors, and snapshot and
+  targets are the very version, length and sha256 that the file before them names;
+- expiry is told, not judged by a clock: time is what root and targets have proved (threats T4, T27).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+from signing.digest import sha256
+from signing.errors import NotTrustedError
+from signing.floors import Floors
+from signing.keys import PublicKey
+from signing.roles import (
+    MAX_BYTES,
+    FileMeta,
+    Root,
+    Targets,
+    check_signatures,
+    parse_root,
+    parse_snapshot,
+    parse_targets,
+    parse_timestamp,
+)
+
+MAX_ROTATIONS = 1024
+ReadMetadata = Callable[[str, int], Optional[bytes]]
+"""Gives the bytes of a metadata file by name, at most so many and one more, or None where there is none."""
+
+
+@dataclass(frozen=True)
+class Walked:
+    """Where the walk ended: the newest root and targets, who signed targets, the floors proved and the first expiry."""
+
+    root: Root
+    root_bytes: bytes
+    targets: Targets
+    signers: tuple[PublicKey, ...]
+    floors: Floors
+    expires: tuple[str, str]
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the chain has proved a time after its own first expiry."""
+        return self.expires[0] < self.floors.time
+
+
+def walk(pinned: bytes, read: ReadMetadata, floors: Floors) -> Walked:
+    """Go from the pinned root to the newest targets.
+
+    Args:
+        pinned: the root file that somebody decided to trust; never one found beside what is verified.
+        read: gives untrusted metadata bytes by file name.
+        floors: the lowest versions and time that this host accepts.
+
+    Raises:
+        NotTrustedError: any rule of the workflow is broken.
+    """
+    root, root_bytes = _newest_root(pinned, read)
+    floors.check("root", root.version, "root.json")
+    timestamp = parse_timestamp(
+        _must_read(read, "timestamp.json", MAX_BYTES["timestamp"]), root.roles["timestamp"], "timestamp.json"
+    )
+    floors.check("timestamp", timestamp.version, "timestamp.json")
+    name = f"{timestamp.snapshot.version}.snapshot.json"
+    snapshot = parse_snapshot(_read_named(read, name, timestamp.snapshot, "snapshot"), root.roles["snapshot"], name)
+    _check_version(name, timestamp.snapshot.version, snapshot.version)
+    floors.check("snapshot", snapshot.version, name)
+    name = f"{snapshot.targets.version}.targets.json"
+    targets, signers = parse_targets(_read_named(read, name, snapshot.targets, "targets"), root.roles["targets"], name)
+    _check_version(name, snapshot.targets.version, targets.version)
+    floors.check("targets", targets.version, name)
+    proved = Floors(
+        root.version, timestamp.version, snapshot.version, targets.version, max(root.issued, targets.issued)
+    )
+    expires = min(
+        (root.expires, "root"),
+        (timestamp.expires, "timestamp"),
+        (snapshot.expires, "snapshot"),
+        (targets.expires, "targets"),
+    )
+    return Walked(root, root_bytes, targets, signers, floors.raised(proved), expires)
+
+
+def read_root(data: bytes, subject: str) -> Root:
+    """Read a root file that is signed by its own threshold.
+
+    Raises:
+        NotTrustedError: malformed, or not signed by itself.
+    """
+    root, envelope = parse_root(data, subject)
+    check_signatures(envelope, root.roles["root"], subject)
+    return root
+
+
+def _newest_root(pinned: bytes, read: ReadMetadata) -> tuple[Root, bytes]:
+    root, newest = read_root(pinned, "pinned root"), pinned
+    for _ in range(MAX_ROTATIONS):
+        name = f"{root.version + 1}.root.json"
+        data = read(name, MAX_BYTES["root"])
+        if data is None:
+            return root, newest
+        successor, envelope = parse_root(data, name)
+        old, new = root.roles["root"], successor.roles["root"]
+        check_signatures(envelope, old, name, others=(new,))
+        check_signatures(envelope, new, name, others=(old,))
+        _check_version(name, root.version + 1, successor.version)
+        root, newest = successor, data
+    raise NotTrustedError("root.too-many", "root.json", expected=f"at most {MAX_ROTATIONS} rotations", found="more")
+
+
+def _must_read(read: ReadMetadata, name: str, most: int) -> bytes:
+    data = read(name, most)
+    if data is None:
+        raise NotTrustedError(
+            "metadata.missing",
+            name,
+            expected="a file of the publisher's TUF repository",
+            found="none",
+            hint="this is not a complete bundle or stick; write it again",
+        )
+    if len(data) > most:
+        raise NotTrustedError("metadata.too-long", name, expected=f"at most {most} bytes", found="more")
+    return data
+
+
+def _read_named(read: ReadMetadata, name: str, meta: FileMeta, role: str) -> bytes:
+    data = _must_read(read, name, MAX_BYTES[role])
+    if len(data) != meta.length or sha256(data) != meta.sha256:
+        raise NotTrustedError(
+            "metadata.mixed",
+            name,
+            expected=f"{meta.length} bytes with sha256 {meta.sha256}",
+            found=f"{len(data)} bytes with sha256 {sha256(data)}",
+            hint="these files do not belong together; ask for the whole stick again",
+        )
+    return data
+
+
+def _check_version(name: str, expected: int, found: int) -> None:
+    if expected != found:
+        raise NotTrustedError("metadata.version", name, expected=f"version {expected}", found=f"version {found}")

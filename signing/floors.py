@@ -1,0 +1,68 @@
+"""The lowest versions and time that a host accepts (threats T2, T3, T4).
+
+Owns the values and how they rise. Where they are kept is the host's (`appliance.host.floorstore`); they are values
+here.
+
+Rules:
+- floors only rise; only root and targets, which people sign by threshold, raise the time;
+- a version more than 10 000 above the floor is refused without a root rotation, so nobody can make newer ones
+  unreachable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from signing.errors import NotTrustedError
+
+MAX_STEP = 10_000
+
+
+@dataclass(frozen=True)
+class Floors:
+    """Lowest accepted versions, and the signed time below which this host does not believe to be.
+
+    Args:
+        root, timestamp, snapshot, targets: versions; 0 where nothing was ever accepted.
+        time: `YYYY-MM-DDThh:mm:ssZ`, compared as text; empty where nothing was ever accepted.
+    """
+
+    root: int = 0
+    timestamp: int = 0
+    snapshot: int = 0
+    targets: int = 0
+    time: str = ""
+
+    def check(self, role: str, version: int, subject: str) -> None:
+        """Refuse a version below the floor or far above it.
+
+        Raises:
+            NotTrustedError: code `version.rollback` or `version.fast-forward`.
+        """
+        floor: int = getattr(self, role)
+        if version < floor:
+            raise NotTrustedError(
+                "version.rollback",
+                subject,
+                expected=f"{role} version {floor} or newer",
+                found=f"version {version}",
+                hint="these files are older than what this host has already accepted; ask for a newer stick",
+            )
+        if version > floor + MAX_STEP:
+            raise NotTrustedError(
+                "version.fast-forward",
+                subject,
+                expected=f"{role} version at most {floor + MAX_STEP}",
+                found=f"version {version}",
+                hint="ask a key holder: a jump this large needs a root rotation",
+            )
+
+    def raised(self, other: Floors) -> Floors:
+        """The higher of both, field by field."""
+        return Floors(
+            root=max(self.root, other.root),
+            timestamp=max(self.timestamp, other.timestamp),
+            snapshot=max(self.snapshot, other.snapshot),
+            targets=max(self.targets, other.targets),
+            time=max(self.time, other.time),
+        )

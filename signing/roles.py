@@ -1,0 +1,337 @@
+"""The four TUF roles: metadata bytes in, typed values out.
+
+Owns what root, timestamp, snapshot and targets files look like (TRUST 2) and the counting of signatures. It never
+decides which file is newest: that is `signing.chain`.
+
+Rules (threats T6, T11, T12, T14, T15):
+- canonical bytes only; `_type`, `spec_version` 1.0.x, integer versions of at least 1, `expires` in UTC;
+- a threshold counts distinct public keys; a key id must be the digest of its key; a key stands once in a role;
+- every signature in a file must be by a key of the role and must verify: a stray one is a refusal, not noise;
+- delegations are refused; every length and sha256 that TUF leaves optional is required.
+
+Source: TUF specification 1.0.34, sections 4.2 to 4.6.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from signing.digest import Digest, parse_digest
+from signing.errors import NotTrustedError
+from signing.keys import PublicKey, key_from_json
+from signing.strictjson import MAX_INT, Json, load_canonical, to_signing
+
+ROLES = ("root", "timestamp", "snapshot", "targets")
+MAX_BYTES = {"root": 256 << 10, "timestamp": 16 << 10, "snapshot": 64 << 10, "targets": 4 << 20}
+MAX_TARGET_BYTES = 4 << 20
+STATUSES = ("current", "allowed", "revoked")
+DEVELOPMENT = "development"
+_TIME = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]Z\Z")
+_HEX = re.compile(r"(?:[0-9a-f]{2}){1,80}\Z")
+
+
+@dataclass(frozen=True)
+class Role:
+    """Who may sign for one role: its keys by key id, and how many of them must."""
+
+    keys: Mapping[str, PublicKey]
+    threshold: int
+
+
+@dataclass(frozen=True)
+class Root:
+    """A root file: the roles, its profile and the times that its signers stated."""
+
+    version: int
+    expires: str
+    issued: str
+    profile: str
+    roles: Mapping[str, Role]
+
+
+@dataclass(frozen=True)
+class FileMeta:
+    """What one metadata file says of another: its version, length in bytes and sha256."""
+
+    version: int
+    length: int
+    sha256: Digest
+
+
+@dataclass(frozen=True)
+class Timestamp:
+    """The timestamp file: which snapshot is newest."""
+
+    version: int
+    expires: str
+    snapshot: FileMeta
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The snapshot file: which targets file belongs to it."""
+
+    version: int
+    expires: str
+    targets: FileMeta
+
+
+@dataclass(frozen=True)
+class TargetEntry:
+    """One target: length in bytes, sha256, its status, and the statements that it requires."""
+
+    length: int
+    sha256: Digest
+    status: str
+    statements: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The targets file: every bundle that the signers stand for."""
+
+    version: int
+    expires: str
+    issued: str
+    entries: Mapping[str, TargetEntry] = field(repr=False)
+
+
+def parse_root(data: bytes, subject: str) -> tuple[Root, Envelope]:
+    """Read a root file. Its signatures are checked by the caller, who knows which root to check them against.
+
+    Raises:
+        NotTrustedError: a rule of this module is broken.
+    """
+    envelope = _open_envelope(data, "root", subject)
+    signed = envelope.signed
+    if signed.get("consistent_snapshot") is not True:
+        raise _refuse(subject, "consistent_snapshot true", repr(signed.get("consistent_snapshot")))
+    keys_json, roles_json = signed.get("keys"), signed.get("roles")
+    if not isinstance(keys_json, dict) or not isinstance(roles_json, dict) or set(roles_json) != set(ROLES):
+        raise _refuse(subject, f"keys, and exactly the roles {', '.join(ROLES)}", "others")
+    keys = {key_id: _key(key_id, value, subject) for key_id, value in keys_json.items()}
+    roles = {name: _role(roles_json[name], keys, f"{subject} role {name}") for name in ROLES}
+    _check_separate(roles, subject)
+    root = Root(
+        envelope.version,
+        envelope.expires,
+        _time(signed, "x-appliance-issued", subject),
+        _profile(signed, subject),
+        roles,
+    )
+    return root, envelope
+
+
+def parse_timestamp(data: bytes, role: Role, subject: str) -> Timestamp:
+    """Read and check a timestamp file.
+
+    Raises:
+        NotTrustedError: a rule is broken, or the role's threshold is not reached.
+    """
+    envelope = _open_envelope(data, "timestamp", subject)
+    check_signatures(envelope, role, subject)
+    return Timestamp(envelope.version, envelope.expires, _meta(envelope, "snapshot.json", subject))
+
+
+def parse_snapshot(data: bytes, role: Role, subject: str) -> Snapshot:
+    """Read and check a snapshot file.
+
+    Raises:
+        NotTrustedError: a rule is broken, or the role's threshold is not reached.
+    """
+    envelope = _open_envelope(data, "snapshot", subject)
+    check_signatures(envelope, role, subject)
+    return Snapshot(envelope.version, envelope.expires, _meta(envelope, "targets.json", subject))
+
+
+def parse_targets(data: bytes, role: Role, subject: str) -> tuple[Targets, tuple[PublicKey, ...]]:
+    """Read and check a targets file.
+
+    Returns:
+        The targets, and the keys that signed.
+
+    Raises:
+        NotTrustedError: a rule is broken, the threshold is not reached, or it delegates.
+    """
+    envelope = _open_envelope(data, "targets", subject)
+    signers = check_signatures(envelope, role, subject)
+    if "delegations" in envelope.signed:
+        raise _refuse(subject, "flat targets", "delegations")
+    entries = envelope.signed.get("targets")
+    if not isinstance(entries, dict):
+        raise _refuse(subject, "an object of targets", type(entries).__name__)
+    parsed = {name: _entry(value, f"{subject} {name}") for name, value in entries.items()}
+    issued = _time(envelope.signed, "x-appliance-issued", subject)
+    return Targets(envelope.version, envelope.expires, issued, parsed), signers
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """The outside of a metadata file: what was signed, and the signatures by key id. Nothing in it is trusted yet."""
+
+    signed: Mapping[str, Json]
+    signatures: tuple[tuple[str, bytes], ...]
+    version: int
+    expires: str
+
+    def message(self) -> bytes:
+        """The bytes that the signatures are over."""
+        return to_signing(self.signed)
+
+
+def check_signatures(
+    envelope: Envelope, role: Role, subject: str, others: tuple[Role, ...] = ()
+) -> tuple[PublicKey, ...]:
+    """Count who signed, and refuse fewer than the threshold.
+
+    Args:
+        envelope: untrusted.
+        role: whose threshold must be reached.
+        subject: the file's name, for the error.
+        others: further roles whose signatures may stand in the same file (a root signed by the old and the new keys).
+
+    Returns:
+        The distinct keys of `role` that signed, in file order.
+
+    Raises:
+        NotTrustedError: a signature is by a stranger, stands twice, does not verify, or there are too few.
+    """
+    message = envelope.message()
+    signers: dict[bytes, PublicKey] = {}
+    seen: set[str] = set()
+    for key_id, signature in envelope.signatures:
+        if key_id in seen:
+            raise _refuse(subject, "one signature for each key", f"two by {key_id[:16]}")
+        seen.add(key_id)
+        key = next((known.keys[key_id] for known in (role, *others) if key_id in known.keys), None)
+        if key is None:
+            raise NotTrustedError(
+                "signature.stranger",
+                subject,
+                expected="signatures by keys of the pinned trust root",
+                found=f"one by the unknown key {key_id[:16]}",
+                hint="this was signed by somebody else; compare `appliance trust show` on both sides",
+            )
+        key.verify(signature, message, subject)
+        if key_id in role.keys:
+            signers[key.spki] = key
+    if len(signers) < role.threshold:
+        raise NotTrustedError(
+            "signature.threshold",
+            subject,
+            expected=f"{role.threshold} signatures by distinct keys",
+            found=str(len(signers)),
+            hint="ask the remaining key holders to sign",
+        )
+    return tuple(signers.values())
+
+
+def _open_envelope(data: bytes, kind: str, subject: str) -> Envelope:
+    value = load_canonical(data, subject, MAX_BYTES[kind])
+    if not isinstance(value, dict) or set(value) != {"signatures", "signed"} or not isinstance(value["signed"], dict):
+        raise _refuse(subject, "signatures and signed", "other fields")
+    signed = value["signed"]
+    if signed.get("_type") != kind:
+        raise _refuse(subject, f"a file of type {kind}", repr(signed.get("_type"))[:60])
+    if not re.match(r"1\.0\.[0-9]{1,4}\Z", str(signed.get("spec_version"))):
+        raise _refuse(subject, "TUF specification 1.0", repr(signed.get("spec_version"))[:60])
+    signatures = value["signatures"]
+    if not isinstance(signatures, list) or len(signatures) > 64:
+        raise _refuse(subject, "a list of at most 64 signatures", "something else")
+    pairs = tuple(_signature(item, subject) for item in signatures)
+    return Envelope(signed, pairs, _integer(signed, "version", subject, low=1), _time(signed, "expires", subject))
+
+
+def _signature(item: Json, subject: str) -> tuple[str, bytes]:
+    if not isinstance(item, dict) or set(item) != {"keyid", "sig"}:
+        raise _refuse(subject, "signatures with keyid and sig", "other fields")
+    if not isinstance(item["sig"], str) or not _HEX.match(item["sig"]):
+        raise _refuse(subject, "a signature in lowercase hex", repr(item["sig"])[:60])
+    return parse_digest(item["keyid"], subject), bytes.fromhex(item["sig"])
+
+
+def _key(key_id: str, value: Json, subject: str) -> PublicKey:
+    key = key_from_json(value, subject)
+    if key.key_id != key_id:
+        raise _refuse(subject, f"key id {key.key_id}", f"{key_id[:80]}: a key id must be the digest of its key")
+    return key
+
+
+def _role(value: Json, keys: Mapping[str, PublicKey], subject: str) -> Role:
+    if not isinstance(value, dict) or set(value) != {"keyids", "threshold"} or not isinstance(value["keyids"], list):
+        raise _refuse(subject, "keyids and threshold", "other fields")
+    ids = value["keyids"]
+    if not all(isinstance(key_id, str) and key_id in keys for key_id in ids) or len(set(ids)) != len(ids):
+        raise _refuse(subject, "distinct key ids that are in keys", "others")
+    threshold = _integer(value, "threshold", subject, low=1)
+    if len({keys[key_id].spki for key_id in ids}) < threshold:
+        raise _refuse(subject, f"at least {threshold} distinct keys", str(len(ids)))
+    return Role({key_id: keys[key_id] for key_id in ids}, threshold)
+
+
+def _check_separate(roles: Mapping[str, Role], subject: str) -> None:
+    # The builder's key signs snapshot and timestamp; were it also a root or targets key, it could choose content (T10).
+    people = {*roles["root"].keys, *roles["targets"].keys}
+    if people & {*roles["snapshot"].keys, *roles["timestamp"].keys}:
+        raise _refuse(subject, "a builder's key that is in neither root nor targets", "one key in both")
+
+
+def _meta(envelope: Envelope, name: str, subject: str) -> FileMeta:
+    meta = envelope.signed.get("meta")
+    if not isinstance(meta, dict) or set(meta) != {name} or not isinstance(meta[name], dict):
+        raise _refuse(subject, f"meta with {name} alone", "others")
+    value = meta[name]
+    if set(value) != {"version", "length", "hashes"}:
+        raise _refuse(subject, "version, length and hashes", "other fields")
+    return FileMeta(
+        _integer(value, "version", subject, low=1), _integer(value, "length", subject), _hashes(value, subject)
+    )
+
+
+def _entry(value: Json, subject: str) -> TargetEntry:
+    if not isinstance(value, dict) or set(value) != {"length", "hashes", "custom"}:
+        raise _refuse(subject, "length, hashes and custom", "other fields")
+    custom = value["custom"]
+    if not isinstance(custom, dict) or set(custom) != {"status", "statements"} or custom["status"] not in STATUSES:
+        raise _refuse(subject, f"custom with statements and a status of {', '.join(STATUSES)}", "others")
+    statements = custom["statements"]
+    if not isinstance(statements, list) or not all(isinstance(name, str) for name in statements):
+        raise _refuse(subject, "a list of required statements", "something else")
+    length = _integer(value, "length", subject)
+    if length > MAX_TARGET_BYTES:
+        raise _refuse(subject, f"at most {MAX_TARGET_BYTES} bytes", str(length))
+    return TargetEntry(length, _hashes(value, subject), custom["status"], tuple(statements))
+
+
+def _hashes(value: Mapping[str, Json], subject: str) -> Digest:
+    hashes = value["hashes"]
+    if not isinstance(hashes, dict) or set(hashes) != {"sha256"}:
+        raise _refuse(subject, "sha256 alone", "other hashes")
+    return parse_digest(hashes["sha256"], subject)
+
+
+def _integer(value: Mapping[str, Json], name: str, subject: str, low: int = 0) -> int:
+    number = value.get(name)
+    if type(number) is not int or not low <= number <= MAX_INT:
+        raise _refuse(subject, f"{name} of at least {low}", repr(number)[:60])
+    return number
+
+
+def _time(value: Mapping[str, Json], name: str, subject: str) -> str:
+    text = value.get(name)
+    if not isinstance(text, str) or not _TIME.match(text):
+        raise _refuse(subject, f"{name} as YYYY-MM-DDThh:mm:ssZ", repr(text)[:60])
+    return text
+
+
+def _profile(signed: Mapping[str, Json], subject: str) -> str:
+    profile = signed.get("x-appliance-profile", "")
+    if profile not in ("", DEVELOPMENT):
+        raise _refuse(subject, f"no profile, or {DEVELOPMENT}", repr(profile)[:60])
+    return str(profile)
+
+
+def _refuse(subject: str, expected: str, found: str) -> NotTrustedError:
+    return NotTrustedError("metadata.refused", subject, expected=expected, found=found)

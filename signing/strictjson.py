@@ -1,0 +1,141 @@
+"""JSON without ambiguity: one text, one value.
+
+Owns how the project reads and writes JSON that somebody signs. It must never guess.
+
+Rules (threat T15):
+- UTF-8 without a byte order mark, one value, nothing after it;
+- no floats, no NaN or Infinity, integers below 2^63 in size, no duplicate keys, no lone surrogates, depth at most 32;
+- our own files have one spelling, `to_file`; `load_canonical` refuses any other;
+- `to_signing` is the canonical form that TUF signatures and key ids are made over (OLPC canonical JSON).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from signing.errors import NotTrustedError
+
+Json = Any
+"""A parsed JSON value: dict, list, str, int, bool or None. Never a float."""
+
+MAX_DEPTH = 32
+MAX_INT = (1 << 63) - 1
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# A text that never ends matches to the end of the data: were it no match, each of its quotes would be tried again, and
+# a file of quotes would take hours (T6).
+_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+
+
+def load(data: bytes, subject: str, max_bytes: int = 1 << 20) -> Json:
+    """Parse one JSON value from untrusted bytes.
+
+    Args:
+        data: the whole file.
+        subject: its name, for the error.
+        max_bytes: refuse a longer text before looking at it.
+
+    Raises:
+        NotTrustedError: the text breaks a rule of this module.
+    """
+    if len(data) > max_bytes:
+        raise _refuse(subject, f"at most {max_bytes} bytes", f"{len(data)} bytes")
+    _check_depth(data, subject)
+    try:
+        text = data.decode("utf-8", "strict")
+        value = json.loads(
+            text,
+            object_pairs_hook=_unique,
+            parse_float=_no_number,
+            parse_constant=_no_number,
+            parse_int=_integer,
+        )
+    except (ValueError, RecursionError) as error:
+        raise _refuse(subject, "strict JSON", str(error)[:200]) from None
+    _check_strings(value, subject)
+    return value
+
+
+def load_canonical(data: bytes, subject: str, max_bytes: int = 1 << 20) -> Json:
+    """Parse bytes that must be spelled exactly as `to_file` would spell them.
+
+    Raises:
+        NotTrustedError: not strict JSON, or another spelling of the same value.
+    """
+    value = load(data, subject, max_bytes)
+    if to_file(value) != data:
+        raise _refuse(subject, "canonical spelling (sorted keys, no spaces)", "another spelling of the same value")
+    return value
+
+
+def to_file(value: Json) -> bytes:
+    """Spell a value as our files do: RFC 8785 (sorted keys, no spaces, UTF-8), integers only."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def to_signing(value: Json) -> bytes:
+    """Spell a value as TUF signs it: OLPC canonical JSON, where only `"` and backslash are escaped in strings.
+
+    Source: TUF specification, section 4.2.1 (canonical JSON).
+    """
+    if isinstance(value, str):
+        return ('"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"').encode()
+    if value is None or isinstance(value, bool):
+        return {None: b"null", True: b"true", False: b"false"}[value]
+    if isinstance(value, int):
+        return str(value).encode()
+    if isinstance(value, (list, tuple)):
+        return b"[" + b",".join(to_signing(item) for item in value) + b"]"
+    if isinstance(value, dict):
+        pairs = (to_signing(key) + b":" + to_signing(value[key]) for key in sorted(value))
+        return b"{" + b",".join(pairs) + b"}"
+    raise TypeError(f"no canonical form for {type(value).__name__}")
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+def _no_number(text: str) -> Json:
+    raise ValueError(f"a number that is not an integer: {text[:40]}")
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or abs(int(text)) > MAX_INT or text == "-0":
+        raise ValueError(f"an integer out of range: {text[:40]}")
+    return int(text)
+
+
+def _check_depth(data: bytes, subject: str) -> None:
+    # Counted before parsing, so that no parser recurses on hostile nesting; brackets inside strings do not count.
+    depth = 0
+    for match in _BRACKETS.finditer(data):
+        token = match.group()
+        if token in (b"[", b"{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise _refuse(subject, f"at most {MAX_DEPTH} levels", "deeper nesting")
+        elif token in (b"]", b"}"):
+            depth -= 1
+
+
+def _check_strings(value: Json, subject: str) -> None:
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            if _SURROGATE.search(item):
+                raise _refuse(subject, "Unicode text", "a lone surrogate")
+        elif isinstance(item, dict):
+            stack.extend(item)
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+
+
+def _refuse(subject: str, expected: str, found: str) -> NotTrustedError:
+    return NotTrustedError("json.refused", subject, expected=expected, found=found)

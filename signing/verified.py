@@ -1,0 +1,65 @@
+"""`Verified[T]`: a value that the chain of trust covers.
+
+Owns the type and the token that lets only `signing.verify` build one. Whoever takes a `Verified[Contents]` need not ask
+where it came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from signing.digest import Digest
+from signing.floors import Floors
+from signing.keys import PublicKey
+
+T = TypeVar("T")
+_TOKEN = object()
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Why a value is believed.
+
+    Args:
+        target: the TUF target's name.
+        sha256: digest of the target's bytes.
+        status: `current` or `allowed` in the newest targets file.
+        signers: the distinct keys that signed targets.
+        threshold: how many had to.
+        profile: `development` for a development root, else empty.
+        root_fingerprints: fingerprints of the root keys, sorted.
+        floors: what this chain proves: the floors of a host that accepts it.
+        expires: the first day on which a part of the chain is too old for new installs, with the role's name.
+        is_expired: whether that moment lies before the time that the chain itself proves.
+        clock_is_behind: whether the machine's clock shows less than the proved time: told, never decided by (T27).
+    """
+
+    target: str
+    sha256: Digest
+    status: str
+    signers: tuple[PublicKey, ...]
+    threshold: int
+    profile: str
+    root_fingerprints: tuple[Digest, ...]
+    floors: Floors
+    expires: tuple[str, str]
+    is_expired: bool
+    clock_is_behind: bool
+
+    @property
+    def is_development(self) -> bool:
+        """Whether a development root stands behind it."""
+        return bool(self.profile)
+
+
+class Verified(Generic[T]):
+    """A value and the evidence for it; built by `signing.verify.verify` and nowhere else."""
+
+    __slots__ = ("evidence", "value")
+
+    def __init__(self, value: T, evidence: Evidence, token: object) -> None:
+        if token is not _TOKEN:
+            raise TypeError("only signing.verify builds a Verified")
+        self.value = value
+        self.evidence = evidence
