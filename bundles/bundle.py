@@ -1,0 +1,142 @@
+"""What a bundle is once it is believed: the digest of its manifest, and its contents.
+
+Owns the value and how it is opened from a layout through the one door. It reads kilobytes only; the big bytes are
+`bundles.check`'s.
+
+Rules (threats T5, T7):
+- `index.json` and the manifest's annotations are hints about which target to ask for, and decide nothing;
+- the name and version in the signed contents must be those of the target;
+- the manifest must list exactly the chunks that the contents need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bundles.contents import Chunk, Contents
+from bundles.contents_json import parse_contents
+from bundles.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, Layout, blob_path, target_name
+from bundles.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index, parse_manifest
+from bundles.paths import check_path
+from signing.digest import Digest, sha256
+from signing.errors import DamagedError, NotTrustedError, UsageError
+from signing.floors import Floors
+from signing.strictjson import load
+from signing.verified import Verified
+from signing.verify import verify
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle's manifest digest and size, the digest and size of its `contents.json`, and the contents."""
+
+    manifest: Digest
+    manifest_size: int
+    config: Chunk
+    contents: Contents
+
+    @property
+    def blobs(self) -> list[Chunk]:
+        """Every blob once: the manifest, the contents, then the chunks in the order in which files need them."""
+        chunks = (chunk for file in self.contents.files for chunk in file.chunks)
+        return list(dict.fromkeys((Chunk(self.manifest, self.manifest_size), self.config, *chunks)))
+
+    @property
+    def label(self) -> str:
+        """Its name and version, for people: `smollm2 1.0.0`."""
+        return f"{self.contents.name} {self.contents.version}"
+
+
+def open_bundle(path: Path, trust: bytes, floors: Floors, now: datetime) -> Verified[Bundle]:
+    """Verify the chain of trust of a bundle, stick or installed release, down to its contents.
+
+    Args:
+        path: untrusted; the folder that holds `oci-layout`.
+        trust: bytes of the pinned root file.
+        floors: what this host accepts at least.
+        now: the clock, in UTC; see `signing.verify`.
+
+    Returns:
+        The contents with the evidence. No blob but the manifest and the contents has been read.
+
+    Raises:
+        UsageError: there is no bundle at this path.
+        NotTrustedError: the chain does not cover it.
+        DamagedError: the manifest or the contents differ from their signed digest.
+    """
+    layout = Layout(path)
+    hint, target = _guess_target(layout)
+    found = verify(layout.chain(trust), target, lambda data: _parse(layout, data), floors, now)
+    bundle = found.value
+    if target != target_name(bundle.contents.name, bundle.contents.version):
+        raise NotTrustedError(
+            "bundle.wrong-name",
+            target,
+            expected=target_name(bundle.contents.name, bundle.contents.version),
+            found=target,
+        )
+    if hint != bundle.manifest or _read(layout, bundle.manifest, MAX_MANIFEST_BYTES) is None:
+        raise NotTrustedError(
+            "bundle.mixed",
+            INDEX_FILE,
+            expected=f"the signed manifest {bundle.manifest}",
+            found=f"manifest {hint}",
+            hint="the files of two bundles are mixed here; write the stick again",
+        )
+    return found
+
+
+def _guess_target(layout: Layout) -> tuple[Digest, str]:
+    if not layout.path.is_dir() or layout.medium.read(LAYOUT_FILE, 1024) is None:
+        raise UsageError(
+            "bundle.not-found",
+            str(layout.path),
+            expected="a folder with the file oci-layout: a bundle, a stick or an installed release",
+            found="a folder without it" if layout.path.is_dir() else "no such folder",
+            hint="check the path, and that the stick is mounted",
+        )
+    if layout.medium.read(LAYOUT_FILE, 1024) != LAYOUT_BYTES:
+        raise NotTrustedError("layout.refused", LAYOUT_FILE, expected=LAYOUT_BYTES.decode(), found="something else")
+    digest = parse_index(layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b"")
+    manifest = load(_need(layout, digest, MAX_MANIFEST_BYTES), "manifest", MAX_MANIFEST_BYTES)
+    annotations = manifest.get("annotations") if isinstance(manifest, dict) else None
+    hints = annotations if isinstance(annotations, dict) else {}
+    name, version = hints.get("org.opencontainers.image.title"), hints.get("org.opencontainers.image.version")
+    return digest, target_name(check_path(name), check_path(version))
+
+
+def _parse(layout: Layout, data: bytes) -> Bundle:
+    manifest = parse_manifest(data)
+    config = Chunk(manifest.contents, manifest.contents_size)
+    contents = parse_contents(_need(layout, config.sha256, config.size))
+    needed = {chunk.sha256: chunk.size for file in contents.files for chunk in file.chunks}
+    if needed != manifest.blobs:
+        raise NotTrustedError(
+            "manifest.blobs",
+            "manifest",
+            expected=f"the {len(needed)} blobs that the contents need",
+            found=f"{len(manifest.blobs)} blobs",
+        )
+    return Bundle(sha256(data), len(data), config, contents)
+
+
+def _need(layout: Layout, digest: Digest, most: int) -> bytes:
+    data = _read(layout, digest, most)
+    if data is None:
+        raise DamagedError("blob.missing", blob_path(digest), expected="a file", found="none", hint="copy it again")
+    return data
+
+
+def _read(layout: Layout, digest: Digest, most: int) -> bytes | None:
+    data = layout.medium.read(blob_path(digest), most)
+    if data is not None and sha256(data) != digest:
+        raise DamagedError(
+            "blob.differs",
+            blob_path(digest),
+            expected=f"sha256 {digest}",
+            found=f"sha256 {sha256(data)}",
+            hint="copy it again",
+        )
+    return data

@@ -1,0 +1,199 @@
+"""Comparing big bytes with the signed list of chunks.
+
+Owns the hashing of blobs and of files. Trust in a file is its chunk list (DESIGN 4): every chunk is read once and
+hashed, several at a time. It must never stop at the first difference: all of them are told at once.
+
+Rules:
+- a blob that is longer than signed is not trusted (exit 4); one that is missing, shorter or different is damaged (3);
+- errors name the file of the bundle, not only the blob;
+- memory is 1 MiB for each thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundles.bundle import Bundle
+from bundles.contents import Chunk, File
+from bundles.layout import Layout
+from bundles.progress import OnProgress, Progress, ignore
+from signing.errors import ApplianceError, DamagedError, NotTrustedError, worst
+
+_READ_BYTES = 1 << 20
+CHANGED = "contents.file-changed"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How much was compared: files, distinct blobs, and bytes read."""
+
+    files: int
+    blobs: int
+    size_bytes: int
+
+
+def check_blobs(layout: Layout, bundle: Bundle, on_progress: OnProgress = ignore) -> Checked:
+    """Hash every blob of a bundle, and refuse what is not listed.
+
+    Args:
+        layout: untrusted bytes.
+        bundle: believed contents.
+        on_progress: called with bytes done.
+
+    Returns:
+        What was compared; each byte was read once.
+
+    Raises:
+        NotTrustedError: a file too many, or a blob longer than signed; beats damaged.
+        DamagedError: blobs that differ or cannot be read; each named by its files.
+    """
+    errors: list[ApplianceError] = []
+    try:
+        layout.check_names(chunk.sha256 for chunk in bundle.blobs)
+    except NotTrustedError as error:
+        errors.append(error)
+    users = _users(bundle)
+    total, done = sum(chunk.size for chunk in users), 0
+    with ThreadPoolExecutor(_threads()) as pool:
+        jobs = [(chunk, pool.submit(_check_blob, layout, chunk, places)) for chunk, places in users.items()]
+        for chunk, job in jobs:
+            difference = job.result()
+            if difference is not None:
+                errors.append(difference)
+            done += chunk.size
+            on_progress(Progress("checking blobs", done, total))
+    if errors:
+        raise worst(errors)
+    return Checked(len(bundle.contents.files), len(users), total)
+
+
+def check_file(file: File, path: Path, on_progress: OnProgress = ignore) -> None:
+    """Compare one file on disk with its signed chunks.
+
+    Args:
+        file: believed.
+        path: untrusted; opened without following a link.
+        on_progress: called with bytes done.
+
+    Raises:
+        DamagedError: code `contents.file-changed`, naming the file of the bundle and the bytes that differ; or code
+            `contents.file-unreadable`.
+        NotTrustedError: it is no regular file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise changed(file, f"{file.size} bytes", f"no file at {path}") from None
+    except OSError as error:
+        raise _hostile(file, error.strerror or "") from None
+    try:
+        # A FIFO has no bytes, and would pass for an empty file.
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise _hostile(file, "another kind of file")
+        check_descriptor(file, descriptor, on_progress)
+    finally:
+        os.close(descriptor)
+
+
+def check_descriptor(file: File, descriptor: int, on_progress: OnProgress = ignore) -> None:
+    """Compare what an open descriptor holds with the file's signed chunks, as `check_file` does."""
+    size = os.fstat(descriptor).st_size
+    if size != file.size:
+        raise changed(file, f"{file.size} bytes", f"{size} bytes")
+    done = 0
+    for start, chunk in placed(file):
+        span = f"bytes {start} to {start + chunk.size - 1}"
+        try:
+            found = hash_range(descriptor, start, chunk.size)
+        except OSError as error:
+            raise DamagedError(
+                "contents.file-unreadable",
+                file.path,
+                expected=f"{span} to be readable",
+                found=error.strerror or "",
+                hint="look at the disk, then copy it again: run the same `appliance install` or `stick write`",
+            ) from None
+        if found != chunk.sha256:
+            raise changed(file, f"{span} with sha256 {chunk.sha256}", f"sha256 {found}")
+        done += chunk.size
+        on_progress(Progress(f"checking {file.path}", done, file.size))
+
+
+def placed(file: File) -> Iterator[tuple[int, Chunk]]:
+    """The file's chunks with the offset of each, in bytes."""
+    at = 0
+    for chunk in file.chunks:
+        yield at, chunk
+        at += chunk.size
+
+
+def hash_range(descriptor: int, start: int, size: int) -> str:
+    """sha256 of `size` bytes of an open file from `start`, read with `pread`; shorter where the file ends."""
+    state = hashlib.sha256()
+    while size:
+        block = os.pread(descriptor, min(_READ_BYTES, size), start)
+        if not block:
+            break
+        state.update(block)
+        start += len(block)
+        size -= len(block)
+    return state.hexdigest()
+
+
+def changed(file: File, expected: str, found: str) -> DamagedError:
+    """The error for a file that is not what was signed."""
+    return DamagedError(
+        CHANGED,
+        file.path,
+        expected=expected,
+        found=found,
+        hint="copy it again: run the same `appliance install` or `stick write`",
+    )
+
+
+def _hostile(file: File, found: str) -> NotTrustedError:
+    return NotTrustedError("file.hostile", file.path, expected="a regular file", found=found)
+
+
+def _check_blob(layout: Layout, chunk: Chunk, places: list[str]) -> ApplianceError | None:
+    subject = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+    try:
+        descriptor = layout.open_chunk(chunk)
+    except ApplianceError as error:
+        error.subject = f"{subject} ({error.subject})"
+        return error
+    try:
+        size = os.fstat(descriptor).st_size
+        if size > chunk.size:
+            return NotTrustedError("blob.too-long", subject, expected=f"{chunk.size} bytes", found=f"{size} bytes")
+        found = hash_range(descriptor, 0, chunk.size)
+    except OSError as error:
+        return DamagedError(
+            "blob.unreadable", subject, expected="readable bytes", found=error.strerror or "", hint="copy it again"
+        )
+    finally:
+        os.close(descriptor)
+    if found == chunk.sha256:
+        return None
+    hint = "write the stick again, or copy this bundle again"
+    return DamagedError(CHANGED, subject, expected=f"blob sha256 {chunk.sha256}", found=f"sha256 {found}", hint=hint)
+
+
+def _users(bundle: Bundle) -> dict[Chunk, list[str]]:
+    users: dict[Chunk, list[str]] = {}
+    for file in bundle.contents.files:
+        for chunk in file.chunks:
+            places = users.setdefault(chunk, [])
+            if not places or places[-1] != file.path:
+                places.append(file.path)
+    return users
+
+
+def _threads() -> int:
+    return max(1, min(8, len(os.sched_getaffinity(0))))

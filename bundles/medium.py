@@ -1,0 +1,206 @@
+"""The one way to touch a stick or a bundle folder.
+
+Owns opening, reading, listing, writing and renaming below one root folder, whose content is hostile. A simulated medium
+takes its place in tests, so nothing else in `bundles` may call `open` on such a path.
+
+Rules (threats T16, T21):
+- every component of a path is opened beneath the one before it without following links;
+- only regular files are opened; device nodes, FIFOs and links are refused by name;
+- writing is `.part`, fsync, rename, fsync of the folder; an existing file with the right bytes is not touched;
+- a reader never deletes anything.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from signing.errors import ApplianceError, DamagedError, NotTrustedError
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+MAX_DEPTH = 16
+"""Folders below one another that a medium may hold: far more than a bundle has, far fewer than Python can walk."""
+
+
+class Medium:
+    """A folder that holds all or some of a bundle.
+
+    Args:
+        root: the folder; it need not exist before the first write.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def open(self, path: str) -> int:
+        """Open a regular file for reading.
+
+        Args:
+            path: relative, with `/`, below the root.
+
+        Returns:
+            A descriptor that the caller closes.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            NotTrustedError: it, or a folder on the way, is a link or no regular file.
+            DamagedError: the medium cannot read it.
+        """
+        with self._folder(path) as (folder, name):
+            try:
+                descriptor = os.open(name, _FILE, dir_fd=folder)
+            except OSError as error:
+                raise self._explain(error, path) from None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise _hostile(path, "a regular file", "something else")
+        return descriptor
+
+    def read(self, path: str, most: int) -> bytes | None:
+        """Read a small file whole: at most `most` bytes and one more, so that a longer one shows. None where absent."""
+        try:
+            descriptor = self.open(path)
+        except FileNotFoundError:
+            return None
+        try:
+            with os.fdopen(descriptor, "rb") as stream:
+                return stream.read(most + 1)
+        except OSError as error:
+            raise self._explain(error, path) from None
+
+    def list(self, folder: str) -> tuple[str, ...]:
+        """Names of everything directly in a folder, sorted; empty where there is none."""
+        try:
+            with self._folder(f"{folder}/x") as (descriptor, _):
+                try:
+                    return tuple(sorted(os.listdir(descriptor)))
+                except OSError as error:
+                    raise self._explain(error, folder) from None
+        except FileNotFoundError:
+            return ()
+
+    def walk(self, folder: str) -> Iterator[str]:
+        """Paths of every file below a folder, sorted; what is neither file nor folder is a refusal."""
+        for name in self.list(folder):
+            path = f"{folder}/{name}"
+            try:
+                mode = os.lstat(self.root / path).st_mode
+            except OSError as error:
+                raise _unreadable(path, error) from None
+            if stat.S_ISDIR(mode):
+                if path.count("/") >= MAX_DEPTH:
+                    raise _hostile(f"{path[:80]}…", f"at most {MAX_DEPTH} folders below one another", "more")
+                yield from self.walk(path)
+            elif stat.S_ISREG(mode):
+                yield path
+            else:
+                raise _hostile(path, "files and folders", "a link or device")
+
+    def write(self, path: str, data: bytes | bytearray | memoryview) -> bool:
+        """Put bytes at a path, durably.
+
+        Returns:
+            False where a file with these bytes was there already; it is then left as it is.
+
+        Raises:
+            ApplianceError: no space left (code `disk.full`), or the medium refuses writing.
+        """
+        if self.read(path, len(data)) == data:
+            return False
+        target = self.root / path
+        part = target.with_name(f"{target.name}.part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with open(part, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(part, target)
+            sync_folder(target.parent)
+        except OSError as error:
+            with suppress(OSError):  # a stick that was pulled does not let go of it either
+                part.unlink(missing_ok=True)
+            raise explain_write(error, target, len(data)) from None
+        return True
+
+    @contextmanager
+    def _folder(self, path: str) -> Iterator[tuple[int, str]]:
+        *folders, name = path.split("/")
+        try:
+            current = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._explain(error, path) from None
+        try:
+            for part in folders:
+                try:
+                    deeper = os.open(part, _FOLDER, dir_fd=current)
+                except OSError as error:
+                    raise self._explain(error, path) from None
+                os.close(current)
+                current = deeper
+            yield current, name
+        finally:
+            os.close(current)
+
+    def _explain(self, error: OSError, path: str) -> Exception:
+        if error.errno == errno.ENOENT:
+            return FileNotFoundError(error.errno, "no such file", path)
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+            return _hostile(path, "a regular file", "a link or another kind of file")
+        return _unreadable(path, error)
+
+
+def explain_write(error: OSError, path: Path, size: int) -> ApplianceError:
+    """Turn a failed write into an error with the free space and the next step."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return disk_full(path, size)
+    return ApplianceError(
+        "write.failed",
+        str(path),
+        expected="a place that can be written",
+        found=os.strerror(error.errno or 0),
+        hint="check the owner and mode of the folder, and whether the medium is write-protected",
+    )
+
+
+def disk_full(path: Path, size: int) -> ApplianceError:
+    """The error for a full disk: how much was to be written, how much is free."""
+    folder = next(parent for parent in path.parents if parent.exists())
+    status = os.statvfs(folder)
+    return ApplianceError(
+        "disk.full",
+        str(path),
+        expected=f"room for {size} bytes more",
+        found=f"{status.f_bavail * status.f_frsize} bytes free",
+        hint="free some space there and run the same command again; it goes on where it stopped",
+    )
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unreadable(path: str, error: OSError) -> DamagedError:
+    return DamagedError(
+        "medium.read-failed",
+        path,
+        expected="readable bytes",
+        found=os.strerror(error.errno or 0),
+        hint="plug the stick in again or copy it again",
+    )
+
+
+def _hostile(path: str, expected: str, found: str) -> NotTrustedError:
+    return NotTrustedError(
+        "medium.hostile", path, expected=expected, found=found, hint="somebody prepared this medium; ask a key holder"
+    )

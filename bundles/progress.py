@@ -1,0 +1,33 @@
+"""What long work tells about itself: one small value for each step, passed to a callback.
+
+Owns the type only. Who shows it, and whether there is a terminal, is decided in `appliance.cli.terminal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a piece of work stands.
+
+    Args:
+        task: a short sentence part, for example `copying models/x.gguf`; stays the same while one bar is shown.
+        done: how much is done, in `unit`.
+        total: how much there is in all, in `unit`; 0 where unknown.
+        unit: `bytes` or `steps`.
+    """
+
+    task: str
+    done: int
+    total: int
+    unit: str = "bytes"
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def ignore(_event: Progress) -> None:
+    """The callback for those who do not listen."""

@@ -1,0 +1,153 @@
+"""Writing a bundle to a stick, and proving that it arrived (DESIGN 8).
+
+Owns what a stick carries: the layout's small files whole and the blobs. It must never delete what it finds there.
+
+Rules:
+- only blobs that the stick does not hold are written; `.part`, fsync, rename;
+- afterwards every blob is read back from the medium, past the cache, and what differs is written once more;
+- a stick that holds another bundle is refused rather than mixed;
+- `STICK.json` holds hints for people and has no authority.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundles.bundle import Bundle
+from bundles.check import Checked, hash_range
+from bundles.contents import Chunk
+from bundles.layout import INDEX_FILE, LAYOUT_FILE, METADATA, TARGETS, Layout, blob_path
+from bundles.manifest import MAX_INDEX_BYTES, parse_index
+from bundles.progress import OnProgress, Progress, ignore
+from signing.digest import sha256
+from signing.errors import DamagedError, UsageError
+from signing.roles import MAX_TARGET_BYTES
+from signing.strictjson import to_file
+
+STICK_FILE = "STICK.json"
+README_FILE = "README.txt"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write did: blobs that had to be written, their bytes, and what the re-read compared."""
+
+    blobs: int
+    size_bytes: int
+    checked: Checked
+
+
+def write_stick(source: Layout, bundle: Bundle, destination: Path, on_progress: OnProgress = ignore) -> Written:
+    """Write all of a bundle to one stick.
+
+    Args:
+        source: the bundle's layout.
+        bundle: its believed contents.
+        destination: the stick's folder; made where it is missing.
+        on_progress: called with bytes written, then with bytes read back.
+
+    Returns:
+        What was written and checked.
+
+    Raises:
+        DamagedError: the source differs from what was signed, or the stick does not keep what is written to it.
+        UsageError: the stick holds another bundle.
+        ApplianceError: no space left on the stick (code `disk.full`).
+    """
+    stick = Layout(destination)
+    destination.mkdir(parents=True, exist_ok=True)
+    _check_free(stick, bundle)
+    blobs = bundle.blobs
+    held = set(stick.medium.list("blobs/sha256"))
+    missing = [chunk for chunk in blobs if chunk.sha256 not in held]
+    _write_blobs(source, stick, missing, on_progress)
+    _write_small_files(source, stick)
+    differing = _differing(stick, blobs, on_progress)
+    _write_blobs(source, stick, differing, on_progress)
+    if _differing(stick, differing, ignore):
+        raise DamagedError(
+            "stick.does-not-keep",
+            str(destination),
+            expected="the bytes that were written to it",
+            found="other bytes when read back",
+            hint="this medium is worn out or a fake; use another one",
+        )
+    stick.check_names(chunk.sha256 for chunk in blobs)
+    fresh = [*missing, *differing]
+    checked = Checked(len(bundle.contents.files), len(blobs), sum(chunk.size for chunk in blobs))
+    return Written(len(fresh), sum(chunk.size for chunk in fresh), checked)
+
+
+def _check_free(stick: Layout, bundle: Bundle) -> None:
+    index = stick.medium.read(INDEX_FILE, MAX_INDEX_BYTES)
+    if index is not None and parse_index(index) != bundle.manifest:
+        raise UsageError(
+            "stick.other-bundle",
+            str(stick.path),
+            expected=f"an empty folder, or a stick of {bundle.label} (manifest {bundle.manifest[:12]})",
+            found=f"a stick of manifest {parse_index(index)[:12]}",
+            hint="use an empty stick or folder",
+        )
+
+
+def _write_blobs(source: Layout, stick: Layout, chunks: list[Chunk], on_progress: OnProgress) -> None:
+    total, done = sum(chunk.size for chunk in chunks), 0
+    for chunk in chunks:
+        _write_blob(source, stick, chunk)
+        done += chunk.size
+        on_progress(Progress("writing the stick", done, total))
+
+
+def _write_blob(source: Layout, stick: Layout, chunk: Chunk) -> None:
+    descriptor = source.open_chunk(chunk)
+    with os.fdopen(descriptor, "rb") as stream:
+        data = stream.read(chunk.size + 1)
+    found = sha256(data)
+    if found != chunk.sha256:
+        raise DamagedError(
+            "blob.differs",
+            blob_path(chunk.sha256),
+            expected=f"sha256 {chunk.sha256}",
+            found=f"sha256 {found}",
+            hint="the bundle itself is damaged: build it again, then write the stick",
+        )
+    stick.medium.write(blob_path(chunk.sha256), data)
+
+
+def _write_small_files(source: Layout, stick: Layout) -> None:
+    paths = [*source.medium.walk(METADATA), *source.medium.walk(TARGETS), LAYOUT_FILE, README_FILE]
+    for path in paths:
+        data = source.medium.read(path, MAX_TARGET_BYTES)
+        if data is not None:
+            stick.medium.write(path, data)
+    stick.medium.write(STICK_FILE, to_file({"number": 1, "of": 1}))
+    # The index comes last: a stick without it does not look like a bundle.
+    stick.medium.write(INDEX_FILE, source.medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b"")
+
+
+def _differing(stick: Layout, chunks: list[Chunk], on_progress: OnProgress) -> list[Chunk]:
+    differing, done, total = [], 0, sum(chunk.size for chunk in chunks)
+    for chunk in chunks:
+        if not _is_kept(stick, chunk):
+            differing.append(chunk)
+        done += chunk.size
+        on_progress(Progress("reading the stick back", done, total))
+    return differing
+
+
+def _is_kept(stick: Layout, chunk: Chunk) -> bool:
+    try:
+        descriptor = stick.open_chunk(chunk)
+    except DamagedError:
+        return False
+    try:
+        # Without this the bytes would come from memory, and prove nothing about the medium.
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        size = os.fstat(descriptor).st_size
+        return size == chunk.size and hash_range(descriptor, 0, size) == chunk.sha256
+    except OSError:  # bytes that cannot be read are not kept
+        return False
+    finally:
+        os.close(descriptor)
