@@ -1,0 +1,151 @@
+"""From a recipe and its lock to a signed bundle.
+
+Owns the order: gather, cut into chunks, write `contents.json` and the manifest, sign, give the bundle its name. The
+same recipe and lock give the same manifest digest; only metadata carries times.
+
+Rules:
+- the bundle appears under its name when it is complete, signed and verified once through the door that users take;
+- building again changes nothing that is right, and puts back what is damaged.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from appliance.build.cache import Cache
+from appliance.build.closure import host_requires
+from appliance.build.coverage import check_covers
+from appliance.build.gather import Gathered, gather
+from appliance.build.lockfile import Lock, Locked, lock_path, read_lock
+from appliance.build.memory import serving_bytes
+from appliance.build.readme import write_readme
+from appliance.build.recipe import Recipe, RecipeModel, load_recipe
+from appliance.build.store import store
+from appliance.build.writer import BundleWriter
+from appliance.keys.repository import publish, read_newest
+from appliance.keys.workspace import Workspace
+from bundles.bundle import Bundle, open_bundle
+from bundles.contents import Contents, File, Lineage, Model, Needs, Serve, Target
+from bundles.contents_json import write_contents
+from bundles.gguf import GgufHeader
+from bundles.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
+from bundles.manifest import write_manifest
+from bundles.progress import OnProgress
+from signing.digest import sha256
+from signing.errors import UsageError
+from signing.floors import Floors
+from signing.verified import Verified
+
+CONTEXT_UNKNOWN = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A finished bundle: where it lies, what it is, and how many files had to be written for it."""
+
+    path: Path
+    bundle: Verified[Bundle]
+    files_written: int
+
+
+def assemble(recipe_path: Path, workspace: Workspace, cache: Cache, now: datetime, on_progress: OnProgress) -> Built:
+    """Build the bundle of a recipe.
+
+    Args:
+        recipe_path: the recipe; its lock lies beside it.
+        workspace: holds the keys, and gets the bundle in `dist/`.
+        cache: of downloads and runtimes.
+        now: the time that the signer states, in UTC.
+        on_progress: called with bytes and steps.
+
+    Raises:
+        UsageError: the recipe or lock is wrong, or the lock does not cover the recipe.
+        ApplianceError: of any part; nothing half-made carries the bundle's name.
+    """
+    recipe, lock = load_recipe(recipe_path), read_lock(lock_path(recipe_path))
+    check_covers(lock, recipe, recipe_path, host_requires())
+    gathered = gather(recipe, recipe_path, lock, cache, on_progress)
+    writer = BundleWriter(workspace.dist / f"{recipe.name}-{recipe.version}")
+    stored = [store(source, writer, on_progress) for source in gathered.sources]
+    files = tuple(file for file, _ in stored)
+    headers = {file.path: header for file, header in stored if header is not None}
+    contents = _contents(recipe, lock, gathered, files, headers)
+    config = write_contents(contents)
+    writer.put(config)
+    manifest = write_manifest(contents, config)
+    publish(workspace, recipe.name, recipe.version, manifest, now)
+    path = writer.finish(manifest, _small_files(contents, manifest, workspace))
+    found = open_bundle(path, workspace.root_file.read_bytes(), Floors(), now)
+    return Built(path, found, writer.written)
+
+
+def _contents(
+    recipe: Recipe, lock: Lock, gathered: Gathered, files: tuple[File, ...], headers: dict[str, GgufHeader]
+) -> Contents:
+    by_name = {entry.name: entry for entry in lock.of_kind("model")}
+    pairs = [(model, by_name[model.name]) for model in recipe.models]
+    models = tuple(_model(model, entry, headers[_path(entry)]) for model, entry in pairs)
+    ram = sum(serving_bytes(headers[model.path], model.context, recipe.serve.slots) for model in models)
+    return Contents(
+        name=recipe.name,
+        version=recipe.version,
+        source_date_epoch=lock.source_date_epoch,
+        targets=tuple(Target(target.os, target.arch, tuple(target.python)) for target in recipe.targets),
+        needs=Needs(
+            glibc=gathered.runtime.glibc,
+            glibcxx=gathered.runtime.glibcxx,
+            cxxabi=gathered.runtime.cxxabi,
+            cpu_variants=gathered.runtime.variants,
+            ram_bytes=ram,
+            disk_bytes=sum(file.size for file in files) + _unpacked_bytes(gathered.wheels),
+        ),
+        serve=Serve(slots=recipe.serve.slots),
+        models=models,
+        files=files,
+    )
+
+
+def _model(model: RecipeModel, entry: Locked, header: GgufHeader) -> Model:
+    if header.context != CONTEXT_UNKNOWN and model.context > header.context:
+        raise UsageError(
+            "recipe.context",
+            f"model {model.name}: context",
+            expected=f"at most {header.context} tokens, what the model was trained for",
+            found=str(model.context),
+            hint="lower `context` in the recipe",
+        )
+    return Model(
+        name=model.name,
+        path=_path(entry),
+        architecture=header.architecture,
+        parameters=header.parameters,
+        quantisation=header.quantisation,
+        context=model.context,
+        tensors=header.tensors_digest,
+        template=header.template_digest,
+        licence=model.licence,
+        lineage=Lineage(source=model.source, sha256=entry.used.sha256, size=entry.used.size),
+    )
+
+
+def _path(entry: Locked) -> str:
+    return f"models/{entry.name}/{entry.used.file}"
+
+
+def _unpacked_bytes(wheels: tuple[Path, ...]) -> int:
+    total = 0
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            total += sum(info.file_size for info in archive.infolist())
+    return total
+
+
+def _small_files(contents: Contents, manifest: bytes, workspace: Workspace) -> dict[str, bytes]:
+    files = {f"metadata/{name}": data for name, data in read_newest(workspace).items()}
+    files[target_path(contents.name, contents.version, sha256(manifest))] = manifest
+    files[LAYOUT_FILE] = LAYOUT_BYTES
+    files["README.txt"] = write_readme(contents)
+    return files

@@ -1,0 +1,83 @@
+"""Whether a lock covers a recipe.
+
+Owns the comparison that decides what `appliance lock` keeps and what `appliance build` refuses, so that both see the
+same. It must never ask a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from appliance.build.lockfile import RUNTIME, Lock, Locked, lock_hint, lock_path
+from appliance.build.recipe import Recipe
+from signing.errors import UsageError
+
+
+def check_covers(lock: Lock, recipe: Recipe, recipe_path: Path, requires: Iterable[str]) -> None:
+    """Refuse a lock that lacks something which the recipe asks for.
+
+    Args:
+        lock: as read.
+        recipe: as read.
+        recipe_path: for the error and its hint.
+        requires: what the host half of this program needs (`closure.host_requires`).
+
+    Raises:
+        UsageError: `lock.stale`, with everything that is missing.
+    """
+    missing = [*_missing_sources(lock, recipe), *_missing_closures(lock, recipe, tuple(requires))]
+    errors = [
+        UsageError(
+            "lock.stale",
+            f"{lock_path(recipe_path)} {subject}",
+            expected=expected,
+            found=found,
+            hint=lock_hint(recipe_path),
+        )
+        for subject, expected, found in missing
+    ]
+    if errors:
+        errors[0].others = tuple(errors[1:])
+        raise errors[0]
+
+
+def covers_model(entry: Locked | None, source: str, licence: str) -> bool:
+    """Whether an entry is what a recipe's model asks for."""
+    return entry is not None and (entry.source, entry.licence) == (source, licence)
+
+
+def covers_closure(lock: Lock, recipe: Recipe, python: str, requires: Iterable[str]) -> bool:
+    """Whether the wheels for one Python were resolved from at least these requirements, for the same systems."""
+    wanted = set(requires)
+    glibc = "{}.{}".format(*recipe.glibc_for(python))
+    return any(
+        (closure.python, closure.arch, closure.glibc) == (python, recipe.arch, glibc)
+        and wanted <= set(closure.requires)
+        for closure in lock.closures
+    )
+
+
+def _missing_sources(lock: Lock, recipe: Recipe) -> Iterable[tuple[str, str, str]]:
+    for model in recipe.models:
+        entry = lock.find("model", model.name)
+        if not covers_model(entry, model.source, model.licence):
+            found = f"{entry.source} ({entry.licence})" if entry else "nothing"
+            yield f"model {model.name}", f"{model.source} ({model.licence})", found
+    sdist = lock.find("sdist", RUNTIME)
+    if sdist is None or sdist.version != recipe.runtime.llama_cpp_python:
+        yield f"sdist {RUNTIME}", recipe.runtime.llama_cpp_python, sdist.version if sdist else "nothing"
+    for kind in ("build-tool", "tool"):
+        if not lock.of_kind(kind):
+            yield kind, "at least one", "nothing"
+
+
+def _missing_closures(lock: Lock, recipe: Recipe, requires: tuple[str, ...]) -> Iterable[tuple[str, str, str]]:
+    for python in recipe.pythons:
+        if not covers_closure(lock, recipe, python, requires):
+            glibc = "{}.{}".format(*recipe.glibc_for(python))
+            yield (
+                f"wheels for Python {python}",
+                f"the closure of this program on {recipe.arch}, glibc {glibc}",
+                "another",
+            )

@@ -1,0 +1,134 @@
+"""Collecting everything that a bundle is made of, as verified files.
+
+Owns the list of sources for one recipe and lock: models, the runtime, wheels, tools, playbooks, licences, and the
+recipe and lock themselves. It writes nothing into the bundle.
+
+Rules:
+- what is not in the lock, not built from the lock, and not part of this program does not go in;
+- the runtime is built from the locked sdist with the locked build tools; this program packs itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.build.cache import Cache
+from appliance.build.fetch import fetch
+from appliance.build.licences import licence_files
+from appliance.build.lockfile import RUNTIME, Lock, Locked, lock_path
+from appliance.build.recipe import Recipe
+from appliance.build.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, build_runtime
+from appliance.build.selfwheel import build_self_wheel
+from appliance.build.store import Source
+from appliance.build.wheels import wheel_members, wheel_record
+from appliance.resources import playbooks_path
+from bundles.progress import OnProgress
+from signing.errors import UsageError
+
+LIBRARIES = "llama_cpp/lib"
+UV = "uv"
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The sources of a bundle, the runtime that was built for it, and the wheels that a host will install."""
+
+    sources: tuple[Source, ...]
+    runtime: BuiltRuntime
+    wheels: tuple[Path, ...]
+
+
+def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progress: OnProgress) -> Gathered:
+    """Fetch, build and list everything.
+
+    Args:
+        recipe: the parsed recipe.
+        recipe_path: where it lies; relative `file:` sources start there.
+        lock: covers the recipe.
+        cache: of downloads and built runtimes.
+        on_progress: called with bytes fetched and steps compiled.
+
+    Raises:
+        ApplianceError: of any part: unreachable, damaged, no compiler, no space.
+    """
+    fetched = {
+        entry: fetch(entry, cache, on_progress, recipe_folder=recipe_path.parent)
+        for entry in lock.entries
+        if entry.kind != "build-tool"
+    }
+    runtime = _runtime(recipe, lock, fetched, cache, on_progress)
+    own = build_self_wheel(cache.folder("self"), lock.source_date_epoch)
+    models = [_model(entry, path) for entry, path in fetched.items() if entry.kind == "model"]
+    wheels = [_wheel(f"wheels/{entry.file}", "wheel", path) for entry, path in fetched.items() if entry.kind == "wheel"]
+    tools = [_tool(entry, path) for entry, path in fetched.items() if entry.kind == "tool"]
+    packed = [
+        *models,
+        *wheels,
+        *tools,
+        _wheel(f"wheels/{own.name}", "wheel", own),
+        _runtime_wheel(runtime),
+        *_playbooks(),
+        Source("config/recipe.yaml", "config", data=recipe_path.read_bytes()),
+        Source("config/lock.json", "config", data=lock_path(recipe_path).read_bytes()),
+    ]
+    licences = licence_files(lock, cache, runtime.path, on_progress)
+    packed += [Source(f"licences/{name}", "licence", data=data) for name, data in licences]
+    files = tuple(source.file for source in packed if source.kind in ("wheel", "runtime") and source.file)
+    return Gathered(tuple(sorted(packed, key=lambda source: source.path)), runtime, files)
+
+
+def _runtime(
+    recipe: Recipe, lock: Lock, fetched: dict[Locked, Path], cache: Cache, on_progress: OnProgress
+) -> BuiltRuntime:
+    sdist = _find(lock, "sdist", RUNTIME)
+    tools = {entry.name: fetch(entry, cache, on_progress) for entry in lock.of_kind("build-tool")}
+    spec = RuntimeSpec(recipe.runtime.llama_cpp_python, recipe.runtime.cpu, recipe.runtime.cuda)
+    wheels = ToolWheels(cmake=tools["cmake"], ninja=tools["ninja"])
+    folder = cache.folder("runtime")
+    return build_runtime(fetched[sdist], wheels, spec, folder, on_progress)
+
+
+def _find(lock: Lock, kind: str, name: str) -> Locked:
+    entry = lock.find(kind, name)
+    if entry is None:
+        raise UsageError(
+            "lock.stale", name, expected=f"a {kind} in the lock", found="none", hint="appliance lock RECIPE"
+        )
+    return entry
+
+
+def _model(entry: Locked, path: Path) -> Source:
+    return Source(f"models/{entry.name}/{entry.used.file}", "model", file=path, sha256=entry.used.sha256)
+
+
+def _wheel(path: str, kind: str, file: Path) -> Source:
+    return Source(path, kind, file=file, bootstrap=True, record=wheel_record(file))
+
+
+def _tool(entry: Locked, path: Path) -> Source:
+    return Source(
+        f"tools/{entry.file}",
+        "tool",
+        file=path,
+        sha256=entry.sha256,
+        bootstrap=entry.name == UV,
+        record=wheel_record(path),
+    )
+
+
+def _runtime_wheel(runtime: BuiltRuntime) -> Source:
+    return Source(
+        f"runtime/{runtime.path.name}",
+        "runtime",
+        file=runtime.path,
+        sha256=runtime.sha256,
+        record=wheel_record(runtime.path),
+        members=wheel_members(runtime.path, LIBRARIES),
+    )
+
+
+def _playbooks() -> list[Source]:
+    root = playbooks_path()
+    paths = sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return [Source(f"playbooks/{path.relative_to(root)}", "playbook", data=path.read_bytes()) for path in paths]

@@ -1,0 +1,224 @@
+"""The recipe: what a person wrote about what to build (DESIGN 4).
+
+Owns the model of a recipe and how its mistakes are told. It must never open a source or ask a network.
+
+Rules:
+- only the fields of this model exist; an unknown field is an error, never ignored;
+- nothing is converted: `3.10` without quotes is a number to YAML (3.1), and an error here;
+- all mistakes are told at once, each with file, line, column, field, what was expected and what was found;
+- what this version cannot build is refused here, where its line is known, not left out of the bundle.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from appliance.build.recipe_errors import duplicates, located, recipe_error, together
+from appliance.build.sources import Source, parse_source
+from appliance.resources import recipes_path
+from bundles.paths import check_path
+from signing.errors import NotTrustedError, UsageError
+
+MAX_RECIPE_BYTES = 1 << 20
+
+OS_GLIBC = {
+    "debian-12": (2, 36),
+    "debian-13": (2, 41),
+    "ubuntu-22.04": (2, 35),
+    "ubuntu-24.04": (2, 39),
+    "rhel-9": (2, 34),
+}
+"""The systems that a target may name, and the version of their C library. Debian 12 and 13 are tested."""
+
+
+def _check_source(text: str) -> str:
+    parse_source(text)
+    return text
+
+
+def _check_licence(text: str) -> str:
+    try:
+        return canonicalize_license_expression(text)
+    except InvalidLicenseExpression:
+        raise ValueError("an SPDX licence expression, for example Apache-2.0 or LicenseRef-gemma") from None
+
+
+def _check_name(text: str) -> str:
+    try:
+        return check_path(text)
+    except NotTrustedError:
+        raise ValueError("a name that no file system keeps for itself") from None
+
+
+def _check_os(text: str) -> str:
+    if text not in OS_GLIBC:
+        raise ValueError("one of " + ", ".join(OS_GLIBC))
+    return text
+
+
+def _refuse_cuda(value: bool) -> bool:
+    if value:
+        raise ValueError("false: this version builds the processor's runtime only")
+    return value
+
+
+def _refuse_quantize(value: str | None) -> str | None:
+    if value is not None:
+        raise ValueError("no such field: this version packs a model as its source has it")
+    return value
+
+
+def _distinct_models(models: tuple[RecipeModel, ...]) -> tuple[RecipeModel, ...]:
+    if len({model.name for model in models}) != len(models):
+        raise ValueError("models with distinct names")
+    return models
+
+
+def _one_arch(targets: tuple[RecipeTarget, ...]) -> tuple[RecipeTarget, ...]:
+    if len({target.arch for target in targets}) != 1:
+        raise ValueError("targets of one architecture: each bundle is for one")
+    return targets
+
+
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?$", strict=True), AfterValidator(_check_name)
+]
+Version = Annotated[
+    str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+([a-z.-][0-9a-z.-]*[0-9a-z])?$", strict=True)
+]
+PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.[0-9]{1,2}$", strict=True)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class RecipeTarget(_Part):
+    """A system that the bundle is to be installed on."""
+
+    os: Annotated[str, AfterValidator(_check_os)] = Field(description="a system such as debian-12")
+    arch: Literal["x86_64", "aarch64"] = Field(description="x86_64 or aarch64")
+    python: tuple[PythonVersion, ...] = Field(
+        description='a list of Python versions in quotes, for example ["3.11"]', min_length=1, strict=False
+    )
+
+
+class RecipeModel(_Part):
+    """A model: what it is called, where it comes from, under which licence, and how long its context may be."""
+
+    name: Name = Field(description="a name of a-z 0-9 . _ -, for example smollm2-135m")
+    source: Annotated[str, AfterValidator(_check_source)] = Field(description="a source such as pypi:… or hf:…")
+    licence: Annotated[str, AfterValidator(_check_licence)] = Field(description="an SPDX licence such as Apache-2.0")
+    context: int = Field(description="a number of tokens, 1 to 16777216", ge=1, le=1 << 24)
+    quantize: Annotated[str | None, AfterValidator(_refuse_quantize)] = Field(
+        default=None, description="a quantisation such as Q4_K_M"
+    )
+
+    @property
+    def parsed_source(self) -> Source:
+        """The source as a value."""
+        return parse_source(self.source)
+
+
+class RecipeRuntime(_Part):
+    """What runs the models."""
+
+    llama_cpp_python: Version = Field(description="a version of llama-cpp-python, for example 0.3.36")
+    cpu: Literal["all"] = Field(default="all", description="all: a library for each processor generation")
+    cuda: Annotated[bool, AfterValidator(_refuse_cuda)] = Field(default=False, description="true or false")
+
+
+class RecipeServe(_Part):
+    """Defaults for serving."""
+
+    slots: int = Field(default=4, description="a number of parallel requests, 1 to 256", ge=1, le=256)
+
+
+class Recipe(_Part):
+    """A whole recipe."""
+
+    name: Name = Field(description="a name of a-z 0-9 . _ -, for example smollm2")
+    version: Version = Field(description="a version of three numbers, for example 1.0.0")
+    targets: Annotated[tuple[RecipeTarget, ...], AfterValidator(_one_arch)] = Field(
+        description="a list of at least one target", min_length=1, strict=False
+    )
+    models: Annotated[tuple[RecipeModel, ...], AfterValidator(_distinct_models)] = Field(
+        description="a list of at least one model", min_length=1, strict=False
+    )
+    runtime: RecipeRuntime = Field(description="a mapping with llama_cpp_python, cpu and cuda")
+    serve: RecipeServe = Field(default=RecipeServe(), description="a mapping with slots")
+
+    @property
+    def arch(self) -> str:
+        """The one architecture of all targets."""
+        return self.targets[0].arch
+
+    @property
+    def pythons(self) -> tuple[str, ...]:
+        """The Python versions of all targets, oldest first, each once."""
+        found = {python for target in self.targets for python in target.python}
+        return tuple(sorted(found, key=lambda text: int(text.split(".")[1])))
+
+    def glibc_for(self, python: str) -> tuple[int, int]:
+        """The oldest C library among the targets that use a Python version."""
+        return min(OS_GLIBC[target.os] for target in self.targets if python in target.python)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        path: the YAML file; its text is a person's, and checked to the last field.
+
+    Raises:
+        UsageError: with all mistakes, each as `file:line:column field`.
+    """
+    text = _read(path)
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        errors = duplicates(node, path)
+        value = loader.construct_document(node) if node and not errors else None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise recipe_error(where, "YAML", error.problem or "something else") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise recipe_error(str(path), "YAML", str(error)[:200]) from None
+    if errors:
+        raise together(errors)
+    try:
+        return Recipe.model_validate(value)
+    except ValidationError as error:
+        raise together(located(error.errors(include_url=False), node, Recipe, path)) from None
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_RECIPE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(
+            "recipe.missing", str(path), expected="a recipe (YAML)", found=_reason(error), hint=_choices(path)
+        ) from None
+    if len(data) > MAX_RECIPE_BYTES:
+        raise recipe_error(str(path), f"at most {MAX_RECIPE_BYTES} bytes", "more")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise recipe_error(str(path), "UTF-8 text", f"the byte 0x{data[error.start]:02x} at {error.start}") from None
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def _choices(path: Path) -> str:
+    beside = sorted(path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    there = beside or sorted(recipes_path().glob("*.yaml"))
+    return "recipes that are there: " + ", ".join(str(one) for one in there) if there else "write a recipe first"

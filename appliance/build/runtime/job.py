@@ -1,0 +1,179 @@
+"""One build of the runtime, from the sdist to the finished wheel in the cache.
+
+Owns the order of the steps. What each does is in its own module.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.build.cache import FULL, disk_full, require_space
+from appliance.build.runtime.compile import Workplace, compile_targets, configure, settings
+from appliance.build.runtime.repack import check_leaks, collect_binaries, collect_binding
+from appliance.build.runtime.source import keep_variants, licence_files, unpack_sdist
+from appliance.build.runtime.spec import BuiltRuntime, RuntimeSpec, ToolWheels
+from appliance.build.runtime.store import Slot, read_boot
+from appliance.build.runtime.symbols import dotted
+from appliance.build.runtime.toolchain import (
+    Compiler,
+    Tools,
+    find_compiler,
+    record_tools,
+    unpack_tools,
+    unpacked_tools,
+)
+from appliance.build.runtime.variants import choose_variants, read_cpu_flags
+from appliance.build.runtime.wheel import WheelIdentity, fingerprint, local_version, write_wheel
+from bundles.progress import OnProgress, Progress, ignore
+from signing.digest import Digest, sha256_stream
+from signing.errors import UsageError
+
+NEEDED_BYTES = 400 << 20
+PATIENCE_S = 3600.0
+JOB_BYTES = 1 << 30
+"""Memory that the largest source files need to compile."""
+
+
+def build_runtime(
+    sdist: Path,
+    tools: ToolWheels,
+    spec: RuntimeSpec,
+    cache_dir: Path,
+    on_progress: OnProgress = ignore,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    patience_s: float = PATIENCE_S,
+) -> BuiltRuntime:
+    """Build the runtime's wheel, or take it from the cache: then it is hashed once and nothing else is done.
+
+    Args:
+        sdist: verified bytes of the llama-cpp-python sdist.
+        tools: verified wheels.
+        spec: what the recipe asks for.
+        cache_dir: the runtime part of the cache; holds `<key>/`, and while building `<key>.building/` of about 300 MB.
+        on_progress: told `n of m` steps.
+        environment: PATH to find the compiler, HOME to make sure that it is not in the result.
+        patience_s: how long to wait for another build of the same runtime.
+
+    Raises:
+        UsageError: the recipe asks for something unknown, or for CUDA.
+        HostUnfitError: no compiler that is good enough.
+        DamagedError: the sdist or a tool is not what it should be.
+        BusyError: another build of the same runtime did not end in time.
+        ApplianceError: compiling failed, or the disk is full.
+    """
+    if spec.cuda:
+        raise _no_cuda()
+    variants = choose_variants(spec.cpu, read_cpu_flags() if spec.cpu == "native" else frozenset())
+    compiler = find_compiler(environment.get("PATH", os.defpath))
+    toolchain = {**compiler.versions, **record_tools(tools)}
+    job = _Job(sdist, tools, spec.version, variants, compiler, toolchain, on_progress)
+    slot = Slot(cache_dir.resolve(), job.key())
+    if built := slot.read_finished():
+        return built
+    with _told_when_full(slot.cache), slot.locked(patience_s, on_progress) as hold:
+        if built := slot.read_finished():
+            return built
+        place = Workplace(slot.building, slot.log, hold)
+        unpacked = job.prepare(slot, place)
+        compile_targets(unpacked, compiler, place, _jobs(), on_progress)
+        built = job.pack(place, private=(str(slot.cache), environment.get("HOME", ""), str(Path.home())))
+        return slot.finish(built.path.parent, built)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is decided before anything is written."""
+
+    sdist: Path
+    tools: ToolWheels
+    version: str
+    variants: tuple[str, ...]
+    compiler: Compiler
+    toolchain: dict[str, str]
+    on_progress: OnProgress
+
+    def key(self) -> Digest:
+        """The digest of all that decides the wheel's bytes."""
+        with self.sdist.open("rb") as stream:
+            sources = sha256_stream(stream)[0]
+        recorded = (f"{name}={value}" for name, value in sorted(self.toolchain.items()))
+        first = (f"sdist={sources}", f"version={self.version}")
+        return fingerprint((*first, *settings(self.variants), *recorded))
+
+    def prepare(self, slot: Slot, place: Workplace) -> Tools:
+        """Unpack and configure, unless an earlier run of this boot did."""
+        tools_folder, boot = place.folder / "tools", read_boot()
+        if slot.is_configured(boot):
+            return unpacked_tools(tools_folder)
+        shutil.rmtree(place.folder, ignore_errors=True)
+        place.folder.mkdir()
+        require_space(place.folder, NEEDED_BYTES)
+        place.log.write_bytes(b"")
+        self.on_progress(Progress("unpacking the runtime's sources", 0, 0, "steps"))
+        commit = unpack_sdist(self.sdist, place.source, self.version)
+        keep_variants(place.source, self.variants)
+        tools = unpack_tools(self.tools, tools_folder)
+        self.on_progress(Progress("configuring the runtime", 0, 0, "steps"))
+        configure(tools, self.compiler, place, commit)
+        slot.mark_configured(boot)
+        return tools
+
+    def pack(self, place: Workplace, private: tuple[str, ...]) -> BuiltRuntime:
+        """Check what was compiled and write the wheel into a folder of its own."""
+        self.on_progress(Progress("packing the runtime", 0, 0, "steps"))
+        binaries, floors = collect_binaries(place.binaries, self.variants)
+        parts = (*collect_binding(place.source), *binaries)
+        check_leaks(parts, private)
+        result = place.folder / "result"
+        shutil.rmtree(result, ignore_errors=True)
+        result.mkdir()
+        flags = settings(self.variants)
+        identity = WheelIdentity(local_version(self.version, flags), floors.manylinux)
+        pkg_info = (place.source / "PKG-INFO").read_bytes()
+        path, unpacked_size = write_wheel(result, identity, parts, pkg_info, licence_files(place.source))
+        with path.open("rb") as stream:
+            digest, size = sha256_stream(stream)
+        return BuiltRuntime(
+            path=path,
+            sha256=digest,
+            size=size,
+            unpacked_size=unpacked_size,
+            version=identity.version,
+            variants=self.variants,
+            glibc=dotted(floors.glibc),
+            glibcxx=dotted(floors.glibcxx),
+            cxxabi=dotted(floors.cxxabi),
+            toolchain=self.toolchain,
+            flags=flags,
+        )
+
+
+def _jobs() -> int:
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(len(os.sched_getaffinity(0)), memory_bytes // JOB_BYTES))
+
+
+def _no_cuda() -> UsageError:
+    return UsageError(
+        "runtime.cuda-not-built",
+        "runtime.cuda",
+        expected="false",
+        found="a wish for CUDA, which this version cannot build yet",
+        hint="set cuda: false in the recipe",
+    )
+
+
+@contextmanager
+def _told_when_full(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise disk_full(Path(error.filename) if error.filename else folder, NEEDED_BYTES) from None

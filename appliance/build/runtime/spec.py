@@ -1,0 +1,70 @@
+"""What goes into a runtime build and what comes out of it.
+
+Owns the types only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from signing.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ToolWheels:
+    """The build tools, as the wheels that the lock pins.
+
+    Args:
+        cmake: verified wheel of cmake.
+        ninja: verified wheel of ninja.
+    """
+
+    cmake: Path
+    ninja: Path
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSpec:
+    """What the recipe asks for.
+
+    Args:
+        version: of llama-cpp-python, as the recipe and the sdist must both say it.
+        cpu: `all`; `native`, which is a short list for this machine; or names from `variants.VARIANTS`.
+        cuda: whether to build the CUDA backend.
+    """
+
+    version: str
+    cpu: str | tuple[str, ...]
+    cuda: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltRuntime:
+    """A finished wheel in the cache, and what the contents say about it.
+
+    Args:
+        path: the wheel.
+        sha256: of the wheel.
+        size: of the wheel, in bytes.
+        unpacked_size: of all its files, in bytes.
+        version: with the local part, for example `0.3.36+appliance.1a2b3c4d`.
+        variants: the CPU variants inside, lowest first.
+        glibc: the lowest glibc that has every symbol it needs, for example `2.34`.
+        glibcxx: the same for `GLIBCXX` of libstdc++, for example `3.4.30`.
+        cxxabi: the same for `CXXABI`, for example `1.3.13`.
+        toolchain: name and version of everything that made its bytes.
+        flags: every setting that made its bytes.
+    """
+
+    path: Path
+    sha256: Digest
+    size: int
+    unpacked_size: int
+    version: str
+    variants: tuple[str, ...]
+    glibc: str
+    glibcxx: str
+    cxxabi: str
+    toolchain: dict[str, str]
+    flags: tuple[str, ...]

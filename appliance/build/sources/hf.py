@@ -1,0 +1,59 @@
+"""Files of a model hub, each at one commit.
+
+Owns where a `hf:` source is and with which token it is asked for. It must never follow a branch or tag.
+
+Rules:
+- the address and the person's token come from `huggingface_hub` (HF_ENDPOINT, HF_TOKEN and its login are honoured);
+- the bytes come through `transfer`, like all others: continued, bounded, hashed;
+- the hub has to say that it answers for the commit that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from appliance.build.sources import HfSource
+from appliance.build.sources.transfer import Remote, head
+from signing.digest import Digest
+from signing.errors import ApplianceError
+
+_HEX = frozenset("0123456789abcdef")
+
+
+def locate(source: HfSource, env: Mapping[str, str], size: int | None = None) -> Remote:
+    """Where a file of the hub is.
+
+    Args:
+        source: the parsed source.
+        env: the environment, for HF_ENDPOINT.
+        size: what the lock says, in bytes.
+
+    Raises:
+        ApplianceError: unreachable, no such file, a login is needed, or the hub answers for another commit.
+    """
+    from huggingface_hub import get_token, hf_hub_url
+
+    endpoint = env.get("HF_ENDPOINT", "").rstrip("/") or None
+    url = hf_hub_url(source.repo, source.path, revision=source.commit, endpoint=endpoint)
+    token = get_token()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    said = head(url, source.text, headers).headers
+    commit = said.get("X-Repo-Commit", "")
+    if commit != source.commit:
+        raise ApplianceError(
+            "source.wrong-commit",
+            source.text,
+            expected=source.commit,
+            found=commit or "an answer that names no commit",
+            hint="check HF_ENDPOINT: it does not speak for this repository",
+        )
+    linked_size = said.get("X-Linked-Size", "")
+    if size is None and linked_size.isdecimal():
+        size = int(linked_size)
+    return Remote(url=url, subject=source.file, headers=headers, size=size, sha256=_digest(said))
+
+
+def _digest(headers: Mapping[str, str]) -> Digest | None:
+    # Big files carry their SHA-256 as the linked entity tag; small ones a git hash, which is no SHA-256 of the bytes.
+    tag = headers.get("X-Linked-Etag", "").strip('W/"')
+    return Digest(tag) if len(tag) == 64 and set(tag) <= _HEX else None

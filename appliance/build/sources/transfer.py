@@ -1,0 +1,226 @@
+"""Bringing bytes over HTTP to the disk of the builder.
+
+Owns the one HTTP client of the build half, how a download is continued, tried again and stopped, and what its failures
+are called. It must never decide whether bytes are the right ones: it hashes them, and the caller compares.
+
+Rules:
+- TLS is checked against the certificates of the system (SSL_CERT_FILE is honoured), never switched off;
+- what began as https is never continued by a redirect to http;
+- each byte is hashed while it is written; a partial file of an earlier run is hashed once, then continued by range;
+- a body longer than expected is cut off one byte after it, so that no server can fill the disk;
+- three tries with a pause in between for what may pass (no connection, 429, 5xx, an early end), none for the rest.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from appliance.build.cache import require_space
+from appliance.build.partial import Partial
+from bundles.progress import OnProgress, Progress, ignore
+from signing.digest import Digest
+from signing.errors import ApplianceError
+
+TRIES = 3
+MAX_HOPS = 5
+PAUSE_S = 0.5
+TIMEOUT_S = 30.0
+AGENT = "airgap-appliance"
+
+T = TypeVar("T")
+_MAKING = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A file somewhere else.
+
+    Args:
+        url: where it is.
+        subject: what people call it; the URL is not shown, since it may hold a password of the index.
+        headers: to send along, for example a token.
+        size: in bytes, where the lock or the server says so; the download stops one byte after it.
+        sha256: what the server says it is; None where it says nothing.
+    """
+
+    url: str
+    subject: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    size: int | None = None
+    sha256: Digest | None = None
+
+
+class _Again(Exception):
+    """A failure that may pass."""
+
+
+def client() -> httpx.Client:
+    """The HTTP client of this process: one pool of connections, proxies from the environment."""
+    with _MAKING:
+        return _client()
+
+
+def close() -> None:
+    """End all connections; the next call to `client` reads the environment and the certificates anew."""
+    with _MAKING:
+        _client().close()
+        _client.cache_clear()
+
+
+@cache
+def _client() -> httpx.Client:
+    return httpx.Client(
+        verify=ssl.create_default_context(),
+        follow_redirects=True,
+        timeout=TIMEOUT_S,
+        headers={"User-Agent": AGENT, "Accept-Encoding": "identity"},
+    )
+
+
+def get(url: str, subject: str, headers: Mapping[str, str]) -> httpx.Response:
+    """Ask for a small answer, for example an index page, and keep it in memory.
+
+    Raises:
+        ApplianceError: unreachable, or refused by the server.
+    """
+
+    return _ask("GET", url, subject, headers, follow=True)
+
+
+def head(url: str, subject: str, headers: Mapping[str, str]) -> httpx.Response:
+    """Ask what a server says about a file. Only redirects within that server are followed.
+
+    Raises:
+        ApplianceError: unreachable, or refused by the server.
+    """
+    for _ in range(MAX_HOPS):
+        response = _ask("HEAD", url, subject, headers, follow=False)
+        if not response.headers.get("Location", "").startswith("/"):
+            return response
+        url = str(response.url.join(response.headers["Location"]))
+    raise ApplianceError("source.refused", subject, expected="an answer", found=f"{MAX_HOPS} redirects in a row")
+
+
+def _ask(method: str, url: str, subject: str, headers: Mapping[str, str], *, follow: bool) -> httpx.Response:
+    def once() -> httpx.Response:
+        response = client().request(method, url, headers=dict(headers), follow_redirects=follow)
+        _check_status(response, subject)
+        return response
+
+    return _try(once, subject)
+
+
+def download(remote: Remote, partial: Path, on_progress: OnProgress = ignore) -> tuple[Digest, int]:
+    """Bring a file to `partial`, continuing what is there already.
+
+    Args:
+        remote: what to bring.
+        partial: held by the caller (`Cache.claim`).
+        on_progress: told about bytes.
+
+    Returns:
+        The digest and size of what lies in `partial` now. A size above `remote.size` means that there was more.
+
+    Raises:
+        ApplianceError: unreachable, refused by the server, or the disk is full; the partial file stays for later.
+    """
+    with Partial(partial) as sink:
+        if remote.size is not None:
+            require_space(partial.parent, remote.size - sink.size)
+        _try(lambda: _receive(remote, sink, on_progress), remote.subject)
+        return sink.digest, sink.size
+
+
+def _try(act: Callable[[], T], subject: str) -> T:
+    for attempt in range(1, TRIES + 1):
+        try:
+            return act()
+        except (httpx.TransportError, _Again) as error:
+            reason = str(error) or type(error).__name__
+        except (httpx.TooManyRedirects, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise ApplianceError("source.refused", subject, expected="a usable address", found=str(error)) from None
+        if attempt < TRIES:
+            time.sleep(PAUSE_S * 2 ** (attempt - 1))
+    raise unreachable(subject, reason)
+
+
+def _receive(remote: Remote, sink: Partial, on_progress: OnProgress) -> None:
+    if remote.size is not None and sink.size == remote.size:
+        return
+    headers = dict(remote.headers)
+    if sink.size:
+        headers["Range"] = f"bytes={sink.size}-"
+    with client().stream("GET", remote.url, headers=headers) as response:
+        if response.status_code == 416:
+            sink.restart()
+            raise _Again("the server has no such range")
+        _check_status(response, remote.subject)
+        if response.status_code != 206 or not _continues(response, sink.size):
+            sink.restart()
+        total = remote.size or _total(response, sink.size)
+        # As the network brings it: gathering larger blocks would lose the last one when the connection breaks.
+        for block in response.iter_raw():
+            sink.write(block[: _allowance(remote, sink)])
+            on_progress(Progress(f"fetching {remote.subject}", sink.size, total))
+            if remote.size is not None and sink.size > remote.size:
+                return
+    if sink.size < total:
+        raise _Again(f"the answer ended after {sink.size} of {total} bytes")
+
+
+def _allowance(remote: Remote, sink: Partial) -> int | None:
+    return None if remote.size is None else remote.size + 1 - sink.size
+
+
+def _continues(response: httpx.Response, offset: int) -> bool:
+    return str(response.headers.get("Content-Range", "")).startswith(f"bytes {offset}-")
+
+
+def _total(response: httpx.Response, offset: int) -> int:
+    length = response.headers.get("Content-Length", "")
+    return offset + int(length) if length.isdecimal() else 0
+
+
+def _check_status(response: httpx.Response, subject: str) -> None:
+    hops = [*response.history, response]
+    if hops[0].url.scheme == "https" and any(hop.url.scheme != "https" for hop in hops):
+        raise ApplianceError("source.refused", subject, expected="https all the way", found="a redirect to plain http")
+    status = response.status_code
+    if status == 429 or status >= 500:
+        raise _Again(f"the server answered {status}")
+    if status in (404, 410):
+        raise ApplianceError(
+            "source.gone",
+            subject,
+            expected="the file where it was",
+            found=f"the server answered {status}",
+            hint="check its name; when upstream has removed it: appliance lock --upgrade RECIPE",
+        )
+    if not (response.is_success or response.has_redirect_location):
+        raise ApplianceError(
+            "source.refused",
+            subject,
+            expected="the file",
+            found=f"the server answered {status}",
+            hint="it may want a login or the acceptance of its licence; see the page of the model or of your index",
+        )
+
+
+def unreachable(subject: str, reason: str) -> ApplianceError:
+    """The error for a source that no network leads to."""
+    return ApplianceError(
+        "source.unreachable",
+        subject,
+        expected="a network that reaches its source",
+        found=reason,
+        hint="run this where there is a network, or copy a filled cache here (AIRGAP_APPLIANCE_CACHE names its folder)",
+    )

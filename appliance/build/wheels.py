@@ -1,0 +1,217 @@
+"""Reading wheels: their RECORD, their metadata, their licence texts, and what a host takes out of a runtime.
+
+Owns how a wheel is looked into. It must never install one, run anything of it, or unpack it to a disk.
+
+Rules:
+- a wheel here has been checked against the lock, but others wrote what is inside: sizes have caps, names are unique;
+- RECORD digests are SHA-256; every file but RECORD and its signatures has one;
+- a file is read once.
+
+Source: PyPA, binary distribution format and core metadata.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import csv
+import hashlib
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.parser import HeaderParser
+from pathlib import Path
+from typing import IO
+
+from bundles.contents import Member
+from bundles.fsverity import VerityHasher
+from signing.digest import READ_BYTES, Digest, sha256
+from signing.errors import DamagedError, NotTrustedError
+
+MAX_MEMBERS = 100_000
+MAX_MEMBER_BYTES = 1 << 30
+MAX_RECORD_BYTES = 32 << 20
+MAX_TEXT_BYTES = 8 << 20
+_UNHASHED = ("RECORD", "RECORD.jws", "RECORD.p7s")
+_LICENCE = re.compile(r"(?:licenses/.+|(?:licen[cs]e|copying|notice|authors)[^/]*)\Z", re.IGNORECASE)
+
+
+def wheel_record(path: Path) -> Digest:
+    """The digest of the wheel's RECORD, against which an installed copy can be checked.
+
+    Raises:
+        DamagedError: it is no wheel.
+        NotTrustedError: it breaks a cap or a rule of this module.
+    """
+    with _open(path) as archive:
+        return sha256(_read(archive, _dist_info(archive, path) + "RECORD", MAX_RECORD_BYTES, path))
+
+
+def read_record(data: bytes) -> list[tuple[str, Digest, int]]:
+    """Parse a RECORD: path, digest and size of every file that has them; RECORD itself has none and is left out.
+
+    Args:
+        data: from a wheel, or from an installed distribution.
+
+    Raises:
+        NotTrustedError: not a RECORD, another digest than SHA-256, a file without one, or a path twice.
+    """
+    found: dict[str, tuple[Digest, int]] = {}
+    try:
+        rows = [row for row in csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _refuse("RECORD", "comma-separated lines", str(error)) from None
+    for row in rows:
+        if len(row) != 3:
+            raise _refuse("RECORD", "three fields a line", repr(row)[:120])
+        path, digest, size = row
+        if not digest and path.rpartition("/")[0].endswith(".dist-info") and path.rpartition("/")[2] in _UNHASHED:
+            continue
+        if path in found:
+            raise _refuse("RECORD", "each path once", path)
+        found[path] = (_record_digest(digest, path), int(size) if size.isascii() and size.isdigit() else -1)
+        if found[path][1] < 0:
+            raise _refuse(path, "a size in bytes", repr(size)[:40])
+    return [(path, digest, size) for path, (digest, size) in found.items()]
+
+
+def wheel_members(path: Path, folder: str = "llama_cpp/lib") -> tuple[Member, ...]:
+    """The files directly in one folder of the wheel, as a host takes them out.
+
+    Args:
+        path: a verified wheel.
+        folder: inside the wheel.
+
+    Returns:
+        Path, size, digests and mode (0o755 where the wheel says executable, else 0o644), in path order.
+
+    Raises:
+        DamagedError: it is no wheel, or a member's bytes are damaged.
+        NotTrustedError: a member is larger than 1 GiB, or no regular file.
+    """
+    prefix = folder.rstrip("/") + "/"
+    with _open(path) as archive:
+        wanted = [info for info in archive.infolist() if info.filename.startswith(prefix) and not info.is_dir()]
+        return tuple(_member(archive, info, prefix, path) for info in sorted(wanted, key=lambda info: info.filename))
+
+
+def wheel_metadata(path: Path) -> tuple[str, str, str]:
+    """Name, version and licence of a wheel, as its METADATA says.
+
+    Returns:
+        The licence is the SPDX expression, else a License field of one line, else the licence classifiers joined by
+        `; `, else empty.
+
+    Raises:
+        DamagedError: it is no wheel, or its METADATA has no name or version.
+    """
+    with _open(path) as archive:
+        text = _read(archive, _dist_info(archive, path) + "METADATA", MAX_TEXT_BYTES, path).decode("utf-8", "replace")
+    fields = HeaderParser().parsestr(text)
+    name, version = fields.get("Name", "").strip(), fields.get("Version", "").strip()
+    if not name or not version:
+        raise _not_a_wheel(path, "no Name or Version in METADATA")
+    classifiers = [text.split(" :: ")[-1] for text in fields.get_all("Classifier", []) if text.startswith("License ::")]
+    single = fields.get("License", "").strip()
+    # setuptools writes UNKNOWN where an author wrote nothing.
+    one_line = "" if "\n" in single or single == "UNKNOWN" else single
+    licence = fields.get("License-Expression", "").strip() or one_line or "; ".join(classifiers)
+    return name, version, licence
+
+
+def licence_texts(path: Path) -> list[tuple[str, bytes]]:
+    """The licence files in the wheel's dist-info: their path below it (without `licenses/`) and their bytes."""
+    with _open(path) as archive:
+        prefix = _dist_info(archive, path)
+        names = sorted(name for name in archive.namelist() if name.startswith(prefix) and not name.endswith("/"))
+        found = [(name, name.removeprefix(prefix)) for name in names]
+        return [
+            (short.removeprefix("licenses/"), _read(archive, name, MAX_TEXT_BYTES, path))
+            for name, short in found
+            if _LICENCE.match(short)
+        ]
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_names(archive, path)
+            yield archive
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise _not_a_wheel(path, str(error)) from None
+
+
+def _check_names(archive: zipfile.ZipFile, path: Path) -> None:
+    names = archive.namelist()
+    if len(names) > MAX_MEMBERS:
+        raise _refuse(path.name, f"at most {MAX_MEMBERS} members", str(len(names)))
+    for name in names:
+        if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+            raise _refuse(path.name, "relative paths", repr(name)[:120])
+    if len(set(names)) != len(names):
+        raise _refuse(path.name, "each member once", next(repr(name)[:120] for name in names if names.count(name) > 1))
+
+
+def _dist_info(archive: zipfile.ZipFile, path: Path) -> str:
+    found = {name.partition("/")[0] for name in archive.namelist() if name.partition("/")[0].endswith(".dist-info")}
+    if len(found) != 1:
+        raise _not_a_wheel(path, f"{len(found)} dist-info folders")
+    return found.pop() + "/"
+
+
+def _read(archive: zipfile.ZipFile, name: str, most_bytes: int, path: Path) -> bytes:
+    try:
+        with archive.open(name) as stream:
+            data = stream.read(most_bytes + 1)
+    except (KeyError, RuntimeError) as error:
+        raise _not_a_wheel(path, str(error)) from None
+    if len(data) > most_bytes:
+        raise _refuse(f"{path.name}/{name}", f"at most {most_bytes} bytes", "more")
+    return data
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, prefix: str, path: Path) -> Member:
+    subject = f"{path.name}/{info.filename}"
+    mode = info.external_attr >> 16
+    # A wheel made on a system without modes has none: then it is a regular file.
+    if "/" in info.filename.removeprefix(prefix) or (mode and mode & 0o170000 not in (0, 0o100000)):
+        raise _refuse(subject, "regular files directly in the folder", oct(mode))
+    if info.file_size > MAX_MEMBER_BYTES:
+        raise _refuse(subject, f"at most {MAX_MEMBER_BYTES} bytes", f"{info.file_size} bytes")
+    with archive.open(info) as stream:
+        digest, verity, size = _hash(stream)
+    return Member(info.filename, size, digest, verity, 0o755 if mode & 0o100 else 0o644)
+
+
+def _hash(stream: IO[bytes]) -> tuple[Digest, Digest, int]:
+    plain, verity, size = hashlib.sha256(), VerityHasher(), 0
+    while block := stream.read(READ_BYTES):
+        plain.update(block)
+        verity.update(block)
+        size += len(block)
+    return Digest(plain.hexdigest()), verity.digest(), size
+
+
+def _record_digest(text: str, path: str) -> Digest:
+    algorithm, _, encoded = text.partition("=")
+    if algorithm != "sha256":
+        raise NotTrustedError("digest.algorithm", path, expected="sha256=<base64>", found=repr(text)[:80])
+    try:
+        raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != 32:
+        raise NotTrustedError("digest.malformed", path, expected="base64 of 32 bytes", found=repr(encoded)[:80])
+    return Digest(raw.hex())
+
+
+def _refuse(subject: str, expected: str, found: str) -> NotTrustedError:
+    return NotTrustedError("wheel.refused", subject, expected=expected, found=found)
+
+
+def _not_a_wheel(path: Path, found: str) -> DamagedError:
+    return DamagedError("wheel.unreadable", str(path), expected="a wheel", found=found)

@@ -1,0 +1,105 @@
+"""Writing TUF metadata: values in, signed bytes out.
+
+Owns the spelling of root, targets, snapshot and timestamp (TRUST 2). It keeps no files: `appliance.keys.repository`
+does.
+
+Source: TUF specification 1.0.34, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from appliance.keys.pem import PemKey
+from signing.digest import sha256
+from signing.keys import key_to_json
+from signing.roles import DEVELOPMENT
+from signing.strictjson import Json, to_file, to_signing
+
+SPEC_VERSION = "1.0.34"
+LIFETIMES = {"root": 3650, "targets": 1825, "snapshot": 1825, "timestamp": 1825}
+"""Days until each role expires: long, since a site without a network refreshes when a person carries a stick."""
+
+
+def new_root(root: PemKey, targets: PemKey, builder: PemKey, now: datetime) -> bytes:
+    """A development root, version 1: one key for each role, threshold 1 of 1, marked as development."""
+    roles = {
+        "root": _role([root], 1),
+        "targets": _role([targets], 1),
+        "snapshot": _role([builder], 1),
+        "timestamp": _role([builder], 1),
+    }
+    signed = {
+        **_common("root", 1, now),
+        "consistent_snapshot": True,
+        "keys": {key.public.key_id: key_to_json(key.public) for key in (root, targets, builder)},
+        "roles": roles,
+        "x-appliance-issued": spell_time(now),
+        "x-appliance-profile": DEVELOPMENT,
+    }
+    return sign(signed, [root])
+
+
+def new_repository(root: bytes, targets: PemKey, builder: PemKey, now: datetime) -> dict[str, bytes]:
+    """The files of a repository without targets, by name below `metadata/`."""
+    targets_bytes = write_targets(1, {}, targets, now)
+    return {"1.root.json": root, "1.targets.json": targets_bytes, **write_snapshot(1, targets_bytes, 1, builder, now)}
+
+
+def write_targets(version: int, entries: dict[str, Json], key: PemKey, now: datetime) -> bytes:
+    """A targets file.
+
+    Args:
+        version: one more than the last.
+        entries: target name to `{length, hashes, custom}`.
+        key: of a person who stands for the content.
+        now: the time that the signer states; it raises the floors of hosts.
+    """
+    signed = {**_common("targets", version, now), "targets": entries, "x-appliance-issued": spell_time(now)}
+    return sign(signed, [key])
+
+
+def write_snapshot(
+    version: int, targets: bytes, targets_version: int, builder: PemKey, now: datetime
+) -> dict[str, bytes]:
+    """The snapshot that names a targets file, and the timestamp that names the snapshot, by file name.
+
+    Args:
+        version: of both; one more than the last.
+        targets: bytes of the targets file.
+        targets_version: its version.
+        builder: the key that may withhold and postpone, and nothing else.
+        now: from which their expiry counts.
+    """
+    meta = {"targets.json": _meta(targets, targets_version)}
+    snapshot = sign({**_common("snapshot", version, now), "meta": meta}, [builder])
+    timestamp = sign(
+        {**_common("timestamp", version, now), "meta": {"snapshot.json": _meta(snapshot, version)}}, [builder]
+    )
+    return {f"{version}.snapshot.json": snapshot, "timestamp.json": timestamp}
+
+
+def sign(signed: dict[str, Json], keys: Sequence[PemKey]) -> bytes:
+    """Wrap what is to be signed with the signatures of the keys, ordered by key id."""
+    message = to_signing(signed)
+    signatures = [{"keyid": key.public.key_id, "sig": key.sign(message).hex()} for key in keys]
+    return to_file({"signatures": sorted(signatures, key=lambda item: item["keyid"]), "signed": signed})
+
+
+def spell_time(moment: datetime) -> str:
+    """`YYYY-MM-DDThh:mm:ssZ`, as TUF writes times."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _common(kind: str, version: int, now: datetime) -> dict[str, Json]:
+    expires = spell_time(now + timedelta(days=LIFETIMES[kind]))
+    return {"_type": kind, "spec_version": SPEC_VERSION, "version": version, "expires": expires}
+
+
+def _role(keys: Sequence[PemKey], threshold: int) -> Json:
+    return {"keyids": sorted(key.public.key_id for key in keys), "threshold": threshold}
+
+
+def _meta(data: bytes, version: int) -> Json:
+    return {"version": version, "length": len(data), "hashes": {"sha256": sha256(data)}}

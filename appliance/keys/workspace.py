@@ -1,0 +1,122 @@
+"""The workspace of a publisher: trust root, TUF repository, keys and finished bundles (DESIGN 6).
+
+Owns the folder's layout and its making. It lies outside the project's tracked files, and `keys/` never leaves it.
+
+    trust/root.json           the root that this workspace's bundles are verified against
+    trust/repository/         the TUF repository: metadata/ and targets/
+    keys/                     0700; root.pem, targets.pem, builder.pem of a development root
+    dist/                     finished bundles
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from appliance.keys.metadata import new_repository, new_root
+from appliance.keys.pem import PemKey, create_key, load_key
+from bundles.medium import Medium, explain_write
+from signing.chain import read_root
+from signing.errors import UsageError
+from signing.roles import Root
+
+ROLES_WITH_KEYS = ("root", "targets", "builder")
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """An opened workspace.
+
+    Args:
+        path: its folder.
+    """
+
+    path: Path
+
+    @property
+    def root_file(self) -> Path:
+        """The root file that bundles of this workspace are verified against."""
+        return self.path / "trust" / "root.json"
+
+    @property
+    def repository(self) -> Medium:
+        """The TUF repository: `metadata/` and `targets/`."""
+        return Medium(self.path / "trust" / "repository")
+
+    @property
+    def dist(self) -> Path:
+        """Where finished bundles lie."""
+        return self.path / "dist"
+
+    def root(self) -> Root:
+        """The trust root, checked against its own signatures."""
+        return read_root(self.root_file.read_bytes(), str(self.root_file))
+
+    def key(self, role: str) -> PemKey:
+        """The private key of `root`, `targets` or `builder`.
+
+        Raises:
+            UsageError: this workspace does not hold it.
+        """
+        return load_key(self.path / "keys" / f"{role}.pem")
+
+
+def open_workspace(path: Path) -> Workspace:
+    """Open a workspace.
+
+    Raises:
+        UsageError: there is none.
+    """
+    workspace = Workspace(path)
+    if not workspace.root_file.is_file():
+        raise UsageError(
+            "workspace.missing",
+            str(path),
+            expected="a workspace with trust/root.json",
+            found="none",
+            hint=f"appliance init {path}",
+        )
+    return workspace
+
+
+def create_development(path: Path, now: datetime) -> tuple[Workspace, bool]:
+    """Make a workspace with a development root: one key for each role, on this disk.
+
+    Args:
+        path: where; an existing workspace is left as it is.
+        now: the time that root and targets state, in UTC.
+
+    Returns:
+        The workspace, and whether it was made just now. It appears whole or not at all.
+
+    Raises:
+        ApplianceError: the folder cannot be written.
+    """
+    workspace = Workspace(path)
+    if workspace.root_file.is_file():
+        return workspace, False
+    making = path / ".init"
+    try:
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(parents=True)
+        _fill(Workspace(making), now)
+        # keys/ moves first and trust/ last: a workspace is one that has trust/root.json.
+        for name in ("keys", "trust"):
+            shutil.rmtree(path / name, ignore_errors=True)
+            os.replace(making / name, path / name)
+        making.rmdir()
+    except OSError as error:
+        raise explain_write(error, path, 16 << 10) from None
+    return workspace, True
+
+
+def _fill(workspace: Workspace, now: datetime) -> None:
+    keys = {role: create_key(workspace.path / "keys" / f"{role}.pem") for role in ROLES_WITH_KEYS}
+    root = new_root(keys["root"], keys["targets"], keys["builder"], now)
+    workspace.repository.root.mkdir(parents=True)
+    for name, data in new_repository(root, keys["targets"], keys["builder"], now).items():
+        workspace.repository.write(f"metadata/{name}", data)
+    Medium(workspace.path).write("trust/root.json", root)
