@@ -1,0 +1,105 @@
+"""The new release's engines, started beside whatever serves, and asked before the switch.
+
+Owns the golden prompts and the judgement of the answers. Each engine runs as it will serve: from the rendered
+configuration, with the variant that passed the trial, on the verified model, without any network.
+
+An answer is accepted by a regular expression, since greedy text differs between CPU variants.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.host.engine import EngineSpec, start_engine
+from appliance.host.programs import Programs
+from appliance.host.release import Release
+from appliance.host.threads import thread_count
+from bundles.contents import Model
+from bundles.progress import OnProgress, Progress
+from signing.errors import ApplianceError, ApplyRestoredError
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """A question, where its answer is cut, and a regular expression that must be found in the answer."""
+
+    prompt: str
+    max_tokens: int
+    accept: str
+
+
+DEFAULT = Golden("Name the capital of France.", 24, ".+")
+
+
+def ask_candidate(release: Release, programs: Programs, on_progress: OnProgress, golden: Golden = DEFAULT) -> str:
+    """Start each engine of a release, ask it, and stop it.
+
+    Args:
+        release: complete but for the switch.
+        programs: keeps the engines' logs.
+        on_progress: called with steps done.
+        golden: what to ask.
+
+    Returns:
+        What the last model answered.
+
+    Raises:
+        ApplyRestoredError: an engine did not start, or its answer was not accepted.
+    """
+    answer = ""
+    models = release.contents.models
+    for done, model in enumerate(models):
+        on_progress(Progress("asking the candidate", done, len(models), "steps"))
+        try:
+            answer = _ask(release, model, programs, on_progress, golden)
+        except ApplianceError as error:
+            raise ApplyRestoredError(
+                "candidate.failed",
+                model.name,
+                expected="an engine that answers",
+                found=f"{error}",
+                hint=error.hint or "the release that served before still serves",
+            ) from error
+        if not re.search(golden.accept, answer):
+            raise ApplyRestoredError(
+                "candidate.wrong-answer",
+                model.name,
+                expected=f"an answer to {golden.prompt!r} that matches {golden.accept!r}",
+                found=repr(answer[:200]),
+                hint="the release that served before still serves; show this to whoever built the bundle",
+            )
+    on_progress(Progress("asking the candidate", len(models), len(models), "steps"))
+    return answer
+
+
+def _ask(release: Release, model: Model, programs: Programs, on_progress: OnProgress, golden: Golden) -> str:
+    # The socket's path must be short, which a prefix need not be.
+    folder = Path(tempfile.mkdtemp(prefix="appliance-"))
+    log = programs.scratch / f"candidate-{model.name}.log"
+    try:
+        with start_engine(_spec(release, model), folder, log, on_progress) as engine:
+            if engine.isolation != "netns":
+                programs.isolation = engine.isolation
+            engine.wait_ready()
+            return engine.ask(golden.prompt, golden.max_tokens).text
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _spec(release: Release, model: Model) -> EngineSpec:
+    file, store = release.model_file(model)
+    rendered = json.loads((release.config / f"engine-{model.name}.json").read_bytes())
+    return EngineSpec(
+        name=model.name,
+        file=file,
+        store=store,
+        runtime=release.runtime,
+        context=int(rendered["context"]),
+        slots=int(rendered["slots"]),
+        threads=thread_count(),
+    )

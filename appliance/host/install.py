@@ -1,0 +1,338 @@
+"""`install`: from an untrusted medium to a release that serves (DESIGN 9).
+
+Owns the order of the steps and the decision what still has to be done. Each step looks at what is really there, so it
+does not matter where the last run stopped: what is right is left alone, what is missing or damaged is made again.
+
+Rules:
+- the chain of trust is verified before anything is written; floors and metadata before any content (threats T1, T2);
+- the release before serves until the one rename of `current`, and again if the gate after it fails (threat T35);
+- one install at a time; its children inherit the lock (threat T36).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from appliance.host.bootstrap import make_venv, take_uv
+from appliance.host.candidate import ask_candidate
+from appliance.host.environment import Interpreter, build_environment
+from appliance.host.environment_check import check_environment
+from appliance.host.facts import Facts, read_facts
+from appliance.host.floorstore import read_floors, read_root, write_root
+from appliance.host.importer import accept, import_files, import_layout
+from appliance.host.journal import Entry, Journal
+from appliance.host.lock import hold
+from appliance.host.places import OK_FILE
+from appliance.host.prefix import Prefix
+from appliance.host.preflight import Fit, Machine, check_host
+from appliance.host.programs import Programs
+from appliance.host.release import Release, check_release, describe, open_current, open_release
+from appliance.host.render import Played, render
+from appliance.host.runtime import prepare_runtime
+from appliance.host.siteconfig import SiteConfig, read_site
+from appliance.host.steps import Steps, Took
+from appliance.host.switch import complete, current_target, point_at, target_of
+from appliance.host.trial import Choice
+from bundles.bundle import Bundle, open_bundle
+from bundles.contents import Contents
+from bundles.layout import Layout
+from bundles.progress import OnProgress, ignore
+from signing.digest import sha256
+from signing.errors import ApplianceError, ApplyRestoredError, NotTrustedError
+from signing.verified import Verified
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine and the person's choices, as values.
+
+    Args:
+        prefix: where to install.
+        machine: what preflight looks at.
+        now: the clock, in UTC.
+        search_path: the caller's PATH, for finding a Python.
+    """
+
+    prefix: Prefix
+    machine: Machine
+    now: Callable[[], datetime]
+    search_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What an install did.
+
+    Args:
+        release: the one that serves now.
+        was_complete: whether it had been installed and right before.
+        played: what Ansible counted.
+        choice: the CPU variant, as measured.
+        copied: files that had to be copied.
+        answer: what the candidate answered; empty where nothing had changed.
+        steps: what was done, with times.
+        warnings: what a person should know.
+        interrupted: the step in which the run before had stopped, or None.
+    """
+
+    release: Release
+    was_complete: bool
+    played: Played
+    choice: Choice
+    copied: int
+    answer: str
+    steps: tuple[Took, ...]
+    warnings: tuple[str, ...]
+    interrupted: Entry | None
+
+
+def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ignore) -> Installed:
+    """Install a bundle, or finish or repair an install of it.
+
+    Args:
+        source: untrusted; a bundle or a stick with all of it.
+        trust: bytes of the root to verify against; pinned on this host where it has none.
+        host: where, and on what.
+        on_progress: called with what is done.
+
+    Raises:
+        NotTrustedError: the chain of trust does not cover it; nothing was written.
+        HostUnfitError: the machine cannot; every reason is told, nothing was written.
+        DamagedError: blobs differ; what was copied is kept for the next run.
+        ApplyRestoredError: a step failed, and what served before serves.
+        BusyError: another install is at work here.
+    """
+    prefix = host.prefix
+    found = _open(source, trust, host)
+    fit = _preflight(found.value, found.evidence.floors.time, host)
+    prefix.create()
+    with hold(prefix) as lock:
+        # Another install may have raised the floors in the meantime.
+        found = _open(source, trust, host)
+        _empty(prefix.scratch)
+        run = _Run(host, Programs(prefix.scratch, lock), fit, on_progress, found, source, trust)
+        try:
+            return run.all()
+        finally:
+            _empty(prefix.scratch)
+
+
+class _Run:
+    """One run under the lock: the values that its steps share."""
+
+    def __init__(
+        self,
+        host: Host,
+        programs: Programs,
+        fit: Fit,
+        on_progress: OnProgress,
+        found: Verified[Bundle],
+        source: Path,
+        trust: bytes,
+    ) -> None:
+        self.host, self.prefix, self.programs, self.fit = host, host.prefix, programs, fit
+        self.on_progress, self.found, self.source, self.trust = on_progress, found, Layout(source), trust
+        self.path = _release_path(host.prefix, found.value)
+        self.journal = Journal(host.prefix.journal / "install.jsonl", host.now)
+        self.steps = Steps(self.journal, self.path.name, host.prefix.root)
+        self.warnings = list(fit.warnings)
+        self.copied = 0
+
+    def all(self) -> Installed:
+        """Every step, in order."""
+        interrupted = self.journal.interrupted()
+        with self.steps.step("plan") as took:
+            site = read_site(self.prefix.site_file)
+            was_complete = self._is_complete()
+            took.note = "complete already" if was_complete else "to be installed"
+        with self.steps.step("preflight") as took:
+            # It was done before anything was written; here it is put on record.
+            took.note = f"Python {self.fit.python.version}, CPU variants {' '.join(self.fit.variants)}"
+        with self.steps.step("import") as took:
+            accept(self.prefix, self.source, self.found, read_root(self.prefix) or self.trust)
+            took.note = "nothing to copy" if was_complete else self._import()
+        if was_complete:
+            facts = read_facts(self.path)
+            choice = Choice(facts.cpu_variant, 0, facts.tokens_per_s)
+            python = Interpreter(Path(facts.python), facts.python_version)
+        else:
+            choice, python = self._materialise(), self.fit.python
+        with self.steps.step("render") as took:
+            played = render(
+                self.prefix, self.path, self.found.value, site, self.programs, self.host.now(), self.on_progress
+            )
+            took.note = f"ok={played.ok} changed={played.changed}"
+        facts = self._facts(choice, python, read_site(self.prefix.site_file))
+        is_same = was_complete and facts == read_facts(self.path)
+        answer = "" if is_same else self._ask(facts)
+        release = self._switch(facts)
+        return Installed(
+            release,
+            was_complete,
+            played,
+            choice,
+            self.copied,
+            answer,
+            tuple(self.steps.took),
+            tuple(self.warnings),
+            interrupted,
+        )
+
+    def _is_complete(self) -> bool:
+        """Whether this very release is there and every byte of it is right."""
+        was_finished = (self.path / OK_FILE).exists()
+        try:
+            check_release(open_release(self.prefix, self.path, self.host.now()), self.on_progress)
+        except ApplianceError as error:
+            if was_finished:
+                subjects = dict.fromkeys(one.subject for one in (error, *error.others))
+                self.warnings += [f"not as it was installed, made right now: {subject}" for subject in subjects]
+            return False
+        return True
+
+    def _import(self) -> str:
+        self.found = import_layout(self.source, self.path, self.found, self.trust, self.host.now())
+        done = import_files(self.prefix, self.source, self.path, self.found.value, self.on_progress)
+        self.copied = done.copied
+        self.warnings += [f"removed {name}: nothing signed names it" for name in done.removed]
+        return f"{done.copied} files copied, {done.kept} were right"
+
+    def _materialise(self) -> Choice:
+        contents, python = self.found.value.contents, self.fit.python
+        if not self._has_environment(contents, python):
+            with self.steps.step("bootstrap"):
+                uv = take_uv(self.prefix, self.path, contents, self.prefix.scratch)
+                make_venv(self.path, python, self.programs)
+            with self.steps.step("environment"):
+                build_environment(self.prefix, self.path, contents, python, self.programs, uv)
+                check_environment(self.prefix, self.path, contents, python, ignore)
+        with self.steps.step("runtime") as took:
+            variants = self.fit.variants
+            choice = prepare_runtime(self.prefix, self.path, contents, variants, self.programs, self.on_progress)
+            took.note = f"{choice.variant}, {choice.generated_tokens_per_s} tokens/s"
+        return choice
+
+    def _has_environment(self, contents: Contents, python: Interpreter) -> bool:
+        try:
+            check_environment(self.prefix, self.path, contents, python, ignore)
+        except ApplianceError:
+            return False
+        return True
+
+    def _facts(self, choice: Choice, python: Interpreter, site: SiteConfig) -> Facts:
+        contents = self.found.value.contents
+        names = ["config/gateway.json", *(f"config/engine-{model.name}.json" for model in contents.models)]
+        config = {}
+        for name in names:
+            rendered = describe(self.path / name)
+            if rendered is None:
+                raise ApplyRestoredError(
+                    "render.missing",
+                    name,
+                    expected="a file that the playbook writes",
+                    found="none",
+                    hint="install again",
+                )
+            config[name] = rendered[1]
+        return Facts(
+            name=contents.name,
+            version=contents.version,
+            manifest=self.found.value.manifest,
+            cpu_variant=choice.variant,
+            tokens_per_s=choice.generated_tokens_per_s,
+            isolation=self.programs.isolation,
+            python=str(python.path),
+            python_version=python.version,
+            site=site.digest,
+            config=config,
+        )
+
+    def _ask(self, facts: Facts) -> str:
+        with self.steps.step("candidate") as took:
+            release = Release(self.path, self.prefix, self.found, facts)
+            answer = ask_candidate(release, self.programs, self.on_progress)
+            took.note = answer[:200]
+        return answer
+
+    def _switch(self, facts: Facts) -> Release:
+        before = current_target(self.prefix)
+        with self.steps.step("switch"):
+            complete(self.path, facts)
+            point_at(self.prefix, target_of(self.prefix, self.path))
+        try:
+            with self.steps.step("gate"):
+                release = open_current(self.prefix, self.host.now())
+                if release.path != self.path or release.facts != facts:
+                    raise _gate_failed(str(self.prefix.current), self.path.name, release.path.name)
+                check_release(release, self.on_progress, models=False)
+        except ApplianceError as error:
+            point_at(self.prefix, before)
+            raise _gate_failed(error.subject, error.expected, error.found) from error
+        with self.steps.step("commit"):
+            _follow_root(self.prefix, release, self.host.now())
+        return release
+
+
+def _open(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
+    floors, now = read_floors(host.prefix), host.now()
+    found = open_bundle(source, trust, floors, now)
+    pinned = read_root(host.prefix)
+    if pinned is not None and pinned != trust:
+        # A root given by hand does not replace the one that this host has pinned: both must stand behind the bundle.
+        other = open_bundle(source, pinned, floors, now)
+        if other.value.manifest != found.value.manifest:
+            raise NotTrustedError(
+                "install.two-bundles", str(source), expected=found.value.manifest, found=other.value.manifest
+            )
+    if found.evidence.is_expired and not (_release_path(host.prefix, found.value) / OK_FILE).exists():
+        moment, role = found.evidence.expires
+        raise NotTrustedError(
+            "install.expired",
+            str(source),
+            expected=f"metadata that is valid at {found.evidence.floors.time}",
+            found=f"{role} expired at {moment}",
+            hint="ask for a newer stick; what is installed goes on serving",
+        )
+    return found
+
+
+def _preflight(bundle: Bundle, floor_time: str, host: Host) -> Fit:
+    release = _release_path(host.prefix, bundle)
+    return check_host(bundle.contents, host.prefix, release, host.machine, host.now(), floor_time, host.search_path)
+
+
+def _release_path(prefix: Prefix, bundle: Bundle) -> Path:
+    return prefix.release_path(bundle.contents.version, bundle.manifest)
+
+
+def _follow_root(prefix: Prefix, release: Release, now: datetime) -> None:
+    """Pin the newest root that the pinned one's threshold has signed; the walk over this release has just proved it."""
+    newest = Layout(release.path / "bundle").medium.read(
+        f"metadata/{release.bundle.evidence.floors.root}.root.json", 256 << 10
+    )
+    if newest is None or sha256(newest) == sha256(read_root(prefix) or b""):
+        return
+    open_bundle(release.path / "bundle", newest, release.bundle.evidence.floors, now)
+    write_root(prefix, newest)
+
+
+def _gate_failed(subject: str, expected: str, found: str) -> ApplyRestoredError:
+    return ApplyRestoredError(
+        "gate.failed",
+        subject,
+        expected=expected,
+        found=found,
+        hint="what served before serves again; run the same command once more, and check the disk if it fails again",
+    )
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -1,0 +1,276 @@
+"""Whether this machine can take a bundle: all problems at once, with a remedy each (DESIGN 9).
+
+Owns the comparison of the machine with the contents' `targets` and `needs`. It changes nothing, and asks no network and
+no clock for a decision: a wrong clock is a warning (threat T27).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from appliance.host.bootstrap import find_python
+from appliance.host.cpu import cpu_flags, fitting_variants
+from appliance.host.engine import PROGRAM
+from appliance.host.environment import Interpreter
+from appliance.host.places import PACKED, STORED, place
+from appliance.host.prefix import Prefix
+from appliance.host.trial import BENCH
+from bundles.contents import Contents, File
+from signing.errors import ApplianceError, HostUnfitError
+
+UNPACKED_FACTOR = 8
+"""Room for a wheel beyond itself: unpacked in uv's cache, in the environment, and for trials of the runtime."""
+RELEASE_INODES = 12_000
+_GLIB_VERSION = re.compile(rb"\0(GLIBCXX|CXXABI)_([0-9]+(?:\.[0-9]+)*)\0")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What preflight reads of a machine.
+
+    Args:
+        os: for example `debian-12`.
+        arch: for example `x86_64`.
+        glibc, glibcxx, cxxabi: versions, empty where absent.
+        cpu_flags: as the kernel names them.
+        ram_bytes: all of its memory.
+    """
+
+    os: str
+    arch: str
+    glibc: str
+    glibcxx: str
+    cxxabi: str
+    cpu_flags: frozenset[str]
+    ram_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What preflight found out for the steps after it: the Python to link to, CPU variants to try, and warnings."""
+
+    python: Interpreter
+    variants: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def read_machine() -> Machine:
+    """Look at the machine that this runs on."""
+    libc = ctypes.CDLL(None)
+    libc.gnu_get_libc_version.restype = ctypes.c_char_p
+    glibcxx, cxxabi = _cxx_versions()
+    return Machine(
+        os=_os_name(Path("/etc/os-release")),
+        arch=platform.machine(),
+        glibc=libc.gnu_get_libc_version().decode(),
+        glibcxx=glibcxx,
+        cxxabi=cxxabi,
+        cpu_flags=cpu_flags(),
+        ram_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+    )
+
+
+def check_host(
+    contents: Contents,
+    prefix: Prefix,
+    release: Path,
+    machine: Machine,
+    now: datetime,
+    floor_time: str,
+    search_path: str,
+) -> Fit:
+    """Compare a machine with what a bundle needs.
+
+    Args:
+        contents: believed.
+        prefix: where it will be installed; need not exist.
+        release: the release's folder; what is there already needs no room.
+        machine: this machine.
+        now: its clock, UTC.
+        floor_time: the signed time below which it cannot be.
+        search_path: the caller's PATH, where a Python is looked for after the system's own.
+
+    Raises:
+        HostUnfitError: it cannot; every reason is told.
+    """
+    check_installable(contents)
+    targets = [target for target in contents.targets if (target.os, target.arch) == (machine.os, machine.arch)]
+    versions = tuple(version for target in targets or contents.targets for version in target.python)
+    python = find_python(versions, search_path)
+    variants = fitting_variants(contents.needs.cpu_variants, machine.cpu_flags)
+    problems = _system_problems(contents, machine)
+    if python is None:
+        wanted = f"Python {', '.join(dict.fromkeys(versions))} with the module venv"
+        problems.append(_unfit("python", wanted, "none", "apt install python3 python3-venv"))
+    if not variants:
+        problems.append(
+            _unfit("cpu", f"one of {', '.join(contents.needs.cpu_variants)}", "none fits", "use a newer machine")
+        )
+    problems += _room_problems(contents, prefix, release)
+    if problems or python is None:
+        problems[0].others = tuple(problems[1:])
+        raise problems[0]
+    return Fit(python, variants, _clock_warnings(now, floor_time))
+
+
+def check_installable(contents: Contents) -> None:
+    """Refuse a bundle that lacks what an install needs, such as one of models alone.
+
+    Raises:
+        ApplianceError: code `bundle.not-installable`, naming what is missing.
+    """
+    members = {member.path.rpartition("/")[2] for file in contents.of_kind("runtime") for member in file.members}
+    missing = [name for name in (PROGRAM, BENCH) if name not in members]
+    if not contents.models:
+        missing.append("a model")
+    missing += [f"a model name without / instead of {model.name}" for model in contents.models if "/" in model.name]
+    if missing:
+        raise ApplianceError(
+            "bundle.not-installable",
+            f"{contents.name} {contents.version}",
+            expected="a model, and a runtime with its programs",
+            found=f"missing: {', '.join(missing)}",
+            hint="ask whoever built this bundle",
+        )
+
+
+def _system_problems(contents: Contents, machine: Machine) -> list[HostUnfitError]:
+    problems = []
+    targets = [f"{target.os} {target.arch}" for target in contents.targets]
+    if f"{machine.os} {machine.arch}" not in targets:
+        problems.append(
+            _unfit(
+                "system",
+                ", ".join(targets),
+                f"{machine.os} {machine.arch}",
+                "build this bundle for this system: field targets",
+            )
+        )
+    needs = contents.needs
+    for name, wanted, found in (
+        ("glibc", needs.glibc, machine.glibc),
+        ("libstdc++ GLIBCXX", needs.glibcxx, machine.glibcxx),
+        ("libstdc++ CXXABI", needs.cxxabi, machine.cxxabi),
+    ):
+        if wanted and _version(found) < _version(wanted):
+            remedy = "apt install libstdc++6" if not found else "build the runtime on a system as old as this one"
+            problems.append(_unfit(name, f"{wanted} or newer", found or "none", remedy))
+    if machine.ram_bytes < needs.ram_bytes:
+        remedy = "add memory, or build with a smaller model, context or number of slots"
+        problems.append(_unfit("memory", f"{needs.ram_bytes} bytes", f"{machine.ram_bytes} bytes", remedy))
+    return problems
+
+
+def _room_problems(contents: Contents, prefix: Prefix, release: Path) -> list[HostUnfitError]:
+    needed: dict[int, list[int]] = {}
+    folders: dict[int, Path] = {}
+    for path, size, inodes in _needed(contents, prefix, release):
+        folder = _existing(path)
+        device = folder.stat().st_dev
+        folders.setdefault(device, folder)
+        total = needed.setdefault(device, [0, 0])
+        total[0] += size
+        total[1] += inodes
+    problems = []
+    for device, (size, inodes) in needed.items():
+        folder, status = folders[device], os.statvfs(folders[device])
+        free = status.f_bavail * status.f_frsize
+        if free < size:
+            problems.append(
+                _unfit(
+                    f"disk at {folder}",
+                    f"{size} bytes free",
+                    f"{free} bytes",
+                    "free some space, or choose another --prefix",
+                )
+            )
+        if status.f_files and status.f_favail < inodes:
+            remedy = "remove small files, or choose another --prefix"
+            problems.append(_unfit(f"inodes at {folder}", f"{inodes} free", str(status.f_favail), remedy))
+    if prefix.state.is_dir() and prefix.state.stat().st_uid != os.geteuid():
+        owner = f"user {prefix.state.stat().st_uid}"
+        problems.append(_unfit(f"prefix {prefix.root}", f"a prefix of user {os.geteuid()}", owner, f"run as {owner}"))
+    folder = _existing(prefix.root)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        remedy = "run as the user who owns it, or choose another --prefix"
+        problems.append(_unfit(f"prefix {prefix.root}", "a folder that this user can write", "not writable", remedy))
+    return problems
+
+
+def _needed(contents: Contents, prefix: Prefix, release: Path) -> list[tuple[Path, int, int]]:
+    found = []
+    for file in contents.files:
+        path = place(prefix, release, file)
+        if not _is_there(path, file):
+            found.append((prefix.models if file.kind in STORED else release, file.size, 2))
+    if not (release / "venv" / "pyvenv.cfg").exists():
+        packed = sum(file.size for file in contents.of_kind(*PACKED))
+        found.append((release, packed * UNPACKED_FACTOR, RELEASE_INODES))
+    return found
+
+
+def _is_there(path: Path, file: File) -> bool:
+    try:
+        return path.stat().st_size == file.size
+    except OSError:
+        return False
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def _clock_warnings(now: datetime, floor_time: str) -> tuple[str, ...]:
+    text = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if text >= floor_time:
+        return ()
+    return (
+        f"this machine's clock says {text}, but signed files prove that it is at least {floor_time}: set the clock",
+    )
+
+
+def _os_name(path: Path) -> str:
+    fields = dict.fromkeys(("ID", "VERSION_ID"), "")
+    try:
+        for line in path.read_text("utf-8", "replace").splitlines():
+            name, _, value = line.partition("=")
+            if name in fields:
+                fields[name] = value.strip().strip("\"'")
+    except OSError:
+        pass
+    return f"{fields['ID'] or 'unknown'}-{fields['VERSION_ID'] or 'unknown'}"
+
+
+def _cxx_versions() -> tuple[str, str]:
+    try:
+        ctypes.CDLL("libstdc++.so.6")
+        maps = Path("/proc/self/maps").read_text("utf-8", "replace")
+    except OSError:
+        return "", ""
+    path = next((line.split(maxsplit=5)[5] for line in maps.splitlines() if "/libstdc++.so." in line), "")
+    try:
+        data = Path(path).read_bytes()
+    except OSError:
+        return "", ""
+    best = {b"GLIBCXX": "", b"CXXABI": ""}
+    # Neighbours share the zero byte between them, so the search starts again one byte before the end of a match.
+    at = 0
+    while match := _GLIB_VERSION.search(data, at):
+        at = match.end() - 1
+        kind, version = match.group(1), match.group(2).decode()
+        best[kind] = max(best[kind], version, key=_version)
+    return best[b"GLIBCXX"], best[b"CXXABI"]
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"[0-9]+", text))
+
+
+def _unfit(what: str, expected: str, found: str, remedy: str) -> HostUnfitError:
+    return HostUnfitError("host.unfit", what, expected=expected, found=found, hint=remedy)

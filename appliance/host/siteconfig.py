@@ -1,0 +1,109 @@
+"""`site.yaml`: what the site decided about serving (DESIGN 9).
+
+Owns the schema, the defaults and the reading. A person writes this file, so an error names the field, what it may be
+and what it was. No field can lower a check.
+
+Run as `python -m appliance.host.siteconfig FILE`, it ends with 0 where the file is good: Ansible asks before it puts
+one in place.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from signing.digest import Digest, sha256
+from signing.errors import UsageError
+
+MAX_BYTES = 64 << 10
+NO_FILE = sha256(b"")
+_FIELDS = ("bind", "port", "slots", "context")
+
+
+@dataclass(frozen=True, slots=True)
+class SiteConfig:
+    """What the site decided.
+
+    Args:
+        bind: the loopback address that the gateway listens on.
+        port: its port; 0 takes a free one at each start.
+        slots: conversations at the same time for each engine; None where the bundle decides.
+        context: tokens of one conversation, at most; None where the bundle decides.
+        digest: sha256 of the file; of nothing where there is none.
+    """
+
+    bind: str = "127.0.0.1"
+    port: int = 8443
+    slots: int | None = None
+    context: int | None = None
+    digest: Digest = NO_FILE
+
+
+def read_site(path: Path) -> SiteConfig:
+    """Read the site's file; the defaults where there is none.
+
+    Raises:
+        UsageError: not YAML, an unknown field, or a value out of its range; all fields are told at once.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return SiteConfig()
+    values = _mapping(data, str(path))
+    errors = [
+        _error(path, name, f"one of {', '.join(_FIELDS)}", "an unknown field") for name in set(values) - {*_FIELDS}
+    ]
+    bind, port = values.get("bind", "127.0.0.1"), values.get("port", 8443)
+    if not _is_loopback(bind):
+        errors.append(_error(path, "bind", "a loopback address such as 127.0.0.1", repr(bind)))
+    if not _is_whole(port, 0, 65535):
+        errors.append(_error(path, "port", "0 to 65535", repr(port)))
+    for name, least, most in (("slots", 1, 256), ("context", 64, 1 << 24)):
+        if name in values and not _is_whole(values[name], least, most):
+            errors.append(_error(path, name, f"{least} to {most}", repr(values[name])))
+    if errors:
+        errors[0].others = tuple(errors[1:])
+        raise errors[0]
+    return SiteConfig(str(bind), int(str(port)), values.get("slots"), values.get("context"), sha256(data))
+
+
+def _mapping(data: bytes, subject: str) -> dict[str, int | None]:
+    import yaml
+
+    try:
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES} bytes")
+        value = yaml.safe_load(data.decode("utf-8", "strict"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise _error(Path(subject), "", "YAML", " ".join(str(error).split())[:200]) from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise _error(Path(subject), "", "fields and values", type(value).__name__)
+    return value
+
+
+def _is_loopback(value: object) -> bool:
+    try:
+        return isinstance(value, str) and ipaddress.ip_address(value).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_whole(value: object, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _error(path: Path, name: str, expected: str, found: str) -> UsageError:
+    subject = f"{path} field {name}" if name else str(path)
+    return UsageError("site.refused", subject, expected=expected, found=found, hint=f"edit {path}, then install again")
+
+
+if __name__ == "__main__":
+    try:
+        read_site(Path(sys.argv[1]))
+    except UsageError as error:
+        sys.exit(str(error))
