@@ -1,0 +1,88 @@
+"""The process that users talk to. Started by `appliance.serve.supervise`, from the release's own environment:
+`venv/bin/python -I -B -m appliance.serve.gateway --plan FD --listen FD --news FD`.
+
+Owns the event loop and the web server. All that it knows comes through three descriptors: the plan, a socket that
+listens already, and news about engines, one line each. It opens the database of keys and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from appliance.serve.access import AccessStore
+from appliance.serve.plan import News, Plan
+from appliance.serve.routes import Gateway
+
+KEEP_ALIVE_S = 30
+FINISH_S = 5
+MAX_CONNECTIONS = 1024
+MAX_HEAD_BYTES = 64 << 10
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    parser = argparse.ArgumentParser(prog="appliance.serve.gateway")
+    for name in ("--plan", "--listen", "--news"):
+        parser.add_argument(name, type=int, required=True, metavar="FD")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with open(options.plan, "rb") as file:
+        plan = Plan.from_bytes(file.read())
+    gateway = Gateway(plan, AccessStore(Path(plan.access)), lambda: datetime.now(timezone.utc))
+    listener = socket.socket(fileno=options.listen)
+    config = uvicorn.Config(
+        gateway.application(_beside(gateway, options.news)),
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=FINISH_S,
+        limit_concurrency=MAX_CONNECTIONS,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+    )
+    asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+
+
+def _beside(gateway: Gateway, news: int) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_application: Starlette) -> AsyncIterator[None]:
+        reader = asyncio.StreamReader()
+        pipe = os.fdopen(news, "rb", buffering=0)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        listening = asyncio.create_task(_hear(gateway, reader))
+        try:
+            yield
+        finally:
+            listening.cancel()
+            transport.close()
+            await gateway.close()
+
+    return lifespan
+
+
+async def _hear(gateway: Gateway, reader: asyncio.StreamReader) -> None:
+    # The pipe ends with the supervisor, and so does this process: its launcher sees to that.
+    async for line in reader:
+        gateway.hear(News.from_line(line))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The port that users connect to.
+
+Owns the listening socket, which is bound before anything else is done and passed on to the gateway.
+
+Rules:
+- plain http is for this machine alone: an address that is not loopback is refused;
+- a port that is taken is told at once, with who holds it where the machine says so.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+from signing.errors import HostUnfitError, UsageError
+
+_LISTENING = "0A"
+_BACKLOG = 512
+
+
+def bind(address: str, port: int) -> socket.socket:
+    """Take a port. Nobody is connected before `listen`.
+
+    Args:
+        address: of the loopback interface, version 4 or 6.
+        port: 0 for any that is free.
+
+    Raises:
+        UsageError: the address reaches beyond this machine.
+        HostUnfitError: the port is taken, or may not be used.
+    """
+    _check_loopback(address)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+    except OSError as error:
+        listener.close()
+        raise _refused(address, port, error) from None
+    return listener
+
+
+def listen(listener: socket.socket) -> None:
+    """Let users connect.
+
+    Raises:
+        HostUnfitError: another program took the port in between.
+    """
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        address, port = listener.getsockname()[:2]
+        raise _refused(address, port, error) from None
+
+
+def url_of(listener: socket.socket) -> str:
+    """What users connect to, for example `http://127.0.0.1:8443`."""
+    address, port = listener.getsockname()[:2]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+
+
+def holder_of(port: int, proc: Path = Path("/proc")) -> str:
+    """Who listens on a port, as far as this user may know."""
+    inodes = {f"socket:[{row[9]}]" for name in ("tcp", "tcp6") for row in _sockets(proc / "net" / name, port)}
+    for folder in proc.glob("[0-9]*/fd"):
+        try:
+            if any(os.readlink(entry) in inodes for entry in folder.iterdir()):
+                name = (folder.parent / "comm").read_text("utf-8", "replace").strip()
+                return f"{name} (process {folder.parent.name})"
+        except OSError:
+            continue  # another user's process, or one that has just ended
+    return "another program"
+
+
+def _sockets(table: Path, port: int) -> list[list[str]]:
+    try:
+        rows = [line.split() for line in table.read_text("ascii").splitlines()[1:]]
+    except OSError:
+        return []
+    return [row for row in rows if int(row[1].rpartition(":")[2], 16) == port and row[3] == _LISTENING]
+
+
+def _check_loopback(address: str) -> None:
+    try:
+        is_loopback = ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise UsageError(
+            "serve.not-loopback",
+            address,
+            expected="a loopback address such as 127.0.0.1: without TLS nobody else may connect",
+            found=address,
+            hint="set `bind: 127.0.0.1` in site.yaml and run `appliance install` again",
+        )
+
+
+def _refused(address: str, port: int, error: OSError) -> HostUnfitError:
+    is_taken = error.errno == errno.EADDRINUSE
+    return HostUnfitError(
+        "port.in-use" if is_taken else "port.refused",
+        f"{address} port {port}",
+        expected="a free port",
+        found=f"taken by {holder_of(port)}" if is_taken else (error.strerror or str(error)),
+        hint="appliance serve --port 0 takes any free port" if is_taken else "use another port: `--port N`",
+    )

@@ -1,0 +1,107 @@
+"""The line in front of one engine: as many at once as it has slots, a bounded number waiting, the rest sent away.
+
+Owns the order, which is that of arrival. It must never let anybody wait without bound: an answer that comes too late is
+worse than a refusal that says when to try again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+WAITING_PER_SLOT = 8
+MAX_WAIT_S = 60.0
+_FIRST_GUESS_S = 5.0
+_MAX_RETRY_S = 120
+
+
+class Full(Exception):
+    """Nobody else may wait now.
+
+    Args:
+        retry_after_s: whole seconds after which asking again makes sense.
+    """
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(retry_after_s)
+        self.retry_after_s = retry_after_s
+
+
+class Lane:
+    """One engine's line.
+
+    Args:
+        slots: how many are served at once.
+        most_waiting: how many may wait.
+        max_wait_s: how long each may wait.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        most_waiting: int | None = None,
+        max_wait_s: float = MAX_WAIT_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.slots = slots
+        self.most_waiting = slots * WAITING_PER_SLOT if most_waiting is None else most_waiting
+        self.running = 0
+        self._max_wait_s = max_wait_s
+        self._clock = clock
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._usual_s = _FIRST_GUESS_S
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a slot and hold it for the length of the block.
+
+        Raises:
+            Full: too many wait already, or this one has waited for too long.
+        """
+        await self._enter()
+        began = self._clock()
+        try:
+            yield
+        finally:
+            # Recent answers count most: the guess follows the load within a few of them.
+            self._usual_s += (self._clock() - began - self._usual_s) / 4
+            self._leave()
+
+    async def _enter(self) -> None:
+        if self.running < self.slots and not self._waiting:
+            self.running += 1
+            return
+        if self.waiting >= self.most_waiting:
+            raise Full(self._retry_after_s())
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await asyncio.wait_for(asyncio.shield(place), self._max_wait_s)
+        except BaseException as error:
+            if place.done():
+                self._leave()  # the slot was handed over in the same moment
+            else:
+                self._waiting.remove(place)
+            if isinstance(error, asyncio.TimeoutError):
+                raise Full(self._retry_after_s()) from None
+            raise
+
+    def _leave(self) -> None:
+        # A slot goes straight to the next in line, so that nobody who comes just now can take it.
+        if self._waiting:
+            self._waiting.popleft().set_result(None)
+        else:
+            self.running -= 1
+
+    def _retry_after_s(self) -> int:
+        return max(1, min(_MAX_RETRY_S, math.ceil(self._usual_s * (self.waiting + 1) / self.slots)))

@@ -1,0 +1,103 @@
+"""What the gateway says by itself: refusals in the shape that OpenAI clients understand.
+
+Owns the texts, the status codes and the headers that stand on every reply. A refusal tells what to do next, and nothing
+about keys, other users or models that the asker may not use.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+
+HARDENING = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+"""Headers of every reply."""
+
+
+class Refusal(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status: of HTTP.
+        code: stable, for programs.
+        message: for people.
+        param: the field that it is about.
+        headers: of the reply.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, code)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """The error as a JSON value."""
+        kind = "invalid_request_error" if self.status < 500 and self.status != 429 else "server_error"
+        kind = "rate_limit_error" if self.status == 429 else kind
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> Response:
+        """The reply."""
+        return json_reply(self.body(), self.status, self.headers)
+
+
+def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A reply that is one JSON value."""
+    return Response(spell(value), status, dict(headers or {}), media_type="application/json")
+
+
+def spell(value: Any) -> bytes:
+    """A value as JSON in UTF-8, short."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def unauthorized() -> Refusal:
+    """For a missing, wrong, expired or withdrawn key: one answer, so that nobody can tell which."""
+    return Refusal(
+        401,
+        "invalid_api_key",
+        "A valid key is needed: send it as 'Authorization: Bearer KEY'.",
+        headers={"www-authenticate": "Bearer"},
+    )
+
+
+def forbidden(model: str) -> Refusal:
+    """For a model that this key may not use."""
+    return Refusal(403, "model_forbidden", f"This key may not use the model {model!r}.", param="model")
+
+
+def unknown_model(model: str, known: list[str]) -> Refusal:
+    """For a model that is not served: never another one in its place."""
+    names = ", ".join(known)
+    message = f"The model {model[:80]!r} is not served here. Models that this key may use: {names}."
+    return Refusal(404, "model_not_found", message, param="model")
+
+
+def too_busy(retry_after_s: int) -> Refusal:
+    """For a full line."""
+    message = f"All slots of this model are taken. Ask again in {retry_after_s} s."
+    return Refusal(429, "rate_limit_exceeded", message, headers={"retry-after": str(retry_after_s)})
+
+
+def not_serving(model: str, state: str, reason: str) -> Refusal:
+    """For an engine that is not up."""
+    if state == "stopped":
+        return Refusal(503, "model_stopped", f"The model {model!r} was stopped: {reason}.")
+    return Refusal(503, "model_restarting", f"The model {model!r} is being restarted.", headers={"retry-after": "5"})
