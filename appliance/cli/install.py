@@ -1,0 +1,96 @@
+"""`appliance install`: from a stick to a release that serves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from appliance.cli.options import json_option, pass_terminal, prefix_option, trust_option, workspace_option
+from appliance.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from appliance.host.install import Installed
+
+
+@click.command("install")
+@click.argument("source", type=click.Path(file_okay=False, path_type=Path))
+@prefix_option
+@trust_option
+@workspace_option
+@json_option
+@pass_terminal
+def command(
+    terminal: Terminal, source: Path, prefix: Path | None, trust: Path | None, workspace: Path, as_json: bool
+) -> None:
+    """Install the bundle at SOURCE on this host, or finish or repair it.
+
+    SOURCE is a stick or a bundle's folder. Everything is verified before anything is written; what served before serves
+    until the new release has answered. No root and no network are needed. Run it again after an interruption or damage:
+    it goes on where it stopped and leaves alone what is right.
+
+    \b
+    Example:
+      appliance install /media/stick --prefix /srv/appliance
+    """
+    from appliance.cli.clock import utc_now
+    from appliance.host.install import Host, install
+    from appliance.host.pinned import choose_root
+    from appliance.host.prefix import Prefix
+    from appliance.host.preflight import read_machine
+
+    if prefix is None:
+        raise click.UsageError("--prefix DIR is needed: installing on the whole machine is not built yet")
+    place = Prefix.at(prefix)
+    root = choose_root(trust, place, workspace)
+    host = Host(place, read_machine(), utc_now, os.environ.get("PATH", ""))
+    with terminal.progress() as on_progress:
+        done = install(source, root, host, on_progress)
+    for warning in done.warnings:
+        terminal.say(f"warning: {warning}")
+    if done.interrupted is not None:
+        terminal.say(f"the run before had stopped in the step {done.interrupted.step}; this one finished it")
+    if done.release.bundle.evidence.is_development:
+        terminal.development()
+    if as_json:
+        terminal.answer_json(_answer(done))
+    else:
+        _show(terminal, done)
+
+
+def _show(terminal: Terminal, done: Installed) -> None:
+    release, bundle = done.release, done.release.bundle
+    terminal.answer(f"{bundle.value.label}  manifest sha256:{bundle.value.manifest}")
+    terminal.answer(f"release    {release.path}")
+    terminal.answer(f"signed by  {', '.join(key.fingerprint for key in bundle.evidence.signers)}")
+    terminal.answer(f"variant    {release.facts.cpu_variant}, {release.facts.tokens_per_s} tokens/s")
+    terminal.answer(f"isolation  {release.facts.isolation}")
+    terminal.answer(f"ansible    ok={done.played.ok} changed={done.played.changed}")
+    terminal.answer(f"copied     {done.copied} of {len(release.contents.files)} files")
+    if done.answer:
+        terminal.answer(f"candidate  {' '.join(done.answer.split())[:100]}")
+    terminal.answer("was complete, nothing changed" if done.was_complete and not done.answer else "installed")
+    terminal.say("  ".join(f"{took.step} {took.seconds:.1f} s" for took in done.steps))
+
+
+def _answer(done: Installed) -> dict[str, Any]:
+    release, bundle = done.release, done.release.bundle
+    return {
+        "name": bundle.value.contents.name,
+        "version": bundle.value.contents.version,
+        "manifest": bundle.value.manifest,
+        "release": str(release.path),
+        "signers": [key.fingerprint for key in bundle.evidence.signers],
+        "development": bundle.evidence.is_development,
+        "cpu_variant": release.facts.cpu_variant,
+        "tokens_per_s": release.facts.tokens_per_s,
+        "isolation": release.facts.isolation,
+        "was_complete": done.was_complete,
+        "copied": done.copied,
+        "ansible": {"ok": done.played.ok, "changed": done.played.changed},
+        "candidate": done.answer,
+        "steps": [{"step": took.step, "seconds": round(took.seconds, 3), "note": took.note} for took in done.steps],
+        "warnings": list(done.warnings),
+    }

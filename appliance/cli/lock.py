@@ -1,0 +1,65 @@
+"""`appliance lock`: pin every source of a recipe."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from appliance.cli.options import pass_terminal
+from appliance.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from appliance.build.lockfile import Change, Locked
+
+
+@click.command("lock")
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--upgrade", is_flag=True, help="Look everything up again, instead of keeping what is pinned.")
+@pass_terminal
+def command(terminal: Terminal, recipe: Path, upgrade: bool) -> None:
+    """Pin every source of RECIPE by size and SHA-256, in RECIPE's name with .lock.json.
+
+    What is pinned already and still asked for stays as it is, and needs no network. The files are kept in the cache,
+    where `appliance build` finds them.
+
+    \b
+    Example:
+      appliance lock bundles/recipes/smollm2.yaml
+    """
+    from appliance.build.cache import Cache, cache_root
+    from appliance.build.lockfile import changes, lock_path, read_lock, write_lock
+    from appliance.build.recipe import load_recipe
+    from appliance.build.resolve import lock_recipe
+    from appliance.cli.clock import utc_now
+
+    asked = load_recipe(recipe)
+    path = lock_path(recipe)
+    previous = read_lock(path) if path.exists() else None
+    cache = Cache(cache_root(os.environ))
+    with terminal.progress() as on_progress:
+        lock = lock_recipe(asked, recipe, cache, previous, now=utc_now(), upgrade=upgrade, on_progress=on_progress)
+    found = changes(previous, lock)
+    is_new = write_lock(path, lock)
+    for change in found:
+        terminal.answer(_line(change))
+    count = f"{len(lock.entries)} files, {sum(entry.size for entry in lock.entries)} bytes"
+    terminal.say(f"{path}: {'written' if is_new else 'nothing to change'}, {count}")
+
+
+def _line(change: Change) -> str:
+    before, after = change.before, change.after
+    if before is None or after is None:
+        sign, entry = ("+", after) if before is None else ("-", before)
+        return f"{sign} {_name(entry)} {entry.version} ({entry.size} bytes)".replace("  ", " ") if entry else ""
+    parts = [f"{before.version} -> {after.version}"] if before.version != after.version else []
+    parts += [f"{before.size} -> {after.size} bytes"] if before.size != after.size else []
+    parts += [f"sha256 {before.sha256[:12]} -> {after.sha256[:12]}"] if before.sha256 != after.sha256 else []
+    parts += [f"licence {before.licence} -> {after.licence}"] if before.licence != after.licence else []
+    return f"~ {_name(after)}: {', '.join(parts) or f'{before.source} -> {after.source}'}"
+
+
+def _name(entry: Locked) -> str:
+    return f"{entry.kind} {entry.name}" + (f" (Python {entry.python})" if entry.python else "")

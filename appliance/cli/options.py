@@ -1,0 +1,58 @@
+"""Options that several commands share, so that one name means one thing everywhere.
+
+Each decorator adds one parameter to the command's function, under the name that its docstring gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from appliance.cli.terminal import Terminal
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+pass_terminal = click.make_pass_decorator(Terminal, ensure=True)
+"""Gives the function its `Terminal` as the first argument."""
+
+
+def prefix_option(function: Command) -> Command:
+    """Add `--prefix DIR`; the parameter `prefix` is a `Path`, or None for the whole machine."""
+    return click.option(
+        "--prefix",
+        metavar="DIR",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Keep the whole host tree (/opt, /etc, /var) under DIR: no root and no systemd needed.",
+    )(function)
+
+
+def workspace_option(function: Command) -> Command:
+    """Add `--workspace DIR`; the parameter `workspace` is a `Path`."""
+    return click.option(
+        "--workspace",
+        metavar="DIR",
+        default=".",
+        show_default=True,
+        envvar="APPLIANCE_WORKSPACE",
+        show_envvar=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        help="The publisher's workspace: trust/, keys/ and dist/.",
+    )(function)
+
+
+def trust_option(function: Command) -> Command:
+    """Add `--trust FILE`; the parameter `trust` is a `Path`, or None for the host's or the workspace's own root."""
+    return click.option(
+        "--trust",
+        metavar="FILE",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="The trust root to check against; never one that came with what is checked.",
+    )(function)
+
+
+def json_option(function: Command) -> Command:
+    """Add `--json`; the parameter `as_json` is a `bool`."""
+    return click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")(function)

@@ -1,0 +1,86 @@
+"""`appliance status`: what is installed, and whether it still is what was signed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from appliance.cli.options import json_option, pass_terminal, prefix_option
+from appliance.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from appliance.host.status import Status
+
+
+@click.command("status")
+@prefix_option
+@json_option
+@pass_terminal
+def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
+    """Show the release that serves, who signed it, and every difference from what was signed.
+
+    Every byte of the release is read. The exit code is 9 where something differs.
+
+    \b
+    Example:
+      appliance status --prefix /srv/appliance
+    """
+    from appliance.cli.clock import utc_now
+    from appliance.host.prefix import Prefix
+    from appliance.host.status import read_status
+
+    with terminal.progress() as on_progress:
+        status = read_status(Prefix.at(prefix or Path("/")), utc_now(), on_progress)
+    if status.is_development:
+        terminal.development()
+    if as_json:
+        terminal.answer_json(_answer(status))
+    else:
+        _show(terminal, status)
+    drift = status.drift()
+    if drift is not None:
+        raise drift
+
+
+def _show(terminal: Terminal, status: Status) -> None:
+    release, evidence = status.release, status.release.bundle.evidence
+    terminal.answer(f"{release.bundle.value.label}  manifest sha256:{release.bundle.value.manifest}")
+    terminal.answer(f"release    {release.path}")
+    terminal.answer(f"signed by  {', '.join(status.signers)} ({evidence.threshold} needed)")
+    terminal.answer(f"in the newest metadata it is {evidence.status}; last proof of freshness {status.floors.time}")
+    terminal.answer(f"{evidence.expires[1]} expires {evidence.expires[0]}; that stops new installs, not serving")
+    terminal.answer(f"variant    {release.facts.cpu_variant}, {release.facts.tokens_per_s} tokens/s at install")
+    terminal.answer(f"isolation  {release.facts.isolation} at install")
+    for model in release.contents.models:
+        file, _ = release.model_file(model)
+        terminal.answer(f"model      {model.name}  {model.quantisation}  sha256:{file.sha256}")
+    terminal.answer(f"{len(status.problems)} differences" if status.problems else "everything is as it was signed")
+
+
+def _answer(status: Status) -> dict[str, Any]:
+    release, evidence = status.release, status.release.bundle.evidence
+    return {
+        "name": release.contents.name,
+        "version": release.contents.version,
+        "manifest": release.bundle.value.manifest,
+        "release": str(release.path),
+        "signers": list(status.signers),
+        "threshold": evidence.threshold,
+        "development": status.is_development,
+        "target_status": evidence.status,
+        "freshness": status.floors.time,
+        "expires": {"role": evidence.expires[1], "time": evidence.expires[0]},
+        "cpu_variant": release.facts.cpu_variant,
+        "tokens_per_s": release.facts.tokens_per_s,
+        "isolation": release.facts.isolation,
+        "models": [
+            {"name": model.name, "path": model.path, "sha256": release.model_file(model)[0].sha256}
+            for model in release.contents.models
+        ],
+        "problems": [
+            {"code": error.code, "subject": error.subject, "expected": error.expected, "found": error.found}
+            for error in status.problems
+        ],
+    }

@@ -1,0 +1,66 @@
+"""`appliance stick`: put a bundle on a medium that is carried by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from appliance.cli.options import json_option, pass_terminal, trust_option, workspace_option
+from appliance.cli.terminal import Terminal
+
+
+@click.group("stick", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Write a bundle to a stick.
+
+    \b
+    Example:
+      appliance stick write dist/smollm2-1.0.0 /media/stick
+    """
+
+
+@command.command("write")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("destination", type=click.Path(file_okay=False, path_type=Path))
+@trust_option
+@workspace_option
+@json_option
+@pass_terminal
+def write(
+    terminal: Terminal, bundle: Path, destination: Path, trust: Path | None, workspace: Path, as_json: bool
+) -> None:
+    """Write BUNDLE to the folder DESTINATION, then read every byte back.
+
+    Only what the stick does not hold yet is written, so an interrupted write goes on where it stopped. The bundle's
+    signatures are verified first.
+
+    \b
+    Example:
+      appliance stick write dist/smollm2-1.0.0 /media/stick
+    """
+    from appliance.cli.clock import utc_now
+    from appliance.host.pinned import choose_root
+    from bundles.bundle import open_bundle
+    from bundles.layout import Layout
+    from bundles.stick_write import write_stick
+    from signing.floors import Floors
+
+    found = open_bundle(bundle, choose_root(trust, None, workspace), Floors(), utc_now())
+    if found.evidence.is_development:
+        terminal.development()
+    with terminal.progress() as on_progress:
+        written = write_stick(Layout(bundle), found.value, destination, on_progress)
+    answer = {
+        "manifest": found.value.manifest,
+        "blobs_written": written.blobs,
+        "bytes_written": written.size_bytes,
+        "blobs_checked": written.checked.blobs,
+        "bytes_checked": written.checked.size_bytes,
+    }
+    if as_json:
+        terminal.answer_json(answer)
+        return
+    terminal.answer(f"{found.value.label}  manifest sha256:{found.value.manifest}")
+    terminal.answer(f"written   {written.blobs} blobs, {written.size_bytes} bytes")
+    terminal.answer(f"read back {written.checked.blobs} blobs, {written.checked.size_bytes} bytes: as signed")

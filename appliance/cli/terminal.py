@@ -1,0 +1,140 @@
+"""The only place that knows there is a terminal.
+
+Owns what people see: answers on standard output, talk (headings, progress, errors) on standard error.
+
+Rules:
+- text from outside is never trusted: control characters are shown escaped, and nothing is read as markup;
+- an error is made into text here, once: what, expected, found, hint;
+- without a terminal there are no bars, colours or carriage returns, only lines;
+- `NO_COLOR` is honoured.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+from rich.cells import cell_len
+from rich.console import Console
+
+from appliance.cli.progress_view import ProgressView
+from signing.errors import ApplianceError
+
+# Invisible characters that turn the direction of the text after them: a name could be shown as another.
+_BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
+_HIDDEN = {"Cc", "Cs", "Zl", "Zp"}
+
+
+def escape(text: str, keep: str = "") -> str:
+    """Spell control characters out, so that text from outside cannot move the cursor or hide itself.
+
+    Args:
+        text: anything.
+        keep: control characters that stay as they are, for example a newline.
+    """
+    return "".join(_spell(letter) if _is_hidden(letter) and letter not in keep else letter for letter in text)
+
+
+def _is_hidden(letter: str) -> bool:
+    return unicodedata.category(letter) in _HIDDEN or ord(letter) in _BIDI
+
+
+def _spell(letter: str) -> str:
+    return repr(letter)[1:-1] if not letter.isprintable() else f"\\u{ord(letter):04x}"
+
+
+class Terminal:
+    """Standard output for answers, standard error for talk.
+
+    Args:
+        out: where answers go; None is standard output, whatever it is at that moment.
+        talk: where everything else goes; None is standard error.
+    """
+
+    def __init__(self, out: TextIO | None = None, talk: TextIO | None = None) -> None:
+        self._out = _console(out, stderr=False)
+        self._talk = _console(talk, stderr=True)
+
+    @property
+    def is_interactive(self) -> bool:
+        """Whether a person watches the talk."""
+        return self._talk.is_terminal
+
+    def say(self, text: str = "", style: str | None = None) -> None:
+        """Tell the person something that is not the answer."""
+        ProgressView.close_all()
+        self._talk.print(escape(text, keep="\n\t"), style=style)
+
+    def answer(self, text: str) -> None:
+        """Print the answer, or a line of it."""
+        ProgressView.close_all()
+        self._out.print(escape(text, keep="\n\t"))
+
+    def answer_json(self, value: Any, *, one_line: bool = False) -> None:
+        """Print the answer as one JSON value, in ASCII.
+
+        Args:
+            value: what `json` can write.
+            one_line: for programs that read line by line.
+        """
+        ProgressView.close_all()
+        self._out.print(json.dumps(value, indent=None if one_line else 2))
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Print an answer in columns. Nothing is cut: a digest stays whole on a narrow terminal."""
+        ProgressView.close_all()
+        cells = [[escape(str(cell)) for cell in row] for row in [head, *rows]]
+        widths = [max(cell_len(row[at]) for row in cells) for at in range(len(head))]
+        for number, row in enumerate(cells):
+            line = "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+            self._out.print(line.rstrip(), style="bold" if number == 0 else None)
+
+    def step(self, title: str) -> None:
+        """Begin a new part of a longer piece of work."""
+        self.say()
+        self.say(title, style="bold")
+
+    def development(
+        self, text: str = "one key for trials, held by one machine: do not install this for real use"
+    ) -> None:
+        """Warn that a development trust root stands behind what is shown."""
+        self.say(f"DEVELOPMENT TRUST ROOT: {text}", style="bold red")
+
+    def progress(self) -> ProgressView:
+        """A callback for `bundles.progress`; may be used as a context manager, which ends its bars."""
+        return ProgressView(self._talk)
+
+    def error(self, error: ApplianceError) -> None:
+        """Show an error: what, then expected and found, then the next step, then the other errors of the same check."""
+        self._fault(error)
+        for other in error.others:
+            self._fault(other)
+        hints = dict.fromkeys(one.hint for one in (error, *error.others) if one.hint)
+        for hint in hints:
+            self.say(f"hint: {escape(hint)}")
+
+    def failure(self, what: str, hint: str = "") -> None:
+        """Show a failure that is not of the project's tree of errors, such as a wrong option."""
+        self._talk_line("error: ", what)
+        if hint:
+            self.say(f"hint: {escape(hint)}")
+
+    def _fault(self, error: ApplianceError) -> None:
+        phrase = error.code.rpartition(".")[2].replace("-", " ")
+        self._talk_line("error: ", f"{error.subject}: {phrase} ({error.code})")
+        if error.expected:
+            self.say(f"  expected {escape(error.expected)}")
+        if error.found:
+            self.say(f"  found {escape(error.found)}")
+
+    def _talk_line(self, label: str, text: str) -> None:
+        ProgressView.close_all()
+        self._talk.print(label, style="bold red", end="")
+        self._talk.print(escape(text))
+
+
+def _console(file: TextIO | None, *, stderr: bool) -> Console:
+    # Markup and highlighting would eat `[q4_k_m]` out of a model's name; wrapping would cut digests in two.
+    return Console(file=file, stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)

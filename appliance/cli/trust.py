@@ -1,0 +1,93 @@
+"""`appliance trust`: who may sign, as this machine believes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from appliance.cli.options import json_option, pass_terminal, prefix_option, trust_option, workspace_option
+from appliance.cli.terminal import Terminal
+
+
+@click.group("trust", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Show or pin the trust root: the keys whose signatures count.
+
+    \b
+    Example:
+      appliance trust show --workspace ~/appliance-workspace
+    """
+
+
+@command.command("show")
+@trust_option
+@prefix_option
+@workspace_option
+@json_option
+@pass_terminal
+def show(terminal: Terminal, trust: Path | None, prefix: Path | None, workspace: Path, as_json: bool) -> None:
+    """Show the keys, thresholds and fingerprints of the trust root.
+
+    \b
+    Example:
+      appliance trust show --prefix /srv/appliance
+    """
+    from appliance.host.pinned import choose_root
+    from appliance.host.prefix import Prefix
+    from signing.chain import read_root
+
+    root = read_root(choose_root(trust, Prefix.at(prefix) if prefix else None, workspace), "root.json")
+    roles = {
+        name: {"threshold": role.threshold, "fingerprints": sorted(key.fingerprint for key in role.keys.values())}
+        for name, role in root.roles.items()
+    }
+    if root.profile:
+        terminal.development()
+    if as_json:
+        terminal.answer_json(
+            {
+                "version": root.version,
+                "issued": root.issued,
+                "expires": root.expires,
+                "profile": root.profile,
+                "roles": roles,
+            }
+        )
+        return
+    terminal.answer(f"root version {root.version}, issued {root.issued}, expires {root.expires}")
+    rows = [
+        (name, f"{role.threshold} of {len(role.keys)}", key.fingerprint)
+        for name, role in root.roles.items()
+        for key in role.keys.values()
+    ]
+    terminal.table(("role", "signatures", "fingerprint"), rows)
+
+
+@command.command("pin")
+@click.argument("root", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--fingerprint",
+    "fingerprints",
+    metavar="SHA256",
+    multiple=True,
+    required=True,
+    help="A root key's fingerprint, from paper; as many as must sign. May be given several times.",
+)
+@prefix_option
+@pass_terminal
+def pin(terminal: Terminal, root: Path, fingerprints: tuple[str, ...], prefix: Path | None) -> None:
+    """Decide to trust a root on this host.
+
+    ROOT is a root file; the fingerprints come from somewhere else than the stick: from paper, read out by a key
+    holder. As many fingerprints as the root asks signatures for must be given, and all must be keys of it.
+
+    \b
+    Example:
+      appliance trust pin root.json --fingerprint 3f…e1 --prefix /srv/appliance
+    """
+    from appliance.host.prefix import Prefix
+    from appliance.host.trust_pin import pin_root
+
+    is_new = pin_root(Prefix.at(prefix or Path("/")), root, fingerprints)
+    terminal.say("pinned this root" if is_new else "this root was pinned already")

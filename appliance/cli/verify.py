@@ -1,0 +1,119 @@
+"""`appliance verify`: the signature verification command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from appliance.cli.options import json_option, pass_terminal, prefix_option, trust_option, workspace_option
+from appliance.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from bundles.bundle import Bundle
+    from signing.verified import Verified
+
+
+@click.command("verify")
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@trust_option
+@prefix_option
+@workspace_option
+@json_option
+@pass_terminal
+def command(
+    terminal: Terminal, path: Path | None, trust: Path | None, prefix: Path | None, workspace: Path, as_json: bool
+) -> None:
+    """Verify signatures and every byte of PATH: a bundle or a stick; without PATH, the installed release of --prefix.
+
+    Exit 0: everything is what was signed. 3: damaged, copy it again. 4: not trusted, stop and ask a key holder.
+
+    \b
+    Example:
+      appliance verify /media/stick
+      appliance verify --prefix /srv/appliance
+    """
+    found, checked = (
+        _verify_installed(terminal, prefix or Path("/"))
+        if path is None
+        else _verify_bundle(terminal, path, trust, prefix, workspace)
+    )
+    answer = {**describe(found), **checked}
+    if found.evidence.is_development:
+        terminal.development()
+    if found.evidence.clock_is_behind:
+        terminal.say(f"warning: this machine's clock is behind the signed time {found.evidence.floors.time}")
+    if as_json:
+        terminal.answer_json(answer)
+        return
+    for label, text in _lines(answer):
+        terminal.answer(f"{label:<10} {text}")
+
+
+def describe(found: Verified[Bundle]) -> dict[str, object]:
+    """Who signed what, how fresh, as one JSON object."""
+    evidence, bundle = found.evidence, found.value
+    return {
+        "verified": True,
+        "name": bundle.contents.name,
+        "version": bundle.contents.version,
+        "manifest": bundle.manifest,
+        "status": evidence.status,
+        "signers": [key.fingerprint for key in evidence.signers],
+        "threshold": evidence.threshold,
+        "profile": evidence.profile or "production",
+        "root_fingerprints": list(evidence.root_fingerprints),
+        "proved_time": evidence.floors.time,
+        "expires": {"role": evidence.expires[1], "time": evidence.expires[0], "is_expired": evidence.is_expired},
+    }
+
+
+def _verify_bundle(
+    terminal: Terminal, path: Path, trust: Path | None, prefix: Path | None, workspace: Path
+) -> tuple[Verified[Bundle], dict[str, object]]:
+    from appliance.cli.clock import utc_now
+    from appliance.host.floorstore import read_floors
+    from appliance.host.pinned import choose_root
+    from appliance.host.prefix import Prefix
+    from bundles.bundle import open_bundle
+    from bundles.check import check_blobs
+    from bundles.layout import Layout
+    from signing.floors import Floors
+
+    host = Prefix.at(prefix) if prefix else None
+    floors = read_floors(host) if host else Floors()
+    found = open_bundle(path, choose_root(trust, host, workspace), floors, utc_now())
+    with terminal.progress() as on_progress:
+        checked = check_blobs(Layout(path), found.value, on_progress)
+    return found, {"path": str(path), "files": checked.files, "blobs": checked.blobs, "bytes": checked.size_bytes}
+
+
+def _verify_installed(terminal: Terminal, prefix: Path) -> tuple[Verified[Bundle], dict[str, object]]:
+    from appliance.cli.clock import utc_now
+    from appliance.host.prefix import Prefix
+    from appliance.host.release import check_release, open_current
+
+    release = open_current(Prefix.at(prefix), utc_now())
+    with terminal.progress() as on_progress:
+        check_release(release, on_progress)
+    contents = release.contents
+    return release.bundle, {"path": str(release.path), "files": len(contents.files), "bytes": contents.size_bytes}
+
+
+def _lines(answer: dict[str, object]) -> list[tuple[str, str]]:
+    signers = answer["signers"]
+    expires = answer["expires"]
+    assert isinstance(signers, list)
+    assert isinstance(expires, dict)
+    lines = [
+        ("verified", f"{answer['name']} {answer['version']} ({answer['status']})  {answer['path']}"),
+        ("manifest", f"sha256:{answer['manifest']}"),
+        ("signed by", f"{len(signers)} of at least {answer['threshold']}, {answer['profile']} root"),
+    ]
+    lines += [("", fingerprint) for fingerprint in signers]
+    lines += [
+        ("fresh", f"proved {answer['proved_time']}, {expires['role']} expires {expires['time']}"),
+        ("checked", f"{answer['files']} files, {answer['bytes']} bytes: every byte is what was signed"),
+    ]
+    return lines
