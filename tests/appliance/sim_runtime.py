@@ -1,0 +1,146 @@
+"""A runtime of a few kilobytes: an sdist, and wheels of build tools that drive the real gcc but take a second.
+
+The tools speak as cmake and ninja do, as far as the build listens: `[n/m]`, `FAILED:`, SIGINT, a log of finished steps.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+from appliance.build.runtime import RuntimeSpec, ToolWheels
+from appliance.build.runtime.compile import PROGRAMS
+from appliance.build.runtime.variants import VARIANTS
+
+VERSION = "9.9.9"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SPEC = RuntimeSpec(VERSION, ("x64", "haswell"))
+STEPS = len(PROGRAMS) + 6
+
+PKG_INFO = f"""Metadata-Version: 2.1
+Name: llama_cpp_python
+Version: {VERSION}
+License: MIT
+Requires-Dist: numpy>=1.20.0
+Description-Content-Type: text/markdown
+
+# A long text for a registry
+"""
+
+UNIT = "const char *where(void) { return __FILE__; }\n"
+
+CMAKE = """#!{python}
+import json, re, sys
+from pathlib import Path
+given = dict(re.match("-D([^=]+)=(.*)", a, re.S).groups() for a in sys.argv if a.startswith("-D"))
+source, build = (sys.argv[sys.argv.index(flag) + 1] for flag in ("-S", "-B"))
+Path(build, "bin").mkdir(parents=True)
+listed = Path(source, "ggml/src/CMakeLists.txt").read_text().split('STREQUAL "x86"')[1].split("elseif")[0]
+given["variants"] = re.findall(r"variant\\((\\w+)", listed)
+Path(build, "plan.json").write_text(json.dumps([source, given]))
+"""
+
+NINJA = """#!{python}
+import json, os, shlex, signal, subprocess, sys, time
+from pathlib import Path
+os.chdir(sys.argv[sys.argv.index("-C") + 1])
+source, given = json.loads(Path("plan.json").read_text())
+def stop(*_):
+    raise SystemExit(130)
+signal.signal(signal.SIGINT, stop)
+unit = source + "/src/unit.c"
+pace = float(Path(source, "src/pace").read_text())
+libraries = ["libggml-base.so", "libggml.so", "libllama-common.so", "libllama.so", "libmtmd.so"]
+variants = ["libggml-cpu-%s.so" % name for name in given["variants"]]
+programs = [name for name in sys.argv if name.startswith("llama-") and name != "llama-common"]
+log = Path("done")
+done = log.read_text().split() if log.exists() else []
+waiting = [name for name in [*libraries, *variants, *programs] if name not in done]
+print("ninja: Entering directory")
+for count, name in enumerate(waiting, 1):
+    time.sleep(pace)
+    kind = "EXE" if name in programs else "SHARED"
+    flags = shlex.split(given["CMAKE_C_FLAGS"]) if "leak" not in Path(unit).read_text() else []
+    link = given["CMAKE_%s_LINKER_FLAGS" % kind].split() + ["-Wl,-rpath,$ORIGIN"]
+    shared = ["-x", "c"] if kind == "EXE" else ["-shared", "-fPIC", "-Wl,-soname," + name]
+    extra = Path(source, "src/needs").read_text().split() if name == "libllama.so" else []
+    command = [given["CMAKE_C_COMPILER"], *flags, *shared, unit, *link, "-o", "bin/" + name, *extra]
+    if kind == "EXE":
+        command += ["-DMAIN", "-Lbin", "-Wl,--no-as-needed", "-lllama-common"]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    print("[%d/%d] Linking C %s bin/%s" % (count, len(waiting), kind, name), flush=True)
+    if result.returncode:
+        print("FAILED: [code=1] bin/%s \\n%s\\n%s" % (name, " ".join(command), result.stdout), end="")
+        print("ninja: build stopped: subcommand failed.")
+        raise SystemExit(1)
+    with log.open("a") as stream:
+        stream.write(name + "\\n")
+"""
+
+
+def make_tools(folder: Path) -> ToolWheels:
+    """Wheels whose programs behave like cmake and ninja, driving the real gcc."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for name, path, text in (
+        ("cmake", "cmake/data/bin/cmake", CMAKE),
+        ("ninja", "ninja-1.0.data/scripts/ninja", NINJA),
+    ):
+        wheel = folder / f"{name}-1.0-py3-none-any.whl"
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(zipfile.ZipInfo(path), text.replace("{python}", sys.executable))
+            archive.writestr(zipfile.ZipInfo(f"{name}-1.0.dist-info/METADATA"), metadata)
+        found.append(wheel)
+    return ToolWheels(*found)
+
+
+def make_sdist(
+    path: Path,
+    *,
+    unit: str = UNIT,
+    pace_s: float = 0.0,
+    needs: str = "",
+    changed: dict[str, str] | None = None,
+    entries: tuple[tarfile.TarInfo, ...] = (),
+) -> Path:
+    """An sdist with everything that the build looks at.
+
+    Args:
+        path: of the file to write.
+        unit: the one source file; every library and program is made of it.
+        pace_s: rest before each step.
+        needs: more arguments for linking libllama.so.
+        changed: files by path, added to the others or in their place.
+        entries: tar entries without bytes, added at the end.
+    """
+    variants = "".join(f"        ggml_add_cpu_backend_variant({' '.join((n, *f))})\n" for n, f in VARIANTS.items())
+    llama = "vendor/llama.cpp"
+    files = {
+        ".git/config": "[core]\n",
+        f".git/modules/{llama}/HEAD": COMMIT + "\n",
+        "LICENSE.md": "MIT License\n",
+        "llama_cpp/__init__.py": "__version__ = '9.9.9'\n",
+        "llama_cpp/py.typed": "",
+        "llama_cpp/server/app.py": "",
+        "llama_cpp/notes.txt": "not a module",
+        f"{llama}/.git": "gitdir: ../../.git/modules/vendor/llama.cpp\n",
+        f"{llama}/LICENSE": "MIT License, too\n",
+        f"{llama}/models/big.gguf": "not read by the build",
+        f"{llama}/src/unit.c": unit + "#ifdef MAIN\nint main(void) { return 0; }\n#endif\n",
+        f"{llama}/src/pace": str(pace_s),
+        f"{llama}/src/needs": needs,
+        f"{llama}/ggml/src/CMakeLists.txt": 'if (X STREQUAL "x86")\n' + variants + '    elseif (X STREQUAL "ARM")\n',
+        "PKG-INFO": PKG_INFO,
+    } | (changed or {})
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in files.items():
+            info = tarfile.TarInfo(f"llama_cpp_python-{VERSION}/{name}")
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+        for entry in entries:
+            archive.addfile(entry)
+    return path

@@ -1,0 +1,112 @@
+"""Keys are named, expire, are withdrawn, and are kept by nobody but their owner."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from appliance.serve.access import AccessStore, ensure_default, new_key
+from signing.errors import UsageError
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> AccessStore:
+    return AccessStore(tmp_path / "access.db")
+
+
+def test_a_granted_key_is_good_and_every_other_text_is_not(store: AccessStore) -> None:
+    key = store.grant("ada", NOW, models=frozenset({"m"}))
+    found = store.check(key, NOW)
+    assert found is not None
+    assert (found.name, found.may_use("m"), found.may_use("n")) == ("ada", True, False)
+    changed = key[:-1] + ("A" if key[-1] != "A" else "B")
+    for wrong in ("", key[:-1], key + "x", key + "\n", key.upper(), changed, new_key(), "' OR 1=1 --", "\ud800"):
+        assert store.check(wrong, NOW) is None
+
+
+def test_a_key_without_a_list_of_models_may_use_all(store: AccessStore) -> None:
+    found = store.check(store.grant("ada", NOW), NOW)
+    assert found is not None
+    assert found.may_use("anything")
+
+
+def test_a_key_ends_at_its_time_and_not_before(store: AccessStore) -> None:
+    key = store.grant("ada", NOW, expires=NOW + timedelta(hours=1))
+    assert store.check(key, NOW + timedelta(minutes=59)) is not None
+    assert store.check(key, NOW + timedelta(hours=1)) is None
+
+
+def test_a_withdrawn_key_stays_withdrawn(store: AccessStore) -> None:
+    key = store.grant("ada", NOW)
+    assert store.revoke("ada", NOW)
+    assert store.check(key, NOW) is None
+    assert not store.revoke("ada", NOW)
+    assert not store.revoke("nobody", NOW)
+    assert [(entry.name, entry.is_revoked) for entry in store.list()] == [("ada", True)]
+    with pytest.raises(UsageError, match=r"access\.taken"):
+        store.grant("ada", NOW)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-x", "x" * 65, "ä", "a\n"])
+def test_a_name_that_could_confuse_a_log_is_refused(store: AccessStore, name: str) -> None:
+    with pytest.raises(UsageError):
+        store.grant(name, NOW)
+
+
+def test_no_key_can_be_read_back_from_the_disk(store: AccessStore, tmp_path: Path) -> None:
+    key = store.grant("ada", NOW)
+    for path in tmp_path.iterdir():
+        assert key.rpartition("-")[2].encode() not in path.read_bytes()
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_other_processes_see_a_change_at_once(store: AccessStore, tmp_path: Path) -> None:
+    other = AccessStore(tmp_path / "access.db")
+    key = store.grant("ada", NOW)
+    assert other.check(key, NOW) is not None
+    other.revoke("ada", NOW)
+    assert store.check(key, NOW) is None
+
+
+def test_a_database_with_columns_of_a_later_version_still_works(store: AccessStore, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "access.db") as database:
+        database.execute("ALTER TABLE keys ADD COLUMN quota INTEGER")
+    database.close()
+    assert store.check(store.grant("ada", NOW), NOW) is not None
+
+
+def test_the_first_start_makes_one_key_in_a_private_file_and_later_ones_keep_it(
+    store: AccessStore, tmp_path: Path
+) -> None:
+    file = tmp_path / "default.key"
+    assert ensure_default(store, file, NOW) == file
+    key = file.read_text().strip()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert store.check(key, NOW) is not None
+    assert ensure_default(store, file, NOW) == file
+    assert (file.read_text().strip(), len(store.list())) == (key, 1)
+
+
+def test_a_key_file_left_by_a_start_that_was_cut_off_is_replaced(store: AccessStore, tmp_path: Path) -> None:
+    file = tmp_path / "default.key"
+    file.write_text(new_key())
+    assert ensure_default(store, file, NOW) == file
+    assert store.check(file.read_text().strip(), NOW) is not None
+
+
+def test_a_site_that_keeps_its_own_keys_is_left_alone(store: AccessStore, tmp_path: Path) -> None:
+    store.grant("ada", NOW)
+    assert ensure_default(store, tmp_path / "default.key", NOW) is None
+    assert not (tmp_path / "default.key").exists()
+
+
+def test_a_withdrawn_default_key_is_not_granted_again(store: AccessStore, tmp_path: Path) -> None:
+    file = tmp_path / "default.key"
+    ensure_default(store, file, NOW)
+    store.revoke("default", NOW)
+    assert ensure_default(store, file, NOW) is None

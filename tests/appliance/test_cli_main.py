@@ -1,0 +1,191 @@
+"""The front door: every way to end has its exit code, and standard output stays clean."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from appliance.cli import main
+from appliance.cli.terminal import Terminal
+
+PROGRAM = [sys.executable, "-m", "appliance.cli.main"]
+Run = Callable[[str], tuple[int, str, str]]
+
+
+@pytest.fixture
+def run_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command whose body is the given code; return exit code, standard output, standard error."""
+
+    def run(body: str) -> tuple[int, str, str]:
+        (tmp_path / "tried_command.py").write_text(
+            "import click, errno, os, sys\n"
+            "from signing.errors import *\n"
+            "@click.command('tried')\n"
+            "def command():\n"
+            f"    {body}\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setitem(main.COMMANDS, "tried", "tried_command")
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        sys.modules.pop("tried_command", None)
+        out, talk = io.StringIO(), io.StringIO()
+        return main.run(["tried"], Terminal(out, talk)), out.getvalue(), talk.getvalue()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("pass", 0),
+        ("raise ApplianceError('a.b', 'x')", 1),
+        ("raise UsageError('a.b', 'x')", 2),
+        ("raise DamagedError('a.b', 'x')", 3),
+        ("raise NotTrustedError('a.b', 'x')", 4),
+        ("raise NextStickError('a.b', 'x')", 5),
+        ("raise HostUnfitError('a.b', 'x')", 6),
+        ("raise ApplyRestoredError('a.b', 'x')", 7),
+        ("raise ApplyBrokenError('a.b', 'x')", 8),
+        ("raise DriftError('a.b', 'x')", 9),
+        ("raise BusyError('a.b', 'x')", 75),
+        ("raise click.UsageError('x')", 2),
+        ("raise click.BadParameter('x')", 2),
+        ("raise KeyboardInterrupt", 130),
+        ("raise click.Abort", 130),
+        ("sys.exit(9)", 9),
+        ("raise ValueError('x')", 70),
+        ("raise FileNotFoundError(errno.ENOENT, 'x', '/no/such')", 70),
+    ],
+)
+def test_every_end_has_its_exit_code(run_body: Run, body: str, code: int) -> None:
+    assert run_body(body)[:2] == (code, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ENOSPC", "no space left on device"),
+        ("EACCES", "permission denied"),
+        ("EROFS", "read-only file system"),
+    ],
+)
+def test_what_the_machine_refuses_is_not_called_a_bug(run_body: Run, name: str, text: str) -> None:
+    code, _, talk = run_body(f"raise OSError(errno.{name}, os.strerror(errno.{name}), '/data/x')")
+    assert code == 1
+    assert talk.startswith(f"error: {text}: /data/x\nhint: ")
+
+
+def test_a_full_disk_that_is_really_full_exits_1(run_body: Run) -> None:
+    code, _, talk = run_body("os.write(os.open('/dev/full', os.O_WRONLY), b'x')")
+    assert code == 1
+    assert "no space left on device" in talk
+
+
+def test_a_bug_leaves_a_report_without_environment_or_local_values(
+    run_body: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_SECRET", "the-environment-value")
+    code, out, talk = run_body("local = 'the-' + 'local-value'; raise ValueError('what went wrong')")
+    assert (code, out) == (70, "")
+    assert "Traceback" not in talk
+    (report,) = tmp_path.glob("appliance-report-*.txt")
+    assert str(report) in talk
+    text = report.read_text()
+    assert "ValueError: what went wrong" in text
+    assert "the-environment-value" not in text
+    assert "the-local-value" not in text
+    assert report.stat().st_mode & 0o077 == 0
+
+
+def run_program(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, timeout=60)
+
+
+def test_help_lists_every_command_on_standard_output() -> None:
+    done = run_program("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "demo" in done.stdout
+
+
+def test_no_command_at_all_shows_the_help_as_talk_and_exits_2() -> None:
+    done = run_program()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Usage: appliance" in done.stderr
+
+
+def test_a_mistyped_command_names_the_one_that_was_meant() -> None:
+    done = run_program("dmo")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: no command 'dmo'; did you mean 'demo'?\nhint: appliance --help\n"
+
+
+def test_an_unknown_option_exits_2_and_points_to_the_help() -> None:
+    done = run_program("demo", "--fast")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--fast" in done.stderr
+    assert done.stderr.endswith("hint: appliance demo --help\n")
+
+
+def test_the_version_is_the_distributions() -> None:
+    from importlib.metadata import version
+
+    assert run_program("--version").stdout == f"appliance, version {version('airgap-appliance')}\n"
+
+
+def test_help_loads_none_of_the_heavy_libraries() -> None:
+    code = (
+        "import sys; from appliance.cli.main import appliance\n"
+        "appliance.main(['--help'], standalone_mode=False)\n"
+        "heavy = {'ansible_runner', 'uvicorn', 'starlette', 'pydantic', 'httpx', 'huggingface_hub', 'cryptography'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr == "[]\n"
+
+
+def test_a_reader_who_goes_away_causes_no_noise() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    child = subprocess.Popen([*PROGRAM, "--help"], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    _, talk = child.communicate(timeout=60)
+    assert (child.returncode, talk) == (1, "")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_lets_the_command_clean_up_and_exits_with_128_and_its_number(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    (tmp_path / "waiting_command.py").write_text(
+        "import click, pathlib, time\n"
+        "@click.command('waiting')\n"
+        "def command():\n"
+        "    try:\n"
+        "        pathlib.Path('started').touch()\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        pathlib.Path('cleaned').touch()\n"
+    )
+    starter = (
+        "import sys; sys.path.insert(0, '.'); sys.argv = ['appliance', 'waiting']\n"
+        "from appliance.cli import main\n"
+        "main.COMMANDS['waiting'] = 'waiting_command'\n"
+        "main.main()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", starter], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.send_signal(number)
+    _, talk = child.communicate(timeout=30)
+    assert child.returncode == code
+    assert (tmp_path / "cleaned").exists()
+    assert "Traceback" not in talk

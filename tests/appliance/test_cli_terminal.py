@@ -1,0 +1,227 @@
+"""What people see: nothing from outside moves the cursor, nothing is cut, an error says the next step."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+
+from appliance.cli.progress_view import LINE_EVERY_S, ProgressView, duration
+from appliance.cli.terminal import Terminal, escape
+from bundles.progress import Progress
+from signing.errors import DamagedError, NotTrustedError, worst
+
+Streams = tuple[Terminal, io.StringIO, io.StringIO]
+
+
+@pytest.fixture
+def streams() -> Streams:
+    out, talk = io.StringIO(), io.StringIO()
+    return Terminal(out, talk), out, talk
+
+
+def test_answers_go_to_standard_output_and_talk_to_standard_error(streams: Streams) -> None:
+    terminal, out, talk = streams
+    terminal.answer("the answer")
+    terminal.say("the talk")
+    assert out.getvalue() == "the answer\n"
+    assert talk.getvalue() == "the talk\n"
+
+
+def test_names_in_square_brackets_are_printed_whole(streams: Streams) -> None:
+    terminal, out, _ = streams
+    terminal.answer("model [q4_k_m].gguf [/red] :smile:")
+    assert out.getvalue() == "model [q4_k_m].gguf [/red] :smile:\n"
+
+
+def test_a_digest_is_never_wrapped_or_cut_on_a_narrow_terminal(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal, out, _ = streams
+    terminal.table(("file", "sha256"), [("models/a.gguf", "f" * 64), ("b", "0" * 64)])
+    lines = out.getvalue().splitlines()
+    assert lines == [
+        "file           sha256",
+        "models/a.gguf  " + "f" * 64,
+        "b              " + "0" * 64,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hostile", "shown"),
+    [
+        ("\x1b[2Jcleared", "\\x1b[2Jcleared"),
+        ("a\rb", "a\\rb"),
+        ("a\nb", "a\\nb"),
+        ("\x9b31m", "\\x9b31m"),
+        ("gpj\u202egguf", "gpj\\u202egguf"),
+        ("line\u2028line", "line\\u2028line"),
+        ("broken \udcff name", "broken \\udcff name"),
+        ("Zürich 東京 😀", "Zürich 東京 😀"),
+    ],
+)
+def test_control_characters_from_outside_are_spelled_out(hostile: str, shown: str) -> None:
+    assert escape(hostile) == shown
+
+
+def test_an_error_shows_what_was_expected_and_found_and_the_next_step(streams: Streams) -> None:
+    terminal, out, talk = streams
+    terminal.error(
+        DamagedError(
+            "contents.file-changed", "models/a.gguf", expected="sha256 aa", found="sha256 bb", hint="copy again"
+        )
+    )
+    assert out.getvalue() == ""
+    assert talk.getvalue().splitlines() == [
+        "error: models/a.gguf: file changed (contents.file-changed)",
+        "  expected sha256 aa",
+        "  found sha256 bb",
+        "hint: copy again",
+    ]
+
+
+def test_all_errors_of_one_check_are_told_and_a_common_hint_once(streams: Streams) -> None:
+    terminal, _, talk = streams
+    first = DamagedError("contents.file-changed", "a", hint="copy again")
+    second = NotTrustedError("stick.unknown", "b\x1b[1m", hint="ask a key holder")
+    third = DamagedError("contents.file-changed", "c", hint="copy again")
+    terminal.error(worst([first, second, third]))
+    assert talk.getvalue().splitlines() == [
+        "error: b\\x1b[1m: unknown (stick.unknown)",
+        "error: a: file changed (contents.file-changed)",
+        "error: c: file changed (contents.file-changed)",
+        "hint: ask a key holder",
+        "hint: copy again",
+    ]
+
+
+def test_json_answers_are_ascii_and_parse_back(streams: Streams) -> None:
+    terminal, out, _ = streams
+    terminal.answer_json({"name": "é\u202e[red]", "n": 1})
+    assert out.getvalue().isascii()
+    assert json.loads(out.getvalue()) == {"name": "é\u202e[red]", "n": 1}
+
+
+class Clock:
+    """Time that passes only when told."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def view_into(talk: io.StringIO, clock: Clock) -> ProgressView:
+    return ProgressView(Terminal(io.StringIO(), talk)._talk, clock)
+
+
+def test_without_a_terminal_long_work_tells_a_line_every_few_seconds() -> None:
+    talk, clock = io.StringIO(), Clock()
+    show = view_into(talk, clock)
+    size = 100 << 20
+    for percent in range(0, 101, 10):
+        show(Progress("copying a", size * percent // 100, size))
+        clock.seconds += LINE_EVERY_S / 2
+    lines = talk.getvalue().splitlines()
+    assert 4 <= len(lines) <= 6
+    assert lines[0].startswith("copying a: 20.0 MiB of 100.0 MiB, ")
+    assert "/s, " in lines[0]
+    assert lines[0].endswith(" left")
+    assert lines[-1].startswith("copying a: 100.0 MiB of 100.0 MiB")
+
+
+def test_a_log_of_ten_minutes_of_work_is_not_flooded_and_never_silent_for_long() -> None:
+    talk, clock = io.StringIO(), Clock()
+    show = view_into(talk, clock)
+    told_at = []
+    for second in range(600):
+        clock.seconds = float(second)
+        before = talk.tell()
+        show(Progress("compiling", second, 600, unit="steps"))
+        if talk.tell() > before:
+            told_at.append(second)
+    assert 40 <= len(told_at) <= 60
+    assert max(after - before for before, after in pairwise(told_at)) <= 16
+
+
+def test_without_a_terminal_short_work_tells_nothing() -> None:
+    talk, clock = io.StringIO(), Clock()
+    show = view_into(talk, clock)
+    for done in range(11):
+        show(Progress("hashing", done, 10, unit="steps"))
+    assert talk.getvalue() == ""
+
+
+def test_resumed_work_does_not_count_earlier_bytes_as_speed() -> None:
+    talk, clock = io.StringIO(), Clock()
+    show = view_into(talk, clock)
+    show(Progress("copying", 90 << 20, 100 << 20))
+    clock.seconds = 10.0
+    show(Progress("copying", 95 << 20, 100 << 20))
+    assert "512.0 KiB/s, 10 s left" in talk.getvalue()
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
+def test_times_are_spelled_for_people(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def on_a_terminal(code: str, environment: dict[str, str]) -> str:
+    """Run Python code with a pseudo-terminal as its standard error; return what stood there."""
+    leader, follower = pty.openpty()
+    base = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=follower,
+        env={**base, "TERM": "xterm", "COLUMNS": "100", **environment},
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            block = os.read(leader, 65536)
+        except OSError:
+            break
+        if not block:
+            break
+        shown += block
+    os.close(leader)
+    assert child.wait(60) == 0
+    return shown.decode()
+
+
+BARS = """
+from appliance.cli.terminal import Terminal
+from bundles.progress import Progress
+with Terminal().progress() as show:
+    for done in range(0, 5):
+        show(Progress("copying [x]", done << 20, 4 << 20))
+"""
+WARNING = "from appliance.cli.terminal import Terminal; Terminal().development()"
+
+
+def test_on_a_terminal_work_is_a_bar_with_its_figures() -> None:
+    shown = on_a_terminal(BARS, {})
+    assert "copying [x]" in shown
+    assert "4.0 MiB of 4.0 MiB" in shown
+    assert "━" in shown
+
+
+def test_a_development_root_is_red_on_a_terminal() -> None:
+    assert "\x1b[1;31mDEVELOPMENT TRUST ROOT" in on_a_terminal(WARNING, {})
+
+
+def test_no_color_is_honoured() -> None:
+    shown = on_a_terminal(WARNING, {"NO_COLOR": "1"})
+    assert "DEVELOPMENT TRUST ROOT" in shown
+    assert "31m" not in shown

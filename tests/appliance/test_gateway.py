@@ -1,0 +1,401 @@
+"""The gateway as its users meet it: through a socket, with the OpenAI client, in front of engines that misbehave."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from pathlib import Path
+
+import openai
+import pytest
+
+from appliance.host.engine import start_engine
+from appliance.serve import listener
+from appliance.serve.access import AccessStore
+from appliance.serve.front import Front
+from appliance.serve.limits import MAX_BODY_BYTES
+from appliance.serve.plan import RESTARTING, SERVING, STOPPED, News, Plan, PlannedModel
+from tests.sim.engines import make_spec, notes
+
+NOW = datetime.now(timezone.utc)
+DIGESTS = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("release", "template", "engine", "policy")}
+
+
+@dataclass
+class Site:
+    """A gateway with engines behind it, and the keys to it."""
+
+    port: int
+    front: Front
+    sockets: Path
+    keys: dict[str, str]
+    log: Path
+    models: dict[str, str]
+
+    def client(self, key: str = "all") -> openai.OpenAI:
+        return openai.OpenAI(
+            base_url=f"http://127.0.0.1:{self.port}/v1", api_key=self.keys[key], max_retries=0, timeout=20
+        )
+
+    def call(
+        self, method: str, path: str, body: object = None, key: str | None = "all", **headers: str
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        given = {"authorization": f"Bearer {self.keys.get(key, key)}"} if key else {}
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        try:
+            connection.request(method, path, data, {**given, **{k.replace("_", "-"): v for k, v in headers.items()}})
+            response = connection.getresponse()
+            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+        finally:
+            connection.close()
+
+    def ask(self, said: str, model: str = "toy", **options: object) -> tuple[int, dict[str, str], bytes]:
+        key = str(options.pop("key", "all"))
+        return self.call("POST", "/v1/chat/completions", question(said, model, **options), key)
+
+    def begin(self, said: str, model: str = "toy") -> http.client.HTTPConnection:
+        """Ask, and do not wait for the answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        headers = {"authorization": f"Bearer {self.keys['all']}"}
+        connection.request(
+            "POST", "/v1/chat/completions", json.dumps(question(said, model, stream=said != "hang")), headers
+        )
+        return connection
+
+    def left(self) -> list[str]:
+        return [note["left"] for note in notes(self.sockets) if "left" in note]
+
+    def gauge(self, name: str, model: str) -> float:
+        text = self.call("GET", "/metrics", key=None)[2].decode()
+        found = re.search(rf'^appliance_{name}{{model="{model}"}} (.*)$', text, re.MULTILINE)
+        assert found is not None, text
+        return float(found[1])
+
+
+def question(said: str, model: str = "toy", **options: object) -> dict[str, object]:
+    return {"model": model, "messages": [{"role": "user", "content": said}], **options}
+
+
+def eventually(condition: Callable[[], object], timeout_s: float = 10) -> bool:
+    until = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.02)
+    return bool(condition())
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-")))
+        yield stack.enter_context(opened(folder, {"toy": 2, "narrow": 1}))
+
+
+@contextmanager
+def opened(folder: Path, slots: dict[str, int]) -> Iterator[Site]:
+    """A site, for the length of a block."""
+    with ExitStack() as stack:
+        planned = []
+        for name, count in slots.items():
+            spec = make_spec(folder, name, slots=count)
+            engine = stack.enter_context(start_engine(spec, folder, folder / f"{name}.log"))
+            engine.wait_ready(20)
+            planned.append(
+                PlannedModel(name, str(engine.socket), count, spec.context, spec.file.sha256, DIGESTS["template"])
+            )
+        access = folder / "access.db"
+        keys = grant_keys(AccessStore(access))
+        plan = Plan("toy 1.0.0", DIGESTS["release"], DIGESTS["policy"], DIGESTS["engine"], str(access), tuple(planned))
+        listening = stack.enter_context(listener.bind("127.0.0.1", 0))
+        listener.listen(listening)
+        log = folder / "gateway.log"
+        front = Front(Path(sys.executable), folder, plan, listening, log)
+        stack.callback(front.stop)
+        for model in planned:
+            front.report(News(model.name, SERVING, "E2", "netns"))
+        front.start()
+        models = {model.name: model.sha256 for model in planned}
+        yield Site(listening.getsockname()[1], front, folder, keys, log, models)
+
+
+def grant_keys(store: AccessStore) -> dict[str, str]:
+    keys = {
+        "all": store.grant("all", NOW),
+        "narrow": store.grant("narrow", NOW, models=frozenset({"narrow"})),
+        "late": store.grant("late", NOW, expires=NOW - timedelta(seconds=1)),
+        "revoked": store.grant("revoked", NOW),
+    }
+    store.revoke("revoked", NOW)
+    return keys
+
+
+def test_two_questions_get_two_answers_that_name_what_made_them(site: Site) -> None:
+    answers = []
+    for said in ("one question", "another"):
+        raw = site.client().chat.completions.with_raw_response.create(
+            model="toy", messages=[{"role": "user", "content": said}]
+        )
+        parsed = raw.parse()
+        assert parsed.usage is not None
+        assert parsed.usage.completion_tokens > 0
+        answers.append(parsed.choices[0].message.content)
+        made_by = {**DIGESTS, "model": site.models["toy"], "level": "E2", "isolation": "netns"}
+        assert parsed.model_extra is not None
+        assert parsed.model_extra["appliance"] == made_by
+        assert {key: raw.headers[f"appliance-{key}"] for key in made_by} == made_by
+    assert answers == ["noitseuq eno", "rehtona"]
+
+
+def test_completions_and_embeddings_reach_the_engine_under_the_same_path(site: Site) -> None:
+    for path, field in (("/v1/completions", "prompt"), ("/v1/embeddings", "input")):
+        status, headers, body = site.call("POST", path, {"model": "toy", field: "x"})
+        assert (status, headers["appliance-model"]) == (200, site.models["toy"])
+        assert notes(site.sockets)[-1]["path"] == path
+        assert json.loads(body)["appliance"]["engine"] == DIGESTS["engine"]
+
+
+def test_a_stream_arrives_as_it_is_made(site: Site) -> None:
+    began, arrivals, words = time.monotonic(), [], []
+    stream = site.client().chat.completions.create(
+        model="toy", messages=[{"role": "user", "content": "slow 8"}], stream=True
+    )
+    for chunk in stream:
+        arrivals.append(time.monotonic() - began)
+        words.append(chunk.choices[0].delta.content)
+    assert "".join(word or "" for word in words) == "0 1 2 3 4 5 6 7 "
+    assert arrivals[0] < arrivals[-1] - 0.2
+    assert stream.response.headers["appliance-model"] == site.models["toy"]
+
+
+@pytest.mark.parametrize("key", [None, "", "ak-wrong", "late", "revoked", "ak-000000000000-" + "A" * 43])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"])
+def test_without_a_good_key_nothing_is_asked_and_nobody_learns_why(site: Site, key: str | None, path: str) -> None:
+    before = len(notes(site.sockets))
+    status, headers, body = site.call("POST", path, question("x"), key)
+    assert (status, headers["www-authenticate"]) == (401, "Bearer")
+    assert json.loads(body)["error"]["code"] == "invalid_api_key"
+    assert body == site.call("POST", path, question("x"), "ak-other")[2]
+    assert len(notes(site.sockets)) == before
+    assert site.call("GET", "/v1/models", key=key)[0] == 401
+
+
+def test_an_unknown_model_is_never_replaced_by_another(site: Site) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        site.client().chat.completions.create(model="nothing", messages=[{"role": "user", "content": "x"}])
+    assert caught.value.code == "model_not_found"
+    assert "narrow, toy" in caught.value.message or "toy, narrow" in caught.value.message
+
+
+def test_a_key_uses_and_sees_only_its_own_models(site: Site) -> None:
+    client = site.client("narrow")
+    assert [model.id for model in client.models.list()] == ["narrow"]
+    assert sorted(model.id for model in site.client().models.list()) == ["narrow", "toy"]
+    assert client.models.retrieve("narrow").owned_by == "toy 1.0.0"
+    with pytest.raises(openai.PermissionDeniedError):
+        client.chat.completions.create(model="toy", messages=[{"role": "user", "content": "x"}])
+    with pytest.raises(openai.PermissionDeniedError):
+        client.models.retrieve("toy")
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve("nothing")
+    assert "toy" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "invalid_json"),
+        (b"{", 400, "invalid_json"),
+        (b"[]", 400, "invalid_json"),
+        (b"\xff", 400, "invalid_json"),
+        (b"[" * 200_000, 400, "invalid_json"),
+        ({"messages": []}, 400, "model_missing"),
+        ({"model": 7}, 400, "model_missing"),
+        (question("x", id_slot=1), 400, "field_refused"),
+        (question("x", lora=[{"id": 0}]), 400, "field_refused"),
+        (b" " * (MAX_BODY_BYTES + 1), 413, "body_too_long"),
+    ],
+)
+def test_a_body_that_is_not_a_question_is_refused_before_the_engine_sees_it(
+    site: Site, body: object, status: int, code: str
+) -> None:
+    before = len(notes(site.sockets))
+    found, _, answer = site.call("POST", "/v1/chat/completions", body)
+    assert (found, json.loads(answer)["error"]["code"]) == (status, code)
+    assert len(notes(site.sockets)) == before
+
+
+def test_a_body_without_a_stated_length_is_cut_at_the_same_limit(site: Site) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
+    blocks = iter([b" " * (1 << 20)] * ((MAX_BODY_BYTES >> 20) + 2))
+    connection.request(
+        "POST", "/v1/completions", blocks, {"authorization": f"Bearer {site.keys['all']}"}, encode_chunked=True
+    )
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+def test_the_engine_gets_the_question_and_no_header_of_the_user(site: Site) -> None:
+    headers = {"x_conversation_id": "1", "x_forwarded_for": "192.0.2.1", "cookie": "a=b"}
+    site.call("POST", "/v1/chat/completions", question("ä 😀", temperature=0.25), **headers)
+    seen = notes(site.sockets)[-1]
+    assert seen["body"] == question("ä 😀", temperature=0.25)
+    assert set(seen["headers"]) <= {
+        *("host", "accept", "accept-encoding", "connection", "user-agent", "content-length", "content-type")
+    }
+
+
+def test_an_error_of_the_engine_comes_through(site: Site) -> None:
+    with pytest.raises(openai.BadRequestError, match="too long"):
+        site.client().chat.completions.create(model="toy", messages=[{"role": "user", "content": "fail"}])
+
+
+def test_a_full_line_sends_away_and_says_when_to_come_back(site: Site) -> None:
+    asked = [site.begin("hang", "narrow") for _ in range(9)]
+    try:
+        assert eventually(lambda: site.gauge("waiting", "narrow") == 8)
+        status, headers, body = site.ask("x", "narrow")
+        assert (status, json.loads(body)["error"]["type"]) == (429, "rate_limit_error")
+        assert 1 <= int(headers["retry-after"]) <= 120
+        assert site.ask("x", "toy")[0] == 200
+    finally:
+        for connection in asked:
+            connection.close()
+    assert eventually(lambda: site.gauge("waiting", "narrow") == 0 == site.gauge("slots_taken", "narrow"))
+    assert site.ask("x", "narrow")[0] == 200
+
+
+def test_the_line_is_first_come_first_served(site: Site) -> None:
+    holding = site.begin("slow 12", "narrow")
+    assert eventually(lambda: site.gauge("slots_taken", "narrow") == 1)
+    order: list[str] = []
+
+    def ask(said: str) -> None:
+        assert site.ask(said, "narrow")[0] == 200
+        order.append(said)
+
+    def are_waiting(count: int) -> bool:
+        return site.gauge("waiting", "narrow") == count
+
+    threads = []
+    for count, said in enumerate(("first", "second", "third"), 1):
+        threads.append(threading.Thread(target=ask, args=(said,)))
+        threads[-1].start()
+        assert eventually(partial(are_waiting, count))
+    for thread in threads:
+        thread.join()
+    holding.close()
+    assert order == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize("said", ["slow 100", "hang"])
+def test_the_engine_stops_working_for_a_user_who_leaves(site: Site, said: str) -> None:
+    before = site.left().count(said)
+    connection = site.begin(said)
+    assert eventually(lambda: site.gauge("slots_taken", "toy") == 1)
+    if said != "hang":
+        assert connection.getresponse().read(20)
+    connection.close()
+    assert eventually(lambda: site.left().count(said) == before + 1)
+    assert eventually(lambda: site.gauge("slots_taken", "toy") == 0)
+
+
+def test_an_engine_that_dies_is_told_in_the_stream_or_by_503(tmp_path: Path) -> None:
+    with opened(tmp_path, {"toy": 2, "next": 2}) as site:
+        status, _, body = site.ask("die late", stream=True)
+        assert status == 200
+        assert b"engine_lost" in body
+        assert b"[DONE]" not in body
+        status, headers, body = site.ask("die", "next")
+        assert (status, headers["retry-after"]) == (503, "5")
+        assert json.loads(body)["error"]["code"] == "engine_lost"
+        assert site.ask("x", "toy")[0] == 503
+
+
+def test_news_of_the_supervisor_decide_what_is_served(tmp_path: Path) -> None:
+    with opened(tmp_path, {"toy": 1, "narrow": 1}) as site:
+        site.front.report(News("toy", STOPPED, reason="its bytes are not the signed ones"))
+        assert eventually(lambda: site.ask("x")[0] == 503)
+        assert json.loads(site.ask("x")[2])["error"]["code"] == "model_stopped"
+        assert site.ask("x", "narrow")[0] == 200
+        assert site.call("GET", "/readyz", key=None)[0] == 200
+        site.front.report(News("narrow", RESTARTING))
+        assert eventually(lambda: site.call("GET", "/readyz", key=None)[0] == 503)
+        assert json.loads(site.ask("x", "narrow")[2])["error"]["code"] == "model_restarting"
+        assert site.call("GET", "/livez", key=None)[0] == 200
+
+
+def test_a_new_gateway_is_told_everything_that_the_old_one_knew(tmp_path: Path) -> None:
+    with opened(tmp_path, {"toy": 1}) as site:
+        site.front.stop()
+        site.front.start()
+        assert site.ask("x")[0] == 200
+
+
+def test_readiness_and_figures_need_no_key_and_name_nobody(site: Site) -> None:
+    status, _, body = site.call("GET", "/readyz", key=None)
+    assert (status, json.loads(body)["ready"]) == (200, True)
+    assert {"name": "toy", "state": "serving", "level": "E2", "isolation": "netns"} in json.loads(body)["models"]
+    site.ask("x")
+    figures = site.call("GET", "/metrics", key=None)[2].decode()
+    assert 'appliance_requests_total{model="toy",route="/v1/chat/completions",status="200"}' in figures
+    assert 'appliance_engine_up{isolation="netns",level="E2",model="toy"} 1' in figures
+    for line in figures.splitlines():
+        assert re.fullmatch(r"# TYPE \w+ (counter|gauge)|\w+({\w+=\"[^\"]*\"(,\w+=\"[^\"]*\")*})? [0-9.e+-]+", line)
+    for key in site.keys.values():
+        assert key.encode() not in body + figures.encode()
+
+
+def test_every_reply_is_stamped_and_hides_what_serves(site: Site) -> None:
+    for method, path in (("GET", "/"), ("GET", "/nothing"), ("DELETE", "/v1/models"), ("GET", "/v1/models/")):
+        _, headers, _ = site.call(method, path)
+        assert headers["appliance-release"] == DIGESTS["release"]
+        assert headers["appliance-policy"] == DIGESTS["policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert not {"server", "access-control-allow-origin", "location"} & set(headers)
+
+
+def test_unknown_paths_and_methods_answer_in_the_shape_of_an_error(site: Site) -> None:
+    status, _, body = site.call("GET", "/v1/nothing")
+    assert (status, json.loads(body)["error"]["code"]) == (404, "route_not_found")
+    status, headers, body = site.call("GET", "/v1/chat/completions")
+    assert (status, json.loads(body)["error"]["code"], headers["allow"]) == (405, "method_not_allowed", "POST")
+    for path in (
+        "/slots",
+        "/props",
+        "/lora-adapters",
+        "/health",
+        "/v1/chat/completions/control",
+        "/docs",
+        "/page.html",
+    ):
+        assert site.call("POST", path, {})[0] == 404
+
+
+def test_the_page_refers_to_nothing_outside_and_runs_only_its_own_script(site: Site) -> None:
+    status, headers, body = site.call("GET", "/", key=None)
+    assert status == 200
+    assert not re.search(rb"(?:src|href)\s*=\s*[\"'](?!data:,)|https?:|//[a-z]+\.|@import|url\(", body)
+    policy = dict(part.split(" ", 1) for part in headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    for tag in ("script", "style"):
+        inside = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), body, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in inside]
+        assert policy[f"{tag}-src"] == " ".join(f"'sha256-{digest}'" for digest in digests)
+    assert not re.search(rb" on[a-z]+=| style=", body)
+
+
+def test_the_gateway_has_nothing_to_complain_about(site: Site) -> None:
+    assert site.log.read_text() == ""

@@ -1,0 +1,176 @@
+"""A recipe's mistakes are told all at once, each with its place, and nothing is guessed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.build.recipe import OS_GLIBC, Recipe, load_recipe
+from appliance.resources import recipes_path
+from signing.errors import UsageError
+
+GOOD = """\
+name: toy
+version: 1.0.0
+targets: [{os: debian-12, arch: x86_64, python: ["3.11"]}]
+models:
+  - name: tiny
+    source: file:tiny.gguf
+    licence: Apache-2.0
+    context: 64
+runtime: {llama_cpp_python: 0.3.36, cpu: all, cuda: false}
+serve: {slots: 4}
+"""
+
+
+def _load(folder: Path, text: str | bytes) -> Recipe:
+    path = folder / "toy.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return load_recipe(path)
+
+
+def _refused(folder: Path, text: str | bytes) -> list[UsageError]:
+    with pytest.raises(UsageError) as caught:
+        _load(folder, text)
+    errors = [caught.value, *caught.value.others]
+    assert all(error.exit_code == 2 and error.expected and error.found for error in errors)
+    return [error for error in errors if isinstance(error, UsageError)]
+
+
+def _one(folder: Path, old: str, new: str) -> UsageError:
+    assert old in GOOD
+    (error,) = _refused(folder, GOOD.replace(old, new))
+    return error
+
+
+def _place(error: UsageError) -> str:
+    return error.subject.rpartition("toy.yaml:")[2]
+
+
+def test_recipe_of_the_design_is_read_as_written() -> None:
+    recipe = load_recipe(recipes_path() / "smollm2.yaml")
+    assert (recipe.name, recipe.version, recipe.serve.slots) == ("smollm2", "1.0.0", 4)
+    assert [(target.os, target.arch, target.python) for target in recipe.targets] == [
+        ("debian-12", "x86_64", ("3.11",))
+    ]
+    (model,) = recipe.models
+    assert (model.name, model.licence, model.context) == ("smollm2-135m", "Apache-2.0", 8192)
+    assert model.parsed_source.file == "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert (recipe.runtime.llama_cpp_python, recipe.runtime.cpu, recipe.runtime.cuda) == ("0.3.36", "all", False)
+
+
+def test_left_out_parts_have_the_documented_defaults(tmp_path: Path) -> None:
+    recipe = _load(tmp_path, GOOD.replace(", cpu: all, cuda: false", "").replace("serve: {slots: 4}\n", ""))
+    assert (recipe.runtime.cpu, recipe.runtime.cuda, recipe.serve.slots) == ("all", False, 4)
+
+
+def test_several_systems_are_built_for_the_oldest_library_of_each_python(tmp_path: Path) -> None:
+    newer = '{os: debian-13, arch: x86_64, python: ["3.13", "3.9"]}'
+    targets = f'targets: [{newer}, {{os: debian-12, arch: x86_64, python: ["3.9"]}}]'
+    recipe = _load(tmp_path, GOOD.replace('targets: [{os: debian-12, arch: x86_64, python: ["3.11"]}]', targets))
+    assert recipe.pythons == ("3.9", "3.13")
+    assert recipe.glibc_for("3.13") == OS_GLIBC["debian-13"]
+    assert recipe.glibc_for("3.9") == OS_GLIBC["debian-12"]
+
+
+def test_misspelled_field_is_named_with_its_place_and_the_field_that_was_meant(tmp_path: Path) -> None:
+    errors = _refused(tmp_path, GOOD.replace("    licence:", "    license:"))
+    assert [_place(error) for error in errors] == ["5:5 models[0].licence", "7:5 models[0].license"]
+    assert errors[1].expected == "one of the fields name, source, licence, context, quantize"
+    assert errors[1].found == "the unknown field license"
+    assert errors[1].hint == "did you mean licence?"
+    assert errors[0].found == "nothing"
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = GOOD.replace("toy", "Toy Model").replace("debian-12", "debian-11").replace("context: 64", "context: 0")
+    errors = _refused(tmp_path, text.replace("slots: 4", "slots: many"))
+    assert [_place(error) for error in errors] == [
+        "1:7 name",
+        "3:16 targets[0].os",
+        "8:14 models[0].context",
+        "10:16 serve.slots",
+    ]
+    assert errors[1].expected == "one of " + ", ".join(OS_GLIBC)
+    assert errors[2].found == "'0' (a number)"
+    assert errors[3].found == "'many' (text)"
+
+
+def test_python_version_without_quotes_is_refused_because_yaml_would_make_it_3_1(tmp_path: Path) -> None:
+    error = _one(tmp_path, '["3.11"]', "[3.10]")
+    assert _place(error) == "3:50 targets[0].python[0]"
+    assert error.found == "'3.10' (a number)"
+    assert error.hint == 'write it in quotes: "3.10"'
+
+
+def test_field_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    error = _one(tmp_path, "version: 1.0.0\n", "version: 1.0.0\nversion: 2.0.0\n")
+    assert (_place(error), error.found) == ("3:1 version", "a second one")
+
+
+def test_what_this_version_cannot_build_is_refused_and_not_left_out(tmp_path: Path) -> None:
+    assert _place(_one(tmp_path, "cuda: false", "cuda: true")) == "9:53 runtime.cuda"
+    assert _place(_one(tmp_path, "    context: 64\n", "    context: 64\n    quantize: Q4_K_M\n")).startswith("9:15")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("licence: Apache-2.0", "licence: Apache 2", "7:14 models[0].licence"),
+        ("name: tiny", "name: aux", "5:11 models[0].name"),
+        ("name: tiny", "name: ../tiny", "5:11 models[0].name"),
+        ("file:tiny.gguf", "hf:owner/repo@main#tiny.gguf", "6:13 models[0].source"),
+        ("version: 1.0.0", "version: 1.0", "2:10 version"),
+        ("arch: x86_64", "arch: riscv64", "3:33 targets[0].arch"),
+        ("cpu: all", "cpu: haswell", "9:42 runtime.cpu"),
+        ('[{os: debian-12, arch: x86_64, python: ["3.11"]}]', "[]", "3:10 targets"),
+        ("context: 64", 'context: "64"', "8:14 models[0].context"),
+        ("serve: {slots: 4}", "serve: 4", "10:8 serve"),
+    ],
+)
+def test_wrong_value_is_refused_at_its_place(tmp_path: Path, old: str, new: str, place: str) -> None:
+    assert _place(_one(tmp_path, old, new)) == place
+
+
+def test_two_models_of_one_name_and_two_architectures_are_refused(tmp_path: Path) -> None:
+    model = "  - {name: tiny, source: 'file:b.gguf', licence: MIT, context: 64}\nruntime"
+    assert _place(_one(tmp_path, "runtime", model)) == "5:3 models"
+    second = '"]}, {os: debian-13, arch: aarch64, python: ["3.13"]}]'
+    assert _one(tmp_path, '"]}]', second).expected.startswith("targets of one architecture")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "a: b: c",
+        "name: &x [*x]",
+        "name: 2020-13-45",
+        "? [a]\n: 1",
+        "!!python/object:os.system {}",
+        b"\xff\xfe",
+        "a: \x00",
+    ],
+)
+def test_text_that_is_no_recipe_is_refused_and_never_a_crash(tmp_path: Path, text: str | bytes) -> None:
+    assert _refused(tmp_path, text)
+
+
+def test_missing_recipe_names_those_that_are_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(tmp_path / "nowhere" / "toy.yaml")
+    assert caught.value.code == "recipe.missing"
+    assert caught.value.exit_code == 2
+    assert "smollm2.yaml" in caught.value.hint
+    (tmp_path / "mine.yaml").write_text(GOOD)
+    with pytest.raises(UsageError) as beside:
+        load_recipe(tmp_path / "toy.yaml")
+    assert beside.value.hint == f"recipes that are there: {tmp_path / 'mine.yaml'}"
+
+
+def test_folder_in_place_of_a_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(tmp_path)
+    assert caught.value.found == "is a directory"

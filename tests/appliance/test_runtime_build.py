@@ -1,0 +1,348 @@
+"""Building the runtime: what a run leaves, what an interrupted run leaves, and what is said when it cannot be done."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from appliance.build.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, build_runtime, job
+from appliance.build.wheels import read_record, wheel_metadata
+from bundles.progress import Progress
+from signing.digest import sha256
+from signing.errors import ApplianceError, BusyError, DamagedError, HostUnfitError, UsageError
+from tests.appliance.sim_runtime import SPEC, STEPS, make_sdist, make_tools
+
+CHILD = """
+import sys
+from pathlib import Path
+from appliance.build.runtime import ToolWheels, build_runtime, job
+from signing.errors import ApplianceError
+from tests.appliance.sim_runtime import SPEC
+sdist, cmake, ninja, cache, needed = sys.argv[1:]
+job.NEEDED_BYTES = int(needed)
+def told(event):
+    if event.total:
+        print(event.done, flush=True)
+try:
+    print(build_runtime(Path(sdist), ToolWheels(Path(cmake), Path(ninja)), SPEC, Path(cache), told).sha256)
+except ApplianceError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> ToolWheels:
+    return make_tools(tmp_path / "tools")
+
+
+@pytest.fixture
+def sdist(tmp_path: Path) -> Path:
+    return make_sdist(tmp_path / "s.tar.gz")
+
+
+@dataclass(frozen=True)
+class Finished:
+    sdist: Path
+    tools: ToolWheels
+    cache: Path
+    built: BuiltRuntime
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One build that several tests look at and none changes."""
+    folder = tmp_path_factory.mktemp("finished")
+    sdist, tools = make_sdist(folder / "s.tar.gz"), make_tools(folder / "tools")
+    return Finished(sdist, tools, folder / "cache", build_runtime(sdist, tools, SPEC, folder / "cache"))
+
+
+def _argv(sdist: Path, tools: ToolWheels, cache: Path, needed: int = 0) -> list[str]:
+    return [sys.executable, "-c", CHILD, str(sdist), str(tools.cmake), str(tools.ninja), str(cache), str(needed)]
+
+
+def _names(built: BuiltRuntime) -> list[str]:
+    with zipfile.ZipFile(built.path) as archive:
+        return archive.namelist()
+
+
+def test_one_build_gives_one_wheel_whose_record_is_right(finished: Finished) -> None:
+    built = finished.built
+
+    assert re.fullmatch(r"9\.9\.9\+appliance\.[0-9a-f]{8}", built.version)
+    assert built.path.name == f"llama_cpp_python-{built.version}-py3-none-manylinux_2_34_x86_64.whl"
+    assert built.sha256 == sha256(built.path.read_bytes())
+    assert built.size == built.path.stat().st_size
+    assert wheel_metadata(built.path) == ("llama_cpp_python", built.version, "MIT")
+    assert built.variants == ("x64", "haswell")
+    assert built.toolchain["gcc"].startswith("gcc")
+    assert built.toolchain["cmake"] == "1.0"
+    with zipfile.ZipFile(built.path) as archive:
+        infos = archive.infolist()
+        record = read_record(archive.read(infos[-1]))
+        assert [path for path, _digest, _size in record] == [info.filename for info in infos[:-1]]
+        assert all(sha256(archive.read(path)) == digest for path, digest, _size in record)
+        assert built.unpacked_size == sum(info.file_size for info in infos)
+
+
+def test_wheel_holds_programs_libraries_and_binding_and_nothing_else(finished: Finished) -> None:
+    names = _names(finished.built)
+
+    assert [name for name in names if "dist-info" not in name] == [
+        "llama_cpp/__init__.py",
+        "llama_cpp/lib/libggml-cpu-haswell.so",
+        "llama_cpp/lib/libggml-cpu-x64.so",
+        "llama_cpp/lib/libggml.so",
+        "llama_cpp/lib/libllama-common.so",
+        "llama_cpp/lib/libllama.so",
+        "llama_cpp/lib/libmtmd.so",
+        "llama_cpp/lib/llama-bench",
+        "llama_cpp/lib/llama-gguf-split",
+        "llama_cpp/lib/llama-perplexity",
+        "llama_cpp/lib/llama-quantize",
+        "llama_cpp/lib/llama-server",
+        "llama_cpp/py.typed",
+        "llama_cpp/server/app.py",
+    ]
+
+
+def test_another_folder_time_and_time_zone_give_the_same_bytes(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    monkeypatch.setenv("CFLAGS", "-O1 -g")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+    old = os.umask(0o077)
+    try:
+        second = build_runtime(finished.sdist, finished.tools, SPEC, tmp_path / "a much longer name" / "c")
+    finally:
+        os.umask(old)
+
+    assert second.path.read_bytes() == finished.built.path.read_bytes()
+
+
+def test_second_call_hashes_the_wheel_and_does_nothing_else(finished: Finished) -> None:
+    before = finished.built.path.stat()
+    events: list[Progress] = []
+
+    assert build_runtime(finished.sdist, finished.tools, SPEC, finished.cache, events.append) == finished.built
+    assert events == []
+    assert finished.built.path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_finished_build_leaves_no_build_folder(finished: Finished) -> None:
+    wheel = finished.built.path
+    key = wheel.parent.name
+
+    assert {path.name for path in finished.cache.iterdir()} == {key, f"{key}.lock", f"{key}.log"}
+    assert {path.name for path in wheel.parent.iterdir()} == {wheel.name, "build.json"}
+
+
+def test_wheel_damaged_in_the_cache_is_built_again(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
+    first = build_runtime(sdist, tools, SPEC, tmp_path / "cache")
+    good = first.path.read_bytes()
+    first.path.write_bytes(good[:-1] + b"\xff")
+
+    again = build_runtime(sdist, tools, SPEC, tmp_path / "cache")
+
+    assert again == first
+    assert again.path.read_bytes() == good
+
+
+@pytest.mark.parametrize("change", ["sdist", "tools", "variants"])
+def test_other_inputs_are_another_runtime(change: str, finished: Finished, tmp_path: Path) -> None:
+    first, sdist, tools, spec = finished.built, finished.sdist, make_tools(tmp_path / "tools"), SPEC
+    if change == "sdist":
+        sdist = make_sdist(tmp_path / "other.tar.gz", changed={"llama_cpp/more.py": ""})
+    elif change == "tools":
+        with zipfile.ZipFile(tools.ninja, "a") as archive:
+            archive.writestr("ninja/comment", "")
+    else:
+        spec = RuntimeSpec(SPEC.version, ("x64", "sse42"))
+
+    second = build_runtime(sdist, tools, spec, tmp_path / "cache")
+
+    assert second.path.parent != first.path.parent
+    assert (second.version == first.version) == (change != "variants")
+
+
+def test_progress_counts_steps_to_the_end(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
+    events: list[Progress] = []
+    build_runtime(sdist, tools, SPEC, tmp_path / "cache", events.append)
+
+    counted = [(event.done, event.total) for event in events if event.task == "compiling the runtime"]
+    assert counted == [(step, STEPS + 1) for step in range(1, STEPS + 2)]
+    assert {event.unit for event in events} == {"steps"}
+
+
+def test_build_that_was_interrupted_goes_on_where_it_stopped(finished: Finished, tmp_path: Path) -> None:
+    sdist, tools = finished.sdist, finished.tools
+
+    def interrupt(event: Progress) -> None:
+        if event.done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_runtime(sdist, tools, SPEC, tmp_path / "cache", interrupt)
+    assert not list((tmp_path / "cache").glob("*/*.whl"))
+    events: list[Progress] = []
+    built = build_runtime(sdist, tools, SPEC, tmp_path / "cache", events.append)
+
+    assert max(event.total for event in events) in (STEPS + 1 - 5, STEPS + 1 - 4)
+    assert built.sha256 == finished.built.sha256
+
+
+def test_builder_killed_by_sigkill_leaves_no_compiler_and_can_go_on(
+    finished: Finished, tools: ToolWheels, tmp_path: Path
+) -> None:
+    sdist = make_sdist(tmp_path / "slow.tar.gz", pace_s=0.1)
+    cache = tmp_path / "cache"
+    child = subprocess.Popen(_argv(sdist, tools, cache), stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    while child.stdout.readline().strip() != "3":
+        assert child.poll() is None
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+
+    events: list[Progress] = []
+    built = build_runtime(sdist, tools, SPEC, cache, events.append)
+
+    assert max(event.total for event in events) < STEPS
+    assert str(cache) not in _running_commands()
+    with zipfile.ZipFile(built.path) as one, zipfile.ZipFile(finished.built.path) as other:
+        assert [one.read(name) for name in _names(built)] == [other.read(name) for name in _names(finished.built)]
+
+
+def _running_commands() -> str:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+        except OSError:
+            continue
+    return "\n".join(line for line in found if "ninja" in line)
+
+
+def test_build_folder_of_another_boot_is_not_trusted(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
+    def interrupt(event: Progress) -> None:
+        if event.done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_runtime(sdist, tools, SPEC, tmp_path / "cache", interrupt)
+    (state,) = (tmp_path / "cache").glob("*.building/state.json")
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"boot": "another"}, separators=(",", ":")))
+    events: list[Progress] = []
+    build_runtime(sdist, tools, SPEC, tmp_path / "cache", events.append)
+
+    assert max(event.total for event in events) == STEPS + 1
+
+
+def test_second_builder_waits_and_takes_the_first_ones_wheel(tools: ToolWheels, tmp_path: Path) -> None:
+    sdist = make_sdist(tmp_path / "slow.tar.gz", pace_s=0.05)
+    started = threading.Event()
+    results: list[BuiltRuntime] = []
+
+    def first() -> None:
+        results.append(build_runtime(sdist, tools, SPEC, tmp_path / "cache", lambda _event: started.set()))
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    started.wait(20)
+    with pytest.raises(BusyError) as raised:
+        build_runtime(sdist, tools, SPEC, tmp_path / "cache", patience_s=0)
+    events: list[Progress] = []
+    second = build_runtime(sdist, tools, SPEC, tmp_path / "cache", events.append)
+    thread.join()
+
+    assert raised.value.exit_code == 75
+    assert results == [second]
+    assert {event.task for event in events} == {"waiting for another build of the same runtime"}
+
+
+def test_failed_compile_shows_the_command_and_its_last_lines(tools: ToolWheels, tmp_path: Path) -> None:
+    broken = "int many = ;\n" + "#warning a wall of text\n" * 400 + "#error here it ends\n"
+    sdist = make_sdist(tmp_path / "s.tar.gz", unit=broken)
+
+    with pytest.raises(ApplianceError) as raised:
+        build_runtime(sdist, tools, SPEC, tmp_path / "cache")
+
+    error = raised.value
+    (log,) = (tmp_path / "cache").glob("*.log")
+    assert (error.code, error.exit_code, error.subject) == ("runtime.compile-failed", 1, "bin/libggml-base.so")
+    assert "gcc" in error.expected
+    assert "unit.c" in error.expected
+    assert "error: #error here it ends" in error.found
+    assert len(error.found) < 4000
+    assert str(log) in error.hint
+    assert "int many = ;" in log.read_text()
+    assert not list((tmp_path / "cache").glob("*/*.whl"))
+
+
+def test_path_of_the_build_folder_in_a_file_is_refused(tools: ToolWheels, tmp_path: Path) -> None:
+    sdist = make_sdist(tmp_path / "s.tar.gz", unit="/* leak */" + "const char *where(void) { return __FILE__; }\n")
+
+    with pytest.raises(ApplianceError) as raised:
+        build_runtime(sdist, tools, SPEC, tmp_path / "cache")
+
+    assert raised.value.code == "runtime.path-leaked"
+    assert str(tmp_path) in raised.value.found
+
+
+def test_library_that_a_bare_host_does_not_have_is_refused(tools: ToolWheels, tmp_path: Path) -> None:
+    sdist = make_sdist(tmp_path / "s.tar.gz", needs="-Wl,--no-as-needed -fopenmp")
+
+    with pytest.raises(ApplianceError) as raised:
+        build_runtime(sdist, tools, SPEC, tmp_path / "cache")
+
+    assert raised.value.code == "runtime.library-foreign"
+    assert "libllama.so needs libgomp.so.1" in raised.value.found
+
+
+def test_missing_compiler_is_told_with_the_line_that_helps(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
+    with pytest.raises(HostUnfitError) as raised:
+        build_runtime(sdist, tools, SPEC, tmp_path / "cache", environment={"PATH": str(tmp_path)})
+
+    assert raised.value.exit_code == 6
+    assert "apt-get install" in raised.value.hint
+    assert not (tmp_path / "cache").exists()
+
+
+def test_cuda_is_refused_as_not_built_yet(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="runtime.cuda-not-built"):
+        build_runtime(sdist, tools, RuntimeSpec("9.9.9", "all", cuda=True), tmp_path / "cache")
+
+
+def test_tool_wheel_without_the_tool_is_damaged(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
+    with pytest.raises(DamagedError) as raised:
+        build_runtime(sdist, ToolWheels(tools.cmake, tools.cmake), SPEC, tmp_path / "cache")
+
+    assert raised.value.expected == "ninja"
+
+
+@pytest.mark.parametrize("needed", [job.NEEDED_BYTES, 0], ids=["seen before", "seen while writing"])
+def test_full_disk_is_told_with_the_path_and_the_free_bytes(
+    needed: int, sdist: Path, tools: ToolWheels, tmp_path: Path
+) -> None:
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode or not shutil.which("mount"):
+        pytest.skip("this machine lets nobody mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = 'mount -t tmpfs -o size=40k tmpfs "$0" && exec "$@"'
+    argv = ["unshare", "-rm", "sh", "-c", script, str(disk), *_argv(sdist, tools, disk / "cache", needed)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+
+    assert done.stderr == ""
+    assert done.stdout.startswith(f"disk.full: {disk}/cache")
+    assert re.search(r"found \d+ bytes free", done.stdout)

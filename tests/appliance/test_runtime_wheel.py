@@ -1,0 +1,137 @@
+"""The real runtime, as the cache of this machine holds it: what the build promises about its files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from appliance.build.cache import cache_root
+from appliance.build.runtime.compile import PROGRAMS
+from appliance.build.runtime.symbols import SYSTEM_LIBRARIES, read_elf
+from appliance.build.wheels import licence_texts, read_record, wheel_members
+from signing.digest import sha256
+from signing.strictjson import load_canonical
+
+pytestmark = pytest.mark.ci
+
+LOADER = """
+import ctypes, os, sys
+folder = sys.argv[1]
+os.chdir(sys.argv[2])
+ggml = ctypes.CDLL(folder + "/libggml.so", mode=ctypes.RTLD_GLOBAL)
+ggml.ggml_backend_load.restype = ctypes.c_void_p
+ggml.ggml_backend_load.argtypes = [ctypes.c_char_p]
+assert ggml.ggml_backend_load(os.fsencode(folder + "/libggml-cpu-x64.so"))
+llama = ctypes.CDLL(folder + "/libllama.so")
+llama.llama_backend_init()
+assert ggml.ggml_backend_reg_count() == 1
+print(*{line.split()[-1] for line in open("/proc/self/maps") if "ggml-cpu" in line}, sep="\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel() -> Path:
+    found = sorted((cache_root(os.environ) / "runtime").glob("*/build.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        pytest.skip("no runtime in the cache: build a recipe first")
+    return found[-1].parent / str(load_canonical(found[-1].read_bytes(), "build.json")["file"])
+
+
+@pytest.fixture(scope="module")
+def folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs and libraries, with the reference as the only CPU variant, as on a host."""
+    folder = tmp_path_factory.mktemp("runtime")
+    with zipfile.ZipFile(wheel) as archive:
+        for member in wheel_members(wheel):
+            path = folder / Path(member.path).name
+            if "ggml-cpu" not in path.name or path.name == "libggml-cpu-x64.so":
+                path.write_bytes(archive.read(member.path))
+                path.chmod(member.mode)
+    return folder
+
+
+def test_each_file_is_there_once_and_is_no_symlink(wheel: Path) -> None:
+    members = wheel_members(wheel)
+    unique = {member.sha256: member.size for member in members}
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+
+    assert len(unique) == len(members)
+    assert sum(member.size for member in members) <= 1.3 * sum(unique.values())
+    assert not [name for name in names if name.endswith((".h", ".cmake", ".pc", ".a")) or "/include/" in name]
+    assert {Path(member.path).name for member in members if member.mode == 0o755} == set(PROGRAMS)
+
+
+def test_record_covers_every_file(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        record = {path: digest for path, digest, _size in read_record(archive.read(names[-1]))}
+        assert set(record) == set(names[:-1])
+        assert all(sha256(archive.read(name)) == digest for name, digest in record.items())
+
+
+def test_every_file_needs_only_its_neighbours_and_the_c_and_cxx_library(folder: Path) -> None:
+    names = {path.name for path in folder.iterdir()}
+    for path in folder.iterdir():
+        elf = read_elf(path)
+        assert set(elf.needed) <= SYSTEM_LIBRARIES | names
+        assert (elf.rpath, elf.runpath) == ("$ORIGIN", None)
+        assert elf.soname in (None, path.name)
+
+
+def test_licences_of_what_is_compiled_in_travel_in_the_wheel(wheel: Path) -> None:
+    names = [name for name, _text in licence_texts(wheel)]
+
+    assert {"LICENSE.md", "vendor/llama.cpp/LICENSE", "vendor/llama.cpp/vendor/cpp-httplib/LICENSE"} <= set(names)
+
+
+def _bare_root(root: Path, folder: Path) -> Path:
+    """A tree with the C and C++ library and the runtime, and nothing else."""
+    listed = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
+    for line in listed.splitlines():
+        name, _, rest = line.strip().partition(" (libc6,x86-64")
+        if name in SYSTEM_LIBRARIES:
+            _copy(Path(rest.partition("=> ")[2]), root / "lib64" / name)
+    for path in folder.iterdir():
+        _copy(path, root / "runtime" / path.name)
+    (root / "proc").mkdir()
+    return root
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(source.read_bytes())
+    target.chmod(0o755)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_program_starts_with_nothing_but_libc_and_libstdcxx(program: str, folder: Path, tmp_path: Path) -> None:
+    root = _bare_root(tmp_path / "root", folder)
+    enter = 'mount --rbind /proc "$0/proc" && exec env -i LD_LIBRARY_PATH=/lib64 /usr/sbin/chroot "$0" "$@"'
+    argv = ["unshare", "-rm", "sh", "-c", enter, str(root), f"/runtime/{program}", "--help"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+
+    assert "shared libraries" not in done.stderr
+    assert "usage" in done.stdout.lower() + done.stderr.lower()
+
+
+def test_one_cpu_library_is_loaded_by_absolute_path_and_no_decoy(folder: Path, tmp_path: Path) -> None:
+    decoy = tmp_path / "libggml-cpu-x64.so"
+    decoy.write_bytes((folder / "libggml-cpu-x64.so").read_bytes())
+    argv = [sys.executable, "-I", "-c", LOADER, str(folder), str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == [str(folder / "libggml-cpu-x64.so")]
+
+
+def test_engine_in_its_own_folder_loads_the_variant_that_lies_there(folder: Path) -> None:
+    done = subprocess.run(
+        [folder / "llama-server", "--verbose", "--list-devices"], cwd=folder, capture_output=True, text=True, env={}
+    )
+
+    assert f"loaded CPU backend from {folder}/libggml-cpu-x64.so" in done.stdout + done.stderr

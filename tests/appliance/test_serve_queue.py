@@ -1,0 +1,96 @@
+"""The line in front of an engine: bounded in number and time, first come first served, and no slot is ever lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from appliance.serve.queue import Full, Lane
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 20))
+
+
+def test_nobody_waits_longer_than_agreed() -> None:
+    async def work() -> None:
+        lane = Lane(1, max_wait_s=0.01)
+        async with lane.turn():
+            with pytest.raises(Full):
+                async with lane.turn():
+                    pass
+        assert (lane.running, lane.waiting) == (0, 0)
+
+    run(work())
+
+
+def test_when_to_come_back_follows_how_long_answers_take() -> None:
+    async def work() -> None:
+        clock = iter(range(0, 10_000, 100))
+        lane = Lane(2, most_waiting=0, clock=lambda: float(next(clock)))
+        for _ in range(20):
+            async with lane.turn():
+                pass
+        async with lane.turn(), lane.turn():
+            with pytest.raises(Full) as caught:
+                async with lane.turn():
+                    pass
+        assert 45 <= caught.value.retry_after_s <= 51
+
+    run(work())
+
+
+def test_a_slot_goes_to_the_next_in_line_and_not_to_who_comes_just_then() -> None:
+    async def work() -> None:
+        lane, order = Lane(1), []
+
+        async def ask(name: str) -> None:
+            async with lane.turn():
+                order.append(name)
+                await asyncio.sleep(0)
+
+        async with lane.turn():
+            waiting = [asyncio.create_task(ask(name)) for name in ("first", "second")]
+            await asyncio.sleep(0)
+        late = asyncio.create_task(ask("late"))
+        await asyncio.gather(*waiting, late)
+        assert order == ["first", "second", "late"]
+
+    run(work())
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    slots=some.integers(1, 3),
+    acts=some.lists(some.tuples(some.integers(0, 5), some.booleans()), min_size=1, max_size=20),
+)
+def test_whoever_leaves_at_whatever_moment_no_slot_is_lost(slots: int, acts: list[tuple[int, bool]]) -> None:
+    async def work() -> None:
+        lane, most = Lane(slots, most_waiting=4), 0
+
+        async def ask(ticks: int) -> None:
+            nonlocal most
+            try:
+                async with lane.turn():
+                    most = max(most, lane.running)
+                    for _ in range(ticks):
+                        await asyncio.sleep(0)
+            except Full:
+                pass
+
+        tasks = []
+        for ticks, leaves in acts:
+            tasks.append(asyncio.create_task(ask(ticks)))
+            await asyncio.sleep(0)
+            if leaves:
+                tasks[len(tasks) // 2].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert (lane.running, lane.waiting) == (0, 0)
+        assert most <= slots
+
+    run(work())

@@ -1,0 +1,235 @@
+"""Engines and gateway are kept alive, verified before each start, and gone when serving ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+from appliance.host.release import Release
+from appliance.serve import keeper, listener, rundir, supervise
+from appliance.serve.keeper import Happening
+from appliance.serve.launch import read_launch
+from appliance.serve.supervise import Service
+from bundles.progress import ignore
+from signing.errors import ApplianceError, BusyError, DamagedError, DriftError
+from tests.sim.releases import install_toy
+
+
+@dataclass
+class Running:
+    """A service, what it told, and a switch that makes its recheck fail."""
+
+    release: Release
+    service: Service
+    url: str
+    told: list[Happening]
+    refusal: list[ApplianceError] = field(default_factory=list)
+
+    def ready(self) -> int:
+        try:
+            with build_opener(ProxyHandler({})).open(f"{self.url}/readyz", timeout=5) as response:
+                return int(response.status)
+        except OSError as error:
+            return int(getattr(error, "code", 0))
+
+    def what(self) -> list[str]:
+        return [happening.what for happening in self.told]
+
+    def engine_pid(self) -> int:
+        engine = self.service.keepers[0].engine
+        assert engine is not None
+        pid = engine.child.program_pid
+        assert pid is not None
+        return pid
+
+
+def eventually(condition: Callable[[], object], timeout_s: float = 15) -> bool:
+    until = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.02)
+    return bool(condition())
+
+
+@contextmanager
+def running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    monkeypatch.setattr(keeper, "PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(supervise, "GATEWAY_PAUSES_S", (0.0,))
+    release = install_toy(folder)
+    told: list[Happening] = []
+    refusal: list[ApplianceError] = []
+
+    def recheck() -> None:
+        if refusal:
+            raise refusal[0]
+
+    with ExitStack() as stack:
+        listening = stack.enter_context(listener.bind("127.0.0.1", 0))
+        sockets = stack.enter_context(rundir.sockets(release.prefix))
+        service = Service(read_launch(release, 1), listening, sockets, recheck, told.append)
+        stack.callback(service.stop)
+        service.start_engines(ignore)
+        listener.listen(listening)
+        service.front.start()
+        yield Running(release, service, listener.url_of(listening), told, refusal)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    with running(tmp_path, monkeypatch) as found:
+        yield found
+
+
+def test_a_killed_engine_is_started_again_after_another_check(run: Running) -> None:
+    first = run.engine_pid()
+    os.kill(first, signal.SIGKILL)
+    assert eventually(lambda: run.what() == ["ready", "ended", "ready"])
+    assert run.engine_pid() != first
+    assert run.told[1].detail == "exit status 137 (SIGKILL)"
+    assert eventually(lambda: run.ready() == 200)
+
+
+def test_a_model_that_changed_on_disk_is_an_incident_and_stays_stopped(run: Running) -> None:
+    store = run.service.keepers[0].served.spec.store
+    data = bytearray(store.read_bytes())
+    data[-1] ^= 1
+    store.write_bytes(data)
+    assert run.ready() == 200  # the sealed copy in memory is served still
+    os.kill(run.engine_pid(), signal.SIGKILL)
+    with pytest.raises(DamagedError) as caught:
+        run.service.wait()
+    assert (caught.value.subject, caught.value.exit_code) == ("models/toy/toy.gguf", 3)
+    assert run.what() == ["ready", "ended", "incident"]
+    assert eventually(lambda: run.ready() == 503)
+
+
+def test_a_program_or_configuration_that_changed_is_an_incident_too(run: Running) -> None:
+    run.refusal.append(DriftError("release.config-changed", "config/gateway.json"))
+    os.kill(run.engine_pid(), signal.SIGKILL)
+    with pytest.raises(DriftError):
+        run.service.wait()
+    assert run.what() == ["ready", "ended", "incident"]
+
+
+def test_an_engine_that_keeps_ending_is_given_up(run: Running) -> None:
+    def killing() -> bool:
+        engine = run.service.keepers[0].engine
+        pid = engine.child.program_pid if engine is not None else None
+        if pid is not None and run.what().count("ended") < run.what().count("ready"):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGABRT)
+        return "given-up" in run.what()
+
+    assert eventually(killing, 30)
+    with pytest.raises(ApplianceError) as caught:
+        run.service.wait()
+    assert caught.value.code == "engine.died"
+    assert run.what().count("ended") == len(keeper.PAUSES_S) + 1
+
+
+def test_a_killed_gateway_is_started_again_and_given_up_at_last(run: Running) -> None:
+    child = run.service.front._child
+    assert child is not None
+    program = child.program_pid
+    assert program is not None
+    os.kill(program, signal.SIGKILL)
+    assert eventually(lambda: child.poll() is not None)
+    original = run.service.front.start
+
+    def start_and_kill() -> None:
+        original()
+        assert run.ready() == 200
+        again = run.service.front._child
+        assert again is not None
+        pid = again.program_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+
+    run.service.front.start = start_and_kill  # type: ignore[method-assign]
+    with pytest.raises(ApplianceError) as caught:
+        run.service.wait()
+    assert caught.value.code == "gateway.ended"
+    assert [happening.subject for happening in run.told] == ["toy", "gateway", "gateway"]
+
+
+def test_when_serving_ends_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(tmp_path, monkeypatch) as run:
+        pids = [run.engine_pid()]
+        gateway = run.service.front._child
+        assert gateway is not None
+        pids += [gateway.process.pid, gateway.program_pid or 0]
+        state = rundir.read_state(run.release.prefix)
+        assert Path(state["sockets"]).is_dir()
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+    assert not Path(state["sockets"]).exists()
+    assert rundir.read_state(run.release.prefix) == {}
+
+
+def test_a_model_that_is_damaged_at_the_start_stops_the_start(tmp_path: Path) -> None:
+    release = install_toy(tmp_path)
+    launch = read_launch(release, 1)
+    launch.models[0].spec.store.write_bytes(b"")
+    with listener.bind("127.0.0.1", 0) as listening, rundir.sockets(release.prefix) as sockets:
+        service = Service(launch, listening, sockets, lambda: None, lambda _told: None)
+        try:
+            with pytest.raises(DamagedError):
+                service.start_engines(ignore)
+        finally:
+            service.stop()
+        assert list(sockets.iterdir()) == []
+
+
+def test_one_serve_at_a_time_for_each_host(tmp_path: Path) -> None:
+    release = install_toy(tmp_path)
+    prefix = release.prefix
+    assert rundir.read_serving(prefix) is None
+    with rundir.hold(prefix):
+        rundir.write_state(prefix, {"pid": 7, "url": "http://127.0.0.1:1"})
+        with pytest.raises(BusyError) as caught, rundir.hold(prefix):
+            pass
+        assert caught.value.found == "process 7 serving at http://127.0.0.1:1"
+        serving = rundir.read_serving(prefix)
+        assert serving is not None
+        assert serving["pid"] == 7
+    assert rundir.read_serving(prefix) is None
+    with rundir.hold(prefix):
+        pass
+
+
+def test_the_sockets_of_a_killed_serve_are_removed_by_the_next(tmp_path: Path) -> None:
+    prefix = install_toy(tmp_path).prefix
+    with rundir.sockets(prefix) as left:
+        kept = rundir.read_state(prefix)
+    left.mkdir()
+    (left / "toy.sock").touch()
+    rundir.write_state(prefix, kept)
+    with rundir.sockets(prefix) as fresh:
+        assert fresh.stat().st_mode & 0o777 == 0o700
+        assert not left.exists() or left == fresh
+
+
+def test_a_recorded_folder_that_is_not_ours_is_never_removed(tmp_path: Path) -> None:
+    prefix = install_toy(tmp_path).prefix
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (tmp_path / "appliance-sockets-link").symlink_to(precious)
+    for recorded in (precious, tmp_path / "appliance-sockets-link", Path("appliance-sockets-relative")):
+        rundir.write_state(prefix, {"sockets": str(recorded)})
+        with rundir.sockets(prefix):
+            assert precious.is_dir()
+
+
+def test_a_long_log_is_put_aside_once(tmp_path: Path) -> None:
+    prefix = install_toy(tmp_path).prefix
+    log = rundir.log_file(prefix, "gateway")
+    log.write_bytes(bytes(2 << 20))
+    assert not rundir.log_file(prefix, "gateway").exists()
+    assert log.with_suffix(".log.1").stat().st_size == 2 << 20

@@ -1,0 +1,68 @@
+"""An engine gets no more threads than the machine really lends to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.host import cgroups
+from appliance.host.threads import thread_count
+
+
+def machine(folder: Path, groups: str, files: dict[str, str]) -> tuple[Path, Path]:
+    """A /proc and a /sys/fs/cgroup as a machine would show them."""
+    for path, text in {"proc/self/cgroup": groups, **{f"sys/{path}": text for path, text in files.items()}}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    return folder / "proc", folder / "sys"
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 2), (3, 2), (4, 3), (64, 63)])
+def test_one_core_is_left_free_where_there_are_more_than_two(tmp_path: Path, cores: int, threads: int) -> None:
+    assert thread_count(*machine(tmp_path, "", {}), cores=cores) == threads
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "threads"),
+    [
+        ("0::/a/b\n", {"a/b/cpu.max": "400000 100000\n"}, 3),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "150000 100000\n"}, 1),
+        ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),
+        ("0::/a\n", {"a/cpu.max": "max 100000\n"}, 15),
+        ("4:cpu,cpuacct:/job\n", {"cpu/job/cpu.cfs_quota_us": "200000\n", "cpu/job/cpu.cfs_period_us": "100000\n"}, 2),
+        ("4:cpu:/job\n", {"cpu/job/cpu.cfs_quota_us": "-1\n", "cpu/job/cpu.cfs_period_us": "100000\n"}, 15),
+    ],
+)
+def test_a_quota_of_any_group_above_counts(tmp_path: Path, groups: str, files: dict[str, str], threads: int) -> None:
+    assert thread_count(*machine(tmp_path, groups, files), cores=16) == threads
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "left"),
+    [
+        ("0::/a\n", {"a/memory.max": "1000\n", "a/memory.current": "400\n"}, 600),
+        ("0::/a\n", {"a/memory.max": "max\n", "a/memory.current": "400\n"}, None),
+        (
+            "0::/a/b\n",
+            {
+                "a/b/memory.max": "1000",
+                "a/b/memory.current": "1",
+                "a/memory.max": "1200",
+                "a/memory.current": "1100",
+            },
+            100,
+        ),
+        ("2:memory:/x\n", {"memory/x/memory.limit_in_bytes": "500", "memory/x/memory.usage_in_bytes": "200"}, 300),
+        ("2:memory:/x\n", {"memory/x/memory.limit_in_bytes": str((1 << 63) - 4096)}, None),
+        ("", {}, None),
+    ],
+)
+def test_the_memory_left_is_that_of_the_tightest_group(
+    tmp_path: Path, groups: str, files: dict[str, str], left: int | None
+) -> None:
+    assert cgroups.memory_left_bytes(*machine(tmp_path, groups, files)) == left
+
+
+def test_this_machine_answers() -> None:
+    assert thread_count() >= 1

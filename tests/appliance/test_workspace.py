@@ -1,0 +1,77 @@
+"""A publisher's workspace: made whole, kept private, and never made twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.keys.repository import publish, read_newest
+from appliance.keys.workspace import create_development, open_workspace
+from signing.errors import UsageError
+from signing.strictjson import load
+from tests.toy import NOW, build_toy
+
+
+def test_keys_are_private_and_outside_everything_that_travels(tmp_path: Path) -> None:
+    workspace, bundle = build_toy(tmp_path)
+    keys = sorted((tmp_path / "keys").iterdir())
+    assert [key.name for key in keys] == ["builder.pem", "root.pem", "targets.pem"]
+    assert {key.stat().st_mode & 0o777 for key in keys} == {0o600}
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
+    everything = b"".join(path.read_bytes() for path in bundle.rglob("*") if path.is_file())
+    assert b"PRIVATE KEY" not in everything
+    assert workspace.root().profile == "development"
+
+
+def test_workspace_that_exists_is_left_alone(tmp_path: Path) -> None:
+    create_development(tmp_path, NOW)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    _, is_new = create_development(tmp_path, NOW)
+    assert not is_new
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+
+def test_interrupted_init_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / ".init" / "keys").mkdir(parents=True)
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "root.pem").write_text("half")
+    _, is_new = create_development(tmp_path, NOW)
+    assert is_new
+    assert (
+        open_workspace(tmp_path).key("root").public.key_id
+        in load((tmp_path / "trust/root.json").read_bytes(), "x")["signed"]["keys"]
+    )
+
+
+def test_folder_without_a_workspace_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        open_workspace(tmp_path)
+    assert "appliance init" in caught.value.hint
+
+
+def test_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    workspace, _ = create_development(tmp_path, NOW)
+    (tmp_path / "keys" / "targets.pem").chmod(0o644)
+    with pytest.raises(UsageError) as caught:
+        workspace.key("targets")
+    assert caught.value.code == "key.exposed"
+
+
+def test_publishing_the_same_bundle_again_signs_nothing(tmp_path: Path) -> None:
+    workspace, _ = create_development(tmp_path, NOW)
+    assert publish(workspace, "toy", "1.0.0", b"{}", NOW)
+    before = read_newest(workspace)
+    assert not publish(workspace, "toy", "1.0.0", b"{}", NOW)
+    assert read_newest(workspace) == before
+
+
+def test_new_version_makes_the_old_one_allowed(tmp_path: Path) -> None:
+    workspace, _ = create_development(tmp_path, NOW)
+    publish(workspace, "toy", "1.0.0", b"{}", NOW)
+    publish(workspace, "toy", "1.1.0", b"[]", NOW)
+    targets = load(read_newest(workspace)["3.targets.json"], "x")["signed"]["targets"]
+    assert {name.split("/")[2]: entry["custom"]["status"] for name, entry in targets.items()} == {
+        "1.0.0": "allowed",
+        "1.1.0": "current",
+    }

@@ -1,0 +1,68 @@
+"""A bundle of a few kilobytes with every kind of file, for tests that need a bundle but no model that answers."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+from appliance.build.store import Source, store
+from appliance.build.writer import BundleWriter
+from appliance.keys.repository import publish, read_newest
+from appliance.keys.workspace import Workspace, create_development
+from bundles.contents import KINDS, Contents, Lineage, Model, Needs, Serve, Target
+from bundles.contents_json import write_contents
+from bundles.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
+from bundles.manifest import write_manifest
+from signing.digest import sha256
+from tests.sim.gguf_files import gguf, string_key
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+
+
+def build_toy(workspace_path: Path, version: str = "1.0.0", note: str = "a note") -> tuple[Workspace, Path]:
+    """A workspace with one bundle that holds a file of every kind.
+
+    Returns:
+        The workspace and the bundle's folder.
+    """
+    workspace, _ = create_development(workspace_path, NOW)
+    writer = BundleWriter(workspace.dist / f"toy-{version}")
+    model = workspace_path / "toy.gguf"
+    model.write_bytes(gguf([string_key("tokenizer.chat_template", "{{ messages }}")]))
+    sources = [
+        Source(f"{kind}s/{kind}.txt", kind, data=f"{kind}: {note}\n".encode()) for kind in KINDS if kind != "model"
+    ]
+    sources.append(Source("models/toy/toy.gguf", "model", file=model))
+    stored = [store(source, writer) for source in sorted(sources, key=lambda item: item.path)]
+    files = [file for file, _ in stored]
+    header = next(header for _, header in stored if header is not None)
+    entry = Model(
+        name="toy",
+        path="models/toy/toy.gguf",
+        architecture=header.architecture,
+        parameters=header.parameters,
+        quantisation=header.quantisation,
+        context=16,
+        tensors=header.tensors_digest,
+        template=header.template_digest,
+        licence="Apache-2.0",
+        lineage=Lineage("file:toy.gguf", sha256(model.read_bytes()), model.stat().st_size),
+    )
+    contents = Contents(
+        name="toy",
+        version=version,
+        source_date_epoch=1_700_000_000,
+        targets=(Target("debian-12", "x86_64", ("3.11",)),),
+        needs=Needs("2.34", "3.4.30", "1.3.13", ("x64",), 1 << 20, 1 << 20),
+        serve=Serve(2),
+        models=(entry,),
+        files=tuple(files),
+    )
+    config = write_contents(contents)
+    writer.put(config)
+    manifest = write_manifest(contents, config)
+    publish(workspace, "toy", version, manifest, NOW)
+    small = {f"metadata/{name}": data for name, data in read_newest(workspace).items()}
+    small[target_path("toy", version, sha256(manifest))] = manifest
+    small[LAYOUT_FILE] = LAYOUT_BYTES
+    return workspace, writer.finish(manifest, small)
