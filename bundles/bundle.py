@@ -19,7 +19,7 @@ from bundles.contents import Chunk, Contents
 from bundles.contents_json import parse_contents
 from bundles.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, Layout, blob_path, target_name
 from bundles.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index, parse_manifest
-from bundles.paths import check_path
+from bundles.paths import check_name
 from signing.digest import Digest, sha256
 from signing.errors import DamagedError, NotTrustedError, UsageError
 from signing.floors import Floors
@@ -99,12 +99,17 @@ def _guess_target(layout: Layout) -> tuple[Digest, str]:
         )
     if layout.medium.read(LAYOUT_FILE, 1024) != LAYOUT_BYTES:
         raise NotTrustedError("layout.refused", LAYOUT_FILE, expected=LAYOUT_BYTES.decode(), found="something else")
-    digest = parse_index(layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b"")
+    index = layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES)
+    if index is None:
+        raise DamagedError(
+            "layout.no-index", INDEX_FILE, expected="a file", found="none", hint="write this stick or bundle again"
+        )
+    digest = parse_index(index)
     manifest = load(_need(layout, digest, MAX_MANIFEST_BYTES), "manifest", MAX_MANIFEST_BYTES)
     annotations = manifest.get("annotations") if isinstance(manifest, dict) else None
     hints = annotations if isinstance(annotations, dict) else {}
     name, version = hints.get("org.opencontainers.image.title"), hints.get("org.opencontainers.image.version")
-    return digest, target_name(check_path(name), check_path(version))
+    return digest, target_name(check_name(name), check_name(version))
 
 
 def _parse(layout: Layout, data: bytes) -> Bundle:

@@ -22,6 +22,7 @@ from pathlib import Path
 from bundles.bundle import Bundle
 from bundles.contents import Chunk, File
 from bundles.layout import Layout
+from bundles.medium import NOT_A_FILE
 from bundles.progress import OnProgress, Progress, ignore
 from signing.errors import ApplianceError, DamagedError, NotTrustedError, worst
 
@@ -91,7 +92,15 @@ def check_file(file: File, path: Path, on_progress: OnProgress = ignore) -> None
     except FileNotFoundError:
         raise changed(file, f"{file.size} bytes", f"no file at {path}") from None
     except OSError as error:
-        raise _hostile(file, error.strerror or "") from None
+        if error.errno in NOT_A_FILE:
+            raise _hostile(file, "a link or another kind of file") from None
+        raise DamagedError(
+            "contents.file-unreadable",
+            file.path,
+            expected="a file that can be opened",
+            found=error.strerror or "",
+            hint="check the disk, and the owner and mode of the file; then install again",
+        ) from None
     try:
         # A FIFO has no bytes, and would pass for an empty file.
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

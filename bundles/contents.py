@@ -171,7 +171,7 @@ class Contents:
     files: tuple[File, ...]
     format: int = FORMAT
     min_reader: int = FORMAT
-    by_path: dict[str, File] = field(default_factory=dict, repr=False, compare=False)
+    by_path: dict[str, File] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.by_path.update((file.path, file) for file in self.files)

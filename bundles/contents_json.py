@@ -30,7 +30,7 @@ from bundles.contents import (
     Serve,
     Target,
 )
-from bundles.paths import check_path, check_unique
+from bundles.paths import check_name, check_path, check_unique
 from signing.digest import Digest, parse_digest
 from signing.errors import ApplianceError, NotTrustedError
 from signing.strictjson import load_canonical, to_file
@@ -55,12 +55,12 @@ def parse_contents(data: bytes) -> Contents:
     contents = Contents(
         format=FORMAT,
         min_reader=value.integer("min_reader"),
-        name=check_path(value.text("name")),
-        version=check_path(value.text("version")),
+        name=check_name(value.text("name")),
+        version=check_name(value.text("version")),
         source_date_epoch=value.integer("source_date_epoch"),
         targets=value.each("targets", _target),
         needs=_needs(value.child("needs")),
-        serve=Serve(slots=value.child("serve").integer("slots", low=1)),
+        serve=_serve(value.child("serve")),
         models=value.each("models", _model),
         files=value.each("files", _file),
     )
@@ -101,13 +101,14 @@ def write_contents(contents: Contents) -> bytes:
 
 
 def _check_format(value: _Reader) -> None:
-    if value.integer("min_reader") > FORMAT:
+    needed = max(value.integer("format"), value.integer("min_reader"))
+    if needed > FORMAT:
         raise ApplianceError(
             "contents.newer-format",
             _NAME,
-            expected=f"format {FORMAT} or older",
-            found=f"a bundle for readers of format {value.integer('min_reader')}",
-            hint="update the appliance on this machine first: the new version travels in the bundle's BOOT folder",
+            expected=f"format {FORMAT}",
+            found=f"format {needed}",
+            hint="update the appliance on this machine first",
         )
     if value.integer("format") != FORMAT:
         raise _refuse(_NAME, f"format {FORMAT}", f"format {value.integer('format')}")
@@ -116,6 +117,11 @@ def _check_format(value: _Reader) -> None:
 def _target(value: _Reader) -> Target:
     value.only({"os", "arch", "python"})
     return Target(value.text("os"), value.text("arch"), value.texts("python"))
+
+
+def _serve(value: _Reader) -> Serve:
+    value.only({"slots"})
+    return Serve(slots=value.integer("slots", low=1))
 
 
 def _needs(value: _Reader) -> Needs:

@@ -89,6 +89,11 @@ class GgufHeader:
     data_start: int
     file_size: int
 
+    def number(self, name: str, absent: int = 0) -> int:
+        """The whole number of a key; `absent` where there is none, or something that is no count."""
+        value = self.values.get(name)
+        return value if type(value) is int and value >= 0 else absent
+
     @property
     def architecture(self) -> str:
         """`general.architecture`, for example `llama`."""
@@ -102,7 +107,7 @@ class GgufHeader:
     @property
     def quantisation(self) -> str:
         """The file type's name, or the most common type of tensor data where the file names none."""
-        named = FILE_TYPES.get(int(self.values.get("general.file_type", -1)))
+        named = FILE_TYPES.get(self.number("general.file_type", absent=-1))
         if named or not self.tensors:
             return named or "none"
         largest = max(self.tensors, key=lambda tensor: tensor.size)
@@ -111,7 +116,7 @@ class GgufHeader:
     @property
     def context(self) -> int:
         """The context that the model was trained for, in tokens; 0 where the file does not say."""
-        return int(self.values.get(f"{self.architecture}.context_length", 0))
+        return self.number(f"{self.architecture}.context_length")
 
     @property
     def template(self) -> str | None:

@@ -84,6 +84,8 @@ def parse_manifest(data: bytes) -> Manifest:
     contents, size = _read_descriptor(value.get("config"), CONTENTS_TYPE)
     if size > MAX_CONTENTS_BYTES:
         raise _refuse("manifest config", f"at most {MAX_CONTENTS_BYTES} bytes")
+    if len(value["layers"]) != len({str(layer) for layer in value["layers"]}):
+        raise _refuse("manifest", "each layer once")
     layers = dict(_read_descriptor(layer, CHUNK_TYPE) for layer in value["layers"])
     return Manifest(contents, size, layers)
 

@@ -6,7 +6,8 @@ takes its place in tests, so nothing else in `bundles` may call `open` on such a
 Rules (threats T16, T21):
 - every component of a path is opened beneath the one before it without following links;
 - only regular files are opened; device nodes, FIFOs and links are refused by name;
-- writing is `.part`, fsync, rename, fsync of the folder; an existing file with the right bytes is not touched;
+- writing is a new file, fsync, rename, fsync of the folder, without following a link that lies there; an existing file
+  with the right bytes is not touched;
 - a reader never deletes anything.
 """
 
@@ -18,9 +19,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from signing.errors import ApplianceError, DamagedError, NotTrustedError
 
+PART_FILE = ".writing.part"
+"""Where a file grows before it gets its name: at the root, where a leftover is litter and no name that is covered."""
+NOT_A_FILE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 MAX_DEPTH = 16
@@ -110,23 +115,36 @@ class Medium:
         Raises:
             ApplianceError: no space left (code `disk.full`), or the medium refuses writing.
         """
-        if self.read(path, len(data)) == data:
-            return False
-        target = self.root / path
-        part = target.with_name(f"{target.name}.part")
+        with suppress(DamagedError):  # what cannot be read is written anew
+            if self.read(path, len(data)) == data:
+                return False
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(part, "wb") as stream:
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            with self._folder(path) as (folder, name), self._folder(PART_FILE) as (root, _):
+                self._put(root, folder, name, data)
+        except OSError as error:
+            raise explain_write(error, self.root / path, len(data)) from None
+        return True
+
+    def _put(self, root: int, folder: int, name: str, data: bytes | bytearray | memoryview) -> None:
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(PART_FILE, dir_fd=root)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with self.writer(os.open(PART_FILE, flags, 0o666, dir_fd=root)) as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(part, target)
-            sync_folder(target.parent)
+            os.replace(PART_FILE, name, src_dir_fd=root, dst_dir_fd=folder)
+            os.fsync(folder)
         except OSError as error:
-            with suppress(OSError):  # a stick that was pulled does not let go of it either
-                part.unlink(missing_ok=True)
-            raise explain_write(error, target, len(data)) from None
-        return True
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):  # give the room back; a stick that was pulled cannot
+                os.unlink(PART_FILE, dir_fd=root)
+            raise
+
+    def writer(self, descriptor: int) -> BinaryIO:
+        """The stream over a new file; where a simulated medium puts its faults."""
+        return os.fdopen(descriptor, "wb")
 
     @contextmanager
     def _folder(self, path: str) -> Iterator[tuple[int, str]]:
@@ -150,7 +168,7 @@ class Medium:
     def _explain(self, error: OSError, path: str) -> Exception:
         if error.errno == errno.ENOENT:
             return FileNotFoundError(error.errno, "no such file", path)
-        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+        if error.errno in NOT_A_FILE:
             return _hostile(path, "a regular file", "a link or another kind of file")
         return _unreadable(path, error)
 
@@ -170,7 +188,7 @@ def explain_write(error: OSError, path: Path, size: int) -> ApplianceError:
 
 def disk_full(path: Path, size: int) -> ApplianceError:
     """The error for a full disk: how much was to be written, how much is free."""
-    folder = next(parent for parent in path.parents if parent.exists())
+    folder = next((parent for parent in (path, *path.parents) if parent.exists()), Path())
     status = os.statvfs(folder)
     return ApplianceError(
         "disk.full",

@@ -15,7 +15,7 @@ from signing.errors import NotTrustedError
 MAX_PATH = 240
 _PART = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+@=-]{0,199}\Z")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"com{n}" for n in range(1, 10)), *(f"lpt{n}" for n in range(1, 10))}
-GRAMMAR = "parts of A-Z a-z 0-9 . _ + @ = -, joined by /, none starting with a dot or dash or ending with a dot"
+GRAMMAR = "parts of A-Z a-z 0-9 . _ + @ = -, joined by /, starting with a letter, digit, _ or +, not ending with a dot"
 
 
 def check_path(path: object) -> str:
@@ -30,6 +30,18 @@ def check_path(path: object) -> str:
         if not _PART.match(part) or part.endswith(".") or part.split(".")[0].lower() in _RESERVED:
             raise _refuse(path)
     return path
+
+
+def check_name(name: object) -> str:
+    """Return a single part of a path, for example a bundle's version, where it follows the grammar.
+
+    Raises:
+        NotTrustedError: as `check_path`, or there is a `/` in it.
+    """
+    checked = check_path(name)
+    if "/" in checked:
+        raise _refuse(name)
+    return checked
 
 
 def check_unique(paths: Iterable[str], subject: str) -> None:

@@ -3,7 +3,7 @@
 Owns what a stick carries: the layout's small files whole and the blobs. It must never delete what it finds there.
 
 Rules:
-- only blobs that the stick does not hold are written; `.part`, fsync, rename;
+- only blobs that the stick does not hold are written; a new file, fsync, rename;
 - afterwards every blob is read back from the medium, past the cache, and what differs is written once more;
 - a stick that holds another bundle is refused rather than mixed;
 - `STICK.json` holds hints for people and has no authority.
@@ -20,9 +20,10 @@ from bundles.check import Checked, hash_range
 from bundles.contents import Chunk
 from bundles.layout import INDEX_FILE, LAYOUT_FILE, METADATA, TARGETS, Layout, blob_path
 from bundles.manifest import MAX_INDEX_BYTES, parse_index
+from bundles.medium import explain_write
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import sha256
-from signing.errors import DamagedError, UsageError
+from signing.errors import DamagedError, NotTrustedError, UsageError
 from signing.roles import MAX_TARGET_BYTES
 from signing.strictjson import to_file
 
@@ -57,7 +58,10 @@ def write_stick(source: Layout, bundle: Bundle, destination: Path, on_progress: 
         ApplianceError: no space left on the stick (code `disk.full`).
     """
     stick = Layout(destination)
-    destination.mkdir(parents=True, exist_ok=True)
+    try:
+        destination.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise explain_write(error, destination, bundle.contents.size_bytes) from None
     _check_free(stick, bundle)
     blobs = bundle.blobs
     held = set(stick.medium.list("blobs/sha256"))
@@ -81,13 +85,22 @@ def write_stick(source: Layout, bundle: Bundle, destination: Path, on_progress: 
 
 
 def _check_free(stick: Layout, bundle: Bundle) -> None:
+    other = None
     index = stick.medium.read(INDEX_FILE, MAX_INDEX_BYTES)
-    if index is not None and parse_index(index) != bundle.manifest:
+    try:
+        if index is None:
+            stick.check_names(chunk.sha256 for chunk in bundle.blobs)
+        elif parse_index(index) != bundle.manifest:
+            other = f"a stick of manifest {parse_index(index)[:12]}"
+    except NotTrustedError as error:
+        # A damaged index is written anew; blobs that are not this bundle's are somebody else's.
+        other = f"other files: {error.subject}" if error.code == "layout.unlisted" else None
+    if other is not None:
         raise UsageError(
             "stick.other-bundle",
             str(stick.path),
             expected=f"an empty folder, or a stick of {bundle.label} (manifest {bundle.manifest[:12]})",
-            found=f"a stick of manifest {parse_index(index)[:12]}",
+            found=other,
             hint="use an empty stick or folder",
         )
 
@@ -101,16 +114,14 @@ def _write_blobs(source: Layout, stick: Layout, chunks: list[Chunk], on_progress
 
 
 def _write_blob(source: Layout, stick: Layout, chunk: Chunk) -> None:
-    descriptor = source.open_chunk(chunk)
-    with os.fdopen(descriptor, "rb") as stream:
-        data = stream.read(chunk.size + 1)
-    found = sha256(data)
-    if found != chunk.sha256:
+    data = source.medium.read(blob_path(chunk.sha256), chunk.size)
+    found = sha256(data) if data is not None else "no file"
+    if data is None or found != chunk.sha256:
         raise DamagedError(
             "blob.differs",
             blob_path(chunk.sha256),
             expected=f"sha256 {chunk.sha256}",
-            found=f"sha256 {found}",
+            found=found,
             hint="the bundle itself is damaged: build it again, then write the stick",
         )
     stick.medium.write(blob_path(chunk.sha256), data)

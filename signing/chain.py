@@ -78,6 +78,7 @@ def walk(pinned: bytes, read: ReadMetadata, floors: Floors) -> Walked:
     targets, signers = parse_targets(_read_named(read, name, snapshot.targets, "targets"), root.roles["targets"], name)
     _check_version(name, snapshot.targets.version, targets.version)
     floors.check("targets", targets.version, name)
+    _check_first_contact(floors, timestamp.version, snapshot.version, targets.version)
     proved = Floors(
         root.version, timestamp.version, snapshot.version, targets.version, max(root.issued, targets.issued)
     )
@@ -103,6 +104,7 @@ def read_root(data: bytes, subject: str) -> Root:
 
 def _newest_root(pinned: bytes, read: ReadMetadata) -> tuple[Root, bytes]:
     root, newest = read_root(pinned, "pinned root"), pinned
+    _check_copies(root, pinned, read)
     for _ in range(MAX_ROTATIONS):
         name = f"{root.version + 1}.root.json"
         data = read(name, MAX_BYTES["root"])
@@ -115,6 +117,34 @@ def _newest_root(pinned: bytes, read: ReadMetadata) -> tuple[Root, bytes]:
         _check_version(name, root.version + 1, successor.version)
         root, newest = successor, data
     raise NotTrustedError("root.too-many", "root.json", expected=f"at most {MAX_ROTATIONS} rotations", found="more")
+
+
+def _check_copies(root: Root, pinned: bytes, read: ReadMetadata) -> None:
+    # Nothing is decided by these copies, but a forged one says that this came from somebody else.
+    for version in range(1, root.version + 1):
+        name = f"{version}.root.json"
+        data = read(name, MAX_BYTES["root"])
+        if data is None:
+            continue
+        _check_version(name, version, read_root(data, name).version)
+        if version == root.version and parse_root(data, name)[1].signed != parse_root(pinned, name)[1].signed:
+            raise NotTrustedError(
+                "root.differs",
+                name,
+                expected="the trust root that was pinned",
+                found="another root of the same version",
+                hint="this was made under another trust root; compare `appliance trust show` on both sides",
+            )
+
+
+def _check_first_contact(floors: Floors, timestamp: int, snapshot: int, targets: int) -> None:
+    # A host without floors takes any version of targets, which people signed by threshold. That version is the measure
+    # for what the builder's key alone signed: a stolen one could else put a new host out of reach of what follows (T3).
+    first = Floors(timestamp=min(timestamp, targets), snapshot=min(snapshot, targets))
+    if not floors.timestamp:
+        first.check("timestamp", timestamp, "timestamp.json")
+    if not floors.snapshot:
+        first.check("snapshot", snapshot, f"{snapshot}.snapshot.json")
 
 
 def _must_read(read: ReadMetadata, name: str, most: int) -> bytes:

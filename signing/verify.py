@@ -6,6 +6,7 @@ skips a check. It opens no file: bytes come through callbacks.
 Rules:
 - the root is pinned by somebody beforehand; one found beside what is verified is worth nothing (threats T1, T40);
 - the target must be in the newest targets file, `current` or `allowed` (threats T2, T9);
+- statements that it requires must be there; this version knows none, so it refuses a target that requires any (T31);
 - its bytes must have the signed length and sha256 before they are parsed (threats T5, T6, T14).
 """
 
@@ -76,6 +77,14 @@ def verify(chain: Chain, target: str, parse: Callable[[bytes], T], floors: Floor
             expected="current or allowed",
             found="revoked",
             hint="ask for the version after it",
+        )
+    if entry.statements:
+        raise NotTrustedError(
+            "target.statements",
+            target,
+            expected=f"the statements {', '.join(entry.statements)}",
+            found="a reader that knows none",
+            hint="update the appliance on this machine first",
         )
     value = parse(_read_checked(chain.read_target, target, entry))
     evidence = Evidence(

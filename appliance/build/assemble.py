@@ -4,7 +4,8 @@ Owns the order: gather, cut into chunks, write `contents.json` and the manifest,
 same recipe and lock give the same manifest digest; only metadata carries times.
 
 Rules:
-- the bundle appears under its name when it is complete, signed and verified once through the door that users take;
+- the bundle appears under its name when it is complete and signed, and is then opened once through the door of users;
+- one build at a time in a workspace: two would sign the same version;
 - building again changes nothing that is right, and puts back what is damaged.
 """
 
@@ -68,6 +69,13 @@ def assemble(recipe_path: Path, workspace: Workspace, cache: Cache, now: datetim
     recipe, lock = load_recipe(recipe_path), read_lock(lock_path(recipe_path))
     check_covers(lock, recipe, recipe_path, host_requires())
     gathered = gather(recipe, recipe_path, lock, cache, on_progress)
+    with workspace.locked():
+        return _write(recipe, lock, gathered, workspace, now, on_progress)
+
+
+def _write(
+    recipe: Recipe, lock: Lock, gathered: Gathered, workspace: Workspace, now: datetime, on_progress: OnProgress
+) -> Built:
     writer = BundleWriter(workspace.dist / f"{recipe.name}-{recipe.version}")
     stored = [store(source, writer, on_progress) for source in gathered.sources]
     files = tuple(file for file, _ in stored)

@@ -24,6 +24,7 @@ from appliance.build.store import Source
 from appliance.build.wheels import wheel_members, wheel_record
 from appliance.resources import playbooks_path
 from bundles.progress import OnProgress
+from signing.digest import Digest
 from signing.errors import UsageError
 
 LIBRARIES = "llama_cpp/lib"
@@ -60,13 +61,13 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
     runtime = _runtime(recipe, lock, fetched, cache, on_progress)
     own = build_self_wheel(cache.folder("self"), lock.source_date_epoch)
     models = [_model(entry, path) for entry, path in fetched.items() if entry.kind == "model"]
-    wheels = [_wheel(f"wheels/{entry.file}", "wheel", path) for entry, path in fetched.items() if entry.kind == "wheel"]
+    wheels = [_wheel(entry.file, path, entry.sha256) for entry, path in fetched.items() if entry.kind == "wheel"]
     tools = [_tool(entry, path) for entry, path in fetched.items() if entry.kind == "tool"]
     packed = [
         *models,
         *wheels,
         *tools,
-        _wheel(f"wheels/{own.name}", "wheel", own),
+        _wheel(own.name, own),
         _runtime_wheel(runtime),
         *_playbooks(),
         Source("config/recipe.yaml", "config", data=recipe_path.read_bytes()),
@@ -102,8 +103,8 @@ def _model(entry: Locked, path: Path) -> Source:
     return Source(f"models/{entry.name}/{entry.used.file}", "model", file=path, sha256=entry.used.sha256)
 
 
-def _wheel(path: str, kind: str, file: Path) -> Source:
-    return Source(path, kind, file=file, bootstrap=True, record=wheel_record(file))
+def _wheel(name: str, file: Path, sha256: Digest | None = None) -> Source:
+    return Source(f"wheels/{name}", "wheel", file=file, sha256=sha256, bootstrap=True, record=wheel_record(file))
 
 
 def _tool(entry: Locked, path: Path) -> Source:

@@ -28,16 +28,11 @@ def serving_bytes(header: GgufHeader, context: int, slots: int) -> int:
 
 def kv_bytes(header: GgufHeader, tokens: int) -> int:
     """Bytes of an F16 KV cache for so many tokens; 0 for a model that does not generate."""
-    layers = _number(header, "block_count")
-    width = _number(header, "embedding_length")
-    heads = _number(header, "attention.head_count")
-    kv_heads = _number(header, "attention.head_count_kv") or heads
+    layers = header.number(f"{header.architecture}.block_count")
+    width = header.number(f"{header.architecture}.embedding_length")
+    heads = header.number(f"{header.architecture}.attention.head_count")
+    kv_heads = header.number(f"{header.architecture}.attention.head_count_kv") or heads
     per_head = width // heads if heads else 0
-    key = _number(header, "attention.key_length") or per_head
-    value = _number(header, "attention.value_length") or per_head
+    key = header.number(f"{header.architecture}.attention.key_length") or per_head
+    value = header.number(f"{header.architecture}.attention.value_length") or per_head
     return layers * tokens * kv_heads * (key + value) * _F16_BYTES
-
-
-def _number(header: GgufHeader, name: str) -> int:
-    value = header.values.get(f"{header.architecture}.{name}", 0)
-    return value if isinstance(value, int) else 0

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from bundles.contents import Chunk
 from bundles.layout import INDEX_FILE, blob_path
-from bundles.manifest import MAX_INDEX_BYTES, parse_index, write_index
-from bundles.medium import Medium, explain_write, sync_folder
+from bundles.manifest import MAX_INDEX_BYTES, write_index
+from bundles.medium import PART_FILE, Medium, explain_write, sync_folder
 from signing.digest import sha256
 
 
@@ -64,6 +64,7 @@ class BundleWriter:
             for path, data in {**small_files, INDEX_FILE: index}.items():
                 self.written += _write(self.making, path, data)
             self._link_kept_blobs()
+            _remove_extra(self.making, {*small_files, INDEX_FILE})
             self._swap()
         return self.final.root
 
@@ -71,7 +72,8 @@ class BundleWriter:
         if not self.final.root.is_dir():
             return False
         index = self.final.read(INDEX_FILE, MAX_INDEX_BYTES)
-        return index is not None and parse_index(index) == sha256(manifest)
+        # Compared as bytes: a damaged index is written anew, not judged.
+        return index == write_index(manifest)
 
     def _complete(self, small_files: dict[str, bytes]) -> None:
         # The same bundle: put back what was damaged, renew metadata, and leave every right file alone.
@@ -81,14 +83,8 @@ class BundleWriter:
                 os.replace(made, self.final.root / blob_path(chunk.sha256))
         for path, data in small_files.items():
             self.written += _write(self.final, path, data)
-        self._remove_extra(set(small_files))
+        _remove_extra(self.final, {*small_files, INDEX_FILE})
         shutil.rmtree(self.making.root, ignore_errors=True)
-
-    def _remove_extra(self, wanted: set[str]) -> None:
-        # Metadata of an earlier publication; whole and signed, but no longer the newest.
-        for path in (*self.final.walk("metadata"), *self.final.walk("targets")):
-            if path not in wanted:
-                (self.final.root / path).unlink()
 
     def _link_kept_blobs(self) -> None:
         wanted = {blob_path(chunk.sha256) for chunk in self._blobs}
@@ -110,6 +106,14 @@ class BundleWriter:
         os.replace(self.making.root, final)
         sync_folder(final.parent)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_extra(medium: Medium, wanted: set[str]) -> None:
+    # Metadata of an earlier publication, whole and signed but no longer the newest; and what a kill left behind.
+    for path in (*medium.walk("metadata"), *medium.walk("targets")):
+        if path not in wanted:
+            (medium.root / path).unlink()
+    (medium.root / PART_FILE).unlink(missing_ok=True)
 
 
 def _holds(medium: Medium, chunk: Chunk, data: bytes) -> bool:

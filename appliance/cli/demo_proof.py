@@ -48,7 +48,7 @@ def trace(answer: Answer, host: Path, model: Path) -> list[Traced]:
         "release": release / "bundle/blobs/sha256" / str(said["release"]),
         "model": model,
         "template": None,
-        "engine": release / "runtime/llama-server",
+        "engine": next((release / "wheels").glob("llama_cpp_python-*.whl")),
         "policy": release / "config/gateway.json",
     }
     for name, file in files.items():

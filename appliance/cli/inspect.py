@@ -7,17 +7,17 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import json_option, pass_terminal, trust_option, workspace_option
+from appliance.cli.options import json_option, named_workspace_option, pass_terminal, trust_option
 from appliance.cli.terminal import Terminal
 
 
 @click.command("inspect")
 @click.argument("path", type=click.Path(path_type=Path))
 @trust_option
-@workspace_option
+@named_workspace_option
 @json_option
 @pass_terminal
-def command(terminal: Terminal, path: Path, trust: Path | None, workspace: Path, as_json: bool) -> None:
+def command(terminal: Terminal, path: Path, trust: Path | None, workspace: Path | None, as_json: bool) -> None:
     """Show what the bundle or stick at PATH holds, after verifying who signed that list.
 
     The big bytes are not read: `appliance verify` does that.
@@ -31,10 +31,11 @@ def command(terminal: Terminal, path: Path, trust: Path | None, workspace: Path,
     from appliance.cli.clock import utc_now
     from appliance.cli.verify import describe
     from appliance.host.pinned import choose_root
+    from appliance.host.prefix import Prefix
     from bundles.bundle import open_bundle
     from signing.floors import Floors
 
-    found = open_bundle(path, choose_root(trust, None, workspace), Floors(), utc_now())
+    found = open_bundle(path, choose_root(trust, Prefix.at(Path("/")), workspace), Floors(), utc_now())
     contents = found.value.contents
     if found.evidence.is_development:
         terminal.development()

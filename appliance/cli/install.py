@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from appliance.cli.options import json_option, pass_terminal, prefix_option, trust_option, workspace_option
+from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
 from appliance.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @click.argument("source", type=click.Path(file_okay=False, path_type=Path))
 @prefix_option
 @trust_option
-@workspace_option
+@named_workspace_option
 @json_option
 @pass_terminal
 def command(
-    terminal: Terminal, source: Path, prefix: Path | None, trust: Path | None, workspace: Path, as_json: bool
+    terminal: Terminal, source: Path, prefix: Path | None, trust: Path | None, workspace: Path | None, as_json: bool
 ) -> None:
     """Install the bundle at SOURCE on this host, or finish or repair it.
 

@@ -30,7 +30,7 @@ def prefix_option(function: Command) -> Command:
 
 
 def workspace_option(function: Command) -> Command:
-    """Add `--workspace DIR`; the parameter `workspace` is a `Path`."""
+    """Add `--workspace DIR`; the parameter `workspace` is a `Path`. For commands that write into a workspace."""
     return click.option(
         "--workspace",
         metavar="DIR",
@@ -40,6 +40,21 @@ def workspace_option(function: Command) -> Command:
         show_envvar=True,
         type=click.Path(file_okay=False, path_type=Path),
         help="The publisher's workspace: trust/, keys/ and dist/.",
+    )(function)
+
+
+def named_workspace_option(function: Command) -> Command:
+    """Add `--workspace DIR` without a default; the parameter `workspace` is a `Path` or None.
+
+    For commands that verify: the folder that somebody happens to stand in, a stick for example, is never whom to trust.
+    """
+    return click.option(
+        "--workspace",
+        metavar="DIR",
+        envvar="APPLIANCE_WORKSPACE",
+        show_envvar=True,
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Trust the root of this publisher's workspace, where the host has pinned none.",
     )(function)
 
 

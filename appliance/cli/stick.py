@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import json_option, pass_terminal, trust_option, workspace_option
+from appliance.cli.options import json_option, named_workspace_option, pass_terminal, trust_option
 from appliance.cli.terminal import Terminal
 
 
@@ -24,11 +24,11 @@ def command() -> None:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(file_okay=False, path_type=Path))
 @trust_option
-@workspace_option
+@named_workspace_option
 @json_option
 @pass_terminal
 def write(
-    terminal: Terminal, bundle: Path, destination: Path, trust: Path | None, workspace: Path, as_json: bool
+    terminal: Terminal, bundle: Path, destination: Path, trust: Path | None, workspace: Path | None, as_json: bool
 ) -> None:
     """Write BUNDLE to the folder DESTINATION, then read every byte back.
 
@@ -41,12 +41,13 @@ def write(
     """
     from appliance.cli.clock import utc_now
     from appliance.host.pinned import choose_root
+    from appliance.host.prefix import Prefix
     from bundles.bundle import open_bundle
     from bundles.layout import Layout
     from bundles.stick_write import write_stick
     from signing.floors import Floors
 
-    found = open_bundle(bundle, choose_root(trust, None, workspace), Floors(), utc_now())
+    found = open_bundle(bundle, choose_root(trust, Prefix.at(Path("/")), workspace), Floors(), utc_now())
     if found.evidence.is_development:
         terminal.development()
     with terminal.progress() as on_progress:

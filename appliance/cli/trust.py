@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import json_option, pass_terminal, prefix_option, trust_option, workspace_option
+from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
 from appliance.cli.terminal import Terminal
 
 
@@ -23,10 +23,10 @@ def command() -> None:
 @command.command("show")
 @trust_option
 @prefix_option
-@workspace_option
+@named_workspace_option
 @json_option
 @pass_terminal
-def show(terminal: Terminal, trust: Path | None, prefix: Path | None, workspace: Path, as_json: bool) -> None:
+def show(terminal: Terminal, trust: Path | None, prefix: Path | None, workspace: Path | None, as_json: bool) -> None:
     """Show the keys, thresholds and fingerprints of the trust root.
 
     \b
@@ -37,7 +37,7 @@ def show(terminal: Terminal, trust: Path | None, prefix: Path | None, workspace:
     from appliance.host.prefix import Prefix
     from signing.chain import read_root
 
-    root = read_root(choose_root(trust, Prefix.at(prefix) if prefix else None, workspace), "root.json")
+    root = read_root(choose_root(trust, Prefix.at(prefix or Path("/")), workspace), "root.json")
     roles = {
         name: {"threshold": role.threshold, "fingerprints": sorted(key.fingerprint for key in role.keys.values())}
         for name, role in root.roles.items()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import json_option, pass_terminal, prefix_option, trust_option, workspace_option
+from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
 from appliance.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @trust_option
 @prefix_option
-@workspace_option
+@named_workspace_option
 @json_option
 @pass_terminal
 def command(
-    terminal: Terminal, path: Path | None, trust: Path | None, prefix: Path | None, workspace: Path, as_json: bool
+    terminal: Terminal,
+    path: Path | None,
+    trust: Path | None,
+    prefix: Path | None,
+    workspace: Path | None,
+    as_json: bool,
 ) -> None:
     """Verify signatures and every byte of PATH: a bundle or a stick; without PATH, the installed release of --prefix.
 
@@ -70,10 +75,10 @@ def describe(found: Verified[Bundle]) -> dict[str, object]:
 
 
 def _verify_bundle(
-    terminal: Terminal, path: Path, trust: Path | None, prefix: Path | None, workspace: Path
+    terminal: Terminal, path: Path, trust: Path | None, prefix: Path | None, workspace: Path | None
 ) -> tuple[Verified[Bundle], dict[str, object]]:
     from appliance.cli.clock import utc_now
-    from appliance.host.floorstore import read_floors
+    from appliance.host.floorstore import read_floors, read_root
     from appliance.host.pinned import choose_root
     from appliance.host.prefix import Prefix
     from bundles.bundle import open_bundle
@@ -81,9 +86,11 @@ def _verify_bundle(
     from bundles.layout import Layout
     from signing.floors import Floors
 
-    host = Prefix.at(prefix) if prefix else None
-    floors = read_floors(host) if host else Floors()
-    found = open_bundle(path, choose_root(trust, host, workspace), floors, utc_now())
+    host = Prefix.at(prefix or Path("/"))
+    root = choose_root(trust, host, workspace)
+    # Floors belong to the root that this host has pinned; another publisher has versions of its own.
+    floors = read_floors(host) if root == read_root(host) else Floors()
+    found = open_bundle(path, root, floors, utc_now())
     with terminal.progress() as on_progress:
         checked = check_blobs(Layout(path), found.value, on_progress)
     return found, {"path": str(path), "files": checked.files, "blobs": checked.blobs, "bytes": checked.size_bytes}

@@ -101,5 +101,6 @@ def _spec(release: Release, model: Model) -> EngineSpec:
         runtime=release.runtime,
         context=int(rendered["context"]),
         slots=int(rendered["slots"]),
-        threads=thread_count(),
+        # Few threads: whatever serves now goes on serving beside it, and spinning threads would slow down both.
+        threads=max(1, thread_count() // 2),
     )

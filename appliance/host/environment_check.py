@@ -45,9 +45,13 @@ def check_environment(
     """
     venv = release / "venv"
     expected, errors = _expected(prefix, release, contents, python)
+    # Without its RECORD nobody knows what a damaged wheel brought, so nothing is called unlisted.
+    is_blind = bool(errors)
     seen: set[str] = set()
     for done, (path, entry) in enumerate(_walk(venv), 1):
         seen.add(path)
+        if is_blind and path not in expected and path not in links(python):
+            continue
         error = _compare(venv, path, entry, expected.get(path), links(python))
         if error is not None:
             errors.append(error)

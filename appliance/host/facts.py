@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from appliance.host.places import FACTS_FILE
+from appliance.host.processes import NETNS, NONE
 from signing.digest import Digest, parse_digest
 from signing.errors import DamagedError, NotTrustedError
 from signing.strictjson import load_canonical, to_file
@@ -77,6 +78,8 @@ def _parse(value: object, subject: str) -> Facts:
     texts = names - {"tokens_per_s", "config"}
     if not all(isinstance(value[name], str) for name in texts) or type(value["tokens_per_s"]) is not int:
         raise ValueError("a field of another type")
+    if value["isolation"] not in (NETNS, NONE):
+        raise ValueError("another isolation")
     for name in ("manifest", "site"):
         parse_digest(value[name], subject)
     config = {path: parse_digest(digest, subject) for path, digest in value["config"].items()}

@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -31,6 +32,9 @@ def read_floors(prefix: Prefix) -> Floors:
     try:
         value = load_canonical(path.read_bytes(), str(path))
     except FileNotFoundError:
+        if os.path.lexists(prefix.current):
+            # A host with a release has accepted something: without its floors an old bundle could pass as new (T41).
+            raise _damaged(path, "no file") from None
         return Floors()
     except NotTrustedError as error:
         raise _damaged(path, error.found) from None

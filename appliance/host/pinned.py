@@ -1,7 +1,8 @@
 """Whose root? The choice of the trust root that something is checked against (DESIGN 6).
 
 Owns the order of the choice and nothing else: a file that the person names, else the root that the host has pinned,
-else the workspace's own.
+else the root of a
+workspace that the person names.
 
 Rules (threat T40): never a root that was found in what is being verified; where none is pinned, exit 4 and the
 command that pins one.
@@ -31,7 +32,7 @@ def choose_root(trust: Path | None, prefix: Prefix | None, workspace: Path | Non
     if trust is not None:
         try:
             return read_root_file(trust)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise UsageError("trust.no-file", str(trust), expected="a root file", found="no file") from None
     if prefix is not None:
         pinned = read_root(prefix)
@@ -40,7 +41,7 @@ def choose_root(trust: Path | None, prefix: Prefix | None, workspace: Path | Non
     if workspace is not None:
         try:
             return read_root_file(workspace / "trust" / "root.json")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             pass
     raise NotTrustedError(
         "trust.none-pinned",

@@ -137,7 +137,16 @@ def open_release(prefix: Prefix, path: Path, now: datetime) -> Release:
             found=path.name,
             hint="somebody moved release folders; install again",
         )
-    return Release(path, prefix, bundle, read_facts(path))
+    facts, contents = read_facts(path), bundle.value.contents
+    if (facts.name, facts.version, facts.manifest) != (contents.name, contents.version, bundle.value.manifest):
+        raise DamagedError(
+            "release.facts",
+            FACTS_FILE,
+            expected=f"facts of {bundle.value.label}, manifest {bundle.value.manifest}",
+            found=f"facts of {facts.name} {facts.version}, manifest {facts.manifest}",
+            hint=_HINT,
+        )
+    return Release(path, prefix, bundle, facts)
 
 
 def check_release(release: Release, on_progress: OnProgress = ignore, *, models: bool = True) -> None:

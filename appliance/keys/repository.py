@@ -14,6 +14,7 @@ from bundles.layout import target_name, target_path
 from bundles.medium import Medium
 from signing.chain import walk
 from signing.digest import sha256
+from signing.errors import DamagedError, UsageError
 from signing.floors import Floors
 from signing.roles import MAX_BYTES
 from signing.strictjson import Json, load_canonical
@@ -34,7 +35,7 @@ def publish(workspace: Workspace, name: str, version: str, manifest: bytes, now:
 
     Raises:
         NotTrustedError: the repository in the workspace is not covered by its own root.
-        UsageError: a key is not here.
+        UsageError: a key is not here, or this version was revoked.
     """
     repository = workspace.repository
     walked = walk(
@@ -70,6 +71,14 @@ def read_newest(workspace: Workspace) -> dict[str, bytes]:
 
 def _with_bundle(entries: dict[str, Json], name: str, version: str, manifest: bytes) -> dict[str, Json]:
     target = target_name(name, version)
+    if entries.get(target, {}).get("custom", {}).get("status") == "revoked":
+        raise UsageError(
+            "bundle.revoked",
+            target,
+            expected="a version that was not revoked",
+            found="a revoked one",
+            hint="give the recipe a new version",
+        )
     updated = {
         other: {**entry, "custom": {**entry["custom"], "status": "allowed"}}
         if other.startswith(f"bundles/{name}/") and other != target and entry["custom"]["status"] == "current"
@@ -86,5 +95,12 @@ def _with_bundle(entries: dict[str, Json], name: str, version: str, manifest: by
 
 def _read(repository: Medium, name: str) -> bytes:
     data = repository.read(f"metadata/{name}", MAX_BYTES["targets"])
-    assert data is not None, name
+    if data is None:
+        raise DamagedError(
+            "repository.missing",
+            f"{repository.root}/metadata/{name}",
+            expected="a file of the repository",
+            found="none",
+            hint="restore trust/repository from a backup",
+        )
     return data

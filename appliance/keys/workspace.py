@@ -10,17 +10,20 @@ Owns the folder's layout and its making. It lies outside the project's tracked f
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from appliance.keys.metadata import new_repository, new_root
 from appliance.keys.pem import PemKey, create_key, load_key
-from bundles.medium import Medium, explain_write
+from bundles.medium import Medium, explain_write, sync_folder
 from signing.chain import read_root
-from signing.errors import UsageError
+from signing.errors import BusyError, UsageError
 from signing.roles import Root
 
 ROLES_WITH_KEYS = ("root", "targets", "builder")
@@ -54,6 +57,30 @@ class Workspace:
     def root(self) -> Root:
         """The trust root, checked against its own signatures."""
         return read_root(self.root_file.read_bytes(), str(self.root_file))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the workspace alone: one build at a time signs the next version.
+
+        Raises:
+            BusyError: another build is at work here.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.path / "trust" / ".lock", flags, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError(
+                    "workspace.busy",
+                    str(self.path),
+                    expected="one build at a time in a workspace",
+                    found="another one",
+                    hint="wait until the other `appliance build` has ended",
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
 
     def key(self, role: str) -> PemKey:
         """The private key of `root`, `targets` or `builder`.
@@ -93,6 +120,7 @@ def create_development(path: Path, now: datetime) -> tuple[Workspace, bool]:
         The workspace, and whether it was made just now. It appears whole or not at all.
 
     Raises:
+        UsageError: something else lies where keys/ or trust/ would go.
         ApplianceError: the folder cannot be written.
     """
     workspace = Workspace(path)
@@ -100,17 +128,35 @@ def create_development(path: Path, now: datetime) -> tuple[Workspace, bool]:
         return workspace, False
     making = path / ".init"
     try:
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir(parents=True)
-        _fill(Workspace(making), now)
-        # keys/ moves first and trust/ last: a workspace is one that has trust/root.json.
-        for name in ("keys", "trust"):
-            shutil.rmtree(path / name, ignore_errors=True)
-            os.replace(making / name, path / name)
+        if not _is_half_moved(making):
+            _refuse_occupied(path)
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir(parents=True)
+            _fill(Workspace(making), now)
+            os.replace(making / "keys", path / "keys")
+        # trust/ moves last: a workspace is one that has trust/root.json.
+        os.replace(making / "trust", path / "trust")
         making.rmdir()
+        sync_folder(path)
     except OSError as error:
         raise explain_write(error, path, 16 << 10) from None
     return workspace, True
+
+
+def _is_half_moved(making: Path) -> bool:
+    return (making / "trust" / "root.json").is_file() and not (making / "keys").exists()
+
+
+def _refuse_occupied(path: Path) -> None:
+    taken = [name for name in ("keys", "trust") if os.path.lexists(path / name)]
+    if taken:
+        raise UsageError(
+            "workspace.occupied",
+            str(path),
+            expected="a folder without keys/ and trust/",
+            found=" and ".join(f"{name}/" for name in taken),
+            hint="choose another folder, or put trust/root.json back if this was a workspace",
+        )
 
 
 def _fill(workspace: Workspace, now: datetime) -> None:

@@ -40,7 +40,7 @@ class Launch:
         bind: address of the gateway.
         port: its port; 0 for any.
         policy: sha256 of the gateway's rendered configuration.
-        engine: sha256 of the engine's program.
+        engine: sha256 of the runtime wheel that the engine's program and libraries were taken from.
         models: at least one.
     """
 
@@ -91,9 +91,10 @@ def _served(release: Release, model: Model, threads: int) -> Served:
 
 
 def _engine_digest(release: Release) -> Digest:
-    for _, member in runtime_members(release.contents):
+    # The program alone is a few kilobytes that load libraries; the wheel's digest stands for all of them.
+    for file, member in runtime_members(release.contents):
         if PurePosixPath(member.path).name == PROGRAM:
-            return member.sha256
+            return file.sha256
     raise NotTrustedError("contents.no-engine", "contents.json", expected=f"a runtime with {PROGRAM}", found="none")
 
 

@@ -41,7 +41,7 @@ class Plan:
         release: the bundle's name and version, for people.
         manifest: sha256 of the bundle's manifest.
         policy: sha256 of the gateway's configuration.
-        engine: sha256 of the engine's program.
+        engine: sha256 of the runtime wheel that the engine's program and libraries were taken from.
         access: path of the database of keys.
         models: at least one.
     """

@@ -134,11 +134,19 @@ def test_no_child_outlives_a_demo_that_is_ended(tmp_path: Path, number: signal.S
         "import signal; signal.signal(signal.SIGTERM, main._on_terminate)\n"
         "demo_commands.Commands(Terminal()).run('x')"
     )
-    demo = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    demo = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, preexec_fn=heed_ctrl_c)
     pid = int(_soon(lambda: (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else ""))
     demo.send_signal(number)
-    demo.wait(30)
+    try:
+        demo.wait(30)
+    finally:
+        demo.kill()
     assert _soon(lambda: "gone" if _is_gone(pid) else "") == "gone"
+
+
+def heed_ctrl_c() -> None:
+    # A test run in the background of a shell has SIGINT ignored, and its children would inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _is_gone(pid: int) -> bool:
@@ -206,7 +214,7 @@ def host(tmp_path: Path) -> tuple[Path, Path, Answer]:
     files = {
         "release": release / "bundle/blobs/sha256" / manifest,
         "model": tmp_path / "host/var/lib/appliance/models/x/m.gguf",
-        "engine": release / "runtime/llama-server",
+        "engine": release / "wheels/llama_cpp_python-0.whl",
         "policy": release / "config/gateway.json",
     }
     for name, file in files.items():

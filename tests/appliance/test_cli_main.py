@@ -160,6 +160,11 @@ def test_a_reader_who_goes_away_causes_no_noise() -> None:
     assert (child.returncode, talk) == (1, "")
 
 
+def heed_ctrl_c() -> None:
+    # A test run in the background of a shell has SIGINT ignored, and its children would inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_lets_the_command_clean_up_and_exits_with_128_and_its_number(
     tmp_path: Path, number: signal.Signals, code: int
@@ -180,12 +185,17 @@ def test_a_signal_lets_the_command_clean_up_and_exits_with_128_and_its_number(
         "main.COMMANDS['waiting'] = 'waiting_command'\n"
         "main.main()"
     )
-    child = subprocess.Popen([sys.executable, "-c", starter], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", starter], cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
     deadline = time.monotonic() + 30
     while not (tmp_path / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     child.send_signal(number)
-    _, talk = child.communicate(timeout=30)
+    try:
+        _, talk = child.communicate(timeout=30)
+    finally:
+        child.kill()
     assert child.returncode == code
     assert (tmp_path / "cleaned").exists()
     assert "Traceback" not in talk

@@ -40,7 +40,7 @@ def test_a_launch_names_the_signed_digests_and_the_chosen_numbers(release: Relea
     served = launch.models[0]
     assert (launch.bind, launch.port) == ("127.0.0.1", 0)
     assert launch.policy == sha256((release.config / "gateway.json").read_bytes())
-    assert launch.engine == sha256((release.runtime / "llama-server").read_bytes())
+    assert launch.engine == release.contents.of_kind("runtime")[0].sha256
     assert (served.spec.name, served.spec.context, served.spec.slots, served.spec.threads) == ("toy", 16, 2, 3)
     assert served.spec.file == release.contents.by_path["models/toy/toy.gguf"]
     assert sha256(served.spec.store.read_bytes()) == served.spec.file.sha256

@@ -122,7 +122,7 @@ def test_bundle_of_another_workspace_is_refused(made: tuple[bytes, Path], tmp_pa
     _, other = build_toy(tmp_path / "other")
     with pytest.raises(NotTrustedError) as caught:
         check(made[0], other)
-    assert caught.value.code == "signature.stranger"
+    assert caught.value.code == "root.differs"
 
 
 def test_folder_without_a_bundle_is_a_usage_error(made: tuple[bytes, Path], tmp_path: Path) -> None:

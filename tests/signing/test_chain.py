@@ -35,8 +35,8 @@ def files(workspace: Workspace) -> Files:
     return read_newest(workspace)
 
 
-def go(files: Files, floors: Floors = Floors()) -> None:  # noqa: B008 - frozen
-    walk(files["1.root.json"], lambda name, _most: files.get(name), floors)
+def go(files: Files, floors: Floors = Floors(), pinned: bytes = b"") -> None:  # noqa: B008 - frozen
+    walk(pinned or files["1.root.json"], lambda name, _most: files.get(name), floors)
 
 
 def signed(files: Files, name: str) -> dict[str, Json]:
@@ -106,15 +106,18 @@ def test_version_below_the_floor_is_a_rollback(files: Files, role: str) -> None:
     refuse(files, "version.rollback", dataclasses.replace(Floors(), **{role: 3}))  # type: ignore[arg-type]
 
 
-def test_jump_far_ahead_is_a_fast_forward_also_on_first_contact(files: Files, workspace: Workspace) -> None:
+def test_jump_far_ahead_of_a_floor_is_a_fast_forward(files: Files, workspace: Workspace) -> None:
     targets = write_targets(10_001, {}, workspace.key("targets"), NOW)
     ahead = {
         **files,
         "10001.targets.json": targets,
         **write_snapshot(2, targets, 10_001, workspace.key("builder"), NOW),
     }
-    refuse(ahead, "version.fast-forward")
     go(ahead, Floors(targets=1))
+    go(ahead)
+    targets = write_targets(10_002, {}, workspace.key("targets"), NOW)
+    further = write_snapshot(2, targets, 10_002, workspace.key("builder"), NOW)
+    refuse({**files, "10002.targets.json": targets, **further}, "version.fast-forward", Floors(targets=1))
 
 
 def test_missing_metadata_names_the_file(files: Files) -> None:
@@ -156,6 +159,15 @@ def test_new_root_that_the_pinned_root_did_not_sign_is_refused(
     refuse(rotated(files, workspace, [workspace.key("targets")]), "signature.stranger")
 
 
+def test_other_root_of_the_pinned_version_beside_the_metadata_is_refused(
+    files: Files, workspace: Workspace, tmp_path: Path
+) -> None:
+    thief, _ = create_development(tmp_path, NOW)
+    with pytest.raises(NotTrustedError) as caught:
+        go({**files, "1.root.json": thief.root_file.read_bytes()}, pinned=files["1.root.json"])
+    assert caught.value.code == "root.differs"
+
+
 def test_builder_cannot_raise_the_time_floor(files: Files, workspace: Workspace) -> None:
     timestamp = {**signed(files, "timestamp.json"), "x-appliance-issued": "2090-01-01T00:00:00Z"}
     later = {**files, "timestamp.json": sign(timestamp, [workspace.key("builder")])}
@@ -178,5 +190,6 @@ def test_any_changed_byte_of_any_metadata_file_is_refused(workspace: Workspace, 
     }[change]
     if new != old:
         with pytest.raises(ApplianceError) as caught:
-            go({**files, name: new})
+            go({**files, name: new}, pinned=files["1.root.json"])
         assert caught.value.exit_code == 4
+        assert name in caught.value.subject

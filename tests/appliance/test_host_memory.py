@@ -1,0 +1,80 @@
+"""What a host remembers: floors that only rise, a pinned root, and a journal that a power cut may tear."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from appliance.host.floorstore import read_floors, read_root, write_floors, write_root
+from appliance.host.journal import DONE, STARTED, Journal
+from appliance.host.prefix import Prefix
+from signing.errors import DamagedError
+from signing.floors import Floors
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Prefix:
+    made = Prefix.at(tmp_path / "host")
+    made.create()
+    return made
+
+
+def test_floors_start_at_zero_and_only_rise(prefix: Prefix) -> None:
+    assert read_floors(prefix) == Floors()
+    assert write_floors(prefix, Floors(1, 5, 5, 5, "2026-01-01T00:00:00Z"))
+    assert write_floors(prefix, Floors(2, 3, 6, 5, "2025-01-01T00:00:00Z"))
+    assert read_floors(prefix) == Floors(2, 5, 6, 5, "2026-01-01T00:00:00Z")
+    assert not write_floors(prefix, Floors(1, 1, 1, 1, ""))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"root":0}', "[]", '{"root":"1","snapshot":0,"targets":0,"time":"","timestamp":0}']
+)
+def test_damaged_floors_are_a_refusal_never_a_fresh_start(prefix: Prefix, text: str) -> None:
+    (prefix.trust / "floors.json").write_text(text)
+    with pytest.raises(DamagedError) as caught:
+        read_floors(prefix)
+    assert caught.value.code == "floors.damaged"
+
+
+def test_root_is_pinned_durably_and_absent_is_none(prefix: Prefix) -> None:
+    assert read_root(prefix) is None
+    assert write_root(prefix, b"root")
+    assert not write_root(prefix, b"root")
+    assert read_root(prefix) == b"root"
+
+
+def test_journal_tells_the_step_in_which_the_last_run_stopped(prefix: Prefix) -> None:
+    journal = Journal(prefix.journal / "install.jsonl", lambda: NOW)
+    assert journal.interrupted() is None
+    journal.write("r", "import", STARTED)
+    stopped = journal.interrupted()
+    assert stopped is not None
+    assert (stopped.step, stopped.time) == ("import", "2026-01-02T03:04:05Z")
+    journal.write("r", "import", DONE)
+    assert journal.interrupted() is None
+
+
+def test_line_torn_by_a_power_cut_is_skipped_and_does_not_swallow_the_next(prefix: Prefix) -> None:
+    path = prefix.journal / "install.jsonl"
+    journal = Journal(path, lambda: NOW)
+    journal.write("r", "plan", DONE)
+    with path.open("a") as file:
+        file.write('{"time": "2026')
+    journal.write("r", "import", STARTED)
+    assert [entry.step for entry in journal.read()] == ["plan", "import"]
+
+
+def test_journal_turns_over_before_it_fills_the_disk(prefix: Prefix) -> None:
+    path = prefix.journal / "install.jsonl"
+    journal = Journal(path, lambda: NOW)
+    journal.write("r", "plan", DONE)
+    with path.open("a") as file:
+        file.write("x" * (1 << 20))
+    journal.write("r", "import", STARTED)
+    assert [entry.step for entry in journal.read()] == ["import"]
+    assert (prefix.journal / "install.1.jsonl").exists()

@@ -1,0 +1,52 @@
+"""The site's file: every wrong field is named at once, and none can open the gateway to a network without TLS."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance.host.siteconfig import SiteConfig, read_site
+from signing.digest import sha256
+from signing.errors import UsageError
+
+
+def test_no_file_means_the_defaults(tmp_path: Path) -> None:
+    assert read_site(tmp_path / "site.yaml") == SiteConfig()
+
+
+def test_fields_are_read_and_the_digest_is_the_file_s(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text("bind: 127.0.0.2\nport: 0\nslots: 2\ncontext: 1024\n")
+    assert read_site(path) == SiteConfig("127.0.0.2", 0, 2, 1024, sha256(path.read_bytes()))
+
+
+def test_every_wrong_field_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text("bind: 0.0.0.0\nport: 70000\nslots: many\ncontext: 0\ncolour: red\n")
+    with pytest.raises(UsageError) as caught:
+        read_site(path)
+    subjects = [error.subject.rpartition(" ")[2] for error in (caught.value, *caught.value.others)]
+    assert sorted(subjects) == ["bind", "colour", "context", "port", "slots"]
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["[1]", "a: [", "\xff", "!!python/object:os.system {}", "true: 1"])
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError):
+        read_site(path)
+
+
+def test_module_answers_for_ansible_by_its_exit_code(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    command = [sys.executable, "-m", "appliance.host.siteconfig", str(path)]
+    path.write_text("port: 8443\n")
+    assert subprocess.run(command).returncode == 0
+    path.write_text("port: x\n")
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "port" in done.stderr

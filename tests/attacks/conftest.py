@@ -1,0 +1,28 @@
+"""The stick that attacks begin with, and the number of open rows at the end of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.harness import OPEN, Stick, make_stick, table
+from tests.toy import build_toy
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle's folder, under a root that no test trusts."""
+    return build_toy(tmp_path_factory.mktemp("toy"))[1]
+
+
+@pytest.fixture
+def stick(toy: Path, tmp_path: Path) -> Stick:
+    """The bundle on a stick, signed by people."""
+    return make_stick(toy, tmp_path)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    rows, most = table()
+    still = [str(threat.row) for threat in rows if threat.status == OPEN]
+    terminalreporter.write_line(f"threats: {len(rows) - len(still)} answered, {len(still)} open ({', '.join(still)})")

@@ -1,0 +1,69 @@
+"""T10: an insider with one key, and whoever has stolen the builder's key."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from tests.attacks.harness import Stick, guard_off, refused, row
+from tests.sim.tuf import Signed, TufRepository, key, stated
+from tests.toy import NOW
+
+ROW = row(10)
+BUILDER = key("builder")
+LATER = stated(NOW + timedelta(days=30_000))
+
+
+def let_the_builder_choose(stick: Stick) -> None:
+    """A root in which the builder's key is also a targets key: then one stolen key chooses the content."""
+    people = stick.repository.people
+    careless = replace(people, targets=(BUILDER,), targets_threshold=1)
+    stick.repository = TufRepository(careless)
+    stick.publish()
+
+
+def test_unattacked_builder_may_renew_snapshot_and_timestamp(stick: Stick) -> None:
+    stick.repository.put_snapshot(9)
+    stick.save()
+    assert stick.verify().evidence.floors.snapshot == 9
+
+
+def test_attacked_by_targets_that_the_builder_signed(stick: Stick) -> None:
+    stick.repository.edit(stick.repository.targets_name, lambda _: None, by=[BUILDER])
+    stick.save()
+    refused(ROW, stick.verify, "signature.stranger", "2.targets.json")
+
+
+def test_attacked_by_one_insider_with_the_builders_help(stick: Stick) -> None:
+    insider = stick.repository.people.targets[0]
+    stick.repository.edit(stick.repository.targets_name, lambda _: None, by=[insider, BUILDER])
+    stick.save()
+    refused(ROW, stick.verify, "signature.stranger", "2.targets.json")
+
+
+def test_attacked_by_a_builder_who_raises_the_time(stick: Stick) -> None:
+    def claim(value: Signed) -> None:
+        value["x-appliance-issued"] = LATER
+
+    stick.repository.edit("timestamp.json", claim)
+    stick.save()
+    evidence = stick.verify().evidence
+    assert (evidence.floors.time, evidence.is_expired) == (stated(NOW), False)
+
+
+def test_attacked_by_a_builder_who_signs_a_root(stick: Stick) -> None:
+    stick.repository.rotate(stick.repository.people, by=[BUILDER])
+    stick.save()
+    refused(ROW, stick.verify, "signature.stranger", "2.root.json")
+
+
+def test_attacked_by_a_root_that_gives_the_builder_two_offices(stick: Stick) -> None:
+    let_the_builder_choose(stick)
+    refused(ROW, stick.verify, "metadata.refused", "pinned root")
+
+
+def test_unguarded_the_builder_alone_chooses_the_content(stick: Stick) -> None:
+    let_the_builder_choose(stick)
+    with guard_off(ROW.guard, lambda *_: None):
+        [signer] = stick.verify().evidence.signers
+    assert signer == BUILDER.public

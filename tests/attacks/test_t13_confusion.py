@@ -1,0 +1,74 @@
+"""T13: a key, an algorithm or a kind of file that stands where another was asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.keys.metadata import sign
+from signing import roles
+from signing.roles import Envelope
+from signing.strictjson import load
+from tests.attacks.harness import Stick, guard_off, refused, row
+from tests.sim.tuf import Signed
+
+ROW = row(13)
+OPEN_ENVELOPE = roles._open_envelope
+
+
+def with_key(stick: Stick, **fields: object) -> None:
+    """Say something else about the first targets key, in a root that is signed."""
+
+    def change(root: Signed) -> None:
+        root["keys"][stick.repository.people.targets[0].public.key_id].update(fields)
+
+    stick.repository.edit("1.root.json", change)
+    stick.save()
+
+
+def mislabel(stick: Stick) -> None:
+    """What people signed as targets says of itself that it is a snapshot."""
+    repository = stick.repository
+    value = {**repository.signed(repository.targets_name), "_type": "snapshot"}
+    repository.put_targets(sign(value, repository.signers()), repository.targets_version)
+    stick.save()
+
+
+def test_unattacked_key_scheme_and_type_are_the_expected_ones(stick: Stick) -> None:
+    with_key(stick)
+    stick.verify()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"keytype": "ed25519", "scheme": "ed25519"},
+        {"keytype": "rsa", "scheme": "rsassa-pss-sha256"},
+        {"scheme": "ecdsa-sha2-nistp384"},
+        {"scheme": "none"},
+        {"keyval": {"public": "c2VjcmV0", "private": ""}},
+        {"keyid_hash_algorithms": ["sha256", "sha512"]},
+    ],
+    ids=str,
+)
+def test_attacked_by_a_key_of_another_kind(stick: Stick, fields: dict[str, object]) -> None:
+    with_key(stick, **fields)
+    refused(ROW, stick.verify, "key.refused", "pinned root")
+
+
+def test_attacked_by_a_signed_file_of_another_type(stick: Stick) -> None:
+    mislabel(stick)
+    refused(ROW, stick.verify, "metadata.refused", "2.targets.json")
+
+
+def test_attacked_by_a_pinned_file_that_is_no_root(stick: Stick) -> None:
+    stick.root_file.write_bytes(stick.repository.files[stick.repository.targets_name])
+    refused(ROW, stick.verify, "metadata.refused", "pinned root")
+
+
+def test_unguarded_the_wrong_type_is_read_as_the_right_one(stick: Stick) -> None:
+    def of_any_type(data: bytes, _kind: str, subject: str) -> Envelope:
+        return OPEN_ENVELOPE(data, load(data, subject)["signed"]["_type"], subject)
+
+    mislabel(stick)
+    with guard_off(ROW.guard, of_any_type):
+        stick.verify()

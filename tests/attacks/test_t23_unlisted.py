@@ -1,0 +1,59 @@
+"""T23: a file that nobody signed lies beside those that somebody did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.attacks.harness import Stick, guard_off, refused, row
+
+ROW = row(23)
+COVERED = [
+    "blobs/sha256/evil",
+    "blobs/sha256/" + "0" * 64,
+    "blobs/sha512/evil",
+    "blobs/.git/hooks/post-checkout",
+    "metadata/evil.json",
+    "metadata/1.root.json~",
+    "metadata/.git/config",
+    "targets/bundles/evil",
+    "targets/bundles/toy/1.0.0/.DS_Store",
+    "attestations/.git/config",
+]
+LITTER = ["System Volume Information/IndexerVolumeGuid", "._README.txt", "autorun.inf", "evil.py", "BOOT/json.py"]
+
+
+def plant(stick: Stick, name: str) -> Path:
+    path = stick.path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"planted")
+    return path
+
+
+@pytest.mark.parametrize("name", LITTER)
+def test_unattacked_litter_where_nothing_is_covered_is_never_opened(stick: Stick, name: str) -> None:
+    path = plant(stick, name)
+    path.unlink()
+    path.symlink_to("/dev/zero")  # whoever opens it never comes back
+    assert stick.command().code == 0
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_attacked_in_a_covered_folder(stick: Stick, name: str) -> None:
+    plant(stick, name)
+    refused(ROW, stick.verify, "layout.unlisted", name)
+    assert stick.command().code == 4
+
+
+def test_attacked_with_several_files_all_are_named(stick: Stick) -> None:
+    for name in COVERED[:3]:
+        plant(stick, name)
+    error = refused(ROW, stick.verify, "layout.unlisted", ", ".join(sorted(COVERED[:3])))
+    assert error.found == "3 more"
+
+
+def test_unguarded_the_planted_file_stays_unseen(stick: Stick) -> None:
+    plant(stick, COVERED[0])
+    with guard_off(ROW.guard, lambda *_: None):
+        assert stick.command().code == 0

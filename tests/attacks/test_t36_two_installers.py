@@ -1,0 +1,70 @@
+"""T36: two installs at once, or one that begins while a child of a killed one still works."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from appliance.host.install import Host, install
+from appliance.host.lock import hold
+from appliance.host.prefix import Prefix
+from appliance.host.preflight import Fit, read_machine
+from appliance.host.programs import Programs
+from tests.attacks.harness import Stick, guard_off, refused, row
+from tests.sim.clock import SimClock
+from tests.toy import NOW
+
+ROW = row(36)
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Prefix:
+    prefix = Prefix.at(tmp_path / "host")
+    prefix.create()
+    return prefix
+
+
+def take(prefix: Prefix) -> None:
+    with hold(prefix, wait_s=0.1):
+        pass
+
+
+def test_unattacked_one_after_the_other_works(prefix: Prefix) -> None:
+    take(prefix)
+    take(prefix)
+
+
+def test_attacked_by_a_second_install(prefix: Prefix) -> None:
+    with hold(prefix):
+        error = refused(ROW, lambda: take(prefix), "install.busy", str(prefix.journal / "lock"))
+    assert error.found == f"process {os.getpid()} at work"
+    take(prefix)
+
+
+def test_attacked_by_a_second_install_nothing_is_written(
+    prefix: Prefix, stick: Stick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.host.install.hold", lambda prefix: hold(prefix, 0.1))
+    monkeypatch.setattr("appliance.host.install._preflight", lambda *_: Fit)
+    before = sorted(prefix.root.rglob("*"))
+    host = Host(prefix, read_machine(), SimClock(NOW), "")
+    with hold(prefix):
+        refused(ROW, lambda: install(stick.path, stick.root, host), "install.busy", str(prefix.journal / "lock"))
+    assert sorted(path for path in prefix.root.rglob("*") if path.name != "lock") == before
+
+
+def test_attacked_by_the_orphan_of_a_killed_install(prefix: Prefix) -> None:
+    with hold(prefix) as descriptor:
+        child = Programs(prefix.scratch, descriptor).start(["/bin/sleep", "60"], "orphan", cwd=prefix.scratch)
+    try:
+        refused(ROW, lambda: take(prefix), "install.busy", str(prefix.journal / "lock"))
+    finally:
+        child.kill()
+    take(prefix)
+
+
+def test_unguarded_both_are_at_work(prefix: Prefix) -> None:
+    with hold(prefix), guard_off(ROW.guard, lambda *_: None):
+        take(prefix)

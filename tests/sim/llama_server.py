@@ -1,0 +1,129 @@
+"""A stand-in for the engine's program: the same command line, socket and routes, without a model behind them.
+
+What the last message says decides what happens, so that a test can stage an engine that is slow, hangs or dies:
+`slow N` streams N tokens, one every 50 ms · `hang` never answers · `die` ends the process by SIGABRT, `die late` in the
+middle of a stream · `fail` answers with an error of the engine · anything else is answered with itself, backwards.
+Requests and users who left are noted in `requests.jsonl` beside the socket.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import socketserver
+import sys
+import time
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("--model", "--alias", "--host", "--ctx-size", "--parallel"):
+        parser.add_argument(name)
+    options, _ = parser.parse_known_args()
+    with open(options.model, "rb") as file:
+        head = file.read(8)
+    if head == b"BAD HEAD":
+        print("E error loading model: invalid magic", file=sys.stderr, flush=True)
+        sys.exit(1)
+    if head == b"NEW CPU!":
+        os.kill(os.getpid(), signal.SIGILL)
+    Handler.notes = Path(options.host).with_name("requests.jsonl")
+    Handler.alias = options.alias
+    Handler.note({"argv": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd()})
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    Server(options.host, Handler).serve_forever()
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
+class Handler(BaseHTTPRequestHandler):
+    notes = Path()
+    alias = ""
+    protocol_version = "HTTP/1.1"
+
+    def address_string(self) -> str:
+        return "socket"
+
+    def log_message(self, *_: object) -> None: ...
+
+    @classmethod
+    def note(cls, value: dict) -> None:
+        with cls.notes.open("a") as file:
+            file.write(json.dumps(value) + "\n")
+
+    def do_GET(self) -> None:
+        self.reply(200, {"status": "ok"})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.note(
+            {"path": self.path, "headers": {key.lower(): text for key, text in self.headers.items()}, "body": body}
+        )
+        messages = body.get("messages") or [{"content": body.get("prompt") or body.get("input") or ""}]
+        said = str(messages[-1]["content"])
+        if said == "hang":
+            self.hang()
+        elif said == "die":
+            os.abort()
+        elif said == "fail":
+            self.reply(400, {"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}})
+        elif body.get("stream"):
+            self.stream(said)
+        else:
+            self.reply(200, self.answer({"message": {"role": "assistant", "content": said[::-1]}}))
+
+    def answer(self, choice: dict) -> dict:
+        return {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": self.alias,
+            "choices": [{"index": 0, "finish_reason": "stop", **choice}],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8},
+        }
+
+    def stream(self, said: str) -> None:
+        words = (
+            [f"{number} " for number in range(int(said.split()[1]))] if said.startswith("slow") else list(said[::-1])
+        )
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        try:
+            for word in words:
+                self.event(json.dumps({**self.answer({"delta": {"content": word}}), "object": "chat.completion.chunk"}))
+                if said == "die late":
+                    os.abort()
+                time.sleep(0.05 if said.startswith("slow") else 0)
+            self.event("[DONE]")
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            self.note({"left": said})
+
+    def event(self, text: str) -> None:
+        data = f"data: {text}\n\n".encode()
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def hang(self) -> None:
+        if self.connection.recv(1) == b"":
+            self.note({"left": "hang"})
+
+    def reply(self, status: int, value: dict) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+if __name__ == "__main__":
+    main()

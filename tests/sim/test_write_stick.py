@@ -1,0 +1,102 @@
+"""Writing a bundle to sticks that fail: it says so, keeps nothing half-made, and goes on where it stopped."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bundles.bundle import Bundle, open_bundle
+from bundles.check import check_blobs
+from bundles.layout import BLOBS, Layout, blob_path
+from bundles.stick_write import write_stick
+from signing.errors import ApplianceError
+from signing.floors import Floors
+from tests.sim.sticks import SimStick, spread
+from tests.toy import NOW, build_toy
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Path]:
+    workspace, path = build_toy(tmp_path_factory.mktemp("workspace"))
+    return workspace.root_file.read_bytes(), path
+
+
+@pytest.fixture
+def bundle(made: tuple[bytes, Path]) -> Bundle:
+    return open_bundle(made[1], made[0], Floors(), NOW).value
+
+
+@pytest.fixture
+def stick(tmp_path: Path) -> SimStick:
+    (tmp_path / "stick").mkdir()
+    return SimStick(tmp_path / "stick")
+
+
+def write(made: tuple[bytes, Path], bundle: Bundle, stick: SimStick) -> int:
+    """How many blobs had to be written."""
+    with stick.plugged():
+        return write_stick(Layout(made[1]), bundle, stick.root).blobs
+
+
+def fail(made: tuple[bytes, Path], bundle: Bundle, stick: SimStick) -> ApplianceError:
+    with pytest.raises(ApplianceError) as caught:
+        write(made, bundle, stick)
+    return caught.value
+
+
+def check(made: tuple[bytes, Path], stick: SimStick) -> None:
+    found = open_bundle(stick.root, made[0], Floors(), NOW)
+    check_blobs(Layout(stick.root), found.value)
+
+
+def test_full_stick_is_told_and_with_more_room_the_rest_is_written(
+    made: tuple[bytes, Path], bundle: Bundle, stick: SimStick
+) -> None:
+    stick.capacity_bytes = 3000
+    error = fail(made, bundle, stick)
+    assert (error.code, error.exit_code) == ("disk.full", 1)
+    stick.capacity_bytes = None
+    assert 0 < write(made, bundle, stick) < len(bundle.blobs)
+    check(made, stick)
+
+
+def test_pulled_stick_goes_on_where_it_stopped(made: tuple[bytes, Path], bundle: Bundle, stick: SimStick) -> None:
+    stick.pull_after_bytes = 3000
+    assert fail(made, bundle, stick).code == "write.failed"
+    stick.plug_in()
+    assert 0 < write(made, bundle, stick) < len(bundle.blobs)
+    check(made, stick)
+
+
+def test_write_protected_stick_is_told(made: tuple[bytes, Path], bundle: Bundle, stick: SimStick) -> None:
+    stick.is_read_only = True
+    assert "write-protected" in fail(made, bundle, stick).hint
+
+
+@pytest.mark.parametrize("fault", ["flip_bit", "fail_to_read"])
+def test_stick_that_does_not_keep_its_bytes_is_damaged(
+    made: tuple[bytes, Path], bundle: Bundle, stick: SimStick, fault: str
+) -> None:
+    shutil.copytree(made[1], stick.root, dirs_exist_ok=True)
+    getattr(stick, fault)(blob_path(bundle.blobs[2].sha256))
+    error = fail(made, bundle, stick)
+    assert (error.code, error.exit_code) == ("stick.does-not-keep", 3)
+
+
+def test_stick_that_folds_case_holds_a_whole_bundle(made: tuple[bytes, Path], bundle: Bundle, stick: SimStick) -> None:
+    stick.folds_case = True
+    write(made, bundle, stick)
+    check(made, stick)
+
+
+def test_one_of_two_sticks_lacks_blobs_and_says_which_files_they_belong_to(
+    made: tuple[bytes, Path], bundle: Bundle, tmp_path: Path
+) -> None:
+    spread(made[1], tmp_path / "one", tmp_path / "two")
+    held = [set((tmp_path / name / BLOBS / "sha256").iterdir()) for name in ("one", "two")]
+    assert len(held[0]) + len(held[1]) == len(bundle.blobs)
+    with pytest.raises(ApplianceError) as caught:
+        check_blobs(Layout(tmp_path / "one"), bundle)
+    assert {error.code for error in (caught.value, *caught.value.others)} == {"blob.missing"}
