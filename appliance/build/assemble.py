@@ -26,7 +26,7 @@ from appliance.build.readme import write_readme
 from appliance.build.recipe import Recipe, RecipeModel, load_recipe
 from appliance.build.store import store
 from appliance.build.writer import BundleWriter
-from appliance.keys.repository import publish, read_newest
+from appliance.keys.repository import publish, published_manifest, read_newest
 from appliance.keys.workspace import Workspace
 from bundles.bundle import Bundle, open_bundle
 from bundles.contents import Contents, File, Lineage, Model, Needs, Serve, Target
@@ -35,7 +35,7 @@ from bundles.gguf import GgufHeader
 from bundles.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
 from bundles.manifest import write_manifest
 from bundles.progress import OnProgress
-from signing.digest import sha256
+from signing.digest import Digest, sha256
 from signing.errors import UsageError
 from signing.floors import Floors
 from signing.verified import Verified
@@ -45,11 +45,12 @@ CONTEXT_UNKNOWN = 0
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A finished bundle: where it lies, what it is, and how many files had to be written for it."""
+    """A finished bundle: where it lies, what it is, how many files were written, and the manifest that it replaced."""
 
     path: Path
     bundle: Verified[Bundle]
     files_written: int
+    replaced: Digest | None
 
 
 def assemble(recipe_path: Path, workspace: Workspace, cache: Cache, now: datetime, on_progress: OnProgress) -> Built:
@@ -84,10 +85,11 @@ def _write(
     config = write_contents(contents)
     writer.put(config)
     manifest = write_manifest(contents, config)
+    replaced = published_manifest(workspace, recipe.name, recipe.version)
     publish(workspace, recipe.name, recipe.version, manifest, now)
     path = writer.finish(manifest, _small_files(contents, manifest, workspace))
     found = open_bundle(path, workspace.root_file.read_bytes(), Floors(), now)
-    return Built(path, found, writer.written)
+    return Built(path, found, writer.written, None if replaced == found.value.manifest else replaced)
 
 
 def _contents(

@@ -38,6 +38,11 @@ def command(terminal: Terminal, recipe: Path, workspace: Path, as_json: bool) ->
     bundle = built.bundle.value
     if built.bundle.evidence.is_development:
         terminal.development()
+    if built.replaced is not None:
+        terminal.say(
+            f"warning: {bundle.label} was published before as sha256:{built.replaced}; a host that runs that one will "
+            "not open it beside the new metadata. Give every change a version of its own"
+        )
     answer = {
         "bundle": str(built.path),
         "manifest": bundle.manifest,

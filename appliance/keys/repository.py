@@ -12,8 +12,8 @@ from appliance.keys.metadata import write_snapshot, write_targets
 from appliance.keys.workspace import Workspace
 from bundles.layout import target_name, target_path
 from bundles.medium import Medium
-from signing.chain import walk
-from signing.digest import sha256
+from signing.chain import Walked, walk
+from signing.digest import Digest, sha256
 from signing.errors import DamagedError, UsageError
 from signing.floors import Floors
 from signing.roles import MAX_BYTES
@@ -38,9 +38,7 @@ def publish(workspace: Workspace, name: str, version: str, manifest: bytes, now:
         UsageError: a key is not here, or this version was revoked.
     """
     repository = workspace.repository
-    walked = walk(
-        workspace.root_file.read_bytes(), lambda file, most: repository.read(f"metadata/{file}", most), Floors()
-    )
+    walked = _walk(workspace)
     current = load_canonical(
         _read(repository, f"{walked.targets.version}.targets.json"), "targets.json", MAX_BYTES["targets"]
     )
@@ -58,15 +56,26 @@ def publish(workspace: Workspace, name: str, version: str, manifest: bytes, now:
     return True
 
 
+def published_manifest(workspace: Workspace, name: str, version: str) -> Digest | None:
+    """The manifest digest that this version was published with, or None."""
+    entry = _walk(workspace).targets.entries.get(target_name(name, version))
+    return entry.sha256 if entry else None
+
+
 def read_newest(workspace: Workspace) -> dict[str, bytes]:
     """The metadata files that a bundle carries, by name: every root, and the newest timestamp, snapshot and targets."""
     repository = workspace.repository
-    walked = walk(
-        workspace.root_file.read_bytes(), lambda file, most: repository.read(f"metadata/{file}", most), Floors()
-    )
+    walked = _walk(workspace)
     names = [f"{number}.root.json" for number in range(1, walked.root.version + 1)]
     names += [f"{walked.floors.snapshot}.snapshot.json", f"{walked.targets.version}.targets.json", "timestamp.json"]
     return {name: _read(repository, name) for name in names}
+
+
+def _walk(workspace: Workspace) -> Walked:
+    repository = workspace.repository
+    return walk(
+        workspace.root_file.read_bytes(), lambda file, most: repository.read(f"metadata/{file}", most), Floors()
+    )
 
 
 def _with_bundle(entries: dict[str, Json], name: str, version: str, manifest: bytes) -> dict[str, Json]:
