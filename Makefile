@@ -8,7 +8,7 @@ CACHE = $${AIRGAP_APPLIANCE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/airgap-appl
 export PYTHON TIER
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup demo test lint check format runtime lock clean clean-cache
+.PHONY: help system setup bed demo test soak lint check format runtime lock clean clean-cache
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,14 @@ demo: setup ## The whole journey on this machine, in .demo/ (first time: about 1
 	@$(BIN)/appliance demo
 
 test: runtime ## Run the tests (TIER=ci: also the slow ones)
-	@$(BIN)/python -m pytest $(if $(filter ci,$(TIER)),-m "not vm and not vagrant")
+	@$(BIN)/python -m pytest $(if $(filter ci,$(TIER)),-m "not bed and not vm and not vagrant")
+
+bed: setup ## Build the test hosts: Debian trees and the guest (first time: about 8 minutes, then instant)
+	@.ci/system bed
+	@$(BIN)/python -m tests.bed build
+
+soak: bed ## Run every test of the test hosts 20 times: none may flake
+	@for round in $$(seq 20); do $(BIN)/python -m pytest -q tests/bed -m "not vagrant" || exit 1; done
 
 check: lint test ## Everything that must hold before a change is done: lint, then test
 

@@ -1,7 +1,7 @@
 """Rules that hold for every test.
 
 - No test reaches another machine from this process unless it is marked `network`.
-- In the CI tier nothing is skipped: a skip there is a failure that says what could not be tested.
+- In the CI tier only what `EXPECTED_SKIPS` names is skipped: any other skip is a failure that says what was not tested.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import sys
 from collections.abc import Generator, Iterator
 
 import pytest
+
+EXPECTED_SKIPS = ("test vectors of other projects are not beside this checkout",)
+"""What a machine may lack without failing the CI tier; the summary still counts and names it."""
 
 _guard = {"closed": False}
 
@@ -57,7 +60,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("TIER") == "ci":
-        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-        report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, and the CI tier must run everything: {reason}"
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if not any(expected in reason for expected in EXPECTED_SKIPS):
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} was skipped, and the CI tier must run everything: {reason}"
     return report
