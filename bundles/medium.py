@@ -193,7 +193,7 @@ def disk_full(path: Path, size: int) -> ApplianceError:
     return ApplianceError(
         "disk.full",
         str(path),
-        expected=f"room for {size} bytes more",
+        expected=f"room for {size} bytes more" if size else "room on the disk",
         found=f"{status.f_bavail * status.f_frsize} bytes free",
         hint="free some space there and run the same command again; it goes on where it stopped",
     )

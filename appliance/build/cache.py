@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundles import medium
 from signing.digest import Digest
 from signing.errors import ApplianceError
 
@@ -89,7 +90,7 @@ class Cache:
         with room(path):
             _seal(temp_path)
             os.replace(temp_path, path)
-            _sync_folder(path.parent)
+            medium.sync_folder(path.parent)
         self.checked.add(digest)
         return path
 
@@ -153,14 +154,9 @@ def disk_full(path: Path, needed_bytes: int) -> ApplianceError:
         path: the file or folder that is being written.
         needed_bytes: how much more it wants; 0 where unknown.
     """
-    folder = next(parent for parent in (path, *path.parents) if parent.is_dir())
-    return ApplianceError(
-        "disk.full",
-        str(path),
-        expected=f"{needed_bytes} bytes free" if needed_bytes else "room on the disk",
-        found=f"{shutil.disk_usage(folder).free} bytes free",
-        hint="make room, or set AIRGAP_APPLIANCE_CACHE to another disk; then run the same command again",
-    )
+    error = medium.disk_full(path, needed_bytes)
+    error.hint = "make room, or set AIRGAP_APPLIANCE_CACHE to another disk; then run the same command again"
+    return error
 
 
 def _lock(path: Path) -> int:
@@ -177,14 +173,6 @@ def _seal(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fchmod(descriptor, 0o644)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from bundles.medium import sync_folder
+
 
 def write_file(path: Path, data: bytes, mode: int = 0o644) -> bool:
     """Put a small file in place, durably.
@@ -36,15 +38,6 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> bool:
     os.rename(partial, path)
     sync_folder(path.parent)
     return True
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def sync_tree(path: Path) -> None:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from appliance.host.durable import sync_folder
+from bundles.medium import sync_folder
 
 STARTED, DONE, FAILED = "started", "done", "failed"
 _MAX_BYTES = 1 << 20

@@ -16,7 +16,6 @@ import shutil
 from pathlib import Path
 
 from appliance.host.cpu import cpu_identity
-from appliance.host.durable import sync_folder
 from appliance.host.places import place
 from appliance.host.prefix import Prefix, make_folder
 from appliance.host.programs import Programs
@@ -25,6 +24,7 @@ from appliance.host.threads import thread_count
 from appliance.host.trial import Choice, choose_variant, recall, remember
 from appliance.host.wheelfile import take_out
 from bundles.contents import Contents, File
+from bundles.medium import sync_folder
 from bundles.progress import OnProgress
 
 WORK = ".runtime-trial"

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from appliance.host.durable import sync_folder, sync_tree, write_file
+from appliance.host.durable import sync_tree, write_file
 from appliance.host.facts import Facts, write_facts
 from appliance.host.places import FACTS_FILE, OK_FILE
 from appliance.host.prefix import Prefix
+from bundles.medium import sync_folder
 
 
 def complete(release: Path, facts: Facts) -> bool:

@@ -305,7 +305,7 @@ def test_full_disk_ends_the_download_with_the_bytes_needed_and_free(
     assert done.stderr == ""
     told, left = done.stdout.splitlines()
     assert told.startswith(f"disk.full 1 {tmp_path}")
-    assert " bytes free | " in told or "room on the disk | 0 bytes free" in told
+    assert " bytes more | " in told or "room on the disk | 0 bytes free" in told
     if says_size:
-        assert f" {len(DATA)} bytes free |" in told
+        assert f" {len(DATA)} bytes more |" in told
         assert left == "[]"
