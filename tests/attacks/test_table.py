@@ -69,3 +69,8 @@ def test_guard_and_owner_exist(threat: Threat) -> None:
 def test_what_a_row_waits_for_is_not_there_yet(threat: Threat) -> None:
     arrived = [name for name in threat.waits_for if importlib.util.find_spec(name) is not None]
     assert arrived == [], f"row {threat.row} needs tests for {arrived}: {threat.note}"
+
+
+def test_readme_says_how_many_rows_are_answered() -> None:
+    readme = (HERE.parents[1] / "README.md").read_text()
+    assert f"lists {len(ROWS)} attacks. {len(ANSWERED_ROWS)} are answered" in readme
