@@ -8,7 +8,7 @@ CACHE = $${AIRGAP_APPLIANCE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/airgap-appl
 export PYTHON TIER
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup bed demo test soak lint check format runtime lock clean clean-cache
+.PHONY: help system setup bed demo test soak bench lint check format runtime lock clean clean-cache
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ bed: setup ## Build the test hosts: Debian trees and the guest (first time: abou
 
 soak: bed ## Run every test of the test hosts 20 times: none may flake
 	@for round in $$(seq 20); do $(BIN)/python -m pytest -q tests/bed -m "not vagrant" || exit 1; done
+
+bench: runtime ## Measure the figures of the README, each beside its peer (exit 1 where one is missed)
+	@$(BIN)/python -m tests.bench $(if $(WRITE),--write README.md)
 
 check: lint test ## Everything that must hold before a change is done: lint, then test
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from tests.sim.gguf_files import gguf, string_key
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
-def build_toy(workspace_path: Path, version: str = "1.0.0", note: str = "a note") -> tuple[Workspace, Path]:
-    """A workspace with one bundle that holds a file of every kind.
+def build_toy(
+    workspace_path: Path, version: str = "1.0.0", note: str = "a note", extra: Sequence[Source] = ()
+) -> tuple[Workspace, Path]:
+    """A workspace with one bundle that holds a file of every kind, and `extra` files.
 
     Returns:
         The workspace and the bundle's folder.
@@ -32,7 +35,7 @@ def build_toy(workspace_path: Path, version: str = "1.0.0", note: str = "a note"
     sources = [
         Source(f"{kind}s/{kind}.txt", kind, data=f"{kind}: {note}\n".encode()) for kind in KINDS if kind != "model"
     ]
-    sources.append(Source("models/toy/toy.gguf", "model", file=model))
+    sources += [Source("models/toy/toy.gguf", "model", file=model), *extra]
     stored = [store(source, writer) for source in sorted(sources, key=lambda item: item.path)]
     files = [file for file, _ in stored]
     header = next(header for _, header in stored if header is not None)

@@ -136,15 +136,18 @@ def _compare(
             found="a file that no wheel brought",
             hint=f"find out who put it there; then {_HINT}",
         )
-    descriptor = os.open(venv / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    wanted = f"{expected.size} bytes with sha256 {expected.sha256}"
     try:
-        size = os.fstat(descriptor).st_size
-        found = hash_range(descriptor, 0, size) if size == expected.size else ""
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(venv / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            found = hash_range(descriptor, 0, size) if size == expected.size else ""
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return _changed(expected.subject, wanted, error.strerror or "an unreadable file")
     if found == expected.sha256:
         return None
-    wanted = f"{expected.size} bytes with sha256 {expected.sha256}"
     return _changed(expected.subject, wanted, f"{size} bytes with sha256 {found or 'not computed'}")
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from appliance.host.bootstrap import make_venv, take_uv
 from appliance.host.candidate import ask_candidate
+from appliance.host.durable import write_file
 from appliance.host.environment import Interpreter, build_environment
 from appliance.host.environment_check import check_environment
 from appliance.host.facts import Facts, read_facts
@@ -30,7 +31,7 @@ from appliance.host.places import OK_FILE
 from appliance.host.prefix import Prefix
 from appliance.host.preflight import Fit, Machine, check_host
 from appliance.host.programs import Programs
-from appliance.host.release import Release, check_release, describe, open_current, open_release
+from appliance.host.release import Release, check_release, describe, open_current, open_release, rendered_names
 from appliance.host.render import Played, render
 from appliance.host.runtime import prepare_runtime
 from appliance.host.siteconfig import SiteConfig, read_site
@@ -161,6 +162,22 @@ class _Run:
             python = Interpreter(Path(facts.python), facts.python_version)
         else:
             choice, python = self._materialise(), self.fit.python
+        kept = self._rendered() if was_complete else {}
+        try:
+            return self._finish(site, choice, python, was_complete, interrupted)
+        except BaseException:
+            # A release that serves must find the configuration that it was switched to.
+            for path, data in kept.items():
+                write_file(path, data)
+            raise
+
+    def _rendered(self) -> dict[Path, bytes]:
+        paths = [self.path / name for name in rendered_names(self.found.value.contents)]
+        return {path: path.read_bytes() for path in paths}
+
+    def _finish(
+        self, site: SiteConfig, choice: Choice, python: Interpreter, was_complete: bool, interrupted: Entry | None
+    ) -> Installed:
         with self.steps.step("render") as took:
             played = render(
                 self.prefix, self.path, self.found.value, site, self.programs, self.host.now(), self.on_progress
@@ -225,9 +242,8 @@ class _Run:
 
     def _facts(self, choice: Choice, python: Interpreter, site: SiteConfig) -> Facts:
         contents = self.found.value.contents
-        names = ["config/gateway.json", *(f"config/engine-{model.name}.json" for model in contents.models)]
         config = {}
-        for name in names:
+        for name in rendered_names(contents):
             rendered = describe(self.path / name)
             if rendered is None:
                 raise ApplyRestoredError(
@@ -272,6 +288,9 @@ class _Run:
         except ApplianceError as error:
             point_at(self.prefix, before)
             raise _gate_failed(error.subject, error.expected, error.found) from error
+        except OSError as error:
+            point_at(self.prefix, before)
+            raise _gate_failed(str(error.filename or self.path), "readable files", error.strerror or "") from error
         with self.steps.step("commit"):
             _follow_root(self.prefix, release, self.host.now())
         return release

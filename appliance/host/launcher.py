@@ -137,7 +137,8 @@ def _start(program: Program, flags: list[str], lifeline: int, status: int) -> in
     try:
         return watch(child, lifeline)
     finally:
-        _end_rest()
+        if "isolate" not in flags:
+            _end_rest()
 
 
 def _load(program: Program, flags: list[str], status: int) -> NoReturn:

@@ -131,6 +131,12 @@ class Prefix:
         """
         return self.models / file_sha256 / name
 
+    def folders(self) -> tuple[Path, ...]:
+        """Every folder of the tree whose owner can exchange what serves, from the top."""
+        above = (self.root, self.root / "opt", self.root / "var", self.root / "var" / "lib", self.root / "etc")
+        own = (self.opt, self.releases, self.state, self.models, self.trust, self.journal, self.etc, self.run_dir)
+        return (*above, *own)
+
     def create(self) -> None:
         """Make the folders that are missing; costs a few system calls when none is.
 

@@ -10,6 +10,7 @@ import ctypes
 import os
 import platform
 import re
+import stat
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -193,14 +194,32 @@ def _room_problems(contents: Contents, prefix: Prefix, release: Path) -> list[Ho
         if status.f_files and status.f_favail < inodes:
             remedy = "remove small files, or choose another --prefix"
             problems.append(_unfit(f"inodes at {folder}", f"{inodes} free", str(status.f_favail), remedy))
-    if prefix.state.is_dir() and prefix.state.stat().st_uid != os.geteuid():
-        owner = f"user {prefix.state.stat().st_uid}"
-        problems.append(_unfit(f"prefix {prefix.root}", f"a prefix of user {os.geteuid()}", owner, f"run as {owner}"))
+    problems += [_foreign(folder) for folder in prefix.folders() if _is_foreign(folder)]
     folder = _existing(prefix.root)
     if not os.access(folder, os.W_OK | os.X_OK):
         remedy = "run as the user who owns it, or choose another --prefix"
         problems.append(_unfit(f"prefix {prefix.root}", "a folder that this user can write", "not writable", remedy))
     return problems
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether somebody else could exchange what lies in a folder between looking and using."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return False
+    is_ours = status.st_uid in (0, os.geteuid())
+    return not (stat.S_ISDIR(status.st_mode) and is_ours and not status.st_mode & stat.S_IWOTH)
+
+
+def _foreign(folder: Path) -> HostUnfitError:
+    status = folder.lstat()
+    return _unfit(
+        f"folder {folder}",
+        f"a folder of user {os.geteuid()} that not everybody can write",
+        f"mode {stat.filemode(status.st_mode)} of user {status.st_uid}",
+        f"run as user {status.st_uid} if that is you, or choose another --prefix",
+    )
 
 
 def _needed(contents: Contents, prefix: Prefix, release: Path) -> list[tuple[Path, int, int]]:

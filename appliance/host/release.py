@@ -146,7 +146,13 @@ def open_release(prefix: Prefix, path: Path, now: datetime) -> Release:
             found=f"facts of {facts.name} {facts.version}, manifest {facts.manifest}",
             hint=_HINT,
         )
+    _check_facts(facts, contents)
     return Release(path, prefix, bundle, facts)
+
+
+def rendered_names(contents: Contents) -> tuple[str, ...]:
+    """Paths below a release of what Ansible renders."""
+    return ("config/gateway.json", *(f"config/engine-{model.name}.json" for model in contents.models))
 
 
 def check_release(release: Release, on_progress: OnProgress = ignore, *, models: bool = True) -> None:
@@ -227,8 +233,23 @@ def describe(path: Path) -> tuple[int, Digest, int] | None:
         if not stat.S_ISREG(status.st_mode):
             return None
         return status.st_size, Digest(hash_range(descriptor, 0, status.st_size)), status.st_mode & 0o7777
+    except OSError:
+        return None
     finally:
         os.close(descriptor)
+
+
+def _check_facts(facts: Facts, contents: Contents) -> None:
+    # Nobody signs this file, so it may name what was rendered here and nothing else.
+    names = rendered_names(contents)
+    if set(facts.config) != set(names) or facts.cpu_variant not in contents.needs.cpu_variants:
+        raise DamagedError(
+            "release.facts",
+            FACTS_FILE,
+            expected=f"digests of {', '.join(names)}, and a CPU variant of the bundle",
+            found=f"{', '.join(sorted(facts.config))}, and {facts.cpu_variant}"[:300],
+            hint=_HINT,
+        )
 
 
 def _check_files(release: Release, models: bool) -> Iterator[ApplianceError]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -70,11 +71,16 @@ def render(
     (run / ORDER).write_text(json.dumps(order), "utf-8")
     command: list[str | Path] = [release / "venv" / "bin" / "python", "-I", "-B", "-m", "appliance.host.runner", run]
     child = programs.start(command, "ansible", cwd=run, stdout=subprocess.PIPE, umask=0o077)
+    # Reading its lines has no end of its own: a playbook that hangs is ended from here.
+    watch = threading.Timer(TIMEOUT_S, child.process.kill)
+    watch.daemon = True
+    watch.start()
     try:
         with child.stdout or nullcontext(()) as lines:
             end = _follow(lines, on_progress)
         done = programs.finish(child, "ansible", TIMEOUT_S)
     finally:
+        watch.cancel()
         child.kill()
     if end is None or not end["ok"] or done.code != 0:
         raise _failed(end, done.reason(), run)

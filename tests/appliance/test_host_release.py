@@ -12,7 +12,10 @@ from appliance.host.places import check_places
 from appliance.host.release import Release, check_release, open_current
 from appliance.host.status import read_status
 from appliance.host.switch import current_target, point_at
+from appliance.host.wheelfile import read_record
+from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError, UsageError
+from signing.strictjson import load, to_file
 from tests.appliance.sim_host import PYTHON, SimHost, build_bundle, new_host
 from tests.toy import NOW
 
@@ -162,6 +165,44 @@ def test_damaged_wheel_is_damaged_even_where_its_list_of_files_cannot_be_read(re
             assert wheel.name in caught.value.subject
         finally:
             wheel.write_bytes(before)
+
+
+def test_any_changed_byte_of_a_wheel_is_damaged_and_never_a_bug(release: Release) -> None:
+    wheel = min((release.path / "wheels").glob("*.whl"), key=lambda path: path.stat().st_size)
+    file = next(file for file in release.contents.files if file.path.endswith(f"/{wheel.name}"))
+    before = wheel.read_bytes()
+    found = set()
+    try:
+        for at in range(0, len(before), 3):
+            wheel.write_bytes(before[:at] + bytes([before[at] ^ 0xFF]) + before[at + 1 :])
+            try:
+                read_record(file, wheel)
+            except ApplianceError as error:
+                found.add(error.exit_code)
+    finally:
+        wheel.write_bytes(before)
+    assert found == {3}
+
+
+def test_facts_cannot_make_a_planted_file_known(host: SimHost) -> None:
+    path = open_current(host.prefix, NOW).path
+    planted = path / "playbooks" / "group_vars" / "all.yml"
+    planted.parent.mkdir()
+    planted.write_text("planted: true\n")
+    facts, before = path / "RELEASE.json", (path / "RELEASE.json").read_bytes()
+    value = load(before, "x")
+    value["config"]["playbooks/group_vars/all.yml"] = sha256(planted.read_bytes())
+    facts.write_bytes(to_file(value))
+    try:
+        with pytest.raises(DamagedError) as caught:
+            open_current(host.prefix, NOW)
+        assert caught.value.code == "release.facts"
+        facts.write_bytes(before)
+        with pytest.raises(NotTrustedError):
+            check_release(open_current(host.prefix, NOW))
+    finally:
+        facts.write_bytes(before)
+        shutil.rmtree(planted.parent)
 
 
 def test_index_that_nobody_signed_must_still_be_the_manifest_s(release: Release) -> None:

@@ -186,6 +186,13 @@ def test_exit_statuses_and_signals_come_through() -> None:
     assert describe_exit(ill) == "exit status 132 (SIGILL)"
 
 
+@pytest.mark.parametrize("isolated", [True, False])
+def test_a_program_that_leaves_a_process_behind_has_ended_all_the_same(isolated: bool) -> None:
+    argv = ["/bin/sh", "-c", "sleep 60 & exit 4"]
+    child = spawn(argv, cwd=Path("/"), env={"PATH": "/usr/bin:/bin"}, isolated=isolated)
+    assert child.wait(10) == 4
+
+
 def test_a_program_that_does_not_exist_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(ApplianceError) as caught:
         spawn([tmp_path / "nothing"], cwd=tmp_path, env={})

@@ -104,9 +104,11 @@ def head(url: str, subject: str, headers: Mapping[str, str]) -> httpx.Response:
     """
     for _ in range(MAX_HOPS):
         response = _ask("HEAD", url, subject, headers, follow=False)
-        if not response.headers.get("Location", "").startswith("/"):
+        location = response.headers.get("Location", "")
+        # Two slashes name another host, which must not get the headers of this one.
+        if not location.startswith("/") or location.startswith("//"):
             return response
-        url = str(response.url.join(response.headers["Location"]))
+        url = str(response.url.join(location))
     raise ApplianceError("source.refused", subject, expected="an answer", found=f"{MAX_HOPS} redirects in a row")
 
 
