@@ -93,9 +93,9 @@ def _guess_target(layout: Layout) -> tuple[Digest, str]:
         raise UsageError(
             "bundle.not-found",
             str(layout.path),
-            expected="a folder with the file oci-layout: a bundle, a stick or an installed release",
+            expected="a folder with the file oci-layout: a bundle or a stick",
             found="a folder without it" if layout.path.is_dir() else "no such folder",
-            hint="check the path, and that the stick is mounted",
+            hint="check the path, and that the stick is mounted; an installed release: appliance verify --prefix DIR",
         )
     if layout.medium.read(LAYOUT_FILE, 1024) != LAYOUT_BYTES:
         raise NotTrustedError("layout.refused", LAYOUT_FILE, expected=LAYOUT_BYTES.decode(), found="something else")

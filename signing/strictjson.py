@@ -51,6 +51,8 @@ def load(data: bytes, subject: str, max_bytes: int = 1 << 20) -> Json:
             parse_constant=_no_number,
             parse_int=_integer,
         )
+    except json.JSONDecodeError as error:
+        raise _refuse(subject, "strict JSON", f"no JSON at character {error.pos}") from None
     except (ValueError, RecursionError) as error:
         raise _refuse(subject, "strict JSON", str(error)[:200]) from None
     _check_strings(value, subject)

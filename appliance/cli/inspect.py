@@ -7,24 +7,27 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import json_option, named_workspace_option, pass_terminal, trust_option
+from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
 from appliance.cli.terminal import Terminal
 
 
 @click.command("inspect")
 @click.argument("path", type=click.Path(path_type=Path))
 @trust_option
+@prefix_option
 @named_workspace_option
 @json_option
 @pass_terminal
-def command(terminal: Terminal, path: Path, trust: Path | None, workspace: Path | None, as_json: bool) -> None:
+def command(
+    terminal: Terminal, path: Path, trust: Path | None, prefix: Path | None, workspace: Path | None, as_json: bool
+) -> None:
     """Show what the bundle or stick at PATH holds, after verifying who signed that list.
 
     The big bytes are not read: `appliance verify` does that.
 
     \b
     Example:
-      appliance inspect dist/smollm2-1.0.0
+      appliance inspect dist/smollm2-1.0.0 --workspace ~/appliance-workspace
     """
     from dataclasses import asdict
 
@@ -35,7 +38,7 @@ def command(terminal: Terminal, path: Path, trust: Path | None, workspace: Path 
     from bundles.bundle import open_bundle
     from signing.floors import Floors
 
-    found = open_bundle(path, choose_root(trust, Prefix.at(Path("/")), workspace), Floors(), utc_now())
+    found = open_bundle(path, choose_root(trust, Prefix.at(prefix or Path("/")), workspace), Floors(), utc_now())
     contents = found.value.contents
     if found.evidence.is_development:
         terminal.development()

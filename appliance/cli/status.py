@@ -56,7 +56,7 @@ def _show(terminal: Terminal, status: Status) -> None:
     for model in release.contents.models:
         file, _ = release.model_file(model)
         terminal.answer(f"model      {model.name}  {model.quantisation}  sha256:{file.sha256}")
-    terminal.answer(f"{len(status.problems)} differences" if status.problems else "everything is as it was signed")
+    terminal.answer(f"differences: {len(status.problems)}" if status.problems else "everything is as it was signed")
 
 
 def _answer(status: Status) -> dict[str, Any]:

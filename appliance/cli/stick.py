@@ -16,7 +16,7 @@ def command() -> None:
 
     \b
     Example:
-      appliance stick write dist/smollm2-1.0.0 /media/stick
+      appliance stick write dist/smollm2-1.0.0 /media/stick --workspace ~/appliance-workspace
     """
 
 
@@ -37,7 +37,7 @@ def write(
 
     \b
     Example:
-      appliance stick write dist/smollm2-1.0.0 /media/stick
+      appliance stick write dist/smollm2-1.0.0 /media/stick --workspace ~/appliance-workspace
     """
     from appliance.cli.clock import utc_now
     from appliance.host.pinned import choose_root

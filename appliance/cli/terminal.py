@@ -20,10 +20,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from appliance.cli.progress_view import ProgressView
-from signing.errors import ApplianceError
+from signing.errors import ApplianceError, NotTrustedError
 
 # Invisible characters that turn the direction of the text after them: a name could be shown as another.
 _BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
+MOST_FAULTS = 20
+NOT_TRUSTED_HINT = "do not use it: write it again from a good bundle; if it is refused again, stop and ask a key holder"
 _HIDDEN = {"Cc", "Cs", "Zl", "Zp"}
 
 
@@ -109,9 +111,13 @@ class Terminal:
     def error(self, error: ApplianceError) -> None:
         """Show an error: what, then expected and found, then the next step, then the other errors of the same check."""
         self._fault(error)
-        for other in error.others:
+        for other in error.others[:MOST_FAULTS]:
             self._fault(other)
-        hints = dict.fromkeys(one.hint for one in (error, *error.others) if one.hint)
+        if len(error.others) > MOST_FAULTS:
+            self.say(f"and {len(error.others) - MOST_FAULTS} more like these")
+        told = (error, *error.others)
+        default = NOT_TRUSTED_HINT if isinstance(error, NotTrustedError) else ""
+        hints = dict.fromkeys(hint for one in told if (hint := one.hint or (default if one is error else "")))
         for hint in hints:
             self.say(f"hint: {escape(hint)}")
 
@@ -135,6 +141,12 @@ class Terminal:
         self._talk.print(escape(text))
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the front door decide what a reader that went away means; rich would exit with 1."""
+        raise BrokenPipeError
+
+
 def _console(file: TextIO | None, *, stderr: bool) -> Console:
     # Markup and highlighting would eat `[q4_k_m]` out of a model's name; wrapping would cut digests in two.
-    return Console(file=file, stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    return _Console(file=file, stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -36,7 +36,8 @@ def command(
 
     \b
     Example:
-      appliance verify /media/stick
+      appliance verify /media/stick --workspace ~/appliance-workspace
+      appliance verify /media/stick --prefix /srv/appliance
       appliance verify --prefix /srv/appliance
     """
     found, checked = (

@@ -48,14 +48,15 @@ def check_environment(
     # Without its RECORD nobody knows what a damaged wheel brought, so nothing is called unlisted.
     is_blind = bool(errors)
     seen: set[str] = set()
-    for done, (path, entry) in enumerate(_walk(venv), 1):
+    entries = list(_walk(venv))
+    for done, (path, entry) in enumerate(entries, 1):
         seen.add(path)
         if is_blind and path not in expected and path not in links(python):
             continue
         error = _compare(venv, path, entry, expected.get(path), links(python))
         if error is not None:
             errors.append(error)
-        on_progress(Progress("checking the Python environment", min(done, len(expected)), len(expected), "steps"))
+        on_progress(Progress("checking the Python environment", done, len(entries), "steps"))
     for path in sorted((set(expected) | set(links(python))) - seen):
         subject = expected[path].subject if path in expected else f"venv/{path}"
         errors.append(_changed(subject, f"a file at venv/{path}", "no file"))

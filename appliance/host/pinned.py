@@ -10,6 +10,7 @@ command that pins one.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from appliance.host.floorstore import read_root, read_root_file
@@ -42,11 +43,26 @@ def choose_root(trust: Path | None, prefix: Prefix | None, workspace: Path | Non
         try:
             return read_root_file(workspace / "trust" / "root.json")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            pass
-    raise NotTrustedError(
+            raise UsageError(
+                "workspace.missing",
+                str(workspace),
+                expected="a workspace with trust/root.json",
+                found="none",
+                hint="check --workspace, or APPLIANCE_WORKSPACE",
+            ) from None
+    raise none_pinned(prefix)
+
+
+def none_pinned(prefix: Prefix | None) -> NotTrustedError:
+    """The error where nobody has decided whom to trust, with the command that decides it for this host."""
+    place = "" if prefix is None or prefix.root == Path("/") else f" --prefix {shlex.quote(str(prefix.root))}"
+    return NotTrustedError(
         "trust.none-pinned",
-        str(prefix.root if prefix else workspace),
+        str(prefix.root if prefix else "no host"),
         expected="a trust root that somebody decided to trust",
         found="none pinned here",
-        hint="appliance trust pin ROOT --fingerprint SHA256, with the fingerprint from paper",
+        hint=(
+            "where a publisher's workspace is, add --workspace DIR; on a host, compare the fingerprint with the paper, "
+            f"then: appliance trust pin ROOT --fingerprint SHA256{place}"
+        ),
     )

@@ -21,6 +21,7 @@ from appliance.host.environment import Interpreter
 from appliance.host.environment_check import check_environment
 from appliance.host.facts import Facts, read_facts
 from appliance.host.floorstore import read_floors, read_root
+from appliance.host.pinned import none_pinned
 from appliance.host.places import FACTS_FILE, OK_FILE, STORED, place
 from appliance.host.prefix import Prefix
 from bundles.bundle import Bundle, open_bundle
@@ -121,13 +122,7 @@ def open_release(prefix: Prefix, path: Path, now: datetime) -> Release:
         )
     root = read_root(prefix)
     if root is None:
-        raise NotTrustedError(
-            "trust.none-pinned",
-            str(prefix.trust),
-            expected="a pinned trust root",
-            found="none",
-            hint="appliance trust pin ROOT --fingerprint SHA256, with the fingerprint from paper",
-        )
+        raise none_pinned(prefix)
     bundle = open_bundle(path / "bundle", root, read_floors(prefix), now)
     if path != prefix.release_path(bundle.value.contents.version, bundle.value.manifest):
         raise NotTrustedError(

@@ -12,8 +12,8 @@ from pathlib import Path
 from appliance.host.floorstore import read_root, read_root_file, write_root
 from appliance.host.prefix import Prefix
 from signing.chain import read_root as parse_root
-from signing.digest import parse_digest
-from signing.errors import ApplianceError, NotTrustedError
+from signing.digest import Digest, parse_digest
+from signing.errors import ApplianceError, NotTrustedError, UsageError
 
 
 def pin_root(prefix: Prefix, path: Path, fingerprints: Sequence[str]) -> bool:
@@ -34,7 +34,7 @@ def pin_root(prefix: Prefix, path: Path, fingerprints: Sequence[str]) -> bool:
     data = read_root_file(path)
     root = parse_root(data, str(path)).roles["root"]
     known = {key.fingerprint for key in root.keys.values()}
-    given = {parse_digest("".join(text.split()).replace(":", "").lower(), "--fingerprint") for text in fingerprints}
+    given = {_fingerprint(text) for text in fingerprints}
     strangers = sorted(given - known)
     if strangers:
         raise NotTrustedError(
@@ -63,3 +63,17 @@ def pin_root(prefix: Prefix, path: Path, fingerprints: Sequence[str]) -> bool:
         )
     prefix.create()
     return write_root(prefix, data)
+
+
+def _fingerprint(text: str) -> Digest:
+    spelled = "".join(text.split()).replace(":", "").lower()
+    try:
+        return parse_digest(spelled, "--fingerprint")
+    except NotTrustedError:
+        raise UsageError(
+            "trust.fingerprint-spelling",
+            "--fingerprint",
+            expected="64 hexadecimal digits; spaces, colons and capitals are fine",
+            found=f"{len(spelled)} characters: {text[:80]!r}",
+            hint="type it again from the paper",
+        ) from None

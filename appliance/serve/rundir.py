@@ -47,7 +47,7 @@ def hold(prefix: Prefix) -> Iterator[None]:
             str(prefix.root),
             expected="a host that serves nothing yet",
             found=f"process {state.get('pid', 'unknown')} serving at {where}",
-            hint="use what it serves, or stop it with Ctrl-C",
+            hint=f"use what it serves, or end it: kill {state.get('pid', 'PID')}",
         ) from None
     try:
         yield

@@ -37,7 +37,7 @@ def replace_everything(stick: Stick) -> Path:
 
 
 def verify_on(prefix: Prefix, stick: Stick) -> int:
-    return command("verify", stick.path, "--prefix", prefix.root, "--workspace", prefix.root / "none").code
+    return command("verify", stick.path, "--prefix", prefix.root).code
 
 
 def test_unattacked_host_that_has_pinned_the_root_verifies(stick: Stick, prefix: Prefix) -> None:
@@ -47,7 +47,7 @@ def test_unattacked_host_that_has_pinned_the_root_verifies(stick: Stick, prefix:
 
 def test_attacked_host_without_a_root_takes_none_from_the_stick(stick: Stick, prefix: Prefix) -> None:
     replace_everything(stick)
-    refused(ROW, lambda: choose_root(None, prefix, prefix.root), "trust.none-pinned", str(prefix.root))
+    refused(ROW, lambda: choose_root(None, prefix, None), "trust.none-pinned", str(prefix.root))
     assert verify_on(prefix, stick) == 4
 
 

@@ -53,11 +53,17 @@ def test_bundle_of_another_workspace_is_refused_with_4_everywhere(demo: Demo, tm
     assert not (tmp_path / "stick").exists()
 
 
-def test_root_that_came_with_the_stick_is_not_believed(demo: Demo, tmp_path: Path) -> None:
-    done = appliance("install", demo.stick, "--prefix", tmp_path / "host", "--workspace", tmp_path)
+@pytest.mark.parametrize("words", [("verify", "."), ("inspect", "."), ("install", ".", "--prefix", "../host")])
+def test_root_that_came_with_the_stick_is_not_believed(
+    stick: Path, demo: Demo, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    (stick / "trust").mkdir()
+    (stick / "trust/root.json").write_bytes((demo.workspace / "trust/root.json").read_bytes())
+    monkeypatch.chdir(stick)
+    done = appliance(*words)
     assert done.code == 4
     assert "appliance trust pin" in done.err
-    assert not (tmp_path / "host").exists()
+    assert not (stick.parent / "host").exists()
 
 
 def test_damaged_stick_installs_nothing(demo: Demo, stick: Path, tmp_path: Path) -> None:
