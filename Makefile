@@ -16,15 +16,15 @@ help: ## List the targets
 demo: setup ## The whole journey on this machine, in .demo/ (first time: about 15 minutes, then under one)
 	@$(BIN)/appliance demo
 
-test: runtime ## Run the tests (TIER=ci: also the slow ones)
-	@$(BIN)/python -m pytest $(if $(filter ci,$(TIER)),-m "not bed and not vm and not vagrant")
+test: runtime ## Run the tests, those of `make bed` too where it ran (TIER=ci: also the slow ones and the virtual machine)
+	@$(BIN)/python -m pytest $(if $(filter ci,$(TIER)),-m "not vagrant",-n 2)
 
-bed: setup ## Build the test hosts: Debian trees and the guest (first time: about 8 minutes, then instant)
+bed: setup ## Build the test hosts: Debian trees, the guest, the Vagrant box (first time: about 8 minutes, then instant)
 	@.ci/system bed
 	@$(BIN)/python -m tests.bed build
 
-soak: bed ## Run every test of the test hosts 20 times: none may flake
-	@for round in $$(seq 20); do $(BIN)/python -m pytest -q tests/bed -m "not vagrant" || exit 1; done
+soak: runtime bed ## Run every test that needs a test host 20 times (ROUNDS=n): none may flake
+	@$(BIN)/python -m tests.bed.soak $(or $(ROUNDS),20)
 
 bench: runtime ## Measure the figures of the README, each beside its peer (exit 1 where one is missed)
 	@$(BIN)/python -m tests.bench $(if $(WRITE),--write README.md)

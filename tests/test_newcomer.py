@@ -28,10 +28,10 @@ def add_program(folder: Path, name: str, body: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def run_system(path: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", str(TOP / ".ci" / "system")], env={"PATH": str(path)}, capture_output=True, text=True, timeout=60
-    )
+def run_system(path: Path, *words: str, tier: str = "") -> subprocess.CompletedProcess[str]:
+    env = {"PATH": str(path), "TIER": tier}
+    argv = ["bash", str(TOP / ".ci" / "system"), *words]
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60)
 
 
 def test_a_user_who_may_not_install_gets_one_line_to_run(bare_path: Path) -> None:
@@ -49,6 +49,16 @@ def test_a_machine_without_apt_is_told_what_it_lacks(bare_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert "lacks gcc g++ binutils make" in line
+
+
+def test_more_is_needed_for_the_test_hosts_and_for_everything(bare_path: Path) -> None:
+    simple, hosts, everything = (
+        set(run_system(bare_path, *words, tier=tier).stderr.split(":")[1].split())
+        for words, tier in (((), ""), (("bed",), ""), ((), "ci"))
+    )
+    assert hosts - simple >= {"mmdebstrap", "systemd-container", "nftables", "qemu-system-x86", "zstd"}
+    assert everything - hosts >= {"fsverity", "vagrant"}
+    assert simple < hosts < everything
 
 
 def test_only_what_is_missing_is_installed_and_package_lists_are_fetched_when_they_are_needed(
@@ -105,21 +115,51 @@ def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
     assert not (copy / ".venv").exists()
 
 
-def test_the_whole_run_stops_at_the_first_stage_that_fails_with_its_exit_code(tmp_path: Path) -> None:
-    (tmp_path / ".ci").mkdir()
-    shutil.copy(TOP / ".ci" / "run", tmp_path / ".ci" / "run")
-    (tmp_path / "Makefile").write_text("system setup runtime test:\n\t@echo did $@\nlint:\n\t@exit 1\n")
-    done = subprocess.run(["bash", str(tmp_path / ".ci" / "run")], capture_output=True, text=True, timeout=60)
+def whole_run(folder: Path, makefile: str) -> subprocess.CompletedProcess[str]:
+    (folder / ".ci").mkdir()
+    shutil.copy(TOP / ".ci" / "run", folder / ".ci" / "run")
+    (folder / "Makefile").write_text(makefile)
+    env = {**os.environ, "MAKEFLAGS": "", "TIER": "", "TMPDIR": str(folder)}
+    return subprocess.run(["bash", str(folder / ".ci" / "run")], env=env, capture_output=True, text=True, timeout=60)
+
+
+def test_the_whole_run_does_every_stage_and_the_tests_last(tmp_path: Path) -> None:
+    done = whole_run(tmp_path, "system setup lint runtime bed test:\n\t@echo did $@ $(TIER)\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    did = [line.strip() for line in done.stdout.splitlines() if line.startswith("did")]
+    assert [did[0], did[1], did[-1]] == ["did system ci", "did setup", "did test ci"]
+    assert sorted(did[2:-1]) == ["did bed", "did lint", "did runtime"]
+    assert "== bed took 0." in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".ci", "Makefile"]
+
+
+def test_the_whole_run_stops_at_the_first_stage_that_fails_with_its_exit_code_and_ends_the_others(
+    tmp_path: Path,
+) -> None:
+    makefile = (
+        "system setup test:\n\t@echo did $@\n"
+        "lint:\n\t@while [ ! -e pid ]; do sleep 0.05; done; echo what is wrong; exit 1\n"
+        "runtime bed:\n\t@echo $$$$ >>pid; sleep 1000\n"
+    )
+    done = whole_run(tmp_path, makefile)
     assert done.returncode == 2  # make's own code for a target that failed
     assert [line for line in done.stdout.splitlines() if line.startswith("did")] == ["did system", "did setup"]
+    assert "what is wrong" in done.stdout
     assert "lint failed with exit code 2" in done.stderr
+    for pid in (tmp_path / "pid").read_text().split():
+        assert not Path("/proc", pid).exists()
 
 
 def test_a_test_run_without_tests_fails() -> None:
     done = subprocess.run(
         ["make", "--no-print-directory", "-o", "runtime", "test"],
         cwd=TOP,
-        env={**os.environ, "PYTEST_ADDOPTS": "-k no_such_test_anywhere -p no:cacheprovider"},
+        env={
+            **os.environ,
+            "MAKEFLAGS": "",
+            "TIER": "ci",
+            "PYTEST_ADDOPTS": "-k no_such_test_anywhere -p no:cacheprovider tests/test_newcomer.py",
+        },
         capture_output=True,
         text=True,
         timeout=120,

@@ -19,8 +19,8 @@ from pathlib import Path
 from appliance.build.cache import Cache
 from appliance.build.closure import host_requires
 from appliance.build.coverage import check_covers
-from appliance.build.gather import Gathered, gather
-from appliance.build.lockfile import Lock, Locked, lock_path, read_lock
+from appliance.build.gather import Gathered, GatheredModel, gather
+from appliance.build.lockfile import Lock, lock_path, read_lock
 from appliance.build.memory import serving_bytes
 from appliance.build.readme import write_readme
 from appliance.build.recipe import Recipe, RecipeModel, load_recipe
@@ -29,7 +29,7 @@ from appliance.build.writer import BundleWriter
 from appliance.keys.repository import publish, published_manifest, read_newest
 from appliance.keys.workspace import Workspace
 from bundles.bundle import Bundle, open_bundle
-from bundles.contents import Contents, File, Lineage, Model, Needs, Serve, Target
+from bundles.contents import Contents, File, Model, Needs, Serve, Target
 from bundles.contents_json import write_contents
 from bundles.gguf import GgufHeader
 from bundles.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
@@ -81,7 +81,7 @@ def _write(
     stored = [store(source, writer, on_progress) for source in gathered.sources]
     files = tuple(file for file, _ in stored)
     headers = {file.path: header for file, header in stored if header is not None}
-    contents = _contents(recipe, lock, gathered, files, headers)
+    contents = _contents(recipe, lock.source_date_epoch, gathered, files, headers)
     config = write_contents(contents)
     writer.put(config)
     manifest = write_manifest(contents, config)
@@ -93,16 +93,15 @@ def _write(
 
 
 def _contents(
-    recipe: Recipe, lock: Lock, gathered: Gathered, files: tuple[File, ...], headers: dict[str, GgufHeader]
+    recipe: Recipe, epoch: int, gathered: Gathered, files: tuple[File, ...], headers: dict[str, GgufHeader]
 ) -> Contents:
-    by_name = {entry.name: entry for entry in lock.of_kind("model")}
-    pairs = [(model, by_name[model.name]) for model in recipe.models]
-    models = tuple(_model(model, entry, headers[_path(entry)]) for model, entry in pairs)
+    pairs = zip(recipe.models, gathered.models, strict=True)
+    models = tuple(_model(model, made, headers[made.source.path]) for model, made in pairs)
     ram = sum(serving_bytes(headers[model.path], model.context, recipe.serve.slots) for model in models)
     return Contents(
         name=recipe.name,
         version=recipe.version,
-        source_date_epoch=lock.source_date_epoch,
+        source_date_epoch=epoch,
         targets=tuple(Target(target.os, target.arch, tuple(target.python)) for target in recipe.targets),
         needs=Needs(
             glibc=gathered.runtime.glibc,
@@ -118,7 +117,7 @@ def _contents(
     )
 
 
-def _model(model: RecipeModel, entry: Locked, header: GgufHeader) -> Model:
+def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model:
     if header.context != CONTEXT_UNKNOWN and model.context > header.context:
         raise UsageError(
             "recipe.context",
@@ -129,7 +128,7 @@ def _model(model: RecipeModel, entry: Locked, header: GgufHeader) -> Model:
         )
     return Model(
         name=model.name,
-        path=_path(entry),
+        path=made.source.path,
         architecture=header.architecture,
         parameters=header.parameters,
         quantisation=header.quantisation,
@@ -137,12 +136,8 @@ def _model(model: RecipeModel, entry: Locked, header: GgufHeader) -> Model:
         tensors=header.tensors_digest,
         template=header.template_digest,
         licence=model.licence,
-        lineage=Lineage(source=model.source, sha256=entry.used.sha256, size=entry.used.size),
+        lineage=made.lineage,
     )
-
-
-def _path(entry: Locked) -> str:
-    return f"models/{entry.name}/{entry.used.file}"
 
 
 def _unpacked_bytes(wheels: tuple[Path, ...]) -> int:

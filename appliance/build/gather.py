@@ -5,7 +5,8 @@ recipe and lock themselves. It writes nothing into the bundle.
 
 Rules:
 - what is not in the lock, not built from the lock, and not part of this program does not go in;
-- the runtime is built from the locked sdist with the locked build tools; this program packs itself.
+- the runtime is built from the locked sdist with the locked build tools; this program packs itself;
+- a model that the recipe wants quantised is made by that runtime from the locked source.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from appliance.build.cache import Cache
 from appliance.build.fetch import fetch
 from appliance.build.licences import licence_files
 from appliance.build.lockfile import RUNTIME, Lock, Locked, lock_path
-from appliance.build.recipe import Recipe
+from appliance.build.quantise import Wish, quantise
+from appliance.build.recipe import Recipe, RecipeModel
 from appliance.build.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, build_runtime
 from appliance.build.selfwheel import build_self_wheel
 from appliance.build.store import Source
 from appliance.build.wheels import wheel_members, wheel_record
 from appliance.resources import playbooks_path
+from bundles.contents import Lineage
 from bundles.progress import OnProgress
 from signing.digest import Digest
 from signing.errors import UsageError
@@ -32,10 +35,26 @@ UV = "uv"
 
 
 @dataclass(frozen=True, slots=True)
+class GatheredModel:
+    """A model of the recipe.
+
+    Args:
+        name: in the recipe.
+        source: its file; the path is the one in the bundle.
+        lineage: the pinned source, and what was done to it.
+    """
+
+    name: str
+    source: Source
+    lineage: Lineage
+
+
+@dataclass(frozen=True, slots=True)
 class Gathered:
-    """The sources of a bundle, the runtime that was built for it, and the wheels that a host will install."""
+    """The sources of a bundle, its models in the recipe's order, its runtime, and the wheels for the host."""
 
     sources: tuple[Source, ...]
+    models: tuple[GatheredModel, ...]
     runtime: BuiltRuntime
     wheels: tuple[Path, ...]
 
@@ -60,11 +79,11 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
     }
     runtime = _runtime(recipe, lock, fetched, cache, on_progress)
     own = build_self_wheel(cache.folder("self"), lock.source_date_epoch)
-    models = [_model(entry, path) for entry, path in fetched.items() if entry.kind == "model"]
+    models = tuple(_model(model, lock, fetched, runtime, cache, on_progress) for model in recipe.models)
     wheels = [_wheel(entry.file, path, entry.sha256) for entry, path in fetched.items() if entry.kind == "wheel"]
     tools = [_tool(entry, path) for entry, path in fetched.items() if entry.kind == "tool"]
     packed = [
-        *models,
+        *(model.source for model in models),
         *wheels,
         *tools,
         _wheel(own.name, own),
@@ -76,7 +95,7 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
     licences = licence_files(lock, cache, runtime.path, on_progress)
     packed += [Source(f"licences/{name}", "licence", data=data) for name, data in licences]
     files = tuple(source.file for source in packed if source.kind in ("wheel", "runtime") and source.file)
-    return Gathered(tuple(sorted(packed, key=lambda source: source.path)), runtime, files)
+    return Gathered(tuple(sorted(packed, key=lambda source: source.path)), models, runtime, files)
 
 
 def _runtime(
@@ -99,8 +118,23 @@ def _find(lock: Lock, kind: str, name: str) -> Locked:
     return entry
 
 
-def _model(entry: Locked, path: Path) -> Source:
-    return Source(f"models/{entry.name}/{entry.used.file}", "model", file=path, sha256=entry.used.sha256)
+def _model(
+    model: RecipeModel,
+    lock: Lock,
+    fetched: dict[Locked, Path],
+    runtime: BuiltRuntime,
+    cache: Cache,
+    on_progress: OnProgress,
+) -> GatheredModel:
+    entry = _find(lock, "model", model.name)
+    path, pin = fetched[entry], entry.used
+    steps: tuple[str, ...] = ()
+    if model.quantize is not None:
+        wish = Wish(model.name, model.quantize, model.allow_requantize)
+        pin = quantise(wish, path, pin.sha256, runtime, cache, on_progress)
+        path, steps = cache.path(pin.sha256), (wish.step(runtime.sha256),)
+    source = Source(f"models/{model.name}/{pin.file}", "model", file=path, sha256=pin.sha256)
+    return GatheredModel(model.name, source, Lineage(model.source, entry.used.sha256, entry.used.size, steps))
 
 
 def _wheel(name: str, file: Path, sha256: Digest | None = None) -> Source:

@@ -16,9 +16,11 @@ from typing import Annotated, Literal
 
 import yaml
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from appliance.build.quantise import QUANTISATIONS
 from appliance.build.recipe_errors import duplicates, located, recipe_error, together
+from appliance.build.runtime.variants import SHORT_LISTS, VARIANTS
 from appliance.build.sources import Source, parse_source
 from appliance.resources import recipes_path
 from bundles.paths import check_path
@@ -61,16 +63,26 @@ def _check_os(text: str) -> str:
     return text
 
 
-def _refuse_cuda(value: bool) -> bool:
-    if value:
+def _check_variants(value: object) -> object:
+    if value in SHORT_LISTS:
+        return value
+    names = value if isinstance(value, list) else []
+    distinct = {name for name in names if isinstance(name, str)} & VARIANTS.keys()
+    if names and len(distinct) == len(names):
+        return tuple(names)
+    raise ValueError(f"{', '.join(SHORT_LISTS)}, or a list of: {', '.join(VARIANTS)}")
+
+
+def _refuse_cuda(value: object) -> object:
+    if value is not False:
         raise ValueError("false: this version builds the processor's runtime only")
     return value
 
 
-def _refuse_quantize(value: str | None) -> str | None:
-    if value is not None:
-        raise ValueError("no such field: this version packs a model as its source has it")
-    return value
+def _check_quantisation(text: str) -> str:
+    if text not in QUANTISATIONS:
+        raise ValueError("one of " + ", ".join(QUANTISATIONS))
+    return text
 
 
 def _distinct_models(models: tuple[RecipeModel, ...]) -> tuple[RecipeModel, ...]:
@@ -115,9 +127,10 @@ class RecipeModel(_Part):
     source: Annotated[str, AfterValidator(_check_source)] = Field(description="a source such as pypi:… or hf:…")
     licence: Annotated[str, AfterValidator(_check_licence)] = Field(description="an SPDX licence such as Apache-2.0")
     context: int = Field(description="a number of tokens, 1 to 16777216", ge=1, le=1 << 24)
-    quantize: Annotated[str | None, AfterValidator(_refuse_quantize)] = Field(
+    quantize: Annotated[str, AfterValidator(_check_quantisation)] | None = Field(
         default=None, description="a quantisation such as Q4_K_M"
     )
+    allow_requantize: bool = Field(default=False, description="true or false")
 
     @property
     def parsed_source(self) -> Source:
@@ -129,8 +142,10 @@ class RecipeRuntime(_Part):
     """What runs the models."""
 
     llama_cpp_python: Version = Field(description="a version of llama-cpp-python, for example 0.3.36")
-    cpu: Literal["all"] = Field(default="all", description="all: a library for each processor generation")
-    cuda: Annotated[bool, AfterValidator(_refuse_cuda)] = Field(default=False, description="true or false")
+    cpu: Annotated[str | tuple[str, ...], BeforeValidator(_check_variants)] = Field(
+        default="all", description="all, native, or a list of processor generations"
+    )
+    cuda: Annotated[bool, BeforeValidator(_refuse_cuda)] = Field(default=False, description="false")
 
 
 class RecipeServe(_Part):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,22 +29,25 @@ def command(
     """Install the bundle at SOURCE on this host, or finish or repair it.
 
     SOURCE is a stick or a bundle's folder. Everything is verified before anything is written; what served before serves
-    until the new release has answered. No root and no network are needed. Run it again after an interruption or damage:
-    it goes on where it stopped and leaves alone what is right.
+    until the new release has answered. No network is needed. Run it again after an interruption or damage: it goes on
+    where it stopped and leaves alone what is right.
+
+    As root, on a machine with systemd, it installs services that start at every boot. With --prefix it needs neither:
+    everything lies in one folder, and `appliance serve` serves it in the foreground.
 
     \b
     Example:
+      appliance install /media/stick
       appliance install /media/stick --prefix /srv/appliance
     """
     from appliance.cli.clock import utc_now
-    from appliance.host.install import Host, install
+    from appliance.host.admission import Host
+    from appliance.host.install import install
+    from appliance.host.machine import read_machine
     from appliance.host.pinned import choose_root
     from appliance.host.prefix import Prefix
-    from appliance.host.preflight import read_machine
 
-    if prefix is None:
-        raise click.UsageError("--prefix DIR is needed: installing on the whole machine is not built yet")
-    place = Prefix.at(prefix)
+    place = Prefix.at(prefix or Path("/"))
     root = choose_root(trust, place, workspace)
     host = Host(place, read_machine(), utc_now, os.environ.get("PATH", ""))
     with terminal.progress() as on_progress:
@@ -68,6 +72,9 @@ def _show(terminal: Terminal, done: Installed) -> None:
     terminal.answer(f"variant    {release.facts.cpu_variant}, {release.facts.tokens_per_s} tokens/s")
     terminal.answer(f"isolation  {release.facts.isolation}")
     terminal.answer(f"ansible    ok={done.played.ok} changed={done.played.changed}")
+    if release.prefix.is_system:
+        gateway = json.loads((release.config / "gateway.json").read_bytes())
+        terminal.answer(f"serves at  http://{gateway['bind']}:{gateway['port']}, key in {release.prefix.default_key}")
     terminal.answer(f"copied     {done.copied} of {len(release.contents.files)} files")
     if done.answer:
         terminal.answer(f"candidate  {' '.join(done.answer.split())[:100]}")

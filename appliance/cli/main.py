@@ -38,6 +38,8 @@ COMMANDS = {
     "inspect": "appliance.cli.inspect",
     "stick": "appliance.cli.stick",
     "trust": "appliance.cli.trust",
+    "host": "appliance.cli.host",
+    "plan": "appliance.cli.plan",
     "install": "appliance.cli.install",
     "serve": "appliance.cli.serve",
     "status": "appliance.cli.status",

@@ -11,6 +11,7 @@ from appliance.cli.options import pass_terminal, prefix_option
 from appliance.cli.terminal import Terminal
 
 if TYPE_CHECKING:
+    from appliance.host.prefix import Prefix
     from appliance.serve.keeper import Happening
 
 _WORDS = {
@@ -48,6 +49,7 @@ def command(terminal: Terminal, prefix: Path | None, port: int | None) -> None:
         _show(terminal, happening)
 
     host = Prefix.at(prefix or Path("/"))
+    _leave_to_systemd(host)
     with (
         terminal.progress() as progress,
         serving(host, port, utc_now, tell, progress) as found,
@@ -58,6 +60,21 @@ def command(terminal: Terminal, prefix: Path | None, port: int | None) -> None:
         terminal.say(f"{found.launch.release.bundle.value.label} serves at {found.url}; Ctrl-C ends it")
         terminal.answer_json(found.describe(), one_line=True)
         found.wait()
+
+
+def _leave_to_systemd(host: Prefix) -> None:
+    from appliance.host import systemd
+    from appliance.host.units import GATEWAY_UNIT
+    from signing.errors import BusyError
+
+    if host.is_system and systemd.version() and systemd.state(GATEWAY_UNIT).is_active:
+        raise BusyError(
+            "serve.busy",
+            GATEWAY_UNIT,
+            expected="a host that serves nothing yet",
+            found="systemd running it",
+            hint=f"use what it serves; `appliance status` tells more; to end it: systemctl stop {GATEWAY_UNIT}",
+        )
 
 
 def _show(terminal: Terminal, happening: Happening) -> None:

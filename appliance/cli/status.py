@@ -25,7 +25,7 @@ def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
 
     \b
     Example:
-      appliance status --prefix /srv/appliance
+      appliance status
     """
     from appliance.cli.clock import utc_now
     from appliance.host.prefix import Prefix
@@ -56,6 +56,8 @@ def _show(terminal: Terminal, status: Status) -> None:
     for model in release.contents.models:
         file, _ = release.model_file(model)
         terminal.answer(f"model      {model.name}  {model.quantisation}  sha256:{file.sha256}")
+    for unit in status.services:
+        terminal.answer(f"service    {unit.name}  {unit.active}, {unit.enabled or 'unknown to systemd'}")
     terminal.answer(f"differences: {len(status.problems)}" if status.problems else "everything is as it was signed")
 
 
@@ -79,6 +81,7 @@ def _answer(status: Status) -> dict[str, Any]:
             {"name": model.name, "path": model.path, "sha256": release.model_file(model)[0].sha256}
             for model in release.contents.models
         ],
+        "services": [{"unit": unit.name, "active": unit.active, "enabled": unit.enabled} for unit in status.services],
         "problems": [
             {"code": error.code, "subject": error.subject, "expected": error.expected, "found": error.found}
             for error in status.problems

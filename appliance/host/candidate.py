@@ -1,7 +1,8 @@
 """The new release's engines, started beside whatever serves, and asked before the switch.
 
-Owns the golden prompts and the judgement of the answers. Each engine runs as it will serve: from the rendered
-configuration, with the variant that passed the trial, on the verified model, without any network.
+Owns the golden prompts and the judgement of the answers, and the engines that this program itself starts for it, where
+no systemd does. Each engine runs as it will serve: from the rendered configuration, with the variant that passed the
+trial, on the verified model, without any network.
 
 An answer is accepted by a regular expression, since greedy text differs between CPU variants.
 """
@@ -12,6 +13,8 @@ import json
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +36,8 @@ class Golden:
     accept: str
 
 
-DEFAULT = Golden("Name the capital of France.", 24, ".+")
+# A few tokens: that it answers at all is looked at here, and emulated processors make one or two tokens a second.
+DEFAULT = Golden("Name the capital of France.", 8, ".+")
 
 
 def ask_candidate(release: Release, programs: Programs, on_progress: OnProgress, golden: Golden = DEFAULT) -> str:
@@ -55,26 +59,42 @@ def ask_candidate(release: Release, programs: Programs, on_progress: OnProgress,
     models = release.contents.models
     for done, model in enumerate(models):
         on_progress(Progress("asking the candidate", done, len(models), "steps"))
-        try:
+        with judged(model.name):
             answer = _ask(release, model, programs, on_progress, golden)
-        except ApplianceError as error:
-            raise ApplyRestoredError(
-                "candidate.failed",
-                model.name,
-                expected="an engine that answers",
-                found=f"{error}",
-                hint=error.hint or "the release that served before still serves",
-            ) from error
-        if not re.search(golden.accept, answer):
-            raise ApplyRestoredError(
-                "candidate.wrong-answer",
-                model.name,
-                expected=f"an answer to {golden.prompt!r} that matches {golden.accept!r}",
-                found=repr(answer[:200]),
-                hint="the release that served before still serves; show this to whoever built the bundle",
-            )
+        accept(model.name, golden, answer)
     on_progress(Progress("asking the candidate", len(models), len(models), "steps"))
     return answer
+
+
+@contextmanager
+def judged(model: str) -> Iterator[None]:
+    """Whatever fails in the block is told as the failure of a candidate; what served before still serves."""
+    try:
+        yield
+    except ApplianceError as error:
+        raise ApplyRestoredError(
+            "candidate.failed",
+            model,
+            expected="an engine that answers",
+            found=f"{error}",
+            hint=error.hint or "the release that served before still serves",
+        ) from error
+
+
+def accept(model: str, golden: Golden, answer: str) -> None:
+    """Judge an answer.
+
+    Raises:
+        ApplyRestoredError: it is not one that the golden prompt accepts.
+    """
+    if not re.search(golden.accept, answer):
+        raise ApplyRestoredError(
+            "candidate.wrong-answer",
+            model,
+            expected=f"an answer to {golden.prompt!r} that matches {golden.accept!r}",
+            found=repr(answer[:200]),
+            hint="the release that served before still serves; show this to whoever built the bundle",
+        )
 
 
 def _ask(release: Release, model: Model, programs: Programs, on_progress: OnProgress, golden: Golden) -> str:

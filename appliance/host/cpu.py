@@ -35,6 +35,9 @@ FLAGS: dict[str, tuple[str, ...]] = {
 }
 """Variants from the oldest generation to the newest, with the flags that each needs."""
 
+REFERENCE = "x64"
+"""The variant that needs nothing, runs everywhere, and says what a right result is."""
+
 
 def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """The flags of the first processor, as the kernel names them."""

@@ -11,14 +11,12 @@ Rules:
 
 from __future__ import annotations
 
-import http.client
-import json
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from appliance.host.engine_client import Answer, EngineClient
 from appliance.host.levels import ServedFile, open_verified
 from appliance.host.processes import Child, describe_exit, spawn
 from bundles.contents import File
@@ -59,16 +57,6 @@ class EngineSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What an engine said: the text, how many tokens it took, and why it ended (`stop` or `length`)."""
-
-    text: str
-    prompt_tokens: int
-    completion_tokens: int
-    finish_reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Engine:
     """A started engine. Use as a context manager, or call `stop`.
 
@@ -103,7 +91,7 @@ class Engine:
             code = self.child.poll()
             if code is not None:
                 raise self.died(code)
-            if self._is_healthy():
+            if self._client().is_healthy():
                 return
             time.sleep(_POLL_S)
         raise ApplianceError(
@@ -125,32 +113,13 @@ class Engine:
         Raises:
             ApplianceError: the engine did not answer, or not as it should.
         """
-        body = {
-            "messages": [{"role": "user", "content": prompt}],
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "seed": 1,
-        }
         try:
-            status, data = self._request("POST", "/v1/chat/completions", json.dumps(body).encode(), timeout_s)
-            value = json.loads(data)
-            if status == 200:
-                choice, usage = value["choices"][0], value["usage"]
-                return Answer(
-                    str(choice["message"]["content"]),
-                    int(usage["prompt_tokens"]),
-                    int(usage["completion_tokens"]),
-                    str(choice["finish_reason"]),
-                )
-            found = f"status {status}: {data[:200].decode('utf-8', 'replace')}"
-        except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
+            return self._client().ask(prompt, max_tokens, timeout_s)
+        except ApplianceError:
             code = self.child.poll()
             if code is not None:
                 raise self.died(code) from None
-            found = f"{type(error).__name__}: {error}"
-        raise ApplianceError(
-            "engine.no-answer", self.spec.name, expected="an answer", found=found, hint=f"see the log: {self.log}"
-        )
+            raise
 
     def died(self, code: int) -> ApplianceError:
         """The error for an engine that ended by itself with this exit status."""
@@ -181,20 +150,8 @@ class Engine:
     ) -> None:
         self.stop()
 
-    def _is_healthy(self) -> bool:
-        try:
-            return self._request("GET", "/health", None, 5.0)[0] == 200
-        except (OSError, http.client.HTTPException):
-            return False
-
-    def _request(self, method: str, path: str, body: bytes | None, timeout_s: float) -> tuple[int, bytes]:
-        connection = _UnixConnection(self.socket, timeout_s)
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
+    def _client(self) -> EngineClient:
+        return EngineClient(self.spec.name, self.socket, str(self.log))
 
     def _last_words(self) -> str:
         try:
@@ -224,8 +181,7 @@ def start_engine(spec: EngineSpec, run_dir: Path, log: Path, on_progress: OnProg
     path = socket_path(run_dir, spec.name)
     path.unlink(missing_ok=True)
     with open_verified(spec.file, spec.store, on_progress) as served:
-        environment = {"HOME": "/nonexistent", "LLAMA_CACHE": str(run_dir), "LC_ALL": "C.UTF-8"}
-        command = _command(spec, served, path)
+        command, environment = engine_command(spec, served, path)
         child = spawn(command, cwd=spec.runtime, env=environment, pass_fds=(served.fd,), log=log)
         return Engine(spec, child, path, served.level, log)
 
@@ -248,8 +204,16 @@ def socket_path(run_dir: Path, name: str) -> Path:
     return path
 
 
-def _command(spec: EngineSpec, served: ServedFile, path: Path) -> list[str]:
-    return [
+def engine_command(spec: EngineSpec, served: ServedFile, path: Path) -> tuple[list[str], dict[str, str]]:
+    """The command line of an engine and its whole environment; it is to be started in `spec.runtime`.
+
+    Args:
+        spec: what it runs.
+        served: the model, verified and open; the engine must inherit its descriptor.
+        path: where it listens, in a folder that it may write to.
+    """
+    environment = {"HOME": "/nonexistent", "LLAMA_CACHE": str(path.parent), "LC_ALL": "C.UTF-8"}
+    command = [
         *(str(spec.runtime / PROGRAM), "--model", served.path_for_child, "--alias", spec.name),
         *("--host", str(path), "--offline", "--no-ui", "--no-slots", "--no-agent", "--metrics"),
         # The whole context is divided among the slots; a unified one would let one conversation starve the others.
@@ -260,15 +224,4 @@ def _command(spec: EngineSpec, served: ServedFile, path: Path) -> list[str]:
         *("--jinja", "--no-context-shift", "--cors-origins", "localhost", "--no-cors-credentials"),
         *("--log-colors", "off", "--log-verbosity", "2", "--log-timestamps", "--log-prefix"),
     ]
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("engine", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket's path; there is no host."""
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+    return command, environment

@@ -12,56 +12,37 @@ Rules:
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
+from appliance.host.admission import Host, admit, check_site, fit_for, follow_root, release_path
 from appliance.host.bootstrap import make_venv, take_uv
-from appliance.host.candidate import ask_candidate
 from appliance.host.durable import write_file
 from appliance.host.environment import Interpreter, build_environment
 from appliance.host.environment_check import check_environment
-from appliance.host.facts import Facts, read_facts
-from appliance.host.floorstore import read_floors, read_root, write_root
+from appliance.host.facts import Facts, read_facts, write_facts
+from appliance.host.floorstore import read_root
 from appliance.host.importer import accept, import_files, import_layout
 from appliance.host.journal import Entry, Journal
 from appliance.host.lock import hold
-from appliance.host.places import OK_FILE
-from appliance.host.prefix import Prefix
-from appliance.host.preflight import Fit, Machine, check_host
+from appliance.host.places import FACTS_FILE, OK_FILE, rendered_names
+from appliance.host.preflight import Fit
 from appliance.host.programs import Programs
-from appliance.host.release import Release, check_release, describe, open_current, open_release, rendered_names
+from appliance.host.release import Release, check_release, describe, open_current, open_release
 from appliance.host.render import Played, render
 from appliance.host.runtime import prepare_runtime
+from appliance.host.services import NoServices, Services
 from appliance.host.siteconfig import SiteConfig, read_site
 from appliance.host.steps import Steps, Took
 from appliance.host.switch import complete, current_target, point_at, target_of
+from appliance.host.systemd_services import SystemdServices
 from appliance.host.trial import Choice
-from bundles.bundle import Bundle, open_bundle
+from bundles.bundle import Bundle
 from bundles.contents import Contents
 from bundles.layout import Layout
 from bundles.progress import OnProgress, ignore
-from signing.digest import sha256
-from signing.errors import ApplianceError, ApplyRestoredError, NotTrustedError
+from signing.errors import ApplianceError, ApplyBrokenError, ApplyRestoredError
 from signing.verified import Verified
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """The machine and the person's choices, as values.
-
-    Args:
-        prefix: where to install.
-        machine: what preflight looks at.
-        now: the clock, in UTC.
-        search_path: the caller's PATH, for finding a Python.
-    """
-
-    prefix: Prefix
-    machine: Machine
-    now: Callable[[], datetime]
-    search_path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +89,12 @@ def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ig
         BusyError: another install is at work here.
     """
     prefix = host.prefix
-    found = _open(source, trust, host)
-    fit = _preflight(found.value, found.evidence.floors.time, host)
+    found = admit(source, trust, host)
+    fit = fit_for(found.value, found.evidence.floors.time, host)
     prefix.create()
     with hold(prefix) as lock:
         # Another install may have raised the floors in the meantime.
-        found = _open(source, trust, host)
+        found = admit(source, trust, host)
         _empty(prefix.scratch)
         run = _Run(host, Programs(prefix.scratch, lock), fit, on_progress, found, source, trust)
         try:
@@ -137,17 +118,21 @@ class _Run:
     ) -> None:
         self.host, self.prefix, self.programs, self.fit = host, host.prefix, programs, fit
         self.on_progress, self.found, self.source, self.trust = on_progress, found, Layout(source), trust
-        self.path = _release_path(host.prefix, found.value)
+        self.path = release_path(host.prefix, found.value)
+        is_system = host.prefix.is_system
+        self.services: Services = SystemdServices(host.prefix, host.now) if is_system else NoServices(programs)
         self.journal = Journal(host.prefix.journal / "install.jsonl", host.now)
         self.steps = Steps(self.journal, self.path.name, host.prefix.root)
         self.warnings = list(fit.warnings)
         self.copied = 0
+        self.is_tried = False
 
     def all(self) -> Installed:
         """Every step, in order."""
         interrupted = self.journal.interrupted()
         with self.steps.step("plan") as took:
             site = read_site(self.prefix.site_file)
+            check_site(self.prefix, site)
             was_complete = self._is_complete()
             took.note = "complete already" if was_complete else "to be installed"
         with self.steps.step("preflight") as took:
@@ -162,17 +147,34 @@ class _Run:
             python = Interpreter(Path(facts.python), facts.python_version)
         else:
             choice, python = self._materialise(), self.fit.python
-        kept = self._rendered() if was_complete else {}
+        kept, before = self._rendered() if was_complete else {}, current_target(self.prefix)
         try:
             return self._finish(site, choice, python, was_complete, interrupted)
         except BaseException:
             # A release that serves must find the configuration that it was switched to.
             for path, data in kept.items():
                 write_file(path, data)
+            if self.is_tried:
+                self._restore(before)
             raise
 
+    def _restore(self, before: str | None) -> None:
+        try:
+            self.services.restore(self.prefix.opt / before if before else None, self.path)
+        except (ApplianceError, OSError) as error:
+            raise ApplyBrokenError(
+                "install.not-restored",
+                before or "nothing served before",
+                expected="what served before to serve again",
+                found=str(error),
+                hint="see `appliance status` and `journalctl -b`; then run the same command again",
+            ) from error
+
+    def _rendered_names(self) -> tuple[str, ...]:
+        return rendered_names(self.prefix, self.found.value.contents, self.found.value.manifest)
+
     def _rendered(self) -> dict[Path, bytes]:
-        paths = [self.path / name for name in rendered_names(self.found.value.contents)]
+        paths = [self.path / name for name in (*self._rendered_names(), FACTS_FILE)]
         return {path: path.read_bytes() for path in paths}
 
     def _finish(
@@ -184,7 +186,8 @@ class _Run:
             )
             took.note = f"ok={played.ok} changed={played.changed}"
         facts = self._facts(choice, python, read_site(self.prefix.site_file))
-        is_same = was_complete and facts == read_facts(self.path)
+        # What an interrupted run has written down may never have been asked.
+        is_same = was_complete and interrupted is None and facts == read_facts(self.path)
         answer = "" if is_same else self._ask(facts)
         release = self._switch(facts)
         return Installed(
@@ -243,7 +246,7 @@ class _Run:
     def _facts(self, choice: Choice, python: Interpreter, site: SiteConfig) -> Facts:
         contents = self.found.value.contents
         config = {}
-        for name in rendered_names(contents):
+        for name in self._rendered_names():
             rendered = describe(self.path / name)
             if rendered is None:
                 raise ApplyRestoredError(
@@ -268,9 +271,11 @@ class _Run:
         )
 
     def _ask(self, facts: Facts) -> str:
+        self.is_tried = True
         with self.steps.step("candidate") as took:
+            write_file(self.path / FACTS_FILE, write_facts(facts))
             release = Release(self.path, self.prefix, self.found, facts)
-            answer = ask_candidate(release, self.programs, self.on_progress)
+            answer = self.services.ask(release, self.on_progress)
             took.note = answer[:200]
         return answer
 
@@ -278,13 +283,16 @@ class _Run:
         before = current_target(self.prefix)
         with self.steps.step("switch"):
             complete(self.path, facts)
+            self.services.enable(Release(self.path, self.prefix, self.found, facts))
             point_at(self.prefix, target_of(self.prefix, self.path))
+        self.is_tried = True
         try:
             with self.steps.step("gate"):
                 release = open_current(self.prefix, self.host.now())
                 if release.path != self.path or release.facts != facts:
                     raise _gate_failed(str(self.prefix.current), self.path.name, release.path.name)
                 check_release(release, self.on_progress, models=False)
+                self.services.follow(release)
         except ApplianceError as error:
             point_at(self.prefix, before)
             raise _gate_failed(error.subject, error.expected, error.found) from error
@@ -292,51 +300,9 @@ class _Run:
             point_at(self.prefix, before)
             raise _gate_failed(str(error.filename or self.path), "readable files", error.strerror or "") from error
         with self.steps.step("commit"):
-            _follow_root(self.prefix, release, self.host.now())
+            follow_root(self.prefix, release, self.host.now())
+            self.services.retire(release)
         return release
-
-
-def _open(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
-    floors, now = read_floors(host.prefix), host.now()
-    found = open_bundle(source, trust, floors, now)
-    pinned = read_root(host.prefix)
-    if pinned is not None and pinned != trust:
-        # A root given by hand does not replace the one that this host has pinned: both must stand behind the bundle.
-        other = open_bundle(source, pinned, floors, now)
-        if other.value.manifest != found.value.manifest:
-            raise NotTrustedError(
-                "install.two-bundles", str(source), expected=found.value.manifest, found=other.value.manifest
-            )
-    if found.evidence.is_expired and not (_release_path(host.prefix, found.value) / OK_FILE).exists():
-        moment, role = found.evidence.expires
-        raise NotTrustedError(
-            "install.expired",
-            str(source),
-            expected=f"metadata that is valid at {found.evidence.floors.time}",
-            found=f"{role} expired at {moment}",
-            hint="ask for a newer stick; what is installed goes on serving",
-        )
-    return found
-
-
-def _preflight(bundle: Bundle, floor_time: str, host: Host) -> Fit:
-    release = _release_path(host.prefix, bundle)
-    return check_host(bundle.contents, host.prefix, release, host.machine, host.now(), floor_time, host.search_path)
-
-
-def _release_path(prefix: Prefix, bundle: Bundle) -> Path:
-    return prefix.release_path(bundle.contents.version, bundle.manifest)
-
-
-def _follow_root(prefix: Prefix, release: Release, now: datetime) -> None:
-    """Pin the newest root that the pinned one's threshold has signed; the walk over this release has just proved it."""
-    newest = Layout(release.path / "bundle").medium.read(
-        f"metadata/{release.bundle.evidence.floors.root}.root.json", 256 << 10
-    )
-    if newest is None or sha256(newest) == sha256(read_root(prefix) or b""):
-        return
-    open_bundle(release.path / "bundle", newest, release.bundle.evidence.floors, now)
-    write_root(prefix, newest)
 
 
 def _gate_failed(subject: str, expected: str, found: str) -> ApplyRestoredError:

@@ -13,7 +13,9 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from appliance.host.prefix import Prefix
+from appliance.host.units import RENDERED, unit_names
 from bundles.contents import Contents, File
+from signing.digest import Digest
 from signing.errors import NotTrustedError
 
 STORED = ("model", "adapter")
@@ -39,9 +41,17 @@ def place(prefix: Prefix, release: Path, file: File) -> Path:
     return release / file.path
 
 
+def rendered_names(prefix: Prefix, contents: Contents, manifest: Digest) -> tuple[str, ...]:
+    """Paths below a release of what Ansible renders; units only where systemd is to run them."""
+    configs = ("config/gateway.json", *(f"config/engine-{model.name}.json" for model in contents.models))
+    units = unit_names(contents, manifest) if prefix.is_system else ()
+    return (*configs, *(f"{RENDERED}/{name}" for name in units))
+
+
 def is_rendered(path: str) -> bool:
-    """Whether a path below the release is written by Ansible."""
-    return path == "config/gateway.json" or (path.startswith("config/engine-") and path.endswith(".json"))
+    """Whether a path below the release is one that Ansible writes."""
+    is_config = path == "config/gateway.json" or (path.startswith("config/engine-") and path.endswith(".json"))
+    return is_config or path.startswith(f"{RENDERED}/")
 
 
 def check_places(contents: Contents) -> None:

@@ -114,6 +114,21 @@ class Prefix:
         return self.etc / "site.yaml"
 
     @property
+    def is_system(self) -> bool:
+        """Whether this is the whole machine, whose services systemd runs, and not a folder of somebody's."""
+        return self.root == Path("/")
+
+    @property
+    def units(self) -> Path:
+        """Where systemd reads what an administrator has installed. Used on a whole machine only."""
+        return self.root / "etc" / "systemd" / "system"
+
+    @property
+    def default_key(self) -> Path:
+        """Holds the first key that this host granted."""
+        return self.etc / "default.key"
+
+    @property
     def run_dir(self) -> Path:
         """What lasts until the next start of the machine."""
         return self.root / "run" / "appliance"

@@ -6,19 +6,19 @@ no clock for a decision: a wrong clock is a warning (threat T27).
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import re
 import stat
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from appliance.host import systemd
 from appliance.host.bootstrap import find_python
-from appliance.host.cpu import cpu_flags, fitting_variants
+from appliance.host.cpu import fitting_variants
 from appliance.host.engine import PROGRAM
 from appliance.host.environment import Interpreter
+from appliance.host.machine import Machine, version_key
 from appliance.host.places import PACKED, STORED, place
 from appliance.host.prefix import Prefix
 from appliance.host.trial import BENCH
@@ -28,28 +28,8 @@ from signing.errors import ApplianceError, HostUnfitError
 UNPACKED_FACTOR = 8
 """Room for a wheel beyond itself: unpacked in uv's cache, in the environment, and for trials of the runtime."""
 RELEASE_INODES = 12_000
-_GLIB_VERSION = re.compile(rb"\0(GLIBCXX|CXXABI)_([0-9]+(?:\.[0-9]+)*)\0")
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What preflight reads of a machine.
-
-    Args:
-        os: for example `debian-12`.
-        arch: for example `x86_64`.
-        glibc, glibcxx, cxxabi: versions, empty where absent.
-        cpu_flags: as the kernel names them.
-        ram_bytes: all of its memory.
-    """
-
-    os: str
-    arch: str
-    glibc: str
-    glibcxx: str
-    cxxabi: str
-    cpu_flags: frozenset[str]
-    ram_bytes: int
+# Units, sockets and files are named after models.
+_UNIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +39,6 @@ class Fit:
     python: Interpreter
     variants: tuple[str, ...]
     warnings: tuple[str, ...]
-
-
-def read_machine() -> Machine:
-    """Look at the machine that this runs on."""
-    libc = ctypes.CDLL(None)
-    libc.gnu_get_libc_version.restype = ctypes.c_char_p
-    glibcxx, cxxabi = _cxx_versions()
-    return Machine(
-        os=_os_name(Path("/etc/os-release")),
-        arch=platform.machine(),
-        glibc=libc.gnu_get_libc_version().decode(),
-        glibcxx=glibcxx,
-        cxxabi=cxxabi,
-        cpu_flags=cpu_flags(),
-        ram_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-    )
 
 
 def check_host(
@@ -103,9 +67,12 @@ def check_host(
     check_installable(contents)
     targets = [target for target in contents.targets if (target.os, target.arch) == (machine.os, machine.arch)]
     versions = tuple(version for target in targets or contents.targets for version in target.python)
-    python = find_python(versions, search_path)
+    # The services' own users must be able to run it: somebody's PATH may lead into a home folder.
+    python = find_python(versions, "" if prefix.is_system else search_path)
     variants = fitting_variants(contents.needs.cpu_variants, machine.cpu_flags)
     problems = _system_problems(contents, machine)
+    if prefix.is_system:
+        problems += _service_problems(machine)
     if python is None:
         wanted = f"Python {', '.join(dict.fromkeys(versions))} with the module venv"
         problems.append(_unfit("python", wanted, "none", "apt install python3 python3-venv"))
@@ -130,7 +97,8 @@ def check_installable(contents: Contents) -> None:
     missing = [name for name in (PROGRAM, BENCH) if name not in members]
     if not contents.models:
         missing.append("a model")
-    missing += [f"a model name without / instead of {model.name}" for model in contents.models if "/" in model.name]
+    names = [model.name for model in contents.models if not _UNIT_NAME.fullmatch(model.name)]
+    missing += [f"a model name of letters, digits and . _ - instead of {name}" for name in names]
     if missing:
         raise ApplianceError(
             "bundle.not-installable",
@@ -159,12 +127,23 @@ def _system_problems(contents: Contents, machine: Machine) -> list[HostUnfitErro
         ("libstdc++ GLIBCXX", needs.glibcxx, machine.glibcxx),
         ("libstdc++ CXXABI", needs.cxxabi, machine.cxxabi),
     ):
-        if wanted and _version(found) < _version(wanted):
+        if wanted and version_key(found) < version_key(wanted):
             remedy = "apt install libstdc++6" if not found else "build the runtime on a system as old as this one"
             problems.append(_unfit(name, f"{wanted} or newer", found or "none", remedy))
     if machine.ram_bytes < needs.ram_bytes:
         remedy = "add memory, or build with a smaller model, context or number of slots"
         problems.append(_unfit("memory", f"{needs.ram_bytes} bytes", f"{machine.ram_bytes} bytes", remedy))
+    return problems
+
+
+def _service_problems(machine: Machine) -> list[HostUnfitError]:
+    problems = []
+    if not machine.is_root:
+        problems.append(_unfit("user", "root", "another user", "run it as root, or install below --prefix DIR"))
+    if machine.systemd < systemd.LEAST_VERSION:
+        found = f"systemd {machine.systemd}" if machine.systemd else "no systemd"
+        wanted = f"systemd {systemd.LEAST_VERSION} or newer"
+        problems.append(_unfit("services", wanted, found, "install below --prefix DIR, and start `appliance serve`"))
     return problems
 
 
@@ -252,43 +231,6 @@ def _clock_warnings(now: datetime, floor_time: str) -> tuple[str, ...]:
     return (
         f"this machine's clock says {text}, but signed files prove that it is at least {floor_time}: set the clock",
     )
-
-
-def _os_name(path: Path) -> str:
-    fields = dict.fromkeys(("ID", "VERSION_ID"), "")
-    try:
-        for line in path.read_text("utf-8", "replace").splitlines():
-            name, _, value = line.partition("=")
-            if name in fields:
-                fields[name] = value.strip().strip("\"'")
-    except OSError:
-        pass
-    return f"{fields['ID'] or 'unknown'}-{fields['VERSION_ID'] or 'unknown'}"
-
-
-def _cxx_versions() -> tuple[str, str]:
-    try:
-        ctypes.CDLL("libstdc++.so.6")
-        maps = Path("/proc/self/maps").read_text("utf-8", "replace")
-    except OSError:
-        return "", ""
-    path = next((line.split(maxsplit=5)[5] for line in maps.splitlines() if "/libstdc++.so." in line), "")
-    try:
-        data = Path(path).read_bytes()
-    except OSError:
-        return "", ""
-    best = {b"GLIBCXX": "", b"CXXABI": ""}
-    # Neighbours share the zero byte between them, so the search starts again one byte before the end of a match.
-    at = 0
-    while match := _GLIB_VERSION.search(data, at):
-        at = match.end() - 1
-        kind, version = match.group(1), match.group(2).decode()
-        best[kind] = max(best[kind], version, key=_version)
-    return best[b"GLIBCXX"], best[b"CXXABI"]
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"[0-9]+", text))
 
 
 def _unfit(what: str, expected: str, found: str, remedy: str) -> HostUnfitError:

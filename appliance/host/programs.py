@@ -74,6 +74,7 @@ class Programs:
         env: Mapping[str, str] | None = None,
         stdout: int | None = None,
         umask: int = 0o022,
+        keep_capabilities: bool = False,
     ) -> Child:
         """Start a program.
 
@@ -84,11 +85,19 @@ class Programs:
             env: more variables.
             stdout: `subprocess.PIPE`, where the caller reads what it prints.
             umask: for the files that it makes.
+            keep_capabilities: whether a program started by root keeps root's powers over the machine.
         """
         log = self.scratch / f"{name}.log"
         log.unlink(missing_ok=True)
         child = spawn(
-            command, cwd=cwd, env=self.environment(env), pass_fds=(self.lock,), log=log, stdout=stdout, umask=umask
+            command,
+            cwd=cwd,
+            env=self.environment(env),
+            pass_fds=(self.lock,),
+            log=log,
+            stdout=stdout,
+            umask=umask,
+            keep_capabilities=keep_capabilities,
         )
         if child.isolation != NETNS:
             self.isolation = child.isolation

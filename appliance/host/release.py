@@ -22,7 +22,7 @@ from appliance.host.environment_check import check_environment
 from appliance.host.facts import Facts, read_facts
 from appliance.host.floorstore import read_floors, read_root
 from appliance.host.pinned import none_pinned
-from appliance.host.places import FACTS_FILE, OK_FILE, STORED, place
+from appliance.host.places import FACTS_FILE, OK_FILE, STORED, place, rendered_names
 from appliance.host.prefix import Prefix
 from bundles.bundle import Bundle, open_bundle
 from bundles.check import check_file, hash_range
@@ -114,9 +114,15 @@ def open_current(prefix: Prefix, now: datetime) -> Release:
     return open_release(prefix, path, now)
 
 
-def open_release(prefix: Prefix, path: Path, now: datetime) -> Release:
-    """Open one release by its folder; see `open_current`."""
-    if not (path / OK_FILE).is_file():
+def open_release(prefix: Prefix, path: Path, now: datetime, *, is_on_trial: bool = False) -> Release:
+    """Open one release by its folder; see `open_current`.
+
+    Args:
+        prefix, now: as there.
+        path: the folder.
+        is_on_trial: whether it is being tried before it is complete; its chain of trust must hold all the same.
+    """
+    if not is_on_trial and not (path / OK_FILE).is_file():
         raise DamagedError(
             "release.incomplete", str(path), expected="a finished install", found=f"no {OK_FILE}", hint=_HINT
         )
@@ -141,13 +147,8 @@ def open_release(prefix: Prefix, path: Path, now: datetime) -> Release:
             found=f"facts of {facts.name} {facts.version}, manifest {facts.manifest}",
             hint=_HINT,
         )
-    _check_facts(facts, contents)
+    _check_facts(facts, rendered_names(prefix, contents, bundle.value.manifest), contents)
     return Release(path, prefix, bundle, facts)
-
-
-def rendered_names(contents: Contents) -> tuple[str, ...]:
-    """Paths below a release of what Ansible renders."""
-    return ("config/gateway.json", *(f"config/engine-{model.name}.json" for model in contents.models))
 
 
 def check_release(release: Release, on_progress: OnProgress = ignore, *, models: bool = True) -> None:
@@ -180,6 +181,17 @@ def check_release(release: Release, on_progress: OnProgress = ignore, *, models:
         errors += [one for one in (error, *error.others) if (one.code, one.subject) not in known]
         error.others = ()
     on_progress(Progress("checking the release", 1, 1, "steps"))
+    if errors:
+        raise worst(errors)
+
+
+def check_engine_files(release: Release) -> None:
+    """Compare what an engine is made of, besides its model, with what was signed: program, libraries, configuration.
+
+    Raises:
+        DamagedError, NotTrustedError, DriftError: as `check_release`.
+    """
+    errors = [*_check_runtime(release), *_check_config(release)]
     if errors:
         raise worst(errors)
 
@@ -234,9 +246,8 @@ def describe(path: Path) -> tuple[int, Digest, int] | None:
         os.close(descriptor)
 
 
-def _check_facts(facts: Facts, contents: Contents) -> None:
+def _check_facts(facts: Facts, names: tuple[str, ...], contents: Contents) -> None:
     # Nobody signs this file, so it may name what was rendered here and nothing else.
-    names = rendered_names(contents)
     if set(facts.config) != set(names) or facts.cpu_variant not in contents.needs.cpu_variants:
         raise DamagedError(
             "release.facts",

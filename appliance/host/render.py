@@ -26,6 +26,7 @@ from appliance.host.prefix import PRIVATE, Prefix, make_folder
 from appliance.host.programs import Programs, no_space, tells_no_space
 from appliance.host.runner import ORDER
 from appliance.host.siteconfig import SiteConfig
+from appliance.host.units import GROUP, RENDERED, USERS, release_id
 from bundles.bundle import Bundle
 from bundles.contents import Contents, Model
 from bundles.progress import OnProgress, Progress
@@ -70,7 +71,12 @@ def render(
     order = {"playbooks": str(release / "playbooks"), "variables": variables(prefix, release, bundle, site)}
     (run / ORDER).write_text(json.dumps(order), "utf-8")
     command: list[str | Path] = [release / "venv" / "bin" / "python", "-I", "-B", "-m", "appliance.host.runner", run]
-    child = programs.start(command, "ansible", cwd=run, stdout=subprocess.PIPE, umask=0o077)
+    if prefix.is_system:
+        make_folder(release / RENDERED)
+    # On a whole machine it makes users, which takes root's powers; below a prefix it needs none.
+    child = programs.start(
+        command, "ansible", cwd=run, stdout=subprocess.PIPE, umask=0o077, keep_capabilities=prefix.is_system
+    )
     # Reading its lines has no end of its own: a playbook that hangs is ended from here.
     watch = threading.Timer(TIMEOUT_S, child.process.kill)
     watch.daemon = True
@@ -91,7 +97,12 @@ def variables(prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig) -
     """What the playbook is told; every name starts with `appliance_`."""
     contents = bundle.contents
     return {
-        "appliance_root": str(prefix.root),
+        # On a whole machine the paths below it start with this, and with nothing before their slash.
+        "appliance_root": "" if prefix.is_system else str(prefix.root),
+        "appliance_is_system": prefix.is_system,
+        "appliance_users": list(USERS) if prefix.is_system else [],
+        "appliance_group": GROUP,
+        "appliance_release_id": release_id(bundle.manifest),
         "appliance_release": str(release),
         "appliance_bind": site.bind,
         "appliance_port": site.port,

@@ -6,7 +6,8 @@ with its size and sha256; only the variant that passed the trial is kept, so tha
 
 Rules:
 - `runtime/` appears by a rename, complete; one that is already right is left alone;
-- trials run in folders beside it that share the files by hard link, and leave nothing behind.
+- trials run in folders beside it that share the files by hard link, and leave nothing behind; they come after the
+  release's environment, whose binding they use.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from appliance.host.prefix import Prefix, make_folder
 from appliance.host.programs import Programs
 from appliance.host.release import VARIANT_PREFIX, check_runtime
 from appliance.host.threads import thread_count
-from appliance.host.trial import Choice, choose_variant, recall, remember
+from appliance.host.trial import Bench, Choice, choose_variant, recall, remember
 from appliance.host.wheelfile import take_out
 from bundles.contents import Contents, File
 from bundles.medium import sync_folder
@@ -66,15 +67,15 @@ def prepare_runtime(
     _take_out_all(prefix, release, contents, work / "all")
     choice = known if known is not None and known.variant in variants else None
     if choice is None:
-        choice = choose_variant(
-            variants,
-            lambda variant: _folder_with(work, variant),
-            place(prefix, release, model),
+        bench = Bench(
+            folder_of=lambda variant: _folder_with(work, variant),
+            python=release / "venv" / "bin" / "python",
+            model=place(prefix, release, model),
             # The spinning threads of llama.cpp collapse on a busy machine; variants compare as well on few.
-            max(1, thread_count() // 2),
-            programs,
-            on_progress,
+            threads=max(1, thread_count() // 2),
+            programs=programs,
         )
+        choice = choose_variant(variants, bench, on_progress)
     _put_in_place(_folder_with(work, choice.variant), release / "runtime")
     _remove(work)
     remember(record, key, choice)

@@ -11,7 +11,9 @@ from datetime import datetime
 from appliance.host.floorstore import read_floors
 from appliance.host.prefix import Prefix
 from appliance.host.release import Release, check_release, open_current
+from appliance.host.service_check import read_services, service_problems
 from appliance.host.siteconfig import read_site
+from appliance.host.systemd import UnitState
 from bundles.progress import OnProgress, ignore
 from signing.digest import Digest
 from signing.errors import ApplianceError, DriftError
@@ -26,11 +28,13 @@ class Status:
         release: the one that serves.
         floors: the lowest versions that this host accepts; `floors.time` is the last proof of freshness.
         problems: how what lies here differs from what was signed and installed; empty where it does not.
+        services: the units that systemd runs; none below a prefix.
     """
 
     release: Release
     floors: Floors
     problems: tuple[ApplianceError, ...]
+    services: tuple[UnitState, ...]
 
     @property
     def signers(self) -> tuple[Digest, ...]:
@@ -76,7 +80,9 @@ def read_status(prefix: Prefix, now: datetime, on_progress: OnProgress = ignore)
     except ApplianceError as error:
         problems += [error, *error.others]
     problems += _site_problems(release)
-    return Status(release, read_floors(prefix), tuple(problems))
+    services = read_services(release)
+    problems += service_problems(release, services)
+    return Status(release, read_floors(prefix), tuple(problems), services)
 
 
 def _site_problems(release: Release) -> list[ApplianceError]:

@@ -1,23 +1,27 @@
-"""Which CPU variant of the runtime serves on this host: the fastest that really runs (DESIGN 5).
+"""Which CPU variant of the runtime serves on this host: the fastest that is right (DESIGN 5).
 
 Owns the trial: each candidate runs `llama-bench` on an installed model in a child process, from a folder that holds
-exactly this variant. A processor that lacks what it claims ends the child, not the install.
+exactly this variant; the one that would win then evaluates a fixed prompt, and so does the x64 variant. A processor
+that lacks what it claims ends the child, not the install.
 
 Rules:
-- the newest generations come first; of the first `RUNS_WANTED` that run, the fastest at generating wins, and within 3 %
-  the fastest at reading the prompt;
-- a crash, a refusal, no answer in time or a wrong answer means the next variant;
-- this compares speed, not correctness: whether a variant's logits are right is not looked at here.
+- the newest generations come first; of `RUNS_WANTED` that run, the fastest at generating wins, and within 3 % the
+  fastest at reading the prompt;
+- a crash, a refusal, no answer in time or a wrong answer means the next variant, and is told;
+- right is what `appliance.host.logits` calls close to x64 on the same host; x64 itself needs no comparison, so where it
+  wins none is made.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
+from appliance.host.cpu import REFERENCE
 from appliance.host.durable import write_file
+from appliance.host.logits import TOLERANCE, Logits, read_logits
 from appliance.host.programs import Done, Programs
 from bundles.progress import OnProgress, Progress
 from signing.digest import sha256
@@ -34,55 +38,94 @@ _PROMPT, _GENERATED, _REPEATS = 16, 8, 2
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The variant that won, and its whole tokens per second: prompt read, and text generated."""
+    """The variant that won.
+
+    Args:
+        variant: its name.
+        prompt_tokens_per_s: when reading a prompt, whole.
+        generated_tokens_per_s: when writing text, whole.
+        divergence: how far its results are from those of x64, in nats; see `appliance.host.logits`.
+        passed_over: variants that did not run or were wrong, each with how it ended.
+    """
 
     variant: str
     prompt_tokens_per_s: int
     generated_tokens_per_s: int
+    divergence: float = field(default=0.0, compare=False)
+    passed_over: tuple[str, ...] = field(default=(), compare=False)
 
 
-def choose_variant(
-    variants: tuple[str, ...],
-    folder_of: Callable[[str], Path],
-    model: Path,
-    threads: int,
-    programs: Programs,
-    on_progress: OnProgress,
-) -> Choice:
-    """Try variants until enough have run.
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What variants are tried with.
 
     Args:
-        variants: newest generation first; at least one.
-        folder_of: makes the folder with the runtime and exactly this variant.
+        folder_of: makes the folder with the runtime and exactly the variant of that name.
+        python: an interpreter with this program; for a release, that of its environment.
         model: a GGUF of the bundle, verified.
         threads: for the runtime.
         programs: starts the children.
+        package: the folder that holds the binding; None where `python` has it in its environment.
+    """
+
+    folder_of: Callable[[str], Path]
+    python: Path
+    model: Path
+    threads: int
+    programs: Programs
+    package: Path | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        """For one child."""
+        return BASE_TIMEOUT_S + self.model.stat().st_size / BYTES_PER_S
+
+
+def choose_variant(variants: tuple[str, ...], bench: Bench, on_progress: OnProgress) -> Choice:
+    """Try variants until enough have run, and take the fastest that is right.
+
+    Args:
+        variants: newest generation first; at least one.
+        bench: what they are tried with.
         on_progress: called with steps done.
 
     Raises:
-        HostUnfitError: none of them runs here; with how each ended.
+        HostUnfitError: none of them runs here and is right; with how each ended.
     """
+    pending, failed = list(variants), list[str]()
     ran: list[Choice] = []
-    failed: list[str] = []
-    for done, variant in enumerate(variants):
-        on_progress(Progress(f"trying CPU variant {variant}", done, len(variants), "steps"))
-        outcome = _try(variant, folder_of(variant), model, threads, programs)
-        if isinstance(outcome, Choice):
-            ran.append(outcome)
-        else:
-            failed.append(f"{variant}: {outcome}")
-        if len(ran) == RUNS_WANTED:
+    reference: Logits | str | None = None
+    while pending or ran:
+        while pending and len(ran) < RUNS_WANTED:
+            variant = pending.pop(0)
+            done = len(variants) - len(pending) - 1
+            on_progress(Progress(f"trying CPU variant {variant}", done, len(variants), "steps"))
+            outcome = _try(variant, bench)
+            if isinstance(outcome, Choice):
+                ran.append(outcome)
+            else:
+                failed.append(f"{variant}: {outcome}")
+        if not ran:
             break
-    on_progress(Progress("choosing the CPU variant", 1, 1, "steps"))
-    if not ran:
-        raise HostUnfitError(
-            "trial.none-runs",
-            "CPU",
-            expected=f"one of {', '.join(variants)} to run",
-            found="; ".join(failed)[:1500],
-            hint="check that libstdc++6 is installed; else this processor is too old for this bundle",
-        )
-    return fastest(ran)
+        best = fastest(ran)
+        ran.remove(best)
+        if best.variant != REFERENCE:
+            on_progress(Progress(f"comparing {best.variant} with {REFERENCE}", 1, 1, "steps"))
+            reference = reference or evaluate(REFERENCE, bench)
+            divergence = compare(reference, best.variant, bench)
+            if isinstance(divergence, str):
+                failed.append(f"{best.variant}: {divergence}")
+                continue
+            best = replace(best, divergence=divergence)
+        on_progress(Progress("choosing the CPU variant", 1, 1, "steps"))
+        return replace(best, passed_over=tuple(failed))
+    raise HostUnfitError(
+        "trial.none-runs",
+        "CPU",
+        expected=f"one of {', '.join(variants)} to run, and to compute what {REFERENCE} does",
+        found="; ".join(failed)[:1500],
+        hint="check that libstdc++6 is installed; else this processor is too old for this bundle",
+    )
 
 
 def fastest(ran: list[Choice]) -> Choice:
@@ -96,11 +139,12 @@ def recall(path: Path, key: str) -> Choice | None:
     """The choice that was made for the same runtime, model and processor before, or None."""
     try:
         value = json.loads(path.read_bytes())[sha256(key.encode())]
-        choice = Choice(**value)
+        choice = Choice(**{**value, "passed_over": tuple(map(str, value["passed_over"]))})
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    kinds = [type(value[spec.name]) for spec in fields(Choice)]
-    return choice if kinds == [str, int, int] else None
+    # A record without the comparison is of a time when none was made.
+    kinds = [type(value.get(spec.name)) for spec in fields(Choice)]
+    return choice if kinds == [str, int, int, float, list] else None
 
 
 def remember(path: Path, key: str, choice: Choice) -> None:
@@ -113,21 +157,37 @@ def remember(path: Path, key: str, choice: Choice) -> None:
     write_file(path, json.dumps({**kept, sha256(key.encode()): asdict(choice)}).encode(), 0o600)
 
 
-def _try(variant: str, folder: Path, model: Path, threads: int, programs: Programs) -> Choice | str:
-    command: list[str | Path] = [
-        folder / BENCH,
-        "-m",
-        model,
-        "-p",
-        str(_PROMPT),
-        "-n",
-        str(_GENERATED),
-        "-r",
-        str(_REPEATS),
-    ]
-    command += ["-t", str(threads), "-o", "json"]
-    timeout_s = BASE_TIMEOUT_S + model.stat().st_size / BYTES_PER_S
-    done = programs.run(command, f"trial-{variant}", cwd=folder, timeout_s=timeout_s)
+def compare(reference: Logits | str, variant: str, bench: Bench) -> float | str:
+    """How far a variant's results are from the reference's; words where it is not right, or cannot be said to be."""
+    if isinstance(reference, str):
+        return f"cannot be compared, {REFERENCE} ended with {reference}"
+    found = evaluate(variant, bench)
+    if isinstance(found, str):
+        return f"no results: {found}"
+    divergence = reference.divergence(found)
+    if not divergence <= TOLERANCE:
+        return f"wrong results, {divergence:.3g} from those of {REFERENCE} where {TOLERANCE} is allowed"
+    return divergence
+
+
+def evaluate(variant: str, bench: Bench) -> Logits | str:
+    """Let a variant evaluate the fixed prompt; words where it could not."""
+    folder, name = bench.folder_of(variant), f"logits-{variant}"
+    result = bench.programs.scratch / f"{name}.bin"
+    result.unlink(missing_ok=True)
+    command: list[str | Path] = [bench.python, "-I", "-B", "-m", "appliance.host.logits"]
+    command += [folder, variant, bench.package or "-", bench.model, str(bench.threads), result]
+    done = bench.programs.run(command, name, cwd=folder, timeout_s=bench.timeout_s)
+    if done.code != 0:
+        return done.reason()
+    return read_logits(result) or "no numbers"
+
+
+def _try(variant: str, bench: Bench) -> Choice | str:
+    folder = bench.folder_of(variant)
+    command: list[str | Path] = [folder / BENCH, "-m", bench.model, "-p", str(_PROMPT), "-n", str(_GENERATED)]
+    command += ["-r", str(_REPEATS), "-t", str(bench.threads), "-o", "json"]
+    done = bench.programs.run(command, f"trial-{variant}", cwd=folder, timeout_s=bench.timeout_s)
     return _read(variant, done) if done.code == 0 else done.reason()
 
 

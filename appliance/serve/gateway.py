@@ -20,7 +20,7 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
-from appliance.serve.access import AccessStore
+from appliance.host.access import AccessStore
 from appliance.serve.plan import News, Plan
 from appliance.serve.routes import Gateway
 
@@ -40,9 +40,23 @@ def main() -> None:
     with open(options.plan, "rb") as file:
         plan = Plan.from_bytes(file.read())
     gateway = Gateway(plan, AccessStore(Path(plan.access)), lambda: datetime.now(timezone.utc))
-    listener = socket.socket(fileno=options.listen)
+    serve(gateway, socket.socket(fileno=options.listen), _beside(gateway, options.news))
+
+
+def serve(
+    gateway: Gateway,
+    listener: socket.socket,
+    beside: Callable[[Starlette], AbstractAsyncContextManager[None]],
+) -> None:
+    """Serve until told to stop.
+
+    Args:
+        gateway: what the routes work on.
+        listener: a socket that listens already.
+        beside: runs as long as this serves; see Starlette's lifespan.
+    """
     config = uvicorn.Config(
-        gateway.application(_beside(gateway, options.news)),
+        gateway.application(beside),
         http="h11",
         ws="none",
         loop="asyncio",

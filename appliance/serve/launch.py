@@ -7,12 +7,15 @@ program lie comes from the signed contents and the tree of the host.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from appliance.host.access import DATABASE
 from appliance.host.engine import PROGRAM, EngineSpec
 from appliance.host.release import Release, runtime_members
+from appliance.serve.plan import Plan, PlannedModel
 from bundles.contents import Model
 from signing.digest import Digest, sha256
 from signing.errors import DamagedError, DriftError, NotTrustedError
@@ -76,6 +79,29 @@ def read_launch(release: Release, threads: int) -> Launch:
         _engine_digest(release),
         tuple(_served(release, known[name], threads) for name in map(str, names)),
     )
+
+
+def plan_of(launch: Launch, socket_of: Callable[[str], Path]) -> Plan:
+    """What the gateway is told about a launch.
+
+    Args:
+        launch: what is to be served.
+        socket_of: where the engine of a model, given by its name, listens.
+    """
+    release = launch.release
+    models = tuple(
+        PlannedModel(
+            served.model.name,
+            str(socket_of(served.model.name)),
+            served.spec.slots,
+            served.spec.context,
+            served.spec.file.sha256,
+            served.model.template or "",
+        )
+        for served in launch.models
+    )
+    bundle, access = release.bundle.value, str(release.prefix.state / DATABASE)
+    return Plan(bundle.label, bundle.manifest, launch.policy, launch.engine, access, models)
 
 
 def _served(release: Release, model: Model, threads: int) -> Served:

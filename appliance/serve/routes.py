@@ -21,7 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
-from appliance.serve.access import AccessStore, Key
+from appliance.host.access import AccessStore, Key
 from appliance.serve.limits import read_question
 from appliance.serve.metrics import Metrics
 from appliance.serve.page import PAGE, POLICY

@@ -19,16 +19,15 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
+from appliance.host.access import DATABASE, AccessStore, ensure_default
 from appliance.host.engine import socket_path
 from appliance.host.prefix import Prefix, make_folder
 from appliance.host.release import check_release, open_current
 from appliance.host.threads import thread_count
 from appliance.serve import listener, rundir
-from appliance.serve.access import DATABASE, AccessStore, ensure_default
 from appliance.serve.front import Front
 from appliance.serve.keeper import Happening, Keeper, Tell, unreadable
-from appliance.serve.launch import Launch, read_launch
-from appliance.serve.plan import Plan, PlannedModel
+from appliance.serve.launch import Launch, plan_of, read_launch
 from bundles.progress import OnProgress
 from signing.errors import ApplianceError, worst
 
@@ -119,7 +118,7 @@ def serving(
         service.start_engines(on_progress)
         make_folder(prefix.etc)
         store = AccessStore(prefix.state / DATABASE)
-        key_file = ensure_default(store, prefix.etc / "default.key", now())
+        key_file = ensure_default(store, prefix.default_key, now())
         listener.listen(listening)
         service.front.start()
         found = Serving(listener.url_of(listening), key_file, launch, service.keepers, service)
@@ -143,7 +142,7 @@ class Service:
     ) -> None:
         self._recheck, self._tell = recheck, tell
         release = launch.release
-        plan = _plan(launch, sockets)
+        plan = plan_of(launch, lambda name: socket_path(sockets, name))
         self.front = Front(release.python, release.path, plan, listening, rundir.log_file(release.prefix, "gateway"))
         self.keepers = tuple(
             Keeper(
@@ -203,21 +202,3 @@ class Service:
         for keeper in self.keepers:
             if keeper.error is None and not keeper.is_kept:
                 raise RuntimeError(f"nobody watches the engine of {keeper.name}")
-
-
-def _plan(launch: Launch, sockets: Path) -> Plan:
-    release = launch.release
-    models = tuple(
-        PlannedModel(
-            served.model.name,
-            str(socket_path(sockets, served.model.name)),
-            served.spec.slots,
-            served.spec.context,
-            served.spec.file.sha256,
-            served.model.template or "",
-        )
-        for served in launch.models
-    )
-    bundle = release.bundle.value
-    access = str(release.prefix.state / DATABASE)
-    return Plan(bundle.label, bundle.manifest, launch.policy, launch.engine, access, models)

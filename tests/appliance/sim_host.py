@@ -1,7 +1,8 @@
 """A host with a bundle that can be installed in two seconds: real wheels, uv, signatures and programs, but tiny ones.
 
 Its `llama-bench` is a shell script whose answer depends on the CPU variant that lies beside it: one dies as on a
-processor that lacks an instruction, one never answers, two run.
+processor that lacks an instruction, one never answers, two run. Both compute the same: its environment holds a program
+of ours that writes the logits which a real one would take from a model.
 """
 
 from __future__ import annotations
@@ -57,6 +58,11 @@ echo "["
 echo "{\\"n_prompt\\": 16, \\"n_gen\\": 0, \\"avg_ts\\": $1}, {\\"n_prompt\\": 0, \\"n_gen\\": 8, \\"avg_ts\\": $2}"
 echo "]"
 """
+LOGITS = b"""import array, pathlib, sys
+pathlib.Path(sys.argv[6]).write_bytes(array.array("f", [1.0, 2.0, 3.0, 1.0, 2.0, 4.0]).tobytes())
+"""
+PROGRAM = {"appliance/__init__.py": (b"", 0o644), "appliance/host/__init__.py": (b"", 0o644)}
+PROGRAM["appliance/host/logits.py"] = (LOGITS, 0o644)
 RUNTIME = {
     "llama_cpp/__init__.py": (b"", 0o644),
     "llama_cpp/lib/llama-bench": (BENCH.encode(), 0o755),
@@ -103,6 +109,7 @@ def build_bundle(workspace: Workspace, version: str = "1.0.0", note: str = "one"
     folder = workspace.path / "sources"
     folder.mkdir(exist_ok=True)
     own = write_wheel(folder, "greeter", "2.0", {"greeter/__init__.py": (f"NOTE = {note!r}\n".encode(), 0o644)})
+    program = write_wheel(folder, "airgap_appliance", "0.0.1", PROGRAM)
     runtime = write_wheel(folder, "llama_cpp_python", "0.0.1", RUNTIME)
     uv = uv_wheel(folder)
     model = folder / "toy.gguf"
@@ -110,6 +117,7 @@ def build_bundle(workspace: Workspace, version: str = "1.0.0", note: str = "one"
     sources = [
         Source("models/toy/toy.gguf", "model", file=model),
         Source(f"wheels/{own.name}", "wheel", file=own, record=wheel_record(own)),
+        Source(f"wheels/{program.name}", "wheel", file=program, record=wheel_record(program)),
         Source(f"tools/{uv.name}", "tool", file=uv, record=wheel_record(uv)),
         Source(
             f"runtime/{runtime.name}",

@@ -9,6 +9,7 @@ import io
 import sys
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from appliance.build.runtime import RuntimeSpec, ToolWheels
@@ -28,6 +29,12 @@ Requires-Dist: numpy>=1.20.0
 Description-Content-Type: text/markdown
 
 # A long text for a registry
+"""
+
+# What is changed in the search for backends, as far as the build looks at it.
+SEARCH = """search_paths.push_back(get_executable_path());
+const fs::path cwd = fs::current_path(cwd_ec);
+search_paths.push_back(cwd);
 """
 
 UNIT = "const char *where(void) { return __FILE__; }\n"
@@ -67,7 +74,8 @@ for count, name in enumerate(waiting, 1):
     link = given["CMAKE_%s_LINKER_FLAGS" % kind].split() + ["-Wl,-rpath,$ORIGIN"]
     shared = ["-x", "c"] if kind == "EXE" else ["-shared", "-fPIC", "-Wl,-soname," + name]
     extra = Path(source, "src/needs").read_text().split() if name == "libllama.so" else []
-    command = [given["CMAKE_C_COMPILER"], *flags, *shared, unit, *link, "-o", "bin/" + name, *extra]
+    launcher = [given[name] for name in ["CMAKE_C_COMPILER_LAUNCHER"] if name in given]
+    command = [*launcher, given["CMAKE_C_COMPILER"], *flags, *shared, unit, *link, "-o", "bin/" + name, *extra]
     if kind == "EXE":
         command += ["-DMAIN", "-Lbin", "-Wl,--no-as-needed", "-lllama-common"]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -104,7 +112,7 @@ def make_sdist(
     unit: str = UNIT,
     pace_s: float = 0.0,
     needs: str = "",
-    changed: dict[str, str] | None = None,
+    changed: Mapping[str, str | None] | None = None,
     entries: tuple[tarfile.TarInfo, ...] = (),
 ) -> Path:
     """An sdist with everything that the build looks at.
@@ -114,12 +122,12 @@ def make_sdist(
         unit: the one source file; every library and program is made of it.
         pace_s: rest before each step.
         needs: more arguments for linking libllama.so.
-        changed: files by path, added to the others or in their place.
+        changed: files by path, added to the others or in their place; None leaves one out.
         entries: tar entries without bytes, added at the end.
     """
     variants = "".join(f"        ggml_add_cpu_backend_variant({' '.join((n, *f))})\n" for n, f in VARIANTS.items())
     llama = "vendor/llama.cpp"
-    files = {
+    files: dict[str, str | None] = {
         ".git/config": "[core]\n",
         f".git/modules/{llama}/HEAD": COMMIT + "\n",
         "LICENSE.md": "MIT License\n",
@@ -134,10 +142,20 @@ def make_sdist(
         f"{llama}/src/pace": str(pace_s),
         f"{llama}/src/needs": needs,
         f"{llama}/ggml/src/CMakeLists.txt": 'if (X STREQUAL "x86")\n' + variants + '    elseif (X STREQUAL "ARM")\n',
+        f"{llama}/ggml/src/ggml-backend-reg.cpp": SEARCH,
+        f"{llama}/convert_hf_to_gguf.py": "from conversion import base\n",
+        f"{llama}/convert_lora_to_gguf.py": "from conversion import base\n",
+        f"{llama}/conversion/base.py": "",
+        f"{llama}/gguf-py/LICENSE": "MIT License, of gguf-py\n",
+        f"{llama}/gguf-py/gguf/constants.py": "",
+        f"{llama}/gguf-py/gguf/scripts/gguf_dump.py": "a tool, not imported",
         "PKG-INFO": PKG_INFO,
-    } | (changed or {})
+    }
+    files.update(changed or {})
     with tarfile.open(path, "w:gz") as archive:
         for name, text in files.items():
+            if text is None:
+                continue
             info = tarfile.TarInfo(f"llama_cpp_python-{VERSION}/{name}")
             info.size = len(text.encode())
             archive.addfile(info, io.BytesIO(text.encode()))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.serve.access import AccessStore, ensure_default, new_key
+from appliance.host.access import AccessStore, ensure_default, new_key
 from signing.errors import UsageError
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)

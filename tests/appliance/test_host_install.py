@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.install import Host, install
+from appliance.host.admission import Host
+from appliance.host.install import install
 from appliance.host.lock import hold
-from appliance.host.preflight import Machine
+from appliance.host.machine import Machine
 from appliance.host.programs import Programs
 from appliance.keys.workspace import create_development
 from signing.errors import ApplianceError, ApplyRestoredError, BusyError, HostUnfitError, NotTrustedError, UsageError

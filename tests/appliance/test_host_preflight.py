@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from appliance.host.cpu import FLAGS, cpu_flags, fitting_variants
-from appliance.host.preflight import Fit, Machine, check_host, read_machine
+from appliance.host.machine import Machine, read_machine
+from appliance.host.preflight import Fit, check_host
 from bundles.contents import Contents, Target
 from signing.errors import ApplianceError, HostUnfitError
 from tests.appliance.sim_host import PYTHON, SimHost, new_host

@@ -1,20 +1,23 @@
-"""The CPU variant is chosen by trying: what dies, hangs or says nothing useful is passed over."""
+"""The CPU variant is chosen by trying: what dies, hangs, says nothing useful or computes wrongly is passed over."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from appliance.host import trial
 from appliance.host.lock import hold
+from appliance.host.logits import TOLERANCE
 from appliance.host.places import place
 from appliance.host.prefix import Prefix
 from appliance.host.programs import Programs
 from appliance.host.release import check_runtime
 from appliance.host.runtime import prepare_runtime
-from appliance.host.trial import Choice, choose_variant, fastest, recall, remember
+from appliance.host.trial import Bench, Choice, choose_variant, fastest, recall, remember
 from bundles.progress import ignore
 from signing.errors import DamagedError, HostUnfitError
 from tests.appliance.sim_host import BENCH, SimHost, new_host
@@ -30,17 +33,45 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
 
 def folder_with(tmp_path: Path, variant: str, bench: str = BENCH) -> Path:
     folder = tmp_path / variant
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / f"libggml-cpu-{variant}.so").touch()
     (folder / "llama-bench").write_text(bench)
     (folder / "llama-bench").chmod(0o755)
     return folder
 
 
-def choose(tmp_path: Path, programs: Programs, *variants: str) -> Choice:
+def choose(
+    tmp_path: Path, programs: Programs, *variants: str, bench: str = BENCH, logits: Mapping[str, str] | None = None
+) -> Choice:
+    """Choose among stand-ins.
+
+    Args:
+        bench: what `llama-bench` is.
+        logits: what the child that evaluates the prompt does, by variant: Python lines, or numbers that it writes.
+    """
     model = tmp_path / "model"
     model.touch()
-    return choose_variant(variants, lambda name: folder_with(tmp_path, name), model, 1, programs, ignore)
+    python = write_python(tmp_path, logits or {})
+    return choose_variant(
+        variants, Bench(lambda name: folder_with(tmp_path, name, bench), python, model, 1, programs), ignore
+    )
+
+
+def write_python(tmp_path: Path, logits: Mapping[str, str]) -> Path:
+    """An environment's Python that, asked for logits, does what the mapping says; every other variant is right."""
+    path = tmp_path / "python"
+    lines = [
+        f"#!{sys.executable} -I",
+        "import array, os, pathlib, sys, time",
+        "variant, result = sys.argv[6], sys.argv[10]",
+    ]
+    lines += ["values = [1.0, 2.0, 3.0, 4.0, 2.0, 2.0]"]
+    for variant, text in logits.items():
+        lines.append(f"if variant == {variant!r}: {text}")
+    lines.append("pathlib.Path(result).write_bytes(array.array('f', values).tobytes())")
+    path.write_text("\n".join(lines) + "\n")
+    path.chmod(0o755)
+    return path
 
 
 def test_variant_that_dies_of_an_illegal_instruction_means_the_next_one(tmp_path: Path, programs: Programs) -> None:
@@ -64,10 +95,56 @@ def test_host_on_which_none_runs_is_unfit_and_each_end_is_told(tmp_path: Path, p
 
 @pytest.mark.parametrize("bench", ["#!/bin/sh\nexit 1\n", "#!/bin/sh\necho '[\n]'\n", "#!/bin/sh\necho nothing\n"])
 def test_variant_without_a_measurement_does_not_count(tmp_path: Path, programs: Programs, bench: str) -> None:
-    model = tmp_path / "model"
-    model.touch()
     with pytest.raises(HostUnfitError):
-        choose_variant(("x64",), lambda name: folder_with(tmp_path, name, bench), model, 1, programs, ignore)
+        choose(tmp_path, programs, "x64", bench=bench)
+
+
+@pytest.mark.parametrize(
+    ("logits", "reason"),
+    [
+        ("values = [4.0, 2.0, 3.0, 1.0, 2.0, 2.0]", "wrong results, "),
+        ("values = [1.0, 2.0, 3.0, 4.0, 2.0, 3.5]", "wrong results, 0.0778"),
+        ("values = [float('nan')] * 6", "no numbers"),
+        ("values = [0.0] * 6", "no numbers"),
+        ("values = values * 2", "wrong results, inf"),
+        ("values = []", "no numbers"),
+        ("os.kill(os.getpid(), 4)", "SIGILL"),
+        ("sys.exit('out of memory')", "out of memory"),
+        ("time.sleep(60)", "SIGKILL"),
+    ],
+)
+def test_faster_variant_that_computes_wrongly_means_the_next_one(
+    tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch, logits: str, reason: str
+) -> None:
+    monkeypatch.setattr(trial, "BASE_TIMEOUT_S", 1.5 if "sleep" in logits else 60)
+    choice = choose(tmp_path, programs, "haswell", "x64", logits={"haswell": logits})
+    assert choice.variant == "x64"
+    (told,) = choice.passed_over
+    assert told.startswith("haswell: ")
+    assert reason in told
+
+
+def test_right_variant_may_round_in_its_own_order(tmp_path: Path, programs: Programs) -> None:
+    choice = choose(tmp_path, programs, "haswell", "x64", logits={"haswell": "values[5] += 0.2"})
+    assert choice.variant == "haswell"
+    assert 0 < choice.divergence < TOLERANCE
+
+
+def test_where_only_wrong_ones_ran_first_the_older_ones_are_tried(tmp_path: Path, programs: Programs) -> None:
+    wrong = dict.fromkeys(("icelake", "cascadelake", "skylakex"), "values[0] = 9.0")
+    quick = BENCH.replace("*haswell*) speed", "*icelake* | *cascadelake* | *skylakex*) speed")
+    choice = choose(tmp_path, programs, *wrong, "ivybridge", "x64", bench=quick, logits=wrong)
+    assert choice.variant in ("ivybridge", "x64")
+    assert len(choice.passed_over) == 3
+
+
+def test_where_the_reference_has_no_result_no_other_variant_is_called_right(tmp_path: Path, programs: Programs) -> None:
+    with pytest.raises(HostUnfitError, match="cannot be compared, x64 ended with no reason of its own"):
+        choose(tmp_path, programs, "haswell", logits={"x64": "sys.exit('no reason of its own')"})
+
+
+def test_where_the_reference_is_the_fastest_nothing_has_to_be_compared(tmp_path: Path, programs: Programs) -> None:
+    assert choose(tmp_path, programs, "x64", logits={"x64": "sys.exit(1)"}).variant == "x64"
 
 
 def test_fastest_at_generating_wins_and_near_it_the_fastest_at_reading() -> None:
@@ -83,6 +160,19 @@ def test_choice_is_remembered_for_the_same_runtime_and_processor_only(tmp_path: 
     assert recall(path, "key") == Choice("x64", 2, 1)
     assert recall(path, "other") is None
     path.write_text("garbage")
+    assert recall(path, "key") is None
+
+
+def test_choice_of_a_time_without_a_comparison_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "trials.json"
+    remember(path, "key", Choice("haswell", 2, 1, 0.01, ("zen4: wrong",)))
+    found = recall(path, "key")
+    assert found is not None
+    assert (found.divergence, found.passed_over) == (0.01, ("zen4: wrong",))
+    known = json.loads(path.read_text())
+    for value in known.values():
+        del value["divergence"]
+    path.write_text(json.dumps(known))
     assert recall(path, "key") is None
 
 

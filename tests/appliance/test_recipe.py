@@ -77,7 +77,7 @@ def test_several_systems_are_built_for_the_oldest_library_of_each_python(tmp_pat
 def test_misspelled_field_is_named_with_its_place_and_the_field_that_was_meant(tmp_path: Path) -> None:
     errors = _refused(tmp_path, GOOD.replace("    licence:", "    license:"))
     assert [_place(error) for error in errors] == ["5:5 models[0].licence", "7:5 models[0].license"]
-    assert errors[1].expected == "one of the fields name, source, licence, context, quantize"
+    assert errors[1].expected == "one of the fields name, source, licence, context, quantize, allow_requantize"
     assert errors[1].found == "the unknown field license"
     assert errors[1].hint == "did you mean licence?"
     assert errors[0].found == "nothing"
@@ -110,8 +110,30 @@ def test_field_that_stands_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_this_version_cannot_build_is_refused_and_not_left_out(tmp_path: Path) -> None:
-    assert _place(_one(tmp_path, "cuda: false", "cuda: true")) == "9:53 runtime.cuda"
-    assert _place(_one(tmp_path, "    context: 64\n", "    context: 64\n    quantize: Q4_K_M\n")).startswith("9:15")
+    for wish in ("true", "[80, 86]", "0"):
+        assert _place(_one(tmp_path, "cuda: false", f"cuda: {wish}")) == "9:53 runtime.cuda"
+
+
+@pytest.mark.parametrize(
+    ("text", "cpu"), [("native", "native"), ("[haswell]", ("haswell",)), ("[zen4, x64]", ("zen4", "x64"))]
+)
+def test_recipe_may_ask_for_the_processors_that_it_names(tmp_path: Path, text: str, cpu: str | tuple[str, ...]) -> None:
+    assert _load(tmp_path, GOOD.replace("cpu: all", f"cpu: {text}")).runtime.cpu == cpu
+
+
+@pytest.mark.parametrize("text", ["[]", "[haswell, z80]", "[haswell, haswell]", "[[haswell]]", "[{a: b}]", "1", "null"])
+def test_unknown_processor_is_refused_beside_those_that_exist(tmp_path: Path, text: str) -> None:
+    error = _one(tmp_path, "cpu: all", f"cpu: {text}")
+    assert _place(error) == "9:42 runtime.cpu"
+    assert error.expected.startswith("all, native, or a list of: x64, sse42,")
+
+
+def test_quantisation_that_nobody_knows_is_refused_beside_those_that_exist(tmp_path: Path) -> None:
+    context = "    context: 64\n"
+    assert _load(tmp_path, GOOD.replace(context, f"{context}    quantize: Q4_K_M\n")).models[0].quantize == "Q4_K_M"
+    error = _one(tmp_path, context, f"{context}    quantize: Q4_K_XXL\n")
+    assert _place(error) == "9:15 models[0].quantize"
+    assert "Q4_K_M" in error.expected
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, build_runtime, job
+from appliance.build.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, build_runtime, find_runtime, job
 from appliance.build.wheels import read_record, wheel_metadata
 from bundles.progress import Progress
 from signing.digest import sha256
@@ -26,7 +26,7 @@ from tests.appliance.sim_runtime import SPEC, STEPS, make_sdist, make_tools
 CHILD = """
 import sys
 from pathlib import Path
-from appliance.build.runtime import ToolWheels, build_runtime, job
+from appliance.build.runtime import ToolWheels, build_runtime, find_runtime, job
 from signing.errors import ApplianceError
 from tests.appliance.sim_runtime import SPEC
 sdist, cmake, ninja, cache, needed = sys.argv[1:]
@@ -95,11 +95,15 @@ def test_one_build_gives_one_wheel_whose_record_is_right(finished: Finished) -> 
         assert built.unpacked_size == sum(info.file_size for info in infos)
 
 
-def test_wheel_holds_programs_libraries_and_binding_and_nothing_else(finished: Finished) -> None:
+def test_wheel_holds_programs_libraries_binding_and_converters_and_nothing_else(finished: Finished) -> None:
     names = _names(finished.built)
 
     assert [name for name in names if "dist-info" not in name] == [
         "llama_cpp/__init__.py",
+        "llama_cpp/convert/conversion/base.py",
+        "llama_cpp/convert/convert_hf_to_gguf.py",
+        "llama_cpp/convert/convert_lora_to_gguf.py",
+        "llama_cpp/convert/gguf-py/gguf/constants.py",
         "llama_cpp/lib/libggml-cpu-haswell.so",
         "llama_cpp/lib/libggml-cpu-x64.so",
         "llama_cpp/lib/libggml.so",
@@ -129,6 +133,31 @@ def test_another_folder_time_and_time_zone_give_the_same_bytes(
         os.umask(old)
 
     assert second.path.read_bytes() == finished.built.path.read_bytes()
+
+
+def test_ccache_of_this_machine_is_used_and_changes_no_byte(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "ccache"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nenv | grep ^CCACHE_ >> {tmp_path}/seen\nexec "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("CCACHE_READONLY", "1")
+    monkeypatch.setenv("CCACHE_DIR", "/somewhere/else")
+    search = {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+    second = build_runtime(finished.sdist, finished.tools, SPEC, tmp_path / "cache", environment=search)
+
+    seen = dict(line.split("=", 1) for line in (tmp_path / "seen").read_text().splitlines())
+    assert seen["CCACHE_DIR"] == str(tmp_path / "cache" / "ccache")
+    assert seen["CCACHE_CONFIGPATH"] == "/dev/null"
+    assert "CCACHE_READONLY" not in seen
+    assert second.path.read_bytes() == finished.built.path.read_bytes()
+
+
+def test_finished_runtime_is_found_and_an_unfinished_one_is_not_built(finished: Finished, tmp_path: Path) -> None:
+    assert find_runtime(finished.sdist, finished.tools, SPEC, finished.cache) == finished.built
+    assert find_runtime(finished.sdist, finished.tools, SPEC, tmp_path / "cache") is None
+    assert not (tmp_path / "cache").exists()
 
 
 def test_second_call_hashes_the_wheel_and_does_nothing_else(finished: Finished) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from appliance.build.runtime import RuntimeSpec, ToolWheels, build_runtime
-from appliance.build.runtime.source import VARIANT_LIST, keep_variants, licence_files, unpack_sdist
+from appliance.build.runtime.changes import BACKEND_SEARCH, VARIANT_LIST, forget_working_folder, keep_variants
+from appliance.build.runtime.source import licence_files, unpack_sdist
 from signing.errors import ApplianceError, DamagedError, UsageError
-from tests.appliance.sim_runtime import COMMIT, SPEC, VERSION, make_sdist, make_tools
+from tests.appliance.sim_runtime import COMMIT, SEARCH, SPEC, VERSION, make_sdist, make_tools
 
 
 @pytest.fixture
@@ -29,7 +30,10 @@ def test_only_what_the_build_reads_is_unpacked_and_no_git_folder(sdist: Path, tm
 
     assert unpack_sdist(sdist, folder, VERSION) == COMMIT[:7]
     assert {path.name for path in folder.iterdir()} == {"PKG-INFO", "LICENSE.md", "llama_cpp", "vendor"}
-    assert {path.name for path in (folder / "vendor" / "llama.cpp").iterdir()} == {"LICENSE", "ggml", "src"}
+    assert {path.name for path in (folder / "vendor" / "llama.cpp").iterdir()} == {
+        *("LICENSE", "convert_hf_to_gguf.py", "convert_lora_to_gguf.py"),
+        *("conversion", "ggml", "gguf-py", "src"),
+    }
 
 
 def test_variants_that_nobody_asked_for_are_struck_out(sdist: Path, tmp_path: Path) -> None:
@@ -42,10 +46,42 @@ def test_variants_that_nobody_asked_for_are_struck_out(sdist: Path, tmp_path: Pa
     assert after.splitlines() == kept
 
 
+def test_programs_no_longer_look_for_backends_where_they_were_started(sdist: Path, tmp_path: Path) -> None:
+    unpack_sdist(sdist, tmp_path / "src", VERSION)
+    forget_working_folder(tmp_path / "src")
+    after = (tmp_path / "src" / BACKEND_SEARCH).read_text()
+
+    assert "push_back(cwd)" not in after
+    assert "push_back(get_executable_path())" in after
+
+
+def test_another_search_for_backends_than_the_known_one_ends_the_build(tools: ToolWheels, tmp_path: Path) -> None:
+    sdist = make_sdist(tmp_path / "s.tar.gz", changed={BACKEND_SEARCH: SEARCH + "search_paths.push_back(cwd);\n"})
+
+    with pytest.raises(ApplianceError) as raised:
+        build_runtime(sdist, tools, SPEC, tmp_path / "cache")
+
+    assert (raised.value.code, raised.value.subject) == ("runtime.search-differs", BACKEND_SEARCH)
+
+
+def test_sdist_without_the_converters_ends_the_build(tools: ToolWheels, tmp_path: Path) -> None:
+    other = {"vendor/llama.cpp/convert_lora_to_gguf.py": None}
+    sdist = make_sdist(tmp_path / "s.tar.gz", changed=other)
+
+    with pytest.raises(ApplianceError) as raised:
+        build_runtime(sdist, tools, SPEC, tmp_path / "cache")
+
+    assert (raised.value.code, raised.value.found) == ("runtime.file-missing", "convert_lora_to_gguf.py")
+
+
 def test_licences_of_the_binding_and_of_llama_cpp_are_found(sdist: Path, tmp_path: Path) -> None:
     unpack_sdist(sdist, tmp_path / "src", VERSION)
 
-    assert list(licence_files(tmp_path / "src")) == ["LICENSE.md", "vendor/llama.cpp/LICENSE"]
+    assert list(licence_files(tmp_path / "src")) == [
+        "LICENSE.md",
+        "vendor/llama.cpp/LICENSE",
+        "vendor/llama.cpp/gguf-py/LICENSE",
+    ]
 
 
 def test_sdist_of_another_version_is_refused(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -13,9 +15,10 @@ import pytest
 from appliance.build.cache import cache_root
 from appliance.build.runtime.compile import PROGRAMS
 from appliance.build.runtime.symbols import SYSTEM_LIBRARIES, read_elf
+from appliance.build.runtime.variants import VARIANTS
 from appliance.build.wheels import licence_texts, read_record, wheel_members
 from signing.digest import sha256
-from signing.strictjson import load_canonical
+from tests.appliance.shipped import shipped_runtime
 
 pytestmark = pytest.mark.ci
 
@@ -36,10 +39,7 @@ print(*{line.split()[-1] for line in open("/proc/self/maps") if "ggml-cpu" in li
 
 @pytest.fixture(scope="module")
 def wheel() -> Path:
-    found = sorted((cache_root(os.environ) / "runtime").glob("*/build.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        pytest.skip("no runtime in the cache: build a recipe first")
-    return found[-1].parent / str(load_canonical(found[-1].read_bytes(), "build.json")["file"])
+    return shipped_runtime().path
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,57 @@ def test_each_file_is_there_once_and_is_no_symlink(wheel: Path) -> None:
     assert sum(member.size for member in members) <= 1.3 * sum(unique.values())
     assert not [name for name in names if name.endswith((".h", ".cmake", ".pc", ".a")) or "/include/" in name]
     assert {Path(member.path).name for member in members if member.mode == 0o755} == set(PROGRAMS)
+    built = shipped_runtime()
+    assert {f"libggml-cpu-{name}.so" for name in built.variants} <= {Path(member.path).name for member in members}
+    assert built.variants == tuple(VARIANTS)
+
+
+def test_unpacked_size_is_stated_and_little_more_than_the_code(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        infos = archive.infolist()
+        code = {archive.read(info) for info in infos if info.filename.startswith("llama_cpp/lib/")}
+        links = [info.filename for info in infos if (info.external_attr >> 16) & 0o170000 != 0o100000]
+    stated = shipped_runtime().unpacked_size
+
+    assert stated == sum(info.file_size for info in infos)
+    assert stated <= 1.3 * sum(map(len, code))
+    assert links == []
+
+
+def test_no_file_has_symbols_for_debugging_or_a_path_of_this_machine(wheel: Path, tmp_path: Path) -> None:
+    private = [str(path).encode() + b"/" for path in (cache_root(os.environ), Path.home()) if len(str(path)) > 3]
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            data = archive.read(name)
+            assert not [path for path in private if path in data], name
+            if name.startswith("llama_cpp/lib/"):
+                (tmp_path / "file").write_bytes(data)
+                shown = subprocess.run(
+                    ["readelf", "-SW", tmp_path / "file"], capture_output=True, text=True, check=True
+                )
+                assert not re.search(r" \.(symtab|debug\w*|note\.gnu\.build-id) ", shown.stdout), name
+
+
+def test_converters_are_complete(wheel: Path) -> None:
+    folder = "llama_cpp/convert/"
+    with zipfile.ZipFile(wheel) as archive:
+        found = {name.removeprefix(folder): archive.read(name) for name in archive.namelist() if folder in name}
+    own = {"gguf", "conversion"}
+    missing = []
+    for path, data in found.items():
+        for node in ast.walk(ast.parse(data, path)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                home = Path(path).parent.name if node.level else ""
+                names = [".".join(filter(None, (home, node.module)))]
+            for name in names:
+                top, _, rest = name.partition(".")
+                base = f"{'gguf-py/' if top == 'gguf' else ''}{name.replace('.', '/')}"
+                if top in own and not {f"{base}.py", f"{base}/__init__.py"} & found.keys():
+                    missing.append(f"{path}: {name} {rest}")
+
+    assert {"convert_hf_to_gguf.py", "convert_lora_to_gguf.py", "gguf-py/gguf/quants.py"} <= found.keys()
+    assert missing == []
 
 
 def test_record_covers_every_file(wheel: Path) -> None:
@@ -129,9 +180,15 @@ def test_one_cpu_library_is_loaded_by_absolute_path_and_no_decoy(folder: Path, t
     assert done.stdout.split() == [str(folder / "libggml-cpu-x64.so")]
 
 
-def test_engine_in_its_own_folder_loads_the_variant_that_lies_there(folder: Path) -> None:
-    done = subprocess.run(
-        [folder / "llama-server", "--verbose", "--list-devices"], cwd=folder, capture_output=True, text=True, env={}
-    )
+def test_engine_loads_the_variant_of_its_own_folder_and_nothing_of_the_folder_where_it_was_started(
+    folder: Path, tmp_path: Path
+) -> None:
+    source = f'#include <stdio.h>\n__attribute__((constructor)) void f(void) {{ fopen("{tmp_path}/ran", "w"); }}\n'
+    for name in ("libggml-cpu-x64.so", "libggml-cpu.so", "libggml-cuda.so"):
+        compiler = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(tmp_path / name)]
+        subprocess.run(compiler, input=source, text=True, check=True)
+    argv = [str(folder / "llama-server"), "--verbose", "--list-devices"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, env={})
 
     assert f"loaded CPU backend from {folder}/libggml-cpu-x64.so" in done.stdout + done.stderr
+    assert not (tmp_path / "ran").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,18 @@ def test_the_memory_left_is_that_of_the_tightest_group(
 
 def test_this_machine_answers() -> None:
     assert thread_count() >= 1
+
+
+def test_processors_that_this_process_may_not_use_do_not_count() -> None:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert thread_count() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize(("cores", "quota", "threads"), [(2, 64, 2), (64, 2, 2), (64, 3, 2), (64, 0.2, 1), (3, 2.9, 2)])
+def test_the_smaller_of_affinity_and_quota_counts(tmp_path: Path, cores: int, quota: float, threads: int) -> None:
+    files = {"job/cpu.max": f"{int(quota * 100000)} 100000\n"}
+    assert thread_count(*machine(tmp_path, "0::/job\n", files), cores=cores) == threads

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host import install
+from appliance.host.admission import Host, admit
 from appliance.host.floorstore import write_floors
-from appliance.host.install import Host
+from appliance.host.machine import read_machine
 from appliance.host.prefix import Prefix
-from appliance.host.preflight import read_machine
 from signing.floors import Floors
 from tests.attacks.harness import Stick, command, guard_off, refused, row
 from tests.sim.clock import SimClock
@@ -33,7 +32,7 @@ def host(tmp_path: Path) -> Host:
 
 def begin_install(stick: Stick, host: Host) -> None:
     """The part of an install that decides about trust."""
-    install._open(stick.path, stick.root, host)
+    admit(stick.path, stick.root, host)
 
 
 def test_unattacked_stick_that_is_fresh_enough_may_be_installed(stick: Stick, host: Host) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from appliance.host.engine import PROGRAM
+from appliance.host.machine import Machine
 from appliance.host.prefix import Prefix
-from appliance.host.preflight import Fit, Machine, check_host
+from appliance.host.preflight import Fit, check_host
 from appliance.host.trial import BENCH
 from bundles.contents import Contents, Member
 from bundles.layout import target_name

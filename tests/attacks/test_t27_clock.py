@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from appliance.cli import clock as machine_clock
-from appliance.host import install
+from appliance.host.admission import Host, admit
 from appliance.host.floorstore import write_floors
-from appliance.host.install import Host
+from appliance.host.machine import read_machine
 from appliance.host.prefix import Prefix
-from appliance.host.preflight import read_machine
 from signing.errors import NotTrustedError
 from signing.floors import Floors
 from tests.attacks.harness import Stick, guard_off, row
@@ -31,7 +30,7 @@ def begin_install(stick: Stick, folder: Path, clock: datetime) -> None:
     prefix = Prefix.at(folder / "host")
     prefix.create()
     write_floors(prefix, Floors(time=stated(NOW + timedelta(days=6 * 365))))
-    install._open(stick.path, stick.root, Host(prefix, read_machine(), SimClock(clock), ""))
+    admit(stick.path, stick.root, Host(prefix, read_machine(), SimClock(clock), ""))
 
 
 def test_unattacked_right_clock_gives_no_warning(stick: Stick, monkeypatch: pytest.MonkeyPatch) -> None:

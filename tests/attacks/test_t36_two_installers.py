@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.install import Host, install
+from appliance.host.admission import Host
+from appliance.host.install import install
 from appliance.host.lock import hold
+from appliance.host.machine import read_machine
 from appliance.host.prefix import Prefix
-from appliance.host.preflight import Fit, read_machine
+from appliance.host.preflight import Fit
 from appliance.host.programs import Programs
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.sim.clock import SimClock
@@ -47,7 +49,7 @@ def test_attacked_by_a_second_install_nothing_is_written(
     prefix: Prefix, stick: Stick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("appliance.host.install.hold", lambda prefix: hold(prefix, 0.1))
-    monkeypatch.setattr("appliance.host.install._preflight", lambda *_: Fit)
+    monkeypatch.setattr("appliance.host.install.fit_for", lambda *_: Fit)
     before = sorted(prefix.root.rglob("*"))
     host = Host(prefix, read_machine(), SimClock(NOW), "")
     with hold(prefix):

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from appliance.host.access import AccessStore, Key
 from appliance.host.engine import start_engine
-from appliance.serve.access import AccessStore, Key
 from appliance.serve.limits import MAX_BODY_BYTES
 from appliance.serve.plan import SERVING, News, Plan, PlannedModel
 from appliance.serve.queue import Lane
@@ -151,7 +151,7 @@ def test_unguarded_anybody_is_answered(site: Site) -> None:
 
 
 def test_unguarded_models_and_slots_are_anybodys(site: Site) -> None:
-    with guard_off("appliance.serve.access.Key.may_use", lambda *_: True):
+    with guard_off("appliance.host.access.Key.may_use", lambda *_: True):
         assert site.ask("toy", model="secret").status_code == 200
 
     async def walk_in(_lane: Lane) -> None: ...

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from tests.bed import guest_abilities, guest_bed
+from tests.bed import guest_abilities, guest_bed, vagrant_box
 from tests.bed.abilities import COMMANDS, missing_commands
 from tests.bed.cache import Say
 from tests.bed.host import BedError
@@ -20,6 +20,7 @@ from tests.bed.trees import TREES, build
 
 PARTS: dict[str, Callable[[Say], Path]] = {name: partial(build, tree) for name, tree in TREES.items()}
 PARTS["guest"] = guest_bed.build
+PARTS["vagrant"] = vagrant_box.build
 
 
 def say(text: str) -> None:
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     if os.geteuid() != 0:
         say("bed: only root can build and boot hosts; their tests will be skipped")
         return 0
-    if missing := missing_commands((*COMMANDS, *guest_abilities.COMMANDS)):
+    if missing := missing_commands((*COMMANDS, *guest_abilities.COMMANDS, *vagrant_box.COMMANDS)):
         say(f"error: this machine lacks {' '.join(missing)}\nhint: .ci/system bed")
         return 1
     started = time.monotonic()

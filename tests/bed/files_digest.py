@@ -64,7 +64,8 @@ def files_below(root: str, patterns: Iterable[str], known: Known | None = None) 
         By path: `f 0644 0:0 <sha256>`, `d 0755 0:0`, `l 0777 0:0 <target>`, or another letter for what holds no bytes.
     """
     left_out = re.compile("|".join(fnmatch.translate(pattern) for pattern in patterns) or r"(?!)")
-    device = os.lstat(root).st_dev
+    root = root.rstrip("/")
+    device = os.lstat(root or "/").st_dev
     return dict(_walk(root, "", left_out, device, known or Known()))
 
 
@@ -82,7 +83,7 @@ def differences(before: dict[str, str], after: dict[str, str]) -> list[str]:
 
 
 def _walk(root: str, folder: str, left_out: re.Pattern[str], device: int, known: Known) -> Iterator[tuple[str, str]]:
-    with os.scandir(root + folder) as entries:
+    with os.scandir(root + folder or "/") as entries:
         names = sorted(entry.name for entry in entries)
     for name in names:
         path = f"{folder}/{name}"
@@ -113,4 +114,4 @@ def _sha256(path: str) -> str:
 
 
 if __name__ == "__main__":
-    json.dump(files_below(sys.argv[1].rstrip("/"), read_patterns(sys.argv[2])), sys.stdout)
+    json.dump(files_below(sys.argv[1], read_patterns(sys.argv[2])), sys.stdout)

@@ -1,9 +1,11 @@
-"""Fixtures for tests that need a bed: a pytest plugin.
+"""Fixtures for tests that need a bed, as a pytest plugin: every test of the project may use them.
 
 Rules:
 
-- A test whose bed this machine lacks is skipped with the reason; in the CI tier that is a failure.
+- A test that uses one of them, or lies in this folder, is marked `bed`; with a guest it is marked `vm` too.
+- A test whose bed this machine lacks is skipped with the reason.
 - What tried to reach a network fails the test that used the fixture, whatever else it checked.
+- Loading it starts nothing: what the machine can do is found out by the first test that asks.
 """
 
 from __future__ import annotations
@@ -18,11 +20,27 @@ from tests.bed import guest_abilities, guest_bed
 from tests.bed.abilities import no_hosts, no_network
 from tests.bed.cache import bed_folder
 from tests.bed.fleet import Fleet
+from tests.bed.guest import Guest
 from tests.bed.host import Host
 from tests.bed.ledger import AttemptsError, Ledger
 from tests.bed.network import Attempts
 from tests.bed.nspawn import NspawnHost
 from tests.bed.trees import DEBIAN_12, TREES, Tree
+
+HERE = Path(__file__).parent
+BED_FIXTURES = frozenset({"any_host", "fleet", "guest", "ledger", "new_nspawn_host", "nspawn_host"})
+GUEST_FIXTURES = frozenset({"guest"})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a bed, before the command line chooses by marker."""
+    for item in items:
+        used = item.fixturenames if isinstance(item, pytest.Function) else ()
+        if item.path.is_relative_to(HERE) or not BED_FIXTURES.isdisjoint(used):
+            item.add_marker(pytest.mark.bed)
+        if not GUEST_FIXTURES.isdisjoint(used):
+            item.add_marker(pytest.mark.vm)
 
 
 def require(reason: str | None) -> None:
@@ -78,19 +96,26 @@ def fleet() -> Iterator[Fleet]:
             _require_none(host.attempts())
 
 
-@pytest.fixture(params=["nspawn", pytest.param("guest", marks=pytest.mark.vm)])
-def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    """A fresh host of every kind in turn: for scenarios that must hold on all."""
-    if request.param == "nspawn":
-        with quiet_nspawn_host(DEBIAN_12) as quiet:
-            yield quiet
-        return
+@contextmanager
+def fresh_guest() -> Iterator[Guest]:
+    """A fresh guest. Skips the test when this machine runs none."""
     require(guest_abilities.no_guests())
-    made = guest_bed.fresh_guest()
-    try:
+    with guest_bed.fresh_guest() as made:
         yield made
-    finally:
-        made.close()
+
+
+@pytest.fixture
+def guest() -> Iterator[Guest]:
+    """A fresh virtual machine without a network card."""
+    with fresh_guest() as made:
+        yield made
+
+
+@pytest.fixture(params=["nspawn", pytest.param("guest", marks=pytest.mark.vm)])
+def any_host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    """A fresh host of every kind in turn: for scenarios that must hold on all."""
+    with quiet_nspawn_host(DEBIAN_12) if request.param == "nspawn" else fresh_guest() as made:
+        yield made
 
 
 def _require_none(attempts: Attempts) -> None:

@@ -181,8 +181,7 @@ class Guest:
         """See `Host.files`. The guest reads its own disk: half a minute under emulation, and it must run."""
         for name in (LIST_FILES, VOLATILE):
             self.put(Path(name), f"/run/bed/{Path(name).name}")
-        # A single slash would be taken off by the program.
-        argv = ["python3", "-I", f"/run/bed/{Path(LIST_FILES).name}", "/.", f"/run/bed/{Path(VOLATILE).name}"]
+        argv = ["python3", "-I", f"/run/bed/{Path(LIST_FILES).name}", "/", f"/run/bed/{Path(VOLATILE).name}"]
         files: dict[str, str] = json.loads(self.run(argv, timeout_s=300).out)
         return files
 

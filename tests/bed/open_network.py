@@ -14,7 +14,8 @@ OUTSIDE = "198.51.100.1"
 INSIDE = "198.51.100.2"
 PORT = 8080
 ENV = {"PATH": PATH}
-ASK = f"import socket; socket.create_connection(('{OUTSIDE}', {PORT}), 1); print('reached')"
+# A cable that was just laid may lose its first packet: the kernel sends it again after one second, and after three.
+ASK = f"import socket; socket.create_connection(('{OUTSIDE}', {PORT}), 8); print('reached')"
 
 
 class Outside:

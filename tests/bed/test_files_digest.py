@@ -68,6 +68,19 @@ def test_what_is_volatile_is_left_out_with_all_that_is_in_it(root: Path) -> None
     assert "/etc/machine-id" not in found
 
 
+@pytest.mark.parametrize("spelled", ["/", "//"])
+def test_whole_file_system_is_described_too(spelled: str) -> None:
+    # Of this machine's own only the top, and no file, which might be large or private.
+    entries = list(os.scandir("/"))
+    files = [f"/{entry.name}" for entry in entries if entry.is_file(follow_symlinks=False)]
+    expected = {f"/{entry.name}" for entry in entries} - set(files)
+    assert files_below(spelled, ["/*/*", *files]).keys() == expected
+
+
+def test_slash_at_the_end_of_the_root_does_not_count(root: Path) -> None:
+    assert files_below(f"{root}/", []) == listed(root)
+
+
 def test_known_file_is_read_once_and_a_new_one_each_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 

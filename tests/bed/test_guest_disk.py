@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bundles.fsverity import digest_of
-from tests.bed.fixtures import require
 from tests.bed.guest import Guest
-from tests.bed.guest_abilities import no_guests
-from tests.bed.guest_bed import fresh_guest
 from tests.bed.host import BedError
 
 pytestmark = pytest.mark.vm
@@ -51,13 +47,6 @@ for attempt in (
         continue
     raise SystemExit("a sealed memory file was changed")
 """
-
-
-@pytest.fixture
-def guest() -> Iterator[Guest]:
-    require(no_guests())
-    with fresh_guest() as host:
-        yield host
 
 
 def test_sealed_file_measures_as_computed_here_and_not_even_root_can_append_to_it(guest: Guest, tmp_path: Path) -> None:

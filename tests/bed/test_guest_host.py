@@ -4,27 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.bed.files_digest import differences
-from tests.bed.fixtures import require
 from tests.bed.guest import Guest
-from tests.bed.guest_abilities import no_guests
 from tests.bed.guest_agent import AgentError
-from tests.bed.guest_bed import fresh_guest
 from tests.bed.host import CommandError
 
 pytestmark = pytest.mark.vm
-
-
-@pytest.fixture
-def guest() -> Iterator[Guest]:
-    require(no_guests())
-    with fresh_guest() as host:
-        yield host
 
 
 def test_files_and_folders_go_in_and_come_out_with_their_modes(guest: Guest, tmp_path: Path) -> None:

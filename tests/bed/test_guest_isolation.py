@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.bed.fixtures import require
 from tests.bed.guest import Guest
-from tests.bed.guest_abilities import no_guests
 from tests.bed.guest_bed import fresh_guest
 from tests.bed.guest_isolation import NotIsolatedError, prove_isolated
 from tests.bed.guest_machine import USB_BUS
 
 pytestmark = pytest.mark.vm
-
-
-@pytest.fixture
-def guest() -> Iterator[Guest]:
-    require(no_guests())
-    with fresh_guest() as host:
-        yield host
 
 
 def test_guest_has_no_link_but_loopback_and_no_attempt_leaves_it(guest: Guest) -> None:
@@ -46,4 +35,4 @@ def test_two_guests_of_one_frozen_state_differ_in_their_random_numbers_and_know_
     random = ["head", "-c", "16", "/dev/urandom"]
     with fresh_guest() as other:
         assert guest.run(random).out != other.run(random).out
-    assert abs(float(guest.run(["date", "+%s"]).out) - time.time()) < 5
+    assert abs(float(guest.run(["date", "+%s"]).out) - time.time()) < 60

@@ -21,18 +21,20 @@ from tests.bed.nspawn import NspawnHost
 from tests.bed.trees import DEBIAN_12
 
 TOP = Path(__file__).resolve().parents[2]
-# Makes every kind of bed, tells where, and waits to be killed.
+# Makes every kind of bed, tells where, and waits to be killed. Whoever started the tests from a background job left
+# SIGINT ignored, and that is inherited.
 VICTIM = """
-import json, sys, time
+import json, signal, sys
 from pathlib import Path
 from tests.bed.fleet import Fleet
 from tests.bed.ledger import Ledger
 from tests.bed.nspawn import NspawnHost
+signal.signal(signal.SIGINT, signal.default_int_handler)
 tree = Path(sys.argv[1])
 host, fleet, ledger = NspawnHost(tree), Fleet(tree, size=2), Ledger()
 host.run(["systemd-run", "--quiet", "sleep", "1000"])
 print(json.dumps(sorted(host.namespaces() | fleet.namespaces() | ledger.network.cell.namespaces)), flush=True)
-ledger.run(["sh", "-c", "sleep 1000 & sleep 1000"], timeout_s=1000)
+ledger.run(["sh", "-c", "sleep 1000 & touch $0; sleep 1000", sys.argv[2]], timeout_s=1000)
 """
 
 
@@ -62,6 +64,13 @@ def test_closed_beds_leave_nothing(temporary: Path) -> None:
     assert open_descriptors() == descriptors
 
 
+def await_file(path: Path, timeout_s: float = 30) -> None:
+    end = time.monotonic() + timeout_s
+    while not path.exists():
+        assert time.monotonic() < end, f"{path.name} did not appear"
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize(
     "ending",
     [
@@ -71,14 +80,15 @@ def test_closed_beds_leave_nothing(temporary: Path) -> None:
     ],
     ids=lambda ending: ending.name,
 )
-def test_killed_tests_leave_nothing(temporary: Path, ending: signal.Signals) -> None:
+def test_killed_tests_leave_nothing(temporary: Path, tmp_path: Path, ending: signal.Signals) -> None:
     tree = tree_folder(DEBIAN_12)
-    argv = [sys.executable, "-c", VICTIM, str(tree)]
+    busy = tmp_path / "busy"
+    argv = [sys.executable, "-c", VICTIM, str(tree), str(busy)]
     with subprocess.Popen(argv, cwd=TOP, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as victim:
         assert victim.stdout is not None
         try:
             namespaces = frozenset(json.loads(victim.stdout.readline()))
-            time.sleep(0.2)  # its last command starts
+            await_file(busy)
             victim.send_signal(ending)
             victim.wait(30)
         finally:

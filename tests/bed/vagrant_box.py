@@ -19,6 +19,7 @@ from tests.bed.guest_image import DISK_BYTES, TREE, copy_kernel, copy_tree, make
 from tests.bed.tools import call
 from tests.bed.usb import make_fat32
 
+COMMANDS = ("ssh-keygen",)
 STICK_BYTES = 1 << 30
 _TEXTS = {
     "etc/hostname": "debian\n",

@@ -12,7 +12,7 @@ Rules:
 - llama.cpp is built without the ability to start other programs.
 """
 
-from appliance.build.runtime.job import build_runtime
+from appliance.build.runtime.job import build_runtime, find_runtime
 from appliance.build.runtime.spec import BuiltRuntime, RuntimeSpec, ToolWheels
 
-__all__ = ["BuiltRuntime", "RuntimeSpec", "ToolWheels", "build_runtime"]
+__all__ = ["BuiltRuntime", "RuntimeSpec", "ToolWheels", "build_runtime", "find_runtime"]

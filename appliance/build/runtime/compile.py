@@ -6,6 +6,7 @@ Rules:
 - the settings are listed here and nowhere else; `settings` names them without any path, and their digest is in the
   wheel's version;
 - no instruction beyond plain x86-64 outside the CPU variants, whatever the distribution's gcc defaults to;
+- ccache saves time where the machine has it, and no byte of the result depends on it;
 - DT_RPATH instead of DT_RUNPATH: the environment of a process cannot send a library's dependencies elsewhere;
 - a failure shows the command and its last lines; all the rest is in the log.
 """
@@ -24,7 +25,7 @@ from appliance.build.runtime.toolchain import Compiler, Tools
 from bundles.progress import OnProgress, Progress
 from signing.errors import ApplianceError, HostUnfitError
 
-LAYOUT = 1
+LAYOUT = 2
 """Raised when the same settings would give another wheel."""
 
 DATE = 315532800
@@ -67,6 +68,9 @@ OPTIONS: dict[str, str] = {
 PROGRAMS = ("llama-server", "llama-quantize", "llama-bench", "llama-perplexity", "llama-gguf-split")
 _TARGETS = ("ggml", "llama", "llama-common", "mtmd", *PROGRAMS)
 
+# Under ccache a source is known by its path from the build folder: in the result it has the same name as without.
+_CCACHE_MAP = "-ffile-prefix-map=../src=./src"
+
 _STEP = re.compile(r"\[(\d+)/(\d+)\] ")
 _LAST_LINES = 12
 _LINE_LENGTH = 240
@@ -80,11 +84,13 @@ class Workplace:
         folder: nothing of its path may appear in the result.
         log: the output of cmake and ninja.
         hold: the lock's descriptor, kept open by every child.
+        ccache: the program, or None.
     """
 
     folder: Path
     log: Path
     hold: int
+    ccache: str | None = None
 
     @property
     def source(self) -> Path:
@@ -123,7 +129,8 @@ def configure(tools: Tools, compiler: Compiler, place: Workplace, commit: str) -
     Raises:
         ApplianceError: it failed.
     """
-    compile_flags = " ".join((*COMPILE_FLAGS, shlex.quote(_prefix_map(str(place.folder)))))
+    maps = [_prefix_map(str(place.folder)), *([_CCACHE_MAP] if place.ccache else [])]
+    compile_flags = " ".join((*COMPILE_FLAGS, *map(shlex.quote, maps)))
     link_flags = " ".join(LINK_FLAGS)
     options = OPTIONS | {
         "CMAKE_MAKE_PROGRAM": str(tools.ninja),
@@ -136,6 +143,8 @@ def configure(tools: Tools, compiler: Compiler, place: Workplace, commit: str) -
         "CMAKE_SHARED_LINKER_FLAGS": link_flags,
         "LLAMA_BUILD_COMMIT": commit,
     }
+    if place.ccache:
+        options |= {f"CMAKE_{language}_COMPILER_LAUNCHER": place.ccache for language in ("C", "CXX")}
     argv = [str(tools.cmake), "-G", "Ninja", "-S", str(place.source / LLAMA), "-B", str(place.build)]
     argv += [f"-D{name}={value}" for name, value in options.items()]
     _run_step("cmake", argv, compiler, place, _Told())
@@ -155,11 +164,11 @@ def compile_targets(tools: Tools, compiler: Compiler, place: Workplace, jobs: in
     _run_step("ninja", argv, compiler, place, _Told(on_progress))
 
 
-def clean_environment(compiler: Compiler, folder: Path) -> dict[str, str]:
+def clean_environment(compiler: Compiler, place: Workplace) -> dict[str, str]:
     """All that cmake, ninja and gcc see of this machine's environment."""
-    home = folder / "home"
+    home = place.folder / "home"
     home.mkdir(parents=True, exist_ok=True)
-    return {
+    return (_ccache_environment(place.folder) if place.ccache else {}) | {
         "PATH": ":".join(dict.fromkeys((os.path.dirname(compiler.cc), "/usr/bin", "/bin"))),
         "HOME": str(home),
         "TMPDIR": str(home),
@@ -192,7 +201,7 @@ class _Told:
 
 
 def _run_step(name: str, argv: list[str], compiler: Compiler, place: Workplace, told: _Told) -> None:
-    environment = clean_environment(compiler, place.folder)
+    environment = clean_environment(compiler, place)
     status = run(argv, environment=environment, log=place.log, hold=place.hold, on_line=told.hear)
     if status != 0:
         raise _failure(name, status, told, place)
@@ -220,6 +229,19 @@ def _failure(name: str, status: int, told: _Told, place: Workplace) -> Appliance
 def _shorten(line: str, length: int) -> str:
     # The head names the program, the tail the file.
     return line if len(line) <= length else f"{line[: length // 3]} … {line[-(length - length // 3) :]}"
+
+
+def _ccache_environment(folder: Path) -> dict[str, str]:
+    # What this person set up for other work has no say. Paths below the folder are told to gcc as relative ones, so
+    # that a build in another folder finds what this one kept.
+    return {
+        "CCACHE_DIR": str(folder.parent / "ccache"),
+        "CCACHE_CONFIGPATH": os.devnull,
+        "CCACHE_BASEDIR": str(folder),
+        "CCACHE_NOHASHDIR": "1",
+        "CCACHE_COMPILERCHECK": "content",
+        "CCACHE_MAXSIZE": "1G",
+    }
 
 
 def _prefix_map(folder: str) -> str:

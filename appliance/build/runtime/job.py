@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.build.cache import FULL, disk_full, require_space
+from appliance.build.runtime.changes import forget_working_folder, keep_variants
 from appliance.build.runtime.compile import Workplace, compile_targets, configure, settings
-from appliance.build.runtime.repack import check_leaks, collect_binaries, collect_binding
-from appliance.build.runtime.source import keep_variants, licence_files, unpack_sdist
+from appliance.build.runtime.repack import check_leaks, collect_binaries, collect_binding, collect_converters
+from appliance.build.runtime.source import licence_files, unpack_sdist
 from appliance.build.runtime.spec import BuiltRuntime, RuntimeSpec, ToolWheels
 from appliance.build.runtime.store import Slot, read_boot
 from appliance.build.runtime.symbols import dotted
 from appliance.build.runtime.toolchain import (
     Compiler,
     Tools,
+    find_ccache,
     find_compiler,
     record_tools,
     unpack_tools,
@@ -67,23 +69,48 @@ def build_runtime(
         BusyError: another build of the same runtime did not end in time.
         ApplianceError: compiling failed, or the disk is full.
     """
-    if spec.cuda:
-        raise _no_cuda()
-    variants = choose_variants(spec.cpu, read_cpu_flags() if spec.cpu == "native" else frozenset())
-    compiler = find_compiler(environment.get("PATH", os.defpath))
-    toolchain = {**compiler.versions, **record_tools(tools)}
-    job = _Job(sdist, tools, spec.version, variants, compiler, toolchain, on_progress)
+    search_path = environment.get("PATH", os.defpath)
+    job = _plan(sdist, tools, spec, search_path, on_progress)
     slot = Slot(cache_dir.resolve(), job.key())
     if built := slot.read_finished():
         return built
     with _told_when_full(slot.cache), slot.locked(patience_s, on_progress) as hold:
         if built := slot.read_finished():
             return built
-        place = Workplace(slot.building, slot.log, hold)
+        place = Workplace(slot.building, slot.log, hold, find_ccache(search_path))
         unpacked = job.prepare(slot, place)
-        compile_targets(unpacked, compiler, place, _jobs(), on_progress)
+        compile_targets(unpacked, job.compiler, place, _jobs(), on_progress)
         built = job.pack(place, private=(str(slot.cache), environment.get("HOME", ""), str(Path.home())))
         return slot.finish(built.path.parent, built)
+
+
+def find_runtime(
+    sdist: Path,
+    tools: ToolWheels,
+    spec: RuntimeSpec,
+    cache_dir: Path,
+    *,
+    environment: Mapping[str, str] = os.environ,
+) -> BuiltRuntime | None:
+    """The runtime that `build_runtime` would give, if it is finished; its wheel is hashed.
+
+    Args:
+        As `build_runtime`.
+
+    Raises:
+        As `build_runtime`, before it compiles.
+    """
+    job = _plan(sdist, tools, spec, environment.get("PATH", os.defpath), ignore)
+    return Slot(cache_dir.resolve(), job.key()).read_finished()
+
+
+def _plan(sdist: Path, tools: ToolWheels, spec: RuntimeSpec, search_path: str, on_progress: OnProgress) -> _Job:
+    if spec.cuda:
+        raise _no_cuda()
+    variants = choose_variants(spec.cpu, read_cpu_flags() if spec.cpu == "native" else frozenset())
+    compiler = find_compiler(search_path)
+    toolchain = {**compiler.versions, **record_tools(tools)}
+    return _Job(sdist, tools, spec.version, variants, compiler, toolchain, on_progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +145,7 @@ class _Job:
         self.on_progress(Progress("unpacking the runtime's sources", 0, 0, "steps"))
         commit = unpack_sdist(self.sdist, place.source, self.version)
         keep_variants(place.source, self.variants)
+        forget_working_folder(place.source)
         tools = unpack_tools(self.tools, tools_folder)
         self.on_progress(Progress("configuring the runtime", 0, 0, "steps"))
         configure(tools, self.compiler, place, commit)
@@ -128,7 +156,7 @@ class _Job:
         """Check what was compiled and write the wheel into a folder of its own."""
         self.on_progress(Progress("packing the runtime", 0, 0, "steps"))
         binaries, floors = collect_binaries(place.binaries, self.variants)
-        parts = (*collect_binding(place.source), *binaries)
+        parts = (*collect_binding(place.source), *collect_converters(place.source), *binaries)
         check_leaks(parts, private)
         result = place.folder / "result"
         shutil.rmtree(result, ignore_errors=True)

@@ -4,6 +4,7 @@ Owns the list of what is packed. It must never change a file's bytes.
 
 Rules:
 - the programs, the libraries that the binding opens, the CPU variants, and what these need by their own NEEDED lists;
+- the binding and the converters, as Python source;
 - every file is a regular file, in one folder, finds its neighbours by `$ORIGIN`, and needs nothing foreign;
 - no path of the build machine is in any of them.
 """
@@ -15,12 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.build.runtime.compile import PROGRAMS
+from appliance.build.runtime.source import LLAMA
 from appliance.build.runtime.symbols import Elf, Floors, check_needed, floors, read_elf
 from signing.errors import ApplianceError
 
 LIBRARY_FOLDER = "llama_cpp/lib"
+CONVERTER_FOLDER = "llama_cpp/convert"
+CONVERTERS = ("convert_hf_to_gguf.py", "convert_lora_to_gguf.py")
 _OPENED = ("libggml.so", "libllama.so", "libmtmd.so")
 _PYTHON = ("*.py", "py.typed")
+# What the converters import of llama.cpp's own. The tools of gguf-py and its typing marker are not.
+_IMPORTED = ("conversion/*.py", "gguf-py/gguf/*.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,28 @@ def collect_binding(source: Path) -> tuple[Part, ...]:
     package = source / "llama_cpp"
     found = sorted({path for pattern in _PYTHON for path in package.rglob(pattern)})
     return tuple(Part(path.relative_to(source).as_posix(), path, 0o644) for path in found)
+
+
+def collect_converters(source: Path) -> tuple[Part, ...]:
+    """llama.cpp's converters to GGUF, and what they import of it, laid out as they look for it.
+
+    They run under a Python that has torch and transformers; nothing of the runtime imports them.
+
+    Raises:
+        ApplianceError: the sdist has none.
+    """
+    llama = source / LLAMA
+    found = [llama / name for name in CONVERTERS]
+    found += sorted(path for pattern in _IMPORTED for path in llama.glob(pattern))
+    missing = [path.name for path in found if not path.is_file()]
+    if missing or len(found) == len(CONVERTERS):
+        raise ApplianceError(
+            "runtime.file-missing",
+            (missing or ["conversion"])[0],
+            expected="the converters of llama.cpp in the sdist",
+            found=", ".join(missing) or "no modules for them",
+        )
+    return tuple(Part(f"{CONVERTER_FOLDER}/{path.relative_to(llama).as_posix()}", path, 0o644) for path in found)
 
 
 def check_leaks(parts: Iterable[Part], private: Iterable[str]) -> None:

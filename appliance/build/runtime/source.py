@@ -1,11 +1,10 @@
 """The sdist's sources, as far as the build reads them.
 
-Owns which files of the sdist are unpacked, and the one change that is made to them. It must never run anything of it.
+Owns which files of the sdist are unpacked. What is changed in them is in `changes`. It must never run anything of it.
 
 Rules:
 - the sdist's `.git` folders stay outside: cmake asks git for a version wherever it finds one;
-- regular files only, below the sdist's one top folder, nothing absolute and no `..`;
-- the change: CPU variants that nobody asked for are struck out of ggml's list, because ggml waits for all it names.
+- regular files only, below the sdist's one top folder, nothing absolute and no `..`.
 """
 
 from __future__ import annotations
@@ -18,11 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from appliance.build.runtime.variants import VARIANTS
-from signing.errors import ApplianceError, DamagedError, UsageError
+from signing.errors import DamagedError, UsageError
 
 LLAMA = "vendor/llama.cpp"
-VARIANT_LIST = f"{LLAMA}/ggml/src/CMakeLists.txt"
 _COMMIT = f".git/modules/{LLAMA}/HEAD"
 _WANTED = (
     "PKG-INFO",
@@ -31,15 +28,12 @@ _WANTED = (
     *(
         f"{LLAMA}/{name}"
         for name in (
-            "CMakeLists.txt", "LICENSE", "cmake", "common", "ggml", "include", "licenses", "scripts", "src", "tools",
-            "vendor",
+            "CMakeLists.txt", "LICENSE", "cmake", "common", "conversion", "convert_hf_to_gguf.py",
+            "convert_lora_to_gguf.py", "ggml", "gguf-py/LICENSE", "gguf-py/gguf", "include", "licenses", "scripts",
+            "src", "tools", "vendor",
         )
     ),
 )  # fmt: skip
-_X86 = re.compile(r'STREQUAL "x86"\)\n(?P<list>\s+ggml_add_cpu_backend_variant\(x64\).*?)\n\s*elseif', re.DOTALL)
-_VARIANT = re.compile(
-    r"^[ \t]*ggml_add_cpu_backend_variant\((?P<name>\w+)(?P<features>[\w \t]*)\)[^\n]*\n", re.MULTILINE
-)
 
 
 def unpack_sdist(sdist: Path, folder: Path, version: str) -> str:
@@ -73,33 +67,6 @@ def unpack_sdist(sdist: Path, folder: Path, version: str) -> str:
         raise DamagedError("runtime.sdist-unreadable", str(sdist), expected="a .tar.gz", found=str(error)) from None
     _check_version(folder / "PKG-INFO", version, sdist)
     return commit[:7] if re.fullmatch(r"[0-9a-f]{40}", commit) else "unknown"
-
-
-def keep_variants(source: Path, chosen: tuple[str, ...]) -> None:
-    """Strike the variants that are not `chosen` out of ggml's list.
-
-    Raises:
-        ApplianceError: the list is not the one that `variants.VARIANTS` describes.
-    """
-    path = source / VARIANT_LIST
-    text = path.read_text("utf-8")
-    block = _X86.search(text)
-    found = {}
-    if block:
-        found = {match["name"]: set(match["features"].split()) for match in _VARIANT.finditer(block["list"] + "\n")}
-    expected = {name: set(features) for name, features in VARIANTS.items()}
-    if block is None or found != expected:
-        differing = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
-        raise ApplianceError(
-            "runtime.variants-differ",
-            VARIANT_LIST,
-            expected="the CPU variants that this version of the appliance knows",
-            found=f"differences in {', '.join(differing)}",
-            hint="use the llama-cpp-python version of the shipped recipes, or a newer appliance",
-        )
-    kept = _VARIANT.sub(lambda match: match[0] if match["name"] in chosen else "", block["list"] + "\n")
-    start, end = block.span("list")
-    path.write_text(text[:start] + kept.rstrip("\n") + text[end:], "utf-8")
 
 
 def licence_files(source: Path) -> dict[str, Path]:

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -77,6 +78,16 @@ def find_compiler(search_path: str) -> Compiler:
         found=old or "none on PATH",
         hint=_HINT,
     )
+
+
+def find_ccache(search_path: str) -> str | None:
+    """The machine's ccache as an absolute path, or None. It keeps the compiler's own output, so it is not recorded.
+
+    Args:
+        search_path: folders joined by `:`, as in PATH.
+    """
+    found = shutil.which("ccache", path=search_path)
+    return os.path.abspath(found) if found else None
 
 
 def record_tools(tools: ToolWheels) -> dict[str, str]:

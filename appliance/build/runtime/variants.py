@@ -36,6 +36,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 """Every x86-64 variant of llama.cpp, lowest first, with the features that it is compiled for."""
 
 REFERENCE = "x64"
+SHORT_LISTS = ("all", "native")
 
 _CPU_FLAGS: dict[str, tuple[str, ...]] = {
     "SSE42": ("sse4_2",),

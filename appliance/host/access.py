@@ -70,10 +70,13 @@ class AccessStore:
 
     Args:
         path: of the database; made with mode 0600 where it is missing.
+        is_read_only: for who must not change anything, and may not: nothing is made then.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, is_read_only: bool = False) -> None:
+        self._path, self._mode = path, "ro" if is_read_only else "rw"
+        if is_read_only:
+            return
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         with self._open() as database:
             database.execute(_SCHEMA)
@@ -162,7 +165,8 @@ class AccessStore:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self._path, timeout=_BUSY_S)) as database, database:
+        name = f"{self._path.absolute().as_uri()}?mode={self._mode}"
+        with closing(sqlite3.connect(name, uri=True, timeout=_BUSY_S)) as database, database:
             yield database
 
 

@@ -1,0 +1,6 @@
+"""`python -m appliance`: the program where no console script is installed, as in a release."""
+
+from appliance.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""`appliance host`: what this machine is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
+from appliance.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from appliance.host.card import Card, Variant
+    from bundles.progress import OnProgress
+
+_TOOL_TIMEOUT_S = 20.0
+_WIDTH = 80
+
+
+@click.group("host", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Look at this machine.
+
+    \b
+    Example:
+      appliance host probe
+    """
+
+
+@command.command("probe")
+@click.option(
+    "--with",
+    "bundle",
+    metavar="BUNDLE",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Try the CPU variants of this bundle or stick; without it, those of the installed release.",
+)
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of a card instead.")
+@prefix_option
+@trust_option
+@named_workspace_option
+@json_option
+@pass_terminal
+def probe(
+    terminal: Terminal,
+    bundle: Path | None,
+    schema: bool,
+    prefix: Path | None,
+    trust: Path | None,
+    workspace: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what this machine is: its card.
+
+    Nothing is changed and no network is used; what this user cannot see is said. CPU variants are tried where a runtime
+    is at hand, and otherwise told from the processor's flags. `--json` prints card.json, for `appliance plan --host`.
+
+    \b
+    Example:
+      appliance host probe --json >card.json
+    """
+    from appliance.cli.clock import utc_now
+    from appliance.host.card import card_schema, card_value
+    from appliance.host.machine import read_machine
+    from appliance.host.probe import probe as look
+
+    if schema:
+        terminal.answer_json(card_schema())
+        return
+    with terminal.progress() as on_progress:
+        variants, note = _tried(bundle, prefix, trust, workspace, on_progress)
+    card = look(read_machine(), utc_now(), run_tool, variants)
+    if as_json:
+        terminal.answer_json(card_value(card))
+        return
+    for label, text in _lines(card):
+        for number, line in enumerate(textwrap.wrap(text, _WIDTH - 12, break_long_words=False) or [""]):
+            terminal.answer(f"{'' if number else label:<11} {line}".rstrip())
+    if note:
+        terminal.say(note)
+
+
+def run_tool(command: Sequence[str]) -> str:
+    """Run a tool of the system that may be there; empty where it is not, fails, or takes too long."""
+    if not os.access(command[0], os.X_OK):
+        return ""
+    try:
+        done = subprocess.run(
+            list(command),
+            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TOOL_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
+
+
+def _tried(
+    bundle: Path | None, prefix: Path | None, trust: Path | None, workspace: Path | None, on_progress: OnProgress
+) -> tuple[tuple[Variant, ...], str]:
+    from appliance.cli.athand import bundle_at_hand, release_at_hand
+    from appliance.host.cpu import cpu_flags
+    from appliance.host.verdicts import try_variants
+    from signing.errors import ApplianceError
+
+    with tempfile.TemporaryDirectory(prefix="appliance-probe-") as name:
+        if bundle is not None:
+            given = bundle_at_hand(bundle, prefix, trust, workspace, Path(name), with_model=True)
+            assert given.model is not None  # asked for
+            return try_variants(given.runtime, given.model, cpu_flags(), on_progress), ""
+        try:
+            found = release_at_hand(prefix, Path(name), with_model=True)
+        except (ApplianceError, OSError) as error:
+            return (), f"the installed release cannot be tried: {error}"
+        if found is None or found.model is None:
+            return (), "no runtime is at hand: CPU variants are told from the processor's flags, not tried"
+        return try_variants(found.runtime, found.model, cpu_flags(), on_progress), ""
+
+
+def _lines(card: Card) -> list[tuple[str, str]]:
+    system, cpu, memory, kernel = card.system, card.cpu, card.memory, card.kernel
+    quota = "" if cpu.quota_millicores is None else f", {cpu.quota_millicores / 1000:g} by quota"
+    lines = [
+        ("system", f"{system.name or system.os}, {system.arch}, kernel {system.kernel}"),
+        ("systemd", system.systemd or "does not run this machine"),
+        ("libraries", f"glibc {system.glibc}, GLIBCXX {system.glibcxx}, CXXABI {system.cxxabi}"),
+        ("processor", cpu.model or "unknown"),
+        ("cores", f"{cpu.cores}, {cpu.allowed_cores} allowed{quota}: an engine gets {cpu.engine_threads} threads"),
+        *_variant_lines(cpu.variants),
+        ("memory", f"{_mib(memory.ram_bytes)}, {_mib(memory.available_bytes)} available"),
+    ]
+    if memory.limit_bytes is not None:
+        lines.append(("", f"{_mib(memory.limit_bytes)} left by control groups"))
+    for gpu in card.gpus:
+        size = "memory unseen" if gpu.memory_bytes is None else _mib(gpu.memory_bytes)
+        name = gpu.name or f"{gpu.vendor}:{gpu.device}"
+        lines.append(("gpu", f"{gpu.address} {name}, {size}, driver {gpu.driver or 'none'}"))
+    for disk in card.disks:
+        seal = {True: "fs-verity", False: "no fs-verity", None: "fs-verity unseen"}[disk.has_fsverity]
+        state = ", read-only" if disk.is_read_only else ""
+        room = f"{_mib(disk.free_bytes)} of {_mib(disk.size_bytes)} free"
+        lines.append(("disk", f"{disk.mount} {disk.filesystem}, {room}, {seal}{state}"))
+    groups = "none" if kernel.cgroup_version is None else f"version {kernel.cgroup_version}"
+    lines.append(("isolation", kernel.isolation))
+    seals = "yes" if kernel.has_memfd_seals else "no"
+    lines.append(("kernel", f"control groups {groups}, sealed memory {seals}"))
+    yes = {True: "yes", False: "no", None: "unseen"}
+    lines.append(("", f"fs-verity {yes[kernel.has_fsverity]}, device-mapper {yes[kernel.has_device_mapper]}"))
+    lines.append(("clock", f"{card.clock.time}, synchronised: {yes[card.clock.is_synchronised]}"))
+    return lines + [("unseen" if number == 0 else "", text) for number, text in enumerate(card.unseen)]
+
+
+def _variant_lines(variants: Sequence[Variant]) -> list[tuple[str, str]]:
+    fit = [variant for variant in variants if variant.is_fit]
+    hows = " and ".join(sorted({variant.how for variant in fit})) or "none"
+    lines = [("variants", f"{hows}: {' '.join(variant.name for variant in fit)}")]
+    unfit = [variant for variant in variants if not variant.is_fit]
+    return lines + [("", f"not {variant.name} ({variant.how}): {variant.reason}") for variant in unfit]
+
+
+def _mib(size: int) -> str:
+    return f"{size >> 20} MiB"

@@ -1,0 +1,159 @@
+"""What `appliance plan` is given: the models of a SOURCE, what they are to bear, and a runtime that could be asked.
+
+Owns telling a GGUF, a recipe, a bundle and a stick apart. A bundle's chain of trust is verified before anything of it
+is read; a recipe's files come from this machine and this person's cache, and are only looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundles.memory import Load
+from signing.errors import ApplianceError, UsageError
+
+if TYPE_CHECKING:
+    from appliance.host.athand import AtHand
+    from appliance.host.modelhead import ModelHead
+
+DEFAULT_SLOTS = 4
+MOST_CONTEXT = 8192
+"""For a GGUF alone: what is asked of it unless a person says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person set on the command line; None where nothing."""
+
+    context: int | None
+    slots: int | None
+    kv_type: str
+    prefix: Path | None
+    trust: Path | None
+    workspace: Path | None
+
+    def load(self, context: int, slots: int) -> Load:
+        """What a model is to bear: as the source says, unless set otherwise."""
+        return Load(self.context or context, self.slots or slots, self.kv_type)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Models with what each is to bear, and a runtime at hand, or words why there is none."""
+
+    models: tuple[tuple[ModelHead, Load], ...]
+    runtime: AtHand | str
+
+
+def read_source(path: Path, options: Options, scratch: Path) -> Source:
+    """Look at a SOURCE.
+
+    Args:
+        path: a file or folder that a person named.
+        options: of the command line.
+        scratch: a private folder that outlives what is returned.
+
+    Raises:
+        UsageError: it is none of the four, or a model's file is not on this machine.
+        DamagedError, NotTrustedError: of a bundle or a GGUF.
+    """
+    from appliance.host.modelhead import head_of_file, is_gguf
+
+    if path.is_dir():
+        return _bundle(path, options, scratch)
+    if is_gguf(path):
+        head = head_of_file(path, path.name)
+        load = options.load(min(head.header.context or MOST_CONTEXT, MOST_CONTEXT), DEFAULT_SLOTS)
+        return Source(((head, load),), _any_runtime(options, scratch))
+    if not path.exists():
+        raise UsageError(
+            "plan.source", str(path), expected="a GGUF, a recipe, a bundle or a stick", found="no such file or folder"
+        )
+    return _recipe(path, options, scratch)
+
+
+def _bundle(path: Path, options: Options, scratch: Path) -> Source:
+    from appliance.cli.athand import open_given
+    from appliance.host.athand import of_bundle
+    from appliance.host.modelhead import heads_of_bundle
+    from bundles.layout import Layout
+
+    layout = Layout(path)
+    contents = open_given(path, options.prefix, options.trust, options.workspace).value.contents
+    heads = heads_of_bundle(layout, contents)
+    if not heads:
+        raise UsageError("plan.no-model", str(path), expected="at least one model", found="none")
+    loads = [options.load(model.context, contents.serve.slots) for model in contents.models]
+    models = tuple(zip(heads, loads, strict=True))
+    return Source(models, of_bundle(layout, contents, scratch) if contents.of_kind("runtime") else "it holds none")
+
+
+def _recipe(path: Path, options: Options, scratch: Path) -> Source:
+    from appliance.build.lockfile import lock_path, read_lock
+    from appliance.build.recipe import load_recipe
+    from appliance.host.modelhead import head_of_file
+
+    recipe = load_recipe(path)
+    lock = read_lock(lock_path(path)) if lock_path(path).exists() else None
+    models = []
+    for model in recipe.models:
+        entry = lock.find("model", model.name) if lock else None
+        file = _model_file(model.parsed_source, path.parent, entry)
+        if file is None:
+            raise UsageError(
+                "plan.no-model",
+                f"model {model.name}",
+                expected="its file on this machine",
+                found="not in the cache",
+                hint=f"fetch it first: appliance lock {path}",
+            )
+        models.append((head_of_file(file, model.name), options.load(model.context, recipe.serve.slots)))
+    return Source(tuple(models), _any_runtime(options, scratch))
+
+
+def _model_file(source: object, folder: Path, entry: object) -> Path | None:
+    from appliance.build.cache import Cache, cache_root
+    from appliance.build.lockfile import Locked
+    from appliance.build.sources import FileSource
+    from appliance.build.sources.file import find
+
+    if isinstance(source, FileSource):
+        return find(source, folder)
+    if not isinstance(entry, Locked):
+        return None
+    cache = Cache(cache_root(os.environ))
+    return cache.path(entry.used.sha256) if cache.has(entry.used.sha256, entry.used.size) else None
+
+
+def _any_runtime(options: Options, scratch: Path) -> AtHand | str:
+    """That of the installed release, or one that was built here before."""
+    from appliance.cli.athand import release_at_hand
+    from appliance.host.athand import of_wheel
+
+    try:
+        found = release_at_hand(options.prefix, scratch)
+    except (ApplianceError, OSError) as error:
+        return f"the installed release cannot be used: {error}"
+    if found is not None:
+        return found.runtime
+    wheel = _built_wheel()
+    return of_wheel(wheel, scratch) if wheel else "nothing is installed, and none was built here"
+
+
+def _built_wheel() -> Path | None:
+    from appliance.build.cache import cache_root
+    from appliance.build.runtime.store import BUILD_FILE, Slot
+    from signing.digest import Digest
+    from signing.errors import NotTrustedError
+    from signing.strictjson import load_canonical
+
+    cache = cache_root(os.environ) / "runtime"
+    try:
+        paths = sorted(cache.glob(f"*/{BUILD_FILE}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        keys = [load_canonical(path.read_bytes(), BUILD_FILE).get("key") for path in paths]
+    except (OSError, NotTrustedError, AttributeError):
+        return None
+    found = (Slot(cache, Digest(key)).read_finished() for key in keys if isinstance(key, str))
+    return next((built.path for built in found if built is not None), None)

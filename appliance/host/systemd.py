@@ -1,0 +1,143 @@
+"""systemd, as far as this program talks to it: a few calls of `systemctl` and one of `journalctl`.
+
+Owns the command lines and their failures. Rules:
+- nothing of the caller's environment is passed on, and nobody is asked anything;
+- a call that fails is an error with systemd's own words; a unit's state is asked for, never guessed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from signing.errors import ApplianceError
+
+LEAST_VERSION = 248
+"""The oldest systemd that knows every setting of the units (NoExecPaths)."""
+TIMEOUT_S = 120.0
+_RUNNING = Path("/run/systemd/system")
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0"}
+
+
+@dataclass(frozen=True, slots=True)
+class UnitState:
+    """What systemd says about a unit.
+
+    Args:
+        name: of the unit.
+        active: `active`, `activating`, `inactive`, `failed`, …
+        enabled: `enabled`, `disabled`, or empty where systemd does not know the unit.
+        exit_code: of its last main process; 0 where none has ended.
+        drop_ins: files by which this host changes the unit.
+    """
+
+    name: str
+    active: str
+    enabled: str
+    exit_code: int
+    drop_ins: tuple[str, ...]
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it runs."""
+        return self.active == "active"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it neither runs nor is about to."""
+        return self.active in ("inactive", "failed")
+
+
+def version() -> int:
+    """The version of the systemd that runs this machine; 0 where none does."""
+    if not _RUNNING.is_dir():
+        return 0
+    words = _call(["systemctl", "--version"]).split()
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+
+def reload() -> None:
+    """Let systemd read the units again."""
+    _call(["systemctl", "daemon-reload"])
+
+
+def enable(units: Iterable[str]) -> None:
+    """Start units at every boot from now on; those that are enabled already are left alone."""
+    _call(["systemctl", "enable", "--quiet", *units])
+
+
+def disable(units: Iterable[str]) -> None:
+    """Start units at boot no more."""
+    _call(["systemctl", "disable", "--quiet", *units])
+
+
+def start(units: Iterable[str]) -> None:
+    """Start units that do not run, and wait until systemd calls them started."""
+    _call(["systemctl", "start", *units])
+
+
+def restart(units: Iterable[str]) -> None:
+    """Start units anew, whether they run or have failed too often."""
+    _call(["systemctl", "reset-failed", *units], check=False)
+    _call(["systemctl", "restart", *units])
+
+
+def stop(units: Iterable[str]) -> None:
+    """End units, and wait until they have ended."""
+    _call(["systemctl", "stop", *units])
+    _call(["systemctl", "reset-failed", *units], check=False)
+
+
+def state(unit: str) -> UnitState:
+    """Ask for the state of a unit, which need not exist."""
+    names = ("ActiveState", "UnitFileState", "ExecMainStatus", "DropInPaths")
+    told = _call(["systemctl", "show", f"--property={','.join(names)}", unit])
+    values = dict(line.partition("=")[::2] for line in told.splitlines())
+    code = values.get("ExecMainStatus", "")
+    return UnitState(
+        unit,
+        values.get("ActiveState", "unknown"),
+        values.get("UnitFileState", ""),
+        int(code) if code.isdigit() else 0,
+        tuple(values.get("DropInPaths", "").split()),
+    )
+
+
+def last_words(unit: str, lines: int = 4) -> str:
+    """The newest lines that a unit wrote, on one line."""
+    told = _call(
+        ["journalctl", f"--unit={unit}", f"--lines={lines}", "--output=cat", "--no-pager", "--quiet"], check=False
+    )
+    return " | ".join(" ".join(line.split())[:200] for line in told.splitlines() if line.strip()) or "nothing"
+
+
+def _call(command: list[str], *, check: bool = True) -> str:
+    try:
+        done = subprocess.run(
+            command,
+            env=_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _failed(command, str(error)) from None
+    if check and done.returncode != 0:
+        raise _failed(command, done.stderr.strip() or f"exit status {done.returncode}")
+    return done.stdout
+
+
+def _failed(command: list[str], found: str) -> ApplianceError:
+    return ApplianceError(
+        "systemd.failed",
+        " ".join(command[:6]),
+        expected="systemd to do so",
+        found=" ".join(found.split())[:600],
+        hint=f"see `journalctl -b`; then try by hand: {os.path.basename(command[0])} {' '.join(command[1:6])}",
+    )

@@ -1,0 +1,83 @@
+"""On a processor that lacks instructions, and on one that imitates them, the trial picks a variant that runs here.
+
+QEMU translates each instruction, so the same programs meet a processor of 2008 without AVX and one that has all that
+QEMU knows. Slow: some seconds a token.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance.host import trial
+from appliance.host.athand import AtHand, of_wheel
+from appliance.host.programs import Programs
+from appliance.host.trial import BENCH, Bench, choose_variant
+from bundles.progress import ignore
+from tests.appliance.shipped import shipped_model, shipped_runtime
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
+
+QEMU = shutil.which("qemu-x86_64-static")
+
+
+@pytest.fixture(scope="module")
+def at_hand(tmp_path_factory: pytest.TempPathFactory) -> AtHand:
+    if QEMU is None:
+        pytest.skip("qemu-x86_64-static is not here: apt install qemu-user-static")
+    return of_wheel(shipped_runtime().path, tmp_path_factory.mktemp("runtime"))
+
+
+def emulated(at_hand: AtHand, folder: Path, cpu: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A bench whose programs all run on another processor."""
+    monkeypatch.setattr(trial, "_PROMPT", 2)
+    monkeypatch.setattr(trial, "_GENERATED", 1)
+    monkeypatch.setattr(trial, "_REPEATS", 1)
+    monkeypatch.setattr(trial, "BASE_TIMEOUT_S", 600)
+
+    def wrap(path: Path, program: str | Path) -> Path:
+        path.unlink(missing_ok=True)
+        path.write_text(f'#!/bin/sh\nexec {QEMU} -cpu {cpu} {program} "$@"\n')
+        path.chmod(0o755)
+        return path
+
+    def folder_of(variant: str) -> Path:
+        made = folder / variant
+        if not made.exists():
+            shutil.copytree(at_hand.folder_with(variant), made, copy_function=os.link)
+            (made / BENCH).rename(made / f"{BENCH}-real")
+            wrap(made / BENCH, made / f"{BENCH}-real")
+        return made
+
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+    _, model = shipped_model()
+    return Bench(folder_of, wrap(folder / "python", sys.executable), model, 1, Programs(folder, lock), at_hand.package)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "offered", "fit", "unfit"),
+    [
+        ("Nehalem", ("haswell", "sandybridge", "sse42", "x64"), {"sse42", "x64"}, ["haswell", "sandybridge"]),
+        ("max", ("sapphirerapids", "haswell", "x64"), {"haswell", "x64"}, ["sapphirerapids"]),
+    ],
+)
+def test_trial_picks_a_variant_that_runs_and_is_right_on_another_processor(
+    at_hand: AtHand,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cpu: str,
+    offered: tuple[str, ...],
+    fit: set[str],
+    unfit: list[str],
+) -> None:
+    bench = emulated(at_hand, tmp_path, cpu, monkeypatch)
+    try:
+        choice = choose_variant(offered, bench, ignore)
+    finally:
+        os.close(bench.programs.lock)
+    assert choice.variant in fit
+    assert [told.split(":")[0] for told in choice.passed_over] == unfit

@@ -1,0 +1,113 @@
+"""A plan never promises what does not fit, and always names three other things to ask for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from appliance.host.card import Card, Gpu, Memory
+from appliance.host.fit import ALTERNATIVES, GPU_RESERVE_BYTES, Asked, Fit, budget_bytes, fit
+from appliance.host.levels import MARGIN_BYTES
+from bundles.gguf import GgufHeader, read_header
+from bundles.memory import Load, estimate
+from tests.appliance.sim_card import CARD, GIB
+from tests.sim.gguf_models import F16, Shape, write_model
+
+BIG = Shape("llama", layers=32, width=4096, heads=32, kv_heads=8, head_dim=128, ff=14336, vocab=128256, kind=F16)
+"""A model of 8 000 million weights; the file is a hole."""
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> GgufHeader:
+    path = tmp_path_factory.mktemp("fit") / "big.gguf"
+    size = write_model(path, BIG)
+    with path.open("rb") as file:
+        return read_header(file, size, path.name)
+
+
+def host(ram_gib: float, limit: int | None = None) -> Card:
+    return replace(CARD, memory=Memory(int(ram_gib * GIB), GIB, 0, limit))
+
+
+def ask(header: GgufHeader, card: Card, load: Load, copies: int = 1) -> Fit:
+    asked = [Asked(f"m{number}", header, load) for number in range(copies)]
+    return fit(asked, card, [one.need for one in asked])
+
+
+def test_part_of_the_memory_is_never_planned_with() -> None:
+    assert budget_bytes(host(16)) == 16 * GIB - MARGIN_BYTES
+    assert budget_bytes(host(16, limit=4 * GIB)) == 4 * GIB - MARGIN_BYTES
+    assert budget_bytes(host(0.5)) == 0
+
+
+def test_what_is_said_to_fit_still_fits_and_one_more_does_not(big: GgufHeader) -> None:
+    card = host(32)
+    answer = ask(big, card, Load(8192, 4))
+    assert answer.fits
+    assert answer.alternatives == ()
+    assert 4 <= answer.most_slots < 256
+    assert estimate(big, Load(8192, answer.most_slots)).total <= answer.budget
+    assert estimate(big, Load(8192, answer.most_slots + 1)).total > answer.budget
+    assert estimate(big, Load(answer.longest_context, 4)).total <= answer.budget
+
+
+@pytest.mark.parametrize("ram_gib", [1, 2, 4, 6, 8, 12, 16, 18, 20])
+def test_three_alternatives_are_named_and_those_that_fit_come_first(big: GgufHeader, ram_gib: int) -> None:
+    answer = ask(big, host(ram_gib), Load(32768, 8))
+    assert not answer.fits
+    assert len(answer.alternatives) == ALTERNATIVES
+    assert len({one.text for one in answer.alternatives}) == ALTERNATIVES
+    fits = [one.fits for one in answer.alternatives]
+    assert fits == sorted(fits, reverse=True)
+    for one in answer.alternatives:
+        assert one.fits == (one.total <= answer.budget)
+
+
+def test_alternatives_change_as_little_as_makes_it_fit(big: GgufHeader) -> None:
+    answer = ask(big, host(20), Load(8192, 8))
+    texts = [one.text for one in answer.alternatives if one.fits]
+    slots = next(text for text in texts if "slots" in text)
+    count = int(slots.split()[0])
+    assert estimate(big, Load(8192, count)).total <= answer.budget < estimate(big, Load(8192, count + 1)).total
+    assert any("context of" in text for text in texts)
+
+
+def test_smaller_weights_are_named_where_nothing_else_helps(big: GgufHeader) -> None:
+    answer = ask(big, host(12), Load(8192, 1))
+    assert answer.alternatives[0].text == "weights quantised to Q8_0"
+    assert answer.most_slots == answer.longest_context == 0
+
+
+def test_host_that_is_far_too_small_gets_honest_alternatives(big: GgufHeader) -> None:
+    answer = ask(big, host(1), Load(8192, 4))
+    assert answer.budget == 0
+    assert not any(one.fits for one in answer.alternatives)
+
+
+def test_models_of_one_bundle_are_served_at_the_same_time(big: GgufHeader) -> None:
+    one, two = ask(big, host(30), Load(2048, 1)), ask(big, host(30), Load(2048, 1), copies=2)
+    assert two.total == 2 * one.total
+    assert one.fits
+    assert not two.fits
+
+
+def test_what_the_runtime_says_counts_instead_of_the_formula(big: GgufHeader) -> None:
+    asked = [Asked("m", big, Load(8192, 4))]
+    need = asked[0].need
+    answer = fit(asked, host(32), [replace(need, kv=need.kv + 8 * GIB)])
+    assert answer.total == need.total + 8 * GIB
+    assert answer.most_slots < ask(big, host(32), Load(8192, 4)).most_slots
+
+
+@pytest.mark.parametrize(("gib", "layers"), [(1, 0), (8, 14), (80, 32)])
+def test_layers_are_counted_from_the_memory_of_the_graphics_processor(big: GgufHeader, gib: int, layers: int) -> None:
+    card = replace(host(32), gpus=(replace(CARD.gpus[0], memory_bytes=gib * GIB + GPU_RESERVE_BYTES),))
+    (gpu,) = ask(big, card, Load(8192, 2)).gpus
+    assert gpu.layers == pytest.approx(layers, abs=2)
+    assert gpu.of_layers == 32
+
+
+def test_graphics_processor_of_unseen_memory_is_not_guessed_about(big: GgufHeader) -> None:
+    card = replace(host(32), gpus=(Gpu("0000:01:00.0", "0x10de", "", "", None, ""),))
+    assert ask(big, card, Load(8192, 2)).gpus[0].layers is None

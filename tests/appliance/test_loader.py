@@ -1,0 +1,126 @@
+"""One CPU library in a process, the one that was named, whatever else lies about."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from appliance.host.athand import AtHand, of_wheel
+from appliance.host.engine import EngineSpec, start_engine
+from appliance.host.loader import CPU_LIBRARY, cpu_libraries
+from tests.appliance.real_engine import describe_model
+from tests.appliance.shipped import shipped_model, shipped_runtime
+
+CHILD = """
+import sys
+from pathlib import Path
+from appliance.host.loader import cpu_libraries, load_binding
+binding = load_binding(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+binding.llama_backend_init()
+print(binding.__name__, *cpu_libraries(), *(name for name in sys.modules if name in ("numpy", "llama_cpp.llama")))
+"""
+DIES = "__attribute__((constructor)) static void die(void) { __builtin_trap(); }\n"
+
+
+def test_libraries_of_a_process_are_listed_once_and_by_path(tmp_path: Path) -> None:
+    maps = tmp_path / "7" / "maps"
+    maps.parent.mkdir()
+    maps.write_text(
+        "7f00-7f01 r-xp 00000000 08:01 1   /a b/libggml-cpu-x64.so\n"
+        "7f01-7f02 r--p 00000000 08:01 1   /a b/libggml-cpu-x64.so\n"
+        "7f02-7f03 r--p 00000000 08:01 2   /a b/libggml-base.so\n"
+        "7f03-7f04 rw-p 00000000 00:00 0\n"
+        "7f04-7f05 r--p 00000000 08:01 3   /c/libggml-cpu-haswell.so (deleted)\n"
+    )
+    assert cpu_libraries(7, tmp_path) == ("/a b/libggml-cpu-x64.so", "/c/libggml-cpu-haswell.so (deleted)")
+
+
+@pytest.fixture(scope="module")
+def at_hand(tmp_path_factory: pytest.TempPathFactory) -> AtHand:
+    return of_wheel(shipped_runtime().path, tmp_path_factory.mktemp("runtime"))
+
+
+def load(at_hand: AtHand, folder: Path, variant: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-B", "-c", CHILD, str(folder), variant, str(at_hand.package)]
+    return subprocess.run(command, cwd=cwd, env={}, capture_output=True, text=True, timeout=120)
+
+
+def decoys(at_hand: AtHand, folder: Path) -> Path:
+    """A working directory with libraries of the same names as those that should be loaded, and of better ones."""
+    folder.mkdir()
+    for name in os.listdir(at_hand.everything):
+        if name.endswith(".so"):
+            shutil.copy(at_hand.everything / name, folder / name)
+    return folder
+
+
+@pytest.mark.ci
+def test_binding_holds_the_named_library_and_no_other(at_hand: AtHand, tmp_path: Path) -> None:
+    cwd = decoys(at_hand, tmp_path / "cwd")
+    # A folder with all variants: the choice is the caller's, not the library's own score of them.
+    done = load(at_hand, at_hand.everything, "x64", cwd)
+    assert (done.returncode, done.stdout.split()) == (
+        0,
+        ["llama_cpp.llama_cpp", str(at_hand.everything / "libggml-cpu-x64.so")],
+    ), done.stderr
+
+
+@pytest.mark.ci
+def test_library_that_is_missing_or_none_is_refused_and_nothing_else_taken(at_hand: AtHand, tmp_path: Path) -> None:
+    cwd, folder = decoys(at_hand, tmp_path / "cwd"), tmp_path / "folder"
+    shutil.copytree(at_hand.folder_with("x64"), folder)
+    for text in (None, "no library"):
+        (folder / "libggml-cpu-haswell.so").unlink(missing_ok=True)
+        if text:
+            (folder / "libggml-cpu-haswell.so").write_text(text)
+        done = load(at_hand, folder, "haswell", cwd)
+        assert done.returncode == 1
+        assert "runtime.not-loaded" in done.stderr
+
+
+@pytest.mark.ci
+def test_library_that_dies_when_it_is_loaded_ends_the_child_only(at_hand: AtHand, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(at_hand.folder_with("x64"), folder)
+    (tmp_path / "dies.c").write_text(DIES)
+    library = folder / CPU_LIBRARY.format("zen4")
+    subprocess.run(["gcc", "-shared", "-o", library, tmp_path / "dies.c"], check=True)
+    assert load(at_hand, folder, "zen4", tmp_path).returncode < 0
+    assert load(at_hand, folder, "x64", tmp_path).returncode == 0
+
+
+@pytest.mark.ci
+def test_second_library_in_one_process_is_refused(at_hand: AtHand, tmp_path: Path) -> None:
+    again = CHILD + "load_binding(Path(sys.argv[1]), 'sse42', Path(sys.argv[3]))\n"
+    command = [sys.executable, "-I", "-B", "-c", again, str(at_hand.everything), "x64", str(at_hand.package)]
+    done = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert "runtime.other-library" in done.stderr
+
+
+@pytest.mark.ci
+def test_engine_holds_the_one_library_of_its_folder(at_hand: AtHand, tmp_path: Path) -> None:
+    _, model = shipped_model()
+    folder = at_hand.folder_with("x64")
+    spec = EngineSpec("m", describe_model(model), model, folder, 256, 1, 1)
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    before = Path.cwd()
+    os.chdir(decoys(at_hand, tmp_path / "cwd"))
+    try:
+        with start_engine(spec, run_dir, tmp_path / "log") as engine:
+            engine.wait_ready(120)
+            process = engine.child.program_pid
+            assert process is not None
+            deadline = time.monotonic() + 30
+            while not cpu_libraries(process) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert cpu_libraries(process) == (str(folder / "libggml-cpu-x64.so"),)
+    finally:
+        os.chdir(before)

@@ -1,0 +1,183 @@
+"""The formula, what llama.cpp says before it allocates, and what a running engine takes: all three near each other."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.host import rehearsal
+from appliance.host.athand import AtHand, of_wheel
+from appliance.host.cpu import cpu_flags
+from appliance.host.engine import EngineSpec, start_engine
+from appliance.host.modelhead import head_of_file
+from appliance.host.programs import Programs
+from appliance.host.rehearsal import Rehearsed, Runtime, rehearse
+from appliance.host.trial import Bench, compare, evaluate
+from appliance.host.verdicts import try_variants
+from bundles.memory import Load, Need, estimate
+from bundles.progress import ignore
+from signing.errors import ApplianceError
+from tests.appliance.real_engine import describe_model
+from tests.appliance.shipped import shipped_model, shipped_runtime
+from tests.sim.gguf_files import HOSTILE, gguf
+from tests.sim.gguf_models import F16, Q4_0, Q8_0, Shape, write_model
+
+AGREED = 0.05
+MEASURED = 0.05
+LOADS = (Load(4096, 2), Load(512, 1), Load(8192, 4, "q8_0"))
+SHAPES = (
+    Shape("llama"),
+    Shape("llama", width=2048, heads=32, kv_heads=8, ff=8192, layers=3, vocab=32000),
+    Shape("qwen2", width=896, heads=14, ff=4864, vocab=151936),
+    Shape("qwen3", head_dim=128, width=1024, heads=16, kv_heads=8, ff=3072),
+    Shape("gemma2", layers=6, window=1024, width=2304, kv_heads=4, head_dim=256, ff=9216),
+    Shape("gemma3", layers=18, window=512, width=640, heads=4, kv_heads=1, head_dim=256, ff=2048, vocab=262144),
+    Shape("bert", layers=12, width=384, heads=12, kv_heads=12, head_dim=32, context=512, vocab=30522),
+)
+
+
+@pytest.fixture(scope="module")
+def at_hand(tmp_path_factory: pytest.TempPathFactory) -> AtHand:
+    return of_wheel(shipped_runtime().path, tmp_path_factory.mktemp("runtime"))
+
+
+def with_runtime(need: Need, told: Rehearsed) -> Need:
+    return replace(need, kv=told.kv, compute=told.compute)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.arch}-{shape.width}")
+@pytest.mark.parametrize("kind", [F16, Q8_0, Q4_0])
+def test_formula_and_runtime_agree_on_every_architecture_that_is_called_compared(
+    at_hand: AtHand, tmp_path: Path, shape: Shape, kind: int
+) -> None:
+    path = tmp_path / "model.gguf"
+    write_model(path, replace(shape, kind=kind))
+    head = head_of_file(path, "m")
+    for load in LOADS:
+        asked = replace(load, context=min(load.context, shape.context))
+        need = estimate(head.header, asked)
+        told = rehearse(at_hand.runtime(), head.data, head.header.file_size, asked)
+        assert need.is_compared
+        # The part that is the formula's own: what is known exactly would hide an error in it.
+        assert need.kv + need.compute == pytest.approx(told.kv + told.compute, rel=0.06)
+        assert need.kv == pytest.approx(told.kv, rel=0.01)
+        assert need.total == pytest.approx(with_runtime(need, told).total, rel=AGREED)
+
+
+@pytest.mark.ci
+def test_engine_that_runs_takes_what_was_planned(at_hand: AtHand, tmp_path: Path) -> None:
+    _, model = shipped_model()
+    head, load = head_of_file(model, "m"), Load(4096, 2)
+    need = estimate(head.header, load)
+    told = with_runtime(need, rehearse(at_hand.runtime(), head.data, head.header.file_size, load))
+    spec = EngineSpec("m", describe_model(model), model, at_hand.folder_with("x64"), load.context, load.slots, 1)
+    with (
+        tempfile.TemporaryDirectory(prefix="engine-") as run_dir,
+        start_engine(spec, Path(run_dir), tmp_path / "log") as engine,
+    ):
+        engine.wait_ready(120)
+        engine.ask("Name the capital of France.", 8)
+        assert engine.level == "E2"
+        process = engine.child.program_pid
+        assert process is not None
+        # Its own pages, and the sealed copy of the model that it maps: what the machine has to give for it.
+        status = Path(f"/proc/{process}/status").read_text()
+    peak = next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:"))
+    assert peak == pytest.approx(told.total, rel=MEASURED)
+    assert peak == pytest.approx(need.total, rel=MEASURED)
+
+
+@pytest.mark.ci
+def test_model_that_the_runtime_refuses_is_a_clear_error(at_hand: AtHand) -> None:
+    data = gguf()
+    with pytest.raises(ApplianceError) as caught:
+        rehearse(at_hand.runtime(), data, len(data), Load(512, 1))
+    assert caught.value.code == "plan.rehearsal"
+    assert caught.value.found
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("name", ["an alignment of 3", "half a block", "nothing", "a file that ends in the header"])
+def test_file_that_our_reader_refuses_would_harm_only_the_child(at_hand: AtHand, name: str) -> None:
+    with pytest.raises(ApplianceError) as caught:
+        rehearse(at_hand.runtime(), HOSTILE[name], len(HOSTILE[name]), Load(512, 1))
+    assert caught.value.code == "plan.rehearsal"
+
+
+@pytest.mark.ci
+def test_every_variant_that_this_processor_claims_is_right_or_does_not_run(at_hand: AtHand) -> None:
+    _, model = shipped_model()
+    found = {one.name: one for one in try_variants(at_hand, model, cpu_flags(), ignore)}
+    assert found["x64"].is_fit
+    assert found["sse42"].how == "tried"
+    assert set(found) == set(at_hand.variants)
+    assert not [one for one in found.values() if "wrong results" in one.reason]
+
+
+@pytest.mark.ci
+def test_one_matrix_that_is_computed_wrongly_is_noticed(at_hand: AtHand, tmp_path: Path) -> None:
+    _, model = shipped_model()
+    other = tmp_path / "other.gguf"
+    data, header = bytearray(model.read_bytes()), head_of_file(model, "m").header
+    matrix = next(tensor for tensor in header.tensors if tensor.name == "blk.15.ffn_up.weight")
+    # As by a routine that takes the halves of a byte in the wrong order. A block: two scales of 2 bytes, 16 pairs.
+    assert matrix.type.name == "Q4_1"
+    for block in range(header.data_start + matrix.offset, header.data_start + matrix.offset + matrix.size, 20):
+        for at in range(block + 4, block + 20):
+            data[at] = (data[at] & 15) << 4 | data[at] >> 4
+    other.write_bytes(data)
+    with (tmp_path / "lock").open("w") as lock:
+        runtime, programs = at_hand.runtime(), Programs(tmp_path, lock.fileno())
+        right, wrong = (
+            Bench(at_hand.folder_with, runtime.python, path, 1, programs, runtime.package) for path in (model, other)
+        )
+        reference = evaluate("x64", right)
+        assert isinstance(compare(reference, "sse42", right), float)
+        assert "wrong results" in str(compare(reference, "sse42", wrong))
+
+
+def stand_in(folder: Path, body: str) -> Runtime:
+    program = folder / "python"
+    program.write_text(f"#!{sys.executable} -I\nimport os, sys, time\n{body}\n")
+    program.chmod(0o755)
+    return Runtime(folder, "x64", program)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("os.kill(os.getpid(), 6)", "SIGABRT"),
+        ("sys.exit('llama.cpp: unknown model architecture')", "unknown model architecture"),
+        ("print('not JSON')", "an answer that is none"),
+        ('print(\'{"kv": "much"}\')', "an answer that is none"),
+        ("time.sleep(60)", "SIGKILL"),
+    ],
+)
+def test_child_that_dies_lies_or_hangs_is_an_error_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, told: str
+) -> None:
+    monkeypatch.setattr(rehearsal, "TIMEOUT_S", 1.5 if "sleep" in body else 60)
+    with pytest.raises(ApplianceError) as caught:
+        rehearse(stand_in(tmp_path, body), b"head", 1000, Load(512, 1))
+    assert told in caught.value.found
+
+
+def test_child_gets_a_hole_instead_of_weights_and_nothing_of_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "of the caller")
+    body = """
+model = sys.argv[8]
+data = open(model, 'rb').read()
+assert data == b'head' + bytes(996), data[:20]
+assert os.stat(model).st_blocks <= 8
+assert 'SECRET' not in os.environ
+assert sys.argv[9:] == ['512', '3', 'f16']
+print('{"kv": 5, "compute": 7}')
+"""
+    assert rehearse(stand_in(tmp_path, body), b"head", 1000, Load(512, 3)) == Rehearsed(5, 7)

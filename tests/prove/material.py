@@ -1,0 +1,75 @@
+"""What the connected side of a proof brings: a stick, and the digests that are known before the host has seen anything.
+
+Owns the way from the bundle in a workspace to the image of a USB stick, by the program's own command. It never touches
+the host.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from appliance.build.recipe import load_recipe
+from bundles.bundle import open_bundle
+from bundles.contents import File, Model
+from signing.floors import Floors
+from tests.bed.host import BedError
+from tests.bed.usb import UsbStick, make_stick
+
+RECIPE = Path("bundles/recipes/smollm2.yaml")
+
+
+@dataclass(frozen=True)
+class Material:
+    """A stick, and what is known of it.
+
+    Args:
+        bundle: the folder that was built.
+        stick: write-protected.
+        manifest: the bundle's digest.
+        fingerprint: of the root key, as it stands on paper.
+        model: the bundle's model.
+        file: of that model.
+    """
+
+    bundle: Path
+    stick: UsbStick
+    manifest: str
+    fingerprint: str
+    model: Model
+    file: File
+
+
+def prepare(workspace: Path, folder: Path) -> Material:
+    """Write a stick from a workspace's bundle.
+
+    Args:
+        workspace: with the recipe's bundle in `dist/`.
+        folder: empty; takes the stick's files and its image.
+
+    Raises:
+        BedError: there is no bundle, or the command failed.
+    """
+    recipe = load_recipe(RECIPE)
+    bundle = workspace / "dist" / f"{recipe.name}-{recipe.version}"
+    if not bundle.is_dir():
+        raise BedError(f"there is no bundle at {bundle}\nhint: make runtime")
+    command = [sys.executable, "-m", "appliance", "stick", "write", str(bundle), str(folder / "stick")]
+    done = subprocess.run([*command, "--workspace", str(workspace)], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise BedError(f"the stick was not written\n{done.stderr}")
+    root = (workspace / "trust" / "root.json").read_bytes()
+    found = open_bundle(folder / "stick", root, Floors(), datetime.now(timezone.utc))
+    contents = found.value.contents
+    (model,) = contents.models
+    return Material(
+        bundle=bundle,
+        stick=make_stick("stick-1", folder / "stick.img", folder / "stick", is_read_only=True),
+        manifest=found.value.manifest,
+        fingerprint=found.evidence.root_fingerprints[0],
+        model=model,
+        file=contents.by_path[model.path],
+    )

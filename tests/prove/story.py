@@ -1,0 +1,237 @@
+"""The story that is proven: from a stick to an answer on a host that no network reaches, over a reboot, and no answer
+from a byte that was not signed.
+
+Owns the order of the steps and what each must show. It works on any `Host` and knows nothing of how that is made.
+
+Rules:
+
+- what is typed on the host is what an operator types; everything else is said to be the bed's;
+- digests are compared with what the builder knows, never with what the host says elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from tests.bed.host import Finished, Host
+from tests.bed.tool import put_tool
+from tests.prove.attempts import Attempts, call_inside, put_inside
+from tests.prove.material import Material
+from tests.prove.transcript import Transcript, UnprovenError, expect, expect_in
+
+URL = "http://127.0.0.1:8443"
+KEY_FILE = "/etc/appliance/default.key"
+GATEWAY = "appliance-gateway.service"
+COMMAND = "appliance"
+"""What an operator types once the host has one."""
+INSTALL_S, READY_S = 900.0, 240.0
+TOKENS = 8
+"""An emulated processor makes one or two in a second."""
+EXIT_DAMAGED, EXIT_NOT_TRUSTED, EXIT_DRIFT = 3, 4, 9
+
+
+class Story:
+    """One host's way.
+
+    Args:
+        host: fresh.
+        material: what the connected side brings.
+        transcript: takes every step.
+    """
+
+    def __init__(self, host: Host, material: Material, transcript: Transcript) -> None:
+        self.host, self.material, self.transcript = host, material, transcript
+        self.attempts = Attempts(host)
+        self.tool = [COMMAND]
+        self.stick = ""
+        self.engine = f"appliance-engine@{material.manifest[:12]}-{material.model.name}.service"
+        self.store = f"/var/lib/appliance/models/{material.file.sha256}/{material.file.path.rpartition('/')[2]}"
+
+    def tell(self) -> None:
+        """Every step, in order.
+
+        Raises:
+            UnprovenError: something is not as it must be.
+        """
+        self.isolation()
+        self.plugging()
+        self.pinning()
+        self.verifying()
+        self.installing()
+        self.answering("An answer", "Name the capital of France.")
+        self.installing_again()
+        self.rebooting()
+        self.refusing()
+        self.serving_again()
+        self.counting()
+
+    def isolation(self) -> None:
+        """The host has no way out, and the count works."""
+        proves = "no link but loopback and no route; attempts made on purpose fail at once, and each is counted"
+        with self.transcript.step("A host without a network card", proves):
+            put_inside(self.host)
+            self.attempts.arm()
+            self._show(["ip", "-brief", "link"])
+
+    def plugging(self) -> None:
+        """The stick is what an operator has in the hand."""
+        proves = "a write-protected FAT32 stick, from which nothing can be run"
+        with self.transcript.step("The stick", proves):
+            self.stick = self.host.plug(self.material.stick)
+            shown = self._show(["findmnt", "-no", "SOURCE,FSTYPE,OPTIONS", self.stick])
+            for part in ("vfat ro,", "noexec", "nosuid", "nodev"):
+                expect_in("how the stick is mounted", part, shown.out)
+            self._show(["ls", self.stick])
+            self.tool = put_tool(self.host, self.material.bundle)
+            self.transcript.say(
+                "   The bed put the program at /root/tool: it stands for the operator's own copy, until a"
+            )
+            self.transcript.say("   stick brings a small verifier that can be checked by hand (BOOT/).")
+
+    def pinning(self) -> None:
+        """Whom to trust is decided by a fingerprint that did not come with the stick."""
+        root = f"{self.stick}/metadata/1.root.json"
+        with self.transcript.step("Whom to trust", "a fingerprint from paper decides; a wrong one is refused"):
+            self._appliance("trust", "pin", root, "--fingerprint", "0" * 64, code=EXIT_NOT_TRUSTED)
+            self._appliance("trust", "pin", root, "--fingerprint", self.material.fingerprint)
+
+    def verifying(self) -> None:
+        """Nothing is installed yet, and every byte is checked."""
+        with self.transcript.step("Is it what was signed?", "signatures, then every byte of the stick"):
+            said = self._appliance("verify", self.stick)
+            expect_in("the stick holds the bundle that was built", f"sha256:{self.material.manifest}", said.out)
+
+    def installing(self) -> None:
+        """Everything that the host needs comes from the stick."""
+        proves = "users, services and a release from the stick alone; the services run and start at every boot"
+        with self.transcript.step("Install", proves):
+            said = self._appliance("install", self.stick, timeout_s=INSTALL_S)
+            expect_in("it installs the bundle that was built", f"sha256:{self.material.manifest}", said.out)
+            self.tool = [COMMAND]
+            for unit in (self.engine, GATEWAY):
+                expect(f"{unit} runs", "active", self._systemctl("is-active", unit))
+                expect(f"{unit} starts at boot", "enabled", self._systemctl("is-enabled", unit))
+            self._show(["systemctl", "list-units", "--no-legend", "--plain", "appliance-*"])
+
+    def answering(self, title: str, question: str) -> None:
+        """One question, and the digests of what answered."""
+        proves = "the answer names the very release and model that were signed, and an engine without a network"
+        with self.transcript.step(title, proves):
+            self._ask(question)
+
+    def installing_again(self) -> None:
+        """The same command once more changes nothing and interrupts nobody."""
+        proves = "changed=0, and the engine that serves is the same process"
+        with self.transcript.step("Install again", proves):
+            before = self._main_pid()
+            said = self._appliance("install", self.stick, timeout_s=INSTALL_S)
+            expect_in("Ansible changes nothing", "changed=0", said.out)
+            expect_in("nothing is changed", "was complete, nothing changed", said.out)
+            expect("the engine's process", before, self._main_pid())
+
+    def rebooting(self) -> None:
+        """The host comes up by itself and serves the same."""
+        proves = "after a reboot it verifies and serves by itself, without a hand and without the stick"
+        with self.transcript.step("Reboot", proves):
+            counted = self.attempts.require_none()
+            self.transcript.say(f"   until here: {counted}")
+            before = self._boot_id()
+            self.host.stop()
+            self.host.boot()
+            if before == self._boot_id():
+                raise UnprovenError("the host was rebooted", "another boot id", before)
+            self.transcript.say(f"   during boot: {self.attempts.arm_again()}")
+            self._await_ready()
+            self._ask("Which planet is known as the red planet?", tokens=4)
+
+    def refusing(self) -> None:
+        """One changed bit on the disk, and the engine does not start."""
+        proves = f"the engine ends with exit code {EXIT_DAMAGED} and stays down, status names the file, nothing answers"
+        with self.transcript.step("One changed byte on the disk", proves):
+            self._flip()
+            self._show(["systemctl", "restart", self.engine], code=None)
+            self._await_failed()
+            shown = self._show(["systemctl", "show", "--property=ActiveState,ExecMainStatus", self.engine])
+            expect_in("how the engine ended", f"ExecMainStatus={EXIT_DAMAGED}", shown.out)
+            said = self._show(["journalctl", "-b", "-q", "-o", "cat", "-n", "6", "-u", self.engine])
+            expect_in("what the engine said", self.material.model.path, said.out)
+            status = self._appliance("status", code=EXIT_DRIFT)
+            for part in (self.material.model.path, "service.not-running", f"exit status {EXIT_DAMAGED}"):
+                expect_in("what status says", part, status.out + status.err)
+            answer = call_inside(self.host, "ask", URL, KEY_FILE, "Are you there?", str(TOKENS))
+            self.transcript.say(f"   a question is refused with status {answer['status']}: {answer['body']}")
+            if answer["status"] < 500:
+                raise UnprovenError("nothing is served from a changed model", "a status from 500 on", answer)
+
+    def serving_again(self) -> None:
+        """With the byte as it was, everything is as before."""
+        proves = "the byte put back, the engine verifies it and serves; status finds nothing"
+        with self.transcript.step("The byte put back", proves):
+            self._flip()
+            self._show(["systemctl", "restart", self.engine])
+            self._await_ready()
+            self._ask("What is the opposite of hot?", tokens=4)
+            said = self._appliance("status")
+            expect_in("what status says", "everything is as it was signed", said.out)
+
+    def counting(self) -> None:
+        """Nothing tried to leave the host, the whole time."""
+        with self.transcript.step("Attempts to reach a network", "0"):
+            self.transcript.say(f"   since the reboot: {self.attempts.require_none()}")
+
+    def _appliance(self, *arguments: str, code: int = 0, timeout_s: float = 300) -> Finished:
+        return self._show([*self.tool, *arguments], code=code, timeout_s=timeout_s)
+
+    def _show(self, argv: list[str], *, code: int | None = 0, timeout_s: float = 120) -> Finished:
+        """Run a command and show it with what it answered; of what it told meanwhile, the end."""
+        started = time.monotonic()
+        done = self.host.run(argv, check=False, timeout_s=timeout_s)
+        talk = done.err.rstrip().splitlines()
+        kept = talk if done.code else talk[-1:]
+        self.transcript.command(argv, done.code, time.monotonic() - started, "\n".join([*kept, done.out]))
+        if code is not None:
+            expect(f"the exit code of {argv[0]} {argv[1] if argv[1:] else ''}", code, done.code)
+        return done
+
+    def _ask(self, question: str, tokens: int = TOKENS) -> None:
+        answer = call_inside(self.host, "ask", URL, KEY_FILE, question, str(tokens))
+        expect(f"the status of an answer ({answer['body']})", 200, answer["status"])
+        body: dict[str, Any] = answer["body"]
+        text, made_by = body["choices"][0]["message"]["content"].strip(), answer["headers"]
+        if not text:
+            raise UnprovenError("the model answers", "at least one word", body)
+        self.transcript.say(f"   question: {question}")
+        self.transcript.say(
+            f"   answer:   {text}   ({body['usage']['completion_tokens']} tokens, {answer['seconds']} s)"
+        )
+        self.transcript.lines("\n".join(f"{name}: {value}" for name, value in made_by.items()))
+        known = self.material
+        expect("the release that answered", known.manifest, made_by["appliance-release"])
+        expect("the model that answered", known.file.sha256, made_by["appliance-model"])
+        expect("the chat template that was used", known.model.template, made_by["appliance-template"])
+        expect("the engine's way out", "netns", made_by["appliance-isolation"])
+
+    def _flip(self) -> None:
+        found = call_inside(self.host, "flip", self.store, str(self.material.file.size // 2))
+        self.transcript.say(f"   byte {found['offset']} of {self.store}: {found['before']} is now {found['after']}")
+
+    def _await_ready(self) -> None:
+        seconds = call_inside(self.host, "await", URL, str(READY_S), timeout_s=READY_S + 60)
+        self.transcript.say(f"   ready {seconds} s later")
+
+    def _await_failed(self) -> None:
+        end = time.monotonic() + READY_S
+        while (state := self._systemctl("is-active", self.engine)) != "failed":
+            if time.monotonic() > end:
+                raise UnprovenError("the engine refuses to start", "failed", state)
+            time.sleep(1)
+
+    def _systemctl(self, *arguments: str) -> str:
+        return self.host.run(["systemctl", *arguments], check=False).out.strip()
+
+    def _main_pid(self) -> str:
+        return self._systemctl("show", "--property=MainPID", "--value", self.engine)
+
+    def _boot_id(self) -> str:
+        return self.host.run(["cat", "/proc/sys/kernel/random/boot_id"]).out.strip()

@@ -1,0 +1,178 @@
+"""GGUF files of real architectures in any size, whose weights are holes: a header that llama.cpp itself accepts.
+
+They have no vocabulary beyond its size, so nothing can be asked of them; how much memory they would take can.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundles.ggml_types import TENSOR_TYPES
+from tests.sim.gguf_files import ALIGNMENT, F32, U32, head, string_key, tensor_info, text
+
+F16, Q8_0, Q4_0 = 1, 8, 2
+Dims = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The numbers of a model.
+
+    Args:
+        arch: `general.architecture`.
+        layers, width, heads, kv_heads, head_dim, ff, vocab, context: as in every transformer.
+        window: of the sliding attention; 0 where there is none.
+        kind: number of the tensor type of the matrices.
+    """
+
+    arch: str
+    layers: int = 4
+    width: int = 512
+    heads: int = 8
+    kv_heads: int = 2
+    head_dim: int = 64
+    ff: int = 1536
+    vocab: int = 8000
+    context: int = 32768
+    window: int = 0
+    kind: int = F16
+
+
+def write_model(path: Path, shape: Shape) -> int:
+    """Write a model; its weights are zeros that take no room on a disk.
+
+    Returns:
+        The file's size in bytes.
+    """
+    infos, offset = b"", 0
+    tensors = list(_tensors(shape))
+    for name, dims in tensors:
+        kind = TENSOR_TYPES[shape.kind if len(dims) > 1 else F32]
+        number = shape.kind if len(dims) > 1 else F32
+        infos += tensor_info(name, dims, number, offset)
+        size = _product(dims) // kind.block_weights * kind.block_bytes
+        offset += size + -size % ALIGNMENT
+    keys = _keys(shape)
+    data = head(len(keys), len(tensors)) + b"".join(keys) + infos
+    data += bytes(-len(data) % ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(data)
+        file.truncate(len(data) + offset)
+    return len(data) + offset
+
+
+def number_key(name: str, value: int) -> bytes:
+    """A GGUF key with a 32-bit number."""
+    return text(name) + struct.pack("<II", U32, value)
+
+
+def float_key(name: str, value: float) -> bytes:
+    """A GGUF key with a 32-bit float."""
+    return text(name) + struct.pack("<If", 6, value)
+
+
+def _keys(shape: Shape) -> list[bytes]:
+    def key(name: str, value: int) -> bytes:
+        return number_key(f"{shape.arch}.{name}", value)
+
+    keys = [
+        string_key("general.architecture", shape.arch),
+        string_key("tokenizer.ggml.model", "no_vocab"),
+        key("block_count", shape.layers),
+        key("context_length", shape.context),
+        key("embedding_length", shape.width),
+        key("feed_forward_length", shape.ff),
+        key("attention.head_count", shape.heads),
+        key("attention.head_count_kv", shape.kv_heads),
+        key("attention.key_length", shape.head_dim),
+        key("attention.value_length", shape.head_dim),
+        key("vocab_size", shape.vocab),
+        float_key(f"{shape.arch}.attention.layer_norm_rms_epsilon", 1e-5),
+        float_key(f"{shape.arch}.attention.layer_norm_epsilon", 1e-5),
+    ]
+    if shape.window:
+        keys.append(key("attention.sliding_window", shape.window))
+    if shape.arch == "bert":
+        keys += [key("pooling_type", 1), key("tokenizer.ggml.token_type_count", 2)]
+        keys += [number_key("tokenizer.ggml.token_type_count", 2)]
+    return keys
+
+
+def _tensors(shape: Shape) -> Sequence[tuple[str, Dims]]:
+    extra = _EXTRA.get(shape.arch, _llama)
+    found: list[tuple[str, Dims]] = [("token_embd.weight", (shape.width, shape.vocab))]
+    found += _outer(shape)
+    for layer in range(shape.layers):
+        found += [(f"blk.{layer}.{name}", dims) for name, dims in (*_matrices(shape), *extra(shape))]
+    return found
+
+
+def _outer(shape: Shape) -> list[tuple[str, Dims]]:
+    if shape.arch == "bert":
+        norm = [(f"token_embd_norm.{part}", (shape.width,)) for part in ("weight", "bias")]
+        return [("token_types.weight", (shape.width, 2)), ("position_embd.weight", (shape.width, shape.context)), *norm]
+    own = [] if shape.arch.startswith("gemma") else [("output.weight", (shape.width, shape.vocab))]
+    return [("output_norm.weight", (shape.width,)), *own]
+
+
+def _matrices(shape: Shape) -> list[tuple[str, Dims]]:
+    query, rest = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    return [
+        ("attn_q.weight", (shape.width, query)),
+        ("attn_k.weight", (shape.width, rest)),
+        ("attn_v.weight", (shape.width, rest)),
+        ("attn_output.weight", (query, shape.width)),
+        ("ffn_up.weight", (shape.width, shape.ff)),
+        ("ffn_down.weight", (shape.ff, shape.width)),
+    ]
+
+
+def _llama(shape: Shape) -> list[tuple[str, Dims]]:
+    gate: list[tuple[str, Dims]] = [("ffn_gate.weight", (shape.width, shape.ff))]
+    return gate + [(f"{name}.weight", (shape.width,)) for name in ("attn_norm", "ffn_norm")]
+
+
+def _qwen2(shape: Shape) -> list[tuple[str, Dims]]:
+    query, rest = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    return [*_llama(shape), ("attn_q.bias", (query,)), ("attn_k.bias", (rest,)), ("attn_v.bias", (rest,))]
+
+
+def _qwen3(shape: Shape) -> list[tuple[str, Dims]]:
+    return [*_llama(shape), *[(f"attn_{name}_norm.weight", (shape.head_dim,)) for name in "qk"]]
+
+
+def _gemma2(shape: Shape) -> list[tuple[str, Dims]]:
+    names = ("post_attention_norm", "post_ffw_norm")
+    return [*_llama(shape), *[(f"{name}.weight", (shape.width,)) for name in names]]
+
+
+def _gemma3(shape: Shape) -> list[tuple[str, Dims]]:
+    return [*_gemma2(shape), *_qwen3(shape)[-2:]]
+
+
+def _bert(shape: Shape) -> list[tuple[str, Dims]]:
+    sizes = {"attn_q": shape.width, "attn_k": shape.width, "attn_v": shape.width, "attn_output": shape.width}
+    sizes |= {"ffn_up": shape.ff, "ffn_down": shape.width}
+    found: list[tuple[str, Dims]] = [(f"{name}.bias", (size,)) for name, size in sizes.items()]
+    for name in ("attn_output_norm", "layer_output_norm"):
+        found += [(f"{name}.{part}", (shape.width,)) for part in ("weight", "bias")]
+    return found
+
+
+def _product(dims: Dims) -> int:
+    count = 1
+    for dim in dims:
+        count *= dim
+    return count
+
+
+_EXTRA: dict[str, Callable[[Shape], list[tuple[str, Dims]]]] = {
+    "qwen2": _qwen2,
+    "qwen3": _qwen3,
+    "gemma2": _gemma2,
+    "gemma3": _gemma3,
+    "bert": _bert,
+}
