@@ -10,6 +10,7 @@ import pytest
 
 from bundles.contents import Chunk, File
 from bundles.copy import copy_file
+from bundles.delta import missing
 from signing.digest import sha256
 from signing.errors import DamagedError
 from tests.attacks.harness import AGREES, guard_off, refused, row
@@ -67,6 +68,21 @@ def test_attacked_seed_is_replaced_from_the_medium(tmp_path: Path, at: int) -> N
     destination = seed(tmp_path, DATA[:at] + b"E" + DATA[at + 1 :] + b"and more")
     assert copy_file(FILE, medium(tmp_path), destination)
     assert destination.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("claimed", [PARTS[:1], PARTS[1:], PARTS], ids=["first", "second", "both"])
+def test_attacked_by_a_claim_to_hold_what_is_not_there(tmp_path: Path, claimed: tuple[bytes, ...]) -> None:
+    """A forged receipt can only make a delta too small: the copy ends where a byte is missing."""
+    held = frozenset(sha256(part) for part in claimed)
+    [entry] = missing((FILE,), held)
+    assert {chunk.sha256 for chunk in entry.blobs} == {chunk.sha256 for chunk in FILE.chunks} - held
+    carry = medium(tmp_path)
+
+    def stick(chunk: Chunk) -> int:
+        return carry(chunk) if chunk in entry.blobs else empty_medium(chunk)
+
+    refused(ROW, lambda: copy_file(FILE, stick, tmp_path / "model.gguf"), "blob.missing", FILE.path)
+    assert not (tmp_path / "model.gguf").exists()
 
 
 def test_unguarded_the_poisoned_seed_becomes_the_file(tmp_path: Path) -> None:
