@@ -6,23 +6,41 @@ Rules (threats T11, T13, T30):
 - the key says its type and scheme, and both must be ours; another value is refused, never guessed;
 - the PEM text must be the one spelling of a P-256 SubjectPublicKeyInfo, so one key has one key id;
 - the key id is the sha256 of the key's canonical JSON, and is computed, never believed;
-- signatures are strict DER: what does not re-encode to the same bytes is refused.
+- signatures are strict DER: what does not re-encode to the same bytes is refused;
+- `cryptography` checks signatures where it is there; `signing.p256` does on a bare host, with the same outcome.
 
-Source: TUF specification 1.0.34, section 4.2 (keys); SEC 1 for the point check, done by `cryptography`.
+Source: TUF specification 1.0.34, section 4.2 (keys).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-
+from signing import p256
 from signing.digest import Digest, sha256
 from signing.errors import NotTrustedError
 from signing.strictjson import Json, to_signing
+
+try:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+except ImportError:
+    check_signature = p256.check_signature
+else:
+
+    def check_signature(spki: bytes, signature: bytes, message: bytes) -> None:
+        """Check one signature as `signing.p256.check_signature` does, only faster."""
+        if len(signature) > _MAX_SIGNATURE_BYTES or encode_dss_signature(*decode_dss_signature(signature)) != signature:
+            raise ValueError("not strict DER")
+        key = serialization.load_der_public_key(spki)
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        try:
+            key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        except InvalidSignature:
+            raise ValueError("this key did not sign this message") from None
+
 
 KEY_TYPE = "ecdsa"
 SCHEME = "ecdsa-sha2-nistp256"
@@ -55,15 +73,8 @@ class PublicKey:
             NotTrustedError: not strict DER, or not made by this key over this message.
         """
         try:
-            if (
-                len(signature) > _MAX_SIGNATURE_BYTES
-                or encode_dss_signature(*decode_dss_signature(signature)) != signature
-            ):
-                raise ValueError("not strict DER")
-            key = serialization.load_der_public_key(self.spki)
-            assert isinstance(key, ec.EllipticCurvePublicKey)
-            key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
-        except (ValueError, InvalidSignature):
+            check_signature(self.spki, signature, message)
+        except ValueError:
             raise NotTrustedError(
                 "signature.invalid",
                 subject,
@@ -79,7 +90,7 @@ def key_from_spki(spki: bytes, subject: str) -> PublicKey:
     Raises:
         NotTrustedError: not a P-256 key, or not its one spelling.
     """
-    return _load(serialization.load_der_public_key, spki, subject)
+    return _load(spki, subject)
 
 
 def key_from_json(value: Json, subject: str) -> PublicKey:
@@ -99,10 +110,11 @@ def key_from_json(value: Json, subject: str) -> PublicKey:
     keyval = value["keyval"]
     if not isinstance(keyval, dict) or set(keyval) != {"public"} or not isinstance(keyval["public"], str):
         raise _refuse(subject, "keyval with the field public", "others")
-    key = _load(serialization.load_pem_public_key, keyval["public"].encode(), subject)
-    if key_to_json(key) != value:
-        raise _refuse(subject, "the one PEM spelling of the key", "another spelling")
-    return key
+    try:
+        spki = p256.spki_of(keyval["public"])
+    except ValueError:
+        raise _refuse(subject, "a public key in its one PEM spelling", "another spelling") from None
+    return _load(spki, subject)
 
 
 def key_to_json(key: PublicKey) -> Json:
@@ -110,22 +122,16 @@ def key_to_json(key: PublicKey) -> Json:
     return _key_json(key.spki)
 
 
-def _load(load: object, data: bytes, subject: str) -> PublicKey:
+def _load(spki: bytes, subject: str) -> PublicKey:
     try:
-        loaded = load(data)  # type: ignore[operator]
-    except (ValueError, UnsupportedAlgorithm):
-        raise _refuse(subject, "a P-256 public key", "something else") from None
-    if not isinstance(loaded, ec.EllipticCurvePublicKey) or not isinstance(loaded.curve, ec.SECP256R1):
-        raise _refuse(subject, "a P-256 public key", "a key of another kind")
-    spki = loaded.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        p256.check_key(spki)
+    except ValueError:
+        raise _refuse(subject, "a P-256 public key in its one spelling", "something else") from None
     return PublicKey(sha256(to_signing(_key_json(spki))), sha256(spki), spki)
 
 
 def _key_json(spki: bytes) -> Json:
-    pem = serialization.load_der_public_key(spki).public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return {"keytype": KEY_TYPE, "scheme": SCHEME, "keyval": {"public": pem.decode("ascii")}}
+    return {"keytype": KEY_TYPE, "scheme": SCHEME, "keyval": {"public": p256.pem_of(spki)}}
 
 
 def _refuse(subject: str, expected: str, found: str) -> NotTrustedError:

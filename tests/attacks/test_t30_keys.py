@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from appliance.keys.pem import PemKey
+from signing import p256
 from signing.digest import sha256
 from signing.keys import KEY_TYPE, SCHEME, PublicKey
 from signing.strictjson import load, to_file, to_signing
@@ -71,6 +72,10 @@ def use_point(stick: Stick, change: Callable[[bytes], bytes]) -> None:
     stick.save()
 
 
+def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signing.keys.check_signature", p256.check_signature)
+
+
 def respell(stick: Stick, change: Callable[[bytes], bytes]) -> None:
     """Spell the signatures on targets in another way."""
     repository = stick.repository
@@ -113,8 +118,18 @@ def test_unattacked_keys_and_signatures_pass(stick: Stick) -> None:
     stick.verify()
 
 
+def test_unattacked_keys_and_signatures_pass_on_a_bare_host(stick: Stick, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_library(monkeypatch)
+    stick.verify()
+
+
+@pytest.mark.parametrize("is_bare", [False, True], ids=["with cryptography", "on a bare host"])
 @pytest.mark.parametrize("change", [long_length, padded_integer, tail, raw, zero, order])
-def test_attacked_by_a_signature_that_is_not_strict(stick: Stick, change: Callable[[bytes], bytes]) -> None:
+def test_attacked_by_a_signature_that_is_not_strict(
+    stick: Stick, change: Callable[[bytes], bytes], is_bare: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_bare:
+        without_library(monkeypatch)
     respell(stick, change)
     refused(ROW, stick.verify, "signature.invalid", "2.targets.json")
 
@@ -154,8 +169,7 @@ def test_attacked_by_the_other_half_of_a_signature_nobody_counts_twice(stick: St
 
 
 def test_unguarded_the_smaller_curve_is_taken(stick: Stick) -> None:
-    def any_curve(load_key: Callable[[bytes], ec.EllipticCurvePublicKey], data: bytes, _subject: str) -> PublicKey:
-        spki = load_key(data).public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    def any_curve(spki: bytes, _subject: str) -> PublicKey:
         return PublicKey(sha256(to_signing(to_json(spki))), sha256(spki), spki)
 
     use_weak_key(stick)

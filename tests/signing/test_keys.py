@@ -1,17 +1,37 @@
-"""One scheme, strict signatures, computed key ids."""
+"""One scheme, strict signatures, computed key ids; with `cryptography` and without."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from signing import keys, p256
 from signing.errors import NotTrustedError
 from signing.keys import key_from_json, key_from_spki, key_to_json
 from tests.vectors import vectors
 
+TOP = Path(__file__).resolve().parents[2]
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
-def test_every_wycheproof_p256_outcome_is_ours() -> None:
+
+@pytest.fixture(params=["cryptography", "plain Python"])
+def verifier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who checks signatures in this test."""
+    if request.param == "plain Python":
+        monkeypatch.setattr(keys, "check_signature", p256.check_signature)
+    return str(request.param)
+
+
+def test_every_wycheproof_p256_outcome_is_ours(verifier: str) -> None:
     [path] = [path for path in vectors("wycheproof").iterdir() if "secp256r1" in path.name or "p256" in path.name]
     count, wrong = 0, []
     for group in json.loads(path.read_text())["testGroups"]:
@@ -28,11 +48,71 @@ def test_every_wycheproof_p256_outcome_is_ours() -> None:
     assert (count, wrong) == (484, [])
 
 
+def agree(spki: bytes, signature: bytes, message: bytes) -> bool:
+    """Whether the signature holds; both verifiers must say the same."""
+    said = []
+    for check in (keys.check_signature, p256.check_signature):
+        try:
+            check(spki, signature, message)
+            said.append(True)
+        except ValueError:
+            said.append(False)
+    assert said[0] == said[1], (spki.hex(), signature.hex(), message.hex())
+    return said[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(scalar=st.integers(1, ORDER - 1), message=st.binary(max_size=100), data=st.data())
+def test_both_verifiers_agree_on_what_a_key_signed_and_on_every_change_of_it(
+    scalar: int, message: bytes, data: st.DataObject
+) -> None:
+    private = ec.derive_private_key(scalar, ec.SECP256R1())
+    spki = private.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    signature = private.sign(message, ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    assert agree(spki, signature, message)
+    assert not agree(spki, signature, message + b"x")
+    at = data.draw(st.integers(0, len(signature) - 1))
+    changed = bytearray(signature)
+    changed[at] ^= data.draw(st.integers(1, 255))
+    assert not agree(spki, bytes(changed), message)
+    assert not agree(spki, signature[:at], message)
+
+
+@settings(max_examples=100, deadline=None)
+@given(signature=st.binary(max_size=80), r=st.integers(0, ORDER + 3), s=st.integers(0, ORDER + 3))
+def test_no_made_up_signature_is_taken_by_either(signature: bytes, r: int, s: int) -> None:
+    generator = ec.derive_private_key(1, ec.SECP256R1()).public_key()
+    spki = generator.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    assert not agree(spki, signature, b"message")
+    assert not agree(spki, encode_dss_signature(r, s), b"message")
+
+
+@pytest.mark.parametrize("scalar", [1, 2, 3, ORDER - 1, ORDER - 2, (ORDER + 1) // 2])
+def test_keys_whose_points_meet_the_generator_are_counted_right(scalar: int) -> None:
+    """Where the two points of the sum are the same, or one is the other's negative, adding needs care."""
+    private = ec.derive_private_key(scalar, ec.SECP256R1())
+    spki = private.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    for number in range(20):
+        signature = private.sign(bytes([number]), ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+        assert agree(spki, signature, bytes([number]))
+        r, s = decode_dss_signature(signature)
+        assert agree(spki, encode_dss_signature(r, ORDER - s), bytes([number]))
+
+
+def test_without_the_library_the_kernel_uses_plain_python() -> None:
+    script = (
+        "import sys; sys.modules['cryptography'] = None; sys.path.insert(0, sys.argv[1]);"
+        "from signing import keys, p256; raise SystemExit(keys.check_signature is not p256.check_signature)"
+    )
+    assert subprocess.run([sys.executable, "-I", "-c", script, str(TOP)]).returncode == 0
+
+
 @pytest.fixture(scope="module")
 def key_json() -> dict[str, object]:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     public = ec.generate_private_key(ec.SECP256R1()).public_key()
     spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     value = key_to_json(key_from_spki(spki, "key"))
@@ -68,10 +148,26 @@ def test_second_spelling_of_the_same_key_is_refused(key_json: dict[str, object])
 
 
 def test_p384_key_is_refused() -> None:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     public = ec.generate_private_key(ec.SECP384R1()).public_key()
     spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     with pytest.raises(NotTrustedError):
         key_from_spki(spki, "key")
+
+
+def test_compressed_point_is_another_spelling_and_refused() -> None:
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    point = public.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
+    spki = bytes.fromhex("3039301306072a8648ce3d020106082a8648ce3d030107032200") + point
+    serialization.load_der_public_key(spki)  # others take it
+    with pytest.raises(NotTrustedError):
+        key_from_spki(spki, "key")
+
+
+def test_coordinate_above_the_field_is_another_spelling_and_refused() -> None:
+    field = 2**256 - 2**224 + 2**192 + 2**96 - 1
+    x, b = 5, 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+    y = pow(x**3 - 3 * x + b, (field + 1) // 4, field)
+    head = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
+    key_from_spki(head + x.to_bytes(32, "big") + y.to_bytes(32, "big"), "key")
+    with pytest.raises(NotTrustedError):
+        key_from_spki(head + (x + field).to_bytes(32, "big") + y.to_bytes(32, "big"), "key")
