@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from appliance.build.lockfile import RUNTIME, Lock, Locked, lock_hint, lock_path
-from appliance.build.recipe import Recipe
+from appliance.build.lockfile import RUNTIME, Lock, Locked, System, lock_hint, lock_path
+from appliance.build.recipe import Recipe, RecipeTarget
 from signing.errors import UsageError
 
 
@@ -26,7 +26,11 @@ def check_covers(lock: Lock, recipe: Recipe, recipe_path: Path, requires: Iterab
     Raises:
         UsageError: `lock.stale`, with everything that is missing.
     """
-    missing = [*_missing_sources(lock, recipe), *_missing_closures(lock, recipe, tuple(requires))]
+    missing = [
+        *_missing_sources(lock, recipe),
+        *_missing_closures(lock, recipe, tuple(requires)),
+        *_missing_packages(lock, recipe),
+    ]
     errors = [
         UsageError(
             "lock.stale",
@@ -58,6 +62,11 @@ def covers_closure(lock: Lock, recipe: Recipe, python: str, requires: Iterable[s
     )
 
 
+def asked_packages(target: RecipeTarget) -> System:
+    """What a target asks of its system's packages, as the lock spells it."""
+    return System(target.os, target.arch, target.wanted_packages)
+
+
 def _missing_sources(lock: Lock, recipe: Recipe) -> Iterable[tuple[str, str, str]]:
     for model in recipe.models:
         entry = lock.find("model", model.name)
@@ -81,3 +90,12 @@ def _missing_closures(lock: Lock, recipe: Recipe, requires: tuple[str, ...]) -> 
                 f"the closure of this program on {recipe.arch}, glibc {glibc}",
                 "another",
             )
+
+
+def _missing_packages(lock: Lock, recipe: Recipe) -> Iterable[tuple[str, str, str]]:
+    locked = {system.os: system for system in lock.systems}
+    for target in recipe.targets:
+        system = asked_packages(target)
+        if system != locked.get(target.os, System(target.os, target.arch, ())):
+            found = ", ".join(locked[target.os].packages) if target.os in locked else "none"
+            yield f"packages of {target.os}", ", ".join(system.packages) or "none", found

@@ -18,6 +18,7 @@ from appliance.build.cache import Cache
 from appliance.build.fetch import fetch
 from appliance.build.licences import licence_files
 from appliance.build.lockfile import RUNTIME, Lock, Locked, lock_path
+from appliance.build.ospackages import KIND, bring_packages
 from appliance.build.quantise import Wish, quantise
 from appliance.build.recipe import Recipe, RecipeModel
 from appliance.build.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, build_runtime
@@ -72,10 +73,11 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
     Raises:
         ApplianceError: of any part: unreachable, damaged, no compiler, no space.
     """
-    fetched = {
+    fetched = bring_packages(lock, cache, recipe_path, on_progress)
+    fetched |= {
         entry: fetch(entry, cache, on_progress, recipe_folder=recipe_path.parent)
         for entry in lock.entries
-        if entry.kind != "build-tool"
+        if entry.kind not in ("build-tool", KIND)
     }
     runtime = _runtime(recipe, lock, fetched, cache, on_progress)
     own = build_self_wheel(cache.folder("self"), lock.source_date_epoch)
@@ -88,6 +90,7 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
         *tools,
         _wheel(own.name, own),
         _runtime_wheel(runtime),
+        *(_package(entry, path) for entry, path in fetched.items() if entry.kind == KIND),
         *_playbooks(),
         Source("config/recipe.yaml", "config", data=recipe_path.read_bytes()),
         Source("config/lock.json", "config", data=lock_path(recipe_path).read_bytes()),
@@ -150,6 +153,10 @@ def _tool(entry: Locked, path: Path) -> Source:
         bootstrap=entry.name == UV,
         record=wheel_record(path),
     )
+
+
+def _package(entry: Locked, path: Path) -> Source:
+    return Source(f"os-packages/{entry.system}/{entry.file}", KIND, file=path, sha256=entry.sha256)
 
 
 def _runtime_wheel(runtime: BuiltRuntime) -> Source:

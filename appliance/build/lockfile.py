@@ -23,7 +23,7 @@ from signing.errors import NotTrustedError, UsageError
 from signing.strictjson import load
 
 FORMAT = 1
-KINDS = ("build-tool", "model", "sdist", "tool", "wheel")
+KINDS = ("build-tool", "model", "os-package", "sdist", "tool", "wheel")
 RUNTIME = "llama-cpp-python"
 MAX_LOCK_BYTES = 16 << 20
 
@@ -61,6 +61,7 @@ class Locked:
         source: the recipe's words, for models; packages come from the index that the machine is set up for.
         python: the one target Python that a wheel is for; None where it is for all.
         member: the file inside the wheel that is the model; None where the fetched file itself is what is used.
+        system: the one target system that a package is for; None for everything else.
     """
 
     kind: str
@@ -73,6 +74,7 @@ class Locked:
     source: str | None = None
     python: str | None = None
     member: LockedMember | None = None
+    system: str | None = None
 
     @property
     def fetched(self) -> Pin:
@@ -98,12 +100,22 @@ class Closure:
 
 
 @dataclass(frozen=True, slots=True)
+class System:
+    """What the packages for one target system were resolved from: system, architecture, and what was asked for."""
+
+    os: str
+    arch: str
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
-    """The whole lock. Entries and closures are sorted."""
+    """The whole lock. Entries, closures and systems are sorted."""
 
     source_date_epoch: int
     closures: tuple[Closure, ...]
     entries: tuple[Locked, ...]
+    systems: tuple[System, ...] = ()
 
     def of_kind(self, *kinds: str) -> tuple[Locked, ...]:
         """The entries of some kinds, in order."""
@@ -116,6 +128,10 @@ class Lock:
     def wheels_for(self, python: str) -> tuple[Locked, ...]:
         """The wheels that a host with this Python needs."""
         return tuple(entry for entry in self.of_kind("wheel") if entry.python in (None, python))
+
+    def packages_for(self, system: str) -> tuple[Locked, ...]:
+        """The OS packages for hosts of one system."""
+        return tuple(entry for entry in self.of_kind("os-package") if entry.system == system)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +149,7 @@ def lock_path(recipe_path: Path) -> Path:
 
 def order(entry: Locked) -> tuple[str, str, str, str]:
     """The sort key of the entries."""
-    return (entry.kind, entry.name, entry.python or "", entry.file)
+    return (entry.kind, entry.name, entry.python or entry.system or "", entry.file)
 
 
 def changes(before: Lock | None, after: Lock) -> tuple[Change, ...]:
@@ -197,6 +213,8 @@ def spell(lock: Lock) -> bytes:
         "closures": [_plain(closure) for closure in lock.closures],
         "entries": [_plain(entry) for entry in sorted(lock.entries, key=order)],
     }
+    if lock.systems:
+        value["systems"] = [_plain(system) for system in lock.systems]
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
@@ -205,12 +223,13 @@ def lock_hint(recipe_path: Path) -> str:
     return f"appliance lock {recipe_path}"
 
 
-def _plain(value: Locked | Closure) -> dict[str, Any]:
+def _plain(value: Locked | Closure | System) -> dict[str, Any]:
     return {name: part for name, part in asdict(value).items() if part is not None}
 
 
 def _parse(value: Any) -> Lock:
-    top = _fields(value, "the lock", {"format": int, "source_date_epoch": int, "closures": list, "entries": list})
+    required = {"format": int, "source_date_epoch": int, "closures": list, "entries": list}
+    top = _fields(value, "the lock", required, {"systems": list})
     if top["format"] != FORMAT:
         raise ValueError(f"format {top['format']}")
     entries = tuple(_parse_entry(one, f"entry {number}") for number, one in enumerate(top["entries"], 1))
@@ -218,12 +237,13 @@ def _parse(value: Any) -> Lock:
     if keys != sorted(set(keys)):
         raise ValueError("entries that are not sorted, or one that stands twice")
     closures = tuple(_parse_closure(one, f"closure {number}") for number, one in enumerate(top["closures"], 1))
-    return Lock(top["source_date_epoch"], closures, entries)
+    systems = tuple(_parse_system(one, f"system {number}") for number, one in enumerate(top.get("systems", []), 1))
+    return Lock(top["source_date_epoch"], closures, entries, systems)
 
 
 def _parse_entry(value: Any, where: str) -> Locked:
     required = {"kind": str, "name": str, "version": str, "file": str, "size": int, "sha256": str, "licence": str}
-    found = _fields(value, where, required, {"source": str, "python": str, "member": dict})
+    found = _fields(value, where, required, {"source": str, "python": str, "member": dict, "system": str})
     if found["kind"] not in KINDS:
         raise ValueError(f"{where}: the kind {found['kind']!r}")
     check_path(found["file"])
@@ -239,6 +259,13 @@ def _parse_closure(value: Any, where: str) -> Closure:
     if not all(isinstance(one, str) for one in found["requires"]):
         raise ValueError(f"{where}: a requirement that is not text")
     return Closure(found["python"], found["arch"], found["glibc"], tuple(found["requires"]))
+
+
+def _parse_system(value: Any, where: str) -> System:
+    found = _fields(value, where, {"os": str, "arch": str, "packages": list})
+    if not all(isinstance(one, str) for one in found["packages"]):
+        raise ValueError(f"{where}: a package that is not text")
+    return System(found["os"], found["arch"], tuple(found["packages"]))
 
 
 def _fields(

@@ -11,13 +11,25 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
+from appliance.build.apt import SUITES
 from appliance.build.quantise import QUANTISATIONS
 from appliance.build.recipe_errors import duplicates, located, recipe_error, together
 from appliance.build.runtime.variants import SHORT_LISTS, VARIANTS
@@ -36,6 +48,11 @@ OS_GLIBC = {
     "rhel-9": (2, 34),
 }
 """The systems that a target may name, and the version of their C library. Debian 12 and 13 are tested."""
+
+BARE_HOST = ("libgomp1", "libstdc++6", "openssl", "python3", "python3-venv")
+"""What this program and the runtime need of a host on which nothing but the system itself is installed."""
+
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,100}")
 
 
 def _check_source(text: str) -> str:
@@ -71,6 +88,14 @@ def _check_variants(value: object) -> object:
     if names and len(distinct) == len(names):
         return tuple(names)
     raise ValueError(f"{', '.join(SHORT_LISTS)}, or a list of: {', '.join(VARIANTS)}")
+
+
+def _check_packages(value: object) -> object:
+    if value == "bare-host":
+        return value
+    if isinstance(value, (list, tuple)) and all(isinstance(name, str) and _PACKAGE.fullmatch(name) for name in value):
+        return tuple(value)
+    raise ValueError("bare-host, or a list of package names such as bubblewrap")
 
 
 def _refuse_cuda(value: object) -> object:
@@ -118,6 +143,21 @@ class RecipeTarget(_Part):
     python: tuple[PythonVersion, ...] = Field(
         description='a list of Python versions in quotes, for example ["3.11"]', min_length=1, strict=False
     )
+    packages: Annotated[str | tuple[str, ...], BeforeValidator(_check_packages)] = Field(
+        default=(), description="bare-host, or a list of Debian packages such as bubblewrap"
+    )
+
+    @field_validator("packages")
+    @classmethod
+    def _only_where_they_can_be_had(cls, value: object, info: ValidationInfo) -> object:
+        if value and info.data.get("os", "") in OS_GLIBC.keys() - SUITES.keys():
+            raise ValueError("no packages: they can be packed for " + ", ".join(SUITES))
+        return value
+
+    @property
+    def wanted_packages(self) -> tuple[str, ...]:
+        """The packages by name, sorted, each once."""
+        return BARE_HOST if isinstance(self.packages, str) else tuple(sorted(set(self.packages)))
 
 
 class RecipeModel(_Part):

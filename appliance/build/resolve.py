@@ -21,6 +21,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from pypi_simple import DistributionPackage
 
+from appliance.build.apt import machine_mirror
 from appliance.build.cache import Cache
 from appliance.build.closure import (
     BUILDER_GLIBC,
@@ -31,9 +32,10 @@ from appliance.build.closure import (
     target_tags,
     without_extras,
 )
-from appliance.build.coverage import covers_closure, covers_model
+from appliance.build.coverage import asked_packages, covers_closure, covers_model
 from appliance.build.fetch import bring, extract, fetch
-from appliance.build.lockfile import RUNTIME, Closure, Lock, Locked, Pin, order
+from appliance.build.lockfile import RUNTIME, Closure, Lock, Locked, Pin, System, order
+from appliance.build.ospackages import FindMirror, lock_packages
 from appliance.build.recipe import Recipe, RecipeModel
 from appliance.build.sdist import sdist_metadata
 from appliance.build.sources import FileSource, HfSource, PypiSource, file, hf, https
@@ -72,6 +74,7 @@ def lock_recipe(
     requires: tuple[str, ...] | None = None,
     env: Mapping[str, str] = os.environ,
     on_progress: OnProgress = ignore,
+    find_mirror: FindMirror = machine_mirror,
 ) -> Lock:
     """Pin everything that a recipe asks for.
 
@@ -85,6 +88,7 @@ def lock_recipe(
         requires: what the host needs; None takes it from this program's distribution.
         env: the environment, for the package index and the hub.
         on_progress: told about bytes and steps.
+        find_mirror: where the packages of a system are had.
 
     Raises:
         ApplianceError: a source is unreachable, gone, refused, or no set of wheels fits; the disk is full.
@@ -100,7 +104,8 @@ def lock_recipe(
     entries += [_lock_program(desk, "tool", text, recipe.glibc_for(oldest), kept) for text in TOOLS]
     closures, wheels = _lock_wheels(desk, sdist, host_requires() if requires is None else requires, kept)
     epoch = previous.source_date_epoch if previous else int(now.timestamp())
-    return Lock(epoch, closures, tuple(sorted([*entries, *wheels], key=order)))
+    systems, packages = _lock_systems(desk, kept, find_mirror)
+    return Lock(epoch, closures, tuple(sorted([*entries, *wheels, *packages], key=order)), systems)
 
 
 def _lock_model(desk: _Desk, model: RecipeModel, kept: Lock | None) -> Locked:
@@ -206,6 +211,21 @@ def _resolve_wheels(
         else:
             entries.append(_lock_wheel(desk, "wheel", name, version, package))
     return Closure(python, arch, "{}.{}".format(*glibc), wanted), entries
+
+
+def _lock_systems(desk: _Desk, kept: Lock | None, find_mirror: FindMirror) -> tuple[tuple[System, ...], list[Locked]]:
+    systems: dict[str, System] = {}
+    entries: list[Locked] = []
+    for target in sorted(desk.recipe.targets, key=lambda target: target.os):
+        system = asked_packages(target)
+        if not system.packages:
+            continue
+        systems[target.os] = system
+        if kept and system in kept.systems:
+            entries += kept.packages_for(target.os)
+        else:
+            entries += lock_packages(target, desk.cache, desk.on_progress, find_mirror=find_mirror)
+    return tuple(systems.values()), entries
 
 
 def _merge(by_python: Mapping[str, list[Locked]]) -> list[Locked]:

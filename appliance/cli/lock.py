@@ -62,4 +62,5 @@ def _line(change: Change) -> str:
 
 
 def _name(entry: Locked) -> str:
-    return f"{entry.kind} {entry.name}" + (f" (Python {entry.python})" if entry.python else "")
+    where = f"Python {entry.python}" if entry.python else entry.system
+    return f"{entry.kind} {entry.name}" + (f" ({where})" if where else "")
