@@ -32,10 +32,10 @@ def command(
     from dataclasses import asdict
 
     from appliance.cli.clock import utc_now
-    from appliance.cli.verify import describe
     from appliance.host.pinned import choose_root
     from appliance.host.prefix import Prefix
     from bundles.bundle import open_bundle
+    from bundles.report import describe
     from signing.floors import Floors
 
     found = open_bundle(path, choose_root(trust, Prefix.at(prefix or Path("/")), workspace), Floors(), utc_now())

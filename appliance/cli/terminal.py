@@ -12,7 +12,6 @@ Rules:
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
@@ -20,31 +19,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from appliance.cli.progress_view import ProgressView
-from signing.errors import ApplianceError, NotTrustedError
-
-# Invisible characters that turn the direction of the text after them: a name could be shown as another.
-_BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
-MOST_FAULTS = 20
-NOT_TRUSTED_HINT = "do not use it: write it again from a good bundle; if it is refused again, stop and ask a key holder"
-_HIDDEN = {"Cc", "Cs", "Zl", "Zp"}
-
-
-def escape(text: str, keep: str = "") -> str:
-    """Spell control characters out, so that text from outside cannot move the cursor or hide itself.
-
-    Args:
-        text: anything.
-        keep: control characters that stay as they are, for example a newline.
-    """
-    return "".join(_spell(letter) if _is_hidden(letter) and letter not in keep else letter for letter in text)
-
-
-def _is_hidden(letter: str) -> bool:
-    return unicodedata.category(letter) in _HIDDEN or ord(letter) in _BIDI
-
-
-def _spell(letter: str) -> str:
-    return repr(letter)[1:-1] if not letter.isprintable() else f"\\u{ord(letter):04x}"
+from bundles.report import DEVELOPMENT_ROOT, MOST_FAULTS, escape, fault_lines, hint_lines
+from signing.errors import ApplianceError
 
 
 class Terminal:
@@ -98,9 +74,7 @@ class Terminal:
         self.say()
         self.say(title, style="bold")
 
-    def development(
-        self, text: str = "one key for trials, held by one machine: do not install this for real use"
-    ) -> None:
+    def development(self, text: str = DEVELOPMENT_ROOT) -> None:
         """Warn that a development trust root stands behind what is shown."""
         self.say(f"DEVELOPMENT TRUST ROOT: {text}", style="bold red")
 
@@ -115,11 +89,8 @@ class Terminal:
             self._fault(other)
         if len(error.others) > MOST_FAULTS:
             self.say(f"and {len(error.others) - MOST_FAULTS} more like these")
-        told = (error, *error.others)
-        default = NOT_TRUSTED_HINT if isinstance(error, NotTrustedError) else ""
-        hints = dict.fromkeys(hint for one in told if (hint := one.hint or (default if one is error else "")))
-        for hint in hints:
-            self.say(f"hint: {escape(hint)}")
+        for line in hint_lines(error):
+            self.say(line)
 
     def failure(self, what: str, hint: str = "") -> None:
         """Show a failure that is not of the project's tree of errors, such as a wrong option."""
@@ -128,12 +99,10 @@ class Terminal:
             self.say(f"hint: {escape(hint)}")
 
     def _fault(self, error: ApplianceError) -> None:
-        phrase = error.code.rpartition(".")[2].replace("-", " ")
-        self._talk_line("error: ", f"{error.subject}: {phrase} ({error.code})")
-        if error.expected:
-            self.say(f"  expected {escape(error.expected)}")
-        if error.found:
-            self.say(f"  found {escape(error.found)}")
+        first, *rest = fault_lines(error)
+        self._talk_line("error: ", first)
+        for line in rest:
+            self.say(line)
 
     def _talk_line(self, label: str, text: str) -> None:
         ProgressView.close_all()

@@ -40,6 +40,8 @@ def command(
       appliance verify /media/stick --prefix /srv/appliance
       appliance verify --prefix /srv/appliance
     """
+    from bundles.report import clock_warning, describe, lines
+
     found, checked = (
         _verify_installed(terminal, prefix or Path("/"))
         if path is None
@@ -48,31 +50,13 @@ def command(
     answer = {**describe(found), **checked}
     if found.evidence.is_development:
         terminal.development()
-    if found.evidence.clock_is_behind:
-        terminal.say(f"warning: this machine's clock is behind the signed time {found.evidence.floors.time}")
+    if warning := clock_warning(found):
+        terminal.say(warning)
     if as_json:
         terminal.answer_json(answer)
         return
-    for label, text in _lines(answer):
-        terminal.answer(f"{label:<10} {text}")
-
-
-def describe(found: Verified[Bundle]) -> dict[str, object]:
-    """Who signed what, how fresh, as one JSON object."""
-    evidence, bundle = found.evidence, found.value
-    return {
-        "verified": True,
-        "name": bundle.contents.name,
-        "version": bundle.contents.version,
-        "manifest": bundle.manifest,
-        "status": evidence.status,
-        "signers": [key.fingerprint for key in evidence.signers],
-        "threshold": evidence.threshold,
-        "profile": evidence.profile or "production",
-        "root_fingerprints": list(evidence.root_fingerprints),
-        "proved_time": evidence.floors.time,
-        "expires": {"role": evidence.expires[1], "time": evidence.expires[0], "is_expired": evidence.is_expired},
-    }
+    for line in lines(answer):
+        terminal.answer(line)
 
 
 def _verify_bundle(
@@ -107,21 +91,3 @@ def _verify_installed(terminal: Terminal, prefix: Path) -> tuple[Verified[Bundle
         check_release(release, on_progress)
     contents = release.contents
     return release.bundle, {"path": str(release.path), "files": len(contents.files), "bytes": contents.size_bytes}
-
-
-def _lines(answer: dict[str, object]) -> list[tuple[str, str]]:
-    signers = answer["signers"]
-    expires = answer["expires"]
-    assert isinstance(signers, list)
-    assert isinstance(expires, dict)
-    lines = [
-        ("verified", f"{answer['name']} {answer['version']} ({answer['status']})  {answer['path']}"),
-        ("manifest", f"sha256:{answer['manifest']}"),
-        ("signed by", f"{len(signers)} of at least {answer['threshold']}, {answer['profile']} root"),
-    ]
-    lines += [("", fingerprint) for fingerprint in signers]
-    lines += [
-        ("fresh", f"proved {answer['proved_time']}, {expires['role']} expires {expires['time']}"),
-        ("checked", f"{answer['files']} files, {answer['bytes']} bytes: every byte is what was signed"),
-    ]
-    return lines

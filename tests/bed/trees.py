@@ -26,6 +26,7 @@ PACKAGES = (
     *("python3", "openssl", "procps", "iproute2", "nftables"),
     *("openssh-server", "openssh-client"),
 )
+BARE_PACKAGES = ("python3", "openssl", "busybox")
 # Units that wake up by themselves would make two runs of one scenario differ; a key is made where it is needed.
 MASKED = (
     "apt-daily.timer",
@@ -81,9 +82,11 @@ class Tree:
         return f"{self.name}-{key_of(self.suite, *self.options())}"
 
 
+DEBIAN_11 = Tree("debian-11", "bullseye", BARE_PACKAGES, HOOKS[-3:])
+"""A bare host with the oldest programs that verify a stick: Python 3.9, OpenSSL 1.1. It is entered, never booted."""
 DEBIAN_12 = Tree("debian-12", "bookworm")
 DEBIAN_13 = Tree("debian-13", "trixie")
-TREES = {tree.name: tree for tree in (DEBIAN_12, DEBIAN_13)}
+TREES = {tree.name: tree for tree in (DEBIAN_11, DEBIAN_12, DEBIAN_13)}
 
 
 def build(tree: Tree, say: Say) -> Path:

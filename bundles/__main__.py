@@ -1,0 +1,160 @@
+"""`verify.pyz`: checks a bundle or stick on a host that has python3 and nothing else.
+
+    python3 -I -B verify.pyz PATH --trust ROOT
+
+Owns this command line, which is the whole program inside the archive (DESIGN 7). It writes no file and starts nothing.
+
+Rules:
+- the same checks, errors and exit codes as `appliance verify`, through the same functions;
+- signatures are checked in plain Python: what a host has installed by chance plays no part;
+- nothing of the project is imported before the arguments are read, so that even an old python3 says what it lacks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+import time
+import traceback
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bundles.progress import Progress
+    from signing.errors import ApplianceError
+
+OLDEST_PYTHON = (3, 9)
+EXIT_HOST_UNFIT, EXIT_OUR_BUG = 6, 70
+_REFUSED = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EIO)
+_LINE_EVERY_S = 15.0
+_NEXT = """\
+next: the appliance is not on this machine yet, and this verifier only verifies. Install the program
+`appliance`, which your organisation brings here by its own way, then:
+  appliance trust pin {root} --fingerprint FINGERPRINT-FROM-PAPER
+  appliance install {path}"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command line, and give its exit code."""
+    options = _parse(arguments)
+    if sys.version_info < OLDEST_PYTHON:
+        _say(f"error: this is Python {sys.version.split()[0]}; Python 3.9 or newer is needed")
+        return EXIT_HOST_UNFIT
+    from signing.errors import ApplianceError
+
+    try:
+        _verify(options.path, options.trust)
+    except ApplianceError as error:
+        _tell(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        _say(f"error: {os.strerror(error.errno or 0).lower()}: {error.filename}")
+        return 1
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="verify.pyz",
+        description="Verify signatures and every byte of PATH: a bundle or a stick.",
+        epilog="Exit 0: everything is what was signed. 3: damaged, copy it again. "
+        "4: not trusted, stop and ask a key holder. Example: python3 -I -B verify.pyz /media/stick --trust root.json",
+    )
+    parser.add_argument("path", metavar="PATH", type=Path, help="the folder that holds oci-layout")
+    parser.add_argument("--trust", metavar="ROOT", type=Path, help="the trust root; never one that was not checked")
+    return parser.parse_args(arguments)
+
+
+def _verify(path: Path, trust: Path | None) -> None:
+    from bundles.bundle import open_bundle
+    from bundles.check import check_blobs
+    from bundles.layout import Layout
+    from bundles.report import DEVELOPMENT_ROOT, clock_warning, describe, escape, lines
+    from signing.floors import Floors
+
+    found = open_bundle(path, _read_root(trust), Floors(), datetime.now(timezone.utc))
+    checked = check_blobs(Layout(path), found.value, _Lines())
+    if found.evidence.is_development:
+        _say(f"DEVELOPMENT TRUST ROOT: {DEVELOPMENT_ROOT}")
+    if warning := clock_warning(found):
+        _say(warning)
+    answer = {**describe(found), "path": str(path), "files": checked.files, "bytes": checked.size_bytes}
+    for line in lines(answer):
+        sys.stdout.write(f"{escape(line)}\n")
+    sys.stdout.flush()
+    _say(escape(_NEXT.format(root=trust, path=path), keep="\n"))
+
+
+def _read_root(trust: Path | None) -> bytes:
+    from signing.errors import NotTrustedError, UsageError
+    from signing.roles import MAX_BYTES
+
+    if trust is None:
+        raise NotTrustedError(
+            "trust.none-pinned",
+            "no host",
+            expected="a trust root that somebody decided to trust",
+            found="none named",
+            hint="add --trust ROOT: the root.json that the sheet on paper has checked",
+        )
+    try:
+        with trust.open("rb") as stream:
+            return stream.read(MAX_BYTES["root"] + 1)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise UsageError("trust.no-file", str(trust), expected="a root file", found="no file") from None
+
+
+class _Lines:
+    """Tells how far long work is, a line now and then."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def __call__(self, event: Progress) -> None:
+        now = time.monotonic()
+        if now - self._told >= _LINE_EVERY_S and event.total:
+            self._told = now
+            _say(f"{event.task}: {event.done >> 20} of {event.total >> 20} MiB")
+
+
+def _tell(error: ApplianceError) -> None:
+    from bundles.report import MOST_FAULTS, fault_lines, hint_lines
+
+    for one in (error, *error.others[:MOST_FAULTS]):
+        first, *rest = fault_lines(one)
+        _say(f"error: {first}")
+        for line in rest:
+            _say(line)
+    if len(error.others) > MOST_FAULTS:
+        _say(f"and {len(error.others) - MOST_FAULTS} more like these")
+    for line in hint_lines(error):
+        _say(line)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _run() -> int:
+    try:
+        return main(sys.argv[1:])
+    except Exception:  # noqa: BLE001 - what ends here is our own bug
+        traceback.print_exc()
+        return EXIT_OUR_BUG
+
+
+if __name__ == "__main__":
+    sys.modules["cryptography"] = None  # type: ignore[assignment]
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.exit(_run())

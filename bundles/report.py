@@ -1,0 +1,105 @@
+"""What people are told about a verification, as plain lines.
+
+Owns the words of a good answer and of an error, so that `appliance verify` and `verify.pyz` say the same. It never
+prints: `appliance.cli.terminal` and `bundles.__main__` do.
+
+Rules:
+- text from outside is never trusted: control characters, and those that turn the direction of writing, are spelled out;
+- an error is told as what, expected, found; then the other errors of the same check; then every hint once.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from signing.errors import ApplianceError, NotTrustedError
+
+if TYPE_CHECKING:  # every command imports this module, and few need those
+    from bundles.bundle import Bundle
+    from signing.verified import Verified
+
+MOST_FAULTS = 20
+NOT_TRUSTED_HINT = "do not use it: write it again from a good bundle; if it is refused again, stop and ask a key holder"
+DEVELOPMENT_ROOT = "one key for trials, held by one machine: do not install this for real use"
+# Invisible characters that turn the direction of the text after them: a name could be shown as another.
+_BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
+_HIDDEN = {"Cc", "Cs", "Zl", "Zp"}
+
+
+def escape(text: str, keep: str = "") -> str:
+    """Spell control characters out, so that text from outside cannot move the cursor or hide itself.
+
+    Args:
+        text: anything.
+        keep: control characters that stay as they are, for example a newline.
+    """
+    return "".join(_spell(letter) if _is_hidden(letter) and letter not in keep else letter for letter in text)
+
+
+def describe(found: Verified[Bundle]) -> dict[str, object]:
+    """Who signed what, how fresh, as one JSON object."""
+    evidence, bundle = found.evidence, found.value
+    return {
+        "verified": True,
+        "name": bundle.contents.name,
+        "version": bundle.contents.version,
+        "manifest": bundle.manifest,
+        "status": evidence.status,
+        "signers": [key.fingerprint for key in evidence.signers],
+        "threshold": evidence.threshold,
+        "profile": evidence.profile or "production",
+        "root_fingerprints": list(evidence.root_fingerprints),
+        "proved_time": evidence.floors.time,
+        "expires": {"role": evidence.expires[1], "time": evidence.expires[0], "is_expired": evidence.is_expired},
+    }
+
+
+def lines(answer: dict[str, object]) -> Iterator[str]:
+    """A verification that passed, for people.
+
+    Args:
+        answer: of `describe`, with `path`, `files` and `bytes`: where it lies, and how much was compared.
+    """
+    signers, expires = answer["signers"], answer["expires"]
+    assert isinstance(signers, list)
+    assert isinstance(expires, dict)
+    yield f"verified   {answer['name']} {answer['version']} ({answer['status']})  {answer['path']}"
+    yield f"manifest   sha256:{answer['manifest']}"
+    yield f"signed by  {len(signers)} of at least {answer['threshold']}, {answer['profile']} root"
+    yield from (f"           {fingerprint}" for fingerprint in signers)
+    yield f"fresh      proved {answer['proved_time']}, {expires['role']} expires {expires['time']}"
+    yield f"checked    {answer['files']} files, {answer['bytes']} bytes: every byte is what was signed"
+
+
+def clock_warning(found: Verified[Bundle]) -> str:
+    """The warning about a clock that is behind what was signed; empty where it is not."""
+    if not found.evidence.clock_is_behind:
+        return ""
+    return f"warning: this machine's clock is behind the signed time {found.evidence.floors.time}"
+
+
+def fault_lines(error: ApplianceError) -> Iterator[str]:
+    """One error of a check: what it is about, then what was expected and found."""
+    phrase = error.code.rpartition(".")[2].replace("-", " ")
+    yield escape(f"{error.subject}: {phrase} ({error.code})")
+    if error.expected:
+        yield escape(f"  expected {error.expected}")
+    if error.found:
+        yield escape(f"  found {error.found}")
+
+
+def hint_lines(error: ApplianceError) -> Iterator[str]:
+    """The next steps for an error and those beside it, each once."""
+    default = NOT_TRUSTED_HINT if isinstance(error, NotTrustedError) else ""
+    hints = (one.hint or (default if one is error else "") for one in (error, *error.others))
+    yield from (f"hint: {escape(hint)}" for hint in dict.fromkeys(hints) if hint)
+
+
+def _is_hidden(letter: str) -> bool:
+    return unicodedata.category(letter) in _HIDDEN or ord(letter) in _BIDI
+
+
+def _spell(letter: str) -> str:
+    return repr(letter)[1:-1] if not letter.isprintable() else f"\\u{ord(letter):04x}"
