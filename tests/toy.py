@@ -8,7 +8,8 @@ from pathlib import Path
 
 from appliance.build.store import Source, store
 from appliance.build.writer import BundleWriter
-from appliance.keys.repository import publish, read_newest
+from appliance.keys.publication import publish
+from appliance.keys.repository import read_newest
 from appliance.keys.workspace import Workspace, create_development
 from bundles.contents import KINDS, Contents, Lineage, Model, Needs, Serve, Target
 from bundles.contents_json import write_contents

@@ -4,7 +4,8 @@ Owns the order: gather, cut into chunks, write `contents.json` and the manifest,
 same recipe and lock give the same manifest digest; only metadata carries times.
 
 Rules:
-- the bundle appears under its name when it is complete and signed, and is then opened once through the door of users;
+- the bundle appears under its name when it is complete; once enough people have signed it is opened through the door
+  of users, and until then no host accepts it;
 - one build at a time in a workspace: two would sign the same version;
 - building again changes nothing that is right, and puts back what is damaged.
 """
@@ -26,7 +27,9 @@ from appliance.build.readme import write_readme
 from appliance.build.recipe import Recipe, RecipeModel, load_recipe
 from appliance.build.store import store
 from appliance.build.writer import BundleWriter
-from appliance.keys.repository import publish, published_manifest, read_newest
+from appliance.keys.publication import publish
+from appliance.keys.repository import published_manifest, read_newest
+from appliance.keys.request import Request
 from appliance.keys.workspace import Workspace
 from bundles.bundle import Bundle, open_bundle
 from bundles.contents import Contents, File, Model, Needs, Serve, Target
@@ -45,15 +48,35 @@ CONTEXT_UNKNOWN = 0
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A finished bundle: where it lies, what it is, how many files were written, and the manifest that it replaced."""
+    """A bundle that was built.
+
+    Args:
+        path: where it lies.
+        manifest: the digest of its manifest.
+        contents: what is in it.
+        bundle: it, as hosts verify it; None while it waits for signatures.
+        request: what waits for signatures, or was signed just now; None where it was published before.
+        files_written: how many files had to be written.
+        replaced: the manifest that this version was published with before, where it was another.
+    """
 
     path: Path
-    bundle: Verified[Bundle]
+    manifest: Digest
+    contents: Contents
+    bundle: Verified[Bundle] | None
+    request: Request | None
     files_written: int
     replaced: Digest | None
 
 
-def assemble(recipe_path: Path, workspace: Workspace, cache: Cache, now: datetime, on_progress: OnProgress) -> Built:
+def assemble(
+    recipe_path: Path,
+    workspace: Workspace,
+    cache: Cache,
+    now: datetime,
+    on_progress: OnProgress,
+    install_by: str = "",
+) -> Built:
     """Build the bundle of a recipe.
 
     Args:
@@ -62,6 +85,7 @@ def assemble(recipe_path: Path, workspace: Workspace, cache: Cache, now: datetim
         cache: of downloads and runtimes.
         now: the time that the signer states, in UTC.
         on_progress: called with bytes and steps.
+        install_by: the last day on which it is meant to be installed, as metadata spells times; empty: not said.
 
     Raises:
         UsageError: the recipe or lock is wrong, or the lock does not cover the recipe.
@@ -71,11 +95,17 @@ def assemble(recipe_path: Path, workspace: Workspace, cache: Cache, now: datetim
     check_covers(lock, recipe, recipe_path, host_requires())
     gathered = gather(recipe, recipe_path, lock, cache, on_progress)
     with workspace.locked():
-        return _write(recipe, lock, gathered, workspace, now, on_progress)
+        return _write(recipe, lock, gathered, workspace, now, on_progress, install_by)
 
 
 def _write(
-    recipe: Recipe, lock: Lock, gathered: Gathered, workspace: Workspace, now: datetime, on_progress: OnProgress
+    recipe: Recipe,
+    lock: Lock,
+    gathered: Gathered,
+    workspace: Workspace,
+    now: datetime,
+    on_progress: OnProgress,
+    install_by: str,
 ) -> Built:
     writer = BundleWriter(workspace.dist / f"{recipe.name}-{recipe.version}")
     stored = [store(source, writer, on_progress) for source in gathered.sources]
@@ -86,10 +116,13 @@ def _write(
     writer.put(config)
     manifest = write_manifest(contents, config)
     replaced = published_manifest(workspace, recipe.name, recipe.version)
-    publish(workspace, recipe.name, recipe.version, manifest, now)
-    path = writer.finish(manifest, _small_files(contents, manifest, workspace))
-    found = open_bundle(path, workspace.root_file.read_bytes(), Floors(), now)
-    return Built(path, found, writer.written, None if replaced == found.value.manifest else replaced)
+    request = publish(workspace, recipe.name, recipe.version, manifest, now, install_by=install_by)
+    path = writer.finish(manifest, _small_files(contents, manifest, read_newest(workspace, request, now)))
+    found = None
+    if request is None or request.is_complete:
+        found = open_bundle(path, workspace.root_file.read_bytes(), Floors(), now)
+    digest = sha256(manifest)
+    return Built(path, digest, contents, found, request, writer.written, None if replaced == digest else replaced)
 
 
 def _contents(
@@ -148,8 +181,8 @@ def _unpacked_bytes(wheels: tuple[Path, ...]) -> int:
     return total
 
 
-def _small_files(contents: Contents, manifest: bytes, workspace: Workspace) -> dict[str, bytes]:
-    files = {f"metadata/{name}": data for name, data in read_newest(workspace).items()}
+def _small_files(contents: Contents, manifest: bytes, metadata: dict[str, bytes]) -> dict[str, bytes]:
+    files = {f"metadata/{name}": data for name, data in metadata.items()}
     files[target_path(contents.name, contents.version, sha256(manifest))] = manifest
     files[LAYOUT_FILE] = LAYOUT_BYTES
     files["README.txt"] = write_readme(contents)

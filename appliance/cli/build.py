@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -14,14 +15,21 @@ from appliance.cli.terminal import Terminal
 @click.command("build")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @workspace_option
+@click.option(
+    "--install-by",
+    metavar="DATE",
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="The last day on which the bundle is meant to be installed: refuse to sign what expires before.",
+)
 @json_option
 @pass_terminal
-def command(terminal: Terminal, recipe: Path, workspace: Path, as_json: bool) -> None:
+def command(terminal: Terminal, recipe: Path, workspace: Path, install_by: datetime | None, as_json: bool) -> None:
     """Build the bundle of RECIPE and sign it.
 
     Everything comes from the lock beside the recipe, by size and sha256; what is not in it does not go in. The first
     build compiles the runtime, which takes about ten minutes on two cores; it is cached, and so is every download.
-    The bundle is written to dist/NAME-VERSION in the workspace.
+    The bundle is written to dist/NAME-VERSION in the workspace. Where several people sign, it waits there: give each
+    a copy of the request that is named at the end, and bring together what comes back with `appliance sign --add`.
 
     \b
     Example:
@@ -30,31 +38,46 @@ def command(terminal: Terminal, recipe: Path, workspace: Path, as_json: bool) ->
     from appliance.build.assemble import assemble
     from appliance.build.cache import Cache, cache_root
     from appliance.cli.clock import utc_now
+    from appliance.keys.words import progress
     from appliance.keys.workspace import open_workspace
 
     opened = open_workspace(workspace)
     with terminal.progress() as on_progress:
-        built = assemble(recipe, opened, Cache(cache_root(os.environ)), utc_now(), on_progress)
-    bundle = built.bundle.value
-    if built.bundle.evidence.is_development:
+        built = assemble(
+            recipe,
+            opened,
+            Cache(cache_root(os.environ)),
+            utc_now(),
+            on_progress,
+            f"{install_by:%Y-%m-%d}T23:59:59Z" if install_by else "",
+        )
+    label = f"{built.contents.name} {built.contents.version}"
+    if opened.root().profile:
         terminal.development()
     if built.replaced is not None:
         terminal.say(
-            f"warning: {bundle.label} was published before as sha256:{built.replaced}; a host that runs that one will "
+            f"warning: {label} was published before as sha256:{built.replaced}; a host that runs that one will "
             "not open it beside the new metadata. Give every change a version of its own"
         )
-    answer = {
-        "bundle": str(built.path),
-        "manifest": bundle.manifest,
-        "name": bundle.contents.name,
-        "version": bundle.contents.version,
-        "files": len(bundle.contents.files),
-        "bytes": bundle.contents.size_bytes,
-        "files_written": built.files_written,
-    }
+    waits = built.request if built.request is not None and not built.request.is_complete else None
     if as_json:
+        answer = {
+            "bundle": str(built.path),
+            "manifest": built.manifest,
+            "name": built.contents.name,
+            "version": built.contents.version,
+            "files": len(built.contents.files),
+            "bytes": built.contents.size_bytes,
+            "files_written": built.files_written,
+            "signed": waits is None,
+            "request": str(opened.requests / f"{waits.label}.json") if waits else None,
+        }
         terminal.answer_json(answer)
         return
-    terminal.answer(f"{bundle.label}  manifest sha256:{bundle.manifest}")
-    terminal.answer(f"{len(bundle.contents.files)} files, {bundle.contents.size_bytes} bytes in {built.path}")
+    terminal.answer(f"{label}  manifest sha256:{built.manifest}")
+    terminal.answer(f"{len(built.contents.files)} files, {built.contents.size_bytes} bytes in {built.path}")
     terminal.say("nothing had to be written" if not built.files_written else f"{built.files_written} files written")
+    if waits is not None:
+        for line in progress(waits):
+            terminal.answer(line)
+        terminal.say(f"hint: give each signer a copy of {opened.requests / waits.label}.json")

@@ -9,21 +9,49 @@ import click
 from appliance.cli.options import json_option, pass_terminal
 from appliance.cli.terminal import Terminal
 
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_AT_LEAST_1 = click.IntRange(1, 32)
+_HALF = "The public half of the key of a person who signs {}; once for each, 3 is usual."
+
 
 @click.command("init")
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--ceremony", is_flag=True, help="A real trust root: several people sign, each with a key of their own.")
+@click.option("--root-key", "root_keys", metavar="FILE", multiple=True, type=_FILE, help=_HALF.format("roots"))
+@click.option("--targets-key", "targets_keys", metavar="FILE", multiple=True, type=_FILE, help=_HALF.format("content"))
+@click.option("--root-threshold", default=2, show_default=True, type=_AT_LEAST_1, help="How many must sign a root.")
+@click.option("--targets-threshold", default=2, show_default=True, type=_AT_LEAST_1, help="How many must sign content.")
 @json_option
 @pass_terminal
-def command(terminal: Terminal, folder: Path, as_json: bool) -> None:
+def command(
+    terminal: Terminal,
+    folder: Path,
+    ceremony: bool,
+    root_keys: tuple[Path, ...],
+    targets_keys: tuple[Path, ...],
+    root_threshold: int,
+    targets_threshold: int,
+    as_json: bool,
+) -> None:
     """Make a workspace: a trust root, its keys, and an empty repository.
 
-    The root is a development root: one key for each role, kept on this disk, and marked as such in every file that it
-    signs. An existing workspace is left as it is. Keep it outside any repository of source files.
+    Without options the root is a development root: one key for each role, kept on this disk, and marked as such in
+    every file that it signs. An existing workspace is left as it is. Keep it outside any repository of source files.
+
+    With --ceremony nobody's private key is here but the builder's, which signs no content. Each signer makes a key with
+    `appliance key create` and hands over the .pub file; the new root waits in requests/root-1.json for signatures.
 
     \b
     Example:
       appliance init ~/appliance-workspace
+      appliance init ~/appliance-workspace --ceremony --root-key alice.pub --root-key bob.pub --root-key carol.pub \\
+          --targets-key dan.pub --targets-key eve.pub --targets-key frank.pub
     """
+    if ceremony:
+        _begin(terminal, folder, (root_keys, root_threshold), (targets_keys, targets_threshold), as_json)
+        return
+    if root_keys or targets_keys:
+        raise click.UsageError("--root-key and --targets-key belong to --ceremony")
     from appliance.cli.clock import utc_now
     from appliance.keys.workspace import create_development
 
@@ -43,3 +71,29 @@ def command(terminal: Terminal, folder: Path, as_json: bool) -> None:
         return
     for fingerprint in fingerprints:
         terminal.answer(f"root key {fingerprint}")
+
+
+def _begin(
+    terminal: Terminal,
+    folder: Path,
+    root: tuple[tuple[Path, ...], int],
+    targets: tuple[tuple[Path, ...], int],
+    as_json: bool,
+) -> None:
+    from appliance.cli.clock import utc_now
+    from appliance.cli.sign import describe
+    from appliance.keys.ceremony import begin
+    from appliance.keys.pem import load_public
+    from appliance.keys.words import explain, progress
+
+    root_keys, targets_keys = ([load_public(path) for path in paths] for paths, _ in (root, targets))
+    workspace, request = begin(folder, (root_keys, root[1]), (targets_keys, targets[1]), utc_now())
+    path = workspace.requests / f"{request.label}.json"
+    for line in explain(request):
+        terminal.say(line)
+    terminal.say(f"hint: give each signer a copy of {path}, who runs: appliance sign {path.name} --key FILE")
+    if as_json:
+        terminal.answer_json({"workspace": str(workspace.path), "file": str(path), **describe(request)})
+        return
+    for line in progress(request):
+        terminal.answer(line)

@@ -34,6 +34,8 @@ COMMANDS = {
     "init": "appliance.cli.init",
     "lock": "appliance.cli.lock",
     "build": "appliance.cli.build",
+    "key": "appliance.cli.key",
+    "sign": "appliance.cli.sign",
     "verify": "appliance.cli.verify",
     "inspect": "appliance.cli.inspect",
     "stick": "appliance.cli.stick",

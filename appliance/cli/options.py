@@ -71,3 +71,13 @@ def trust_option(function: Command) -> Command:
 def json_option(function: Command) -> Command:
     """Add `--json`; the parameter `as_json` is a `bool`."""
     return click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")(function)
+
+
+def passphrase_option(function: Command) -> Command:
+    """Add `--passphrase-fd N`; the parameter `passphrase_fd` is an `int`, or None to ask the person."""
+    return click.option(
+        "--passphrase-fd",
+        metavar="N",
+        type=click.IntRange(0),
+        help="Read the passphrase or PIN from this file descriptor (its first line) instead of asking.",
+    )(function)

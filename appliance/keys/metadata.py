@@ -8,12 +8,12 @@ Source: TUF specification 1.0.34, section 4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from appliance.keys.pem import PemKey
+from appliance.keys.signer import Signer, sign_checked
 from signing.digest import sha256
-from signing.keys import key_to_json
+from signing.keys import PublicKey, key_to_json
 from signing.roles import DEVELOPMENT
 from signing.strictjson import Json, to_file, to_signing
 
@@ -22,46 +22,65 @@ LIFETIMES = {"root": 3650, "targets": 1825, "snapshot": 1825, "timestamp": 1825}
 """Days until each role expires: long, since a site without a network refreshes when a person carries a stick."""
 
 
-def new_root(root: PemKey, targets: PemKey, builder: PemKey, now: datetime) -> bytes:
+RoleKeys = Mapping[str, tuple[Sequence[PublicKey], int]]
+"""Who may sign for each of TUF's four roles, and how many must."""
+
+
+def root_body(version: int, roles: RoleKeys, now: datetime, profile: str = "") -> dict[str, Json]:
+    """What a root file says, before anybody has signed it.
+
+    Args:
+        version: one more than the last.
+        roles: all four.
+        now: the time that the signers state; it raises the floors of hosts.
+        profile: `development`, or empty.
+    """
+    keys = {key.key_id: key_to_json(key) for people, _ in roles.values() for key in people}
+    return {
+        **_common("root", version, now),
+        "consistent_snapshot": True,
+        "keys": keys,
+        "roles": {name: _role(people, threshold) for name, (people, threshold) in roles.items()},
+        "x-appliance-issued": spell_time(now),
+        **({"x-appliance-profile": profile} if profile else {}),
+    }
+
+
+def targets_body(version: int, entries: dict[str, Json], now: datetime) -> dict[str, Json]:
+    """What a targets file says, before anybody has signed it.
+
+    Args:
+        version: one more than the last.
+        entries: target name to `{length, hashes, custom}`.
+        now: the time that the signers state; it raises the floors of hosts.
+    """
+    return {**_common("targets", version, now), "targets": entries, "x-appliance-issued": spell_time(now)}
+
+
+def new_root(root: Signer, targets: Signer, builder: Signer, now: datetime) -> bytes:
     """A development root, version 1: one key for each role, threshold 1 of 1, marked as development."""
     roles = {
-        "root": _role([root], 1),
-        "targets": _role([targets], 1),
-        "snapshot": _role([builder], 1),
-        "timestamp": _role([builder], 1),
+        "root": ([root.public], 1),
+        "targets": ([targets.public], 1),
+        "snapshot": ([builder.public], 1),
+        "timestamp": ([builder.public], 1),
     }
-    signed = {
-        **_common("root", 1, now),
-        "consistent_snapshot": True,
-        "keys": {key.public.key_id: key_to_json(key.public) for key in (root, targets, builder)},
-        "roles": roles,
-        "x-appliance-issued": spell_time(now),
-        "x-appliance-profile": DEVELOPMENT,
-    }
-    return sign(signed, [root])
+    return sign(root_body(1, roles, now, DEVELOPMENT), [root])
 
 
-def new_repository(root: bytes, targets: PemKey, builder: PemKey, now: datetime) -> dict[str, bytes]:
+def new_repository(root: bytes, targets: Signer, builder: Signer, now: datetime) -> dict[str, bytes]:
     """The files of a repository without targets, by name below `metadata/`."""
     targets_bytes = write_targets(1, {}, targets, now)
     return {"1.root.json": root, "1.targets.json": targets_bytes, **write_snapshot(1, targets_bytes, 1, builder, now)}
 
 
-def write_targets(version: int, entries: dict[str, Json], key: PemKey, now: datetime) -> bytes:
-    """A targets file.
-
-    Args:
-        version: one more than the last.
-        entries: target name to `{length, hashes, custom}`.
-        key: of a person who stands for the content.
-        now: the time that the signer states; it raises the floors of hosts.
-    """
-    signed = {**_common("targets", version, now), "targets": entries, "x-appliance-issued": spell_time(now)}
-    return sign(signed, [key])
+def write_targets(version: int, entries: dict[str, Json], key: Signer, now: datetime) -> bytes:
+    """A targets file that one person signs; see `targets_body`."""
+    return sign(targets_body(version, entries, now), [key])
 
 
 def write_snapshot(
-    version: int, targets: bytes, targets_version: int, builder: PemKey, now: datetime
+    version: int, targets: bytes, targets_version: int, builder: Signer, now: datetime
 ) -> dict[str, bytes]:
     """The snapshot that names a targets file, and the timestamp that names the snapshot, by file name.
 
@@ -80,10 +99,11 @@ def write_snapshot(
     return {f"{version}.snapshot.json": snapshot, "timestamp.json": timestamp}
 
 
-def sign(signed: dict[str, Json], keys: Sequence[PemKey]) -> bytes:
+def sign(signed: dict[str, Json], keys: Sequence[Signer]) -> bytes:
     """Wrap what is to be signed with the signatures of the keys, ordered by key id."""
     message = to_signing(signed)
-    signatures = [{"keyid": key.public.key_id, "sig": key.sign(message).hex()} for key in keys]
+    subject = f"{signed['_type']}.json"
+    signatures = [{"keyid": key.public.key_id, "sig": sign_checked(key, message, subject).hex()} for key in keys]
     return to_file({"signatures": sorted(signatures, key=lambda item: item["keyid"]), "signed": signed})
 
 
@@ -97,8 +117,8 @@ def _common(kind: str, version: int, now: datetime) -> dict[str, Json]:
     return {"_type": kind, "spec_version": SPEC_VERSION, "version": version, "expires": expires}
 
 
-def _role(keys: Sequence[PemKey], threshold: int) -> Json:
-    return {"keyids": sorted(key.public.key_id for key in keys), "threshold": threshold}
+def _role(keys: Sequence[PublicKey], threshold: int) -> Json:
+    return {"keyids": sorted(key.key_id for key in keys), "threshold": threshold}
 
 
 def _meta(data: bytes, version: int) -> Json:

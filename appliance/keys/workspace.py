@@ -4,8 +4,10 @@ Owns the folder's layout and its making. It lies outside the project's tracked f
 
     trust/root.json           the root that this workspace's bundles are verified against
     trust/repository/         the TUF repository: metadata/ and targets/
-    keys/                     0700; root.pem, targets.pem, builder.pem of a development root
-    dist/                     finished bundles
+    trust/floors.json         the versions that were published last: an older copy of the repository is refused
+    keys/                     0700; builder.pem, and in a development workspace root.pem and targets.pem
+    requests/                 what waits for signatures; requests/done/ what was signed
+    dist/                     bundles
 """
 
 from __future__ import annotations
@@ -54,6 +56,11 @@ class Workspace:
         """Where finished bundles lie."""
         return self.path / "dist"
 
+    @property
+    def requests(self) -> Path:
+        """Where requests for signatures wait."""
+        return self.path / "requests"
+
     def root(self) -> Root:
         """The trust root, checked against its own signatures."""
         return read_root(self.root_file.read_bytes(), str(self.root_file))
@@ -90,23 +97,50 @@ class Workspace:
         """
         return load_key(self.path / "keys" / f"{role}.pem")
 
+    def builder(self, root: Root) -> PemKey:
+        """The private key that signs snapshot and timestamp under a root: `builder.pem`, or a later `builder-N.pem`.
+
+        Raises:
+            UsageError: this workspace does not hold it.
+        """
+        for path in sorted((self.path / "keys").glob("builder*.pem")):
+            key = load_key(path)
+            if key.public.key_id in root.roles["timestamp"].keys and key.public.key_id in root.roles["snapshot"].keys:
+                return key
+        wanted = ", ".join(key.fingerprint for key in root.roles["timestamp"].keys.values())
+        raise UsageError(
+            "key.missing",
+            str(self.path / "keys"),
+            expected=f"the builder's key {wanted}",
+            found="none with this fingerprint",
+            hint="restore keys/ from a backup, or replace the key: appliance trust rotate --new-builder-key",
+        )
+
 
 def open_workspace(path: Path) -> Workspace:
-    """Open a workspace.
+    """Open a workspace whose trust root is signed.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or its first signatures are still missing.
     """
     workspace = Workspace(path)
-    if not workspace.root_file.is_file():
+    if workspace.root_file.is_file():
+        return workspace
+    if (workspace.requests / "root-1.json").is_file():
         raise UsageError(
-            "workspace.missing",
+            "workspace.unsigned",
             str(path),
-            expected="a workspace with trust/root.json",
-            found="none",
-            hint=f"appliance init {path}",
+            expected="a trust root that enough people have signed",
+            found="one that waits for signatures",
+            hint=f"collect them: appliance sign --add FILE --workspace {path}",
         )
-    return workspace
+    raise UsageError(
+        "workspace.missing",
+        str(path),
+        expected="a workspace with trust/root.json",
+        found="none",
+        hint=f"appliance init {path}",
+    )
 
 
 def create_development(path: Path, now: datetime) -> tuple[Workspace, bool]:
@@ -129,7 +163,7 @@ def create_development(path: Path, now: datetime) -> tuple[Workspace, bool]:
     making = path / ".init"
     try:
         if not _is_half_moved(making):
-            _refuse_occupied(path)
+            refuse_occupied(path)
             shutil.rmtree(making, ignore_errors=True)
             making.mkdir(parents=True)
             _fill(Workspace(making), now)
@@ -147,13 +181,18 @@ def _is_half_moved(making: Path) -> bool:
     return (making / "trust" / "root.json").is_file() and not (making / "keys").exists()
 
 
-def _refuse_occupied(path: Path) -> None:
-    taken = [name for name in ("keys", "trust") if os.path.lexists(path / name)]
+def refuse_occupied(path: Path) -> None:
+    """Refuse a folder that holds something where a workspace would go.
+
+    Raises:
+        UsageError: code `workspace.occupied`.
+    """
+    taken = [name for name in ("keys", "trust", "requests") if os.path.lexists(path / name)]
     if taken:
         raise UsageError(
             "workspace.occupied",
             str(path),
-            expected="a folder without keys/ and trust/",
+            expected="a folder without keys/, trust/ and requests/",
             found=" and ".join(f"{name}/" for name in taken),
             hint="choose another folder, or put trust/root.json back if this was a workspace",
         )

@@ -29,7 +29,8 @@ from appliance.host.programs import Programs
 from appliance.host.release import Release, describe, open_current
 from appliance.host.runtime import prepare_runtime
 from appliance.host.switch import complete, point_at, target_of
-from appliance.keys.repository import publish, read_newest
+from appliance.keys.publication import publish
+from appliance.keys.repository import read_newest
 from appliance.keys.workspace import Workspace, create_development
 from bundles.bundle import Bundle, open_bundle
 from bundles.contents import Contents, Lineage, Model, Needs, Serve, Target

@@ -135,6 +135,7 @@ def test_bundle_says_what_its_model_was_made_from_and_how(tmp_path: Path) -> Non
     (entry, _), cache = shipped_model(), shipped_cache()
     before = set(cache.folder("quantised").iterdir())
     built = assembling.assemble(recipe, workspace, cache, NOW, ignore)
+    assert built.bundle is not None
 
     [model] = built.bundle.value.contents.models
     for path in set(cache.folder("quantised").iterdir()) - before:

@@ -1,0 +1,77 @@
+"""`appliance key`: a person's signing key, on that person's own machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from appliance.cli.options import json_option, pass_terminal, passphrase_option
+from appliance.cli.terminal import Terminal
+
+
+@click.group("key", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Make a signing key, or show its public half.
+
+    \b
+    Example:
+      appliance key create alice.pem
+    """
+
+
+@command.command("create")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@passphrase_option
+@json_option
+@pass_terminal
+def create(terminal: Terminal, file: Path, passphrase_fd: int | None, as_json: bool) -> None:
+    """Make a key of your own in FILE, encrypted with a passphrase, and its public half in FILE with the ending .pub.
+
+    Do this on your own machine. Hand over the .pub file; write the fingerprint on paper; keep FILE to yourself.
+
+    \b
+    Example:
+      appliance key create alice.pem
+    """
+    from appliance.cli.secrets import asker
+    from appliance.keys.pem import create_key, public_pem
+
+    key = create_key(file, asker(passphrase_fd, confirm=True)(f"new passphrase for {file}")).public
+    half = file.with_suffix(".pub")
+    half.write_bytes(public_pem(key))
+    terminal.say(f"made {file}, which stays with you, and {half}, which you hand over")
+    _answer(terminal, as_json, key.fingerprint, str(half))
+
+
+@command.command("show")
+@click.argument("key", metavar="KEY")
+@click.option("--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write the public half.")
+@passphrase_option
+@json_option
+@pass_terminal
+def show(terminal: Terminal, key: str, out: Path | None, passphrase_fd: int | None, as_json: bool) -> None:
+    """Show the fingerprint of KEY: a .pub or .pem file, or a key on a token; --out writes its public half.
+
+    \b
+    Example:
+      appliance key show alice.pub
+      appliance key show 'pkcs11:token=bob;object=signing?module-path=/usr/lib/softhsm/libsofthsm2.so' --out bob.pub
+    """
+    from appliance.cli.secrets import asker
+    from appliance.keys.named import open_signer
+    from appliance.keys.pem import load_public, public_pem
+
+    path = Path(key)
+    is_private = not path.is_file() or b"PRIVATE KEY" in path.read_bytes()[:4096]
+    public = open_signer(key, asker(passphrase_fd), ()).public if is_private else load_public(path)
+    if out is not None:
+        out.write_bytes(public_pem(public))
+    _answer(terminal, as_json, public.fingerprint, str(out) if out else "")
+
+
+def _answer(terminal: Terminal, as_json: bool, fingerprint: str, half: str) -> None:
+    if as_json:
+        terminal.answer_json({"fingerprint": fingerprint, "public": half or None})
+    else:
+        terminal.answer(f"fingerprint {fingerprint}")

@@ -1,0 +1,168 @@
+"""`appliance sign`: one person's signature, and bringing signatures together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from appliance.cli.options import json_option, pass_terminal, passphrase_option, workspace_option
+from appliance.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from appliance.keys.request import Request
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("sign")
+@click.argument("requests", metavar="REQUEST...", nargs=-1, required=True, type=_FILE)
+@click.option("--key", "key_name", metavar="KEY", help="Sign with this: FILE.pem, pkcs11:URI or exec:PROGRAM#KEYID.")
+@click.option("--public", metavar="FILE", type=_FILE, help="The public half, for a key behind exec:.")
+@click.option("--trust", metavar="FILE", type=_FILE, help="Refuse a request of another trust root than this file's.")
+@click.option("--yes", is_flag=True, help="Do not ask before signing: for programs.")
+@click.option("--add", is_flag=True, help="Add the signatures in these files to the workspace; publish when enough.")
+@passphrase_option
+@workspace_option
+@json_option
+@pass_terminal
+def command(
+    terminal: Terminal,
+    requests: tuple[Path, ...],
+    key_name: str | None,
+    public: Path | None,
+    trust: Path | None,
+    yes: bool,
+    add: bool,
+    passphrase_fd: int | None,
+    workspace: Path,
+    as_json: bool,
+) -> None:
+    """Show what REQUEST asks to sign; with --key, sign it.
+
+    REQUEST is a small file from requests/ of the builder's workspace; it can travel on any medium. Signing adds your
+    signature to that very file, which you send back. Only the key's holder and the request are needed: no workspace.
+    The builder brings the files that came back together with --add.
+
+    \b
+    Example:
+      appliance sign targets-2.json --key alice.pem
+      appliance sign from-alice.json from-bob.json --add --workspace ~/appliance-workspace
+    """
+    if add and key_name:
+        raise click.UsageError("--key is the signer's, --add is the builder's: use one of them")
+    if add:
+        _collect(terminal, requests, workspace, as_json)
+        return
+    if len(requests) != 1:
+        raise click.UsageError("one REQUEST at a time is shown and signed")
+    from appliance.keys.request import MAX_REQUEST_BYTES, read_request
+
+    with requests[0].open("rb") as file:
+        request = read_request(file.read(MAX_REQUEST_BYTES + 1), str(requests[0]))
+    _show(terminal, request, trust)
+    if key_name is not None:
+        request = _sign(terminal, request, requests[0], key_name, public, passphrase_fd, yes)
+    _tell(terminal, request, as_json)
+
+
+def _show(terminal: Terminal, request: Request, trust: Path | None) -> None:
+    from appliance.host.pinned import choose_root
+    from appliance.keys.rules import check_rules, check_trust
+    from appliance.keys.words import explain
+
+    root = request.new_root()
+    if trust is not None:
+        check_trust(request, choose_root(trust, None, None))
+    if root.profile:
+        terminal.development()
+    for line in explain(request):
+        terminal.say(line)
+    old = request.old_root()
+    if old is not None and trust is None:
+        terminal.say("asked under the trust root with the keys")
+        for fingerprint in sorted(key.fingerprint for key in old.roles["root"].keys.values()):
+            terminal.say(f"  {fingerprint}")
+    check_rules(request)
+
+
+def _sign(
+    terminal: Terminal,
+    request: Request,
+    path: Path,
+    key_name: str,
+    public: Path | None,
+    passphrase_fd: int | None,
+    yes: bool,
+) -> Request:
+    from appliance.cli.secrets import asker
+    from appliance.host.durable import write_file
+    from appliance.keys.ceremony import sign
+    from appliance.keys.named import open_signer
+    from appliance.keys.pem import load_public
+    from appliance.keys.request import write_request
+
+    if not yes:
+        click.confirm("sign this?", abort=True, err=True)
+    half = load_public(public) if public else None
+    signer = open_signer(key_name, asker(passphrase_fd), request.people(), half)
+    signed = sign(request, signer)
+    write_file(path.absolute(), write_request(signed))
+    terminal.say(f"signed by {signer.public.fingerprint}, in {path}")
+    return signed
+
+
+def _collect(terminal: Terminal, paths: tuple[Path, ...], workspace: Path, as_json: bool) -> None:
+    from appliance.cli.clock import utc_now
+    from appliance.keys.ceremony import collect
+    from appliance.keys.unfinished import renew
+    from appliance.keys.workspace import Workspace
+
+    opened = Workspace(workspace)
+    with opened.locked():
+        request = collect(opened, paths, utc_now())
+        bundles = renew(opened, request, utc_now())
+    if request.is_complete:
+        terminal.say(f"published {request.label}")
+    _tell(terminal, request, as_json, bundles)
+
+
+def _tell(terminal: Terminal, request: Request, as_json: bool, bundles: tuple[Path, ...] = ()) -> None:
+    from appliance.keys.words import progress
+
+    if as_json:
+        terminal.answer_json(describe(request, bundles))
+        return
+    for line in progress(request):
+        terminal.answer(line)
+    for bundle in bundles:
+        terminal.answer(f"{'ready' if request.is_complete else 'waiting'}  {bundle}")
+
+
+def describe(request: Request, bundles: tuple[Path, ...] = ()) -> dict[str, object]:
+    """What a request asks and how far it is, as one JSON object."""
+    from appliance.keys.words import explain
+
+    return {
+        "request": request.label,
+        "complete": request.is_complete,
+        "asks": list(explain(request)),
+        "items": [
+            {
+                "path": item.path,
+                "kind": item.kind,
+                "needs": [
+                    {
+                        "role": need.role,
+                        "threshold": need.threshold,
+                        "signed": [key.fingerprint for key in need.signers],
+                        "waiting": [key.fingerprint for key in need.waiting],
+                    }
+                    for need in request.needs(item)
+                ],
+            }
+            for item in request.items
+        ],
+        "bundles": [str(bundle) for bundle in bundles],
+    }

@@ -1,0 +1,338 @@
+"""A request for signatures: a small file that travels from the builder to each signer and back.
+
+Owns its format, and who has to sign each message of it. One file serves both ways: signers add their signatures to it.
+
+    {"before": {"root": …, "targets": …}, "format": 1, "install_by": TIME,
+     "items": [{"kind", "path", "message" or "signed"}], "signatures": [{"keyid", "path", "sig"}]}
+
+Rules:
+- nothing in it says who must sign: that follows from `before` (the published root) and from the root that it proposes;
+- `before` holds whole signed files, so a signer's machine can tell what changes without believing the request;
+- metadata stands there as it is, any other message in base64; a kind that is not known is refused, never signed;
+- a signature in it by a stranger, or one that does not verify, refuses the file;
+- canonical JSON, at most 8 MiB.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from signing.chain import read_root
+from signing.digest import parse_digest
+from signing.errors import NotTrustedError
+from signing.keys import PublicKey
+from signing.roles import MAX_BYTES, Role, Root, parse_root, parse_targets
+from signing.strictjson import Json, load, load_canonical, to_file, to_signing
+
+FORMAT = 1
+MAX_REQUEST_BYTES = 8 << 20
+MAX_ITEMS = 256
+METADATA, BOOT, STATEMENT = "metadata", "boot", "statement"
+KINDS = {METADATA: (), BOOT: ("root",), STATEMENT: ("targets",)}
+"""What may be signed, and by which roles' keys; metadata says that itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One message to sign.
+
+    Args:
+        kind: of `KINDS`.
+        path: what it will be, for example `metadata/2.targets.json` or `BOOT/BOOT.sha256`; each path stands once.
+        message: the bytes that get signed.
+        body: what a metadata message says; the message is its canonical form.
+    """
+
+    kind: str
+    path: str
+    message: bytes = field(repr=False)
+    body: Json = field(default=None, repr=False)
+
+    @classmethod
+    def of_metadata(cls, body: Mapping[str, Json]) -> Item:
+        """The item for a root or targets file."""
+        return cls(METADATA, f"metadata/{body['version']}.{body['_type']}.json", to_signing(body), body)
+
+    @property
+    def role(self) -> str:
+        """`root` or `targets`, for metadata."""
+        return str(self.body["_type"])
+
+    @property
+    def version(self) -> int:
+        """The version, of metadata."""
+        return int(self.body["version"])
+
+    def unsigned(self) -> bytes:
+        """The metadata file that nobody has signed yet."""
+        return to_file({"signatures": [], "signed": self.body})
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Signatures that an item needs: whose, how many, and who has signed."""
+
+    role: str
+    keys: tuple[PublicKey, ...]
+    threshold: int
+    signers: tuple[PublicKey, ...]
+
+    @property
+    def is_met(self) -> bool:
+        """Whether enough have signed."""
+        return len(self.signers) >= self.threshold
+
+    @property
+    def waiting(self) -> tuple[PublicKey, ...]:
+        """Those who may still sign."""
+        return tuple(key for key in self.keys if key not in self.signers)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request, and the signatures that it has collected.
+
+    Args:
+        items: what is to be signed.
+        before: the files that are published now: `root` and `targets`; empty for a new trust root.
+        install_by: the last day on which the bundle is meant to be installed; empty where that is not said.
+        signatures: DER by path and key id; all of them verified.
+    """
+
+    items: tuple[Item, ...]
+    before: Mapping[str, bytes] = field(default_factory=dict)
+    install_by: str = ""
+    signatures: Mapping[tuple[str, str], bytes] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """A name for its file: `root-2`, `targets-7`."""
+        first = next((item for item in self.items if item.kind == METADATA), None)
+        if first is None:
+            return "statements"
+        return f"{first.role}-{first.version}"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every item has enough signatures."""
+        return all(need.is_met for item in self.items for need in self.needs(item))
+
+    def item(self, path: str) -> Item | None:
+        """The item of a path."""
+        return next((item for item in self.items if item.path == path), None)
+
+    def old_root(self) -> Root | None:
+        """The root that is published now; None for a new one."""
+        data = self.before.get("root")
+        return _published_root(data) if data is not None else None
+
+    def new_root(self) -> Root:
+        """The root that holds when this request is signed.
+
+        Raises:
+            NotTrustedError: there is neither an old nor a new one.
+        """
+        for item in self.items:
+            if item.kind == METADATA and item.role == "root":
+                return _proposed_root(item.unsigned(), item.path)
+        old = self.old_root()
+        if old is None:
+            raise _refuse("request", "the published root, or a new one", "neither")
+        return old
+
+    def needs(self, item: Item) -> tuple[Need, ...]:
+        """Whose signatures an item needs; a new root needs those of the old one's people too."""
+        new, old = self.new_root(), self.old_root()
+        roles: list[tuple[str, Role]] = []
+        if item.kind == METADATA and item.role == "root":
+            if old is not None:
+                roles.append((f"root {old.version}", old.roles["root"]))
+            roles.append((f"root {new.version}", new.roles["root"]))
+        elif item.kind == METADATA:
+            roles.append(("targets", new.roles["targets"]))
+        else:
+            roles += [(name, new.roles[name]) for name in KINDS[item.kind]]
+        return tuple(self._need(item, name, role) for name, role in roles)
+
+    def _need(self, item: Item, name: str, role: Role) -> Need:
+        keys = tuple(sorted(role.keys.values(), key=lambda key: key.fingerprint))
+        signers = tuple(key for key in keys if (item.path, key.key_id) in self.signatures)
+        return Need(name, keys, role.threshold, signers)
+
+    def keys(self, item: Item) -> dict[str, PublicKey]:
+        """Everybody who may sign an item, by key id."""
+        return {key.key_id: key for need in self.needs(item) for key in need.keys}
+
+    def people(self) -> tuple[PublicKey, ...]:
+        """Everybody who may sign something here."""
+        found = {key.fingerprint: key for item in self.items for key in self.keys(item).values()}
+        return tuple(found.values())
+
+    def with_signature(self, path: str, key: PublicKey, signature: bytes) -> Request:
+        """The request with one signature more.
+
+        Raises:
+            NotTrustedError: the key may not sign this item, or did not make this signature.
+        """
+        item = self.item(path)
+        if item is None or key.key_id not in self.keys(item):
+            raise _refuse(path, "a signature by a key that may sign it", f"one by key {key.fingerprint[:16]}")
+        key.verify(signature, item.message, path)
+        return replace(self, signatures={**self.signatures, (path, key.key_id): signature})
+
+    def merged(self, other: Request) -> Request:
+        """The request with the signatures of another copy of it.
+
+        Raises:
+            NotTrustedError: the other is another request.
+        """
+        if (other.items, dict(other.before)) != (self.items, dict(self.before)):
+            raise NotTrustedError(
+                "request.differs",
+                other.label,
+                expected="a copy of the request that this workspace has made",
+                found="another one",
+                hint="send the signers the file in requests/ again: what they signed is not what is asked now",
+            )
+        return replace(self, signatures={**self.signatures, **other.signatures})
+
+    def envelope(self, item: Item) -> bytes:
+        """The metadata file of an item, with the signatures that are here."""
+        keys = self.keys(item)
+        found = [
+            {"keyid": key_id, "sig": self.signatures[item.path, key_id].hex()}
+            for key_id in sorted(keys)
+            if (item.path, key_id) in self.signatures
+        ]
+        return to_file({"signatures": found, "signed": item.body})
+
+
+@lru_cache(maxsize=8)
+def _published_root(data: bytes) -> Root:
+    return read_root(data, "before/root")
+
+
+@lru_cache(maxsize=8)
+def _proposed_root(data: bytes, path: str) -> Root:
+    return parse_root(data, path)[0]
+
+
+def write_request(request: Request) -> bytes:
+    """Spell a request as a file."""
+    return to_file(
+        {
+            "format": FORMAT,
+            "before": {name: load(data, name, MAX_REQUEST_BYTES) for name, data in request.before.items()},
+            "install_by": request.install_by,
+            "items": [
+                {"kind": item.kind, "path": item.path, "message": base64.b64encode(item.message).decode()}
+                if item.kind != METADATA
+                else {"kind": item.kind, "path": item.path, "signed": item.body}
+                for item in request.items
+            ],
+            "signatures": [
+                {"path": path, "keyid": key_id, "sig": request.signatures[path, key_id].hex()}
+                for path, key_id in sorted(request.signatures)
+            ],
+        }
+    )
+
+
+def read_request(data: bytes, subject: str) -> Request:
+    """Read a request from untrusted bytes, and check every signature in it.
+
+    Raises:
+        NotTrustedError: it breaks a rule of this module.
+    """
+    value = load_canonical(data, subject, MAX_REQUEST_BYTES)
+    if not isinstance(value, dict) or set(value) != {"before", "format", "install_by", "items", "signatures"}:
+        raise _refuse(subject, "a signing request", "another kind of file")
+    if value["format"] != FORMAT:
+        raise _refuse(subject, f"format {FORMAT}", repr(value["format"])[:40])
+    items = tuple(_item(entry, subject) for entry in _list(value["items"], subject))
+    if not items or len({item.path for item in items}) != len(items):
+        raise _refuse(subject, "items, each path once", "others")
+    before = value["before"]
+    if (
+        not isinstance(before, dict)
+        or not set(before) <= {"root", "targets"}
+        or not isinstance(value["install_by"], str)
+    ):
+        raise _refuse(subject, "the published root and targets", "others")
+    request = Request(items, {name: to_file(entry) for name, entry in before.items()}, value["install_by"][:20])
+    _check(request, subject)
+    return _with_signatures(request, _list(value["signatures"], subject), subject)
+
+
+def _check(request: Request, subject: str) -> None:
+    # Each of these raises where something is not what it should be.
+    root = request.new_root()
+    old = request.old_root()
+    if old is not None and "targets" in request.before:
+        parse_targets(request.before["targets"], old.roles["targets"], "before/targets")
+    for item in request.items:
+        request.needs(item)
+        if item.kind == METADATA and len(item.message) > MAX_BYTES[item.role]:
+            raise _refuse(item.path, "metadata that a host would read", f"{len(item.message)} bytes")
+    if old is not None and root.version not in (old.version, old.version + 1):
+        raise _refuse(subject, f"root version {old.version + 1}", f"version {root.version}")
+
+
+def _with_signatures(request: Request, entries: list[Json], subject: str) -> Request:
+    for entry in entries:
+        if not isinstance(entry, dict) or set(entry) != {"keyid", "path", "sig"}:
+            raise _refuse(subject, "signatures with keyid, path and sig", "other fields")
+        item = request.item(str(entry["path"]))
+        key = request.keys(item).get(parse_digest(entry["keyid"], subject)) if item else None
+        if item is None or key is None:
+            raise _refuse(subject, "signatures by those who are asked", "one by a stranger")
+        try:
+            signature = bytes.fromhex(str(entry["sig"]))
+        except ValueError:
+            raise _refuse(subject, "signatures in hex", "something else") from None
+        request = request.with_signature(item.path, key, signature)
+    return request
+
+
+def _item(entry: Json, subject: str) -> Item:
+    if not isinstance(entry, dict) or set(entry) not in ({"kind", "path", "message"}, {"kind", "path", "signed"}):
+        raise _refuse(subject, "items with kind, path, and message or signed", "other fields")
+    if entry["kind"] not in KINDS or not isinstance(entry["path"], str) or len(entry["path"]) > 240:
+        raise _refuse(subject, f"a kind of {', '.join(KINDS)}", repr(entry["kind"])[:60])
+    if (entry["kind"] == METADATA) != ("signed" in entry):
+        raise _refuse(subject, "signed for metadata, message for all else", "the other")
+    if "signed" in entry:
+        return _metadata(entry["signed"], entry["path"])
+    try:
+        message = base64.b64decode(str(entry["message"]), validate=True)
+    except (ValueError, binascii.Error):
+        raise _refuse(subject, "messages in base64", "something else") from None
+    return Item(entry["kind"], entry["path"], message)
+
+
+def _metadata(body: Json, path: str) -> Item:
+    if not isinstance(body, dict) or body.get("_type") not in ("root", "targets"):
+        raise _refuse(path, "a root or targets file", "something else")
+    if type(body.get("version")) is not int or path != f"metadata/{body['version']}.{body['_type']}.json":
+        raise _refuse(path, f"metadata/{body.get('version')}.{body['_type']}.json", path)
+    return Item.of_metadata(body)
+
+
+def _list(value: Json, subject: str) -> list[Json]:
+    if not isinstance(value, list) or len(value) > MAX_ITEMS * 8:
+        raise _refuse(subject, "a list", "something else")
+    return value
+
+
+def _refuse(subject: str, expected: str, found: str) -> NotTrustedError:
+    return NotTrustedError(
+        "request.refused",
+        subject,
+        expected=expected,
+        found=found,
+        hint="sign nothing; ask whoever sent this for the file in requests/ of the workspace",
+    )
