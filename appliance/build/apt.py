@@ -70,12 +70,12 @@ def machine_mirror(system: str) -> Mirror:
     """The mirror of a release, as this machine's own apt knows it.
 
     Args:
-        system: one of `SUITES`.
+        system: one of `SUITES`, or a suite itself.
 
     Raises:
         HostUnfitError: this machine has no apt, no keyring, or no mirror of Debian.
     """
-    suite = SUITES[system]
+    suite = SUITES.get(system, system)
     if shutil.which("apt-get") is None:
         raise _unfit("apt-get", "none", "build on a Debian machine, or leave `packages` out of the recipe")
     if not Path(KEYRING).exists():
@@ -241,9 +241,13 @@ def _ask(argv: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -
 
 
 def _said(text: str) -> str:
-    # Addresses may hold a password of the mirror.
     lines = [line for line in text.splitlines() if line.startswith(("E:", "W:", " "))] or text.splitlines()
-    return re.sub(r"\S*://\S+", "(address)", " / ".join(line.strip() for line in lines[-8:]))[-800:]
+    return without_addresses(" / ".join(line.strip() for line in lines[-8:]))[-800:]
+
+
+def without_addresses(text: str) -> str:
+    """What apt said, without the addresses in it: they may hold a password of the mirror."""
+    return re.sub(r"\S*://\S+", "(address)", text)
 
 
 def _unfit(what: str, found: str, hint: str) -> HostUnfitError:

@@ -6,6 +6,7 @@ same recipe and lock give the same manifest digest; only metadata carries times.
 Rules:
 - the bundle appears under its name when it is complete; once enough people have signed it is opened through the door
   of users, and until then no host accepts it;
+- nothing is written before the closure of every target has been proved (`appliance.build.proof`);
 - one build at a time in a workspace: two would sign the same version;
 - building again changes nothing that is right, and puts back what is damaged.
 """
@@ -23,6 +24,7 @@ from appliance.build.coverage import check_covers
 from appliance.build.gather import Gathered, GatheredModel, gather
 from appliance.build.lockfile import Lock, lock_path, read_lock
 from appliance.build.memory import serving_bytes
+from appliance.build.proof import prove
 from appliance.build.readme import write_readme
 from appliance.build.recipe import Recipe, RecipeModel, load_recipe
 from appliance.build.store import store
@@ -89,11 +91,13 @@ def assemble(
 
     Raises:
         UsageError: the recipe or lock is wrong, or the lock does not cover the recipe.
+        HostUnfitError: this machine cannot prove the closure of a target.
         ApplianceError: of any part; nothing half-made carries the bundle's name.
     """
     recipe, lock = load_recipe(recipe_path), read_lock(lock_path(recipe_path))
     check_covers(lock, recipe, recipe_path, host_requires())
     gathered = gather(recipe, recipe_path, lock, cache, on_progress)
+    prove(recipe, gathered.sources, cache, on_progress)
     with workspace.locked():
         return _write(recipe, lock, gathered, workspace, now, on_progress, install_by)
 

@@ -82,7 +82,7 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
     runtime = _runtime(recipe, lock, fetched, cache, on_progress)
     own = build_self_wheel(cache.folder("self"), lock.source_date_epoch)
     models = tuple(_model(model, lock, fetched, runtime, cache, on_progress) for model in recipe.models)
-    wheels = [_wheel(entry.file, path, entry.sha256) for entry, path in fetched.items() if entry.kind == "wheel"]
+    wheels = [_wheel(wheel_path(entry), path, entry.sha256) for entry, path in fetched.items() if entry.kind == "wheel"]
     tools = [_tool(entry, path) for entry, path in fetched.items() if entry.kind == "tool"]
     packed = [
         *(model.source for model in models),
@@ -138,6 +138,11 @@ def _model(
         path, steps = cache.path(pin.sha256), (wish.step(runtime.sha256),)
     source = Source(f"models/{model.name}/{pin.file}", "model", file=path, sha256=pin.sha256)
     return GatheredModel(model.name, source, Lineage(model.source, entry.used.sha256, entry.used.size, steps))
+
+
+def wheel_path(entry: Locked) -> str:
+    """The path of a locked wheel below `wheels/`: in a folder of its Python where not every target takes it."""
+    return f"cp{entry.python.replace('.', '')}/{entry.file}" if entry.python else entry.file
 
 
 def _wheel(name: str, file: Path, sha256: Digest | None = None) -> Source:

@@ -49,7 +49,7 @@ OS_GLIBC = {
 }
 """The systems that a target may name, and the version of their C library. Debian 12 and 13 are tested."""
 
-BARE_HOST = ("libgomp1", "libstdc++6", "openssl", "python3", "python3-venv")
+BARE_HOST = ("libstdc++6", "openssl", "python3", "python3-venv")
 """What this program and the runtime need of a host on which nothing but the system itself is installed."""
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,100}")

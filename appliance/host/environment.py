@@ -15,7 +15,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from appliance.host.places import PACKED, place
+from appliance.host.places import packed_for, place, python_folder
 from appliance.host.prefix import Prefix, make_folder
 from appliance.host.programs import Programs
 from appliance.host.wheelfile import read_record
@@ -57,9 +57,11 @@ def build_environment(
     """
     venv = release / "venv"
     requirements = prefix.scratch / "requirements.txt"
-    requirements.write_text("".join(_requirement(file) for file in contents.of_kind(*PACKED)), "utf-8")
+    requirements.write_text("".join(_requirement(file) for file in packed_for(contents, python.minor)), "utf-8")
     command = [str(uv), "pip", "sync", "--no-config", "--offline", "--no-index", "--require-hashes", "--no-build"]
-    command += ["--find-links", str(release / "wheels"), "--link-mode", "hardlink", "--no-progress", "--quiet"]
+    for folder in (release / "wheels", release / "wheels" / python_folder(python.minor)):
+        command += ["--find-links", str(folder)] if folder.is_dir() else []
+    command += ["--link-mode", "hardlink", "--no-progress", "--quiet"]
     command += ["--no-python-downloads", "--python", str(venv / "bin" / "python"), str(requirements)]
     environment = {"UV_CACHE_DIR": str(prefix.scratch / "uv-cache"), "UV_CONCURRENT_BUILDS": "1"}
     done = programs.run(command, "uv", cwd=prefix.scratch, env=environment, timeout_s=TIMEOUT_S)
@@ -117,6 +119,6 @@ def _tidy(venv: Path, python: Interpreter) -> None:
 def _restore_records(prefix: Prefix, release: Path, contents: Contents, python: Interpreter) -> None:
     """Put each wheel's own RECORD back in place of the one that the installer wrote."""
     site = release / "venv" / site_packages(python)
-    for file in contents.of_kind(*PACKED):
+    for file in packed_for(contents, python.minor):
         record = read_record(file, place(prefix, release, file))
         (site / record.path).write_bytes(record.data)

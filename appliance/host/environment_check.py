@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.host.environment import Interpreter, links, pyvenv_cfg, site_packages
-from appliance.host.places import PACKED, place
+from appliance.host.places import packed_for, place
 from appliance.host.prefix import Prefix
 from appliance.host.wheelfile import Record, read_record
 from bundles.check import hash_range
@@ -79,7 +79,7 @@ def _expected(
     cfg = pyvenv_cfg(python)
     found = {"pyvenv.cfg": _Expected("venv/pyvenv.cfg", sha256(cfg), len(cfg))}
     errors: list[ApplianceError] = []
-    for file in contents.of_kind(*PACKED):
+    for file in packed_for(contents, python.minor):
         try:
             record = read_record(file, place(prefix, release, file))
         except (DamagedError, NotTrustedError) as error:

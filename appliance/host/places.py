@@ -5,6 +5,7 @@ Owns the one mapping from paths in the contents to paths on disk, used by import
 Rules:
 - models and adapters lie in the store that releases share, by the sha256 of the file;
 - a runtime is a wheel and lies with the wheels; what is taken out of it lies in `runtime/`;
+- a wheel in a folder of its own, such as `wheels/cp311/`, is for that Python only;
 - a bundle may not name a place that the installer fills itself.
 """
 
@@ -37,8 +38,29 @@ def place(prefix: Prefix, release: Path, file: File) -> Path:
     if file.kind in STORED:
         return prefix.model_path(file.sha256, name)
     if file.kind in PACKED:
-        return release / "wheels" / name
+        return release / "wheels" / _own_folder(file) / name
     return release / file.path
+
+
+def packed_for(contents: Contents, python: str) -> tuple[File, ...]:
+    """The wheels, and the runtime, that belong into an environment of one Python.
+
+    Args:
+        contents: believed.
+        python: for example `3.11`.
+    """
+    own = python_folder(python)
+    return tuple(file for file in contents.of_kind(*PACKED) if _own_folder(file) in ("", own))
+
+
+def python_folder(python: str) -> str:
+    """The folder below `wheels/` of what only one Python takes: `cp311` for `3.11`."""
+    return "cp" + python.replace(".", "")
+
+
+def _own_folder(file: File) -> str:
+    parts = PurePosixPath(file.path).parts
+    return parts[1] if file.kind == "wheel" and len(parts) == 3 else ""
 
 
 def rendered_names(prefix: Prefix, contents: Contents, manifest: Digest) -> tuple[str, ...]:

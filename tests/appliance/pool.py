@@ -29,10 +29,7 @@ class Pool:
     folder: Path
     key: str = "pool"
     stanzas: dict[str, str] = field(default_factory=dict)
-    # gpg's socket lies there, and its path holds 107 bytes at most.
-    homes: tempfile.TemporaryDirectory[str] = field(
-        default_factory=lambda: tempfile.TemporaryDirectory(prefix="pool-", dir="/tmp")
-    )
+    homes: dict[str, Path] = field(default_factory=dict)
 
     def add(self, name: str, version: str = "1.0", depends: str = "", files: dict[str, str] | None = None) -> Path:
         """Make a package; one of the same name is replaced, as a release does."""
@@ -81,16 +78,16 @@ class Pool:
 
     def close(self) -> None:
         """End gpg's agents and forget their keys."""
-        for home in Path(self.homes.name).iterdir():
+        for home in self.homes.values():
             subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False, capture_output=True)
-        self.homes.cleanup()
+            shutil.rmtree(home)
 
     def _home(self, key: str) -> Path:
-        home = Path(self.homes.name, key)
-        if not home.exists():
-            home.mkdir(mode=0o700)
+        if key not in self.homes:
+            # gpg's socket lies there, and its path holds 107 bytes at most.
+            home = self.homes[key] = Path(tempfile.mkdtemp(prefix="pool-", dir="/tmp"))
             _gpg(home, "--passphrase", "", "--quick-generate-key", key, "ed25519", "sign", "never")
-        return home
+        return self.homes[key]
 
 
 def _gpg(home: Path, *words: str) -> None:

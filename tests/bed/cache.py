@@ -2,35 +2,29 @@
 
 Rules:
 
-- A thing is named by the digest of everything that shapes it. Another recipe is another name; nothing is ever updated.
-- It is built under another name and renamed when whole, so that what is there is complete.
-- One process builds, others wait for it. What a killed build left is removed by the next one.
+- A thing is named by the digest of everything that shapes it, and appears whole or not at all (`appliance.build.kept`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from appliance.build.cache import Cache, cache_root
-from signing.digest import sha256
+from appliance.build.kept import kept, key_of, remove
+from appliance.build.tree import FOLDER
+
+__all__ = ["Say", "bed_folder", "built", "key_of", "remove", "timed"]
 
 Say = Callable[[str], None]
-KEY_LENGTH = 16
 
 
 def bed_folder(env: Mapping[str, str] = os.environ) -> Path:
     """The bed's folder in the cache."""
-    return Cache(cache_root(env)).folder("bed")
-
-
-def key_of(*parts: str) -> str:
-    """The short name of a thing, by everything that shapes it."""
-    return sha256("\0".join(parts).encode())[:KEY_LENGTH]
+    return Cache(cache_root(env)).folder(FOLDER)
 
 
 def built(name: str, make: Callable[[Path], None], say: Say, about: str) -> Path:
@@ -42,28 +36,29 @@ def built(name: str, make: Callable[[Path], None], say: Say, about: str) -> Path
         say: told what is done and how long it took; silent when the thing is there.
         about: what it is and what it costs, for `say`.
     """
-    folder = bed_folder()
-    done = folder / name
-    if done.exists():
-        return done
-    with open(folder / f"{name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if done.exists():
-            return done
-        unfinished = folder / f"{name}.unfinished"
-        remove(unfinished)
-        say(f"bed: building {about}")
-        started = time.monotonic()
-        make(unfinished)
-        unfinished.rename(done)
-        (folder / f"{name}.lock").unlink()
-    say(f"bed: {name} took {time.monotonic() - started:.0f} s")
-    return done
+    with timed(name, say, about) as on_start:
+
+        def make_it(path: Path) -> None:
+            on_start()
+            make(path)
+
+        return kept(bed_folder(), name, make_it)
 
 
-def remove(path: Path) -> None:
-    """Remove a file or a tree, if there is one."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+@contextmanager
+def timed(name: str, say: Say, about: str) -> Iterator[Callable[[], None]]:
+    """Tell when something is begun, and how long it took; silent where it is not begun.
+
+    Yields:
+        To be called when it begins; again is no matter.
+    """
+    started: list[float] = []
+
+    def on_start() -> None:
+        if not started:
+            started.append(time.monotonic())
+            say(f"bed: building {about}")
+
+    yield on_start
+    if started:
+        say(f"bed: {name} took {time.monotonic() - started[0]:.0f} s")
