@@ -222,7 +222,7 @@ def check_signatures(
             "signature.threshold",
             subject,
             expected=f"{role.threshold} signatures by distinct keys",
-            found=str(len(signers)),
+            found=f"{len(signers)} of {role.threshold}",
             hint="ask the remaining key holders to sign",
         )
     return tuple(signers.values())

@@ -1,4 +1,4 @@
-"""`appliance trust`: who may sign, as this machine believes it."""
+"""`appliance trust`: who may sign, as this machine believes it, and changing that."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import click
 
 from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
 from appliance.cli.terminal import Terminal
+from appliance.cli.trust_change import revoke, rotate
 
 
 @click.group("trust", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Show or pin the trust root: the keys whose signatures count.
+    """Show, pin or change the trust root: the keys whose signatures count.
 
     \b
     Example:
@@ -91,3 +92,7 @@ def pin(terminal: Terminal, root: Path, fingerprints: tuple[str, ...], prefix: P
 
     is_new = pin_root(Prefix.at(prefix or Path("/")), root, fingerprints)
     terminal.say("pinned this root" if is_new else "this root was pinned already")
+
+
+command.add_command(rotate)
+command.add_command(revoke)

@@ -1,7 +1,8 @@
-"""The bundles in `dist/` that wait for signatures.
+"""The metadata of the bundles in `dist/`.
 
-Owns bringing their metadata up to what a request has collected. Until enough have signed, a host that meets such a
-bundle says how many have; it never accepts it.
+Owns bringing it up to what a request has collected. Until enough have signed, a host that meets such a bundle says how
+many have; it never accepts it. What is in force, a revocation for example, goes into every bundle of the workspace, so
+that each stick carries it.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from bundles.medium import Medium
 
 
 def renew(workspace: Workspace, request: Request, now: datetime) -> tuple[Path, ...]:
-    """Write the newest metadata into every bundle that waits for a request.
+    """Write the newest metadata into every bundle that a request is about.
 
     Args:
         workspace: locked by the caller.
-        request: complete, and then published, or still waiting.
+        request: waiting: the bundles that wait for it; complete, and then published: all bundles of the workspace.
         now: the time that the builder states while it waits.
 
     Returns:
         The bundles' folders.
     """
-    waiting = tuple(_waiting(workspace, request))
-    for path in waiting:
+    concerned = tuple(_concerned(workspace, request))
+    for path in concerned:
         medium = Medium(path)
         files = {f"{METADATA_FOLDER}/{name}": data for name, data in read_newest(workspace, request, now).items()}
         for name, data in files.items():
@@ -37,11 +38,12 @@ def renew(workspace: Workspace, request: Request, now: datetime) -> tuple[Path, 
         for name in medium.walk(METADATA_FOLDER):
             if name not in files:
                 (path / name).unlink()
-    return waiting
+    return concerned
 
 
-def _waiting(workspace: Workspace, request: Request) -> Iterator[Path]:
-    proposed = [item.path for item in request.items if item.kind == METADATA and item.path.endswith(".targets.json")]
+def _concerned(workspace: Workspace, request: Request) -> Iterator[Path]:
+    proposed = [item.path for item in request.items if item.kind == METADATA and item.role == "targets"]
+    name = f"{METADATA_FOLDER}/1.root.json" if request.is_complete else (proposed or [""])[0]
     for path in sorted(workspace.dist.iterdir()) if workspace.dist.is_dir() else ():
-        if proposed and not path.name.startswith(".") and (path / proposed[0]).is_file():
+        if name and not path.name.startswith(".") and (path / name).is_file():
             yield path

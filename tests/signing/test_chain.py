@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from signing.chain import walk
 from signing.errors import ApplianceError, NotTrustedError
 from signing.floors import Floors
 from signing.strictjson import Json, load, to_file
+from tests.sim.tuf import USUAL, TufRepository, key, keys
 from tests.toy import NOW
 
 Files = dict[str, bytes]
@@ -194,3 +196,25 @@ def test_any_changed_byte_of_any_metadata_file_is_refused(workspace: Workspace, 
             go({**files, name: new}, pinned=files["1.root.json"])
         assert caught.value.exit_code == 4
         assert name in caught.value.subject
+
+
+def test_root_that_replaced_all_its_people_can_be_pinned_and_its_predecessors_lie_beside_it() -> None:
+    old, new, last = keys("chain-old", 2), keys("chain-new", 2), keys("chain-last", 2)
+    repository = TufRepository(replace(USUAL, root=old))
+    for people in (new, last):
+        repository.rotate(replace(USUAL, root=people))
+    third = repository.files["3.root.json"]
+    assert walk(third, repository.read, Floors()).root.version == 3
+    value = load(third, "root", 1 << 20)
+    value["signatures"] = [one for one in value["signatures"] if one["keyid"] != last[0].public.key_id]
+    with pytest.raises(NotTrustedError) as caught:
+        walk(to_file(value), repository.read, Floors())
+    assert caught.value.code == "signature.threshold"
+
+
+def test_first_root_holds_no_signature_of_a_stranger() -> None:
+    repository = TufRepository(USUAL)
+    repository.edit("1.root.json", lambda _: None, by=[*USUAL.root[:2], key("stranger")])
+    with pytest.raises(NotTrustedError) as caught:
+        repository.walk()
+    assert caught.value.code == "signature.stranger"

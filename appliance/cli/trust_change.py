@@ -1,0 +1,142 @@
+"""`appliance trust rotate` and `revoke`: changing who signs, and taking back what was signed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from appliance.cli.options import json_option, pass_terminal, workspace_option
+from appliance.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from appliance.keys.request import Request
+    from appliance.keys.rotation import Change
+    from appliance.keys.workspace import Workspace
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("rotate")
+@click.option("--remove", metavar="SHA256", multiple=True, help="Remove the key with this fingerprint, in every role.")
+@click.option(
+    "--add-root-key", "add_root", metavar="FILE", multiple=True, type=_FILE, help="Public half to add to root."
+)
+@click.option(
+    "--add-targets-key", "add_targets", metavar="FILE", multiple=True, type=_FILE, help="Public half to add to targets."
+)
+@click.option("--root-threshold", type=click.IntRange(1, 32), help="How many must sign a root from now on.")
+@click.option("--targets-threshold", type=click.IntRange(1, 32), help="How many must sign content from now on.")
+@click.option("--new-builder-key", is_flag=True, help="Make a new key for snapshot and timestamp.")
+@workspace_option
+@json_option
+@pass_terminal
+def rotate(
+    terminal: Terminal,
+    remove: tuple[str, ...],
+    add_root: tuple[Path, ...],
+    add_targets: tuple[Path, ...],
+    root_threshold: int | None,
+    targets_threshold: int | None,
+    new_builder_key: bool,
+    workspace: Path,
+    as_json: bool,
+) -> None:
+    """Ask for the next trust root: other keys, other thresholds, or, without options, a later expiry.
+
+    As many people as the old root and the new one ask for must sign it; hosts then follow by themselves.
+
+    \b
+    Example:
+      appliance trust rotate --remove 3fe1a0c2 --add-targets-key grace.pub --workspace ~/appliance-workspace
+    """
+    from appliance.keys.pem import load_public
+    from appliance.keys.rotation import Change
+    from appliance.keys.workspace import open_workspace
+
+    change = Change(
+        remove=remove,
+        add_root=tuple(load_public(path) for path in add_root),
+        add_targets=tuple(load_public(path) for path in add_targets),
+        root_threshold=root_threshold,
+        targets_threshold=targets_threshold,
+        new_builder=new_builder_key,
+    )
+    _rotate(terminal, open_workspace(workspace), change, as_json)
+
+
+@click.command("revoke")
+@click.argument("bundle", metavar="[NAME VERSION]", nargs=-1)
+@click.option("--key", metavar="SHA256", help="Revoke the key with this fingerprint: lost, stolen, or its holder left.")
+@click.option("--replace-by", metavar="FILE", type=_FILE, help="The public half of the key that takes its place.")
+@workspace_option
+@json_option
+@pass_terminal
+def revoke(
+    terminal: Terminal,
+    bundle: tuple[str, ...],
+    key: str | None,
+    replace_by: Path | None,
+    workspace: Path,
+    as_json: bool,
+) -> None:
+    """Revoke a published bundle, by NAME and VERSION, or a key. A revocation is never taken back.
+
+    A host refuses a revoked bundle as soon as a stick brings it newer metadata; revoking a key asks for the next root.
+
+    \b
+    Example:
+      appliance trust revoke smollm2 1.0.0 --workspace ~/appliance-workspace
+      appliance trust revoke --key 3fe1a0c2 --replace-by grace.pub --workspace ~/appliance-workspace
+    """
+    from appliance.cli.clock import utc_now
+    from appliance.keys.pem import load_public
+    from appliance.keys.publication import revoke as revoke_bundle
+    from appliance.keys.rotation import Change
+    from appliance.keys.workspace import open_workspace
+
+    if bool(bundle) == bool(key) or (bundle and (len(bundle) != 2 or replace_by)):
+        raise click.UsageError("give NAME and VERSION of a bundle, or --key")
+    opened = open_workspace(workspace)
+    if key is not None:
+        change = Change(remove=(key,), replace_by=load_public(replace_by) if replace_by else None)
+        _rotate(terminal, opened, change, as_json)
+        return
+    with opened.locked():
+        request = revoke_bundle(opened, bundle[0], bundle[1], utc_now())
+        if request is not None:
+            _tell(terminal, opened, request, as_json)
+            return
+    terminal.say(f"{' '.join(bundle)} was revoked already")
+    if as_json:
+        terminal.answer_json({"request": None, "complete": True})
+
+
+def _rotate(terminal: Terminal, workspace: Workspace, change: Change, as_json: bool) -> None:
+    from appliance.cli.clock import utc_now
+    from appliance.keys.rotation import rotate as ask_for_root
+
+    with workspace.locked():
+        _tell(terminal, workspace, ask_for_root(workspace, change, utc_now()), as_json)
+
+
+def _tell(terminal: Terminal, workspace: Workspace, request: Request, as_json: bool) -> None:
+    from appliance.cli.clock import utc_now
+    from appliance.cli.sign import describe
+    from appliance.keys.unfinished import renew
+    from appliance.keys.words import explain, progress
+
+    bundles = renew(workspace, request, utc_now())
+    path = workspace.requests / f"{request.label}.json"
+    for line in explain(request):
+        terminal.say(line)
+    if request.is_complete:
+        terminal.say(f"in force: {request.label}, and in {len(bundles)} bundles in {workspace.dist}")
+    else:
+        terminal.say(f"hint: give each signer a copy of {path}, who runs: appliance sign {path.name} --key FILE")
+    if as_json:
+        terminal.answer_json({"file": None if request.is_complete else str(path), **describe(request, bundles)})
+        return
+    for line in progress(request):
+        terminal.answer(line)
