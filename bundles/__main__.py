@@ -77,18 +77,19 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _verify(path: Path, trust: Path | None) -> None:
     from bundles.bundle import open_bundle
-    from bundles.check import check_blobs
+    from bundles.check import check_all
     from bundles.layout import Layout
-    from bundles.report import DEVELOPMENT_ROOT, clock_warning, describe, escape, lines
+    from bundles.report import DEVELOPMENT_ROOT, clock_warning, describe, describe_boot, escape, lines
     from signing.floors import Floors
 
     found = open_bundle(path, _read_root(trust), Floors(), datetime.now(timezone.utc))
-    checked = check_blobs(Layout(path), found.value, _Lines())
+    checked, boot = check_all(Layout(path), found, _Lines())
     if found.evidence.is_development:
         _say(f"DEVELOPMENT TRUST ROOT: {DEVELOPMENT_ROOT}")
     if warning := clock_warning(found):
         _say(warning)
     answer = {**describe(found), "path": str(path), "files": checked.files, "bytes": checked.size_bytes}
+    answer["boot"] = describe_boot(found, boot)
     for line in lines(answer):
         sys.stdout.write(f"{escape(line)}\n")
     sys.stdout.flush()

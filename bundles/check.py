@@ -19,12 +19,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundles.boot import Boot, check_boot
 from bundles.bundle import Bundle
 from bundles.contents import Chunk, File
 from bundles.layout import Layout
 from bundles.medium import NOT_A_FILE
 from bundles.progress import OnProgress, Progress, ignore
 from signing.errors import ApplianceError, DamagedError, NotTrustedError, worst
+from signing.verified import Verified
 
 _READ_BYTES = 1 << 20
 CHANGED = "contents.file-changed"
@@ -37,6 +39,33 @@ class Checked:
     files: int
     blobs: int
     size_bytes: int
+
+
+def check_all(layout: Layout, found: Verified[Bundle], on_progress: OnProgress = ignore) -> tuple[Checked, Boot | None]:
+    """Compare everything on a medium: every blob, every name, and `BOOT/` under the proved root.
+
+    Args:
+        layout: untrusted bytes.
+        found: the bundle that lies there.
+        on_progress: called with bytes done.
+
+    Raises:
+        NotTrustedError: as `check_blobs` and `check_boot`; beats damaged.
+        DamagedError: likewise; what is wrong with both is told at once.
+    """
+    errors: list[ApplianceError] = []
+    boot, checked = None, Checked(0, 0, 0)
+    try:
+        boot = check_boot(layout, found.evidence.root)
+    except ApplianceError as error:
+        errors.append(error)
+    try:
+        checked = check_blobs(layout, found.value, on_progress)
+    except ApplianceError as error:
+        errors += [error, *error.others]
+    if errors:
+        raise worst(errors)
+    return checked, boot
 
 
 def check_blobs(layout: Layout, bundle: Bundle, on_progress: OnProgress = ignore) -> Checked:

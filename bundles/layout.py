@@ -21,9 +21,12 @@ from signing.verify import Chain, consistent_path
 LAYOUT_FILE = "oci-layout"
 INDEX_FILE = "index.json"
 LAYOUT_BYTES = b'{"imageLayoutVersion":"1.0.0"}'
-BLOBS, METADATA, TARGETS, ATTESTATIONS = "blobs", "metadata", "targets", "attestations"
+BLOBS, METADATA, TARGETS, ATTESTATIONS, BOOT = "blobs", "metadata", "targets", "attestations", "BOOT"
 _METADATA_NAME = re.compile(r"(?:[1-9][0-9]{0,18}\.(?:root|snapshot|targets)|timestamp)\.json\Z")
 _TARGET_NAME = re.compile(r"targets/bundles/[^/]+/[^/]+/[0-9a-f]{64}\.manifest\.json\Z")
+_BOOT_NAME = re.compile(
+    r"BOOT/(?:BOOT\.sha256|serial-[1-9][0-9]{0,8}|verify\.pyz|root\.json|python3\.sha256|[0-9a-f]{64}\.(?:der|sig))\Z"
+)
 
 
 def blob_path(digest: Digest) -> str:
@@ -39,6 +42,11 @@ def target_name(name: str, version: str) -> str:
 def target_path(name: str, version: str, digest: Digest) -> str:
     """Where that target lies in the layout."""
     return f"{TARGETS}/{consistent_path(target_name(name, version), digest)}"
+
+
+def is_boot_name(path: str) -> bool:
+    """Whether a file of this name may lie in `BOOT/` at all; which of them must, its signed list says."""
+    return bool(_BOOT_NAME.match(path))
 
 
 class Layout:
@@ -89,6 +97,7 @@ class Layout:
         unknown += [path for path in self.medium.walk(METADATA) if not _METADATA_NAME.match(path[len(METADATA) + 1 :])]
         unknown += [path for path in self.medium.walk(TARGETS) if not _TARGET_NAME.match(path)]
         unknown += list(self.medium.walk(ATTESTATIONS))
+        unknown += [path for path in self.medium.walk(BOOT) if not is_boot_name(path)]
         if unknown:
             raise NotTrustedError(
                 "layout.unlisted",

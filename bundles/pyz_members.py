@@ -22,6 +22,7 @@ MEMBERS = (
     "signing/verified.py",
     "signing/verify.py",
     "bundles/__init__.py",
+    "bundles/boot.py",
     "bundles/bundle.py",
     "bundles/check.py",
     "bundles/contents.py",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from signing.errors import ApplianceError, NotTrustedError
 
 if TYPE_CHECKING:  # every command imports this module, and few need those
+    from bundles.boot import Boot
     from bundles.bundle import Bundle
     from signing.verified import Verified
 
@@ -56,11 +57,20 @@ def describe(found: Verified[Bundle]) -> dict[str, object]:
     }
 
 
+def describe_boot(found: Verified[Bundle], boot: Boot | None) -> dict[str, object] | None:
+    """What lies in `BOOT/` for a bare host, as a JSON object."""
+    if boot is None:
+        return None
+    signers = [key.fingerprint for key in boot.signers]
+    return {"serial": boot.serial, "signers": signers, "threshold": found.evidence.root.threshold}
+
+
 def lines(answer: dict[str, object]) -> Iterator[str]:
     """A verification that passed, for people.
 
     Args:
-        answer: of `describe`, with `path`, `files` and `bytes`: where it lies, and how much was compared.
+        answer: of `describe`, with `path`, `files` and `bytes`: where it lies, and how much was compared; and `boot` of
+            `describe_boot`, where there is one.
     """
     signers, expires = answer["signers"], answer["expires"]
     assert isinstance(signers, list)
@@ -70,6 +80,10 @@ def lines(answer: dict[str, object]) -> Iterator[str]:
     yield f"signed by  {len(signers)} of at least {answer['threshold']}, {answer['profile']} root"
     yield from (f"           {fingerprint}" for fingerprint in signers)
     yield f"fresh      proved {answer['proved_time']}, {expires['role']} expires {expires['time']}"
+    boot = answer.get("boot")
+    if isinstance(boot, dict):
+        signed = f"{len(boot['signers'])} of at least {boot['threshold']} root keys"
+        yield f"boot       serial {boot['serial']}, signed by {signed}"
     yield f"checked    {answer['files']} files, {answer['bytes']} bytes: every byte is what was signed"
 
 

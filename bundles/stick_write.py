@@ -1,6 +1,7 @@
 """Writing a bundle to a stick, and proving that it arrived (DESIGN 8).
 
-Owns what a stick carries: the layout's small files whole and the blobs. It must never delete what it finds there.
+Owns what a stick carries: the layout's small files whole and the blobs. It must never delete what it finds there, but
+for the files of an older `BOOT/`.
 
 Rules:
 - only blobs that the stick does not hold are written; a new file, fsync, rename;
@@ -18,7 +19,7 @@ from pathlib import Path
 from bundles.bundle import Bundle
 from bundles.check import Checked, hash_range
 from bundles.contents import Chunk
-from bundles.layout import INDEX_FILE, LAYOUT_FILE, METADATA, TARGETS, Layout, blob_path
+from bundles.layout import BOOT, INDEX_FILE, LAYOUT_FILE, METADATA, TARGETS, Layout, blob_path, is_boot_name
 from bundles.manifest import MAX_INDEX_BYTES, parse_index
 from bundles.medium import explain_write
 from bundles.progress import OnProgress, Progress, ignore
@@ -128,14 +129,28 @@ def _write_blob(source: Layout, stick: Layout, chunk: Chunk) -> None:
 
 
 def _write_small_files(source: Layout, stick: Layout) -> None:
-    paths = [*source.medium.walk(METADATA), *source.medium.walk(TARGETS), LAYOUT_FILE, README_FILE]
+    paths = [
+        *source.medium.walk(METADATA),
+        *source.medium.walk(TARGETS),
+        *source.medium.walk(BOOT),
+        LAYOUT_FILE,
+        README_FILE,
+    ]
     for path in paths:
         data = source.medium.read(path, MAX_TARGET_BYTES)
         if data is not None:
             stick.medium.write(path, data)
     stick.medium.write(STICK_FILE, to_file({"number": 1, "of": 1}))
+    _remove_old_boot(stick, paths)
     # The index comes last: a stick without it does not look like a bundle.
     stick.medium.write(INDEX_FILE, source.medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b"")
+
+
+def _remove_old_boot(stick: Layout, paths: list[str]) -> None:
+    # BOOT is one signed whole: a serial or key of an earlier one would make the new one a refusal.
+    for path in stick.medium.walk(BOOT):
+        if path not in paths and is_boot_name(path):
+            (stick.path / path).unlink()
 
 
 def _differing(stick: Layout, chunks: list[Chunk], on_progress: OnProgress) -> list[Chunk]:

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from signing.digest import Digest
 from signing.floors import Floors
 from signing.keys import PublicKey
+from signing.roles import Role
 
 T = TypeVar("T")
 _TOKEN = object()
@@ -28,7 +29,8 @@ class Evidence:
         signers: the distinct keys that signed targets.
         threshold: how many had to.
         profile: `development` for a development root, else empty.
-        root_fingerprints: fingerprints of the root keys, sorted.
+        root: who may sign for the root: the newest that the chain has.
+        root_fingerprints: fingerprints of its keys, sorted.
         floors: what this chain proves: the floors of a host that accepts it.
         expires: the first day on which a part of the chain is too old for new installs, with the role's name.
         is_expired: whether that moment lies before the time that the chain itself proves.
@@ -41,6 +43,7 @@ class Evidence:
     signers: tuple[PublicKey, ...]
     threshold: int
     profile: str
+    root: Role
     root_fingerprints: tuple[Digest, ...]
     floors: Floors
     expires: tuple[str, str]

@@ -94,6 +94,7 @@ def verify(chain: Chain, target: str, parse: Callable[[bytes], T], floors: Floor
         signers=walked.signers,
         threshold=walked.root.roles["targets"].threshold,
         profile=walked.root.profile,
+        root=walked.root.roles["root"],
         root_fingerprints=tuple(sorted(key.fingerprint for key in walked.root.roles["root"].keys.values())),
         floors=walked.floors,
         expires=walked.expires,

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from appliance.build.boot import boot_of
 from appliance.build.store import Source, store
 from appliance.build.writer import BundleWriter
 from appliance.keys.publication import publish
-from appliance.keys.repository import read_newest
+from appliance.keys.repository import published, read_newest
 from appliance.keys.workspace import Workspace, create_development
 from bundles.contents import KINDS, Contents, Lineage, Model, Needs, Serve, Target
 from bundles.contents_json import write_contents
@@ -69,4 +70,5 @@ def build_toy(
     small = {f"metadata/{name}": data for name, data in read_newest(workspace).items()}
     small[target_path("toy", version, sha256(manifest))] = manifest
     small[LAYOUT_FILE] = LAYOUT_BYTES
+    small |= boot_of(workspace, published(workspace).walked.root_bytes, files)
     return workspace, writer.finish(manifest, small)

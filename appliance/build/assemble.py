@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from appliance.build.boot import boot_of
 from appliance.build.cache import Cache
 from appliance.build.closure import host_requires
 from appliance.build.coverage import check_covers
@@ -30,7 +31,7 @@ from appliance.build.recipe import Recipe, RecipeModel, load_recipe
 from appliance.build.store import store
 from appliance.build.writer import BundleWriter
 from appliance.keys.publication import publish
-from appliance.keys.repository import published_manifest, read_newest
+from appliance.keys.repository import published, published_manifest, read_newest
 from appliance.keys.request import Request
 from appliance.keys.workspace import Workspace
 from bundles.bundle import Bundle, open_bundle
@@ -121,7 +122,9 @@ def _write(
     manifest = write_manifest(contents, config)
     replaced = published_manifest(workspace, recipe.name, recipe.version)
     request = publish(workspace, recipe.name, recipe.version, manifest, now, install_by=install_by)
-    path = writer.finish(manifest, _small_files(contents, manifest, read_newest(workspace, request, now)))
+    metadata = read_newest(workspace, request, now)
+    boot = boot_of(workspace, published(workspace).walked.root_bytes, files)
+    path = writer.finish(manifest, _small_files(contents, manifest, metadata, boot))
     found = None
     if request is None or request.is_complete:
         found = open_bundle(path, workspace.root_file.read_bytes(), Floors(), now)
@@ -185,8 +188,10 @@ def _unpacked_bytes(wheels: tuple[Path, ...]) -> int:
     return total
 
 
-def _small_files(contents: Contents, manifest: bytes, metadata: dict[str, bytes]) -> dict[str, bytes]:
-    files = {f"metadata/{name}": data for name, data in metadata.items()}
+def _small_files(
+    contents: Contents, manifest: bytes, metadata: dict[str, bytes], boot: dict[str, bytes]
+) -> dict[str, bytes]:
+    files = {**boot, **{f"metadata/{name}": data for name, data in metadata.items()}}
     files[target_path(contents.name, contents.version, sha256(manifest))] = manifest
     files[LAYOUT_FILE] = LAYOUT_BYTES
     files["README.txt"] = write_readme(contents)

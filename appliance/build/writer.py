@@ -109,8 +109,8 @@ class BundleWriter:
 
 
 def _remove_extra(medium: Medium, wanted: set[str]) -> None:
-    # Metadata of an earlier publication, whole and signed but no longer the newest; and what a kill left behind.
-    for path in (*medium.walk("metadata"), *medium.walk("targets")):
+    # Metadata or BOOT of an earlier publication, whole and signed but not the newest; and what a kill left behind.
+    for path in (*medium.walk("metadata"), *medium.walk("targets"), *medium.walk("BOOT")):
         if path not in wanted:
             (medium.root / path).unlink()
     (medium.root / PART_FILE).unlink(missing_ok=True)

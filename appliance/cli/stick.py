@@ -42,6 +42,7 @@ def write(
     from appliance.cli.clock import utc_now
     from appliance.host.pinned import choose_root
     from appliance.host.prefix import Prefix
+    from bundles.boot import check_boot
     from bundles.bundle import open_bundle
     from bundles.layout import Layout
     from bundles.stick_write import write_stick
@@ -50,6 +51,7 @@ def write(
     found = open_bundle(bundle, choose_root(trust, Prefix.at(Path("/")), workspace), Floors(), utc_now())
     if found.evidence.is_development:
         terminal.development()
+    check_boot(Layout(bundle), found.evidence.root)
     with terminal.progress() as on_progress:
         written = write_stick(Layout(bundle), found.value, destination, on_progress)
     answer = {

@@ -67,8 +67,9 @@ def _verify_bundle(
     from appliance.host.pinned import choose_root
     from appliance.host.prefix import Prefix
     from bundles.bundle import open_bundle
-    from bundles.check import check_blobs
+    from bundles.check import check_all
     from bundles.layout import Layout
+    from bundles.report import describe_boot
     from signing.floors import Floors
 
     host = Prefix.at(prefix or Path("/"))
@@ -77,8 +78,14 @@ def _verify_bundle(
     floors = read_floors(host) if root == read_root(host) else Floors()
     found = open_bundle(path, root, floors, utc_now())
     with terminal.progress() as on_progress:
-        checked = check_blobs(Layout(path), found.value, on_progress)
-    return found, {"path": str(path), "files": checked.files, "blobs": checked.blobs, "bytes": checked.size_bytes}
+        checked, boot = check_all(Layout(path), found, on_progress)
+    return found, {
+        "path": str(path),
+        "files": checked.files,
+        "blobs": checked.blobs,
+        "bytes": checked.size_bytes,
+        "boot": describe_boot(found, boot),
+    }
 
 
 def _verify_installed(terminal: Terminal, prefix: Path) -> tuple[Verified[Bundle], dict[str, object]]:

@@ -13,8 +13,9 @@ from itertools import pairwise
 import pytest
 
 from appliance.cli.progress_view import LINE_EVERY_S, ProgressView, duration
-from appliance.cli.terminal import Terminal, escape
+from appliance.cli.terminal import Terminal
 from bundles.progress import Progress
+from bundles.report import escape
 from signing.errors import DamagedError, NotTrustedError, worst
 
 Streams = tuple[Terminal, io.StringIO, io.StringIO]

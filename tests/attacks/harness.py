@@ -12,7 +12,7 @@ import importlib
 import io
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,11 +24,13 @@ from unittest import mock
 
 import pytest
 
+from appliance.build.boot import signed, unsigned
 from appliance.cli.main import run
 from appliance.cli.terminal import Terminal
+from appliance.keys.pem import PemKey
 from bundles.bundle import Bundle, open_bundle
-from bundles.check import check_blobs
-from bundles.layout import INDEX_FILE, TARGETS, Layout, blob_path, target_name, target_path
+from bundles.check import check_all
+from bundles.layout import BOOT, INDEX_FILE, TARGETS, Layout, blob_path, target_name, target_path
 from bundles.manifest import CHUNK_TYPE, write_index
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError
@@ -212,7 +214,7 @@ class Stick:
     def verify(self, floors: Floors | None = None, now: datetime = NOW) -> Verified[Bundle]:
         """Verify the chain, every byte and every name."""
         found = self.open(floors, now)
-        check_blobs(self.layout, found.value)
+        check_all(self.layout, found)
         return found
 
     def command(self, *more: str | Path) -> Answer:
@@ -227,6 +229,21 @@ class Stick:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(manifest)
         self.save()
+
+    def put_boot(self, by: Sequence[PemKey] | None = None, serial: int = 1, verifier: bytes | None = None) -> None:
+        """Replace `BOOT/` by one that the root's threshold has signed, or those who are named.
+
+        Args:
+            by: the signers.
+            serial: how new it says that it is.
+            verifier: other bytes for `verify.pyz`.
+        """
+        shutil.rmtree(self.path / BOOT, ignore_errors=True)
+        (self.path / BOOT).mkdir()
+        root = self.repository.files[f"{self.repository.root_version}.root.json"]
+        files = unsigned(root, serial, verifier=verifier)
+        for name, data in signed(files, self.repository.signers("root") if by is None else by).items():
+            (self.path / BOOT / name).write_bytes(data)
 
     def forge(self, change: Callable[[Signed], object], title: str = "toy") -> None:
         """Change `contents.json` and sign it all again: what people with keys and bad intentions could publish.
@@ -265,6 +282,7 @@ def make_stick(bundle: Path, folder: Path, name: str = "stick", version: str = "
     shutil.rmtree(folder / name / TARGETS)
     made = Stick(folder / name, TufRepository(), folder / f"{name}.root.json")
     made.publish(version=version)
+    made.put_boot()
     return made
 
 

@@ -38,6 +38,7 @@ def test_unattacked_rotation_signed_by_old_and_new_thresholds_is_followed(stick:
     # One of three keys was stolen: the two others replace it, and the builder's too.
     renewed = replace(people, root=(*people.root[1:], key("root-new")), builder=key("builder-new"))
     successor(stick, renewed, renewed.root)
+    stick.put_boot()
     found = stick.verify()
     assert found.evidence.floors.root == 2
     assert people.root[0].public.fingerprint not in found.evidence.root_fingerprints
@@ -74,11 +75,34 @@ def test_attacked_with_a_key_that_the_newest_root_has_dropped(stick: Stick) -> N
     refused(ROW, stick.verify, "signature.stranger", stick.repository.targets_name)
 
 
+@pytest.mark.parametrize("signers", [one_root_key, lambda people: (*people.targets, people.builder)])
+def test_attacked_by_a_verifier_that_too_few_root_keys_signed(stick: Stick, signers: Callable[[People], Keys]) -> None:
+    stick.put_boot(by=signers(stick.repository.people), verifier=b"print('every byte is what was signed')")
+    refused(ROW, stick.verify, "signature.threshold", "BOOT/BOOT.sha256")
+    assert stick.command().code == 4
+
+
+def test_attacked_by_release_signatures_in_the_root_keys_places(stick: Stick) -> None:
+    people = stick.repository.people
+    stick.put_boot(by=people.targets)
+    for release, root in zip(people.targets, people.root, strict=True):
+        boot = stick.path / "BOOT"
+        (boot / f"{release.public.fingerprint}.sig").rename(boot / f"{root.public.fingerprint}.sig")
+    refused(ROW, stick.verify, "signature.invalid", "BOOT/BOOT.sha256")
+
+
+def test_unguarded_the_thieves_verifier_is_taken(stick: Stick) -> None:
+    stick.put_boot(by=stick.repository.people.root[:1], verifier=b"print('every byte is what was signed')")
+    with guard_off("bundles.boot._signers", lambda *_: ()):
+        stick.verify()
+
+
 def test_unguarded_the_thieves_root_is_followed(stick: Stick) -> None:
     def believe(_envelope: object, role: Role, _subject: str, others: object = ()) -> tuple[object, ...]:
         return tuple(role.keys.values())
 
     successor(stick, THIEVES, one_root_key(stick.repository.people))
+    stick.put_boot()
     with guard_off(ROW.guard, believe):
         known = {one.public.fingerprint for one in THIEVES.root}
         assert set(stick.verify().evidence.root_fingerprints) == known

@@ -20,8 +20,11 @@ COVERED = [
     "targets/bundles/evil",
     "targets/bundles/toy/1.0.0/.DS_Store",
     "attestations/.git/config",
+    "BOOT/json.py",
+    "BOOT/.git/config",
+    "BOOT/verify.pyz.bak",
 ]
-LITTER = ["System Volume Information/IndexerVolumeGuid", "._README.txt", "autorun.inf", "evil.py", "BOOT/json.py"]
+LITTER = ["System Volume Information/IndexerVolumeGuid", "._README.txt", "autorun.inf", "evil.py"]
 
 
 def plant(stick: Stick, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ def replace_everything(stick: Stick) -> Path:
     theirs.publish(stick.repository.signed(stick.repository.targets_name)["targets"])
     theirs.write_to(stick.path / "metadata")
     (stick.path / "trust").mkdir()
-    for place in ("trust/root.json", "root.json", "BOOT.root.json"):
+    replace(stick, repository=theirs).put_boot()
+    for place in ("trust/root.json", "root.json"):
         (stick.path / place).write_bytes(theirs.pinned)
     return stick.path / "root.json"
 
