@@ -28,6 +28,7 @@ from appliance.build.memory import serving_bytes
 from appliance.build.proof import prove
 from appliance.build.readme import write_readme
 from appliance.build.recipe import Recipe, RecipeModel, load_recipe
+from appliance.build.runtime.cuda import DRIVER
 from appliance.build.store import store
 from appliance.build.writer import BundleWriter
 from appliance.keys.publication import publish
@@ -150,6 +151,7 @@ def _contents(
             cpu_variants=gathered.runtime.variants,
             ram_bytes=ram,
             disk_bytes=sum(file.size for file in files) + _unpacked_bytes(gathered.wheels),
+            gpu_driver=DRIVER if recipe.runtime.cuda else None,
         ),
         serve=Serve(slots=recipe.serve.slots),
         models=models,

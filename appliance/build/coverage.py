@@ -11,6 +11,7 @@ from pathlib import Path
 
 from appliance.build.lockfile import RUNTIME, Lock, Locked, System, lock_hint, lock_path
 from appliance.build.recipe import Recipe, RecipeTarget
+from appliance.build.runtime.cuda import TOOLKIT_NAMES
 from signing.errors import UsageError
 
 
@@ -79,6 +80,9 @@ def _missing_sources(lock: Lock, recipe: Recipe) -> Iterable[tuple[str, str, str
     for kind in ("build-tool", "tool"):
         if not lock.of_kind(kind):
             yield kind, "at least one", "nothing"
+    for name in TOOLKIT_NAMES if recipe.runtime.cuda else ():
+        if lock.find("build-tool", name) is None:
+            yield f"build-tool {name}", "a part of the CUDA toolkit", "nothing"
 
 
 def _missing_closures(lock: Lock, recipe: Recipe, requires: tuple[str, ...]) -> Iterable[tuple[str, str, str]]:

@@ -6,12 +6,13 @@ recipe and lock themselves. It writes nothing into the bundle.
 Rules:
 - what is not in the lock, not built from the lock, and not part of this program does not go in;
 - the runtime is built from the locked sdist with the locked build tools; this program packs itself;
+- where the recipe names graphics processors, their backend is built likewise, and what it needs of the toolkit goes in;
 - a model that the recipe wants quantised is made by that runtime from the locked source.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.build.cache import Cache
@@ -21,7 +22,8 @@ from appliance.build.lockfile import RUNTIME, Lock, Locked, lock_path
 from appliance.build.ospackages import KIND, bring_packages
 from appliance.build.quantise import Wish, quantise
 from appliance.build.recipe import Recipe, RecipeModel
-from appliance.build.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, build_runtime
+from appliance.build.runtime import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWheels, build_cuda, build_runtime
+from appliance.build.runtime.cuda import TOOLKIT_NAMES, TRAVELLING
 from appliance.build.selfwheel import build_self_wheel
 from appliance.build.store import Source
 from appliance.build.wheels import wheel_members, wheel_record
@@ -79,7 +81,7 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
         for entry in lock.entries
         if entry.kind not in ("build-tool", KIND)
     }
-    runtime = _runtime(recipe, lock, fetched, cache, on_progress)
+    runtime, cuda = _runtimes(recipe, lock, fetched, cache, on_progress)
     own = build_self_wheel(cache.folder("self"), lock.source_date_epoch)
     models = tuple(_model(model, lock, fetched, runtime, cache, on_progress) for model in recipe.models)
     wheels = [_wheel(wheel_path(entry), path, entry.sha256) for entry, path in fetched.items() if entry.kind == "wheel"]
@@ -90,6 +92,7 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
         *tools,
         _wheel(own.name, own),
         _runtime_wheel(runtime),
+        *cuda,
         *(_package(entry, path) for entry, path in fetched.items() if entry.kind == KIND),
         *_playbooks(),
         Source("config/recipe.yaml", "config", data=recipe_path.read_bytes()),
@@ -101,15 +104,24 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
     return Gathered(tuple(sorted(packed, key=lambda source: source.path)), models, runtime, files)
 
 
-def _runtime(
+def _runtimes(
     recipe: Recipe, lock: Lock, fetched: dict[Locked, Path], cache: Cache, on_progress: OnProgress
-) -> BuiltRuntime:
-    sdist = _find(lock, "sdist", RUNTIME)
-    tools = {entry.name: fetch(entry, cache, on_progress) for entry in lock.of_kind("build-tool")}
-    spec = RuntimeSpec(recipe.runtime.llama_cpp_python, recipe.runtime.cpu, recipe.runtime.cuda)
-    wheels = ToolWheels(cmake=tools["cmake"], ninja=tools["ninja"])
-    folder = cache.folder("runtime")
-    return build_runtime(fetched[sdist], wheels, spec, folder, on_progress)
+) -> tuple[BuiltRuntime, list[Source]]:
+    """The runtime, and the wheels for graphics processors where the recipe asks for them."""
+    sdist = fetched[_find(lock, "sdist", RUNTIME)]
+    entries = {entry.name: entry for entry in lock.of_kind("build-tool")}
+    tools = {name: fetch(entry, cache, on_progress) for name, entry in entries.items()}
+    wheels, folder = ToolWheels(cmake=tools["cmake"], ninja=tools["ninja"]), cache.folder("runtime")
+    wish = recipe.runtime
+    runtime = build_runtime(sdist, wheels, RuntimeSpec(wish.llama_cpp_python, wish.cpu), folder, on_progress)
+    if not wish.cuda:
+        return runtime, []
+    toolkit = tuple(tools[name] for name in TOOLKIT_NAMES)
+    built = build_cuda(sdist, wheels, toolkit, CudaSpec(wish.llama_cpp_python, wish.cuda), folder, on_progress)
+    found = [replace(_wheel(built.path.name, built.path, built.sha256), bootstrap=False)]
+    for name in TRAVELLING:
+        found.append(replace(_wheel(entries[name].file, tools[name], entries[name].sha256), bootstrap=False))
+    return runtime, found
 
 
 def _find(lock: Lock, kind: str, name: str) -> Locked:

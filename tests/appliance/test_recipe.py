@@ -57,12 +57,12 @@ def test_recipe_of_the_design_is_read_as_written() -> None:
     (model,) = recipe.models
     assert (model.name, model.licence, model.context) == ("smollm2-135m", "Apache-2.0", 8192)
     assert model.parsed_source.file == "SmolLM2-135M-Instruct.Q4_1.gguf"
-    assert (recipe.runtime.llama_cpp_python, recipe.runtime.cpu, recipe.runtime.cuda) == ("0.3.36", "all", False)
+    assert (recipe.runtime.llama_cpp_python, recipe.runtime.cpu, recipe.runtime.cuda) == ("0.3.36", "all", ())
 
 
 def test_left_out_parts_have_the_documented_defaults(tmp_path: Path) -> None:
     recipe = _load(tmp_path, GOOD.replace(", cpu: all, cuda: false", "").replace("serve: {slots: 4}\n", ""))
-    assert (recipe.runtime.cpu, recipe.runtime.cuda, recipe.serve.slots) == ("all", False, 4)
+    assert (recipe.runtime.cpu, recipe.runtime.cuda, recipe.serve.slots) == ("all", (), 4)
 
 
 def test_several_systems_are_built_for_the_oldest_library_of_each_python(tmp_path: Path) -> None:
@@ -109,9 +109,17 @@ def test_field_that_stands_twice_is_refused(tmp_path: Path) -> None:
     assert (_place(error), error.found) == ("3:1 version", "a second one")
 
 
+def test_graphics_processors_are_a_list_of_known_generations(tmp_path: Path) -> None:
+    assert _load(tmp_path, GOOD.replace("cuda: false", "cuda: [90, 80]")).runtime.cuda == (80, 90)
+
+
 def test_what_this_version_cannot_build_is_refused_and_not_left_out(tmp_path: Path) -> None:
-    for wish in ("true", "[80, 86]", "0"):
-        assert _place(_one(tmp_path, "cuda: false", f"cuda: {wish}")) == "9:53 runtime.cuda"
+    for wish in ("true", "[]", "[80, 80]", "[52]", "['80']", "0"):
+        error = _one(tmp_path, "cuda: false", f"cuda: {wish}")
+        assert error.subject.startswith(str(tmp_path))
+        assert "9:" in _place(error)
+        assert "runtime.cuda" in _place(error)
+        assert "75, 80, 86, 89, 90, 100, 120" in error.expected
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,12 @@ from packaging.tags import Tag
 
 from appliance.build.cache import Cache
 from appliance.build.closure import host_requires, target_tags, without_extras
+from appliance.build.coverage import check_covers
 from appliance.build.fetch import fetch
 from appliance.build.lockfile import Lock, changes, spell
 from appliance.build.recipe import load_recipe
 from appliance.build.resolve import lock_recipe
+from appliance.build.runtime.cuda import TOOLKIT_NAMES
 from appliance.build.sources import transfer
 from signing.digest import sha256
 from signing.errors import ApplianceError, UsageError
@@ -49,7 +51,7 @@ class Bench:
         return len(self.index.site.requests)
 
     def add_wheel(self, name: str, version: str = "1.0", tag: str = "py3-none-any", **more: Any) -> None:
-        self.index.add(name, f"{name}-{version}-{tag}.whl", wheel(name, version, **more))
+        self.index.add(name, f"{name.replace('-', '_')}-{version}-{tag}.whl", wheel(name, version, **more))
 
 
 @pytest.fixture
@@ -107,6 +109,29 @@ def test_lock_holds_the_model_the_runtime_the_tools_and_the_closure_for_the_targ
     assert lock.closures[0].requires == ("alpha>=1", "gamma>=2", "native")
     assert lock.source_date_epoch == int(NOW.timestamp())
     assert "://" not in spell(lock).decode()
+
+
+def test_recipe_for_graphics_processors_pins_one_series_of_the_toolkit_and_a_lock_without_it_is_stale(
+    bench: Bench,
+) -> None:
+    for name in TOOLKIT_NAMES:
+        bench.add_wheel(name, "13.0.88")
+        bench.add_wheel(name, "13.2.1")
+    recipe = write_recipe(bench.folder, SOURCE)
+    plain = bench.lock(recipe)
+    write_recipe(bench.folder, SOURCE, runtime="runtime: {llama_cpp_python: 0.3.36, cuda: [90]}")
+    with pytest.raises(UsageError) as raised:
+        check_covers(plain, load_recipe(recipe), recipe, ("alpha>=1", "native"))
+    stale = (raised.value, *raised.value.others)
+    assert {error.code for error in stale} == {"lock.stale"}
+    assert {error.subject.split()[-1] for error in stale} == set(TOOLKIT_NAMES)
+
+    lock = bench.lock(recipe, plain)
+    check_covers(lock, load_recipe(recipe), recipe, ("alpha>=1", "native"))
+    assert {change.after.version for change in changes(plain, lock) if change.after} == {"13.0.88"}
+    assert all(change.before is None for change in changes(plain, lock))
+    # Who no longer wants it has it no longer.
+    assert spell(bench.lock(write_recipe(bench.folder, SOURCE), lock)) == spell(plain)
 
 
 def test_locking_twice_gives_the_same_bytes_and_touches_no_network(bench: Bench) -> None:

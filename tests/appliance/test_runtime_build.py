@@ -20,7 +20,7 @@ from appliance.build.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, build
 from appliance.build.wheels import read_record, wheel_metadata
 from bundles.progress import Progress
 from signing.digest import sha256
-from signing.errors import ApplianceError, BusyError, DamagedError, HostUnfitError, UsageError
+from signing.errors import ApplianceError, BusyError, DamagedError, HostUnfitError
 from tests.appliance.sim_runtime import SPEC, STEPS, make_sdist, make_tools
 
 CHILD = """
@@ -346,11 +346,6 @@ def test_missing_compiler_is_told_with_the_line_that_helps(sdist: Path, tools: T
     assert raised.value.exit_code == 6
     assert "apt-get install" in raised.value.hint
     assert not (tmp_path / "cache").exists()
-
-
-def test_cuda_is_refused_as_not_built_yet(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="runtime.cuda-not-built"):
-        build_runtime(sdist, tools, RuntimeSpec("9.9.9", "all", cuda=True), tmp_path / "cache")
 
 
 def test_tool_wheel_without_the_tool_is_damaged(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ Rules:
 - llama.cpp is built without the ability to start other programs.
 """
 
+from appliance.build.runtime.cuda import build_cuda
 from appliance.build.runtime.job import build_runtime, find_runtime
-from appliance.build.runtime.spec import BuiltRuntime, RuntimeSpec, ToolWheels
+from appliance.build.runtime.spec import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWheels
 
-__all__ = ["BuiltRuntime", "RuntimeSpec", "ToolWheels", "build_runtime", "find_runtime"]
+__all__ = ["BuiltRuntime", "CudaSpec", "RuntimeSpec", "ToolWheels", "build_cuda", "build_runtime", "find_runtime"]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,17 +121,19 @@ def settings(variants: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def configure(tools: Tools, compiler: Compiler, place: Workplace, commit: str) -> None:
+def configure(
+    tools: Tools, compiler: Compiler, place: Workplace, commit: str, more: Mapping[str, str] | None = None
+) -> None:
     """Run cmake.
 
     Args:
         commit: of llama.cpp, as the programs shall tell it.
+        more: settings beside `OPTIONS`, or in the place of some of them.
 
     Raises:
         ApplianceError: it failed.
     """
-    maps = [_prefix_map(str(place.folder)), *([_CCACHE_MAP] if place.ccache else [])]
-    compile_flags = " ".join((*COMPILE_FLAGS, *map(shlex.quote, maps)))
+    compile_flags = " ".join(map(shlex.quote, compiler_flags(place)))
     link_flags = " ".join(LINK_FLAGS)
     options = OPTIONS | {
         "CMAKE_MAKE_PROGRAM": str(tools.ninja),
@@ -142,6 +145,7 @@ def configure(tools: Tools, compiler: Compiler, place: Workplace, commit: str) -
         "CMAKE_MODULE_LINKER_FLAGS": link_flags,
         "CMAKE_SHARED_LINKER_FLAGS": link_flags,
         "LLAMA_BUILD_COMMIT": commit,
+        **(more or {}),
     }
     if place.ccache:
         options |= {f"CMAKE_{language}_COMPILER_LAUNCHER": place.ccache for language in ("C", "CXX")}
@@ -150,17 +154,31 @@ def configure(tools: Tools, compiler: Compiler, place: Workplace, commit: str) -
     _run_step("cmake", argv, compiler, place, _Told())
 
 
-def compile_targets(tools: Tools, compiler: Compiler, place: Workplace, jobs: int, on_progress: OnProgress) -> None:
+def compiler_flags(place: Workplace) -> tuple[str, ...]:
+    """What gcc is told of every file, one argument each."""
+    maps = [_prefix_map(str(place.folder)), *([_CCACHE_MAP] if place.ccache else [])]
+    return (*COMPILE_FLAGS, *maps)
+
+
+def compile_targets(
+    tools: Tools,
+    compiler: Compiler,
+    place: Workplace,
+    jobs: int,
+    on_progress: OnProgress,
+    targets: tuple[str, ...] | None = None,
+) -> None:
     """Run ninja; what an earlier run finished is not compiled again.
 
     Args:
         jobs: compilers at the same time, at least 1.
         on_progress: told `n of m` steps of what is left to do.
+        targets: what is made; None makes the runtime.
 
     Raises:
         ApplianceError: a step failed.
     """
-    argv = [str(tools.ninja), "-C", str(place.build), "-j", str(jobs), *_TARGETS]
+    argv = [str(tools.ninja), "-C", str(place.build), "-j", str(jobs), *(targets or _TARGETS)]
     _run_step("ninja", argv, compiler, place, _Told(on_progress))
 
 
@@ -185,6 +203,7 @@ class _Told:
     on_progress: OnProgress | None = None
     last: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    reason: str = ""
     failing: bool = False
 
     def hear(self, line: str) -> None:
@@ -197,7 +216,10 @@ class _Told:
             self.failing = True
         if self.failing:
             self.failed.append(line)
-        self.last = [*self.last[1 - _LAST_LINES :], line]
+        if line.startswith("CMake Error") and not self.reason:
+            self.reason = line
+        if line:
+            self.last = [*self.last[1 - _LAST_LINES :], line]
 
 
 def _run_step(name: str, argv: list[str], compiler: Compiler, place: Workplace, told: _Told) -> None:
@@ -214,7 +236,8 @@ def _failure(name: str, status: int, told: _Told, place: Workplace) -> Appliance
         subject = told.failed[0].removeprefix("FAILED: ").split("] ")[-1].strip()
         command = _shorten(told.failed[1] if len(told.failed) > 1 else "", 2 * _LINE_LENGTH)
         lines = told.failed[2:] or told.last
-    text = "\n".join(_shorten(line, _LINE_LENGTH) for line in lines[-_LAST_LINES:])
+    lines = [*([told.reason] if told.reason else []), *lines[-_LAST_LINES:]]
+    text = "\n".join(_shorten(line, _LINE_LENGTH) for line in lines)
     hint = f"the whole log: {place.log}; to start over, remove {place.folder}"
     if "No space left on device" in text:
         return ApplianceError("disk.full", subject, expected="room on the disk", found=text, hint=hint)

@@ -1,6 +1,7 @@
 """One build of the runtime, from the sdist to the finished wheel in the cache.
 
-Owns the order of the steps. What each does is in its own module.
+Owns the order of the steps, for the runtime and for what is built beside it of the same sources (`cuda`). What each
+step does is in its own module.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from pathlib import Path
 from appliance.build.cache import FULL, disk_full, require_space
 from appliance.build.runtime.changes import forget_working_folder, keep_variants
 from appliance.build.runtime.compile import Workplace, compile_targets, configure, settings
-from appliance.build.runtime.repack import check_leaks, collect_binaries, collect_binding, collect_converters
+from appliance.build.runtime.repack import Part, check_leaks, collect_binaries, collect_binding, collect_converters
 from appliance.build.runtime.source import licence_files, unpack_sdist
 from appliance.build.runtime.spec import BuiltRuntime, RuntimeSpec, ToolWheels
 from appliance.build.runtime.store import Slot, read_boot
-from appliance.build.runtime.symbols import dotted
+from appliance.build.runtime.symbols import Floors, dotted
 from appliance.build.runtime.toolchain import (
     Compiler,
     Tools,
@@ -33,7 +34,6 @@ from appliance.build.runtime.variants import choose_variants, read_cpu_flags
 from appliance.build.runtime.wheel import WheelIdentity, fingerprint, local_version, write_wheel
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest, sha256_stream
-from signing.errors import UsageError
 
 NEEDED_BYTES = 400 << 20
 PATIENCE_S = 3600.0
@@ -63,25 +63,14 @@ def build_runtime(
         patience_s: how long to wait for another build of the same runtime.
 
     Raises:
-        UsageError: the recipe asks for something unknown, or for CUDA.
+        UsageError: the recipe asks for something unknown.
         HostUnfitError: no compiler that is good enough.
         DamagedError: the sdist or a tool is not what it should be.
         BusyError: another build of the same runtime did not end in time.
         ApplianceError: compiling failed, or the disk is full.
     """
-    search_path = environment.get("PATH", os.defpath)
-    job = _plan(sdist, tools, spec, search_path, on_progress)
-    slot = Slot(cache_dir.resolve(), job.key())
-    if built := slot.read_finished():
-        return built
-    with _told_when_full(slot.cache), slot.locked(patience_s, on_progress) as hold:
-        if built := slot.read_finished():
-            return built
-        place = Workplace(slot.building, slot.log, hold, find_ccache(search_path))
-        unpacked = job.prepare(slot, place)
-        compile_targets(unpacked, job.compiler, place, _jobs(), on_progress)
-        built = job.pack(place, private=(str(slot.cache), environment.get("HOME", ""), str(Path.home())))
-        return slot.finish(built.path.parent, built)
+    job = _plan(sdist, tools, spec, environment.get("PATH", os.defpath), on_progress)
+    return run_job(job, cache_dir, environment, patience_s)
 
 
 def find_runtime(
@@ -104,18 +93,48 @@ def find_runtime(
     return Slot(cache_dir.resolve(), job.key()).read_finished()
 
 
-def _plan(sdist: Path, tools: ToolWheels, spec: RuntimeSpec, search_path: str, on_progress: OnProgress) -> _Job:
-    if spec.cuda:
-        raise _no_cuda()
+def run_job(job: Job, cache_dir: Path, environment: Mapping[str, str], patience_s: float) -> BuiltRuntime:
+    """Do a job, or take its result from the cache.
+
+    Args:
+        As `build_runtime`.
+
+    Raises:
+        As `build_runtime`.
+    """
+    slot = Slot(cache_dir.resolve(), job.key())
+    if built := slot.read_finished():
+        return built
+    with _told_when_full(slot.cache, job.needed_bytes()), slot.locked(patience_s, job.on_progress) as hold:
+        if built := slot.read_finished():
+            return built
+        ccache = find_ccache(environment.get("PATH", os.defpath))
+        place = Workplace(slot.building, slot.log, hold, ccache)
+        unpacked = job.prepare(slot, place)
+        compile_targets(unpacked, job.compiler, place, _jobs(), job.on_progress, job.targets())
+        built = job.pack(place, private=(str(slot.cache), environment.get("HOME", ""), str(Path.home())))
+        return slot.finish(built.path.parent, built)
+
+
+def _plan(sdist: Path, tools: ToolWheels, spec: RuntimeSpec, search_path: str, on_progress: OnProgress) -> Job:
     variants = choose_variants(spec.cpu, read_cpu_flags() if spec.cpu == "native" else frozenset())
     compiler = find_compiler(search_path)
     toolchain = {**compiler.versions, **record_tools(tools)}
-    return _Job(sdist, tools, spec.version, variants, compiler, toolchain, on_progress)
+    return Job(sdist, tools, spec.version, variants, compiler, toolchain, on_progress)
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What is decided before anything is written."""
+@dataclass(frozen=True)
+class Job:
+    """What is decided before anything is written, and what makes this build: that of the runtime.
+
+    Args:
+        sdist, tools: verified.
+        version: of llama-cpp-python.
+        variants: of the processor.
+        compiler: of this machine.
+        toolchain: name and version of all that makes the bytes.
+        on_progress: told `n of m` steps.
+    """
 
     sdist: Path
     tools: ToolWheels
@@ -131,7 +150,19 @@ class _Job:
             sources = sha256_stream(stream)[0]
         recorded = (f"{name}={value}" for name, value in sorted(self.toolchain.items()))
         first = (f"sdist={sources}", f"version={self.version}")
-        return fingerprint((*first, *settings(self.variants), *recorded))
+        return fingerprint((*first, *self.flags(), *recorded))
+
+    def flags(self) -> tuple[str, ...]:
+        """Every setting that shapes the wheel, without a path of this machine."""
+        return settings(self.variants)
+
+    def targets(self) -> tuple[str, ...] | None:
+        """What ninja makes; None is the whole runtime."""
+        return None
+
+    def needed_bytes(self) -> int:
+        """Room on the disk while it is built."""
+        return NEEDED_BYTES
 
     def prepare(self, slot: Slot, place: Workplace) -> Tools:
         """Unpack and configure, unless an earlier run of this boot did."""
@@ -140,31 +171,47 @@ class _Job:
             return unpacked_tools(tools_folder)
         shutil.rmtree(place.folder, ignore_errors=True)
         place.folder.mkdir()
-        require_space(place.folder, NEEDED_BYTES)
+        require_space(place.folder, self.needed_bytes())
         place.log.write_bytes(b"")
         self.on_progress(Progress("unpacking the runtime's sources", 0, 0, "steps"))
         commit = unpack_sdist(self.sdist, place.source, self.version)
-        keep_variants(place.source, self.variants)
-        forget_working_folder(place.source)
         tools = unpack_tools(self.tools, tools_folder)
+        more = self.adapt(place)
         self.on_progress(Progress("configuring the runtime", 0, 0, "steps"))
-        configure(tools, self.compiler, place, commit)
+        configure(tools, self.compiler, place, commit, more)
         slot.mark_configured(boot)
         return tools
+
+    def adapt(self, place: Workplace) -> dict[str, str]:
+        """Change the unpacked sources, and say which settings of cmake differ."""
+        keep_variants(place.source, self.variants)
+        forget_working_folder(place.source)
+        return {}
+
+    def collect(self, place: Workplace) -> tuple[tuple[Part, ...], Floors]:
+        """What goes into the wheel, checked, and what it asks of a system."""
+        binaries, floors = collect_binaries(place.binaries, self.variants)
+        return (*collect_binding(place.source), *collect_converters(place.source), *binaries), floors
+
+    def identity(self, floors: Floors) -> WheelIdentity:
+        """How the wheel is called."""
+        return WheelIdentity(local_version(self.version, self.flags()), floors.manylinux)
+
+    def metadata(self, place: Workplace) -> bytes:
+        """What the wheel says about itself, apart from its version and licences."""
+        return (place.source / "PKG-INFO").read_bytes()
 
     def pack(self, place: Workplace, private: tuple[str, ...]) -> BuiltRuntime:
         """Check what was compiled and write the wheel into a folder of its own."""
         self.on_progress(Progress("packing the runtime", 0, 0, "steps"))
-        binaries, floors = collect_binaries(place.binaries, self.variants)
-        parts = (*collect_binding(place.source), *collect_converters(place.source), *binaries)
+        parts, floors = self.collect(place)
         check_leaks(parts, private)
         result = place.folder / "result"
         shutil.rmtree(result, ignore_errors=True)
         result.mkdir()
-        flags = settings(self.variants)
-        identity = WheelIdentity(local_version(self.version, flags), floors.manylinux)
-        pkg_info = (place.source / "PKG-INFO").read_bytes()
-        path, unpacked_size = write_wheel(result, identity, parts, pkg_info, licence_files(place.source))
+        identity = self.identity(floors)
+        licences = licence_files(place.source)
+        path, unpacked_size = write_wheel(result, identity, parts, self.metadata(place), licences)
         with path.open("rb") as stream:
             digest, size = sha256_stream(stream)
         return BuiltRuntime(
@@ -178,7 +225,7 @@ class _Job:
             glibcxx=dotted(floors.glibcxx),
             cxxabi=dotted(floors.cxxabi),
             toolchain=self.toolchain,
-            flags=flags,
+            flags=self.flags(),
         )
 
 
@@ -187,21 +234,11 @@ def _jobs() -> int:
     return max(1, min(len(os.sched_getaffinity(0)), memory_bytes // JOB_BYTES))
 
 
-def _no_cuda() -> UsageError:
-    return UsageError(
-        "runtime.cuda-not-built",
-        "runtime.cuda",
-        expected="false",
-        found="a wish for CUDA, which this version cannot build yet",
-        hint="set cuda: false in the recipe",
-    )
-
-
 @contextmanager
-def _told_when_full(folder: Path) -> Iterator[None]:
+def _told_when_full(folder: Path, needed_bytes: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno not in FULL:
             raise
-        raise disk_full(Path(error.filename) if error.filename else folder, NEEDED_BYTES) from None
+        raise disk_full(Path(error.filename) if error.filename else folder, needed_bytes) from None

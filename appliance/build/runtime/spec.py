@@ -31,12 +31,23 @@ class RuntimeSpec:
     Args:
         version: of llama-cpp-python, as the recipe and the sdist must both say it.
         cpu: `all`; `native`, which is a short list for this machine; or names from `variants.VARIANTS`.
-        cuda: whether to build the CUDA backend.
     """
 
     version: str
     cpu: str | tuple[str, ...]
-    cuda: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CudaSpec:
+    """What the recipe asks for beside the runtime.
+
+    Args:
+        version: of llama-cpp-python; a backend fits the runtime of the same sources only.
+        architectures: of graphics processors, as numbers from `cuda.ARCHITECTURES`.
+    """
+
+    version: str
+    architectures: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +60,7 @@ class BuiltRuntime:
         size: of the wheel, in bytes.
         unpacked_size: of all its files, in bytes.
         version: with the local part, for example `0.3.36+appliance.1a2b3c4d`.
-        variants: the CPU variants inside, lowest first.
+        variants: the CPU variants inside, lowest first; none for the CUDA backend.
         glibc: the lowest glibc that has every symbol it needs, for example `2.34`.
         glibcxx: the same for `GLIBCXX` of libstdc++, for example `3.4.30`.
         cxxabi: the same for `CXXABI`, for example `1.3.13`.

@@ -92,7 +92,7 @@ class Floors:
         """
         for minor, glibcxx, cxxabi, gcc in _POLICIES:
             if self.glibcxx <= (3, 4, glibcxx) and self.cxxabi <= (1, 3, cxxabi) and self.gcc <= gcc:
-                return f"manylinux_2_{max(minor, *self.glibc[1:2])}_x86_64"
+                return f"manylinux_2_{max((minor, *self.glibc[1:2]))}_x86_64"
         found = f"GLIBCXX {dotted(self.glibcxx)}, CXXABI {dotted(self.cxxabi)}"
         raise ApplianceError("runtime.abi-unknown", "manylinux", expected="a known C++ library", found=found)
 

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,8 +93,13 @@ def find_ccache(search_path: str) -> str | None:
 
 def record_tools(tools: ToolWheels) -> dict[str, str]:
     """Name, version and digest of the build tools and of the zlib that packs the wheel."""
-    record = {"zlib": zlib.ZLIB_RUNTIME_VERSION}
-    for path in (tools.cmake, tools.ninja):
+    return {"zlib": zlib.ZLIB_RUNTIME_VERSION} | record_wheels((tools.cmake, tools.ninja))
+
+
+def record_wheels(wheels: Iterable[Path]) -> dict[str, str]:
+    """Name, version and digest of wheels that something is built with."""
+    record = {}
+    for path in wheels:
         name, version, _licence = wheel_metadata(path)
         record[name] = version
         record[f"{name}_sha256"] = _digest(path)
@@ -111,8 +117,8 @@ def unpack_tools(tools: ToolWheels, folder: Path) -> Tools:
         DamagedError: a wheel does not hold what is expected.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    _unpack(tools.cmake, r"cmake/data/(?P<path>bin/cmake|share/.+)", folder)
-    _unpack(tools.ninja, r"(?:ninja/data/bin|[^/]+\.data/scripts)/(?P<path>ninja)", folder / "bin")
+    unpack_wheel(tools.cmake, r"cmake/data/(?P<path>bin/cmake|share/.+)", folder)
+    unpack_wheel(tools.ninja, r"(?:ninja/data/bin|[^/]+\.data/scripts)/(?P<path>ninja)", folder / "bin")
     found = unpacked_tools(folder)
     for program, wheel in ((found.cmake, tools.cmake), (found.ninja, tools.ninja)):
         if not program.is_file():
@@ -162,7 +168,17 @@ def _first_line(text: str) -> str:
     return text.partition("\n")[0]
 
 
-def _unpack(wheel: Path, pattern: str, folder: Path) -> None:
+def unpack_wheel(wheel: Path, pattern: str, folder: Path) -> None:
+    """Take files out of a wheel.
+
+    Args:
+        wheel: verified.
+        pattern: of the names that are wanted, whole; its group `path` says where below the folder each goes.
+        folder: is added to.
+
+    Raises:
+        DamagedError: it is no wheel.
+    """
     try:
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.infolist():

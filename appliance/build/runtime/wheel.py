@@ -35,10 +35,12 @@ class WheelIdentity:
     Args:
         version: with the local part.
         platform: the platform tag.
+        distribution: its name, as file names spell it.
     """
 
     version: str
     platform: str
+    distribution: str = DISTRIBUTION
 
     @property
     def tag(self) -> str:
@@ -48,12 +50,12 @@ class WheelIdentity:
     @property
     def file(self) -> str:
         """The wheel's file name."""
-        return f"{DISTRIBUTION}-{self.version}-{self.tag}.whl"
+        return f"{self.distribution}-{self.version}-{self.tag}.whl"
 
     @property
     def dist_info(self) -> str:
         """The folder of the metadata."""
-        return f"{DISTRIBUTION}-{self.version}.dist-info"
+        return f"{self.distribution}-{self.version}.dist-info"
 
 
 def local_version(version: str, settings: tuple[str, ...]) -> str:
@@ -78,7 +80,7 @@ def write_wheel(
         folder: exists; the file in it is replaced.
         identity: name, version, tag and date.
         parts: what goes into site-packages.
-        pkg_info: the sdist's metadata.
+        pkg_info: the metadata: the sdist's, or like it.
         licences: licence texts, by their path below the dist-info's `licenses/`.
 
     Returns:
