@@ -1,7 +1,7 @@
 """From a recipe and its lock to a signed bundle.
 
-Owns the order: gather, cut into chunks, write `contents.json` and the manifest, sign, give the bundle its name. The
-same recipe and lock give the same manifest digest; only metadata carries times.
+Owns the order: gather, cut into chunks, write the bills, `contents.json` and the manifest, sign, give the bundle its
+name. The same recipe and lock give the same manifest digest; only metadata carries times.
 
 Rules:
 - the bundle appears under its name when it is complete; once enough people have signed it is opened through the door
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from appliance.build.billfacts import Facts
+from appliance.build.bills import write_bills
 from appliance.build.boot import boot_of
 from appliance.build.cache import Cache
 from appliance.build.closure import host_requires
@@ -29,7 +31,9 @@ from appliance.build.proof import prove
 from appliance.build.readme import write_readme
 from appliance.build.recipe import Recipe, RecipeModel, load_recipe
 from appliance.build.runtime.cuda import DRIVER
+from appliance.build.secrets import check_secrets
 from appliance.build.store import store
+from appliance.build.template import lint_templates
 from appliance.build.writer import BundleWriter
 from appliance.keys.publication import publish
 from appliance.keys.repository import published, published_manifest, read_newest
@@ -99,9 +103,15 @@ def assemble(
     recipe, lock = load_recipe(recipe_path), read_lock(lock_path(recipe_path))
     check_covers(lock, recipe, recipe_path, host_requires())
     gathered = gather(recipe, recipe_path, lock, cache, on_progress)
+    check_secrets(gathered.sources, _folders(workspace), cache.folder("searched"))
     prove(recipe, gathered.sources, cache, on_progress)
     with workspace.locked():
         return _write(recipe, lock, gathered, workspace, now, on_progress, install_by)
+
+
+def _folders(workspace: Workspace) -> tuple[str, ...]:
+    # What tells who built it, and where: two builders could not make the same bytes.
+    return str(Path.home()), str(workspace.path.resolve())
 
 
 def _write(
@@ -117,7 +127,11 @@ def _write(
     stored = [store(source, writer, on_progress) for source in gathered.sources]
     files = tuple(file for file, _ in stored)
     headers = {file.path: header for file, header in stored if header is not None}
-    contents = _contents(recipe, lock.source_date_epoch, gathered, files, headers)
+    pairs = zip(recipe.models, gathered.models, strict=True)
+    models = tuple(_model(model, made, headers[made.source.path]) for model, made in pairs)
+    bills = write_bills(Facts(recipe, lock, gathered, files, models, headers))
+    files = tuple(sorted((*files, *(store(bill, writer)[0] for bill in bills)), key=lambda file: file.path))
+    contents = _contents(recipe, lock.source_date_epoch, gathered, files, models, headers)
     config = write_contents(contents)
     writer.put(config)
     manifest = write_manifest(contents, config)
@@ -134,10 +148,13 @@ def _write(
 
 
 def _contents(
-    recipe: Recipe, epoch: int, gathered: Gathered, files: tuple[File, ...], headers: dict[str, GgufHeader]
+    recipe: Recipe,
+    epoch: int,
+    gathered: Gathered,
+    files: tuple[File, ...],
+    models: tuple[Model, ...],
+    headers: dict[str, GgufHeader],
 ) -> Contents:
-    pairs = zip(recipe.models, gathered.models, strict=True)
-    models = tuple(_model(model, made, headers[made.source.path]) for model, made in pairs)
     ram = sum(serving_bytes(headers[model.path], model.context, recipe.serve.slots) for model in models)
     return Contents(
         name=recipe.name,
@@ -160,6 +177,7 @@ def _contents(
 
 
 def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model:
+    lint_templates(header, made.source.path)
     if header.context != CONTEXT_UNKNOWN and model.context > header.context:
         raise UsageError(
             "recipe.context",

@@ -122,6 +122,13 @@ def wheel_metadata(path: Path) -> tuple[str, str, str]:
     return name, version, licence
 
 
+def wheel_requires(path: Path) -> tuple[str, ...]:
+    """What a wheel's METADATA says that it needs, in its own words and order (`Requires-Dist`)."""
+    with _open(path) as archive:
+        text = _read(archive, _dist_info(archive, path) + "METADATA", MAX_TEXT_BYTES, path).decode("utf-8", "replace")
+    return tuple(HeaderParser().parsestr(text).get_all("Requires-Dist") or ())
+
+
 def licence_texts(path: Path) -> list[tuple[str, bytes]]:
     """The licence files in the wheel's dist-info: their path below it (without `licenses/`) and their bytes."""
     with _open(path) as archive:

@@ -2,7 +2,8 @@
 
 Owns the making of `venv/`. Nothing is fetched, compiled or built: wheels only, by signed hash.
 
-Rules (threat T8):
+Rules (threats T8, T24):
+- what the wheels become is measured first, since uv unpacks without a limit;
 - uv runs offline, without an index or any configuration of the machine, and with a hash for every wheel;
 - afterwards the environment is made to hold exactly what the wheels' RECORDs list: the notes of the installer and all
   scripts are removed, since programs are started as `venv/bin/python -I -m …`;
@@ -19,6 +20,7 @@ from appliance.host.places import packed_for, place, python_folder
 from appliance.host.prefix import Prefix, make_folder
 from appliance.host.programs import Programs
 from appliance.host.wheelfile import read_record
+from appliance.host.wheelsize import check_unpacked
 from bundles.contents import Contents, File
 from signing.errors import ApplyRestoredError
 
@@ -53,8 +55,10 @@ def build_environment(
         uv: taken out of the bundle's own wheel.
 
     Raises:
+        NotTrustedError: a wheel would become larger than what was signed.
         ApplyRestoredError: uv refused, with its words.
     """
+    check_unpacked(prefix, release, contents)
     venv = release / "venv"
     requirements = prefix.scratch / "requirements.txt"
     requirements.write_text("".join(_requirement(file) for file in packed_for(contents, python.minor)), "utf-8")

@@ -30,6 +30,7 @@ def main(arguments: list[str]) -> int:
     Args:
         arguments: the run folder.
     """
+    os.umask(0o077)  # whatever the caller has: what a run leaves is its owner's alone
     run = Path(arguments[0])
     order = json.loads((run / ORDER).read_text("utf-8"))
     playbooks = Path(order["playbooks"])
@@ -139,7 +140,7 @@ def _said(run: Path) -> str:
 
 
 def _wipe(run: Path) -> None:
-    for name in ("env", "ansible", "tmp", "bin"):
+    for name in ("env", "ansible", "tmp", "bin", f"artifacts/{IDENT}/fact_cache"):
         shutil.rmtree(run / name, ignore_errors=True)
     for path in (run / ORDER, run / "artifacts" / IDENT / "command"):
         path.unlink(missing_ok=True)

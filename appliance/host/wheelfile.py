@@ -76,7 +76,7 @@ def read_record(file: File, wheel: Path) -> Record:
         DamagedError: the wheel is no archive, or its RECORD has another sha256 than the signed one.
         NotTrustedError: a line of the RECORD breaks a rule.
     """
-    with _opened(file, wheel) as archive:
+    with opened(file, wheel) as archive:
         name = _record_name(file, archive)
         with archive.open(name) as stream:
             data = stream.read(_MAX_RECORD_BYTES + 1)
@@ -101,7 +101,7 @@ def take_out(file: File, wheel: Path, members: tuple[Member, ...], folder: Path)
     """
     for member in members:
         # Opened for each, so that a full disk while writing is not taken for a damaged wheel.
-        with _opened(file, wheel) as archive:
+        with opened(file, wheel) as archive:
             try:
                 with archive.open(member.path) as stream:
                     data = stream.read(member.size + 1)
@@ -119,7 +119,7 @@ def read_member(file: File, wheel: Path, entry: Entry) -> bytes:
     Raises:
         DamagedError: it is missing or differs from its line in the RECORD.
     """
-    with _opened(file, wheel) as archive:
+    with opened(file, wheel) as archive:
         try:
             with archive.open(entry.path) as stream:
                 data = stream.read(entry.size + 1)
@@ -131,7 +131,16 @@ def read_member(file: File, wheel: Path, entry: Entry) -> bytes:
 
 
 @contextmanager
-def _opened(file: File, wheel: Path) -> Iterator[zipfile.ZipFile]:
+def opened(file: File, wheel: Path) -> Iterator[zipfile.ZipFile]:
+    """A wheel on this host as an archive; what breaks while it is read is a changed file.
+
+    Args:
+        file: believed.
+        wheel: untrusted; opened without following a link.
+
+    Raises:
+        DamagedError: it is not there, or no archive.
+    """
     try:
         descriptor = os.open(wheel, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

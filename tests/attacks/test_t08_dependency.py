@@ -21,7 +21,7 @@ from appliance.host.programs import Programs
 from bundles.contents import Chunk, Contents, File
 from bundles.progress import ignore
 from signing.digest import sha256
-from signing.errors import ApplyRestoredError
+from signing.errors import ApplyRestoredError, DamagedError
 from tests.appliance.web import wheel
 from tests.attacks.harness import Stick, guard_off, refused, row
 
@@ -95,10 +95,14 @@ def test_attacked_by_a_wheel_beside_the_signed_ones_that_nothing_lists(environme
 def test_attacked_by_another_wheel_under_the_signed_name(environment: Environment) -> None:
     [path] = (environment.release / "wheels").iterdir()
     path.write_bytes(wheel("honest", files={"honest.py": b"evil = True\n"}))
-    # uv stands on guard by itself: it has the signed hash. Copying from the medium has replaced the file long before.
-    with pytest.raises(ApplyRestoredError) as caught:
+    # Copying from the medium has replaced the file long before. Its RECORD is not the signed one, and uv, which has the
+    # signed hash, would refuse it too.
+    with pytest.raises(DamagedError) as caught:
         environment.build()
-    assert caught.value.code == "environment.refused"
+    assert caught.value.code == "contents.file-changed"
+    with guard_off("appliance.host.environment.check_unpacked", lambda *_: 0), pytest.raises(ApplyRestoredError) as uv:
+        environment.build()
+    assert uv.value.code == "environment.refused"
     assert not (environment.site / "honest.py").exists()
 
 

@@ -1,0 +1,94 @@
+"""The parts that both bills are spelled with: CycloneDX 1.6 in JSON.
+
+Owns the document around the components, licences, hashes and package URLs. It knows nothing of bundles.
+
+Rules:
+- the same facts give the same bytes: no time but the given one, no random serial number, lists in a fixed order;
+- a licence that is no SPDX expression is told as the name that its author gave it, never guessed.
+
+Source: CycloneDX specification 1.6 (ECMA-424); package-url specification.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from urllib.parse import quote
+
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+from signing.digest import Digest
+from signing.strictjson import Json, to_file
+
+SPEC_VERSION = "1.6"
+BUNDLE_REF = "bundle"
+NOT_DECLARED = "not declared by its author"
+
+
+def document(
+    about: Json, tool: Json, epoch: int, components: Iterable[Json], depends: Mapping[str, Iterable[str]]
+) -> bytes:
+    """A whole bill.
+
+    Args:
+        about: the component that the bill is about; its reference is `BUNDLE_REF`.
+        tool: the component that wrote the bill.
+        epoch: seconds since 1970: the one time in it.
+        components: with `bom-ref` each.
+        depends: what each reference needs; `BUNDLE_REF` is given every component.
+
+    Returns:
+        Canonical JSON.
+    """
+    parts = sorted(components, key=lambda part: str(part["bom-ref"]))
+    graph = {BUNDLE_REF: [part["bom-ref"] for part in parts], **depends}
+    value = {
+        "$schema": f"http://cyclonedx.org/schema/bom-{SPEC_VERSION}.schema.json",
+        "bomFormat": "CycloneDX",
+        "specVersion": SPEC_VERSION,
+        "version": 1,
+        "metadata": {
+            "timestamp": datetime.fromtimestamp(epoch, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "lifecycles": [{"phase": "build"}],
+            "tools": {"components": [tool]},
+            "component": {**about, "bom-ref": BUNDLE_REF},
+        },
+        "components": parts,
+        "dependencies": [{"ref": ref, "dependsOn": sorted(graph[ref])} for ref in sorted(graph)],
+        "compositions": [{"aggregate": "complete", "assemblies": [BUNDLE_REF]}],
+    }
+    # The serial number is a name for exactly this content.
+    return to_file({**value, "serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, to_file(value).decode()).urn})
+
+
+def hashes(sha256: Digest) -> Json:
+    """The hashes of a component."""
+    return [{"alg": "SHA-256", "content": sha256}]
+
+
+def licences(declared: str) -> Json:
+    """The licences of a component.
+
+    Args:
+        declared: what its author or the recipe says; may be empty.
+    """
+    try:
+        return [{"expression": str(canonicalize_license_expression(declared))}]
+    except InvalidLicenseExpression:
+        return [{"license": {"name": declared or NOT_DECLARED}}]
+
+
+def properties(values: Mapping[str, object]) -> Json:
+    """Facts that the standard has no field for, under this program's prefix, sorted."""
+    return [{"name": f"airgap-appliance:{name}", "value": str(value)} for name, value in sorted(values.items())]
+
+
+def references(kind: str, paths: Iterable[str]) -> Json:
+    """References to files of the same bundle."""
+    return [{"type": kind, "url": path} for path in sorted(paths)]
+
+
+def package_url(kind: str, name: str, version: str, qualifiers: str = "") -> str:
+    """A package URL, for example `pkg:pypi/click@8.1.8`."""
+    return f"pkg:{kind}/{name}@{quote(version, safe=':~')}{'?' + qualifiers if qualifiers else ''}"
