@@ -50,6 +50,7 @@ def describe(found: Verified[Bundle]) -> dict[str, object]:
         "status": evidence.status,
         "signers": [key.fingerprint for key in evidence.signers],
         "threshold": evidence.threshold,
+        "asked": evidence.asked,
         "profile": evidence.profile or "production",
         "root_fingerprints": list(evidence.root_fingerprints),
         "proved_time": evidence.floors.time,
@@ -77,7 +78,7 @@ def lines(answer: dict[str, object]) -> Iterator[str]:
     assert isinstance(expires, dict)
     yield f"verified   {answer['name']} {answer['version']} ({answer['status']})  {answer['path']}"
     yield f"manifest   sha256:{answer['manifest']}"
-    yield f"signed by  {len(signers)} of at least {answer['threshold']}, {answer['profile']} root"
+    yield f"signed by  {len(signers)} of {answer['asked']}, {answer['threshold']} must; {answer['profile']} root"
     yield from (f"           {fingerprint}" for fingerprint in signers)
     yield f"fresh      proved {answer['proved_time']}, {expires['role']} expires {expires['time']}"
     boot = answer.get("boot")

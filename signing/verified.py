@@ -28,6 +28,7 @@ class Evidence:
         status: `current` or `allowed` in the newest targets file.
         signers: the distinct keys that signed targets.
         threshold: how many had to.
+        asked: how many may.
         profile: `development` for a development root, else empty.
         root: who may sign for the root: the newest that the chain has.
         root_fingerprints: fingerprints of its keys, sorted.
@@ -42,6 +43,7 @@ class Evidence:
     status: str
     signers: tuple[PublicKey, ...]
     threshold: int
+    asked: int
     profile: str
     root: Role
     root_fingerprints: tuple[Digest, ...]

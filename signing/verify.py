@@ -93,6 +93,7 @@ def verify(chain: Chain, target: str, parse: Callable[[bytes], T], floors: Floor
         status=entry.status,
         signers=walked.signers,
         threshold=walked.root.roles["targets"].threshold,
+        asked=len(walked.root.roles["targets"].keys),
         profile=walked.root.profile,
         root=walked.root.roles["root"],
         root_fingerprints=tuple(sorted(key.fingerprint for key in walked.root.roles["root"].keys.values())),

@@ -37,6 +37,7 @@ COMMANDS = {
     "key": "appliance.cli.key",
     "sign": "appliance.cli.sign",
     "verify": "appliance.cli.verify",
+    "evidence": "appliance.cli.evidence",
     "inspect": "appliance.cli.inspect",
     "stick": "appliance.cli.stick",
     "trust": "appliance.cli.trust",

@@ -10,6 +10,8 @@ from appliance.cli.options import json_option, named_workspace_option, pass_term
 from appliance.cli.terminal import Terminal
 from appliance.cli.trust_change import revoke, rotate
 
+PEOPLE = ("root", "targets")
+
 
 @click.group("trust", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
@@ -36,9 +38,12 @@ def show(terminal: Terminal, trust: Path | None, prefix: Path | None, workspace:
     """
     from appliance.host.pinned import choose_root
     from appliance.host.prefix import Prefix
+    from appliance.keys.hostkey import host_public
     from signing.chain import read_root
 
-    root = read_root(choose_root(trust, Prefix.at(prefix or Path("/")), workspace), "root.json")
+    host = Prefix.at(prefix or Path("/"))
+    root = read_root(choose_root(trust, host, workspace), "root.json")
+    own = host_public(host.trust)
     roles = {
         name: {"threshold": role.threshold, "fingerprints": sorted(key.fingerprint for key in role.keys.values())}
         for name, role in root.roles.items()
@@ -53,6 +58,7 @@ def show(terminal: Terminal, trust: Path | None, prefix: Path | None, workspace:
                 "expires": root.expires,
                 "profile": root.profile,
                 "roles": roles,
+                "host_key": own.fingerprint if own else None,
             }
         )
         return
@@ -63,6 +69,8 @@ def show(terminal: Terminal, trust: Path | None, prefix: Path | None, workspace:
         for key in role.keys.values()
     ]
     terminal.table(("role", "signatures", "fingerprint"), rows)
+    if own is not None:
+        terminal.answer(f"this host's own key, for evidence and receipts: {own.fingerprint}")
 
 
 @command.command("pin")
@@ -89,9 +97,17 @@ def pin(terminal: Terminal, root: Path, fingerprints: tuple[str, ...], prefix: P
     """
     from appliance.host.prefix import Prefix
     from appliance.host.trust_pin import pin_root
+    from signing.chain import read_root
 
     is_new = pin_root(Prefix.at(prefix or Path("/")), root, fingerprints)
     terminal.say("pinned this root" if is_new else "this root was pinned already")
+    found = read_root(root.read_bytes(), str(root))
+    people = ", ".join(f"{name} {found.roles[name].threshold} of {len(found.roles[name].keys)}" for name in PEOPLE)
+    if found.profile:
+        terminal.development()
+    terminal.say(
+        f"version {found.version}, {found.profile or 'production'}: {people} must sign; expires {found.expires}"
+    )
 
 
 command.add_command(rotate)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +11,12 @@ import click
 
 from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
 from appliance.cli.terminal import Terminal
+from signing.errors import ApplianceError
 
 if TYPE_CHECKING:
-    from bundles.bundle import Bundle
-    from signing.verified import Verified
+    from appliance.host.verification import Subject, Trust
+
+Report = dict[str, object]
 
 
 @click.command("verify")
@@ -20,6 +24,18 @@ if TYPE_CHECKING:
 @trust_option
 @prefix_option
 @named_workspace_option
+@click.option(
+    "--bundle",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="For a model's file: the bundle or stick that it should be from, instead of the installed release.",
+)
+@click.option(
+    "--evidence",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a record of what was found, signed by this host's key, whatever the outcome.",
+)
 @json_option
 @pass_terminal
 def command(
@@ -28,9 +44,14 @@ def command(
     trust: Path | None,
     prefix: Path | None,
     workspace: Path | None,
+    bundle: Path | None,
+    evidence: Path | None,
     as_json: bool,
 ) -> None:
-    """Verify signatures and every byte of PATH: a bundle or a stick; without PATH, the installed release of --prefix.
+    """Verify signatures and every byte of PATH: a bundle, a stick, an installed release, or one model's file.
+
+    Without PATH it is the installed release. It tells who signed, how many had to, how fresh that is, and how much was
+    compared; where something differs, all differences at once. --json answers on failure too.
 
     Exit 0: everything is what was signed. 3: damaged, copy it again. 4: not trusted, stop and ask a key holder.
 
@@ -38,63 +59,78 @@ def command(
     Example:
       appliance verify /media/stick --workspace ~/appliance-workspace
       appliance verify /media/stick --prefix /srv/appliance
-      appliance verify --prefix /srv/appliance
+      appliance verify --prefix /srv/appliance --evidence today.json
     """
-    from bundles.report import clock_warning, describe, lines
-
-    found, checked = (
-        _verify_installed(terminal, prefix or Path("/"))
-        if path is None
-        else _verify_bundle(terminal, path, trust, prefix, workspace)
-    )
-    answer = {**describe(found), **checked}
-    if found.evidence.is_development:
-        terminal.development()
-    if warning := clock_warning(found):
-        terminal.say(warning)
-    if as_json:
-        terminal.answer_json(answer)
-        return
-    for line in lines(answer):
-        terminal.answer(line)
-
-
-def _verify_bundle(
-    terminal: Terminal, path: Path, trust: Path | None, prefix: Path | None, workspace: Path | None
-) -> tuple[Verified[Bundle], dict[str, object]]:
     from appliance.cli.clock import utc_now
-    from appliance.host.floorstore import read_floors, read_root
-    from appliance.host.pinned import choose_root
     from appliance.host.prefix import Prefix
-    from bundles.bundle import open_bundle
-    from bundles.check import check_all
-    from bundles.layout import Layout
-    from bundles.report import describe_boot
-    from signing.floors import Floors
+    from appliance.host.verification import Trust
 
-    host = Prefix.at(prefix or Path("/"))
-    root = choose_root(trust, host, workspace)
-    # Floors belong to the root that this host has pinned; another publisher has versions of its own.
-    floors = read_floors(host) if root == read_root(host) else Floors()
-    found = open_bundle(path, root, floors, utc_now())
-    with terminal.progress() as on_progress:
-        checked, boot = check_all(Layout(path), found, on_progress)
-    return found, {
-        "path": str(path),
-        "files": checked.files,
-        "blobs": checked.blobs,
-        "bytes": checked.size_bytes,
-        "boot": describe_boot(found, boot),
+    now, host = utc_now(), Prefix.at(prefix or Path("/"))
+    report, failure = _verify(terminal, path, Trust(host, trust, workspace), now, bundle)
+    if evidence is not None:
+        _record(terminal, host, report, evidence, now)
+    if as_json:
+        terminal.answer_json(report)
+    if failure is not None:
+        raise failure
+    if not as_json:
+        from bundles.report import lines
+
+        for line in lines(report):
+            terminal.answer(line)
+
+
+def _verify(
+    terminal: Terminal, path: Path | None, trust: Trust, now: datetime, bundle: Path | None
+) -> tuple[Report, ApplianceError | None]:
+    from appliance.host.evidence import error_json
+    from appliance.host.verification import open_subject
+    from bundles.report import clock_warning
+
+    report: Report = {"verified": False, "path": str(path or trust.host.current)}
+    try:
+        subject = open_subject(path, trust, now, bundle)
+        report = _expected(subject)
+        if subject.bundle.evidence.is_development:
+            terminal.development()
+        if warning := clock_warning(subject.bundle):
+            terminal.say(warning)
+        with terminal.progress() as on_progress:
+            report |= subject.check(on_progress)
+    except ApplianceError as error:
+        report["exit_code"] = error.exit_code
+        report["errors"] = [error_json(one) for one in (error, *error.others)]
+        return report, error
+    return {**report, "verified": True, "exit_code": 0, "errors": []}, None
+
+
+def _expected(subject: Subject) -> Report:
+    from bundles.report import describe
+
+    return {
+        **describe(subject.bundle),
+        "verified": False,
+        "kind": subject.kind,
+        "path": str(subject.path),
+        "files": subject.files,
+        "bytes": subject.size_bytes,
+        **({"blobs": subject.blobs} if subject.blobs is not None else {}),
+        **({"file": subject.file} if subject.file else {}),
     }
 
 
-def _verify_installed(terminal: Terminal, prefix: Path) -> tuple[Verified[Bundle], dict[str, object]]:
-    from appliance.cli.clock import utc_now
+def _record(terminal: Terminal, host: object, report: Report, path: Path, now: datetime) -> None:
+    from appliance.host.durable import write_file
+    from appliance.host.evidence import write_evidence
     from appliance.host.prefix import Prefix
-    from appliance.host.release import check_release, open_current
+    from appliance.keys.hostkey import host_key
 
-    release = open_current(Prefix.at(prefix), utc_now())
-    with terminal.progress() as on_progress:
-        check_release(release, on_progress)
-    contents = release.contents
-    return release.bundle, {"path": str(release.path), "files": len(contents.files), "bytes": contents.size_bytes}
+    assert isinstance(host, Prefix)
+    key = host_key(host.trust)
+    write_file(path.absolute(), write_evidence(report, key, now, version("airgap-appliance")))
+    if key is None:
+        terminal.say(
+            f"wrote {path} WITHOUT A SIGNATURE: this machine has no host key; one is made by appliance install"
+        )
+    else:
+        terminal.say(f"wrote {path}, signed by the host key {key.public.fingerprint}")

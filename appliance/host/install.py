@@ -37,6 +37,7 @@ from appliance.host.steps import Steps, Took
 from appliance.host.switch import complete, current_target, point_at, target_of
 from appliance.host.systemd_services import SystemdServices
 from appliance.host.trial import Choice
+from appliance.keys.hostkey import make_host_key
 from bundles.bundle import Bundle
 from bundles.contents import Contents
 from bundles.layout import Layout
@@ -95,6 +96,7 @@ def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ig
     with hold(prefix) as lock:
         # Another install may have raised the floors in the meantime.
         found = admit(source, trust, host)
+        make_host_key(prefix.trust)
         _empty(prefix.scratch)
         run = _Run(host, Programs(prefix.scratch, lock), fit, on_progress, found, source, trust)
         try:

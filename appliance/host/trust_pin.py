@@ -34,7 +34,7 @@ def pin_root(prefix: Prefix, path: Path, fingerprints: Sequence[str]) -> bool:
     data = read_root_file(path)
     root = parse_root(data, str(path)).roles["root"]
     known = {key.fingerprint for key in root.keys.values()}
-    given = {_fingerprint(text) for text in fingerprints}
+    given = {parse_fingerprint(text) for text in fingerprints}
     strangers = sorted(given - known)
     if strangers:
         raise NotTrustedError(
@@ -65,7 +65,12 @@ def pin_root(prefix: Prefix, path: Path, fingerprints: Sequence[str]) -> bool:
     return write_root(prefix, data)
 
 
-def _fingerprint(text: str) -> Digest:
+def parse_fingerprint(text: str) -> Digest:
+    """A fingerprint as a person types it from paper: spaces, colons and capitals do not matter.
+
+    Raises:
+        UsageError: it is none.
+    """
     spelled = "".join(text.split()).replace(":", "").lower()
     try:
         return parse_digest(spelled, "--fingerprint")

@@ -1,0 +1,61 @@
+"""`appliance evidence`: checking the records that `appliance verify --evidence` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from appliance.cli.options import json_option, pass_terminal
+from appliance.cli.terminal import Terminal
+
+
+@click.group("evidence", context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Check a record that `appliance verify --evidence` wrote.
+
+    \b
+    Example:
+      appliance evidence check today.json --fingerprint 3f…e1
+    """
+
+
+@command.command("check")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--fingerprint",
+    metavar="SHA256",
+    required=True,
+    help="Of the key of the host that should have made it: `appliance trust show` on that host.",
+)
+@json_option
+@pass_terminal
+def check(terminal: Terminal, file: Path, fingerprint: str, as_json: bool) -> None:
+    """Check that the host with this key made the record FILE, and show what it found.
+
+    Exit 0: that host made it; it may tell of a failure. 4: unsigned, another host's, or changed since.
+
+    \b
+    Example:
+      appliance evidence check today.json --fingerprint 3f…e1
+    """
+    from appliance.host.evidence import MAX_EVIDENCE_BYTES, read_evidence
+    from appliance.host.trust_pin import parse_fingerprint
+    from bundles.report import lines
+
+    with file.open("rb") as stream:
+        data = stream.read(MAX_EVIDENCE_BYTES + 1)
+    record = read_evidence(data, parse_fingerprint(fingerprint), str(file))
+    report = record.payload["report"]
+    if as_json:
+        terminal.answer_json({"host": record.host.fingerprint, **record.payload})
+        return
+    terminal.answer(f"by host    {record.host.fingerprint}")
+    terminal.answer(f"its clock  {record.payload['stated_time']}, program {record.payload['tool']}")
+    if report["verified"]:
+        for line in lines(report):
+            terminal.answer(line)
+        return
+    terminal.answer(f"FAILED     {report['path']}, exit code {report['exit_code']}")
+    for error in report["errors"]:
+        terminal.answer(f"           {error['subject']}: {error['code']}")
