@@ -9,6 +9,7 @@ import click
 from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
 from appliance.cli.terminal import Terminal
 from appliance.cli.trust_change import revoke, rotate
+from appliance.cli.trust_sheet import sheet
 
 PEOPLE = ("root", "targets")
 
@@ -110,5 +111,6 @@ def pin(terminal: Terminal, root: Path, fingerprints: tuple[str, ...], prefix: P
     )
 
 
+command.add_command(sheet)
 command.add_command(rotate)
 command.add_command(revoke)

@@ -1,0 +1,52 @@
+"""`appliance trust sheet`: what a bare host's operator has on paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from appliance.cli.options import pass_terminal, workspace_option
+from appliance.cli.terminal import Terminal
+
+
+@click.command("sheet")
+@click.option(
+    "--serial",
+    metavar="N",
+    type=click.IntRange(1, 999_999_999),
+    help="The oldest BOOT that hosts may take; without it, the one that was signed last.",
+)
+@workspace_option
+@pass_terminal
+def sheet(terminal: Terminal, serial: int | None, workspace: Path) -> None:
+    """Print the sheet with which a bare host checks a stick before anything from it runs.
+
+    It is a shell script for a host that has no appliance yet. Keep it on paper or in your organisation's own documents,
+    never on a stick: the stick is what it checks. Print it anew when the trust root changes, or when hosts shall not
+    take an older verifier any more.
+
+    \b
+    Example:
+      appliance trust sheet --workspace ~/appliance-workspace > sheet.sh
+    """
+    from appliance.build.boot import newest, serial_of
+    from appliance.build.sheet import render_sheet
+    from appliance.keys.repository import published
+    from appliance.keys.workspace import open_workspace
+    from signing.errors import UsageError
+
+    opened = open_workspace(workspace)
+    walked = published(opened).walked
+    lowest = serial or serial_of(newest(opened, walked.root_bytes))
+    if not lowest:
+        raise UsageError(
+            "boot.none-signed",
+            str(workspace),
+            expected="a BOOT that this root's keys have signed",
+            found="none yet",
+            hint="build a bundle first: appliance build RECIPE",
+        )
+    if walked.root.profile:
+        terminal.development()
+    terminal.answer(render_sheet(walked.root, lowest).rstrip("\n"))

@@ -1,0 +1,63 @@
+"""The sheet fits on a card, says nothing but digits of its root, and is printed by a command."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.build.sheet import render_sheet
+from appliance.keys.workspace import create_development
+from signing.chain import read_root
+from signing.roles import Root
+from tests.attacks.harness import command
+from tests.sim.bare import follow
+from tests.sim.tuf import USUAL, TufRepository, keys
+from tests.toy import NOW, build_toy
+
+
+def root_of(count: int, threshold: int) -> Root:
+    people = replace(USUAL, root=keys("root", count), root_threshold=threshold)
+    return read_root(TufRepository(people).pinned, "root.json")
+
+
+@pytest.mark.parametrize(("count", "threshold"), [(1, 1), (3, 2), (4, 3)])
+def test_sheet_has_at_most_25_lines_of_72_columns(count: int, threshold: int) -> None:
+    root = root_of(count, threshold)
+    lines = render_sheet(root, 999_999_999).splitlines()
+    assert len(lines) <= 25
+    assert [line for line in lines if len(line) > 72 or not line.isascii() or line.rstrip() != line] == []
+    text = "\n".join(lines)
+    assert [key.fingerprint in text for key in root.roles["root"].keys.values()] == [True] * count
+    assert f"m='{threshold}'" in text
+
+
+def test_no_line_is_for_the_linter_or_left_to_fill_in() -> None:
+    text = render_sheet(root_of(3, 2), 1)
+    assert "shellcheck" not in text
+    assert "{" + "{" not in text
+
+
+def test_command_prints_the_sheet_with_which_its_bundles_are_checked(tmp_path: Path) -> None:
+    workspace, path = build_toy(tmp_path / "workspace")
+    answer = command("trust", "sheet", "--workspace", workspace.path)
+    assert answer.code == 0
+    assert answer.out == render_sheet(workspace.root(), 1)
+    assert "DEVELOPMENT TRUST ROOT" in answer.talk
+    done = follow(path, answer.out, "dash", tmp_path / "operator")
+    assert done.returncode == 0, done.stderr
+    newer = command("trust", "sheet", "--workspace", workspace.path, "--serial", "2").out
+    assert follow(path, newer, "dash", tmp_path / "operator").stderr == "REFUSED: serial 1, not 2\n"
+
+
+def test_there_is_no_sheet_before_anything_was_signed(tmp_path: Path) -> None:
+    create_development(tmp_path, NOW)
+    answer = command("trust", "sheet", "--workspace", tmp_path)
+    assert (answer.code, answer.out) == (2, "")
+    assert "appliance build" in answer.talk
+
+
+def test_sheet_is_never_on_a_stick(tmp_path: Path) -> None:
+    _, path = build_toy(tmp_path)
+    assert [file for file in path.rglob("*") if file.is_file() and b"openssl dgst" in file.read_bytes()] == []
