@@ -54,12 +54,14 @@ class GatheredModel:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """The sources of a bundle, its models in the recipe's order, its runtime, and the wheels for the host."""
+    """The sources of a bundle, its models in the recipe's order, its runtime, the wheels for the host, and the CUDA
+    backend where there is one."""
 
     sources: tuple[Source, ...]
     models: tuple[GatheredModel, ...]
     runtime: BuiltRuntime
     wheels: tuple[Path, ...]
+    cuda: BuiltRuntime | None = None
 
 
 def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progress: OnProgress) -> Gathered:
@@ -81,7 +83,7 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
         for entry in lock.entries
         if entry.kind not in ("build-tool", KIND)
     }
-    runtime, cuda = _runtimes(recipe, lock, fetched, cache, on_progress)
+    runtime, cuda, of_cuda = _runtimes(recipe, lock, fetched, cache, on_progress)
     own = build_self_wheel(cache.folder("self"), lock.source_date_epoch)
     models = tuple(_model(model, lock, fetched, runtime, cache, on_progress) for model in recipe.models)
     wheels = [_wheel(wheel_path(entry), path, entry.sha256) for entry, path in fetched.items() if entry.kind == "wheel"]
@@ -92,7 +94,7 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
         *tools,
         _wheel(own.name, own),
         _runtime_wheel(runtime),
-        *cuda,
+        *of_cuda,
         *(_package(entry, path) for entry, path in fetched.items() if entry.kind == KIND),
         *_playbooks(),
         Source("config/recipe.yaml", "config", data=recipe_path.read_bytes()),
@@ -101,13 +103,13 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
     licences = licence_files(lock, cache, runtime.path, on_progress)
     packed += [Source(f"licences/{name}", "licence", data=data) for name, data in licences]
     files = tuple(source.file for source in packed if source.kind in ("wheel", "runtime") and source.file)
-    return Gathered(tuple(sorted(packed, key=lambda source: source.path)), models, runtime, files)
+    return Gathered(tuple(sorted(packed, key=lambda source: source.path)), models, runtime, files, cuda)
 
 
 def _runtimes(
     recipe: Recipe, lock: Lock, fetched: dict[Locked, Path], cache: Cache, on_progress: OnProgress
-) -> tuple[BuiltRuntime, list[Source]]:
-    """The runtime, and the wheels for graphics processors where the recipe asks for them."""
+) -> tuple[BuiltRuntime, BuiltRuntime | None, list[Source]]:
+    """The runtime, and for graphics processors, where the recipe names some, the backend and all of its wheels."""
     sdist = fetched[_find(lock, "sdist", RUNTIME)]
     entries = {entry.name: entry for entry in lock.of_kind("build-tool")}
     tools = {name: fetch(entry, cache, on_progress) for name, entry in entries.items()}
@@ -115,13 +117,13 @@ def _runtimes(
     wish = recipe.runtime
     runtime = build_runtime(sdist, wheels, RuntimeSpec(wish.llama_cpp_python, wish.cpu), folder, on_progress)
     if not wish.cuda:
-        return runtime, []
+        return runtime, None, []
     toolkit = tuple(tools[name] for name in TOOLKIT_NAMES)
     built = build_cuda(sdist, wheels, toolkit, CudaSpec(wish.llama_cpp_python, wish.cuda), folder, on_progress)
     found = [replace(_wheel(built.path.name, built.path, built.sha256), bootstrap=False)]
     for name in TRAVELLING:
         found.append(replace(_wheel(entries[name].file, tools[name], entries[name].sha256), bootstrap=False))
-    return runtime, found
+    return runtime, built, found
 
 
 def _find(lock: Lock, kind: str, name: str) -> Locked:

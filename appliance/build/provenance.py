@@ -19,6 +19,7 @@ from appliance.build import cyclonedx
 from appliance.build.billfacts import Facts
 from appliance.build.lockfile import Locked
 from appliance.build.quantise import PROGRAM
+from appliance.build.runtime import BuiltRuntime
 from appliance.build.selfwheel import DISTRIBUTION
 from bundles.statements import PROVENANCE
 from signing.strictjson import Json, to_file
@@ -65,20 +66,24 @@ def _config(facts: Facts, path: str) -> Json:
 
 
 def _internal(facts: Facts) -> Json:
-    runtime = facts.gathered.runtime
+    runtime, cuda = facts.gathered.runtime, facts.gathered.cuda
     return {
         "source_date_epoch": facts.lock.source_date_epoch,
-        "runtime": {
-            "version": runtime.version,
-            "sha256": runtime.sha256,
-            "flags": list(runtime.flags),
-            "toolchain": dict(runtime.toolchain),
-            "cpu_variants": list(runtime.variants),
-        },
+        "runtime": {**_built(runtime), "cpu_variants": list(runtime.variants)},
+        **({"cuda": _built(cuda)} if cuda else {}),
         "models": [
             {"name": model.name, "program": PROGRAM if model.lineage.steps else "", "steps": list(model.lineage.steps)}
             for model in facts.models
         ],
+    }
+
+
+def _built(runtime: BuiltRuntime) -> dict[str, Json]:
+    return {
+        "version": runtime.version,
+        "sha256": runtime.sha256,
+        "flags": list(runtime.flags),
+        "toolchain": dict(runtime.toolchain),
     }
 
 

@@ -84,7 +84,7 @@ def check_host(
     if problems or python is None:
         problems[0].others = tuple(problems[1:])
         raise problems[0]
-    return Fit(python, variants, _clock_warnings(now, floor_time))
+    return Fit(python, variants, (*_clock_warnings(now, floor_time), *_unused_warnings(contents)))
 
 
 def check_installable(contents: Contents) -> None:
@@ -231,6 +231,12 @@ def _clock_warnings(now: datetime, floor_time: str) -> tuple[str, ...]:
     return (
         f"this machine's clock says {text}, but signed files prove that it is at least {floor_time}: set the clock",
     )
+
+
+def _unused_warnings(contents: Contents) -> tuple[str, ...]:
+    if contents.needs.gpu_driver is None:
+        return ()
+    return ("this bundle carries the CUDA backend, but this version serves with the processor alone",)
 
 
 def _unfit(what: str, expected: str, found: str, remedy: str) -> HostUnfitError:

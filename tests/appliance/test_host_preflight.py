@@ -91,6 +91,13 @@ def test_wrong_clock_is_a_warning_at_most(host: SimHost, year: int) -> None:
     assert bool(fit.warnings) == (year < 2026)
 
 
+def test_backend_that_this_version_does_not_use_is_said_and_keeps_no_host_from_the_bundle(host: SimHost) -> None:
+    contents = host.verify().value.contents
+    fit = check(host, FIT, replace(contents, needs=replace(contents.needs, gpu_driver="580")))
+    assert [warning for warning in fit.warnings if "CUDA" in warning]
+    assert fit.variants == ("x64",)
+
+
 def test_bundle_without_a_model_or_programs_is_told_before_the_host_is_looked_at(host: SimHost) -> None:
     contents = host.verify().value.contents
     files = tuple(replace(file, members=()) for file in contents.files)

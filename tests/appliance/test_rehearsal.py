@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance.build.cache import Cache
+from appliance.build.quantise import Wish, quantise
 from appliance.host import rehearsal
 from appliance.host.athand import AtHand, of_wheel
-from appliance.host.cpu import cpu_flags
+from appliance.host.cpu import cpu_flags, fitting_variants
 from appliance.host.engine import EngineSpec, start_engine
 from appliance.host.modelhead import head_of_file
 from appliance.host.programs import Programs
@@ -69,16 +71,12 @@ def test_formula_and_runtime_agree_on_every_architecture_that_is_called_compared
         assert need.total == pytest.approx(with_runtime(need, told).total, rel=AGREED)
 
 
-@pytest.mark.ci
-def test_engine_that_runs_takes_what_was_planned(at_hand: AtHand, tmp_path: Path) -> None:
-    _, model = shipped_model()
-    head, load = head_of_file(model, "m"), Load(4096, 2)
-    need = estimate(head.header, load)
-    told = with_runtime(need, rehearse(at_hand.runtime(), head.data, head.header.file_size, load))
-    spec = EngineSpec("m", describe_model(model), model, at_hand.folder_with("x64"), load.context, load.slots, 1)
+def peak_of_engine(model: Path, runtime: Path, load: Load, log: Path) -> int:
+    """The most memory that a serving engine took, in bytes."""
+    spec = EngineSpec("m", describe_model(model), model, runtime, load.context, load.slots, 1)
     with (
         tempfile.TemporaryDirectory(prefix="engine-") as run_dir,
-        start_engine(spec, Path(run_dir), tmp_path / "log") as engine,
+        start_engine(spec, Path(run_dir), log) as engine,
     ):
         engine.wait_ready(120)
         engine.ask("Name the capital of France.", 8)
@@ -87,8 +85,34 @@ def test_engine_that_runs_takes_what_was_planned(at_hand: AtHand, tmp_path: Path
         assert process is not None
         # Its own pages, and the sealed copy of the model that it maps: what the machine has to give for it.
         status = Path(f"/proc/{process}/status").read_text()
-    peak = next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:"))
+    return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+@pytest.mark.ci
+def test_engine_that_runs_takes_what_was_planned(at_hand: AtHand, tmp_path: Path) -> None:
+    _, model = shipped_model()
+    head, load = head_of_file(model, "m"), Load(4096, 2)
+    need = estimate(head.header, load)
+    told = with_runtime(need, rehearse(at_hand.runtime(), head.data, head.header.file_size, load))
+    peak = peak_of_engine(model, at_hand.folder_with("x64"), load, tmp_path / "log")
     assert peak == pytest.approx(told.total, rel=MEASURED)
+    assert peak == pytest.approx(need.total, rel=MEASURED)
+
+
+@pytest.mark.ci
+def test_copies_of_weights_that_a_processor_wants_in_another_order_were_planned_too(
+    at_hand: AtHand, tmp_path: Path
+) -> None:
+    if "haswell" not in fitting_variants(at_hand.variants, cpu_flags()):
+        pytest.skip("this machine lacks AVX2, without which no weights are copied")
+    entry, source = shipped_model()
+    cache = Cache(tmp_path / "cache")
+    wish = Wish("m", "Q4_0", allow_requantize=True)
+    pin = quantise(wish, source, entry.used.sha256, shipped_runtime(), cache, ignore)
+    model = cache.path(pin.sha256)
+    need = estimate(head_of_file(model, "m").header, Load(2048, 1))
+    peak = peak_of_engine(model, at_hand.folder_with("haswell"), Load(2048, 1), tmp_path / "log")
+    assert need.repacked > need.total / 10
     assert peak == pytest.approx(need.total, rel=MEASURED)
 
 

@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 
 from appliance.build.cache import cache_root
+from appliance.build.runtime import RuntimeSpec, build_runtime
 from appliance.build.runtime.compile import PROGRAMS
 from appliance.build.runtime.symbols import SYSTEM_LIBRARIES, read_elf
 from appliance.build.runtime.variants import VARIANTS
 from appliance.build.wheels import licence_texts, read_record, wheel_members
+from bundles.progress import Progress
 from signing.digest import sha256
-from tests.appliance.shipped import shipped_runtime
+from tests.appliance.shipped import shipped_cache, shipped_runtime, shipped_sdist, shipped_tools
 
 pytestmark = pytest.mark.ci
 
@@ -68,6 +70,18 @@ def test_each_file_is_there_once_and_is_no_symlink(wheel: Path) -> None:
     built = shipped_runtime()
     assert {f"libggml-cpu-{name}.so" for name in built.variants} <= {Path(member.path).name for member in members}
     assert built.variants == tuple(VARIANTS)
+
+
+def test_second_build_is_a_look_into_the_cache_of_less_than_two_seconds(wheel: Path) -> None:
+    sdist, tools, cache = shipped_sdist(), shipped_tools(), shipped_cache().root / "runtime"
+    spec = RuntimeSpec(shipped_runtime().version.partition("+")[0], "all")
+    told: list[Progress] = []
+    before = os.times()
+    again = build_runtime(sdist, tools, spec, cache, told.append)
+    after = os.times()
+    # Time on a processor: what else the machine does must not decide.
+    assert sum(after[:4]) - sum(before[:4]) < 2
+    assert (again.path, told) == (wheel, [])
 
 
 def test_unpacked_size_is_stated_and_little_more_than_the_code(wheel: Path) -> None:

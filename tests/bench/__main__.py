@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.build.store import Source
+from tests.appliance.shipped import shipped_model
+from tests.bench.tokens import PROMPT_TOKENS, WRITTEN_TOKENS, measure_all, our_sides, stock_side
 from tests.toy import build_toy
 
 TOP = Path(__file__).resolve().parents[2]
@@ -116,6 +118,24 @@ def demo_figure(folder: Path) -> Figure:
     return Figure("demo, everything cached", "60 s", taken, 60.0, 1.0)
 
 
+def token_figures(folder: Path) -> list[Figure]:
+    """Reading a prompt and writing an answer: the chosen variant, what pip compiles here, and the least variant."""
+    _, model = shipped_model()
+    place = folder / "tokens"
+    place.mkdir()
+    (ours, least), stock = our_sides(place, model), stock_side(place)
+    found = measure_all([ours, stock, least], model)
+    times = {name: sum(parts) for name, parts in found.items()}
+    for name, (prompt, written) in found.items():
+        rates = f"{PROMPT_TOKENS / prompt:.0f} tokens/s read, {WRITTEN_TOKENS / written:.0f} written"
+        print(f"{name}: {rates}", file=sys.stderr)
+    what = f"{PROMPT_TOKENS} tokens read, {WRITTEN_TOKENS} written, one thread ({ours.variant})"
+    return [
+        Figure(what, "`pip install llama-cpp-python`, compiled here", times[ours.name], times[stock.name], 1.05),
+        Figure(what, "the same without a choice of variant (x64)", times[ours.name], times[least.name], 0.50),
+    ]
+
+
 def _fresh_demo(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     appliance("demo", "--folder", folder)
@@ -150,7 +170,7 @@ def main() -> int:
         folder = Path(name)
         appliance("init", folder / "workspace")
         appliance("build", RECIPE, "--workspace", folder / "workspace")
-        figures = [verify_figure(folder), build_figure(folder), demo_figure(folder)]
+        figures = [verify_figure(folder), build_figure(folder), demo_figure(folder), *token_figures(folder)]
     text = table(figures)
     print(text)
     if chosen.write:
