@@ -25,6 +25,7 @@ from appliance.host.floorstore import read_root
 from appliance.host.importer import accept, import_files, import_layout
 from appliance.host.journal import Entry, Journal
 from appliance.host.lock import hold
+from appliance.host.ospackages import install_packages, wanted_packages
 from appliance.host.places import FACTS_FILE, OK_FILE, rendered_names
 from appliance.host.preflight import Fit
 from appliance.host.programs import Programs
@@ -143,6 +144,8 @@ class _Run:
         with self.steps.step("import") as took:
             accept(self.prefix, self.source, self.found, read_root(self.prefix) or self.trust)
             took.note = "nothing to copy" if was_complete else self._import()
+        if self.prefix.is_system:
+            self._install_packages()
         if was_complete:
             facts = read_facts(self.path)
             choice = Choice(facts.cpu_variant, 0, facts.tokens_per_s)
@@ -222,6 +225,13 @@ class _Run:
         self.copied = done.copied
         self.warnings += [f"removed {name}: nothing signed names it" for name in done.removed]
         return f"{done.copied} files copied, {done.kept} were right"
+
+    def _install_packages(self) -> None:
+        with self.steps.step("packages") as took:
+            system = self.host.machine.os
+            wanted = wanted_packages(self.prefix, self.path, self.found.value.contents, system)
+            install_packages(wanted, self.programs)
+            took.note = ", ".join(f"{package.name} {package.version}" for package in wanted) or "nothing to install"
 
     def _materialise(self) -> Choice:
         contents, python = self.found.value.contents, self.fit.python

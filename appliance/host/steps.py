@@ -21,6 +21,7 @@ STEPS = (
     "plan",
     "preflight",
     "import",
+    "packages",
     "bootstrap",
     "environment",
     "runtime",

@@ -44,7 +44,7 @@ class Pool:
             (tree / path).write_text(text)
         plain = version.partition(":")[2] or version
         made = self.folder / "pool" / f"{name}_{plain}_amd64.deb"
-        made.parent.mkdir(exist_ok=True)
+        made.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["dpkg-deb", "--root-owner-group", "-b", tree, made], check=True, capture_output=True)
         data = made.read_bytes()
         place = f"Filename: pool/{made.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n"

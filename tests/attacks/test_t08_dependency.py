@@ -12,20 +12,24 @@ from pathlib import Path
 import pytest
 
 from appliance.build.wheels import wheel_record
+from appliance.host import ospackages
 from appliance.host.bootstrap import find_python, make_venv
 from appliance.host.environment import Interpreter, build_environment, site_packages
 from appliance.host.environment_check import check_environment
 from appliance.host.lock import hold
+from appliance.host.ospackages import install_packages, wanted_packages
 from appliance.host.prefix import Prefix
 from appliance.host.programs import Programs
 from bundles.contents import Chunk, Contents, File
 from bundles.progress import ignore
 from signing.digest import sha256
 from signing.errors import ApplyRestoredError, DamagedError
+from tests.appliance.pool import Pool, require_tools
 from tests.appliance.web import wheel
 from tests.attacks.harness import Stick, guard_off, refused, row
 
 ROW = row(8)
+SYSTEM = "debian-12"
 HERE = ".".join(map(str, sys.version_info[:2]))
 UV = Path(sys.prefix) / "bin" / "uv"
 
@@ -124,6 +128,52 @@ def test_attacked_by_the_machines_own_settings_for_installers(
     environment.build()
     environment.check()
     assert not list(environment.site.glob("evil*"))
+
+
+@pytest.fixture
+def packages(environment: Environment, tmp_path: Path) -> Environment:
+    """The release, with one signed package for this system that says it wants `evil`."""
+    require_tools()
+    data = Pool(tmp_path).add("honest-tool", depends="evil").read_bytes()
+    folder = environment.release / "os-packages" / SYSTEM
+    folder.mkdir(parents=True)
+    (folder / "honest-tool_1.0_amd64.deb").write_bytes(data)
+    path = f"os-packages/{SYSTEM}/honest-tool_1.0_amd64.deb"
+    file = File(path, "os-package", 0o644, len(data), sha256(data), (Chunk(sha256(data), len(data)),))
+    environment.contents = replace(environment.contents, files=(file,))
+    return environment
+
+
+def wanted(environment: Environment, system: str = SYSTEM) -> list[str]:
+    found = wanted_packages(environment.prefix, environment.release, environment.contents, system)
+    return [package.name for package in found]
+
+
+def test_unattacked_machine_wants_the_signed_package(packages: Environment) -> None:
+    assert wanted(packages) == ["honest-tool"]
+    assert wanted(packages, "debian-99") == []
+
+
+def test_attacked_by_a_package_beside_the_signed_ones_that_nothing_lists(packages: Environment, tmp_path: Path) -> None:
+    evil = Pool(tmp_path / "other").add("evil")
+    (packages.release / "os-packages" / SYSTEM / evil.name).write_bytes(evil.read_bytes())
+    assert wanted(packages) == ["honest-tool"]
+
+
+def test_attacked_by_the_machines_own_sources_for_packages(
+    packages: Environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "apt.conf").write_text(f'Dir::Etc::sourcelist "{tmp_path}/sources.list";')
+    (tmp_path / "sources.list").write_text(f"deb [trusted=yes] file:{tmp_path} ./\n")
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    # What the package asks for stands in no signed file: apt must not find it anywhere. It only looks, and says so.
+    monkeypatch.setattr(ospackages, "_MODE", ("--simulate",))
+    monkeypatch.setattr(ospackages, "_FINISH", ("/bin/true",))
+    found = wanted_packages(packages.prefix, packages.release, packages.contents, SYSTEM)
+    with pytest.raises(ApplyRestoredError) as caught:
+        install_packages(found, packages.programs)
+    assert caught.value.code == "packages.refused"
+    assert "evil" in caught.value.found or "broken packages" in caught.value.found
 
 
 def test_unguarded_the_planted_module_runs(environment: Environment) -> None:
