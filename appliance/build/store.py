@@ -1,29 +1,38 @@
-"""Turning a source file into chunks in a bundle, in one pass.
+"""Turning source files into chunks in a bundle, in one pass.
 
-Owns the writing side of FORMAT 4: read a file once, hash it for three purposes (chunk, whole file, fs-verity), and put
-each chunk into the layout under its digest. It decides nothing about what belongs into a bundle.
+Owns the writing side of FORMAT 4: read each file once, hash it for three purposes at the same time (chunk, whole file,
+fs-verity), and put each chunk into the layout under its digest. It decides nothing about what belongs into a bundle.
 
 Rules:
 - a GGUF that our parser refuses is not a bundle file;
 - a blob that is there with the right bytes is left alone; one that differs is replaced;
-- memory is one chunk (64 MiB) at a time.
+- what is written is what was hashed: a source that changes while it is read cannot slip other bytes in;
+- memory is that of `Hashers`, however large the files are.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from appliance.build.hashers import Hashers, Piece
 from appliance.build.writer import BundleWriter
 from bundles.contents import Chunk, File, Member
 from bundles.cuts import cut_gguf, cut_plain
 from bundles.fsverity import VerityHasher
 from bundles.gguf import GgufHeader, read_header
 from bundles.progress import OnProgress, Progress, ignore
-from signing.digest import Digest, sha256
-from signing.errors import ApplianceError, DamagedError
+from signing.digest import Digest, sha256_stream
+from signing.errors import ApplianceError, DamagedError, NotTrustedError
+
+DIFFERS = "source.differs-from-lock"
+Stored = tuple[File, GgufHeader | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,61 +62,116 @@ class Source:
     members: tuple[Member, ...] = ()
 
 
-def store(source: Source, writer: BundleWriter, on_progress: OnProgress = ignore) -> tuple[File, GgufHeader | None]:
-    """Put a source into a bundle.
+def store(source: Source, writer: BundleWriter, on_progress: OnProgress = ignore) -> Stored:
+    """Put one source into a bundle; see `store_all`."""
+    [stored] = store_all([source], writer, on_progress)
+    return stored
+
+
+def store_all(sources: Iterable[Source], writer: BundleWriter, on_progress: OnProgress = ignore) -> list[Stored]:
+    """Put sources into a bundle.
 
     Args:
-        source: its bytes are compared with the lock's digest while they are read.
+        sources: their bytes are compared with the lock's digests while they are read.
         writer: the bundle that is being made.
-        on_progress: called with bytes done.
+        on_progress: called with bytes read, in this thread.
 
     Returns:
-        The entry for `contents.json`, and the GGUF header of a model.
+        For each source its entry for `contents.json`, and the GGUF header of a model.
 
     Raises:
         DamagedError: the bytes are not those of the lock (code `source.differs-from-lock`).
         NotTrustedError: a GGUF that the parser refuses.
-        ApplianceError: the source vanished, or the disk is full.
+        ApplianceError: a source vanished, or the disk is full.
     """
+    with Hashers() as hashers:
+        begun = [_begin(source, writer, hashers, on_progress) for source in sources]
+        return [finish() for finish in begun]
+
+
+def _begin(source: Source, writer: BundleWriter, hashers: Hashers, on_progress: OnProgress) -> Callable[[], Stored]:
     if source.file is None:
-        chunks = tuple(writer.put(source.data[at : at + size]) for at, size in _starts(cut_plain(len(source.data))))
-        return _entry(source, chunks, len(source.data), sha256(source.data), None), None
+        return _begin_stream(source, io.BytesIO(source.data), len(source.data), writer, hashers, on_progress)
     try:
-        size = source.file.stat().st_size
-        with source.file.open("rb") as stream:
-            header = read_header(stream, size, source.path) if source.kind == "model" else None
-            sizes = cut_gguf(header) if header else cut_plain(size)
-            stream.seek(0)
-            return _store_stream(source, stream, sizes, writer, on_progress), header
+        with source.file.open("rb", buffering=0) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            return _begin_stream(source, stream, size, writer, hashers, on_progress)
     except FileNotFoundError:
         raise ApplianceError(
             "source.vanished", str(source.file), expected="a file", found="none", hint="run the same command again"
         ) from None
 
 
-def _store_stream(
-    source: Source, stream: BinaryIO, sizes: tuple[int, ...], writer: BundleWriter, on_progress: OnProgress
-) -> File:
-    whole, verity = hashlib.sha256(), VerityHasher()
-    chunks, done, total = [], 0, sum(sizes)
-    for size in sizes:
-        data = stream.read(size)
-        whole.update(data)
-        if source.kind == "model":
-            verity.update(data)
-        chunks.append(writer.put(data))
-        done += len(data)
-        on_progress(Progress(f"packing {source.path}", done, total))
-    digest = Digest(whole.hexdigest())
+def _begin_stream(
+    source: Source, stream: BinaryIO, size: int, writer: BundleWriter, hashers: Hashers, on_progress: OnProgress
+) -> Callable[[], Stored]:
+    header = _header(source, stream, size) if source.kind == "model" else None
+    stream.seek(0)
+    sizes = cut_gguf(header) if header else cut_plain(size)
+    whole = hashlib.sha256() if len(sizes) != 1 else None  # one chunk: its digest is the file's
+    verity = VerityHasher() if source.kind == "model" else None
+    puts: list[Future[Chunk]] = []
+    last: list[Future[None]] = []
+    done = 0
+    for part in sizes:
+        piece = hashers.read(stream, part)
+        done += len(piece.view)
+        last = _share(piece, whole, verity, hashers)
+        puts.append(hashers.run(writer.put, piece))
+        piece.release()
+        on_progress(Progress(f"packing {source.path}", done, size))
+    has_more = bool(stream.read(1))
+
+    def finish() -> Stored:
+        for future in last:
+            future.result()
+        chunks = tuple(put.result() for put in puts)
+        digest = Digest(whole.hexdigest()) if whole is not None else chunks[0].sha256
+        _check(source, size, sum(chunk.size for chunk in chunks) + has_more, digest)
+        return _entry(source, chunks, size, digest, verity.digest() if verity is not None else None), header
+
+    return finish
+
+
+def _header(source: Source, stream: BinaryIO, size: int) -> GgufHeader:
+    try:
+        return read_header(stream, size, source.path)
+    except NotTrustedError:
+        # Damaged or hostile? The lock knows.
+        stream.seek(0)
+        _check(source, size, size, sha256_stream(stream)[0])
+        raise
+
+
+def _share(
+    piece: Piece, whole: hashlib._Hash | None, verity: VerityHasher | None, hashers: Hashers
+) -> list[Future[None]]:
+    # Both see the pieces in order, so the last of each is the end of all.
+    futures = []
+    if whole is not None:
+        futures.append(hashers.run(whole.update, piece, in_order="whole"))
+    if verity is not None:
+        futures.append(hashers.run(verity.update, piece, in_order="verity"))
+    return futures
+
+
+def _check(source: Source, expected_size: int, found_size: int, digest: Digest) -> None:
+    if found_size != expected_size:
+        raise DamagedError(
+            "source.changed",
+            str(source.file or source.path),
+            expected=f"{expected_size} bytes, as when its reading began",
+            found="more" if found_size > expected_size else f"{found_size} bytes",
+            hint="something writes to this file: let it finish, then run the same command again",
+        )
     if source.sha256 not in (None, digest):
         raise DamagedError(
-            "source.differs-from-lock",
+            DIFFERS,
             source.path,
-            expected=f"sha256 {source.sha256}",
+            expected=f"sha256 {source.sha256}, as the lock says",
             found=f"sha256 {digest}",
-            hint="the cached source changed on disk: run the same command again, it will be fetched anew",
+            hint="the source changed on this disk: run the same command again, a cached one is fetched anew",
         )
-    return _entry(source, tuple(chunks), done, digest, verity.digest() if source.kind == "model" else None)
 
 
 def _entry(source: Source, chunks: tuple[Chunk, ...], size: int, digest: Digest, verity: Digest | None) -> File:
@@ -123,11 +187,3 @@ def _entry(source: Source, chunks: tuple[Chunk, ...], size: int, digest: Digest,
         record=source.record,
         members=source.members,
     )
-
-
-def _starts(sizes: tuple[int, ...]) -> list[tuple[int, int]]:
-    at, starts = 0, []
-    for size in sizes:
-        starts.append((at, size))
-        at += size
-    return starts

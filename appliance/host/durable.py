@@ -40,24 +40,6 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> bool:
     return True
 
 
-def sync_tree(path: Path) -> None:
-    """Make everything on the file system that holds `path` durable, in one call."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _syncfs(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _syncfs(descriptor: int) -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(descriptor) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
 def _holds(path: Path, data: bytes, mode: int) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)

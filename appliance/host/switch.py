@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from appliance.host.durable import sync_tree, write_file
+from appliance.host.durable import write_file
 from appliance.host.facts import Facts, write_facts
 from appliance.host.places import FACTS_FILE, OK_FILE
 from appliance.host.prefix import Prefix
+from bundles.disk import sync_file_system
 from bundles.medium import sync_folder
 
 
@@ -22,7 +23,7 @@ def complete(release: Path, facts: Facts) -> bool:
     Returns:
         False when both were there already.
     """
-    sync_tree(release)
+    sync_file_system(release)
     wrote = write_file(release / FACTS_FILE, write_facts(facts))
     return write_file(release / OK_FILE, b"") or wrote
 

@@ -42,7 +42,7 @@ from signing.digest import sha256
 from signing.floors import Floors
 from signing.verified import Verified
 from tests.sim.gguf_files import gguf
-from tests.toy import NOW
+from tests.toy import NOW, unsealed
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 VARIANTS = ("sapphirerapids", "zen4", "haswell", "x64")
@@ -164,7 +164,7 @@ def build_bundle(workspace: Workspace, version: str = "1.0.0", note: str = "one"
     small = {f"metadata/{name}": data for name, data in read_newest(workspace).items()}
     small[target_path("toy", version, sha256(manifest))] = manifest
     small[LAYOUT_FILE] = LAYOUT_BYTES
-    return writer.finish(manifest, small)
+    return unsealed(writer.finish(manifest, small))
 
 
 @dataclass

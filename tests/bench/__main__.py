@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.build.store import Source
+from appliance.build.writer import remove_bundle
 from tests.appliance.shipped import shipped_model
 from tests.bench.tokens import PROMPT_TOKENS, WRITTEN_TOKENS, measure_all, our_sides, stock_side
 from tests.toy import build_toy
@@ -101,7 +102,7 @@ def build_figure(folder: Path) -> Figure:
     appliance("init", workspace)
 
     def ours() -> None:
-        shutil.rmtree(workspace / "dist", ignore_errors=True)
+        remove_bundle(workspace / "dist/smollm2-1.0.0")
         appliance("build", RECIPE, "--workspace", workspace)
 
     def theirs() -> None:
@@ -137,6 +138,7 @@ def token_figures(folder: Path) -> list[Figure]:
 
 
 def _fresh_demo(folder: Path) -> None:
+    remove_bundle(folder / "workspace/dist/smollm2-1.0.0")
     shutil.rmtree(folder, ignore_errors=True)
     appliance("demo", "--folder", folder)
 
