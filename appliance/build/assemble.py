@@ -20,7 +20,7 @@ from pathlib import Path
 
 from appliance.build.billfacts import Facts
 from appliance.build.bills import write_bills
-from appliance.build.boot import boot_of
+from appliance.build.boot import ask_boot, boot_of
 from appliance.build.cache import Cache
 from appliance.build.closure import host_requires
 from appliance.build.coverage import check_covers
@@ -149,9 +149,11 @@ def _write(
     writer.put(config)
     manifest = write_manifest(contents, config)
     replaced = published_manifest(workspace, recipe.name, recipe.version)
-    request = publish(workspace, recipe.name, recipe.version, manifest, now, install_by=install_by)
+    root = published(workspace).walked.root_bytes
+    items = ask_boot(workspace, root, files)
+    request = publish(workspace, recipe.name, recipe.version, manifest, now, items=items, install_by=install_by)
     metadata = read_newest(workspace, request, now)
-    boot = boot_of(workspace, published(workspace).walked.root_bytes, files)
+    boot = boot_of(workspace, root, files)
     path = writer.finish(manifest, _small_files(contents, manifest, metadata, boot))
     found = None
     if request is None or request.is_complete:

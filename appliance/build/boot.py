@@ -5,17 +5,23 @@ byte as every bundle carries it. How it is spelled and checked is `bundles.boot`
 
 Rules:
 - only root keys sign it: whoever holds all release keys cannot replace the verifier or the root (threat T9);
-- what was signed is used again as long as root and verifier are the same; otherwise the serial rises by one. The
-  packages for a host without python3 are those of the bundle with which it was made;
-- a development root signs by itself. Under any other root people sign, and a bundle goes without until they have.
+- what was signed is used again, and the serial rises with every new one. A development root signs by itself, whenever
+  root or verifier is another. Under any other root people are asked once for each root version, together with the
+  first bundle after it; a bundle goes without until they have signed;
+- the packages for a host without python3 are those of the bundle with which it was made.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from appliance.build.zipapp import build_verifier
+from appliance.keys.ceremony import signatures_over
 from appliance.keys.pem import PemKey
+from appliance.keys.request import BOOT as BOOT_KIND
+from appliance.keys.request import Item
 from appliance.keys.workspace import Workspace
 from bundles.boot import (
     LIST_FILE,
@@ -36,11 +42,31 @@ from signing.chain import read_root
 from signing.errors import ApplianceError
 from signing.roles import DEVELOPMENT
 
-_KEPT = "trust/boot"
 Files = dict[str, bytes]
 
 
-def boot_of(workspace: Workspace, root: bytes, files: Iterable[File]) -> Files:
+def ask_boot(workspace: Workspace, root: bytes, files: Iterable[File]) -> tuple[Item, ...]:
+    """What people have to sign before a bundle can carry `BOOT/`.
+
+    Args:
+        workspace: locked by the caller.
+        root: the newest root file.
+        files: of the bundle that is published with it.
+
+    Returns:
+        The list to sign; nothing where it is signed already, or where a development root signs by itself.
+    """
+    if read_root(root, ROOT_FILE).profile == DEVELOPMENT or newest(workspace, root).get(ROOT_FILE) == root:
+        return ()
+    serial = _last_serial(workspace)
+    draft = _kept(workspace, serial)
+    if draft != unsigned(root, serial, draft.get(PACKAGES_FILE, b"")):
+        draft = unsigned(root, serial + 1, list_packages(files))
+        _keep(workspace, draft)
+    return (Item(BOOT_KIND, f"{BOOT}/{LIST_FILE}", draft[LIST_FILE]),)
+
+
+def boot_of(workspace: Workspace, root: bytes, files: Iterable[File] = ()) -> Files:
     """The files of `BOOT/` for a bundle, by their path in it; made and signed where they must be.
 
     Args:
@@ -49,19 +75,34 @@ def boot_of(workspace: Workspace, root: bytes, files: Iterable[File]) -> Files:
         files: of the bundle; its OS packages are named for a host without python3, where no others are yet.
 
     Returns:
-        Nothing where people have to sign first.
+        Nothing where people have yet to sign.
 
     Raises:
         UsageError: the development root's key is not here.
     """
     kept = newest(workspace, root)
-    packages = kept.get(PACKAGES_FILE) or list_packages(files)
-    if not kept or unsigned(root, serial_of(kept), packages).items() - kept.items():
-        if read_root(root, ROOT_FILE).profile != DEVELOPMENT:
-            return {}
-        kept = signed(unsigned(root, _last_serial(workspace) + 1, packages), [workspace.key("root")])
-        _keep(workspace, kept)
+    if read_root(root, ROOT_FILE).profile != DEVELOPMENT:
+        kept = kept if kept.get(ROOT_FILE) == root else _with_signatures(workspace, root)
+    else:
+        packages = kept.get(PACKAGES_FILE) or list_packages(files)
+        if not kept or unsigned(root, serial_of(kept), packages).items() - kept.items():
+            kept = signed(unsigned(root, _last_serial(workspace) + 1, packages), [workspace.key("root")])
+            _keep(workspace, kept)
     return {f"{BOOT}/{name}": data for name, data in kept.items()}
+
+
+def carry(workspace: Workspace, root: bytes, bundles: Iterable[Path]) -> None:
+    """Put what people have signed by now into bundles that waited for it.
+
+    Args:
+        workspace: locked by the caller.
+        root: the newest root file.
+        bundles: their folders.
+    """
+    files = boot_of(workspace, root)
+    for bundle in bundles:
+        for path, data in files.items():
+            Medium(bundle).write(path, data)
 
 
 def unsigned(root: bytes, serial: int, packages: bytes = b"", verifier: bytes | None = None) -> Files:
@@ -94,15 +135,13 @@ def list_packages(files: Iterable[File]) -> bytes:
 
 def newest(workspace: Workspace, root: bytes) -> Files:
     """The files that were signed last in this workspace, by name; none where no root key of this root signed any."""
-    serial = _last_serial(workspace)
-    layout = Layout(workspace.path / _KEPT / str(serial))
-    try:
-        if check_boot(layout, read_root(root, ROOT_FILE).roles["root"]) is None:
-            return {}
-    except ApplianceError:  # half written, or of another root: made anew under the next serial
-        return {}
-    names = layout.medium.list(BOOT)
-    return {name: layout.medium.read(f"{BOOT}/{name}", MAX_FILE_BYTES) or b"" for name in names}
+    role = read_root(root, ROOT_FILE).roles["root"]
+    for serial in range(_last_serial(workspace), 0, -1):
+        # Half written, of another root, or not signed yet: an earlier one may be whole.
+        with suppress(ApplianceError):
+            if check_boot(Layout(_place(workspace, serial)), role) is not None:
+                return _kept(workspace, serial)
+    return {}
 
 
 def serial_of(files: Iterable[str]) -> int:
@@ -110,11 +149,30 @@ def serial_of(files: Iterable[str]) -> int:
     return max((int(name.partition("-")[2]) for name in files if name.startswith("serial-")), default=0)
 
 
+def _with_signatures(workspace: Workspace, root: bytes) -> Files:
+    draft = _kept(workspace, _last_serial(workspace))
+    if draft.get(ROOT_FILE) != root or LIST_FILE not in draft:
+        return {}
+    for key, signature in signatures_over(workspace, draft[LIST_FILE]).items():
+        draft[signature_file(key)] = signature
+    _keep(workspace, draft)
+    return draft if newest(workspace, root) == draft else {}
+
+
+def _place(workspace: Workspace, serial: int) -> Path:
+    return workspace.path / "trust" / "boot" / str(serial)
+
+
 def _last_serial(workspace: Workspace) -> int:
-    return max((int(name) for name in Medium(workspace.path).list(_KEPT) if name.isdigit()), default=0)
+    return max((int(name) for name in Medium(workspace.path).list("trust/boot") if name.isdigit()), default=0)
+
+
+def _kept(workspace: Workspace, serial: int) -> Files:
+    medium = Medium(_place(workspace, serial))
+    return {name: medium.read(f"{BOOT}/{name}", MAX_FILE_BYTES) or b"" for name in medium.list(BOOT)}
 
 
 def _keep(workspace: Workspace, files: Files) -> None:
-    serial, medium = serial_of(files), Medium(workspace.path)
+    medium = Medium(_place(workspace, serial_of(files)))
     for name in sorted(files, key=lambda name: name == LIST_FILE):
-        medium.write(f"{_KEPT}/{serial}/{BOOT}/{name}", files[name])
+        medium.write(f"{BOOT}/{name}", files[name])

@@ -114,8 +114,10 @@ def _sign(
 
 
 def _collect(terminal: Terminal, paths: tuple[Path, ...], workspace: Path, as_json: bool) -> None:
+    from appliance.build.boot import carry
     from appliance.cli.clock import utc_now
     from appliance.keys.ceremony import collect
+    from appliance.keys.repository import published
     from appliance.keys.unfinished import renew
     from appliance.keys.workspace import Workspace
 
@@ -123,6 +125,8 @@ def _collect(terminal: Terminal, paths: tuple[Path, ...], workspace: Path, as_js
     with opened.locked():
         request = collect(opened, paths, utc_now())
         bundles = renew(opened, request, utc_now())
+        if request.is_complete:
+            carry(opened, published(opened).walked.root_bytes, bundles)
     if request.is_complete:
         terminal.say(f"published {request.label}")
     _tell(terminal, request, as_json, bundles)

@@ -11,18 +11,21 @@ from pathlib import Path
 import pytest
 
 from appliance.build import boot as making
-from appliance.build.boot import boot_of, list_packages, newest, unsigned
+from appliance.build.boot import ask_boot, boot_of, carry, list_packages, newest, unsigned
 from appliance.build.zipapp import build_verifier
+from appliance.keys.publication import publish
 from appliance.keys.repository import published
+from appliance.keys.rotation import Change, rotate
+from appliance.keys.words import progress
 from appliance.keys.workspace import Workspace, create_development
 from bundles.boot import LIST_FILE, MAX_FILE_BYTES, check_boot, parse_list
 from bundles.contents import Chunk, File
-from bundles.layout import BOOT
+from bundles.layout import BOOT, Layout
 from bundles.stick_write import write_stick
 from signing.digest import sha256
 from signing.errors import ApplianceError, NotTrustedError
 from tests.attacks.harness import Stick, make_stick
-from tests.sim.people import finished
+from tests.sim.people import ROOT, TARGETS, finished
 from tests.toy import NOW, build_toy
 
 
@@ -105,9 +108,48 @@ def test_without_the_development_roots_key_it_is_used_and_not_made(tmp_path: Pat
 
 
 def test_under_a_root_of_several_people_none_is_carried_before_they_sign(tmp_path: Path) -> None:
+    made = finished(tmp_path)
+    workspace, root = made.workspace, root_of(made.workspace)
+    assert boot_of(workspace, root) == {}
+    items = ask_boot(workspace, root, ())
+    assert ask_boot(workspace, root, ()) == items  # asked once, however often one builds
+    request = publish(workspace, "toy", "1.0.0", b"{}", NOW, items=items)
+    assert request is not None
+    assert "root: 0 of 2 signatures" in "\n".join(progress(request))
+    assert not made.collect("targets-2", (*TARGETS[:2], ROOT[1])).is_complete
+    assert boot_of(workspace, root) == {}
+    assert made.collect("targets-2", (ROOT[2],)).is_complete
+    carry(workspace, root, [tmp_path / "bundle"])
+    boot = check_boot(Layout(tmp_path / "bundle"), workspace.root().roles["root"])
+    assert boot is not None
+    assert {key.fingerprint for key in boot.signers} == {key.public.fingerprint for key in ROOT[1:]}
+    assert files_in(tmp_path / "bundle")["verify.pyz"] == build_verifier()
+    assert ask_boot(workspace, root, ()) == ()
+
+
+def test_people_are_not_asked_again_for_another_verifier_but_for_another_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = finished(tmp_path)
+    workspace, root = made.workspace, root_of(made.workspace)
+    publish(workspace, "toy", "1.0.0", b"{}", NOW, items=ask_boot(workspace, root, ()))
+    made.collect("targets-2", (*TARGETS[:2], *ROOT[:2]))
+    before = boot_of(workspace, root)
+    monkeypatch.setattr(making, "build_verifier", lambda: b"a newer one")
+    assert (ask_boot(workspace, root, ()), boot_of(workspace, root)) == ((), before)
+    rotate(workspace, Change(), NOW)
+    made.collect("root-2", ROOT[:2])
+    [item] = ask_boot(workspace, root_of(workspace), ())
+    assert b"  serial-2\n" in item.message
+    assert boot_of(workspace, root_of(workspace)) == {}
+    assert sha256(b"a newer one").encode() in item.message
+
+
+def test_draft_of_another_program_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = finished(tmp_path).workspace
-    assert boot_of(workspace, root_of(workspace), ()) == {}
-    assert not (workspace.path / "trust/boot").exists()
+    first = ask_boot(workspace, root_of(workspace), ())
+    monkeypatch.setattr(making, "build_verifier", lambda: b"a newer one")
+    assert ask_boot(workspace, root_of(workspace), ()) != first
 
 
 def test_python_packages_of_a_bundle_are_named_by_path_and_digest(tmp_path: Path) -> None:
