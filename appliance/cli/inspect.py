@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
 from appliance.cli.terminal import Terminal
+from appliance.cli.wrapped import labelled, size
+
+if TYPE_CHECKING:
+    from appliance.build.inspection import Inspection, Template
+    from bundles.bundle import Bundle
+    from bundles.contents import Contents, Model
+    from signing.verified import Verified
 
 
 @click.command("inspect")
@@ -23,7 +32,8 @@ def command(
 ) -> None:
     """Show what the bundle or stick at PATH holds, after verifying who signed that list.
 
-    The big bytes are not read: `appliance verify` does that.
+    The big bytes are not read: `appliance verify` does that. Every file and every package stands in the answer of
+    --json; the bills of materials themselves are files of the bundle.
 
     \b
     Example:
@@ -31,41 +41,102 @@ def command(
     """
     from dataclasses import asdict
 
+    from appliance.build.inspection import inspect
     from appliance.cli.clock import utc_now
     from appliance.host.pinned import choose_root
     from appliance.host.prefix import Prefix
     from bundles.bundle import open_bundle
+    from bundles.layout import Layout
     from bundles.report import describe
+    from bundles.statements import statements_in
     from signing.floors import Floors
 
     found = open_bundle(path, choose_root(trust, Prefix.at(prefix or Path("/")), workspace), Floors(), utc_now())
-    contents = found.value.contents
+    told = inspect(Layout(path), found.value.contents)
     if found.evidence.is_development:
         terminal.development()
+    if not told.has_bills:
+        terminal.say("the bills of this bundle are not on this medium: licences of packages are not shown")
     if as_json:
-        value = asdict(contents)
-        value.pop("by_path")
-        terminal.answer_json({**describe(found), "contents": value})
+        contents = asdict(found.value.contents)
+        contents.pop("by_path")
+        more = {"statements": sorted(statements_in(found.value.contents)), **asdict(told), "licences": told.licences}
+        terminal.answer_json({**describe(found), "contents": contents, **more})
         return
-    terminal.answer(f"{found.value.label}  manifest sha256:{found.value.manifest}")
+    for line in (*_who(found), *_needs(found.value.contents), *_models(found.value.contents, told)):
+        terminal.answer(line)
+    for line in _packages(told):
+        terminal.answer(line)
+    _kinds(terminal, found.value.contents)
+
+
+def _who(found: Verified[Bundle]) -> Iterator[str]:
+    from bundles.statements import statements_in
+
+    evidence, bundle = found.evidence, found.value
+    profile = evidence.profile or "production"
+    yield from labelled("bundle", f"{bundle.label} ({evidence.status})")
+    yield from labelled("manifest", bundle.manifest)
+    yield from labelled("signed by", f"{len(evidence.signers)} of at least {evidence.threshold}, {profile} root")
+    yield from labelled("", [key.fingerprint for key in evidence.signers])
+    yield from labelled("fresh", f"proved {evidence.floors.time}, {evidence.expires[1]} expires {evidence.expires[0]}")
+    yield from labelled("statements", ", ".join(sorted(statements_in(bundle.contents))) or "none")
+
+
+def _needs(contents: Contents) -> Iterator[str]:
     needs = contents.needs
-    for target in contents.targets:
-        terminal.answer(
-            f"for {target.os} {target.arch}, Python {' '.join(target.python)}, glibc {needs.glibc} or newer"
-        )
-    terminal.answer(f"needs {needs.ram_bytes >> 20} MiB of memory and {needs.disk_bytes >> 20} MiB of disk")
-    rows = [
-        (
-            model.name,
-            model.architecture,
-            model.quantisation,
-            f"{model.parameters / 1e6:.0f} M",
-            model.context,
-            model.licence,
-        )
-        for model in contents.models
+    yield from labelled("for", [f"{one.os} {one.arch}, Python {', '.join(one.python)}" for one in contents.targets])
+    yield from labelled(
+        "needs",
+        [
+            f"{size(needs.ram_bytes)} of memory, {size(needs.disk_bytes)} of disk",
+            f"glibc {needs.glibc}, GLIBCXX {needs.glibcxx}, CXXABI {needs.cxxabi}, or newer",
+            *([f"a GPU driver of {needs.gpu_driver} or newer, for the GPU"] if needs.gpu_driver else []),
+        ],
+    )
+    yield from labelled("processors", ", ".join(needs.cpu_variants))
+
+
+def _models(contents: Contents, told: Inspection) -> Iterator[str]:
+    for model in contents.models:
+        yield ""
+        yield from labelled("model", _model(contents, model))
+        for template in told.templates[model.name]:
+            yield from labelled("template", _template(template))
+
+
+def _model(contents: Contents, model: Model) -> list[str]:
+    file = contents.by_path[model.path]
+    return [
+        model.name,
+        f"{model.architecture}, {model.parameters / 1e6:.0f} M weights, {model.quantisation}, {size(file.size)}",
+        f"context {model.context}, licence {model.licence}",
+        f"from {model.lineage.source}",
+        *(f"then {step}" for step in model.lineage.steps),
+        file.sha256,
     ]
-    terminal.table(("model", "architecture", "quantised", "weights", "context", "licence"), rows)
+
+
+def _template(template: Template) -> list[str]:
+    known = f"the one that llama.cpp knows as {template.known}" if template.known else "none that llama.cpp ships"
+    length = f", {size(template.size)}" if template.size else ""
+    return [f"{template.key}: {known}{length}", template.sha256, *template.remarks]
+
+
+def _packages(told: Inspection) -> Iterator[str]:
+    yield ""
+    for at, (licence, names) in enumerate(told.licences.items()):
+        yield from labelled("licences" if at == 0 else "", f"{licence}: {', '.join(names)}")
+
+
+def _kinds(terminal: Terminal, contents: Contents) -> None:
     counts: Counter[str] = Counter(file.kind for file in contents.files)
     sizes = {kind: sum(file.size for file in contents.of_kind(kind)) for kind in counts}
-    terminal.table(("kind", "files", "bytes"), [(kind, counts[kind], sizes[kind]) for kind in sorted(counts)])
+    rows = [
+        *((kind, counts[kind], sizes[kind]) for kind in sorted(counts)),
+        ("all", len(contents.files), sum(sizes.values())),
+    ]
+    terminal.answer("")
+    terminal.table(
+        ("kind", " files", f"{'bytes':>14}"), [(kind, f"{files:>6}", f"{total:>14}") for kind, files, total in rows]
+    )

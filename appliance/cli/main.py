@@ -39,6 +39,8 @@ COMMANDS = {
     "verify": "appliance.cli.verify",
     "evidence": "appliance.cli.evidence",
     "inspect": "appliance.cli.inspect",
+    "diff": "appliance.cli.diff",
+    "bundle": "appliance.cli.bundle",
     "stick": "appliance.cli.stick",
     "trust": "appliance.cli.trust",
     "host": "appliance.cli.host",
