@@ -11,7 +11,7 @@ Rules (threats T5, T7):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from bundles.contents_json import parse_contents
 from bundles.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, Layout, blob_path, target_name
 from bundles.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index, parse_manifest
 from bundles.paths import check_name
+from bundles.statements import statements_in
+from signing.chain import ReadMetadata
 from signing.digest import Digest, sha256
 from signing.errors import DamagedError, NotTrustedError, UsageError
 from signing.floors import Floors
@@ -49,7 +51,9 @@ class Bundle:
         return f"{self.contents.name} {self.contents.version}"
 
 
-def open_bundle(path: Path, trust: bytes, floors: Floors, now: datetime) -> Verified[Bundle]:
+def open_bundle(
+    path: Path, trust: bytes, floors: Floors, now: datetime, others: tuple[ReadMetadata, ...] = ()
+) -> Verified[Bundle]:
     """Verify the chain of trust of a bundle, stick or installed release, down to its contents.
 
     Args:
@@ -57,6 +61,7 @@ def open_bundle(path: Path, trust: bytes, floors: Floors, now: datetime) -> Veri
         trust: bytes of the pinned root file.
         floors: what this host accepts at least.
         now: the clock, in UTC; see `signing.verify`.
+        others: further sources of metadata, as untrusted: what the host has stored, other sticks.
 
     Returns:
         The contents with the evidence. No blob but the manifest and the contents has been read.
@@ -68,7 +73,14 @@ def open_bundle(path: Path, trust: bytes, floors: Floors, now: datetime) -> Veri
     """
     layout = Layout(path)
     hint, target = _guess_target(layout)
-    found = verify(layout.chain(trust), target, lambda data: _parse(layout, data), floors, now)
+    found = verify(
+        replace(layout.chain(trust), others=others),
+        target,
+        lambda data: _parse(layout, data),
+        floors,
+        now,
+        lambda bundle: statements_in(bundle.contents),
+    )
     bundle = found.value
     if target != target_name(bundle.contents.name, bundle.contents.version):
         raise NotTrustedError(

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundles.attestations import check_attestations
 from bundles.boot import Boot, check_boot
 from bundles.bundle import Bundle
 from bundles.contents import Chunk, File
@@ -42,7 +43,7 @@ class Checked:
 
 
 def check_all(layout: Layout, found: Verified[Bundle], on_progress: OnProgress = ignore) -> tuple[Checked, Boot | None]:
-    """Compare everything on a medium: every blob, every name, and `BOOT/` under the proved root.
+    """Compare everything on a medium: every blob, every name, every attestation, and `BOOT/`.
 
     Args:
         layout: untrusted bytes.
@@ -50,7 +51,7 @@ def check_all(layout: Layout, found: Verified[Bundle], on_progress: OnProgress =
         on_progress: called with bytes done.
 
     Raises:
-        NotTrustedError: as `check_blobs` and `check_boot`; beats damaged.
+        NotTrustedError: as `check_blobs`, `check_boot` and `check_attestations`; beats damaged.
         DamagedError: likewise; what is wrong with both is told at once.
     """
     errors: list[ApplianceError] = []
@@ -61,6 +62,10 @@ def check_all(layout: Layout, found: Verified[Bundle], on_progress: OnProgress =
         errors.append(error)
     try:
         checked = check_blobs(layout, found.value, on_progress)
+    except ApplianceError as error:
+        errors += [error, *error.others]
+    try:
+        check_attestations(layout, found)
     except ApplianceError as error:
         errors += [error, *error.others]
     if errors:

@@ -23,6 +23,8 @@ INDEX_FILE = "index.json"
 LAYOUT_BYTES = b'{"imageLayoutVersion":"1.0.0"}'
 BLOBS, METADATA, TARGETS, ATTESTATIONS, BOOT = "blobs", "metadata", "targets", "attestations", "BOOT"
 _METADATA_NAME = re.compile(r"(?:[1-9][0-9]{0,18}\.(?:root|snapshot|targets)|timestamp)\.json\Z")
+ATTESTATION_PATH = re.compile(r"attestations/([0-9a-f]{64})/([0-9a-f]{64})\.(oms|dsse)\Z")
+"""The digest of the statement's subject, the signer's key id, and the format."""
 _TARGET_NAME = re.compile(r"targets/bundles/[^/]+/[^/]+/[0-9a-f]{64}\.manifest\.json\Z")
 _BOOT_NAME = re.compile(
     r"BOOT/(?:BOOT\.sha256|serial-[1-9][0-9]{0,8}|verify\.pyz|root\.json|python3\.sha256|[0-9a-f]{64}\.(?:der|sig))\Z"
@@ -96,7 +98,7 @@ class Layout:
         unknown = [path for path in self.medium.walk(BLOBS) if path not in known]
         unknown += [path for path in self.medium.walk(METADATA) if not _METADATA_NAME.match(path[len(METADATA) + 1 :])]
         unknown += [path for path in self.medium.walk(TARGETS) if not _TARGET_NAME.match(path)]
-        unknown += list(self.medium.walk(ATTESTATIONS))
+        unknown += [path for path in self.medium.walk(ATTESTATIONS) if not ATTESTATION_PATH.match(path)]
         unknown += [path for path in self.medium.walk(BOOT) if not is_boot_name(path)]
         if unknown:
             raise NotTrustedError(

@@ -19,7 +19,17 @@ from pathlib import Path
 from bundles.bundle import Bundle
 from bundles.check import Checked, hash_range
 from bundles.contents import Chunk
-from bundles.layout import BOOT, INDEX_FILE, LAYOUT_FILE, METADATA, TARGETS, Layout, blob_path, is_boot_name
+from bundles.layout import (
+    ATTESTATIONS,
+    BOOT,
+    INDEX_FILE,
+    LAYOUT_FILE,
+    METADATA,
+    TARGETS,
+    Layout,
+    blob_path,
+    is_boot_name,
+)
 from bundles.manifest import MAX_INDEX_BYTES, parse_index
 from bundles.medium import explain_write
 from bundles.progress import OnProgress, Progress, ignore
@@ -129,13 +139,8 @@ def _write_blob(source: Layout, stick: Layout, chunk: Chunk) -> None:
 
 
 def _write_small_files(source: Layout, stick: Layout) -> None:
-    paths = [
-        *source.medium.walk(METADATA),
-        *source.medium.walk(TARGETS),
-        *source.medium.walk(BOOT),
-        LAYOUT_FILE,
-        README_FILE,
-    ]
+    paths = [path for folder in (METADATA, TARGETS, ATTESTATIONS, BOOT) for path in source.medium.walk(folder)]
+    paths += [LAYOUT_FILE, README_FILE]
     for path in paths:
         data = source.medium.read(path, MAX_TARGET_BYTES)
         if data is not None:

@@ -4,32 +4,26 @@ Owns the order of TUF's client workflow. It reads through a callback and writes 
 the caller's, before the first byte of content is written.
 
 Rules (numbers of the TUF specification 1.0.34, section 5):
-- 5.3: root N+1 must reach the thresholds of root N and of itself; versions rise by one; at most 1 024 steps;
-- 5.4, 5.5, 5.6: timestamp, snapshot and targets reach their thresholds, are not below the floors, and snapshot and
-  targets are the very version, length and sha256 that the file before them names;
-- expiry is told, not judged by a clock: time is what root and targets have proved (threats T4, T27).
+- 5.2: the root is given; copies of it beside the metadata decide nothing, but a forged one is a refusal;
+- 5.3.3 to 5.3.9: root N+1 reaches the thresholds of root N and of itself; versions rise by one; at most 1 024 steps;
+- 5.3.11: a root that replaces keys of timestamp or snapshot resets those two version floors, once, and nothing else;
+- 5.4, 5.5, 5.6: timestamp, snapshot and targets reach their thresholds and are not below the floors; snapshot and
+  targets are the very version, length and sha256 that the file before them names (5.5.2, 5.6.2);
+- 5.3.10, 5.4.4, 5.5.6, 5.6.5: expiry is told, not judged by a clock: time is what root and targets prove (T4, T27);
+- of several sources the newest valid one wins; one that is older or broken is passed over, and told.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from signing.digest import sha256
 from signing.errors import NotTrustedError
 from signing.floors import Floors
-from signing.keys import PublicKey
-from signing.roles import (
-    MAX_BYTES,
-    FileMeta,
-    Root,
-    Targets,
-    check_signatures,
-    parse_root,
-    parse_snapshot,
-    parse_targets,
-    parse_timestamp,
-)
+from signing.keys import OURS, PublicKey, Schemes
+from signing.roles import MAX_BYTES, FileMeta, Root, Targets, check_signatures, parse_pointer, parse_root, parse_targets
 
 MAX_ROTATIONS = 1024
 ReadMetadata = Callable[[str, int], Optional[bytes]]
@@ -38,7 +32,11 @@ ReadMetadata = Callable[[str, int], Optional[bytes]]
 
 @dataclass(frozen=True)
 class Walked:
-    """Where the walk ended: the newest root and targets, who signed targets, the floors proved and the first expiry."""
+    """Where the walk ended: the newest root and targets, who signed targets, the floors proved and the first expiry.
+
+    `attesters` are the targets keys of every root on the way, who may have signed in other formats; `passed_over` says
+    why other sources were not used.
+    """
 
     root: Root
     root_bytes: bytes
@@ -46,6 +44,8 @@ class Walked:
     signers: tuple[PublicKey, ...]
     floors: Floors
     expires: tuple[str, str]
+    attesters: tuple[PublicKey, ...]
+    passed_over: tuple[NotTrustedError, ...] = ()
 
     @property
     def is_expired(self) -> bool:
@@ -53,51 +53,42 @@ class Walked:
         return self.expires[0] < self.floors.time
 
 
-def walk(pinned: bytes, read: ReadMetadata, floors: Floors) -> Walked:
+def walk(
+    pinned: bytes, read: ReadMetadata, floors: Floors, others: Sequence[ReadMetadata] = (), schemes: Schemes = OURS
+) -> Walked:
     """Go from the pinned root to the newest targets.
 
     Args:
         pinned: the root file that somebody decided to trust; never one found beside what is verified.
         read: gives untrusted metadata bytes by file name.
         floors: the lowest versions and time that this host accepts.
+        others: further sources, as untrusted: what the host has stored, other sticks.
+        schemes: the signature schemes that keys may have; the product passes none (TRUST 1).
 
     Raises:
-        NotTrustedError: any rule of the workflow is broken.
+        NotTrustedError: no source keeps every rule of the workflow; this is what is wrong with the first.
     """
-    root, root_bytes = _newest_root(pinned, read)
-    floors.check("root", root.version, "root.json")
-    timestamp = parse_timestamp(
-        _must_read(read, "timestamp.json", MAX_BYTES["timestamp"]), root.roles["timestamp"], "timestamp.json"
+    found, faults = [], []
+    for source in (read, *others):
+        try:
+            found.append(_walk(pinned, source, floors, schemes))
+        except NotTrustedError as error:
+            faults.append(error)
+    if not found:
+        raise faults[0]
+    best = max(
+        found, key=lambda one: (one.root.version, one.targets.version, one.floors.snapshot, one.floors.timestamp)
     )
-    floors.check("timestamp", timestamp.version, "timestamp.json")
-    name = f"{timestamp.snapshot.version}.snapshot.json"
-    snapshot = parse_snapshot(_read_named(read, name, timestamp.snapshot, "snapshot"), root.roles["snapshot"], name)
-    _check_version(name, timestamp.snapshot.version, snapshot.version)
-    floors.check("snapshot", snapshot.version, name)
-    name = f"{snapshot.targets.version}.targets.json"
-    targets, signers = parse_targets(_read_named(read, name, snapshot.targets, "targets"), root.roles["targets"], name)
-    _check_version(name, snapshot.targets.version, targets.version)
-    floors.check("targets", targets.version, name)
-    _check_first_contact(floors, timestamp.version, snapshot.version, targets.version)
-    proved = Floors(
-        root.version, timestamp.version, snapshot.version, targets.version, max(root.issued, targets.issued)
-    )
-    expires = min(
-        (root.expires, "root"),
-        (timestamp.expires, "timestamp"),
-        (snapshot.expires, "snapshot"),
-        (targets.expires, "targets"),
-    )
-    return Walked(root, root_bytes, targets, signers, floors.raised(proved), expires)
+    return replace(best, passed_over=tuple(faults))
 
 
-def read_root(data: bytes, subject: str) -> Root:
+def read_root(data: bytes, subject: str, schemes: Schemes = OURS) -> Root:
     """Read a root file that is signed by its own threshold.
 
     Raises:
         NotTrustedError: malformed, or not signed by itself.
     """
-    root, envelope = parse_root(data, subject)
+    root, envelope = parse_root(data, subject, schemes)
     own = root.roles["root"]
     if root.version > 1:
         # The people of the root before it have signed it too. The walk checks them; here nobody knows their keys.
@@ -107,32 +98,75 @@ def read_root(data: bytes, subject: str) -> Root:
     return root
 
 
-def _newest_root(pinned: bytes, read: ReadMetadata) -> tuple[Root, bytes]:
-    root, newest = read_root(pinned, "pinned root"), pinned
-    _check_copies(root, pinned, read)
+def _walk(pinned: bytes, read: ReadMetadata, floors: Floors, schemes: Schemes) -> Walked:
+    roots, root_bytes = _roots(pinned, read, schemes)
+    root = roots[-1]
+    floors.check("root", root.version, "root.json")
+    if any(_replaces_builder(old, new) for old, new in zip(roots, roots[1:]) if new.version > floors.root):
+        floors = floors.after_rotation()
+    timestamp = parse_pointer(
+        _must_read(read, "timestamp.json", MAX_BYTES["timestamp"]),
+        root.roles["timestamp"],
+        "timestamp",
+        "snapshot.json",
+        "timestamp.json",
+    )
+    floors.check("timestamp", timestamp.version, "timestamp.json")
+    name = f"{timestamp.file.version}.snapshot.json"
+    data = _read_named(read, name, timestamp.file, "snapshot")
+    snapshot = parse_pointer(data, root.roles["snapshot"], "snapshot", "targets.json", name)
+    _check_version(name, timestamp.file.version, snapshot.version)
+    floors.check("snapshot", snapshot.version, name)
+    name = f"{snapshot.file.version}.targets.json"
+    targets, signers = parse_targets(_read_named(read, name, snapshot.file, "targets"), root.roles["targets"], name)
+    _check_version(name, snapshot.file.version, targets.version)
+    floors.check("targets", targets.version, name)
+    _check_first_contact(floors, timestamp.version, snapshot.version, targets.version)
+    issued = max(root.issued, targets.issued)
+    proved = Floors(root.version, timestamp.version, snapshot.version, targets.version, issued)
+    expires = min(
+        (root.expires, "root"),
+        (timestamp.expires, "timestamp"),
+        (snapshot.expires, "snapshot"),
+        (targets.expires, "targets"),
+    )
+    attesters = {key.spki: key for one in roots for key in one.roles["targets"].keys.values()}
+    return Walked(root, root_bytes, targets, signers, floors.raised(proved), expires, tuple(attesters.values()))
+
+
+def _replaces_builder(old: Root, new: Root) -> bool:
+    return any(set(old.roles[role].keys) != set(new.roles[role].keys) for role in ("timestamp", "snapshot"))
+
+
+def _roots(pinned: bytes, read: ReadMetadata, schemes: Schemes) -> tuple[list[Root], bytes]:
+    roots, newest = [read_root(pinned, "pinned root", schemes)], pinned
+    _check_copies(roots[0], pinned, read, schemes)
     for _ in range(MAX_ROTATIONS):
+        root = roots[-1]
         name = f"{root.version + 1}.root.json"
         data = read(name, MAX_BYTES["root"])
         if data is None:
-            return root, newest
-        successor, envelope = parse_root(data, name)
+            return roots, newest
+        successor, envelope = parse_root(data, name, schemes)
         old, new = root.roles["root"], successor.roles["root"]
         check_signatures(envelope, old, name, others=(new,))
         check_signatures(envelope, new, name, others=(old,))
         _check_version(name, root.version + 1, successor.version)
-        root, newest = successor, data
+        roots.append(successor)
+        newest = data
     raise NotTrustedError("root.too-many", "root.json", expected=f"at most {MAX_ROTATIONS} rotations", found="more")
 
 
-def _check_copies(root: Root, pinned: bytes, read: ReadMetadata) -> None:
+def _check_copies(root: Root, pinned: bytes, read: ReadMetadata, schemes: Schemes) -> None:
     # Nothing is decided by these copies, but a forged one says that this came from somebody else.
     for version in range(1, root.version + 1):
         name = f"{version}.root.json"
         data = read(name, MAX_BYTES["root"])
         if data is None:
             continue
-        _check_version(name, version, read_root(data, name).version)
-        if version == root.version and parse_root(data, name)[1].signed != parse_root(pinned, name)[1].signed:
+        _check_version(name, version, read_root(data, name, schemes).version)
+        same = parse_root(data, name, schemes)[1].signed == parse_root(pinned, name, schemes)[1].signed
+        if version == root.version and not same:
             raise NotTrustedError(
                 "root.differs",
                 name,

@@ -4,14 +4,15 @@ Owns the values and how they rise. Where they are kept is the host's (`appliance
 here.
 
 Rules:
-- floors only rise; only root and targets, which people sign by threshold, raise the time;
+- floors only rise, but for those that a replaced builder's key resets (TUF 5.3.11); only root and targets, which
+  people sign by threshold, raise the time;
 - a version more than 10 000 above a floor is refused, so nobody can make newer ones unreachable; a host without floors
   takes any, or nobody could install after 10 000 publications.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from signing.errors import NotTrustedError
 
@@ -57,12 +58,21 @@ class Floors:
                 hint="ask a key holder: nobody publishes that often, so somebody may have taken the builder's key",
             )
 
+    def after_rotation(self) -> Floors:
+        """Without the floors of timestamp and snapshot: replaced keys may have been stolen (5.3.11)."""
+        return replace(self, timestamp=0, snapshot=0)
+
     def raised(self, other: Floors) -> Floors:
-        """The higher of both, field by field."""
+        """The higher of both, field by field; timestamp and snapshot as a newer root has left them.
+
+        Args:
+            other: proved by a walk that began from these floors.
+        """
+        mine = self.after_rotation() if other.root > self.root else self
         return Floors(
             root=max(self.root, other.root),
-            timestamp=max(self.timestamp, other.timestamp),
-            snapshot=max(self.snapshot, other.snapshot),
+            timestamp=max(mine.timestamp, other.timestamp),
+            snapshot=max(mine.snapshot, other.snapshot),
             targets=max(self.targets, other.targets),
             time=max(self.time, other.time),
         )

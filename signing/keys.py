@@ -14,7 +14,9 @@ Source: TUF specification 1.0.34, section 4.2 (keys).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Callable
 
 from signing import p256
 from signing.digest import Digest, sha256
@@ -84,6 +86,12 @@ class PublicKey:
             ) from None
 
 
+Schemes = Mapping[tuple[str, str], Callable[[Json, str], PublicKey]]
+"""Readers of keys of further types and schemes."""
+OURS: Schemes = {}
+"""None but our own: the only value in the product; the client in tests/conformance brings others."""
+
+
 def key_from_spki(spki: bytes, subject: str) -> PublicKey:
     """Make a `PublicKey` from DER.
 
@@ -93,18 +101,22 @@ def key_from_spki(spki: bytes, subject: str) -> PublicKey:
     return _load(spki, subject)
 
 
-def key_from_json(value: Json, subject: str) -> PublicKey:
+def key_from_json(value: Json, subject: str, schemes: Schemes = OURS) -> PublicKey:
     """Make a `PublicKey` from the key object of TUF root metadata.
 
     Args:
         value: untrusted; `{"keytype", "scheme", "keyval": {"public": PEM}}`.
         subject: where it stands, for the error.
+        schemes: further ones that are accepted.
 
     Raises:
         NotTrustedError: another type, scheme or field, or not a valid P-256 key in its one spelling.
     """
     if not isinstance(value, dict) or set(value) != {"keytype", "scheme", "keyval"}:
         raise _refuse(subject, "fields keytype, scheme, keyval", "others")
+    other = schemes.get((str(value["keytype"]), str(value["scheme"])))
+    if other is not None:
+        return other(value, subject)
     if value["keytype"] != KEY_TYPE or value["scheme"] != SCHEME:
         raise _refuse(subject, f"{KEY_TYPE} / {SCHEME}", f"{value['keytype']!r} / {value['scheme']!r}"[:120])
     keyval = value["keyval"]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from signing.digest import Digest, parse_digest
 from signing.errors import NotTrustedError
-from signing.keys import PublicKey, key_from_json
+from signing.keys import OURS, PublicKey, Schemes, key_from_json
 from signing.strictjson import MAX_INT, Json, load_canonical, to_signing
 
 ROLES = ("root", "timestamp", "snapshot", "targets")
@@ -61,21 +61,12 @@ class FileMeta:
 
 
 @dataclass(frozen=True)
-class Timestamp:
-    """The timestamp file: which snapshot is newest."""
+class Pointer:
+    """A timestamp or snapshot file: the newest file of the role after it."""
 
     version: int
     expires: str
-    snapshot: FileMeta
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The snapshot file: which targets file belongs to it."""
-
-    version: int
-    expires: str
-    targets: FileMeta
+    file: FileMeta
 
 
 @dataclass(frozen=True)
@@ -98,7 +89,7 @@ class Targets:
     entries: Mapping[str, TargetEntry] = field(repr=False)
 
 
-def parse_root(data: bytes, subject: str) -> tuple[Root, Envelope]:
+def parse_root(data: bytes, subject: str, schemes: Schemes = OURS) -> tuple[Root, Envelope]:
     """Read a root file. Its signatures are checked by the caller, who knows which root to check them against.
 
     Raises:
@@ -111,7 +102,7 @@ def parse_root(data: bytes, subject: str) -> tuple[Root, Envelope]:
     keys_json, roles_json = signed.get("keys"), signed.get("roles")
     if not isinstance(keys_json, dict) or not isinstance(roles_json, dict) or set(roles_json) != set(ROLES):
         raise _refuse(subject, f"keys, and exactly the roles {', '.join(ROLES)}", "others")
-    keys = {key_id: _key(key_id, value, subject) for key_id, value in keys_json.items()}
+    keys = {key_id: _key(key_id, value, subject, schemes) for key_id, value in keys_json.items()}
     roles = {name: _role(roles_json[name], keys, f"{subject} role {name}") for name in ROLES}
     _check_separate(roles, subject)
     root = Root(
@@ -124,26 +115,15 @@ def parse_root(data: bytes, subject: str) -> tuple[Root, Envelope]:
     return root, envelope
 
 
-def parse_timestamp(data: bytes, role: Role, subject: str) -> Timestamp:
-    """Read and check a timestamp file.
+def parse_pointer(data: bytes, role: Role, kind: str, points_to: str, subject: str) -> Pointer:
+    """Read and check a timestamp (which points to `snapshot.json`) or a snapshot (to `targets.json`).
 
     Raises:
         NotTrustedError: a rule is broken, or the role's threshold is not reached.
     """
-    envelope = _open_envelope(data, "timestamp", subject)
+    envelope = _open_envelope(data, kind, subject)
     check_signatures(envelope, role, subject)
-    return Timestamp(envelope.version, envelope.expires, _meta(envelope, "snapshot.json", subject))
-
-
-def parse_snapshot(data: bytes, role: Role, subject: str) -> Snapshot:
-    """Read and check a snapshot file.
-
-    Raises:
-        NotTrustedError: a rule is broken, or the role's threshold is not reached.
-    """
-    envelope = _open_envelope(data, "snapshot", subject)
-    check_signatures(envelope, role, subject)
-    return Snapshot(envelope.version, envelope.expires, _meta(envelope, "targets.json", subject))
+    return Pointer(envelope.version, envelope.expires, _meta(envelope, points_to, subject))
 
 
 def parse_targets(data: bytes, role: Role, subject: str) -> tuple[Targets, tuple[PublicKey, ...]]:
@@ -252,8 +232,8 @@ def _signature(item: Json, subject: str) -> tuple[str, bytes]:
     return parse_digest(item["keyid"], subject), bytes.fromhex(item["sig"])
 
 
-def _key(key_id: str, value: Json, subject: str) -> PublicKey:
-    key = key_from_json(value, subject)
+def _key(key_id: str, value: Json, subject: str, schemes: Schemes = OURS) -> PublicKey:
+    key = key_from_json(value, subject, schemes)
     if key.key_id != key_id:
         raise _refuse(subject, f"key id {key.key_id}", f"{key_id[:80]}: a key id must be the digest of its key")
     return key

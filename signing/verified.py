@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from signing.digest import Digest
+from signing.errors import NotTrustedError
 from signing.floors import Floors
 from signing.keys import PublicKey
 from signing.roles import Role
@@ -35,6 +36,8 @@ class Evidence:
         floors: what this chain proves: the floors of a host that accepts it.
         expires: the first day on which a part of the chain is too old for new installs, with the role's name.
         is_expired: whether that moment lies before the time that the chain itself proves.
+        attesters: who may have signed statements in other formats.
+        passed_over: why other sources of metadata were not used: told, not decided by.
         clock_is_behind: whether the machine's clock shows less than the proved time: told, never decided by (T27).
     """
 
@@ -51,6 +54,8 @@ class Evidence:
     expires: tuple[str, str]
     is_expired: bool
     clock_is_behind: bool
+    attesters: tuple[PublicKey, ...] = ()
+    passed_over: tuple[NotTrustedError, ...] = ()
 
     @property
     def is_development(self) -> bool:

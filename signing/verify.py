@@ -6,12 +6,13 @@ skips a check. It opens no file: bytes come through callbacks.
 Rules:
 - the root is pinned by somebody beforehand; one found beside what is verified is worth nothing (threats T1, T40);
 - the target must be in the newest targets file, `current` or `allowed` (threats T2, T9);
-- statements that it requires must be there; this version knows none, so it refuses a target that requires any (T31);
+- every statement that it requires must be among those that the parsed value makes (T31);
 - its bytes must have the signed length and sha256 before they are parsed (threats T5, T6, T14).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Callable, Optional, TypeVar
@@ -20,7 +21,7 @@ from signing.chain import ReadMetadata, walk
 from signing.digest import sha256
 from signing.errors import DamagedError, NotTrustedError
 from signing.floors import Floors
-from signing.roles import TargetEntry
+from signing.roles import TargetEntry, Targets
 from signing.verified import _TOKEN, Evidence, Verified
 
 T = TypeVar("T")
@@ -36,14 +37,23 @@ class Chain:
         root: bytes of the pinned root file.
         read_metadata: gives metadata files by name.
         read_target: gives target files by their consistent-snapshot path.
+        others: further sources of metadata, as untrusted; the newest valid one wins.
     """
 
     root: bytes
     read_metadata: ReadMetadata
     read_target: ReadTarget
+    others: tuple[ReadMetadata, ...] = ()
 
 
-def verify(chain: Chain, target: str, parse: Callable[[bytes], T], floors: Floors, now: datetime) -> Verified[T]:
+def verify(
+    chain: Chain,
+    target: str,
+    parse: Callable[[bytes], T],
+    floors: Floors,
+    now: datetime,
+    statements: Callable[[T], Collection[str]] = lambda _: (),
+) -> Verified[T]:
     """Check a target against the chain, then parse it.
 
     Args:
@@ -52,6 +62,7 @@ def verify(chain: Chain, target: str, parse: Callable[[bytes], T], floors: Floor
         parse: turns the target's bytes into a value; called only after their digest was checked.
         floors: what this host accepts at least.
         now: the clock, in UTC; the evidence tells when it is behind the proved time, it decides nothing.
+        statements: names the statements that a parsed value makes; by default it makes none.
 
     Returns:
         The parsed value with its evidence. Persist `evidence.floors` before acting on it.
@@ -60,33 +71,10 @@ def verify(chain: Chain, target: str, parse: Callable[[bytes], T], floors: Floor
         NotTrustedError: the chain does not cover the target.
         DamagedError: the target's bytes differ from the signed digest.
     """
-    walked = walk(chain.root, chain.read_metadata, floors)
-    entry = walked.targets.entries.get(target)
-    if entry is None:
-        raise NotTrustedError(
-            "target.unknown",
-            target,
-            expected="a target of the newest targets file",
-            found=f"{len(walked.targets.entries)} others",
-            hint="it was never signed, or was removed; ask a key holder",
-        )
-    if entry.status == "revoked":
-        raise NotTrustedError(
-            "target.revoked",
-            target,
-            expected="current or allowed",
-            found="revoked",
-            hint="ask for the version after it",
-        )
-    if entry.statements:
-        raise NotTrustedError(
-            "target.statements",
-            target,
-            expected=f"the statements {', '.join(entry.statements)}",
-            found="a reader that knows none",
-            hint="update the appliance on this machine first",
-        )
+    walked = walk(chain.root, chain.read_metadata, floors, chain.others)
+    entry = _find(walked.targets, target)
     value = parse(_read_checked(chain.read_target, target, entry))
+    _check_statements(entry, statements(value), target)
     evidence = Evidence(
         target=target,
         sha256=entry.sha256,
@@ -100,9 +88,44 @@ def verify(chain: Chain, target: str, parse: Callable[[bytes], T], floors: Floor
         floors=walked.floors,
         expires=walked.expires,
         is_expired=walked.is_expired,
+        attesters=walked.attesters,
+        passed_over=walked.passed_over,
         clock_is_behind=now.strftime("%Y-%m-%dT%H:%M:%SZ") < walked.floors.time,
     )
     return Verified(value, evidence, _TOKEN)
+
+
+def _find(targets: Targets, target: str) -> TargetEntry:
+    entry = targets.entries.get(target)
+    if entry is None:
+        raise NotTrustedError(
+            "target.unknown",
+            target,
+            expected="a target of the newest targets file",
+            found=f"{len(targets.entries)} others",
+            hint="it was never signed, or was removed; ask a key holder",
+        )
+    if entry.status == "revoked":
+        raise NotTrustedError(
+            "target.revoked",
+            target,
+            expected="current or allowed",
+            found="revoked",
+            hint="ask for the version after it",
+        )
+    return entry
+
+
+def _check_statements(entry: TargetEntry, made: Collection[str], target: str) -> None:
+    missing = sorted(set(entry.statements) - set(made))
+    if missing:
+        raise NotTrustedError(
+            "target.statements",
+            target,
+            expected=f"the statements {', '.join(entry.statements)}",
+            found=f"no {', '.join(missing)}",
+            hint="ask the publisher for a complete bundle, or update the appliance on this machine first",
+        )
 
 
 def consistent_path(target: str, digest: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from appliance.build.attest import attestations, signed_files
 from appliance.build.boot import boot_of
 from appliance.build.store import Source, store
 from appliance.build.writer import BLOBS, BundleWriter
@@ -14,11 +15,27 @@ from appliance.keys.repository import published, read_newest
 from appliance.keys.workspace import Workspace, create_development
 from bundles.contents import KINDS, Contents, Lineage, Model, Needs, Serve, Target
 from bundles.contents_json import write_contents
+from bundles.intoto import STATEMENT_TYPE
 from bundles.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
 from bundles.manifest import write_manifest
+from bundles.statements import ML_BOM, PROVENANCE, SBOM, statements_in
 from signing.digest import sha256
+from signing.strictjson import to_file
 from tests.sim.gguf_files import gguf, string_key
 
+# What the statements of a real bundle are called, with as little as they may say.
+BILLS = {
+    SBOM: b'{"bill":"software"}',
+    ML_BOM: b'{"bill":"models"}',
+    PROVENANCE: to_file(
+        {
+            "_type": STATEMENT_TYPE,
+            "subject": [{"name": "toy.gguf", "digest": {"sha256": "0" * 64}}],
+            "predicateType": PROVENANCE.type,
+            "predicate": {"buildDefinition": {}, "runDetails": {}},
+        }
+    ),
+}
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
@@ -44,6 +61,7 @@ def build_toy(
     sources = [
         Source(f"{kind}s/{kind}.txt", kind, data=f"{kind}: {note}\n".encode()) for kind in KINDS if kind != "model"
     ]
+    sources += [Source(one.path, one.kind, data=data) for one, data in BILLS.items()]
     sources += [Source("models/toy/toy.gguf", "model", file=model), *extra]
     stored = [store(source, writer) for source in sorted(sources, key=lambda item: item.path)]
     files = [file for file, _ in stored]
@@ -73,11 +91,14 @@ def build_toy(
     config = write_contents(contents)
     writer.put(config)
     manifest = write_manifest(contents, config)
-    publish(workspace, "toy", version, manifest, NOW)
+    attested = attestations(contents, manifest, BILLS[PROVENANCE])
+    items = [one.item for one in attested]
+    publish(workspace, "toy", version, manifest, NOW, items=items, statements=statements_in(contents))
     small = {f"metadata/{name}": data for name, data in read_newest(workspace).items()}
     small[target_path("toy", version, sha256(manifest))] = manifest
     small[LAYOUT_FILE] = LAYOUT_BYTES
     small |= boot_of(workspace, published(workspace).walked.root_bytes, files)
+    small |= signed_files(workspace, attested)
     path = writer.finish(manifest, small)
     return workspace, path if sealed else unsealed(path)
 

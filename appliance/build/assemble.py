@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from appliance.build.attest import attestations, signed_files
 from appliance.build.billfacts import Facts
 from appliance.build.bills import write_bills
 from appliance.build.boot import ask_boot, boot_of
@@ -46,6 +47,7 @@ from bundles.gguf import GgufHeader
 from bundles.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
 from bundles.manifest import write_manifest
 from bundles.progress import OnProgress
+from bundles.statements import PROVENANCE, REQUIRED
 from signing.digest import Digest, sha256
 from signing.errors import DamagedError, UsageError
 from signing.floors import Floors
@@ -149,12 +151,23 @@ def _write(
     writer.put(config)
     manifest = write_manifest(contents, config)
     replaced = published_manifest(workspace, recipe.name, recipe.version)
+    provenance = next((bill.data for bill in bills if bill.path == PROVENANCE.path), None)
+    attested = attestations(contents, manifest, provenance)
     root = published(workspace).walked.root_bytes
-    items = ask_boot(workspace, root, files)
-    request = publish(workspace, recipe.name, recipe.version, manifest, now, items=items, install_by=install_by)
+    items = [*ask_boot(workspace, root, files), *(one.item for one in attested)]
+    request = publish(
+        workspace,
+        recipe.name,
+        recipe.version,
+        manifest,
+        now,
+        items=items,
+        statements=REQUIRED,
+        install_by=install_by,
+    )
     metadata = read_newest(workspace, request, now)
-    boot = boot_of(workspace, root, files)
-    path = writer.finish(manifest, _small_files(contents, manifest, metadata, boot))
+    more = boot_of(workspace, root, files) | signed_files(workspace, attested)
+    path = writer.finish(manifest, _small_files(contents, manifest, metadata, more))
     found = None
     if request is None or request.is_complete:
         found = open_bundle(path, workspace.root_file.read_bytes(), Floors(), now)
@@ -224,9 +237,9 @@ def _unpacked_bytes(wheels: tuple[Path, ...]) -> int:
 
 
 def _small_files(
-    contents: Contents, manifest: bytes, metadata: dict[str, bytes], boot: dict[str, bytes]
+    contents: Contents, manifest: bytes, metadata: dict[str, bytes], more: dict[str, bytes]
 ) -> dict[str, bytes]:
-    files = {**boot, **{f"metadata/{name}": data for name, data in metadata.items()}}
+    files = {**more, **{f"metadata/{name}": data for name, data in metadata.items()}}
     files[target_path(contents.name, contents.version, sha256(manifest))] = manifest
     files[LAYOUT_FILE] = LAYOUT_BYTES
     files["README.txt"] = write_readme(contents)

@@ -152,8 +152,8 @@ def _unseal(root: Path) -> None:
 
 
 def _remove_extra(medium: Medium, wanted: Iterable[str]) -> None:
-    # Metadata or BOOT of an earlier publication, whole and signed but not the newest; and what a kill left behind.
-    for path in (*medium.walk("metadata"), *medium.walk("targets"), *medium.walk("BOOT")):
+    # Metadata, BOOT or signatures of an earlier publication, whole but not the newest; and what a kill left behind.
+    for path in (path for folder in ("metadata", "targets", "BOOT", "attestations") for path in medium.walk(folder)):
         if path not in wanted:
             (medium.root / path).unlink()
     (medium.root / PART_FILE).unlink(missing_ok=True)

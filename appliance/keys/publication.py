@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from appliance.keys.ceremony import ask, waiting
@@ -34,6 +34,7 @@ def publish(
     now: datetime,
     *,
     items: Sequence[Item] = (),
+    statements: Iterable[str] = (),
     install_by: str = "",
 ) -> Request | None:
     """Add a bundle to the newest targets, as `current`; other versions of the same name become `allowed`.
@@ -45,6 +46,7 @@ def publish(
         manifest: bytes of its OCI manifest.
         now: the time that the signers state, in UTC.
         items: further messages that are to be signed with it: statements, `BOOT`.
+        statements: those that readers must find in the bundle, by name (`bundles.statements`).
         install_by: the last day on which it is meant to be installed, as metadata spells times.
 
     Returns:
@@ -59,7 +61,7 @@ def publish(
     current = published(workspace)
     workspace.repository.write(target_path(name, version, sha256(manifest)), manifest)
     pending = _pending(workspace, current)
-    entries = _with_bundle(_entries(pending, current), name, version, manifest)
+    entries = _with_bundle(_entries(pending, current), name, version, manifest, sorted(statements))
     if entries == current.entries:
         return None
     return _ask(workspace, current, pending, entries, items, install_by, now)
@@ -128,7 +130,7 @@ def _entries(pending: Request | None, current: Published) -> Entries:
     return dict(pending.items[0].body["targets"]) if pending else current.entries
 
 
-def _with_bundle(entries: Entries, name: str, version: str, manifest: bytes) -> Entries:
+def _with_bundle(entries: Entries, name: str, version: str, manifest: bytes, statements: list[str]) -> Entries:
     target = target_name(name, version)
     if entries.get(target, {}).get("custom", {}).get("status") == "revoked":
         raise UsageError(
@@ -147,7 +149,7 @@ def _with_bundle(entries: Entries, name: str, version: str, manifest: bytes) -> 
     updated[target] = {
         "length": len(manifest),
         "hashes": {"sha256": sha256(manifest)},
-        "custom": {"status": "current", "statements": []},
+        "custom": {"status": "current", "statements": statements},
     }
     return updated
 

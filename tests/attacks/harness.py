@@ -30,7 +30,7 @@ from appliance.cli.terminal import Terminal
 from appliance.keys.pem import PemKey
 from bundles.bundle import Bundle, open_bundle
 from bundles.check import check_all
-from bundles.layout import BOOT, INDEX_FILE, TARGETS, Layout, blob_path, target_name, target_path
+from bundles.layout import ATTESTATIONS, BOOT, INDEX_FILE, TARGETS, Layout, blob_path, target_name, target_path
 from bundles.manifest import CHUNK_TYPE, write_index
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError
@@ -280,6 +280,7 @@ def make_stick(bundle: Path, folder: Path, name: str = "stick", version: str = "
     """Copy a bundle and sign it by new metadata under the usual people."""
     shutil.copytree(bundle, folder / name)
     shutil.rmtree(folder / name / TARGETS)
+    shutil.rmtree(folder / name / ATTESTATIONS)  # signed by the people of that bundle, not by these
     made = Stick(folder / name, TufRepository(), folder / f"{name}.root.json")
     made.publish(version=version)
     made.put_boot()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from appliance.keys.metadata import sign
+from bundles.envelope import check_signers, pae, parse_envelope
+from bundles.intoto import PAYLOAD_TYPE, STATEMENT_TYPE, parse_statement
 from signing import roles
 from signing.roles import Envelope
-from signing.strictjson import load
+from signing.strictjson import load, to_file
 from tests.attacks.harness import Stick, guard_off, refused, row
-from tests.sim.tuf import Signed
+from tests.sim.tuf import USUAL, Signed
 
 ROW = row(13)
 OPEN_ENVELOPE = roles._open_envelope
@@ -63,6 +67,30 @@ def test_attacked_by_a_signed_file_of_another_type(stick: Stick) -> None:
 def test_attacked_by_a_pinned_file_that_is_no_root(stick: Stick) -> None:
     stick.root_file.write_bytes(stick.repository.files[stick.repository.targets_name])
     refused(ROW, stick.verify, "metadata.refused", "pinned root")
+
+
+def test_attacked_by_an_envelope_with_a_payload_type_that_was_not_asked_for() -> None:
+    signer = USUAL.targets[0]
+    signature = base64.b64encode(signer.sign(pae("text/plain", b"{}"))).decode()
+    value = {"payload": "e30=", "payloadType": "text/plain", "signatures": [{"sig": signature}]}
+    assert parse_envelope(value, "text/plain", "x.dsse").payload == b"{}"
+    refused(ROW, lambda: parse_envelope(value, PAYLOAD_TYPE, "x.dsse"), "envelope.payload-type", "x.dsse")
+    # The type is under the signature: naming another one afterwards does not help.
+    lied = parse_envelope({**value, "payloadType": PAYLOAD_TYPE}, PAYLOAD_TYPE, "x.dsse")
+    refused(ROW, lambda: check_signers(lied, [signer.public], 1, "x.dsse"), "signature.stranger", "x.dsse")
+
+
+def test_attacked_by_a_statement_with_a_predicate_that_was_not_asked_for() -> None:
+    statement = to_file(
+        {
+            "_type": STATEMENT_TYPE,
+            "subject": [{"name": "x", "digest": {"sha256": "0" * 64}}],
+            "predicateType": "https://example.org/other",
+            "predicate": {},
+        }
+    )
+    act = lambda: parse_statement(statement, "https://example.org/asked", "x")  # noqa: E731
+    refused(ROW, act, "statement.predicate-type", "x")
 
 
 def test_unguarded_the_wrong_type_is_read_as_the_right_one(stick: Stick) -> None:
