@@ -6,7 +6,7 @@ hashed, several at a time. It must never stop at the first difference: all of th
 Rules:
 - a blob that is longer than signed is not trusted (exit 4); one that is missing, shorter or different is damaged (3);
 - errors name the file of the bundle, not only the blob;
-- memory is 1 MiB for each thread.
+- memory is 256 KiB for each thread.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bundles.progress import OnProgress, Progress, ignore
 from signing.errors import ApplianceError, DamagedError, NotTrustedError, worst
 from signing.verified import Verified
 
-_READ_BYTES = 1 << 20
+_READ_BYTES = 256 << 10
 CHANGED = "contents.file-changed"
 
 
@@ -179,13 +179,15 @@ def placed(file: File) -> Iterator[tuple[int, Chunk]]:
 def hash_range(descriptor: int, start: int, size: int) -> str:
     """sha256 of `size` bytes of an open file from `start`, read with `pread`; shorter where the file ends."""
     state = hashlib.sha256()
+    # One block that stays in the processor's cache, filled again and again.
+    view = memoryview(bytearray(min(_READ_BYTES, size)))
     while size:
-        block = os.pread(descriptor, min(_READ_BYTES, size), start)
-        if not block:
+        got = os.preadv(descriptor, [view[:size]], start)
+        if not got:
             break
-        state.update(block)
-        start += len(block)
-        size -= len(block)
+        state.update(view[:got])
+        start += got
+        size -= got
     return state.hexdigest()
 
 

@@ -9,18 +9,12 @@ Rules:
 
 from __future__ import annotations
 
-import difflib
 import errno
 import importlib
-import importlib.util
 import io
 import os
-import platform
 import signal
 import sys
-import tempfile
-import traceback
-from importlib.metadata import version
 from types import FrameType
 
 import click
@@ -67,11 +61,11 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands whose module is part of this installation."""
-        return [name for name, module in COMMANDS.items() if importlib.util.find_spec(module) is not None]
+        return [name for name, module in COMMANDS.items() if _is_installed(module)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module of one command."""
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in COMMANDS or not _is_installed(COMMANDS[cmd_name]):
             return None
         command = importlib.import_module(COMMANDS[cmd_name]).command
         if not isinstance(command, click.Command):
@@ -83,11 +77,19 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command, or name the one that was probably meant."""
         name = args[0]
-        if not name.startswith("-") and name not in self.list_commands(ctx):
+        if not name.startswith("-") and (name not in COMMANDS or not _is_installed(COMMANDS[name])):
+            import difflib
+
             close = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
             meant = f"; did you mean '{close[0]}'?" if close else ""
             raise click.UsageError(f"no command '{name}'{meant}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def _is_installed(module: str) -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec(module) is not None
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -167,6 +169,11 @@ def _machine_refused(error: OSError, arguments: list[str], terminal: Terminal) -
 
 
 def _our_bug(arguments: list[str], terminal: Terminal) -> int:
+    import platform
+    import tempfile
+    import traceback
+    from importlib.metadata import version
+
     kind, error, _ = sys.exc_info()
     terminal.failure(f"this is a bug of ours: {kind.__name__ if kind else ''}: {error}")
     report = (

@@ -11,13 +11,14 @@ import weakref
 from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
-from typing import ClassVar
-
-from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn
-from rich.progress import Progress as Bars
+from typing import TYPE_CHECKING, ClassVar
 
 from bundles.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 LINE_EVERY_S = 3.0
 LINE_AT_LEAST_EVERY_S = 15.0
@@ -113,6 +114,9 @@ class _Task:
 
 
 def _bars(console: Console) -> Bars:
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bars
+
     return Bars(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,6 +119,8 @@ def _expected(subject: Subject) -> Report:
 
 
 def _record(terminal: Terminal, host: object, report: Report, path: Path, now: datetime) -> None:
+    from importlib.metadata import version
+
     from appliance.host.durable import write_file
     from appliance.host.evidence import write_evidence
     from appliance.host.prefix import Prefix

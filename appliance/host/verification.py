@@ -16,11 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from appliance.host.floorstore import read_floors, read_root
 from appliance.host.pinned import choose_root
 from appliance.host.prefix import Prefix
-from appliance.host.release import Release, check_release, open_current, open_release
 from bundles.bundle import Bundle, open_bundle
 from bundles.check import check_all, check_file
 from bundles.contents import Contents, File
@@ -30,6 +30,9 @@ from bundles.report import describe_boot
 from signing.errors import NotTrustedError, UsageError
 from signing.floors import Floors
 from signing.verified import Verified
+
+if TYPE_CHECKING:
+    from appliance.host.release import Release
 
 BUNDLE, RELEASE, MODEL = "bundle", "release", "model"
 
@@ -99,6 +102,8 @@ def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | 
         NotTrustedError, DamagedError: the chain of trust does not hold.
     """
     if path is None:
+        from appliance.host.release import open_current
+
         return _release(open_current(trust.host, now))
     if path.is_file():
         return _model(path, trust, now, bundle)
@@ -106,6 +111,8 @@ def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | 
         raise UsageError("verify.not-a-model", str(path), expected="a GGUF file with --bundle", found="no file")
     real = Path(os.path.realpath(path))
     if real.parent == trust.host.releases:
+        from appliance.host.release import open_release
+
         return _release(open_release(trust.host, real, now))
     if (real / "RELEASE.json").is_file() and not (real / LAYOUT_FILE).exists():
         prefix = real.parents[3] if len(real.parents) > 3 else real.parent
@@ -135,6 +142,8 @@ def _check_bundle(path: Path, found: Verified[Bundle], on_progress: OnProgress) 
 
 
 def _release(release: Release) -> Subject:
+    from appliance.host.release import check_release
+
     def check(on_progress: OnProgress) -> dict[str, object]:
         check_release(release, on_progress)
         return {}
@@ -155,6 +164,8 @@ def _model(path: Path, trust: Trust, now: datetime, bundle: Path | None) -> Subj
         found = trust.open(bundle, now)
         place: Callable[[File], Path | None] = lambda _file: None  # noqa: E731 - a bundle holds chunks, not files
     else:
+        from appliance.host.release import open_current
+
         release = open_current(trust.host, now)
         found, place = release.bundle, release.place
     file = _which(path, found.value.contents, place)

@@ -95,7 +95,8 @@ def test_a_build_that_is_killed_at_any_instant_leaves_no_bundle_that_looks_finis
     assert run_until(0, build, told) == 0
     events = int(told.read_text())
     assert events > 100
-    killed, ended = 0, 0
+    killed = 0
+    ended: int | None = 0
     for number, event in enumerate(noise.sample(range(1, events), 24)):
         if number % 6 == 0 or ended == 0:
             prepare()

@@ -1,4 +1,4 @@
-"""GGUF files of real architectures in any size, whose weights are holes: a header that llama.cpp itself accepts.
+"""GGUF files of real architectures in any size, their weights holes or noise: a header that llama.cpp itself accepts.
 
 They have no vocabulary beyond its size, so nothing can be asked of them; how much memory they would take can.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bundles.ggml_types import TENSOR_TYPES
 from tests.sim.gguf_files import ALIGNMENT, F32, U32, head, string_key, tensor_info, text
+from tests.sim.noise import noise
 
 F16, Q8_0, Q4_0 = 1, 8, 2
 Dims = tuple[int, ...]
@@ -41,8 +42,14 @@ class Shape:
     kind: int = F16
 
 
-def write_model(path: Path, shape: Shape) -> int:
-    """Write a model; its weights are zeros that take no room on a disk.
+def write_model(path: Path, shape: Shape, *, seed: int | None = None, template: str = "") -> int:
+    """Write a model; its weights are zeros that take no room on a disk, or with a `seed` noise: no two parts are equal.
+
+    Args:
+        path: of the file.
+        shape: its architecture and size.
+        seed: of the weights; those of a model that has another template are the same.
+        template: of the chat; empty: none.
 
     Returns:
         The file's size in bytes.
@@ -56,10 +63,14 @@ def write_model(path: Path, shape: Shape) -> int:
         size = _product(dims) // kind.block_weights * kind.block_bytes
         offset += size + -size % ALIGNMENT
     keys = _keys(shape)
+    if template:
+        keys.append(string_key("tokenizer.chat_template", template))
     data = head(len(keys), len(tensors)) + b"".join(keys) + infos
     data += bytes(-len(data) % ALIGNMENT)
     with path.open("wb") as file:
         file.write(data)
+        for block in noise(seed, offset) if seed is not None else ():
+            file.write(block)
         file.truncate(len(data) + offset)
     return len(data) + offset
 
