@@ -27,6 +27,7 @@ def check_covers(lock: Lock, recipe: Recipe, recipe_path: Path, requires: Iterab
     Raises:
         UsageError: `lock.stale`, with everything that is missing.
     """
+    check_licences(recipe, recipe_path)
     missing = [
         *_missing_sources(lock, recipe),
         *_missing_closures(lock, recipe, tuple(requires)),
@@ -41,6 +42,28 @@ def check_covers(lock: Lock, recipe: Recipe, recipe_path: Path, requires: Iterab
             hint=lock_hint(recipe_path),
         )
         for subject, expected, found in missing
+    ]
+    if errors:
+        errors[0].others = tuple(errors[1:])
+        raise errors[0]
+
+
+def check_licences(recipe: Recipe, recipe_path: Path) -> None:
+    """Refuse models whose licence has terms that somebody must have accepted, until the recipe says who did, and when.
+
+    Raises:
+        UsageError: `licence.not-accepted`, for every such model.
+    """
+    errors = [
+        UsageError(
+            "licence.not-accepted",
+            f"{recipe_path} model {model.name}",
+            expected=f"on record, who accepted the terms of {model.licence}, and when",
+            found="nobody",
+            hint='read its terms, then add to this model:  accepted: {by: YOUR NAME, date: "YYYY-MM-DD"}',
+        )
+        for model in recipe.models
+        if model.needs_acceptance
     ]
     if errors:
         errors[0].others = tuple(errors[1:])
@@ -71,9 +94,14 @@ def asked_packages(target: RecipeTarget) -> System:
 def _missing_sources(lock: Lock, recipe: Recipe) -> Iterable[tuple[str, str, str]]:
     for model in recipe.models:
         entry = lock.find("model", model.name)
-        if not covers_model(entry, model.source, model.licence):
+        if not covers_model(entry, model.source_text, model.licence):
             found = f"{entry.source} ({entry.licence})" if entry else "nothing"
-            yield f"model {model.name}", f"{model.source} ({model.licence})", found
+            yield f"model {model.name}", f"{model.source_text} ({model.licence})", found
+    for file in recipe.files:
+        entry = lock.find("file", file.path)
+        if not covers_model(entry, file.source, file.licence):
+            found = f"{entry.source} ({entry.licence})" if entry else "nothing"
+            yield f"file {file.path}", f"{file.source} ({file.licence})", found
     sdist = lock.find("sdist", RUNTIME)
     if sdist is None or sdist.version != recipe.runtime.llama_cpp_python:
         yield f"sdist {RUNTIME}", recipe.runtime.llama_cpp_python, sdist.version if sdist else "nothing"

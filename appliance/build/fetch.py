@@ -16,10 +16,12 @@ import difflib
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from appliance.build.cache import Cache, require_space
+from appliance.build.joined import join
 from appliance.build.lockfile import Locked, LockedMember, Pin
 from appliance.build.partial import Partial
 from appliance.build.sources import FileSource, HfSource, HttpsSource, PypiSource, Source, file, hf, https, parse_source
@@ -83,6 +85,26 @@ def at_hand(locked: Locked, cache: Cache, recipe_folder: Path) -> Path | None:
         path = file.find(source, recipe_folder)
         return path if path.stat().st_size == locked.size else None
     return cache.path(locked.used.sha256) if cache.has(locked.used.sha256, locked.used.size) else None
+
+
+def fetch_joined(locked: Locked, parts: Sequence[Path], cache: Cache, on_progress: OnProgress = ignore) -> Path:
+    """The model that was locked in parts: from the cache, or joined again.
+
+    Args:
+        locked: the line of the whole.
+        parts: verified, in the recipe's order.
+
+    Raises:
+        DamagedError: the whole differs from the lock.
+        ApplianceError: the disk is full.
+    """
+    if path := cached(locked.used, cache, on_progress):
+        return path
+    digest, size = join(locked.name, parts, cache, on_progress)
+    if (digest, size) != (locked.sha256, locked.size):
+        cache.discard(digest)
+        raise _differs(locked.used, digest, size)
+    return cache.path(digest)
 
 
 def fetch_whole(
@@ -236,7 +258,7 @@ def _fetch_whole(
 
 def _locate(locked: Locked, source: Source | None, env: Mapping[str, str]) -> Remote:
     if isinstance(source, HfSource):
-        return hf.locate(source, env, locked.size)
+        return hf.locate(replace(source, commit=source.commit or locked.version), env, locked.size)
     if isinstance(source, HttpsSource):
         return https.locate(source, locked.size)
     project = source.project if isinstance(source, PypiSource) else locked.name

@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.build.cache import Cache
-from appliance.build.fetch import at_hand, fetch
+from appliance.build.fetch import at_hand, cached, fetch, fetch_joined
 from appliance.build.licences import licence_files
 from appliance.build.lockfile import RUNTIME, Lock, Locked, lock_path
 from appliance.build.ospackages import KIND, bring_packages
 from appliance.build.quantise import Wish, quantise
-from appliance.build.recipe import Recipe, RecipeModel
+from appliance.build.recipe import Recipe, RecipeFile, RecipeModel
 from appliance.build.runtime import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWheels, build_cuda, build_runtime
 from appliance.build.runtime.cuda import TOOLKIT_NAMES, TRAVELLING
 from appliance.build.selfwheel import build_self_wheel
@@ -83,8 +83,11 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
     fetched |= {
         entry: _bring(entry, later, cache, recipe_path.parent, on_progress)
         for entry in lock.entries
-        if entry.kind not in ("build-tool", KIND)
+        if entry.kind not in ("build-tool", "model-part", KIND) and not _parts(entry, lock)
     }
+    for entry in lock.of_kind("model"):
+        if parts := _parts(entry, lock):
+            fetched[entry] = _join(entry, parts, cache, recipe_path.parent, on_progress)
     runtime, cuda, of_cuda = _runtimes(recipe, lock, fetched, cache, on_progress)
     own = build_self_wheel(cache.folder("self"), lock.source_date_epoch)
     models = tuple(_model(model, lock, fetched, runtime, cache, on_progress) for model in recipe.models)
@@ -98,6 +101,7 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
         _runtime_wheel(runtime),
         *of_cuda,
         *(_package(entry, path) for entry, path in fetched.items() if entry.kind == KIND),
+        *(_file(file, lock, fetched) for file in recipe.files),
         *_playbooks(),
         Source("config/recipe.yaml", "config", data=recipe_path.read_bytes()),
         Source("config/lock.json", "config", data=lock_path(recipe_path).read_bytes()),
@@ -112,6 +116,18 @@ def _bring(entry: Locked, later: set[str], cache: Cache, folder: Path, on_progre
     # A model that goes in as it is, is read once: `store` hashes it and compares it with the lock.
     path = at_hand(entry, cache, folder) if entry.kind == "model" and entry.name in later else None
     return path or fetch(entry, cache, on_progress, recipe_folder=folder)
+
+
+def _parts(entry: Locked, lock: Lock) -> tuple[Locked, ...]:
+    return lock.parts_of(entry.name) if entry.kind == "model" else ()
+
+
+def _join(entry: Locked, parts: tuple[Locked, ...], cache: Cache, folder: Path, on_progress: OnProgress) -> Path:
+    if path := cached(entry.used, cache, on_progress):
+        return path
+    return fetch_joined(
+        entry, [fetch(part, cache, on_progress, recipe_folder=folder) for part in parts], cache, on_progress
+    )
 
 
 def _runtimes(
@@ -159,7 +175,7 @@ def _model(
         pin = quantise(wish, path, pin.sha256, runtime, cache, on_progress)
         path, steps = cache.path(pin.sha256), (wish.step(runtime.sha256),)
     source = Source(f"models/{model.name}/{pin.file}", "model", file=path, sha256=pin.sha256)
-    return GatheredModel(model.name, source, Lineage(model.source, entry.used.sha256, entry.used.size, steps))
+    return GatheredModel(model.name, source, Lineage(model.source_text, entry.used.sha256, entry.used.size, steps))
 
 
 def wheel_path(entry: Locked) -> str:
@@ -180,6 +196,11 @@ def _tool(entry: Locked, path: Path) -> Source:
         bootstrap=entry.name == UV,
         record=wheel_record(path),
     )
+
+
+def _file(file: RecipeFile, lock: Lock, fetched: dict[Locked, Path]) -> Source:
+    entry = _find(lock, "file", file.path)
+    return Source(file.path, file.kind, file=fetched[entry], sha256=entry.used.sha256)
 
 
 def _package(entry: Locked, path: Path) -> Source:

@@ -23,7 +23,7 @@ from signing.errors import NotTrustedError, UsageError
 from signing.strictjson import load
 
 FORMAT = 1
-KINDS = ("build-tool", "model", "os-package", "sdist", "tool", "wheel")
+KINDS = ("build-tool", "file", "model", "model-part", "os-package", "sdist", "tool", "wheel")
 RUNTIME = "llama-cpp-python"
 MAX_LOCK_BYTES = 16 << 20
 
@@ -128,6 +128,10 @@ class Lock:
     def wheels_for(self, python: str) -> tuple[Locked, ...]:
         """The wheels that a host with this Python needs."""
         return tuple(entry for entry in self.of_kind("wheel") if entry.python in (None, python))
+
+    def parts_of(self, model: str) -> tuple[Locked, ...]:
+        """What a model is joined from, in order; empty for a model that is one file."""
+        return tuple(entry for entry in self.of_kind("model-part") if entry.name.rpartition(".")[0] == model)
 
     def packages_for(self, system: str) -> tuple[Locked, ...]:
         """The OS packages for hosts of one system."""

@@ -30,13 +30,14 @@ from pydantic import (
 )
 
 from appliance.build.apt import SUITES
+from appliance.build.joined import BETWEEN
 from appliance.build.quantise import QUANTISATIONS
 from appliance.build.recipe_errors import duplicates, located, recipe_error, together
 from appliance.build.runtime.cuda import ARCHITECTURES
 from appliance.build.runtime.variants import SHORT_LISTS, VARIANTS
-from appliance.build.sources import Source, parse_source
+from appliance.build.sources import parse_source
 from appliance.resources import recipes_path
-from bundles.paths import check_path
+from bundles.paths import GRAMMAR, check_path
 from signing.errors import NotTrustedError, UsageError
 
 MAX_RECIPE_BYTES = 1 << 20
@@ -58,6 +59,25 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,100}")
 
 def _check_source(text: str) -> str:
     parse_source(text)
+    return text
+
+
+def _check_sources(value: object) -> object:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts) or not texts:
+        raise ValueError("a source such as pypi:… or hf:…, or a list of the parts to join")
+    for text in texts:
+        _check_source(text)
+    return value if isinstance(value, str) else tuple(texts)
+
+
+def _check_file_path(text: str) -> str:
+    try:
+        parts = check_path(text).split("/")
+    except NotTrustedError:
+        parts = []
+    if len(parts) < 2 or parts[0] not in ("files", "licences"):
+        raise ValueError(f"a path below files/ or licences/, of {GRAMMAR}")
     return text
 
 
@@ -121,6 +141,12 @@ def _distinct_models(models: tuple[RecipeModel, ...]) -> tuple[RecipeModel, ...]
     return models
 
 
+def _distinct_paths(files: tuple[RecipeFile, ...]) -> tuple[RecipeFile, ...]:
+    if len({file.path.casefold() for file in files}) != len(files):
+        raise ValueError("files with distinct paths")
+    return files
+
+
 def _one_arch(targets: tuple[RecipeTarget, ...]) -> tuple[RecipeTarget, ...]:
     if len({target.arch for target in targets}) != 1:
         raise ValueError("targets of one architecture: each bundle is for one")
@@ -165,22 +191,57 @@ class RecipeTarget(_Part):
         return BARE_HOST if isinstance(self.packages, str) else tuple(sorted(set(self.packages)))
 
 
+class Acceptance(_Part):
+    """Who accepted the terms of a licence, and when."""
+
+    by: Annotated[str, StringConstraints(min_length=2, max_length=200, strict=True)] = Field(description="a name")
+    date: Annotated[str, StringConstraints(pattern=r"^20[0-9]{2}-[01][0-9]-[0-3][0-9]$", strict=True)] = Field(
+        description='a date in quotes, for example "2026-01-31"'
+    )
+
+
 class RecipeModel(_Part):
     """A model: what it is called, where it comes from, under which licence, and how long its context may be."""
 
     name: Name = Field(description="a name of a-z 0-9 . _ -, for example smollm2-135m")
-    source: Annotated[str, AfterValidator(_check_source)] = Field(description="a source such as pypi:… or hf:…")
+    source: Annotated[str | tuple[str, ...], BeforeValidator(_check_sources)] = Field(
+        description="a source such as pypi:… or hf:…, or a list of the parts to join"
+    )
     licence: Annotated[str, AfterValidator(_check_licence)] = Field(description="an SPDX licence such as Apache-2.0")
     context: int = Field(description="a number of tokens, 1 to 16777216", ge=1, le=1 << 24)
     quantize: Annotated[str, AfterValidator(_check_quantisation)] | None = Field(
         default=None, description="a quantisation such as Q4_K_M"
     )
     allow_requantize: bool = Field(default=False, description="true or false")
+    accepted: Acceptance | None = Field(default=None, description="a mapping with by and date")
 
     @property
-    def parsed_source(self) -> Source:
-        """The source as a value."""
-        return parse_source(self.source)
+    def source_text(self) -> str:
+        """The source in one line, as the lock spells it."""
+        return self.source if isinstance(self.source, str) else BETWEEN.join(self.source)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The sources to join; empty for a model that is one file."""
+        return () if isinstance(self.source, str) else self.source
+
+    @property
+    def needs_acceptance(self) -> bool:
+        """Whether its licence has terms of its own, outside SPDX's list, that nobody is on record to have accepted."""
+        return "LicenseRef-" in self.licence and self.accepted is None
+
+
+class RecipeFile(_Part):
+    """A further file of the bundle."""
+
+    source: Annotated[str, AfterValidator(_check_source)] = Field(description="a source such as pypi:… or file:…")
+    path: Annotated[str, AfterValidator(_check_file_path)] = Field(description="a path below files/ or licences/")
+    licence: Annotated[str, AfterValidator(_check_licence)] = Field(description="an SPDX licence such as Apache-2.0")
+
+    @property
+    def kind(self) -> str:
+        """What it is in the bundle (FORMAT 3.2)."""
+        return "licence" if self.path.startswith("licences/") else "config"
 
 
 class RecipeRuntime(_Part):
@@ -213,6 +274,9 @@ class Recipe(_Part):
         description="a list of at least one model", min_length=1, strict=False
     )
     runtime: RecipeRuntime = Field(description="a mapping with llama_cpp_python, cpu and cuda")
+    files: Annotated[tuple[RecipeFile, ...], AfterValidator(_distinct_paths)] = Field(
+        default=(), description="a list of further files", strict=False
+    )
     serve: RecipeServe = Field(default=RecipeServe(), description="a mapping with slots")
 
     @property

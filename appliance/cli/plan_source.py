@@ -100,7 +100,7 @@ def _recipe(path: Path, options: Options, scratch: Path) -> Source:
     models = []
     for model in recipe.models:
         entry = lock.find("model", model.name) if lock else None
-        file = _model_file(model.parsed_source, path.parent, entry)
+        file = _model_file(model.source, path.parent, entry)
         if file is None:
             raise UsageError(
                 "plan.no-model",
@@ -113,14 +113,15 @@ def _recipe(path: Path, options: Options, scratch: Path) -> Source:
     return Source(tuple(models), _any_runtime(options, scratch))
 
 
-def _model_file(source: object, folder: Path, entry: object) -> Path | None:
+def _model_file(source: str | tuple[str, ...], folder: Path, entry: object) -> Path | None:
     from appliance.build.cache import Cache, cache_root
     from appliance.build.lockfile import Locked
-    from appliance.build.sources import FileSource
+    from appliance.build.sources import FileSource, parse_source
     from appliance.build.sources.file import find
 
-    if isinstance(source, FileSource):
-        return find(source, folder)
+    local = parse_source(source) if isinstance(source, str) else None
+    if isinstance(local, FileSource):
+        return find(local, folder)
     if not isinstance(entry, Locked):
         return None
     cache = Cache(cache_root(os.environ))

@@ -25,13 +25,14 @@ from appliance.build.lockfile import (
     spell,
     write_lock,
 )
-from appliance.build.recipe import load_recipe
+from appliance.build.recipe import Acceptance, Recipe, load_recipe
+from appliance.build.sources import HfSource, parse_source
 from appliance.resources import recipes_path
 from signing.digest import sha256
 from signing.errors import UsageError
 from tests.appliance.web import write_recipe
 
-RECIPES = sorted(recipes_path().glob("*.yaml"))
+RECIPES = sorted(path for path in recipes_path().glob("*.yaml") if lock_path(path).exists())
 
 
 def _entry(kind: str, name: str, version: str = "1.0", **more: Any) -> Locked:
@@ -210,12 +211,19 @@ def test_changes_are_told_by_what_came_what_went_and_what_moved() -> None:
     assert len(changes(None, before)) == len(before.entries)
 
 
+def with_acceptance(recipe: Recipe) -> Recipe:
+    """The recipe, as if somebody had accepted the terms of every model."""
+    accepted = Acceptance(by="a test", date="2026-01-02")
+    models = tuple(model.model_copy(update={"accepted": accepted}) for model in recipe.models)
+    return recipe.model_copy(update={"models": models})
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_lock_in_this_repository_covers_its_recipe_and_holds_no_address_of_a_registry(recipe: Path) -> None:
     path = lock_path(recipe)
     lock = read_lock(path)
     assert path.read_bytes() == spell(lock)
-    check_covers(lock, load_recipe(recipe), recipe, host_requires())
+    check_covers(lock, with_acceptance(load_recipe(recipe)), recipe, host_requires())
     own = {entry.source for entry in lock.of_kind("model") if entry.source and entry.source.startswith("https://")}
     assert set(re.findall(r"[a-z]+://[^\"]+", path.read_text())) <= own
 
@@ -225,3 +233,17 @@ def test_model_in_this_repository_is_the_known_one() -> None:
     assert model is not None
     assert model.used.size == 98_362_432
     assert model.used.sha256 == "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+def test_recipe_without_a_lock_is_one_of_a_hub_whose_commit_its_user_locks() -> None:
+    without = [path for path in recipes_path().glob("*.yaml") if not lock_path(path).exists()]
+    assert [path.stem for path in without] == ["qwen2.5-0.5b"]
+    (model,) = load_recipe(without[0]).models
+    source = parse_source(model.source_text)
+    assert isinstance(source, HfSource)
+    assert source.commit == ""
+
+
+def test_repository_locks_no_os_packages_because_their_pool_moves() -> None:
+    for recipe in RECIPES:
+        assert read_lock(lock_path(recipe)).of_kind("os-package") == ()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.build.recipe import OS_GLIBC, Recipe, load_recipe
+from appliance.build.sources import parse_source
 from appliance.resources import recipes_path
 from signing.errors import UsageError
 
@@ -56,7 +57,7 @@ def test_recipe_of_the_design_is_read_as_written() -> None:
     ]
     (model,) = recipe.models
     assert (model.name, model.licence, model.context) == ("smollm2-135m", "Apache-2.0", 8192)
-    assert model.parsed_source.file == "SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert parse_source(model.source_text).file == "SmolLM2-135M-Instruct.Q4_1.gguf"
     assert (recipe.runtime.llama_cpp_python, recipe.runtime.cpu, recipe.runtime.cuda) == ("0.3.36", "all", ())
 
 
@@ -77,7 +78,9 @@ def test_several_systems_are_built_for_the_oldest_library_of_each_python(tmp_pat
 def test_misspelled_field_is_named_with_its_place_and_the_field_that_was_meant(tmp_path: Path) -> None:
     errors = _refused(tmp_path, GOOD.replace("    licence:", "    license:"))
     assert [_place(error) for error in errors] == ["5:5 models[0].licence", "7:5 models[0].license"]
-    assert errors[1].expected == "one of the fields name, source, licence, context, quantize, allow_requantize"
+    assert errors[1].expected == (
+        "one of the fields name, source, licence, context, quantize, allow_requantize, accepted"
+    )
     assert errors[1].found == "the unknown field license"
     assert errors[1].hint == "did you mean licence?"
     assert errors[0].found == "nothing"

