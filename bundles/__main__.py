@@ -93,7 +93,7 @@ def _verify(path: Path, trust: Path | None) -> None:
     for line in lines(answer):
         sys.stdout.write(f"{escape(line)}\n")
     sys.stdout.flush()
-    _say(escape(_NEXT.format(root=trust, path=path), keep="\n"))
+    _say(escape(_NEXT.format(root=os.path.abspath(trust or ""), path=os.path.abspath(path)), keep="\n"))
 
 
 def _read_root(trust: Path | None) -> bytes:
