@@ -10,14 +10,16 @@ import pytest
 
 from bundles.bundle import open_bundle
 from signing.floors import Floors
-from tests.journeys.conftest import RECIPE, appliance
+from tests.bed.ledger import Ledger
+from tests.journeys.conftest import PROGRAM, RECIPE, Demo, appliance
 from tests.toy import NOW
 
-pytestmark = [pytest.mark.ci, pytest.mark.network, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
 
 TERMS = 'accepted: {by: a test, date: "2026-01-02"}'
 
 
+@pytest.mark.network
 def test_gemma_is_joined_from_its_parts_and_answers_once_its_terms_are_accepted(tmp_path: Path) -> None:
     shutil.copy(RECIPE.with_name("gemma3-270m.lock.json"), tmp_path)
     text = RECIPE.with_name("gemma3-270m.yaml").read_text()
@@ -45,3 +47,13 @@ def test_gemma_is_joined_from_its_parts_and_answers_once_its_terms_are_accepted(
     notes = {step["step"]: step["note"] for step in json.loads(done.out)["steps"]}
     assert notes["candidate"].strip()
     assert (host / "opt/appliance/current/licences/model-gemma3-270m/NOTICE.md").is_file()
+
+
+def test_build_from_a_warm_cache_tries_to_reach_no_network(demo: Demo, ledger: Ledger, tmp_path: Path) -> None:
+    workspace = tmp_path / "workspace"
+    assert appliance("init", workspace).code == 0
+    # The demo has filled the cache; the ledger refuses this test if anything was tried.
+    ledger.run([*PROGRAM, "lock", str(RECIPE)], timeout_s=280)
+    ledger.run([*PROGRAM, "build", str(RECIPE), "--workspace", str(workspace)], timeout_s=280)
+    built = sorted(path.name for path in (workspace / "dist/smollm2-1.0.0/blobs/sha256").iterdir())
+    assert built == sorted(path.name for path in (demo.bundle / "blobs/sha256").iterdir())
