@@ -20,7 +20,7 @@ U64 = st.integers(0, (1 << 64) - 1)
 SMALL = st.integers(0, 40)
 # Numbers that overflow where somebody adds, multiplies or rounds up without looking.
 EDGES = st.sampled_from(
-    [0, 1, 31, 32, 255, 1 << 16, (1 << 31) - 1, 1 << 32, (1 << 60) + 1, (1 << 63) - 1, (1 << 64) - 1]
+    [0, 1, 31, 32, 255, 1 << 16, 1 << 20, (1 << 31) - 1, 1 << 32, (1 << 60) + 1, (1 << 63) - 1, (1 << 64) - 1]
 )
 NUMBERS = st.one_of(SMALL, EDGES, U64)
 NAMES = st.one_of(
@@ -129,6 +129,16 @@ def test_any_change_of_a_good_or_a_hostile_file_is_bounded(data: Any) -> None:
         new = data.draw(st.one_of(st.binary(max_size=9), NUMBERS.map(lambda number: struct.pack("<Q", number))))
         whole[at : at + len(new)] = new
     read_bounded(bytes(whole), len(whole))
+
+
+@given(st.integers(0, len(gguf()) - 1))
+def test_file_that_ends_early_is_refused_wherever_it_ends(size: int) -> None:
+    assert read_bounded(gguf()[:size], size) is None
+
+
+def test_long_array_is_passed_over_piece_by_piece() -> None:
+    array = text("a") + struct.pack("<IIQ", ARRAY, 10, 1 << 20) + bytes(8 << 20)
+    assert read_bounded(head(2) + ARCH + array, len(head(2) + ARCH + array)) is not None
 
 
 def test_claims_of_any_size_take_no_memory() -> None:
