@@ -23,7 +23,8 @@ bed: setup ## Build the test hosts: Debian trees, the guest, the Vagrant box (fi
 	@.ci/system bed
 	@$(BIN)/python -m tests.bed build
 
-soak: runtime bed ## Run every test that needs a test host 20 times (ROUNDS=n): none may flake
+soak: runtime bed ## Run what takes hours: every test of a test host 20 times (ROUNDS=n), the runtime built again elsewhere
+	@$(BIN)/python -m tests.reproduce
 	@$(BIN)/python -m tests.bed.soak $(or $(ROUNDS),20)
 
 bench: runtime ## Measure the figures of the README, each beside its peer (exit 1 where one is missed)

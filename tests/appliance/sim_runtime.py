@@ -46,6 +46,10 @@ from pathlib import Path
 given = dict(re.match("-D([^=]+)=(.*)", a, re.S).groups() for a in sys.argv if a.startswith("-D"))
 source, build = (sys.argv[sys.argv.index(flag) + 1] for flag in ("-S", "-B"))
 Path(build, "bin").mkdir(parents=True)
+if Path(source, "src/refuse").exists():
+    print("CMake Error at CMakeLists.txt:7 (message):\\n  a thing is missing" + "\\n" * 20)
+    print("-- Configuring incomplete, errors occurred!")
+    raise SystemExit(1)
 listed = Path(source, "ggml/src/CMakeLists.txt").read_text().split('STREQUAL "x86"')[1].split("elseif")[0]
 given["variants"] = re.findall(r"variant\\((\\w+)", listed)
 Path(build, "plan.json").write_text(json.dumps([source, given]))

@@ -319,6 +319,19 @@ def test_failed_compile_shows_the_command_and_its_last_lines(tools: ToolWheels, 
     assert not list((tmp_path / "cache").glob("*/*.whl"))
 
 
+def test_failed_configuration_shows_cmakes_reason_and_no_empty_lines(tools: ToolWheels, tmp_path: Path) -> None:
+    sdist = make_sdist(tmp_path / "s.tar.gz", changed={"vendor/llama.cpp/src/refuse": ""})
+
+    with pytest.raises(ApplianceError) as raised:
+        build_runtime(sdist, tools, SPEC, tmp_path / "cache")
+
+    assert (raised.value.code, raised.value.subject) == ("runtime.configure-failed", "cmake")
+    said = raised.value.found.splitlines()
+    assert said[0] == "CMake Error at CMakeLists.txt:7 (message):"
+    assert "  a thing is missing" in said
+    assert all(line.strip() for line in said)
+
+
 def test_path_of_the_build_folder_in_a_file_is_refused(tools: ToolWheels, tmp_path: Path) -> None:
     sdist = make_sdist(tmp_path / "s.tar.gz", unit="/* leak */" + "const char *where(void) { return __FILE__; }\n")
 
