@@ -139,6 +139,8 @@ def test_a_changed_template_carries_the_template_and_the_rest_of_the_header(plan
     old, new = cut(plan), cut(replace(plan, template="u" * length))
     parts = carried(old, new)
     assert in_weights(new, parts) == []
+    # What stands before the template stays: the first thing that is carried is the template's own chunk.
+    assert parts[0][1].startswith(text("tokenizer.chat_template"))
     # The vocabulary, which is cut off where it is big, is not carried again.
     assert sum(len(part) for _, part in parts) < length + 120 * (len(plan.tensors) + 3) + plan.alignment + BIG
 
