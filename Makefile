@@ -8,7 +8,7 @@ CACHE = $${AIRGAP_APPLIANCE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/airgap-appl
 export PYTHON TIER
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup bed demo test soak bench lint check format runtime lock clean clean-cache
+.PHONY: help system setup bed demo test prove soak bench lint check format runtime lock clean clean-cache
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: runtime ## Run the tests, those of `make bed` too where it ran (TIER=ci: a
 bed: setup ## Build the test hosts: Debian trees, the guest, the Vagrant box (first time: about 8 minutes, then instant)
 	@.ci/system bed
 	@$(BIN)/python -m tests.bed build
+
+prove: runtime bed ## The whole story in a virtual machine without a network card, with a transcript (8 to 20 minutes where it is emulated)
+	@$(BIN)/python -m tests.prove --workspace .demo/workspace
 
 soak: runtime bed ## Run what takes hours: every test of a test host 20 times (ROUNDS=n), the runtime built again elsewhere
 	@$(BIN)/python -m tests.reproduce

@@ -25,7 +25,7 @@ KEY_FILE = "/etc/appliance/default.key"
 GATEWAY = "appliance-gateway.service"
 COMMAND = "appliance"
 """What an operator types once the host has one."""
-INSTALL_S, READY_S = 900.0, 240.0
+INSTALL_S, READY_S = 1800.0, 240.0
 TOKENS = 8
 """An emulated processor makes one or two in a second."""
 EXIT_DAMAGED, EXIT_NOT_TRUSTED, EXIT_DRIFT = 3, 4, 9

@@ -1,0 +1,45 @@
+"""The proof itself is proven: an attempt to reach a network, and a step that does not hold, turn it red.
+
+The whole story is `make prove`: it takes minutes on an emulated processor, too long for every run.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bed.canaries import CANARIES, Canary
+from tests.bed.guest import Guest
+from tests.prove.attempts import Attempts, put_inside
+from tests.prove.transcript import Transcript, UnprovenError, expect
+
+# A guest sees an attempt that fails at once, and a datagram to a port where nobody listens. A stream to such a port on
+# loopback is refused by the host itself and tries to leave nothing.
+SEEN = [canary for canary in CANARIES if canary.address != "224.0.0.251"]
+
+
+def test_control_each_way_out_turns_the_proof_red(guest: Guest) -> None:
+    put_inside(guest)
+    for canary in SEEN:
+        _must_turn_red(guest, canary)
+
+
+def _must_turn_red(guest: Guest, canary: Canary) -> None:
+    attempts = Attempts(guest)
+    attempts.arm()
+    attempts.require_none()
+    guest.run(canary.argv, check=False)
+    with pytest.raises(UnprovenError, match="tries to leave the host"):
+        attempts.require_none()
+
+
+def test_step_that_is_not_as_it_must_be_ends_the_story_and_is_told() -> None:
+    said: list[str] = []
+    transcript = Transcript(said.append)
+    with transcript.step("Something", "that it holds"):
+        expect("the colour", "green", "green")
+    with (
+        pytest.raises(UnprovenError, match=r"the colour\n  expected green\n  found    red"),
+        transcript.step("B", "no"),
+    ):
+        expect("the colour", "green", "red")
+    assert [told.title for told in transcript.told] == ["Something"]
