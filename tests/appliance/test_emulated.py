@@ -34,9 +34,8 @@ def at_hand(tmp_path_factory: pytest.TempPathFactory) -> AtHand:
 
 def emulated(at_hand: AtHand, folder: Path, cpu: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench whose programs all run on another processor."""
-    monkeypatch.setattr(trial, "_PROMPT", 2)
-    monkeypatch.setattr(trial, "_GENERATED", 1)
-    monkeypatch.setattr(trial, "_REPEATS", 1)
+    monkeypatch.setattr(trial, "SKETCH", trial.Load(2, 1, 1))
+    monkeypatch.setattr(trial, "SLOW_TOKENS_PER_S", 1 << 30)
     monkeypatch.setattr(trial, "BASE_TIMEOUT_S", 600)
 
     def wrap(path: Path, program: str | Path) -> Path:

@@ -74,6 +74,18 @@ def write_python(tmp_path: Path, logits: Mapping[str, str]) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("speed", "runs"), [("1.9 1.4", 1), ("27.2 14.1", 2)])
+def test_slow_machine_is_measured_by_its_sketch_alone(
+    tmp_path: Path, programs: Programs, speed: str, runs: int
+) -> None:
+    counted = BENCH.replace("echo loading", f'echo "$@" >>{tmp_path}/runs').replace("27.2 14.1", speed)
+    counted = counted.replace("set -- $speed", "").replace('echo "["', 'set -- $speed; echo "["')
+    choose(tmp_path, programs, "x64", bench=counted)
+    said = (tmp_path / "runs").read_text().splitlines()
+    assert len(said) == runs
+    assert "-p 4 -n 2 -r 1 --no-warmup" in said[0]
+
+
 def test_variant_that_dies_of_an_illegal_instruction_means_the_next_one(tmp_path: Path, programs: Programs) -> None:
     assert choose(tmp_path, programs, "sapphirerapids", "haswell", "x64") == Choice("haswell", 320, 92)
 
