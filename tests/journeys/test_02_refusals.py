@@ -13,7 +13,7 @@ from bundles.manifest import parse_manifest
 from tests.journeys.conftest import Demo, appliance, flip
 from tests.toy import build_toy
 
-KINDS = ("config", "licence", "model", "playbook", "runtime", "tool", "wheel")
+KINDS = ("config", "licence", "model", "playbook", "provenance", "runtime", "sbom", "tool", "wheel")
 
 
 def parse_stick(stick: Path) -> Contents:
