@@ -40,7 +40,7 @@ from bundles.layout import BOOT, Layout
 from bundles.medium import Medium
 from signing.chain import read_root
 from signing.errors import ApplianceError
-from signing.roles import DEVELOPMENT
+from signing.roles import DEVELOPMENT, Role
 
 Files = dict[str, bytes]
 
@@ -92,17 +92,29 @@ def boot_of(workspace: Workspace, root: bytes, files: Iterable[File] = ()) -> Fi
 
 
 def carry(workspace: Workspace, root: bytes, bundles: Iterable[Path]) -> None:
-    """Put what people have signed by now into bundles that waited for it.
+    """Put what people have signed by now into bundles; one of another root's people is taken out, or none would verify.
 
     Args:
         workspace: locked by the caller.
         root: the newest root file.
         bundles: their folders.
     """
-    files = boot_of(workspace, root)
+    files, role = boot_of(workspace, root), read_root(root, ROOT_FILE).roles["root"]
     for bundle in bundles:
+        medium = Medium(bundle)
         for path, data in files.items():
-            Medium(bundle).write(path, data)
+            medium.write(path, data)
+        if files or not _holds(Layout(bundle), role):
+            for path in [path for path in medium.walk(BOOT) if path not in files]:
+                (bundle / path).unlink()
+
+
+def _holds(layout: Layout, role: Role) -> bool:
+    try:
+        check_boot(layout, role)
+    except ApplianceError:
+        return False
+    return True
 
 
 def unsigned(root: bytes, serial: int, packages: bytes = b"", verifier: bytes | None = None) -> Files:

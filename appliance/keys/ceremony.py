@@ -57,6 +57,7 @@ def begin(
     roles = {"root": root, "targets": targets, "snapshot": ([builder], 1), "timestamp": ([builder], 1)}
     request = Request((Item.of_metadata(root_body(1, roles, now)), Item.of_metadata(targets_body(1, {}, now))))
     workspace = Workspace(path)
+    workspace.root_file.parent.mkdir(exist_ok=True)
     return workspace, ask(workspace, request, now)
 
 

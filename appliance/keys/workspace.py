@@ -71,9 +71,13 @@ class Workspace:
 
         Raises:
             BusyError: another build is at work here.
+            UsageError: there is no workspace.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self.path / "trust" / ".lock", flags, 0o600)
+        try:
+            descriptor = os.open(self.path / "trust" / ".lock", flags, 0o600)
+        except (FileNotFoundError, NotADirectoryError):
+            raise _missing(self.path) from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,13 +138,7 @@ def open_workspace(path: Path) -> Workspace:
             found="one that waits for signatures",
             hint=f"collect them: appliance sign --add FILE --workspace {path}",
         )
-    raise UsageError(
-        "workspace.missing",
-        str(path),
-        expected="a workspace with trust/root.json",
-        found="none",
-        hint=f"appliance init {path}",
-    )
+    raise _missing(path)
 
 
 def create_development(path: Path, now: datetime) -> tuple[Workspace, bool]:
@@ -175,6 +173,16 @@ def create_development(path: Path, now: datetime) -> tuple[Workspace, bool]:
     except OSError as error:
         raise explain_write(error, path, 16 << 10) from None
     return workspace, True
+
+
+def _missing(path: Path) -> UsageError:
+    return UsageError(
+        "workspace.missing",
+        str(path),
+        expected="a workspace with trust/root.json",
+        found="none",
+        hint=f"appliance init {path}",
+    )
 
 
 def _is_half_moved(making: Path) -> bool:
