@@ -8,7 +8,7 @@ CACHE = $${AIRGAP_APPLIANCE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/airgap-appl
 export PYTHON TIER
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup bed demo test prove soak bench lint check format runtime lock clean clean-cache
+.PHONY: help system setup oracles bed demo test prove soak bench lint check format runtime lock clean clean-cache
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ bench: runtime ## Measure the figures of the README, each beside its peer (exit 
 	@$(BIN)/python -m tests.bench $(if $(WRITE),--write README.md)
 
 check: lint test ## Everything that must hold before a change is done: lint, then test
+
+oracles: setup ## Make the environments of other people's verifiers, which the tests compare ours with (one minute)
+	@$(BIN)/python -m tests.oracles
 
 lint: setup ## Check form, types, imports, playbooks and shell scripts
 	@$(BIN)/ruff format --check --quiet . || { echo "hint: make format"; exit 1; }

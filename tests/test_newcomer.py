@@ -124,11 +124,11 @@ def whole_run(folder: Path, makefile: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_whole_run_does_every_stage_and_the_tests_last(tmp_path: Path) -> None:
-    done = whole_run(tmp_path, "system setup lint runtime bed test:\n\t@echo did $@ $(TIER)\n")
+    done = whole_run(tmp_path, "system setup lint runtime bed oracles test:\n\t@echo did $@ $(TIER)\n")
     assert (done.returncode, done.stderr) == (0, "")
     did = [line.strip() for line in done.stdout.splitlines() if line.startswith("did")]
     assert [did[0], did[1], did[-1]] == ["did system ci", "did setup", "did test ci"]
-    assert sorted(did[2:-1]) == ["did bed", "did lint", "did runtime"]
+    assert sorted(did[2:-1]) == ["did bed", "did lint", "did oracles", "did runtime"]
     assert "== bed took 0." in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == [".ci", "Makefile"]
 
@@ -139,7 +139,7 @@ def test_the_whole_run_stops_at_the_first_stage_that_fails_with_its_exit_code_an
     makefile = (
         "system setup test:\n\t@echo did $@\n"
         "lint:\n\t@while [ ! -e pid ]; do sleep 0.05; done; echo what is wrong; exit 1\n"
-        "runtime bed:\n\t@echo $$$$ >>pid; sleep 1000\n"
+        "runtime bed oracles:\n\t@echo $$$$ >>pid; sleep 1000\n"
     )
     done = whole_run(tmp_path, makefile)
     assert done.returncode == 2  # make's own code for a target that failed
