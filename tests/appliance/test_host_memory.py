@@ -26,9 +26,16 @@ def prefix(tmp_path: Path) -> Prefix:
 def test_floors_start_at_zero_and_only_rise(prefix: Prefix) -> None:
     assert read_floors(prefix) == Floors()
     assert write_floors(prefix, Floors(1, 5, 5, 5, "2026-01-01T00:00:00Z"))
-    assert write_floors(prefix, Floors(2, 3, 6, 5, "2025-01-01T00:00:00Z"))
-    assert read_floors(prefix) == Floors(2, 5, 6, 5, "2026-01-01T00:00:00Z")
+    assert write_floors(prefix, Floors(1, 3, 6, 5, "2025-01-01T00:00:00Z"))
+    assert read_floors(prefix) == Floors(1, 5, 6, 5, "2026-01-01T00:00:00Z")
     assert not write_floors(prefix, Floors(1, 1, 1, 1, ""))
+
+
+def test_floors_that_a_newer_root_has_reset_are_kept_as_it_left_them(prefix: Prefix) -> None:
+    assert write_floors(prefix, Floors(1, 5, 6, 5, "2026-01-01T00:00:00Z"))
+    # What a walk over a root with another builder's key proves (TUF 5.3.11): targets and time never fall.
+    assert write_floors(prefix, Floors(2, 1, 1, 4, "2025-01-01T00:00:00Z"))
+    assert read_floors(prefix) == Floors(2, 1, 1, 5, "2026-01-01T00:00:00Z")
 
 
 @pytest.mark.parametrize(
