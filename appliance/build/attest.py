@@ -13,17 +13,22 @@ Source: OpenSSF model signing specification 1.0; DSSE 1.0; in-toto Statement v1.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 from appliance.keys.ceremony import signatures_over
-from appliance.keys.request import STATEMENT, Item
+from appliance.keys.request import STATEMENT, Item, Request
 from appliance.keys.workspace import Workspace
 from bundles.attestations import DSSE, OMS, PROVENANCE_TYPE, attestation_path, model_files
 from bundles.contents import Contents, Model
 from bundles.envelope import MAX_ENVELOPE_BYTES, pae
 from bundles.intoto import PAYLOAD_TYPE, STATEMENT_TYPE
+from bundles.layout import ATTESTATIONS, INDEX_FILE
+from bundles.manifest import MAX_INDEX_BYTES, parse_index
+from bundles.medium import Medium
 from bundles.oms import MEDIA_TYPE, PREDICATE_TYPE, key_hint
+from signing.chain import read_root
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError
 from signing.keys import PublicKey
@@ -112,6 +117,42 @@ def signed_files(workspace: Workspace, attested: Iterable[Attestation]) -> dict[
     """The files of `attestations/`, by path: one for each signature that was made in this workspace."""
     pairs = ((one, signatures_over(workspace, one.message)) for one in attested)
     return dict(one.wrap(key, signature) for one, signatures in pairs for key, signature in signatures.items())
+
+
+def carry(request: Request, root: bytes, bundles: Iterable[Path]) -> None:
+    """Put what people have signed into the bundle that they were asked about, and take out what a retired key signed.
+
+    Args:
+        request: complete.
+        root: the newest root file; who may sign targets by it stays.
+        bundles: folders in `dist/`, among them that bundle's.
+    """
+    asked = [(item, _asked_as(item)) for item in request.items if item.kind == STATEMENT]
+    people = read_root(root, "root.json").roles["targets"].keys
+    for bundle in bundles:
+        medium = Medium(bundle)
+        manifest = parse_index(medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b"")
+        if manifest in {one.subject for _, one in asked}:
+            for item, one in asked:
+                for path, data in _files(request, item, one):
+                    medium.write(path, data)
+        # A host that pins the newest root does not know a key that was retired before it.
+        for path in [path for path in medium.walk(ATTESTATIONS) if PurePosixPath(path).stem not in people]:
+            (bundle / path).unlink()
+
+
+def _files(request: Request, item: Item, attested: Attestation) -> Iterator[tuple[str, bytes]]:
+    keys = request.keys(item)
+    for (path, by), signature in request.signatures.items():
+        if path == item.path:
+            yield attested.wrap(keys[by], signature)
+
+
+def _asked_as(item: Item) -> Attestation:
+    """The attestation whose message an item of a request is."""
+    subject, _, kind = item.path.rpartition("/")[2].partition(".")
+    # `DSSEv1`, two lengths and the type stand before the statement, none of which holds a space.
+    return Attestation(Digest(subject), kind, item.message.split(b" ", 4)[4])
 
 
 def _of_model(contents: Contents, model: Model) -> Attestation:

@@ -114,7 +114,7 @@ def _sign(
 
 
 def _collect(terminal: Terminal, paths: tuple[Path, ...], workspace: Path, as_json: bool) -> None:
-    from appliance.build.boot import carry
+    from appliance.build import attest, boot
     from appliance.cli.clock import utc_now
     from appliance.keys.ceremony import collect
     from appliance.keys.repository import published
@@ -126,7 +126,9 @@ def _collect(terminal: Terminal, paths: tuple[Path, ...], workspace: Path, as_js
         request = collect(opened, paths, utc_now())
         bundles = renew(opened, request, utc_now())
         if request.is_complete:
-            carry(opened, published(opened).walked.root_bytes, bundles)
+            root = published(opened).walked.root_bytes
+            boot.carry(opened, root, bundles)
+            attest.carry(request, root, bundles)
     if request.is_complete:
         terminal.say(f"published {request.label}")
     _tell(terminal, request, as_json, bundles)

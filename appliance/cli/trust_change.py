@@ -122,7 +122,7 @@ def _rotate(terminal: Terminal, workspace: Workspace, change: Change, as_json: b
 
 
 def _tell(terminal: Terminal, workspace: Workspace, request: Request, as_json: bool) -> None:
-    from appliance.build.boot import carry
+    from appliance.build import attest, boot
     from appliance.cli.clock import utc_now
     from appliance.cli.sign import describe
     from appliance.keys.repository import published
@@ -131,7 +131,9 @@ def _tell(terminal: Terminal, workspace: Workspace, request: Request, as_json: b
 
     bundles = renew(workspace, request, utc_now())
     if request.is_complete:
-        carry(workspace, published(workspace).walked.root_bytes, bundles)
+        root = published(workspace).walked.root_bytes
+        boot.carry(workspace, root, bundles)
+        attest.carry(request, root, bundles)
     path = workspace.requests / f"{request.label}.json"
     for line in explain(request):
         terminal.say(line)

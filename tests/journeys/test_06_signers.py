@@ -138,6 +138,8 @@ def test_the_signers_page_can_be_typed_as_it_stands(desk: Desk) -> None:
     shown = desk.follow(line("appliance verify"))
     assert "signed by  2 of 3, 2 must; production root" in shown
     assert "boot       serial 1" in shown
+    # Two people signed two statements in other people's formats: about the model, and about the bundle.
+    assert len(list((desk.folder / "ws/dist/smollm2-1.0.0/attestations").rglob("*.*s*"))) == 4
 
     desk.follow(line("appliance trust rotate --workspace"))
     assert "published root-2" in everybody_signs(desk, "root-2", "bob", "carol")
@@ -147,6 +149,8 @@ def test_the_signers_page_can_be_typed_as_it_stands(desk: Desk) -> None:
     assert "published root-3" in everybody_signs(desk, "root-3", "alice", "bob", "eve", "grace")
     desk.follow(line("appliance trust rotate --new-builder-key"))
     assert "published root-4" in everybody_signs(desk, "root-4", "alice", "carol")
+    assert len(list((desk.folder / "ws/dist/smollm2-1.0.0/attestations").rglob("*.*s*"))) == 2
+    assert "signed by  2 of 3" in desk.type("appliance verify ws/dist/smollm2-1.0.0 --trust ws/trust/root.json")
     assert "signed by  2 of 3" in desk.type("appliance verify ws/dist/smollm2-1.0.0 --trust root.json")
     desk.follow(line("appliance trust revoke smollm2"))
     hand_out(desk, "targets-4", "frank")
