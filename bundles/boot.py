@@ -131,7 +131,9 @@ def check_boot(layout: Layout, root: Role) -> Boot | None:
 def _signers(layout: Layout, root: Role, present: set[str], text: bytes) -> tuple[PublicKey, ...]:
     signers = [key for key in root.keys.values() if signature_file(key) in present]
     for key in signers:
-        key.verify(_read(layout, signature_file(key), 1 << 10), text, f"{BOOT}/{LIST_FILE}")
+        name = signature_file(key)
+        # Nobody can tell which of the two was changed.
+        key.verify(_read(layout, name, 1 << 10), text, f"{BOOT}/{LIST_FILE} with {BOOT}/{name}")
     if len({key.spki for key in signers}) < root.threshold:
         raise NotTrustedError(
             "signature.threshold",

@@ -88,7 +88,8 @@ def test_attacked_by_release_signatures_in_the_root_keys_places(stick: Stick) ->
     for release, root in zip(people.targets, people.root, strict=True):
         boot = stick.path / "BOOT"
         (boot / f"{release.public.fingerprint}.sig").rename(boot / f"{root.public.fingerprint}.sig")
-    refused(ROW, stick.verify, "signature.invalid", "BOOT/BOOT.sha256")
+    first = min((key.public for key in people.root), key=lambda public: public.key_id)
+    refused(ROW, stick.verify, "signature.invalid", f"BOOT/BOOT.sha256 with BOOT/{first.fingerprint}.sig")
 
 
 def test_unguarded_the_thieves_verifier_is_taken(stick: Stick) -> None:

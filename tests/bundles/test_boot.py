@@ -251,7 +251,7 @@ def test_every_changed_byte_of_the_list_is_refused(stick: Stick) -> None:
             path.write_bytes(new)
             with pytest.raises(NotTrustedError) as caught:
                 check_boot(stick.layout, root)
-            assert caught.value.subject == f"{BOOT}/{LIST_FILE}"
+            assert caught.value.subject.startswith(f"{BOOT}/{LIST_FILE}")
     path.write_bytes(data)
     assert check_boot(stick.layout, root) is not None
 

@@ -1,0 +1,120 @@
+"""Every byte that is signed or decides: flipped, deleted or doubled, it is refused, and the error names the file."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.build.store import Source
+from bundles.bundle import open_bundle
+from bundles.check import check_all
+from bundles.layout import Layout
+from signing.errors import ApplianceError
+from signing.floors import Floors
+from tests.attacks.harness import command
+from tests.toy import NOW, build_toy
+
+KINDS = ("flip", "delete", "double")
+COVERED = ("metadata", "targets", "blobs", "attestations", "BOOT")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Path]:
+    workspace, path = build_toy(
+        tmp_path_factory.mktemp("toy"), extra=[Source("licences/x/LICENSE", "licence", data=b"x")]
+    )
+    target = tmp_path_factory.mktemp("copy") / "bundle"
+    shutil.copytree(path, target)
+    return workspace.root_file.read_bytes(), target
+
+
+def small_files(path: Path) -> list[Path]:
+    """What is signed or decides: all but big chunks, which are hashed and have tests of their own, and verify.pyz."""
+    found = [file for folder in COVERED for file in sorted((path / folder).rglob("*")) if file.is_file()]
+    return [file for file in found if file.stat().st_size < 32_000]
+
+
+def mutated(data: bytes, at: int, kind: str) -> bytes:
+    if kind == "flip":
+        return data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :]
+    return data[:at] + (b"" if kind == "delete" else data[at : at + 1] * 2) + data[at + 1 :]
+
+
+def verify(root: bytes, path: Path) -> None:
+    found = open_bundle(path, root, Floors(), NOW)
+    check_all(Layout(path), found)
+
+
+def accepted(root: bytes, path: Path, places: Iterator[tuple[Path, int, str]]) -> list[str]:
+    """The mutations that were not refused, or whose error does not name the file."""
+    wrong = []
+    for file, at, kind in places:
+        data = file.read_bytes()
+        new = mutated(data, at, kind)
+        if new == data:
+            continue
+        file.write_bytes(new)
+        name = str(file.relative_to(path))
+        try:
+            verify(root, path)
+            wrong.append(f"accepted: {kind} {name}:{at}")
+        except ApplianceError as error:
+            told = [error, *error.others]
+            if error.exit_code not in (3, 4) or not any(_names(one.subject, file, name) for one in told):
+                wrong.append(f"{error.code} {error.subject}: {kind} {name}:{at}")
+        finally:
+            file.write_bytes(data)
+    return wrong
+
+
+def _names(subject: str, file: Path, name: str) -> bool:
+    # A blob is named by the file of the bundle that it is part of; contents and manifest by their own words.
+    return file.name in subject or name in subject or name.startswith("blobs/")
+
+
+def seeded(path: Path, count: int) -> Iterator[tuple[Path, int, str]]:
+    chance = random.Random(5)
+    files = small_files(path)
+    for _ in range(count):
+        file = chance.choice(files)
+        yield file, chance.randrange(file.stat().st_size), chance.choice(KINDS)
+
+
+def test_the_untouched_bundle_verifies(toy: tuple[bytes, Path]) -> None:
+    verify(*toy)
+
+
+def test_seeded_mutations_of_everything_small_are_refused_and_named(toy: tuple[bytes, Path]) -> None:
+    assert accepted(*toy, seeded(toy[1], 150)) == []
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_byte_of_metadata_and_signatures_is_covered(toy: tuple[bytes, Path], kind: str) -> None:
+    root, path = toy
+    chosen = [file for file in small_files(path) if file.parts[-2] == "metadata" or file.suffix in (".oms", ".sig")]
+    places = ((file, at, kind) for file in chosen for at in range(file.stat().st_size))
+    assert accepted(root, path, places) == []
+
+
+@pytest.mark.ci
+@pytest.mark.timeout(600)
+def test_fifty_mutations_are_refused_by_the_command(toy: tuple[bytes, Path], tmp_path: Path) -> None:
+    root, path = toy
+    (tmp_path / "root.json").write_bytes(root)
+    for file, at, kind in seeded(path, 50):
+        data = file.read_bytes()
+        new = mutated(data, at, kind)
+        if new == data:
+            continue
+        file.write_bytes(new)
+        try:
+            answer = command("verify", path, "--trust", tmp_path / "root.json")
+        finally:
+            file.write_bytes(data)
+        assert answer.code in (3, 4), (file, at, kind, answer.talk)
