@@ -17,7 +17,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("sign")
-@click.argument("requests", metavar="REQUEST...", nargs=-1, required=True, type=_FILE)
+@click.argument(
+    "requests",
+    metavar="REQUEST...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
 @click.option("--key", "key_name", metavar="KEY", help="Sign with this: FILE.pem, pkcs11:URI or exec:PROGRAM#KEYID.")
 @click.option("--public", metavar="FILE", type=_FILE, help="The public half, for a key behind exec:.")
 @click.option("--trust", metavar="FILE", type=_FILE, help="Refuse a request of another trust root than this file's.")

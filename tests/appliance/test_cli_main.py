@@ -134,6 +134,24 @@ def test_an_unknown_option_exits_2_and_points_to_the_help() -> None:
     assert done.stderr.endswith("hint: appliance demo --help\n")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sign", "nothing.json"),
+        ("sign", "nothing.json", "--add"),
+        ("key", "show", "nothing.pub"),
+        ("build", "nothing.yaml"),
+        ("plan", "nothing"),
+        ("evidence", "check", "nothing", "--fingerprint", "0" * 64),
+        ("trust", "pin", "nothing", "--fingerprint", "0" * 64),
+    ],
+)
+def test_a_file_that_is_not_there_is_the_users_mistake(words: tuple[str, ...]) -> None:
+    done = run_program(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nothing" in done.stderr or "workspace" in done.stderr
+
+
 def test_the_version_is_the_distributions() -> None:
     from importlib.metadata import version
 
