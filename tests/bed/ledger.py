@@ -22,10 +22,17 @@ from types import TracebackType
 from tests.bed.host import BedError, CommandError, Finished
 from tests.bed.network import Attempts, Destination, Network
 
-TRACE = ["strace", "-f", "-Y", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-e", "signal=none", "-s", "0"]
-# 1234<python3> connect(3, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr("192.0.2.1")}, 16) = …
+TRACE = [
+    *["strace", "-f", "-qq", "-e", "signal=none", "-s", "0"],
+    *["-e", "trace=execve,fork,vfork,clone,clone3,connect,sendto,sendmsg,sendmmsg"],
+]
+# 1234 execve("/usr/bin/python3", [...], 0x7ffd… /* 35 vars */) = 0
+EXEC = re.compile(r'^(?P<pid>\d+) +execve\("(?P<path>[^"]+)".*(?:= 0|<unfinished \.\.\.>)$')
+# 1234 clone(child_stack=NULL, …) = 1235, and "1234 <... clone resumed>, …) = 1235"
+FORK = re.compile(r"^(?P<pid>\d+) +(?:<\.\.\. )?(?:v?fork|clone3?)\b.* = (?P<child>\d+)$")
+# 1234 connect(3, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr("192.0.2.1")}, 16) = …
 CALL = re.compile(
-    r"^(?P<pid>\d+)<(?P<name>[^>]*)>.*?_port=htons\((?P<port>\d+)\)"
+    r"^(?P<pid>\d+) .*?_port=htons\((?P<port>\d+)\)"
     r'.*?(?:inet_addr\("(?P<ipv4>[^"]+)"|inet_pton\(AF_INET6, "(?P<ipv6>[^"]+)")'
 )
 
@@ -138,12 +145,24 @@ def culprits(argv: Sequence[str], destinations: Sequence[Destination]) -> list[C
 
 
 def read_calls(text: str) -> list[Culprit]:
-    """The addresses in a log of strace, each process and address once."""
-    found = {
-        Culprit(f"{match['name']}", match["ipv4"] or match["ipv6"], int(match["port"]))
-        for match in map(CALL.match, text.splitlines())
-        if match is not None and match["port"] != "0"
-    }
+    """The addresses in a log of strace, each process and address once.
+
+    A process is called by the program that it last started, or else its parent did: strace's own names (-Y) are at
+    times those of a program before, as when a script starts the interpreter.
+    """
+    lines = text.splitlines()
+    parents = {match["child"]: match["pid"] for match in map(FORK.match, lines) if match is not None}
+    programs: dict[str, str] = {}
+    found = set()
+    for line in lines:
+        if match := EXEC.match(line):
+            programs[match["pid"]] = Path(match["path"]).name
+        elif (match := CALL.match(line)) and match["port"] != "0":
+            pid = match["pid"]
+            while pid not in programs and pid in parents:
+                pid = parents[pid]
+            name = programs.get(pid, f"process {pid}")
+            found.add(Culprit(name, match["ipv4"] or match["ipv6"], int(match["port"])))
     return sorted(found)
 
 

@@ -15,7 +15,7 @@ from tests.bed.abilities import LACKS, no_network, no_root, no_strace
 from tests.bed.canaries import CANARIES, LOOKUP, Canary
 from tests.bed.cell import processes_in
 from tests.bed.fixtures import require
-from tests.bed.ledger import AttemptsError, Ledger
+from tests.bed.ledger import AttemptsError, Culprit, Ledger, read_calls
 from tests.bed.network import Destination, Network, NotIsolatedError, require_isolated
 from tests.bed.open_network import ASK, OUTSIDE, Outside, open_way_out
 
@@ -142,6 +142,23 @@ def test_command_line_is_red_for_an_attempt_and_names_the_process(canary: Canary
     assert ended.returncode == 1
     assert "tried to reach a network: 1 packets" in ended.stderr
     assert f"  python3 → {canary.address} port {canary.port}\n" in ended.stderr
+
+
+def test_process_is_called_by_the_program_it_became() -> None:
+    """A shell becomes a script, the script an interpreter, which forks; what was not found does not count."""
+    log = """\
+10 execve("/usr/bin/sh", [...], 0x7ffd /* 35 vars */) = 0
+10 vfork( <unfinished ...>
+11 execve("/opt/shims/python3", [...], 0x7ffd /* 35 vars */ <unfinished ...>
+10 <... vfork resumed>) = 11
+11 <... execve resumed>) = 0
+11 execve("/opt/bin/bash", [...], 0x7ffd /* 35 vars */) = -1 ENOENT (No such file or directory)
+11 execve("/usr/bin/python3.11", [...], 0x7ffd /* 35 vars */) = 0
+11 clone(child_stack=NULL, flags=SIGCHLD, child_tidptr=0x7f60) = 12
+12 connect(3, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr("192.0.2.1")}, 16) = -1 EPERM (Operation)
+10 connect(3, {sa_family=AF_INET6, sin6_port=htons(53), inet_pton(AF_INET6, "2001:db8::1", &sin6_addr)}, 28) = 0
+"""
+    assert read_calls(log) == [Culprit("python3.11", "192.0.2.1", 443), Culprit("sh", "2001:db8::1", 53)]
 
 
 def test_command_line_is_red_when_the_command_hides_its_failure() -> None:
