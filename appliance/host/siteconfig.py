@@ -2,15 +2,11 @@
 
 Owns the schema, the defaults and the reading. A person writes this file, so an error names the field, what it may be
 and what it was. No field can lower a check.
-
-Run as `python -m appliance.host.siteconfig FILE`, it ends with 0 where the file is good: Ansible asks before it puts
-one in place.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +50,19 @@ def read_site(path: Path) -> SiteConfig:
         return SiteConfig()
     except OSError as error:
         raise _error(path, "", "a file that can be read", error.strerror or "") from None
+    return parse_site(data, path)
+
+
+def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
+    """Read the content of a site's file.
+
+    Args:
+        data: one byte more than `MAX_BYTES` is too much.
+        path: for errors.
+
+    Raises:
+        UsageError: as `read_site`.
+    """
     values = _mapping(data, str(path))
     errors = [
         _error(path, name, f"one of {', '.join(_FIELDS)}", "an unknown field") for name in set(values) - {*_FIELDS}
@@ -102,10 +111,3 @@ def _is_whole(value: object, least: int, most: int) -> bool:
 def _error(path: Path, name: str, expected: str, found: str) -> UsageError:
     subject = f"{path} field {name}" if name else str(path)
     return UsageError("site.refused", subject, expected=expected, found=found, hint=f"edit {path}, then install again")
-
-
-if __name__ == "__main__":
-    try:
-        read_site(Path(sys.argv[1]))
-    except UsageError as error:
-        sys.exit(str(error))

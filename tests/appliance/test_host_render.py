@@ -87,6 +87,6 @@ def test_failed_task_is_named_with_what_it_said(host: SimHost) -> None:
     finally:
         aside.rename(config)
     assert caught.value.exit_code == 7
-    assert caught.value.subject == "Write the configuration of each engine"
+    assert caught.value.subject == "Write the configuration of each engine, and its unit"
     assert "config" in caught.value.found
     assert len(list(host.prefix.runs.iterdir())) == KEPT_RUNS

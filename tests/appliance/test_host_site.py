@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -39,14 +37,3 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError):
         read_site(path)
-
-
-def test_module_answers_for_ansible_by_its_exit_code(tmp_path: Path) -> None:
-    path = tmp_path / "site.yaml"
-    command = [sys.executable, "-m", "appliance.host.siteconfig", str(path)]
-    path.write_text("port: 8443\n")
-    assert subprocess.run(command).returncode == 0
-    path.write_text("port: x\n")
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "port" in done.stderr
