@@ -13,47 +13,35 @@ Rules:
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from appliance.build.attest import attestations, signed_files
-from appliance.build.billfacts import Facts
-from appliance.build.bills import write_bills
 from appliance.build.boot import ask_boot, boot_of
 from appliance.build.cache import Cache
 from appliance.build.closure import host_requires
 from appliance.build.coverage import check_covers
-from appliance.build.gather import Gathered, GatheredModel, gather
-from appliance.build.lockfile import Lock, lock_path, read_lock
-from appliance.build.memory import serving_bytes
+from appliance.build.gather import gather
+from appliance.build.lockfile import lock_path, read_lock
+from appliance.build.pack import Packed, Prepared, pack
 from appliance.build.proof import prove
 from appliance.build.readme import write_readme
-from appliance.build.recipe import Recipe, RecipeModel, load_recipe
-from appliance.build.runtime.cuda import DRIVER
+from appliance.build.recipe import load_recipe
 from appliance.build.secrets import check_secrets
-from appliance.build.store import DIFFERS, Stored, store_all
-from appliance.build.template import lint_templates
 from appliance.build.writer import BundleWriter
 from appliance.keys.publication import publish
 from appliance.keys.repository import published, published_manifest, read_newest
 from appliance.keys.request import Request
 from appliance.keys.workspace import Workspace
 from bundles.bundle import Bundle, open_bundle
-from bundles.contents import Contents, File, Model, Needs, Serve, Target
-from bundles.contents_json import write_contents
-from bundles.gguf import GgufHeader
+from bundles.contents import Contents
 from bundles.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
-from bundles.manifest import write_manifest
 from bundles.progress import OnProgress
-from bundles.statements import PROVENANCE, REQUIRED
+from bundles.statements import REQUIRED
 from signing.digest import Digest, sha256
-from signing.errors import DamagedError, UsageError
 from signing.floors import Floors
 from signing.verified import Verified
-
-CONTEXT_UNKNOWN = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,27 +90,25 @@ def assemble(
         HostUnfitError: this machine cannot prove the closure of a target.
         ApplianceError: of any part; nothing half-made carries the bundle's name.
     """
+    prepared = prepare(recipe_path, workspace, cache, on_progress)
+    recipe = prepared.recipe
+    with workspace.locked():
+        writer = BundleWriter(workspace.dist / f"{recipe.name}-{recipe.version}")
+        return _publish(pack(prepared, writer, cache, on_progress), writer, workspace, now, install_by)
+
+
+def prepare(recipe_path: Path, workspace: Workspace, cache: Cache, on_progress: OnProgress) -> Prepared:
+    """Gather, search and prove everything that goes into the bundle of a recipe. Nothing of a bundle is written.
+
+    Args, Raises:
+        As `assemble`.
+    """
     recipe, lock = load_recipe(recipe_path), read_lock(lock_path(recipe_path))
     check_covers(lock, recipe, recipe_path, host_requires())
     gathered = gather(recipe, recipe_path, lock, cache, on_progress)
     check_secrets(gathered.sources, _folders(workspace), cache.folder("searched"))
     prove(recipe, gathered.sources, cache, on_progress)
-    with workspace.locked():
-        writer = BundleWriter(workspace.dist / f"{recipe.name}-{recipe.version}")
-        stored = _store(gathered, writer, cache, on_progress)
-        return _write(recipe, lock, gathered, stored, writer, workspace, now, install_by)
-
-
-def _store(gathered: Gathered, writer: BundleWriter, cache: Cache, on_progress: OnProgress) -> list[Stored]:
-    try:
-        return store_all(gathered.sources, writer, on_progress)
-    except DamagedError as error:
-        # A model is hashed for the first time here. The cache forgets what is wrong, so that it is fetched anew.
-        wrong = [source.sha256 for source in gathered.sources if source.path == error.subject and source.sha256]
-        if error.code == DIFFERS:
-            for digest in wrong:
-                cache.discard(digest)
-        raise
+    return Prepared(recipe, lock, gathered)
 
 
 def _folders(workspace: Workspace) -> tuple[str, ...]:
@@ -130,41 +116,14 @@ def _folders(workspace: Workspace) -> tuple[str, ...]:
     return str(Path.home()), str(workspace.path.resolve())
 
 
-def _write(
-    recipe: Recipe,
-    lock: Lock,
-    gathered: Gathered,
-    stored: list[Stored],
-    writer: BundleWriter,
-    workspace: Workspace,
-    now: datetime,
-    install_by: str,
-) -> Built:
-    files = tuple(file for file, _ in stored)
-    headers = {file.path: header for file, header in stored if header is not None}
-    pairs = zip(recipe.models, gathered.models, strict=True)
-    models = tuple(_model(model, made, headers[made.source.path]) for model, made in pairs)
-    bills = write_bills(Facts(recipe, lock, gathered, files, models, headers))
-    files = tuple(sorted((*files, *(bill for bill, _ in store_all(bills, writer))), key=lambda file: file.path))
-    contents = _contents(recipe, lock.source_date_epoch, gathered, files, models, headers)
-    config = write_contents(contents)
-    writer.put(config)
-    manifest = write_manifest(contents, config)
-    replaced = published_manifest(workspace, recipe.name, recipe.version)
-    provenance = next((bill.data for bill in bills if bill.path == PROVENANCE.path), None)
-    attested = attestations(contents, manifest, provenance)
+def _publish(packed: Packed, writer: BundleWriter, workspace: Workspace, now: datetime, install_by: str) -> Built:
+    contents, manifest = packed.contents, packed.manifest
+    name, version, files = contents.name, contents.version, contents.files
+    replaced = published_manifest(workspace, name, version)
+    attested = attestations(contents, manifest, packed.provenance)
     root = published(workspace).walked.root_bytes
     items = [*ask_boot(workspace, root, files), *(one.item for one in attested)]
-    request = publish(
-        workspace,
-        recipe.name,
-        recipe.version,
-        manifest,
-        now,
-        items=items,
-        statements=REQUIRED,
-        install_by=install_by,
-    )
+    request = publish(workspace, name, version, manifest, now, items=items, statements=REQUIRED, install_by=install_by)
     metadata = read_newest(workspace, request, now)
     more = boot_of(workspace, root, files) | signed_files(workspace, attested)
     path = writer.finish(manifest, _small_files(contents, manifest, metadata, more))
@@ -173,67 +132,6 @@ def _write(
         found = open_bundle(path, workspace.root_file.read_bytes(), Floors(), now)
     digest = sha256(manifest)
     return Built(path, digest, contents, found, request, writer.written, None if replaced == digest else replaced)
-
-
-def _contents(
-    recipe: Recipe,
-    epoch: int,
-    gathered: Gathered,
-    files: tuple[File, ...],
-    models: tuple[Model, ...],
-    headers: dict[str, GgufHeader],
-) -> Contents:
-    ram = sum(serving_bytes(headers[model.path], model.context, recipe.serve.slots) for model in models)
-    return Contents(
-        name=recipe.name,
-        version=recipe.version,
-        source_date_epoch=epoch,
-        targets=tuple(Target(target.os, target.arch, tuple(target.python)) for target in recipe.targets),
-        needs=Needs(
-            glibc=gathered.runtime.glibc,
-            glibcxx=gathered.runtime.glibcxx,
-            cxxabi=gathered.runtime.cxxabi,
-            cpu_variants=gathered.runtime.variants,
-            ram_bytes=ram,
-            disk_bytes=sum(file.size for file in files) + _unpacked_bytes(gathered.wheels),
-            gpu_driver=DRIVER if recipe.runtime.cuda else None,
-        ),
-        serve=Serve(slots=recipe.serve.slots),
-        models=models,
-        files=files,
-    )
-
-
-def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model:
-    lint_templates(header, made.source.path)
-    if header.context != CONTEXT_UNKNOWN and model.context > header.context:
-        raise UsageError(
-            "recipe.context",
-            f"model {model.name}: context",
-            expected=f"at most {header.context} tokens, what the model was trained for",
-            found=str(model.context),
-            hint="lower `context` in the recipe",
-        )
-    return Model(
-        name=model.name,
-        path=made.source.path,
-        architecture=header.architecture,
-        parameters=header.parameters,
-        quantisation=header.quantisation,
-        context=model.context,
-        tensors=header.tensors_digest,
-        template=header.template_digest,
-        licence=model.licence,
-        lineage=made.lineage,
-    )
-
-
-def _unpacked_bytes(wheels: tuple[Path, ...]) -> int:
-    total = 0
-    for wheel in wheels:
-        with zipfile.ZipFile(wheel) as archive:
-            total += sum(info.file_size for info in archive.infolist())
-    return total
 
 
 def _small_files(

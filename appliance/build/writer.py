@@ -38,11 +38,12 @@ class BundleWriter:
 
     Args:
         final: the bundle's folder, which may hold a finished bundle.
+        making: where what it lacks is written; beside it by default, and elsewhere it is never finished.
     """
 
-    def __init__(self, final: Path) -> None:
+    def __init__(self, final: Path, making: Path | None = None) -> None:
         self.final = Medium(final)
-        self.making = Medium(final.with_name(f".{final.name}.making"))
+        self.making = Medium(making or final.with_name(f".{final.name}.making"))
         self._blobs: dict[Chunk, None] = {}
         self._lock = Lock()
         self.written = 0

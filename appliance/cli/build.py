@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from appliance.cli.options import json_option, pass_terminal, workspace_option
 from appliance.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from appliance.build.assemble import Built
+    from appliance.keys.workspace import Workspace
 
 
 @click.command("build")
@@ -21,9 +26,12 @@ from appliance.cli.terminal import Terminal
     type=click.DateTime(["%Y-%m-%d"]),
     help="The last day on which the bundle is meant to be installed: refuse to sign what expires before.",
 )
+@click.option("--check", is_flag=True, help="Build again, compare with the bundle that is there, and change nothing.")
 @json_option
 @pass_terminal
-def command(terminal: Terminal, recipe: Path, workspace: Path, install_by: datetime | None, as_json: bool) -> None:
+def command(
+    terminal: Terminal, recipe: Path, workspace: Path, install_by: datetime | None, check: bool, as_json: bool
+) -> None:
     """Build the bundle of RECIPE and sign it.
 
     Everything comes from the lock beside the recipe, by size and sha256; what is not in it does not go in. The first
@@ -31,14 +39,23 @@ def command(terminal: Terminal, recipe: Path, workspace: Path, install_by: datet
     The bundle is written to dist/NAME-VERSION in the workspace. Where several people sign, it waits there: give each
     a copy of the request that is named at the end, and bring together what comes back with `appliance sign --add`.
 
+    The same recipe and lock give the same bytes. `--check` builds them again elsewhere and compares, or builds them
+    twice where nothing was built yet; what differs is named, and the exit code is then 1. Downloads, the runtime and
+    models that were quantised come from the cache.
+
     \b
     Example:
       appliance build bundles/recipes/smollm2.yaml --workspace ~/appliance-workspace
+      appliance build bundles/recipes/smollm2.yaml --workspace ~/appliance-workspace --check
     """
+    if check:
+        if install_by:
+            raise click.UsageError("--install-by says what is signed, and --check signs nothing")
+        _check(terminal, recipe, workspace, as_json)
+        return
     from appliance.build.assemble import assemble
     from appliance.build.cache import Cache, cache_root
     from appliance.cli.clock import utc_now
-    from appliance.keys.words import progress
     from appliance.keys.workspace import open_workspace
 
     opened = open_workspace(workspace)
@@ -51,6 +68,12 @@ def command(terminal: Terminal, recipe: Path, workspace: Path, install_by: datet
             on_progress,
             f"{install_by:%Y-%m-%d}T23:59:59Z" if install_by else "",
         )
+    _show(terminal, opened, built, as_json)
+
+
+def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) -> None:
+    from appliance.keys.words import progress
+
     label = f"{built.contents.name} {built.contents.version}"
     if opened.root().profile:
         terminal.development()
@@ -81,3 +104,28 @@ def command(terminal: Terminal, recipe: Path, workspace: Path, install_by: datet
         for line in progress(waits):
             terminal.answer(line)
         terminal.say(f"hint: give each signer a copy of {opened.requests / waits.label}.json")
+
+
+def _check(terminal: Terminal, recipe: Path, workspace: Path, as_json: bool) -> None:
+    from appliance.build.again import build_again
+    from appliance.build.cache import Cache, cache_root
+    from appliance.keys.workspace import open_workspace
+
+    with terminal.progress() as on_progress:
+        again = build_again(recipe, open_workspace(workspace), Cache(cache_root(os.environ)), on_progress)
+    contents = again.contents
+    if as_json:
+        answer = {
+            "name": contents.name,
+            "version": contents.version,
+            "manifest": again.manifest,
+            "files": len(contents.files),
+            "bytes": contents.size_bytes,
+            "same": True,
+            "bundle": str(again.standing) if again.standing else None,
+        }
+        terminal.answer_json(answer)
+        return
+    terminal.answer(f"{contents.name} {contents.version}  manifest sha256:{again.manifest}")
+    where = f"built again, and {again.standing} has the same bytes" if again.standing else "built twice: the same bytes"
+    terminal.answer(f"{where}, in {len(contents.files)} files")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
 from appliance.build import assemble as assembling
+from appliance.build.again import Again, build_again
 from appliance.build.assemble import Built, assemble
 from appliance.build.cache import Cache
 from appliance.build.gather import LIBRARIES, Gathered, GatheredModel
@@ -49,6 +51,17 @@ class TinyBuild:
 
     def build(self) -> Built:
         """Assemble the bundle."""
+        with self.staged() as recipe:
+            return assemble(recipe, self.workspace, self.cache, NOW, ignore)
+
+    def check(self) -> Again:
+        """Build it again and compare."""
+        with self.staged() as recipe:
+            return build_again(recipe, self.workspace, self.cache, ignore)
+
+    @contextmanager
+    def staged(self) -> Iterator[Path]:
+        """The recipe, its lock and its sources; inside the block a build finds them instead of fetching."""
         self.folder.mkdir(parents=True, exist_ok=True)
         recipe = write_recipe(self.folder, "file:tiny.gguf", version=f"version: {self.version}")
         wheels = self.wheels if self.wheels is not None else default_wheels()
@@ -71,7 +84,12 @@ class TinyBuild:
             mock.patch.object(assembling, "check_covers", return_value=None),
             mock.patch.object(assembling, "prove", return_value=None),
         ):
-            return assemble(recipe, self.workspace, Cache(self.folder / "cache"), NOW, ignore)
+            yield recipe
+
+    @property
+    def cache(self) -> Cache:
+        """Of this build alone."""
+        return Cache(self.folder / "cache")
 
     @property
     def workspace(self) -> Workspace:

@@ -1,0 +1,154 @@
+"""From gathered sources to a manifest: the part of a build that is the same whoever builds, wherever and whenever.
+
+Owns the cutting into chunks, the bills, `contents.json` and the manifest. It must never sign, ask a clock, or give a
+bundle its name: `assemble` does, and `again` compares what two of these gave.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.build.billfacts import Facts
+from appliance.build.bills import write_bills
+from appliance.build.cache import Cache
+from appliance.build.gather import Gathered, GatheredModel
+from appliance.build.lockfile import Lock
+from appliance.build.memory import serving_bytes
+from appliance.build.recipe import Recipe, RecipeModel
+from appliance.build.runtime.cuda import DRIVER
+from appliance.build.store import DIFFERS, Stored, store_all
+from appliance.build.template import lint_templates
+from appliance.build.writer import BundleWriter
+from bundles.contents import Contents, File, Model, Needs, Serve, Target
+from bundles.contents_json import write_contents
+from bundles.gguf import GgufHeader
+from bundles.manifest import write_manifest
+from bundles.progress import OnProgress
+from bundles.statements import PROVENANCE
+from signing.errors import DamagedError, UsageError
+
+CONTEXT_UNKNOWN = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A recipe, its lock, and everything that goes into its bundle: verified, searched and proved."""
+
+    recipe: Recipe
+    lock: Lock
+    gathered: Gathered
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What was packed: the contents, the bytes of the manifest that names them, and those of the provenance."""
+
+    contents: Contents
+    manifest: bytes
+    provenance: bytes | None
+
+
+def pack(prepared: Prepared, writer: BundleWriter, cache: Cache, on_progress: OnProgress) -> Packed:
+    """Put every blob of a bundle but its manifest into a writer; the bundle is not finished here.
+
+    Args:
+        prepared: of `assemble.prepare`.
+        writer: of a bundle that is being made.
+        cache: forgets a source whose bytes turn out wrong.
+        on_progress: called with bytes read.
+
+    Raises:
+        UsageError: a model is asked for more context than it has.
+        DamagedError: a source differs from the lock.
+        NotTrustedError: a model that the parser, or a template that the linter refuses.
+        ApplianceError: a source vanished, or the disk is full.
+    """
+    recipe, lock, gathered = prepared.recipe, prepared.lock, prepared.gathered
+    stored = _store(gathered, writer, cache, on_progress)
+    files = tuple(file for file, _ in stored)
+    headers = {file.path: header for file, header in stored if header is not None}
+    pairs = zip(recipe.models, gathered.models, strict=True)
+    models = tuple(_model(model, made, headers[made.source.path]) for model, made in pairs)
+    bills = write_bills(Facts(recipe, lock, gathered, files, models, headers))
+    files = tuple(sorted((*files, *(bill for bill, _ in store_all(bills, writer))), key=lambda file: file.path))
+    contents = _contents(recipe, lock.source_date_epoch, gathered, files, models, headers)
+    config = write_contents(contents)
+    writer.put(config)
+    manifest = write_manifest(contents, config)
+    provenance = next((bill.data for bill in bills if bill.path == PROVENANCE.path), None)
+    return Packed(contents, manifest, provenance)
+
+
+def _store(gathered: Gathered, writer: BundleWriter, cache: Cache, on_progress: OnProgress) -> list[Stored]:
+    try:
+        return store_all(gathered.sources, writer, on_progress)
+    except DamagedError as error:
+        # A model is hashed for the first time here. The cache forgets what is wrong, so that it is fetched anew.
+        wrong = [source.sha256 for source in gathered.sources if source.path == error.subject and source.sha256]
+        if error.code == DIFFERS:
+            for digest in wrong:
+                cache.discard(digest)
+        raise
+
+
+def _contents(
+    recipe: Recipe,
+    epoch: int,
+    gathered: Gathered,
+    files: tuple[File, ...],
+    models: tuple[Model, ...],
+    headers: dict[str, GgufHeader],
+) -> Contents:
+    ram = sum(serving_bytes(headers[model.path], model.context, recipe.serve.slots) for model in models)
+    return Contents(
+        name=recipe.name,
+        version=recipe.version,
+        source_date_epoch=epoch,
+        targets=tuple(Target(target.os, target.arch, tuple(target.python)) for target in recipe.targets),
+        needs=Needs(
+            glibc=gathered.runtime.glibc,
+            glibcxx=gathered.runtime.glibcxx,
+            cxxabi=gathered.runtime.cxxabi,
+            cpu_variants=gathered.runtime.variants,
+            ram_bytes=ram,
+            disk_bytes=sum(file.size for file in files) + _unpacked_bytes(gathered.wheels),
+            gpu_driver=DRIVER if recipe.runtime.cuda else None,
+        ),
+        serve=Serve(slots=recipe.serve.slots),
+        models=models,
+        files=files,
+    )
+
+
+def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model:
+    lint_templates(header, made.source.path)
+    if header.context != CONTEXT_UNKNOWN and model.context > header.context:
+        raise UsageError(
+            "recipe.context",
+            f"model {model.name}: context",
+            expected=f"at most {header.context} tokens, what the model was trained for",
+            found=str(model.context),
+            hint="lower `context` in the recipe",
+        )
+    return Model(
+        name=model.name,
+        path=made.source.path,
+        architecture=header.architecture,
+        parameters=header.parameters,
+        quantisation=header.quantisation,
+        context=model.context,
+        tensors=header.tensors_digest,
+        template=header.template_digest,
+        licence=model.licence,
+        lineage=made.lineage,
+    )
+
+
+def _unpacked_bytes(wheels: tuple[Path, ...]) -> int:
+    total = 0
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as archive:
+            total += sum(info.file_size for info in archive.infolist())
+    return total
