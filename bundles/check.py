@@ -15,9 +15,9 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 from bundles.attestations import check_attestations
 from bundles.boot import Boot, check_boot
@@ -26,6 +26,7 @@ from bundles.contents import Chunk, File
 from bundles.layout import Layout
 from bundles.medium import NOT_A_FILE
 from bundles.progress import OnProgress, Progress, ignore
+from bundles.workers import work_off
 from signing.errors import ApplianceError, DamagedError, NotTrustedError, worst
 from signing.verified import Verified
 
@@ -79,7 +80,7 @@ def check_blobs(layout: Layout, bundle: Bundle, on_progress: OnProgress = ignore
     Args:
         layout: untrusted bytes.
         bundle: believed contents.
-        on_progress: called with bytes done.
+        on_progress: called with bytes done, in any thread, one call at a time.
 
     Returns:
         What was compared; each byte was read once.
@@ -94,18 +95,10 @@ def check_blobs(layout: Layout, bundle: Bundle, on_progress: OnProgress = ignore
     except NotTrustedError as error:
         errors.append(error)
     users = _users(bundle)
-    total, done = sum(chunk.size for chunk in users), 0
-    with ThreadPoolExecutor(_threads()) as pool:
-        jobs = [(chunk, pool.submit(_check_blob, layout, chunk, places)) for chunk, places in users.items()]
-        for chunk, job in jobs:
-            difference = job.result()
-            if difference is not None:
-                errors.append(difference)
-            done += chunk.size
-            on_progress(Progress("checking blobs", done, total))
+    errors += _differences(layout, users, on_progress)
     if errors:
         raise worst(errors)
-    return Checked(len(bundle.contents.files), len(users), total)
+    return Checked(len(bundle.contents.files), len(users), sum(chunk.size for chunk in users))
 
 
 def check_file(file: File, path: Path, on_progress: OnProgress = ignore) -> None:
@@ -206,6 +199,25 @@ def _hostile(file: File, found: str) -> NotTrustedError:
     return NotTrustedError("file.hostile", file.path, expected="a regular file", found=found)
 
 
+def _differences(layout: Layout, users: dict[Chunk, list[str]], on_progress: OnProgress) -> list[ApplianceError]:
+    """What is wrong with blobs, in the order in which the bundle has them."""
+    total, done, lock = sum(chunk.size for chunk in users), 0, Lock()
+    found: dict[Chunk, ApplianceError] = {}
+
+    def compare(chunk: Chunk) -> None:
+        nonlocal done
+        difference = _check_blob(layout, chunk, users[chunk])
+        with lock:
+            if difference is not None:
+                found[chunk] = difference
+            done += chunk.size
+            on_progress(Progress("checking blobs", done, total))
+
+    # The longest first, so that no thread is left alone with a long one at the end.
+    work_off(sorted(users, key=lambda chunk: -chunk.size), compare)
+    return [found[chunk] for chunk in users if chunk in found]
+
+
 def _check_blob(layout: Layout, chunk: Chunk, places: list[str]) -> ApplianceError | None:
     subject = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
     try:
@@ -238,7 +250,3 @@ def _users(bundle: Bundle) -> dict[Chunk, list[str]]:
             if not places or places[-1] != file.path:
                 places.append(file.path)
     return users
-
-
-def _threads() -> int:
-    return max(1, min(8, len(os.sched_getaffinity(0))))

@@ -38,4 +38,5 @@ MEMBERS = (
     "bundles/progress.py",
     "bundles/report.py",
     "bundles/statements.py",
+    "bundles/workers.py",
 )

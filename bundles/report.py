@@ -105,6 +105,18 @@ def fault_lines(error: ApplianceError) -> Iterator[str]:
         yield escape(f"  found {error.found}")
 
 
+def fault_fields(error: ApplianceError) -> dict[str, object]:
+    """One error as a JSON object."""
+    return {
+        "code": error.code,
+        "subject": error.subject,
+        "expected": error.expected,
+        "found": error.found,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+
+
 def hint_lines(error: ApplianceError) -> Iterator[str]:
     """The next steps for an error and those beside it, each once."""
     default = NOT_TRUSTED_HINT if isinstance(error, NotTrustedError) else ""

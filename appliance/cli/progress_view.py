@@ -13,10 +13,10 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
+from appliance.cli.stream import Stream
 from bundles.progress import Progress
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
@@ -30,8 +30,8 @@ class ProgressView:
 
     _open: ClassVar[weakref.WeakSet[ProgressView]] = weakref.WeakSet()
 
-    def __init__(self, console: Console, clock: object = None) -> None:
-        self._console = console
+    def __init__(self, stream: Stream, clock: object = None) -> None:
+        self._stream = stream
         self._now = clock if callable(clock) else time.monotonic
         self._lock = Lock()
         self._tasks: dict[str, _Task] = {}
@@ -50,7 +50,7 @@ class ProgressView:
             if task is None:
                 now = self._now()
                 task = self._tasks[event.task] = _Task(started=now, told=now, first=event.done)
-            if self._console.is_terminal:
+            if self._stream.is_terminal:
                 self._draw(task, event)
             else:
                 self._tell(task, event)
@@ -73,7 +73,7 @@ class ProgressView:
 
     def _draw(self, task: _Task, event: Progress) -> None:
         if self._bars is None:
-            self._bars = _bars(self._console)
+            self._bars = _bars(self._stream)
             self._bars.start()
             ProgressView._open.add(self)
         if task.bar is None:
@@ -90,7 +90,7 @@ class ProgressView:
             return
         task.told = now
         task.lines += 1
-        self._console.print(f"{_plain(event.task)}: {_figures(event, task.first, now - task.started)}")
+        self._stream.print(f"{_plain(event.task)}: {_figures(event, task.first, now - task.started)}")
 
     def _finish(self, name: str) -> None:
         del self._tasks[name]
@@ -113,15 +113,21 @@ class _Task:
     bar: TaskID | None = None
 
 
-def _bars(console: Console) -> Bars:
+def _bars(stream: Stream) -> Bars:
+    from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
+
+    class OnStream(Console):
+        def on_broken_pipe(self) -> None:
+            # The front door decides what a reader that went away means; rich would exit with 1.
+            raise BrokenPipeError
 
     return Bars(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[figures]}", markup=False),
-        console=console,
+        console=OnStream(file=stream.file, markup=False, highlight=False, emoji=False, soft_wrap=True),
     )
 
 

@@ -6,7 +6,8 @@ Rules:
 - text from outside is never trusted: control characters are shown escaped, and nothing is read as markup;
 - an error is made into text here, once: what, expected, found, hint;
 - without a terminal there are no bars, colours or carriage returns, only lines;
-- `NO_COLOR` is honoured.
+- `NO_COLOR` is honoured;
+- `rich` is loaded when it draws bars or measures columns, since most commands only say a few lines.
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
-from rich.cells import cell_len
-from rich.console import Console
-
 from appliance.cli.progress_view import ProgressView
+from appliance.cli.stream import Stream
 from bundles.report import DEVELOPMENT_ROOT, MOST_FAULTS, escape, fault_lines, hint_lines
 from signing.errors import ApplianceError
 
@@ -32,8 +31,8 @@ class Terminal:
     """
 
     def __init__(self, out: TextIO | None = None, talk: TextIO | None = None) -> None:
-        self._out = _console(out, stderr=False)
-        self._talk = _console(talk, stderr=True)
+        self._out = Stream(out, stderr=False)
+        self._talk = Stream(talk, stderr=True)
 
     @property
     def is_interactive(self) -> bool:
@@ -62,6 +61,8 @@ class Terminal:
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Print an answer in columns. Nothing is cut: a digest stays whole on a narrow terminal."""
+        from rich.cells import cell_len
+
         ProgressView.close_all()
         cells = [[escape(str(cell)) for cell in row] for row in [head, *rows]]
         widths = [max(cell_len(row[at]) for row in cells) for at in range(len(head))]
@@ -108,14 +109,3 @@ class Terminal:
         ProgressView.close_all()
         self._talk.print(label, style="bold red", end="")
         self._talk.print(escape(text))
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Let the front door decide what a reader that went away means; rich would exit with 1."""
-        raise BrokenPipeError
-
-
-def _console(file: TextIO | None, *, stderr: bool) -> Console:
-    # Markup and highlighting would eat `[q4_k_m]` out of a model's name; wrapping would cut digests in two.
-    return _Console(file=file, stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)

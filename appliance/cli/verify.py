@@ -82,9 +82,8 @@ def command(
 def _verify(
     terminal: Terminal, path: Path | None, trust: Trust, now: datetime, bundle: Path | None
 ) -> tuple[Report, ApplianceError | None]:
-    from appliance.host.evidence import error_json
     from appliance.host.verification import open_subject
-    from bundles.report import clock_warning
+    from bundles.report import clock_warning, fault_fields
 
     report: Report = {"verified": False, "path": str(path or trust.host.current)}
     try:
@@ -98,7 +97,7 @@ def _verify(
             report |= subject.check(on_progress)
     except ApplianceError as error:
         report["exit_code"] = error.exit_code
-        report["errors"] = [error_json(one) for one in (error, *error.others)]
+        report["errors"] = [fault_fields(one) for one in (error, *error.others)]
         return report, error
     return {**report, "verified": True, "exit_code": 0, "errors": []}, None
 

@@ -21,7 +21,7 @@ from appliance.keys.pem import PemKey
 from appliance.keys.signer import sign_checked
 from bundles.envelope import check_signers, pae, parse_envelope
 from signing.digest import Digest
-from signing.errors import ApplianceError, NotTrustedError
+from signing.errors import NotTrustedError
 from signing.keys import PublicKey, key_from_json, key_to_json
 from signing.strictjson import Json, load, load_canonical, to_file
 
@@ -35,18 +35,6 @@ class Record:
 
     host: PublicKey
     payload: dict[str, Json]
-
-
-def error_json(error: ApplianceError) -> dict[str, Json]:
-    """An error as data."""
-    return {
-        "code": error.code,
-        "subject": error.subject,
-        "expected": error.expected,
-        "found": error.found,
-        "hint": error.hint,
-        "exit_code": error.exit_code,
-    }
 
 
 def write_evidence(report: dict[str, Json], key: PemKey | None, now: datetime, tool: str) -> bytes:

@@ -10,7 +10,6 @@ command that pins one.
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from appliance.host.floorstore import read_root, read_root_file
@@ -55,6 +54,8 @@ def choose_root(trust: Path | None, prefix: Prefix | None, workspace: Path | Non
 
 def none_pinned(prefix: Prefix | None) -> NotTrustedError:
     """The error where nobody has decided whom to trust, with the command that decides it for this host."""
+    import shlex
+
     place = "" if prefix is None or prefix.root == Path("/") else f" --prefix {shlex.quote(str(prefix.root))}"
     return NotTrustedError(
         "trust.none-pinned",

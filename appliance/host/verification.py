@@ -11,7 +11,6 @@ Rules:
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -115,6 +114,8 @@ def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | 
 
         return _release(open_release(trust.host, real, now))
     if (real / "RELEASE.json").is_file() and not (real / LAYOUT_FILE).exists():
+        import shlex
+
         prefix = real.parents[3] if len(real.parents) > 3 else real.parent
         raise UsageError(
             "verify.other-host",
