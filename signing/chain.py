@@ -4,12 +4,14 @@ Owns the order of TUF's client workflow. It reads through a callback and writes 
 the caller's, before the first byte of content is written.
 
 Rules (numbers of the TUF specification 1.0.34, section 5):
+- 5.1: no clock is read; the time of the check is the caller's;
 - 5.2: the root is given; copies of it beside the metadata decide nothing, but a forged one is a refusal;
 - 5.3.3 to 5.3.9: root N+1 reaches the thresholds of root N and of itself; versions rise by one; at most 1 024 steps;
 - 5.3.11: a root that replaces keys of timestamp or snapshot resets those two version floors, once, and nothing else;
 - 5.4, 5.5, 5.6: timestamp, snapshot and targets reach their thresholds and are not below the floors; snapshot and
   targets are the very version, length and sha256 that the file before them names (5.5.2, 5.6.2);
 - 5.3.10, 5.4.4, 5.5.6, 5.6.5: expiry is told, not judged by a clock: time is what root and targets prove (T4, T27);
+- 5.4.5, 5.5.7, 5.6.6: persisting is the caller's; a file was accepted when the one after it is asked for;
 - of several sources the newest valid one wins; one that is older or broken is passed over, and told.
 """
 
@@ -19,11 +21,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
+from signing import roles as ours
 from signing.digest import sha256
 from signing.errors import NotTrustedError
 from signing.floors import Floors
-from signing.keys import OURS, PublicKey, Schemes
-from signing.roles import MAX_BYTES, FileMeta, Root, Targets, check_signatures, parse_pointer, parse_root, parse_targets
+from signing.keys import PublicKey
+from signing.roles import MAX_BYTES, FileMeta, Root, Rules, Targets
 
 MAX_ROTATIONS = 1024
 ReadMetadata = Callable[[str, int], Optional[bytes]]
@@ -54,7 +57,7 @@ class Walked:
 
 
 def walk(
-    pinned: bytes, read: ReadMetadata, floors: Floors, others: Sequence[ReadMetadata] = (), schemes: Schemes = OURS
+    pinned: bytes, read: ReadMetadata, floors: Floors, others: Sequence[ReadMetadata] = (), rules: Rules = ours
 ) -> Walked:
     """Go from the pinned root to the newest targets.
 
@@ -63,7 +66,7 @@ def walk(
         read: gives untrusted metadata bytes by file name.
         floors: the lowest versions and time that this host accepts.
         others: further sources, as untrusted: what the host has stored, other sticks.
-        schemes: the signature schemes that keys may have; the product passes none (TRUST 1).
+        rules: how files are read; the product passes none but its own (TRUST 2).
 
     Raises:
         NotTrustedError: no source keeps every rule of the workflow; this is what is wrong with the first.
@@ -71,7 +74,7 @@ def walk(
     found, faults = [], []
     for source in (read, *others):
         try:
-            found.append(_walk(pinned, source, floors, schemes))
+            found.append(_walk(pinned, source, floors, rules))
         except NotTrustedError as error:
             faults.append(error)
     if not found:
@@ -82,45 +85,42 @@ def walk(
     return replace(best, passed_over=tuple(faults))
 
 
-def read_root(data: bytes, subject: str, schemes: Schemes = OURS) -> Root:
+def read_root(data: bytes, subject: str, rules: Rules = ours) -> Root:
     """Read a root file that is signed by its own threshold.
 
     Raises:
         NotTrustedError: malformed, or not signed by itself.
     """
-    root, envelope = parse_root(data, subject, schemes)
+    root, envelope = rules.parse_root(data, subject)
     own = root.roles["root"]
     if root.version > 1:
         # The people of the root before it have signed it too. The walk checks them; here nobody knows their keys.
         known = tuple(pair for pair in envelope.signatures if pair[0] in own.keys)
         envelope = replace(envelope, signatures=known)
-    check_signatures(envelope, own, subject)
+    rules.check_signatures(envelope, own, subject)
     return root
 
 
-def _walk(pinned: bytes, read: ReadMetadata, floors: Floors, schemes: Schemes) -> Walked:
-    roots, root_bytes = _roots(pinned, read, schemes)
+def _walk(pinned: bytes, read: ReadMetadata, floors: Floors, rules: Rules) -> Walked:
+    roots, root_bytes = _roots(pinned, read, rules)
     root = roots[-1]
     floors.check("root", root.version, "root.json")
     if any(_replaces_builder(old, new) for old, new in zip(roots, roots[1:]) if new.version > floors.root):
-        floors = floors.after_rotation()
-    timestamp = parse_pointer(
-        _must_read(read, "timestamp.json", MAX_BYTES["timestamp"]),
-        root.roles["timestamp"],
-        "timestamp",
-        "snapshot.json",
-        "timestamp.json",
-    )
-    floors.check("timestamp", timestamp.version, "timestamp.json")
+        floors = floors.after_rotation()  # 5.3.11
+    name = "timestamp.json"
+    data = _must_read(read, name, MAX_BYTES["timestamp"])  # 5.4.1
+    timestamp = rules.parse_pointer(data, root.roles["timestamp"], "timestamp", "snapshot.json", name)  # 5.4.2
+    floors.check("timestamp", timestamp.version, name)  # 5.4.3.1
     name = f"{timestamp.file.version}.snapshot.json"
-    data = _read_named(read, name, timestamp.file, "snapshot")
-    snapshot = parse_pointer(data, root.roles["snapshot"], "snapshot", "targets.json", name)
-    _check_version(name, timestamp.file.version, snapshot.version)
-    floors.check("snapshot", snapshot.version, name)
+    floors.check("snapshot", timestamp.file.version, name)  # 5.4.3.2
+    data = _read_named(read, name, timestamp.file, "snapshot")  # 5.5.1, 5.5.2
+    snapshot = rules.parse_pointer(data, root.roles["snapshot"], "snapshot", "targets.json", name)  # 5.5.3
+    _check_version(name, timestamp.file.version, snapshot.version)  # 5.5.4
     name = f"{snapshot.file.version}.targets.json"
-    targets, signers = parse_targets(_read_named(read, name, snapshot.file, "targets"), root.roles["targets"], name)
-    _check_version(name, snapshot.file.version, targets.version)
-    floors.check("targets", targets.version, name)
+    floors.check("targets", snapshot.file.version, name)  # 5.5.5
+    data = _read_named(read, name, snapshot.file, "targets")  # 5.6.1, 5.6.2
+    targets, signers = rules.parse_targets(data, root.roles["targets"], name)  # 5.6.3
+    _check_version(name, snapshot.file.version, targets.version)  # 5.6.4
     _check_first_contact(floors, timestamp.version, snapshot.version, targets.version)
     issued = max(root.issued, targets.issued)
     proved = Floors(root.version, timestamp.version, snapshot.version, targets.version, issued)
@@ -138,34 +138,34 @@ def _replaces_builder(old: Root, new: Root) -> bool:
     return any(set(old.roles[role].keys) != set(new.roles[role].keys) for role in ("timestamp", "snapshot"))
 
 
-def _roots(pinned: bytes, read: ReadMetadata, schemes: Schemes) -> tuple[list[Root], bytes]:
-    roots, newest = [read_root(pinned, "pinned root", schemes)], pinned
-    _check_copies(roots[0], pinned, read, schemes)
+def _roots(pinned: bytes, read: ReadMetadata, rules: Rules) -> tuple[list[Root], bytes]:
+    roots, newest = [read_root(pinned, "pinned root", rules)], pinned  # 5.2
+    _check_copies(roots[0], pinned, read, rules)
     for _ in range(MAX_ROTATIONS):
         root = roots[-1]
         name = f"{root.version + 1}.root.json"
-        data = read(name, MAX_BYTES["root"])
+        data = read(name, MAX_BYTES["root"])  # 5.3.3
         if data is None:
             return roots, newest
-        successor, envelope = parse_root(data, name, schemes)
+        successor, envelope = rules.parse_root(data, name)
         old, new = root.roles["root"], successor.roles["root"]
-        check_signatures(envelope, old, name, others=(new,))
-        check_signatures(envelope, new, name, others=(old,))
-        _check_version(name, root.version + 1, successor.version)
-        roots.append(successor)
+        rules.check_signatures(envelope, old, name, others=(new,))  # 5.3.4
+        rules.check_signatures(envelope, new, name, others=(old,))
+        _check_version(name, root.version + 1, successor.version)  # 5.3.5
+        roots.append(successor)  # 5.3.7
         newest = data
     raise NotTrustedError("root.too-many", "root.json", expected=f"at most {MAX_ROTATIONS} rotations", found="more")
 
 
-def _check_copies(root: Root, pinned: bytes, read: ReadMetadata, schemes: Schemes) -> None:
+def _check_copies(root: Root, pinned: bytes, read: ReadMetadata, rules: Rules) -> None:
     # Nothing is decided by these copies, but a forged one says that this came from somebody else.
     for version in range(1, root.version + 1):
         name = f"{version}.root.json"
         data = read(name, MAX_BYTES["root"])
         if data is None:
             continue
-        _check_version(name, version, read_root(data, name, schemes).version)
-        same = parse_root(data, name, schemes)[1].signed == parse_root(pinned, name, schemes)[1].signed
+        _check_version(name, version, read_root(data, name, rules).version)
+        same = rules.parse_root(data, name)[1].signed == rules.parse_root(pinned, name)[1].signed
         if version == root.version and not same:
             raise NotTrustedError(
                 "root.differs",
@@ -179,7 +179,7 @@ def _check_copies(root: Root, pinned: bytes, read: ReadMetadata, schemes: Scheme
 def _check_first_contact(floors: Floors, timestamp: int, snapshot: int, targets: int) -> None:
     # A host without floors takes any version of targets, which people signed by threshold. That version is the measure
     # for what the builder's key alone signed: a stolen one could else put a new host out of reach of what follows (T3).
-    first = Floors(timestamp=min(timestamp, targets), snapshot=min(snapshot, targets))
+    first = replace(floors, timestamp=min(timestamp, targets), snapshot=min(snapshot, targets))
     if not floors.timestamp:
         first.check("timestamp", timestamp, "timestamp.json")
     if not floors.snapshot:
@@ -203,7 +203,7 @@ def _must_read(read: ReadMetadata, name: str, most: int) -> bytes:
 
 def _read_named(read: ReadMetadata, name: str, meta: FileMeta, role: str) -> bytes:
     data = _must_read(read, name, MAX_BYTES[role])
-    if len(data) != meta.length or sha256(data) != meta.sha256:
+    if not meta.covers(data):
         raise NotTrustedError(
             "metadata.mixed",
             name,

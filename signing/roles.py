@@ -17,10 +17,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from signing.digest import Digest, parse_digest
+from signing.digest import Digest, parse_digest, sha256
 from signing.errors import NotTrustedError
-from signing.keys import OURS, PublicKey, Schemes, key_from_json
+from signing.keys import PublicKey, key_from_json
 from signing.strictjson import MAX_INT, Json, load_canonical, to_signing
 
 ROLES = ("root", "timestamp", "snapshot", "targets")
@@ -59,6 +60,10 @@ class FileMeta:
     length: int
     sha256: Digest
 
+    def covers(self, data: bytes) -> bool:
+        """Whether bytes have that length and sha256."""
+        return len(data) == self.length and sha256(data) == self.sha256
+
 
 @dataclass(frozen=True)
 class Pointer:
@@ -89,7 +94,7 @@ class Targets:
     entries: Mapping[str, TargetEntry] = field(repr=False)
 
 
-def parse_root(data: bytes, subject: str, schemes: Schemes = OURS) -> tuple[Root, Envelope]:
+def parse_root(data: bytes, subject: str) -> tuple[Root, Envelope]:
     """Read a root file. Its signatures are checked by the caller, who knows which root to check them against.
 
     Raises:
@@ -102,7 +107,7 @@ def parse_root(data: bytes, subject: str, schemes: Schemes = OURS) -> tuple[Root
     keys_json, roles_json = signed.get("keys"), signed.get("roles")
     if not isinstance(keys_json, dict) or not isinstance(roles_json, dict) or set(roles_json) != set(ROLES):
         raise _refuse(subject, f"keys, and exactly the roles {', '.join(ROLES)}", "others")
-    keys = {key_id: _key(key_id, value, subject, schemes) for key_id, value in keys_json.items()}
+    keys = {key_id: _key(key_id, value, subject) for key_id, value in keys_json.items()}
     roles = {name: _role(roles_json[name], keys, f"{subject} role {name}") for name in ROLES}
     _check_separate(roles, subject)
     root = Root(
@@ -159,6 +164,19 @@ class Envelope:
     def message(self) -> bytes:
         """The bytes that the signatures are over."""
         return to_signing(self.signed)
+
+
+class Rules(Protocol):
+    """How the walk reads files: as this module, or in tests/conformance by TUF's rules without those that we add."""
+
+    def parse_root(self, data: bytes, subject: str) -> tuple[Root, Envelope]:
+        """As `parse_root`; the others likewise."""
+
+    def parse_pointer(self, data: bytes, role: Role, kind: str, points_to: str, subject: str) -> Pointer: ...  # noqa: D102
+    def parse_targets(self, data: bytes, role: Role, subject: str) -> tuple[Targets, tuple[PublicKey, ...]]: ...  # noqa: D102
+    def check_signatures(  # noqa: D102
+        self, envelope: Envelope, role: Role, subject: str, others: tuple[Role, ...] = ()
+    ) -> tuple[PublicKey, ...]: ...
 
 
 def check_signatures(
@@ -232,8 +250,8 @@ def _signature(item: Json, subject: str) -> tuple[str, bytes]:
     return parse_digest(item["keyid"], subject), bytes.fromhex(item["sig"])
 
 
-def _key(key_id: str, value: Json, subject: str, schemes: Schemes = OURS) -> PublicKey:
-    key = key_from_json(value, subject, schemes)
+def _key(key_id: str, value: Json, subject: str) -> PublicKey:
+    key = key_from_json(value, subject)
     if key.key_id != key_id:
         raise _refuse(subject, f"key id {key.key_id}", f"{key_id[:80]}: a key id must be the digest of its key")
     return key

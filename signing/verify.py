@@ -8,6 +8,8 @@ Rules:
 - the target must be in the newest targets file, `current` or `allowed` (threats T2, T9);
 - every statement that it requires must be among those that the parsed value makes (T31);
 - its bytes must have the signed length and sha256 before they are parsed (threats T5, T6, T14).
+
+Source: TUF specification 1.0.34, section 5.7 (fetch target); 5.6.7 finds no more than the one flat targets file (T12).
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Callable, Optional, TypeVar
 
+from signing import roles
 from signing.chain import ReadMetadata, walk
 from signing.digest import sha256
 from signing.errors import DamagedError, NotTrustedError
 from signing.floors import Floors
-from signing.roles import TargetEntry, Targets
+from signing.roles import Rules, TargetEntry, Targets
 from signing.verified import _TOKEN, Evidence, Verified
 
 T = TypeVar("T")
@@ -38,12 +41,14 @@ class Chain:
         read_metadata: gives metadata files by name.
         read_target: gives target files by their consistent-snapshot path.
         others: further sources of metadata, as untrusted; the newest valid one wins.
+        rules: how files are read; the product passes none but its own (TRUST 2).
     """
 
     root: bytes
     read_metadata: ReadMetadata
     read_target: ReadTarget
     others: tuple[ReadMetadata, ...] = ()
+    rules: Rules = roles
 
 
 def verify(
@@ -71,9 +76,9 @@ def verify(
         NotTrustedError: the chain does not cover the target.
         DamagedError: the target's bytes differ from the signed digest.
     """
-    walked = walk(chain.root, chain.read_metadata, floors, chain.others)
-    entry = _find(walked.targets, target)
-    value = parse(_read_checked(chain.read_target, target, entry))
+    walked = walk(chain.root, chain.read_metadata, floors, chain.others, chain.rules)
+    entry = _find(walked.targets, target)  # 5.7.1, 5.7.2
+    value = parse(_read_checked(chain.read_target, target, entry))  # 5.7.3
     _check_statements(entry, statements(value), target)
     evidence = Evidence(
         target=target,

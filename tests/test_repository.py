@@ -99,6 +99,22 @@ def test_the_trust_kernel_touches_no_clock_environment_network_or_terminal() -> 
         assert not re.search(r"\b(datetime\.(utc)?now|date\.today|print|input|open)\(", path.read_text()), path
 
 
+def test_the_product_reads_metadata_by_no_rules_but_its_own() -> None:
+    # `rules` and `schemes` are for the client in tests/conformance, which reads other people's repositories.
+    passed = []
+    for path in (path for package in ("appliance", "bundles") for path in (TOP / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.ImportFrom) and {one.name for one in node.names} & {"Rules", "Schemes"}:
+                passed.append(f"{path.relative_to(TOP)}:{node.lineno}")
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            most = {"walk": 4, "Chain": 4, "read_root": 2, "key_from_json": 2}.get(name, 99)
+            if len(node.args) > most or {word.arg for word in node.keywords} & {"rules", "schemes"}:
+                passed.append(f"{path.relative_to(TOP)}:{node.lineno}")
+    assert passed == []
+
+
 def test_the_trust_kernel_can_be_read_in_an_hour() -> None:
     lines = sum(len(path.read_text().splitlines()) for path in (TOP / "signing").rglob("*.py"))
     assert lines <= MAX_SIGNING_LINES

@@ -71,7 +71,7 @@ def test_attacked_by_a_threshold_of_nobody(stick: Stick) -> None:
 
 
 def test_unguarded_the_count_of_distinct_keys_still_refuses_it_and_without_that_it_passes(stick: Stick) -> None:
-    def any_id(_key_id: str, value: Json, subject: str, _schemes: object) -> PublicKey:
+    def any_id(_key_id: str, value: Json, subject: str) -> PublicKey:
         return key_from_json(value, subject)
 
     def count_ids(envelope: Envelope, role: Role, _subject: str, _others: object = ()) -> tuple[PublicKey, ...]:
