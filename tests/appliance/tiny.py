@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from unittest import mock
 
@@ -40,6 +41,8 @@ class TinyBuild:
         wheels: by file name.
         extra: further sources.
         steps: what was done to the model.
+        version: of the bundle.
+        now: what the builder's clock says.
     """
 
     folder: Path
@@ -48,11 +51,12 @@ class TinyBuild:
     extra: Sequence[Source] = ()
     steps: tuple[str, ...] = ()
     version: str = "1.0.0"
+    now: datetime = NOW
 
     def build(self) -> Built:
         """Assemble the bundle."""
         with self.staged() as recipe:
-            return assemble(recipe, self.workspace, self.cache, NOW, ignore)
+            return assemble(recipe, self.workspace, self.cache, self.now, ignore)
 
     def check(self) -> Again:
         """Build it again and compare."""
@@ -95,7 +99,7 @@ class TinyBuild:
     def workspace(self) -> Workspace:
         """Made when first asked for."""
         path = self.folder / "workspace"
-        return create_development(path, NOW)[0]
+        return create_development(path, self.now)[0]
 
     def _gather(self, recipe: Path, wheels: dict[str, Path], tool: Path, package: Path, model: Path) -> Gathered:
         runtime = self._runtime()
