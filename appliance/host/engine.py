@@ -218,7 +218,8 @@ def engine_command(spec: EngineSpec, served: ServedFile, path: Path) -> tuple[li
         *("--host", str(path), "--offline", "--no-ui", "--no-slots", "--no-agent", "--metrics"),
         # The whole context is divided among the slots; a unified one would let one conversation starve the others.
         *("--ctx-size", str(spec.context * spec.slots), "--parallel", str(spec.slots), "--no-kv-unified"),
-        *("--cache-ram", "0", "--no-cache-idle-slots", "--fit", "off"),
+        # A warm-up reads what lies in memory already, and makes slow machines wait for one more evaluation.
+        *("--cache-ram", "0", "--no-cache-idle-slots", "--fit", "off", "--no-warmup"),
         # Threads without work sleep: spinning, they take the processor from those that have some.
         *("--threads", str(spec.threads), "--poll", "0", "--threads-http", str(spec.slots + 4), "--timeout", "600"),
         *("--jinja", "--no-context-shift", "--cors-origins", "localhost", "--no-cors-credentials"),

@@ -47,17 +47,18 @@ def check_environment(
     expected, errors = _expected(prefix, release, contents, python)
     # Without its RECORD nobody knows what a damaged wheel brought, so nothing is called unlisted.
     is_blind = bool(errors)
+    known_links = links(python)
     seen: set[str] = set()
     entries = list(_walk(venv))
     for done, (path, entry) in enumerate(entries, 1):
         seen.add(path)
-        if is_blind and path not in expected and path not in links(python):
+        if is_blind and path not in expected and path not in known_links:
             continue
-        error = _compare(venv, path, entry, expected.get(path), links(python))
+        error = _compare(entry, path, expected.get(path), known_links)
         if error is not None:
             errors.append(error)
         on_progress(Progress("checking the Python environment", done, len(entries), "steps"))
-    for path in sorted((set(expected) | set(links(python))) - seen):
+    for path in sorted((set(expected) | set(known_links)) - seen):
         subject = expected[path].subject if path in expected else f"venv/{path}"
         errors.append(_changed(subject, f"a file at venv/{path}", "no file"))
     if not os.access(python.path, os.X_OK):
@@ -122,10 +123,10 @@ def _walk(venv: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def _compare(
-    venv: Path, path: str, entry: os.DirEntry[str], expected: _Expected | None, known_links: dict[str, str]
+    entry: os.DirEntry[str], path: str, expected: _Expected | None, known_links: dict[str, str]
 ) -> ApplianceError | None:
     if entry.is_symlink() and path in known_links:
-        target = os.readlink(venv / path)
+        target = os.readlink(entry.path)
         return (
             None if target == known_links[path] else _changed(f"venv/{path}", f"a link to {known_links[path]}", target)
         )
@@ -139,7 +140,7 @@ def _compare(
         )
     wanted = f"{expected.size} bytes with sha256 {expected.sha256}"
     try:
-        descriptor = os.open(venv / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
             found = hash_range(descriptor, 0, size) if size == expected.size else ""

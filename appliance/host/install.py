@@ -194,7 +194,7 @@ class _Run:
         # What an interrupted run has written down may never have been asked.
         is_same = was_complete and interrupted is None and facts == read_facts(self.path)
         answer = "" if is_same else self._ask(facts)
-        release = self._switch(facts)
+        release = self._switch(facts, is_checked=is_same)
         return Installed(
             release,
             was_complete,
@@ -249,6 +249,8 @@ class _Run:
         return choice
 
     def _has_environment(self, contents: Contents, python: Interpreter) -> bool:
+        if not (self.path / "venv").is_dir():
+            return False
         try:
             check_environment(self.prefix, self.path, contents, python, ignore)
         except ApplianceError:
@@ -291,7 +293,13 @@ class _Run:
             took.note = answer[:200]
         return answer
 
-    def _switch(self, facts: Facts) -> Release:
+    def _switch(self, facts: Facts, *, is_checked: bool) -> Release:
+        """Let `current` name the release, and users reach it.
+
+        Args:
+            facts: what the release was made with.
+            is_checked: whether this run has compared every file of it, and changed none.
+        """
         before = current_target(self.prefix)
         with self.steps.step("switch"):
             complete(self.path, facts)
@@ -303,8 +311,9 @@ class _Run:
                 release = open_current(self.prefix, self.host.now())
                 if release.path != self.path or release.facts != facts:
                     raise _gate_failed(str(self.prefix.current), self.path.name, release.path.name)
-                check_release(release, self.on_progress, models=False)
-                self.services.follow(release)
+                # A gateway that was started for this has compared the same files before it listens.
+                if not self.services.follow(release) and not is_checked:
+                    check_release(release, self.on_progress, models=False)
         except ApplianceError as error:
             point_at(self.prefix, before)
             raise _gate_failed(error.subject, error.expected, error.found) from error

@@ -31,8 +31,11 @@ class Services(Protocol):
     def enable(self, release: Release) -> None:
         """Let a release serve after every boot at which `current` names it."""
 
-    def follow(self, release: Release) -> None:
+    def follow(self, release: Release) -> bool:
         """Let what `current` names serve now, and wait until users reach it; what serves already is left alone.
+
+        Returns:
+            Whether a service was started for this, which has then compared every installed file but the models itself.
 
         Raises:
             ApplianceError: they do not.
@@ -67,8 +70,9 @@ class NoServices:
     def enable(self, release: Release) -> None:
         """Nothing runs by itself."""
 
-    def follow(self, release: Release) -> None:
+    def follow(self, release: Release) -> bool:
         """Nothing runs by itself."""
+        return False
 
     def retire(self, release: Release) -> None:
         """Nothing runs by itself."""

@@ -84,15 +84,16 @@ class SystemdServices:
             systemd.reload()
         systemd.enable(names)
 
-    def follow(self, release: Release) -> None:
+    def follow(self, release: Release) -> bool:
         """See `Services.follow`."""
         self._prepare_access()
         if not self._changed and self._is_served(release):
-            return
+            return False
         engines = engine_units(release.contents, release.bundle.value.manifest)
         systemd.start(engines)
         systemd.restart(dict.fromkeys((*self._changed, GATEWAY_UNIT)))
         self._await_served(release, (GATEWAY_UNIT, *engines))
+        return True
 
     def retire(self, release: Release) -> None:
         """See `Services.retire`."""

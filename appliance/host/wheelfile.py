@@ -24,6 +24,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from bundles.check import changed
@@ -84,7 +85,7 @@ def read_record(file: File, wheel: Path) -> Record:
         raise NotTrustedError("wheel.no-record", file.path, expected="a signed digest of its RECORD", found="none")
     if sha256(data) != file.record:
         raise changed(file, f"RECORD with sha256 {file.record}", f"sha256 {sha256(data)}")
-    return Record(name, data, tuple(_entries(file, name, data)))
+    return Record(name, data, _entries(file, name, data))
 
 
 def take_out(file: File, wheel: Path, members: tuple[Member, ...], folder: Path) -> None:
@@ -160,15 +161,20 @@ def _record_name(file: File, archive: zipfile.ZipFile) -> str:
     return names[0]
 
 
-def _entries(file: File, own_name: str, data: bytes) -> Iterator[Entry]:
+@lru_cache(maxsize=256)
+def _entries(file: File, own_name: str, data: bytes) -> tuple[Entry, ...]:
+    """The lines of a RECORD; an install asks for the same several times."""
+    return tuple(_read_entries(file, own_name, data))
+
+
+def _read_entries(file: File, own_name: str, data: bytes) -> Iterator[Entry]:
     folder = own_name.rpartition("/")[0]
     unlisted = {f"{folder}/{name}" for name in ("RECORD", "RECORD.jws", "RECORD.p7s")}
     for row in csv.reader(io.StringIO(data.decode("utf-8", "strict"))):
         if not row:
             continue
         path = row[0]
-        parts = PurePosixPath(path).parts
-        if len(row) != 3 or path.startswith("/") or ".." in parts or "\\" in path:
+        if len(row) != 3 or path.startswith("/") or ".." in path.split("/") or "\\" in path:
             raise _refuse(file, "lines of a path below the wheel's root, a hash and a size", path[:120])
         if path in unlisted:
             continue
