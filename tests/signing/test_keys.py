@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from signing import keys, p256
 from signing.errors import NotTrustedError
-from signing.keys import key_from_json, key_from_spki, key_to_json
+from signing.keys import OURS, PublicKey, Schemes, key_from_json, key_from_spki, key_to_json
 from tests.vectors import vectors
 
 TOP = Path(__file__).resolve().parents[2]
@@ -171,3 +172,125 @@ def test_coordinate_above_the_field_is_another_spelling_and_refused() -> None:
     key_from_spki(head + x.to_bytes(32, "big") + y.to_bytes(32, "big"), "key")
     with pytest.raises(NotTrustedError):
         key_from_spki(head + (x + field).to_bytes(32, "big") + y.to_bytes(32, "big"), "key")
+
+
+def refused(value: object, expected: str, schemes: Schemes = OURS) -> None:
+    with pytest.raises(NotTrustedError) as caught:
+        key_from_json(value, "where", schemes)
+    assert (caught.value.code, caught.value.subject, caught.value.expected) == ("key.refused", "where", expected)
+
+
+FIELDS = "fields keytype, scheme, keyval"
+TYPE = "ecdsa / ecdsa-sha2-nistp256"
+KEYVAL = "keyval with the field public"
+SPELLING = "a public key in its one PEM spelling"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"x-extra": 1}, FIELDS),
+        ({"keytype": "rsa"}, TYPE),
+        ({"keytype": "ECDSA"}, TYPE),
+        ({"keytype": None}, TYPE),
+        ({"keytype": ["ecdsa"]}, TYPE),
+        ({"scheme": "ecdsa"}, TYPE),
+        ({"scheme": None}, TYPE),
+        ({"scheme": {}}, TYPE),
+        ({"keyval": None}, KEYVAL),
+        ({"keyval": []}, KEYVAL),
+        ({"keyval": "public"}, KEYVAL),
+        ({"keyval": {}}, KEYVAL),
+        ({"keyval": {"private": ""}}, KEYVAL),
+        ({"keyval": {"public": "", "private": ""}}, KEYVAL),
+        ({"keyval": {"public": None}}, KEYVAL),
+        ({"keyval": {"public": b""}}, KEYVAL),
+        ({"keyval": {"public": ""}}, SPELLING),
+        ({"keyval": {"public": "\ud83d\ude00"}}, SPELLING),
+    ],
+)
+def test_refusal_of_a_key_says_what_would_be_one(
+    key_json: dict[str, object], change: dict[str, object], expected: str
+) -> None:
+    refused({**key_json, **change}, expected)
+
+
+def test_key_object_has_all_its_fields(key_json: dict[str, object]) -> None:
+    for name in key_json:
+        refused({other: value for other, value in key_json.items() if other != name}, FIELDS)
+    for value in (None, [], "ecdsa", 1, list(key_json)):
+        refused(value, FIELDS)
+
+
+def test_well_spelled_pem_of_something_else_is_refused(key_json: dict[str, object]) -> None:
+    refused({**key_json, "keyval": {"public": p256.pem_of(b"x" * 91)}}, "a P-256 public key in its one spelling")
+    for spki in (b"", b"x" * 91):
+        with pytest.raises(NotTrustedError) as caught:
+            key_from_spki(spki, "where")
+        assert (caught.value.code, caught.value.subject) == ("key.refused", "where")
+
+
+def test_further_schemes_come_from_the_caller_alone(key_json: dict[str, object]) -> None:
+    mine = key_from_json(key_json, "key")
+    asked: list[tuple[object, str]] = []
+
+    def reader(value: object, subject: str) -> PublicKey:
+        asked.append((value, subject))
+        return mine
+
+    other = {**key_json, "keytype": "ed25519", "scheme": "ed25519"}
+    assert key_from_json(other, "where", {("ed25519", "ed25519"): reader}) is mine
+    assert asked == [(other, "where")]
+    refused({**other, "scheme": "ed448"}, TYPE, {("ed25519", "ed25519"): reader})
+    refused(other, TYPE)
+    assert dict(OURS) == {}
+
+
+def test_names_of_a_key_are_digests_of_what_the_standard_says(key_json: dict[str, object]) -> None:
+    key = key_from_json(key_json, "key")
+    spelled = json.dumps(key_json, sort_keys=True, separators=(",", ":")).encode().replace(b"\\n", b"\n")
+    assert key.key_id == hashlib.sha256(spelled).hexdigest()
+    assert key.fingerprint == hashlib.sha256(key.spki).hexdigest()
+    assert key_to_json(key) == {
+        "keytype": "ecdsa",
+        "scheme": "ecdsa-sha2-nistp256",
+        "keyval": {"public": p256.pem_of(key.spki)},
+    }
+
+
+def test_signature_that_is_none_is_refused_by_both_verifiers_and_named(verifier: str) -> None:
+    private = ec.derive_private_key(7, ec.SECP256R1())
+    spki = private.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    key = key_from_spki(spki, "key")
+    made = private.sign(b"message", ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    key.verify(made, b"message", "file")
+    for signature, message in (
+        (b"", b"message"),
+        (made + b"\0", b"message"),
+        (made[:-1], b"message"),
+        (made, b"other"),
+    ):
+        with pytest.raises(NotTrustedError) as caught:
+            key.verify(signature, message, "file")
+        assert (caught.value.code, caught.value.subject) == ("signature.invalid", "file")
+        assert key.fingerprint[:16] in caught.value.expected
+
+
+def test_the_longest_signature_is_taken_and_a_longer_one_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = encode_dss_signature(ORDER - 1, ORDER - 2)
+    assert len(longest) == 72
+    spki = (
+        ec.derive_private_key(7, ec.SECP256R1())
+        .public_key()
+        .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    with pytest.raises(ValueError, match="did not sign"):
+        keys.check_signature(spki, longest, b"message")
+    longer = encode_dss_signature(1 << 264, 1)
+    assert encode_dss_signature(*decode_dss_signature(longer)) == longer
+    for signature in (encode_dss_signature(1 << 520, 1), b"\x30" + b"\0" * 72):
+        monkeypatch.setattr(keys, "decode_dss_signature", None)
+        with pytest.raises(ValueError, match="not strict DER"):
+            keys.check_signature(spki, signature, b"message")

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from signing.errors import NotTrustedError
-from signing.strictjson import load, load_canonical, to_file, to_signing
+from signing.strictjson import MAX_DEPTH, MAX_INT, load, load_canonical, to_file, to_signing
 from tests.vectors import vectors
 
 VALUES = st.recursive(
@@ -79,3 +79,110 @@ def test_valid_files_of_the_json_test_suite_are_accepted_unless_they_need_floats
         except NotTrustedError:
             refused.append(path.name)
     assert all(any(word in name for word in ("number", "real", "duplicated")) for name in refused), refused
+
+
+def refusal(data: bytes, max_bytes: int = 1 << 20) -> NotTrustedError:
+    with pytest.raises(NotTrustedError) as caught:
+        load(data, "file", max_bytes)
+    assert (caught.value.code, caught.value.subject) == ("json.refused", "file")
+    return caught.value
+
+
+def test_text_may_be_as_long_as_the_caller_says_and_a_mebibyte_otherwise() -> None:
+    assert load(b'"' + b"x" * 8 + b'"', "file", 10) == "x" * 8
+    assert refusal(b'"' + b"x" * 9 + b'"', 10).expected == "at most 10 bytes"
+    assert len(load(b'"' + b"x" * ((1 << 20) - 2) + b'"', "file")) == (1 << 20) - 2
+    assert refusal(b'"' + b"x" * ((1 << 20) - 1) + b'"').expected == "at most 1048576 bytes"
+    assert load_canonical(b'"' + b"x" * ((1 << 20) - 2) + b'"', "file")
+    with pytest.raises(NotTrustedError, match="json.refused"):
+        load_canonical(b'"xx"', "file", 3)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('["]}\\"",', "]")])
+def test_thirty_two_levels_are_the_most(opening: str, closing: str) -> None:
+    assert MAX_DEPTH == 32
+    load(f"{opening * 32}1{closing * 32}".encode(), "file")
+    assert refusal(f"{opening * 33}1{closing * 33}".encode()).expected == "at most 32 levels"
+
+
+def test_depth_is_that_of_the_nesting_and_not_of_the_text() -> None:
+    load(b"[" + b"[]," * 100 + b"{}" + b',{"a":{}}' * 100 + b"]", "file")
+    load(b'["' + b"[{" * 100 + b'"]', "file")
+    load(b'["\\"' + b"[" * 100 + b'"]', "file")
+    load(b'["\\\\",[[1]],"' + b"[" * 100 + b'"]', "file")
+    load('["é\\né"]'.encode() + b"\n" * 10, "file")
+
+
+@pytest.mark.parametrize("number", [0, 1, -1, MAX_INT, -MAX_INT])
+def test_integers_below_two_to_the_sixty_three_are_taken(number: int) -> None:
+    assert MAX_INT == 2**63 - 1
+    assert load(str(number).encode(), "file") == number
+
+
+@pytest.mark.parametrize(
+    "text", [f"{2**63}", f"-{2**63}", "1" + "0" * 19, "-1" + "0" * 19, "1" + "0" * 20, "1" + "0" * 5000], ids=len
+)
+def test_larger_ones_are_refused_before_they_cost_anything(text: str) -> None:
+    assert refusal(text.encode()).found == f"an integer out of range: {text[:40]}"
+    assert refusal(f"[{text}]".encode()).found == f"an integer out of range: {text[:40]}"
+
+
+def test_refusals_say_which_rule_was_broken() -> None:
+    assert refusal(b'{"a":1,"a":1}').found == "a key stands twice in one object"
+    assert refusal(b'[{"b":{"a":1,"a":1}}]').found == "a key stands twice in one object"
+    assert refusal(b"[1.5]").found == "a number that is not an integer: 1.5"
+    assert refusal(b"[1e400]").found == "a number that is not an integer: 1e400"
+    assert refusal(b"[-Infinity]").found == "a number that is not an integer: -Infinity"
+    assert refusal(b"[-0]").found == "an integer out of range: -0"
+    assert refusal(b"[1,]").found == "no JSON at character 3"
+    assert "utf-8" in refusal(b'["\xc3"]').found
+    assert refusal(b"[1" + b"0" * 10_000 + b".5]").found == f"a number that is not an integer: 1{'0' * 39}"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'"\\udc00"',
+        b'["\\ud800x"]',
+        b'{"\\udfff":1}',
+        b'{"a":"\\ud8ff"}',
+        b'{"a":[{"b":"\\ud800"}]}',
+        b'["\\udbff\\ud800"]',
+    ],
+)
+def test_lone_surrogate_anywhere_is_refused(data: bytes) -> None:
+    assert refusal(data).found == "a lone surrogate"
+
+
+def test_pair_of_surrogates_is_a_character_and_so_are_its_neighbours() -> None:
+    assert load(b'["\\ud83d\\ude00","\\ud7ff","\\ue000"]', "file") == ["\U0001f600", "\ud7ff", "\ue000"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, b"null"), (True, b"true"), (False, b"false"), (0, b"0"), (-7, b"-7")]
+)
+def test_plain_values_are_spelled_alike_in_both_forms(value: object, text: bytes) -> None:
+    assert (to_signing(value), to_file(value), load_canonical(text, "x")) == (text, text, value)
+
+
+def test_signing_form_sorts_keys_at_every_level_and_keeps_lists() -> None:
+    value = {"b": [2, 1, {"d": (), "c": {}}], "a": "é\x00", "\U0001f600": 1, "\uffff": 2}
+    assert to_signing(value) == '{"a":"é\x00","b":[2,1,{"c":{},"d":[]}],"\uffff":2,"\U0001f600":1}'.encode()
+
+
+def test_file_form_keeps_every_character_and_has_no_spaces() -> None:
+    assert to_file({"b": ["é", '"', "\n"], "a": 1}) == '{"a":1,"b":["é","\\"","\\n"]}'.encode()
+    with pytest.raises(ValueError, match="Out of range"):
+        to_file(float("nan"))
+
+
+@pytest.mark.parametrize("value", [1.5, b"x", {1}, object()])
+def test_what_json_does_not_have_has_no_canonical_form(value: object) -> None:
+    with pytest.raises(TypeError, match="no canonical form"):
+        to_signing(value)
+
+
+def test_other_spelling_names_its_file() -> None:
+    with pytest.raises(NotTrustedError) as caught:
+        load_canonical(b"[1 ]", "file")
+    assert (caught.value.code, caught.value.subject) == ("json.refused", "file")
