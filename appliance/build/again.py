@@ -64,7 +64,9 @@ class _Side:
     contents: Contents
 
 
-def build_again(recipe_path: Path, workspace: Workspace, cache: Cache, on_progress: OnProgress) -> Again:
+def build_again(
+    recipe_path: Path, workspace: Workspace, cache: Cache, on_progress: OnProgress, converter: Path | None = None
+) -> Again:
     """Build the bundle of a recipe again and compare.
 
     Args:
@@ -72,12 +74,13 @@ def build_again(recipe_path: Path, workspace: Workspace, cache: Cache, on_progre
         workspace: in whose `dist/` the bundle may stand. Nothing in it changes.
         cache: of downloads and runtimes, and the place of what is written meanwhile.
         on_progress: called with bytes and steps.
+        converter: as for `assemble`.
 
     Raises:
         ApplianceError: the two differ (code `build.differs`), in everything that is named; or of any part of a build.
         DamagedError: the standing bundle does not hold the bytes that it says (code `bundle.damaged`).
     """
-    prepared = prepare(recipe_path, workspace, cache, on_progress)
+    prepared = prepare(recipe_path, workspace, cache, on_progress, converter)
     standing = workspace.dist / f"{prepared.recipe.name}-{prepared.recipe.version}"
     with workspace.locked(), _place(workspace, cache) as place:
         there = standing.is_dir()
@@ -87,7 +90,7 @@ def build_again(recipe_path: Path, workspace: Workspace, cache: Cache, on_progre
         else:
             writer = BundleWriter(place / "nothing", final.root)
             first = _packed((final,), pack(prepared, writer, cache, on_progress))
-            prepared = prepare(recipe_path, workspace, cache, on_progress)
+            prepared = prepare(recipe_path, workspace, cache, on_progress, converter)
         writer = BundleWriter(final.root, place / "two")
         packed = pack(prepared, writer, cache, on_progress)
         second = _packed((writer.making, final), packed)

@@ -74,6 +74,7 @@ def assemble(
     now: datetime,
     on_progress: OnProgress,
     install_by: str = "",
+    converter: Path | None = None,
 ) -> Built:
     """Build the bundle of a recipe.
 
@@ -84,20 +85,23 @@ def assemble(
         now: the time that the signer states, in UTC.
         on_progress: called with bytes and steps.
         install_by: the last day on which it is meant to be installed, as metadata spells times; empty: not said.
+        converter: a Python that has what llama.cpp's converter imports, for a converted model that is not in the cache.
 
     Raises:
         UsageError: the recipe or lock is wrong, or the lock does not cover the recipe.
         HostUnfitError: this machine cannot prove the closure of a target.
         ApplianceError: of any part; nothing half-made carries the bundle's name.
     """
-    prepared = prepare(recipe_path, workspace, cache, on_progress)
+    prepared = prepare(recipe_path, workspace, cache, on_progress, converter)
     recipe = prepared.recipe
     with workspace.locked():
         writer = BundleWriter(workspace.dist / f"{recipe.name}-{recipe.version}")
         return _publish(pack(prepared, writer, cache, on_progress), writer, workspace, now, install_by)
 
 
-def prepare(recipe_path: Path, workspace: Workspace, cache: Cache, on_progress: OnProgress) -> Prepared:
+def prepare(
+    recipe_path: Path, workspace: Workspace, cache: Cache, on_progress: OnProgress, converter: Path | None = None
+) -> Prepared:
     """Gather, search and prove everything that goes into the bundle of a recipe. Nothing of a bundle is written.
 
     Args, Raises:
@@ -105,7 +109,7 @@ def prepare(recipe_path: Path, workspace: Workspace, cache: Cache, on_progress: 
     """
     recipe, lock = load_recipe(recipe_path), read_lock(lock_path(recipe_path))
     check_covers(lock, recipe, recipe_path, host_requires())
-    gathered = gather(recipe, recipe_path, lock, cache, on_progress)
+    gathered = gather(recipe, recipe_path, lock, cache, on_progress, converter)
     check_secrets(gathered.sources, _folders(workspace), cache.folder("searched"))
     prove(recipe, gathered.sources, cache, on_progress)
     return Prepared(recipe, lock, gathered)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from appliance.build.convert import Order
 from appliance.build.lockfile import RUNTIME, Lock, Locked, System, lock_hint, lock_path
-from appliance.build.recipe import Recipe, RecipeTarget
+from appliance.build.recipe import Recipe, RecipeModel, RecipeTarget
 from appliance.build.runtime.cuda import TOOLKIT_NAMES
 from signing.errors import UsageError
 
@@ -75,6 +76,23 @@ def covers_model(entry: Locked | None, source: str, licence: str) -> bool:
     return entry is not None and (entry.source, entry.licence) == (source, licence)
 
 
+def input_name(entry: Locked, model: str) -> str:
+    """The path of a locked file in the folder that a model is converted from; empty where it is none of its files."""
+    if entry.kind == "model" and entry.name == model:
+        return entry.used.file
+    owner, _, name = entry.name.partition("/")
+    return name if entry.kind == "model-file" and owner == model else ""
+
+
+def order_of(model: RecipeModel, lock: Lock) -> Order:
+    """What is to be converted, from what a lock pins."""
+    inputs = {name: entry.used.sha256 for entry in lock.entries if (name := input_name(entry, model.name))}
+    sdist = lock.find("sdist", RUNTIME)
+    assert model.convert is not None
+    assert sdist is not None
+    return Order(model.name, model.convert.to, sdist.sha256, inputs)
+
+
 def covers_closure(lock: Lock, recipe: Recipe, python: str, requires: Iterable[str]) -> bool:
     """Whether the wheels for one Python were resolved from at least these requirements, for the same systems."""
     wanted = set(requires)
@@ -97,6 +115,7 @@ def _missing_sources(lock: Lock, recipe: Recipe) -> Iterable[tuple[str, str, str
         if not covers_model(entry, model.source_text, model.licence):
             found = f"{entry.source} ({entry.licence})" if entry else "nothing"
             yield f"model {model.name}", f"{model.source_text} ({model.licence})", found
+        yield from _missing_conversion(lock, model)
     for file in recipe.files:
         entry = lock.find("file", file.path)
         if not covers_model(entry, file.source, file.licence):
@@ -111,6 +130,23 @@ def _missing_sources(lock: Lock, recipe: Recipe) -> Iterable[tuple[str, str, str
     for name in TOOLKIT_NAMES if recipe.runtime.cuda else ():
         if lock.find("build-tool", name) is None:
             yield f"build-tool {name}", "a part of the CUDA toolkit", "nothing"
+
+
+def _missing_conversion(lock: Lock, model: RecipeModel) -> Iterable[tuple[str, str, str]]:
+    locked = {entry.name: entry for entry in lock.files_of(model.name)}
+    for name, text in model.beside.items():
+        entry = locked.pop(f"{model.name}/{name}", None)
+        if not covers_model(entry, text, model.licence):
+            yield f"model {model.name}: {name}", f"{text} ({model.licence})", entry.source or "" if entry else "nothing"
+    for name in locked:
+        yield f"model {model.name}", "no file that the recipe does not name", name
+    made = lock.find("converted", model.name)
+    if made is not None and model.convert is None:
+        yield f"model {model.name}", "the source as it is", "a converted one"
+    if model.convert is not None and lock.find("sdist", RUNTIME):
+        step = order_of(model, lock).step
+        if made is None or made.made != step:
+            yield f"model {model.name}: convert", step, (made and made.made) or "nothing"
 
 
 def _missing_closures(lock: Lock, recipe: Recipe, requires: tuple[str, ...]) -> Iterable[tuple[str, str, str]]:

@@ -8,7 +8,8 @@ Rules:
 - a model that lies in the cache is not hashed here: `store` does that while it cuts, in one pass;
 - the runtime is built from the locked sdist with the locked build tools; this program packs itself;
 - where the recipe names graphics processors, their backend is built likewise, and what it needs of the toolkit goes in;
-- a model that the recipe wants quantised is made by that runtime from the locked source.
+- a model that the recipe wants quantised is made by that runtime from the locked source;
+- one that is converted is the file that the lock pins: from the cache, or made again from the locked sources.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.build.cache import Cache
+from appliance.build.convert import check_pinned, convert, converted
+from appliance.build.coverage import input_name, order_of
 from appliance.build.fetch import at_hand, cached, fetch, fetch_joined
 from appliance.build.licences import licence_files
 from appliance.build.lockfile import RUNTIME, Lock, Locked, lock_path
@@ -65,7 +68,14 @@ class Gathered:
     cuda: BuiltRuntime | None = None
 
 
-def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progress: OnProgress) -> Gathered:
+def gather(
+    recipe: Recipe,
+    recipe_path: Path,
+    lock: Lock,
+    cache: Cache,
+    on_progress: OnProgress,
+    converter: Path | None = None,
+) -> Gathered:
     """Fetch, build and list everything.
 
     Args:
@@ -74,20 +84,16 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
         lock: covers the recipe.
         cache: of downloads and built runtimes.
         on_progress: called with bytes fetched and steps compiled.
+        converter: a Python that has what llama.cpp's converter imports, for a converted model that is not in the cache.
 
     Raises:
         ApplianceError: of any part: unreachable, damaged, no compiler, no space.
     """
+    desk = _Desk(recipe_path.parent, cache, on_progress, converter)
     fetched = bring_packages(lock, cache, recipe_path, on_progress)
-    later = {model.name for model in recipe.models if model.quantize is None}
-    fetched |= {
-        entry: _bring(entry, later, cache, recipe_path.parent, on_progress)
-        for entry in lock.entries
-        if entry.kind not in ("build-tool", "model-part", KIND) and not _parts(entry, lock)
-    }
-    for entry in lock.of_kind("model"):
-        if parts := _parts(entry, lock):
-            fetched[entry] = _join(entry, parts, cache, recipe_path.parent, on_progress)
+    fetched |= {entry: desk.fetch(entry) for entry in lock.of_kind("file", "sdist", "tool", "wheel")}
+    for model in recipe.models:
+        fetched[_packed(lock, model.name)] = _gguf(model, lock, desk)
     runtime, cuda, of_cuda = _runtimes(recipe, lock, fetched, cache, on_progress)
     own = build_self_wheel(cache.folder("self"), lock.source_date_epoch)
     models = tuple(_model(model, lock, fetched, runtime, cache, on_progress) for model in recipe.models)
@@ -112,22 +118,54 @@ def gather(recipe: Recipe, recipe_path: Path, lock: Lock, cache: Cache, on_progr
     return Gathered(tuple(sorted(packed, key=lambda source: source.path)), models, runtime, files, cuda)
 
 
-def _bring(entry: Locked, later: set[str], cache: Cache, folder: Path, on_progress: OnProgress) -> Path:
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What bringing a file needs: the recipe's folder, the cache, who listens, and a Python for the converter."""
+
+    folder: Path
+    cache: Cache
+    on_progress: OnProgress
+    converter: Path | None
+
+    def fetch(self, entry: Locked) -> Path:
+        """The file that a line of the lock names."""
+        return fetch(entry, self.cache, self.on_progress, recipe_folder=self.folder)
+
+
+def _packed(lock: Lock, model: str) -> Locked:
+    return lock.gguf_of(model) or _find(lock, "model", model)
+
+
+def _gguf(model: RecipeModel, lock: Lock, desk: _Desk) -> Path:
     # A model that goes in as it is, is read once: `store` hashes it and compares it with the lock.
-    path = at_hand(entry, cache, folder) if entry.kind == "model" and entry.name in later else None
-    return path or fetch(entry, cache, on_progress, recipe_folder=folder)
+    is_read_later = model.quantize is None
+    entry = _packed(lock, model.name)
+    if model.convert is not None:
+        return converted(entry, desk.cache, is_read_later=is_read_later, on_progress=desk.on_progress) or _convert(
+            model, entry, lock, desk
+        )
+    if parts := lock.parts_of(model.name):
+        return cached(entry.used, desk.cache, desk.on_progress) or fetch_joined(
+            entry, [desk.fetch(part) for part in parts], desk.cache, desk.on_progress
+        )
+    path = at_hand(entry, desk.cache, desk.folder) if is_read_later else None
+    return path or desk.fetch(entry)
 
 
-def _parts(entry: Locked, lock: Lock) -> tuple[Locked, ...]:
-    return lock.parts_of(entry.name) if entry.kind == "model" else ()
-
-
-def _join(entry: Locked, parts: tuple[Locked, ...], cache: Cache, folder: Path, on_progress: OnProgress) -> Path:
-    if path := cached(entry.used, cache, on_progress):
-        return path
-    return fetch_joined(
-        entry, [fetch(part, cache, on_progress, recipe_folder=folder) for part in parts], cache, on_progress
+def _convert(model: RecipeModel, entry: Locked, lock: Lock, desk: _Desk) -> Path:
+    sdist = _find(lock, "sdist", RUNTIME)
+    inputs = {name: desk.fetch(one) for one in lock.entries if (name := input_name(one, model.name))}
+    pin, versions = convert(
+        order_of(model, lock),
+        desk.fetch(sdist),
+        sdist.version,
+        inputs,
+        desk.converter,
+        desk.cache,
+        desk.on_progress,
     )
+    check_pinned(entry, pin, versions, desk.cache)
+    return desk.cache.path(pin.sha256)
 
 
 def _runtimes(
@@ -167,13 +205,13 @@ def _model(
     cache: Cache,
     on_progress: OnProgress,
 ) -> GatheredModel:
-    entry = _find(lock, "model", model.name)
-    path, pin = fetched[entry], entry.used
-    steps: tuple[str, ...] = ()
+    entry, packed = _find(lock, "model", model.name), _packed(lock, model.name)
+    path, pin = fetched[packed], packed.used
+    steps = (packed.made,) if packed.made else ()
     if model.quantize is not None:
         wish = Wish(model.name, model.quantize, model.allow_requantize)
         pin = quantise(wish, path, pin.sha256, runtime, cache, on_progress)
-        path, steps = cache.path(pin.sha256), (wish.step(runtime.sha256),)
+        path, steps = cache.path(pin.sha256), (*steps, wish.step(runtime.sha256))
     source = Source(f"models/{model.name}/{pin.file}", "model", file=path, sha256=pin.sha256)
     return GatheredModel(model.name, source, Lineage(model.source_text, entry.used.sha256, entry.used.size, steps))
 

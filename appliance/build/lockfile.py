@@ -23,7 +23,7 @@ from signing.errors import NotTrustedError, UsageError
 from signing.strictjson import load
 
 FORMAT = 1
-KINDS = ("build-tool", "file", "model", "model-part", "os-package", "sdist", "tool", "wheel")
+KINDS = ("build-tool", "converted", "file", "model", "model-file", "model-part", "os-package", "sdist", "tool", "wheel")
 RUNTIME = "llama-cpp-python"
 MAX_LOCK_BYTES = 16 << 20
 
@@ -53,7 +53,7 @@ class Locked:
     Args:
         kind: one of `KINDS`; a build-tool makes the runtime, a tool travels in the bundle.
         name: of the package, or of the model in the recipe.
-        version: of the package, or the commit of a hub; empty for plain files.
+        version: of the package, or the commit of a hub; what a converter imported; empty for plain files.
         file: the name of the file that is fetched.
         size: of that file, in bytes.
         sha256: of that file.
@@ -62,6 +62,7 @@ class Locked:
         python: the one target Python that a wheel is for; None where it is for all.
         member: the file inside the wheel that is the model; None where the fetched file itself is what is used.
         system: the one target system that a package is for; None for everything else.
+        made: for what was converted, from what and how, as its lineage says; nothing is fetched for it.
     """
 
     kind: str
@@ -75,6 +76,7 @@ class Locked:
     python: str | None = None
     member: LockedMember | None = None
     system: str | None = None
+    made: str | None = None
 
     @property
     def fetched(self) -> Pin:
@@ -132,6 +134,14 @@ class Lock:
     def parts_of(self, model: str) -> tuple[Locked, ...]:
         """What a model is joined from, in order; empty for a model that is one file."""
         return tuple(entry for entry in self.of_kind("model-part") if entry.name.rpartition(".")[0] == model)
+
+    def files_of(self, model: str) -> tuple[Locked, ...]:
+        """What lies beside the weights of a model that is converted."""
+        return tuple(entry for entry in self.of_kind("model-file") if entry.name.partition("/")[0] == model)
+
+    def gguf_of(self, model: str) -> Locked | None:
+        """A model as it is packed, or quantised further: what was converted, else what was fetched."""
+        return self.find("converted", model) or self.find("model", model)
 
     def packages_for(self, system: str) -> tuple[Locked, ...]:
         """The OS packages for hosts of one system."""
@@ -247,7 +257,7 @@ def _parse(value: Any) -> Lock:
 
 def _parse_entry(value: Any, where: str) -> Locked:
     required = {"kind": str, "name": str, "version": str, "file": str, "size": int, "sha256": str, "licence": str}
-    found = _fields(value, where, required, {"source": str, "python": str, "member": dict, "system": str})
+    found = _fields(value, where, required, {"source": str, "python": str, "member": dict, "system": str, "made": str})
     if found["kind"] not in KINDS:
         raise ValueError(f"{where}: the kind {found['kind']!r}")
     check_path(found["file"])

@@ -18,7 +18,6 @@ import importlib.metadata
 from appliance.build import cyclonedx
 from appliance.build.billfacts import Facts
 from appliance.build.lockfile import Locked
-from appliance.build.quantise import PROGRAM
 from appliance.build.runtime import BuiltRuntime
 from appliance.build.selfwheel import DISTRIBUTION
 from bundles.statements import PROVENANCE
@@ -46,7 +45,7 @@ def write_provenance(facts: Facts) -> bytes:
             "internalParameters": _internal(facts),
             "resolvedDependencies": [
                 _config(facts, "config/lock.json"),
-                *(_dependency(entry) for entry in facts.lock.entries),
+                *(_dependency(entry) for entry in facts.lock.entries if entry.made is None),
             ],
         },
         "runDetails": {"builder": builder},
@@ -72,10 +71,14 @@ def _internal(facts: Facts) -> Json:
         "runtime": {**_built(runtime), "cpu_variants": list(runtime.variants)},
         **({"cuda": _built(cuda)} if cuda else {}),
         "models": [
-            {"name": model.name, "program": PROGRAM if model.lineage.steps else "", "steps": list(model.lineage.steps)}
+            {"name": model.name, "program": _programs(model.lineage.steps), "steps": list(model.lineage.steps)}
             for model in facts.models
         ],
     }
+
+
+def _programs(steps: tuple[str, ...]) -> str:
+    return ", ".join(step.partition(" ")[0] for step in steps)
 
 
 def _built(runtime: BuiltRuntime) -> dict[str, Json]:

@@ -30,12 +30,13 @@ from pydantic import (
 )
 
 from appliance.build.apt import SUITES
+from appliance.build.convert import ENDINGS, WEIGHTS
 from appliance.build.joined import BETWEEN
 from appliance.build.quantise import QUANTISATIONS
 from appliance.build.recipe_errors import duplicates, located, recipe_error, together
 from appliance.build.runtime.cuda import ARCHITECTURES
 from appliance.build.runtime.variants import SHORT_LISTS, VARIANTS
-from appliance.build.sources import parse_source
+from appliance.build.sources import beside, parse_source
 from appliance.resources import recipes_path
 from bundles.paths import GRAMMAR, check_path
 from signing.errors import NotTrustedError, UsageError
@@ -135,6 +136,17 @@ def _check_quantisation(text: str) -> str:
     return text
 
 
+def _check_beside(value: object) -> object:
+    names = value if isinstance(value, (list, tuple)) else []
+    try:
+        plain = [check_path(name) for name in names if isinstance(name, str) and name.endswith(ENDINGS)]
+    except NotTrustedError:
+        plain = []
+    if not plain or len({name.casefold() for name in plain}) != len(names):
+        raise ValueError(f"distinct files beside the weights, relative to them, each ending in {' '.join(ENDINGS)}")
+    return tuple(plain)
+
+
 def _distinct_models(models: tuple[RecipeModel, ...]) -> tuple[RecipeModel, ...]:
     if len({model.name for model in models}) != len(models):
         raise ValueError("models with distinct names")
@@ -200,6 +212,15 @@ class Acceptance(_Part):
     )
 
 
+class Conversion(_Part):
+    """That a model is converted to GGUF: its type then, and the files beside its weights."""
+
+    to: Literal["F32", "F16", "BF16"] = Field(description="one of F32, F16, BF16")
+    files: Annotated[tuple[str, ...], BeforeValidator(_check_beside)] = Field(
+        description="a list of files beside the weights, such as config.json"
+    )
+
+
 class RecipeModel(_Part):
     """A model: what it is called, where it comes from, under which licence, and how long its context may be."""
 
@@ -209,11 +230,20 @@ class RecipeModel(_Part):
     )
     licence: Annotated[str, AfterValidator(_check_licence)] = Field(description="an SPDX licence such as Apache-2.0")
     context: int = Field(description="a number of tokens, 1 to 16777216", ge=1, le=1 << 24)
+    convert: Conversion | None = Field(default=None, description="a mapping with to and files")
     quantize: Annotated[str, AfterValidator(_check_quantisation)] | None = Field(
         default=None, description="a quantisation such as Q4_K_M"
     )
     allow_requantize: bool = Field(default=False, description="true or false")
     accepted: Acceptance | None = Field(default=None, description="a mapping with by and date")
+
+    @field_validator("convert")
+    @classmethod
+    def _only_weights(cls, value: Conversion | None, info: ValidationInfo) -> Conversion | None:
+        source = info.data.get("source", WEIGHTS)
+        if value and not (isinstance(source, str) and source.endswith(WEIGHTS)):
+            raise ValueError(f"a source that is one file ending in {WEIGHTS}, where the model is to be converted")
+        return value
 
     @property
     def source_text(self) -> str:
@@ -224,6 +254,12 @@ class RecipeModel(_Part):
     def parts(self) -> tuple[str, ...]:
         """The sources to join; empty for a model that is one file."""
         return () if isinstance(self.source, str) else self.source
+
+    @property
+    def beside(self) -> dict[str, str]:
+        """The sources of the files beside its weights, by their path there; empty for a model that is a GGUF."""
+        files = self.convert.files if self.convert else ()
+        return {name: beside(self.source_text, name) for name in files}
 
     @property
     def needs_acceptance(self) -> bool:

@@ -7,7 +7,8 @@ Rules:
 - sizes and digests are those of the bytes brought here, not those that an index claims (which are compared, too);
 - models, the runtime's sdist, its build tools, uv and the wheels for each Python are locked separately: a changed model
   does not move a wheel;
-- `upgrade` looks everything up again; the date of the bundle's files stays that of the first lock.
+- `upgrade` looks everything up again; the date of the bundle's files stays that of the first lock;
+- what a model is converted to is pinned too: it stays while all that it is made from does, and nobody asks to convert.
 """
 
 from __future__ import annotations
@@ -32,7 +33,15 @@ from appliance.build.closure import (
     target_tags,
     without_extras,
 )
-from appliance.build.coverage import asked_packages, check_licences, covers_closure, covers_model
+from appliance.build.convert import convert
+from appliance.build.coverage import (
+    asked_packages,
+    check_licences,
+    covers_closure,
+    covers_model,
+    input_name,
+    order_of,
+)
 from appliance.build.fetch import bring, extract, fetch
 from appliance.build.joined import join
 from appliance.build.lockfile import RUNTIME, Closure, Lock, Locked, Pin, System, order
@@ -60,6 +69,7 @@ class _Desk:
     cache: Cache
     env: Mapping[str, str]
     on_progress: OnProgress
+    converter: Path | None = None
 
     @property
     def index(self) -> Index:
@@ -78,6 +88,7 @@ def lock_recipe(
     env: Mapping[str, str] = os.environ,
     on_progress: OnProgress = ignore,
     find_mirror: FindMirror = machine_mirror,
+    converter: Path | None = None,
 ) -> Lock:
     """Pin everything that a recipe asks for.
 
@@ -92,6 +103,7 @@ def lock_recipe(
         env: the environment, for the package index and the hub.
         on_progress: told about bytes and steps.
         find_mirror: where the packages of a system are had.
+        converter: a Python that has what llama.cpp's converter imports, for models that are converted.
 
     Raises:
         ApplianceError: a source is unreachable, gone, refused, or no set of wheels fits; the disk is full.
@@ -99,12 +111,14 @@ def lock_recipe(
         UsageError: a source names something that does not exist.
     """
     check_licences(recipe, recipe_path)
-    desk = _Desk(recipe, recipe_path.parent, cache, env, on_progress)
+    desk = _Desk(recipe, recipe_path.parent, cache, env, on_progress, converter)
     kept = None if upgrade else previous
     sdist = _lock_sdist(desk, kept)
     entries = [sdist, *(_lock_file(desk, file, kept) for file in recipe.files)]
     for model in recipe.models:
         entries += _lock_model(desk, model, kept)
+        entries += _lock_beside(desk, model, entries[-1], kept)
+    entries += [_lock_converted(desk, model, sdist, entries, previous) for model in recipe.models if model.convert]
     build_tools = (*BUILD_TOOLS, *(TOOLKIT if recipe.runtime.cuda else ()))
     entries += [_lock_program(desk, "build-tool", text, BUILDER_GLIBC, kept) for text in build_tools]
     oldest = recipe.pythons[0]
@@ -133,6 +147,33 @@ def _lock_model(desk: _Desk, model: RecipeModel, kept: Lock | None) -> list[Lock
     return [whole, *parts]
 
 
+def _lock_beside(desk: _Desk, model: RecipeModel, weights: Locked, kept: Lock | None) -> list[Locked]:
+    found = []
+    for name, text in model.beside.items():
+        entry = kept.find("model-file", f"{model.name}/{name}") if kept else None
+        if entry is None or not covers_model(entry, text, model.licence) or entry.version != weights.version:
+            entry = _lock_source(desk, "model-file", f"{model.name}/{name}", text, model.licence, weights.version)
+        found.append(entry)
+    return found
+
+
+def _lock_converted(
+    desk: _Desk, model: RecipeModel, sdist: Locked, entries: list[Locked], previous: Lock | None
+) -> Locked:
+    order = order_of(model, Lock(0, (), tuple(entries)))
+    entry = previous.find("converted", model.name) if previous else None
+    if desk.converter is None and entry is not None and (entry.made, entry.licence) == (order.step, model.licence):
+        return entry
+    inputs = {name: one for one in entries if (name := input_name(one, model.name))}
+    paths = {
+        name: fetch(one, desk.cache, desk.on_progress, recipe_folder=desk.folder, env=desk.env)
+        for name, one in inputs.items()
+    }
+    archive = fetch(sdist, desk.cache, desk.on_progress, env=desk.env)
+    pin, versions = convert(order, archive, sdist.version, paths, desk.converter, desk.cache, desk.on_progress)
+    return Locked("converted", model.name, versions, pin.file, pin.size, pin.sha256, model.licence, made=order.step)
+
+
 def _lock_file(desk: _Desk, file: RecipeFile, kept: Lock | None) -> Locked:
     entry = kept.find("file", file.path) if kept else None
     if entry is not None and covers_model(entry, file.source, file.licence):
@@ -140,7 +181,7 @@ def _lock_file(desk: _Desk, file: RecipeFile, kept: Lock | None) -> Locked:
     return _lock_source(desk, "file", file.path, file.source, file.licence)
 
 
-def _lock_source(desk: _Desk, kind: str, name: str, text: str, licence: str) -> Locked:
+def _lock_source(desk: _Desk, kind: str, name: str, text: str, licence: str, commit: str = "") -> Locked:
     source, version, member = parse_source(text), "", None
     if isinstance(source, PypiSource):
         package = _wheel(desk, source.project, source.version, desk.recipe.pythons[0])
@@ -150,6 +191,7 @@ def _lock_source(desk: _Desk, kind: str, name: str, text: str, licence: str) -> 
         digest, size = local.measure(local.find(source, desk.folder), desk.on_progress)
         pin = Pin(source.file, size, digest)
     elif isinstance(source, HfSource):
+        source = replace(source, commit=source.commit or commit)
         source = source if source.commit else hf.newest(source, desk.env)
         pin, version = bring(hf.locate(source, desk.env), desk.cache, desk.on_progress), source.commit
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import json_option, pass_terminal, workspace_option
+from appliance.cli.options import converter_option, json_option, pass_terminal, workspace_option
 from appliance.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -27,10 +27,17 @@ if TYPE_CHECKING:
     help="The last day on which the bundle is meant to be installed: refuse to sign what expires before.",
 )
 @click.option("--check", is_flag=True, help="Build again, compare with the bundle that is there, and change nothing.")
+@converter_option
 @json_option
 @pass_terminal
 def command(
-    terminal: Terminal, recipe: Path, workspace: Path, install_by: datetime | None, check: bool, as_json: bool
+    terminal: Terminal,
+    recipe: Path,
+    workspace: Path,
+    install_by: datetime | None,
+    check: bool,
+    converter: Path | None,
+    as_json: bool,
 ) -> None:
     """Build the bundle of RECIPE and sign it.
 
@@ -41,7 +48,7 @@ def command(
 
     The same recipe and lock give the same bytes. `--check` builds them again elsewhere and compares, or builds them
     twice where nothing was built yet; what differs is named, and the exit code is then 1. Downloads, the runtime and
-    models that were quantised come from the cache.
+    models that were converted or quantised come from the cache.
 
     \b
     Example:
@@ -51,7 +58,7 @@ def command(
     if check:
         if install_by:
             raise click.UsageError("--install-by says what is signed, and --check signs nothing")
-        _check(terminal, recipe, workspace, as_json)
+        _check(terminal, recipe, workspace, converter, as_json)
         return
     from appliance.build.assemble import assemble
     from appliance.build.cache import Cache, cache_root
@@ -67,6 +74,7 @@ def command(
             utc_now(),
             on_progress,
             f"{install_by:%Y-%m-%d}T23:59:59Z" if install_by else "",
+            converter,
         )
     _show(terminal, opened, built, as_json)
 
@@ -106,13 +114,14 @@ def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) ->
         terminal.say(f"hint: give each signer a copy of {opened.requests / waits.label}.json")
 
 
-def _check(terminal: Terminal, recipe: Path, workspace: Path, as_json: bool) -> None:
+def _check(terminal: Terminal, recipe: Path, workspace: Path, converter: Path | None, as_json: bool) -> None:
     from appliance.build.again import build_again
     from appliance.build.cache import Cache, cache_root
     from appliance.keys.workspace import open_workspace
 
     with terminal.progress() as on_progress:
-        again = build_again(recipe, open_workspace(workspace), Cache(cache_root(os.environ)), on_progress)
+        cache = Cache(cache_root(os.environ))
+        again = build_again(recipe, open_workspace(workspace), cache, on_progress, converter)
     contents = again.contents
     if as_json:
         answer = {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import pass_terminal
+from appliance.cli.options import converter_option, pass_terminal
 from appliance.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 @click.command("lock")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--upgrade", is_flag=True, help="Look everything up again, instead of keeping what is pinned.")
+@converter_option
 @pass_terminal
-def command(terminal: Terminal, recipe: Path, upgrade: bool) -> None:
+def command(terminal: Terminal, recipe: Path, upgrade: bool, converter: Path | None) -> None:
     """Pin every source of RECIPE by size and SHA-256, in RECIPE's name with .lock.json.
 
     What is pinned already and still asked for stays as it is, and needs no network. The files are kept in the cache,
@@ -40,12 +41,23 @@ def command(terminal: Terminal, recipe: Path, upgrade: bool) -> None:
     previous = read_lock(path) if path.exists() else None
     cache = Cache(cache_root(os.environ))
     with terminal.progress() as on_progress:
-        lock = lock_recipe(asked, recipe, cache, previous, now=utc_now(), upgrade=upgrade, on_progress=on_progress)
+        lock = lock_recipe(
+            asked,
+            recipe,
+            cache,
+            previous,
+            now=utc_now(),
+            upgrade=upgrade,
+            on_progress=on_progress,
+            converter=converter,
+        )
     found = changes(previous, lock)
     is_new = write_lock(path, lock)
     for change in found:
         terminal.answer(_line(change))
-    count = f"{len(lock.entries)} files, {sum(entry.size for entry in lock.entries)} bytes"
+    # Several files of one wheel are brought once.
+    sizes = {entry.sha256: entry.size for entry in lock.entries}
+    count = f"{len(lock.entries)} files, {sum(sizes.values())} bytes"
     terminal.say(f"{path}: {'written' if is_new else 'nothing to change'}, {count}")
 
 

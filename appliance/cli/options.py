@@ -73,6 +73,16 @@ def json_option(function: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")(function)
 
 
+def converter_option(function: Command) -> Command:
+    """Add `--converter PYTHON`; the parameter `converter` is a `Path`, or None."""
+    return click.option(
+        "--converter",
+        metavar="PYTHON",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="A Python that has numpy, torch and transformers: converts a model that the recipe wants converted.",
+    )(function)
+
+
 def passphrase_option(function: Command) -> Command:
     """Add `--passphrase-fd N`; the parameter `passphrase_fd` is an `int`, or None to ask the person."""
     return click.option(

@@ -99,7 +99,7 @@ def _recipe(path: Path, options: Options, scratch: Path) -> Source:
     lock = read_lock(lock_path(path)) if lock_path(path).exists() else None
     models = []
     for model in recipe.models:
-        entry = lock.find("model", model.name) if lock else None
+        entry = lock.gguf_of(model.name) if lock else None
         file = _model_file(model.source, path.parent, entry)
         if file is None:
             raise UsageError(
@@ -119,7 +119,8 @@ def _model_file(source: str | tuple[str, ...], folder: Path, entry: object) -> P
     from appliance.build.sources import FileSource, parse_source
     from appliance.build.sources.file import find
 
-    local = parse_source(source) if isinstance(source, str) else None
+    is_as_it_is = isinstance(entry, Locked) and entry.made is None
+    local = parse_source(source) if isinstance(source, str) and (is_as_it_is or entry is None) else None
     if isinstance(local, FileSource):
         return find(local, folder)
     if not isinstance(entry, Locked):

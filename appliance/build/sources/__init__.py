@@ -96,6 +96,19 @@ def parse_source(text: str) -> Source:
     return source
 
 
+def beside(text: str, name: str) -> str:
+    """The text of the source of a file that lies where another lies.
+
+    Args:
+        text: of the other's source.
+        name: of the file, a relative path from the other's folder.
+    """
+    head, sharp, path = text.partition("#") if text.startswith(("pypi:", "hf:")) else ("", "", text)
+    kind, colon, place = ("", "", path) if sharp else path.partition(":")
+    folder, slash, _ = place.rpartition("/")
+    return f"{head}{sharp}{kind}{colon}{folder}{slash}{name}"
+
+
 def _parse(text: str) -> Source:
     if match := _PYPI.match(text):
         return PypiSource(text, match["project"], match["version"], _inner_path(match["member"]))
