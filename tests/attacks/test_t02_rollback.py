@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from appliance.host.floorstore import write_floors, write_root
 from appliance.host.prefix import Prefix
+from bundles.layout import target_name
 from signing.floors import Floors
 from tests.attacks.harness import Stick, guard_off, refused, row
+from tests.sim.tuf import entry, key
 
 ROW = row(2)
 
@@ -52,6 +55,43 @@ def test_attacked_by_a_bundle_that_the_newest_metadata_withdrew(stick: Stick) ->
     stick.verify()
     stick.publish("revoked")
     refused(ROW, stick.verify, "target.revoked", "bundles/toy/1.0.0/manifest.json")
+
+
+def test_attacked_by_a_builder_who_names_older_targets_again(stick: Stick) -> None:
+    """The older targets file has its two signatures for ever; the stolen builder's key makes it the newest."""
+    repository = stick.repository
+    older = repository.files[repository.targets_name]
+    stick.publish()
+    floors = stick.verify().evidence.floors
+    repository.put_targets(older, repository.targets_version - 1)
+    stick.save()
+    refused(ROW, lambda: stick.verify(floors), "version.rollback", "2.targets.json")
+
+
+def test_attacked_by_old_content_under_a_new_version_that_one_of_two_signed(stick: Stick) -> None:
+    repository = stick.repository
+    stick.publish("revoked")
+    floors = repository.walk().floors
+    one = repository.people.targets[:1]
+    revived = {target_name("toy", "1.0.0"): entry(stick.blob(stick.manifest).read_bytes())}
+    repository.publish(revived, by=one)
+    stick.save()
+    refused(ROW, lambda: stick.verify(floors), "signature.threshold", repository.targets_name)
+
+
+def test_attacked_by_a_root_before_the_rotation_that_threw_a_thief_out(stick: Stick) -> None:
+    repository = stick.repository
+    before = dict(repository.files)
+    thief = repository.people.targets[2]
+    repository.rotate(replace(repository.people, targets=(*repository.people.targets[:2], key("successor"))))
+    stick.save()
+    floors = stick.verify().evidence.floors
+    assert floors.root == 2
+    repository.files = before
+    repository.targets_version, repository.snapshot_version, repository.root_version = 2, 2, 1
+    repository.people = replace(repository.people, targets=(*repository.people.targets[:2], thief))
+    stick.save()
+    refused(ROW, lambda: stick.verify(floors), "version.rollback", "root.json")
 
 
 def test_unguarded_the_older_metadata_is_believed(stick: Stick) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from signing.digest import Digest
+from signing.errors import ApplianceError
 from signing.keys import PublicKey, key_from_json
 from signing.roles import Envelope, Role
-from signing.strictjson import Json, load, to_file
+from signing.strictjson import Json, load, to_file, to_signing
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.sim.tuf import Signed
 
 ROW = row(11)
 ALIAS = Digest("f" * 64)
+ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 def give_alias(stick: Stick) -> None:
@@ -51,6 +56,84 @@ def test_attacked_by_one_key_under_two_ids(stick: Stick) -> None:
     give_alias(stick)
     sign_alone(stick, ALIAS)
     refused(ROW, stick.verify, "metadata.refused", "pinned root")
+
+
+def put_signatures(stick: Stick, signatures: list[dict[str, str]]) -> None:
+    """Targets with these signatures; the builder names them."""
+    repository = stick.repository
+    value = load(repository.files[repository.targets_name], "targets")
+    repository.put_targets(to_file({**value, "signatures": signatures}), repository.targets_version)
+    stick.save()
+
+
+def own_signature(stick: Stick) -> dict[str, str]:
+    """What the first signer alone has signed the targets with."""
+    repository = stick.repository
+    repository.edit(repository.targets_name, lambda _: None, by=[repository.people.targets[0]])
+    [found] = load(repository.files[repository.targets_name], "targets")["signatures"]
+    return {str(name): str(value) for name, value in found.items()}
+
+
+def twin(signature: str) -> str:
+    """The other signature that holds where this one does: (r, n - s)."""
+    r, s = decode_dss_signature(bytes.fromhex(signature))
+    return encode_dss_signature(r, ORDER - s).hex()
+
+
+def test_attacked_by_a_signature_in_another_keys_slot(stick: Stick) -> None:
+    own = own_signature(stick)
+    for colleague in stick.repository.people.targets[1:]:
+        put_signatures(stick, [own, {**own, "keyid": colleague.public.key_id}])
+        refused(ROW, stick.verify, "signature.invalid", "2.targets.json")
+        put_signatures(stick, [{**own, "keyid": colleague.public.key_id}])
+        refused(ROW, stick.verify, "signature.invalid", "2.targets.json")
+
+
+def test_attacked_by_both_signatures_that_one_key_can_make(stick: Stick) -> None:
+    """An ECDSA signature has a twin that holds as well; it is another text by the same key."""
+    own = own_signature(stick)
+    other = {**own, "sig": twin(own["sig"])}
+    stick.repository.people.targets[0].public.verify(
+        bytes.fromhex(other["sig"]), to_signing(stick.repository.signed("2.targets.json")), "the twin holds"
+    )
+    put_signatures(stick, [own, other])
+    refused(ROW, stick.verify, "metadata.refused", "2.targets.json")
+    put_signatures(stick, [own, {**other, "keyid": stick.repository.people.targets[1].public.key_id}])
+    refused(ROW, stick.verify, "signature.invalid", "2.targets.json")
+
+
+@pytest.mark.parametrize("spell", [str.upper, lambda text: f" {text}", lambda text: f"0x{text[2:]}"])
+def test_attacked_by_another_spelling_of_a_key_id(stick: Stick, spell: Callable[[str], str]) -> None:
+    own = own_signature(stick)
+    put_signatures(stick, [own, {**own, "keyid": spell(own["keyid"])}])
+    refused(ROW, stick.verify, "digest.malformed", "2.targets.json")
+
+
+def test_attacked_by_a_key_of_another_office(stick: Stick) -> None:
+    own, people = own_signature(stick), stick.repository.people
+    for other in (people.root[0], people.builder):
+        stick.repository.edit(stick.repository.targets_name, lambda _: None, by=[people.targets[0], other])
+        stick.save()
+        refused(ROW, stick.verify, "signature.stranger", "2.targets.json")
+        put_signatures(stick, [own, {**own, "keyid": other.public.key_id}])
+        refused(ROW, stick.verify, "signature.stranger", "2.targets.json")
+
+
+@pytest.mark.parametrize("threshold", [-1, 1 << 63, 10**30, 4, True, "2", 2.0])
+def test_attacked_by_a_threshold_that_is_none(stick: Stick, threshold: object) -> None:
+    stick.repository.edit("1.root.json", lambda root: root["roles"]["targets"].update(threshold=2))
+    value = load(stick.repository.pinned, "root")
+    value["signed"]["roles"]["targets"]["threshold"] = threshold
+    stick.save()
+    stick.root_file.write_bytes(to_file(value))
+    error = caught(stick)
+    assert (error.exit_code, error.subject.startswith("pinned root")) == (4, True)
+
+
+def caught(stick: Stick) -> ApplianceError:
+    with pytest.raises(ApplianceError) as found:
+        stick.verify()
+    return found.value
 
 
 @pytest.mark.parametrize("role", ["root", "targets"])

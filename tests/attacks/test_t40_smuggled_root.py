@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from appliance.host.floorstore import read_root
 from appliance.host.pinned import choose_root
 from appliance.host.prefix import Prefix
 from appliance.host.trust_pin import pin_root
+from appliance.keys.pem import PemKey
+from signing.strictjson import load, to_file
 from tests.attacks.harness import Stick, command, guard_off, refused, row
-from tests.sim.tuf import STRANGERS, TufRepository
+from tests.sim.tuf import STRANGERS, USUAL, TufRepository, keys
 
 ROW = row(40)
 
@@ -87,6 +90,60 @@ def test_attacked_by_a_second_pinning(stick: Stick, prefix: Prefix) -> None:
     answer = command("trust", "pin", smuggled, *theirs, "--prefix", prefix.root)
     assert (answer.code, "already pinned" in answer.talk) == (1, True)
     assert read_root(prefix) == stick.root
+
+
+NEXT = replace(USUAL, root=keys("t40-root", 3))
+
+
+def rotate_by(stick: Stick, signers: Sequence[PemKey]) -> None:
+    """A successor under which only the smugglers are root; everything after it is signed as it should be."""
+    stick.repository.rotate(NEXT, by=signers)
+    stick.save()
+
+
+def test_attacked_by_a_successor_that_too_few_of_the_pinned_people_signed(stick: Stick, prefix: Prefix) -> None:
+    pin_root(prefix, stick.root_file, fingerprints(stick.repository))
+    for old in ((), USUAL.root[:1], USUAL.root[1:2], USUAL.root[2:]):
+        made = replace(stick, repository=TufRepository())
+        made.publish()
+        rotate_by(made, [*old, *NEXT.root])
+        refused(ROW, made.verify, "signature.threshold", "2.root.json")
+        assert verify_on(prefix, stick) == 4
+    assert read_root(prefix) == stick.root
+
+
+def test_attacked_by_a_successor_signed_by_other_offices(stick: Stick) -> None:
+    for others in (USUAL.targets, (USUAL.builder,)):
+        made = replace(stick, repository=TufRepository())
+        made.publish()
+        rotate_by(made, [USUAL.root[0], *others, *NEXT.root])
+        refused(ROW, made.verify, "signature.stranger", "2.root.json")
+
+
+def test_attacked_by_a_successor_with_one_old_signature_in_two_slots(stick: Stick) -> None:
+    rotate_by(stick, [USUAL.root[0], *NEXT.root])
+    name = "2.root.json"
+    value = load(stick.repository.files[name], name)
+    [own] = [one for one in value["signatures"] if one["keyid"] == USUAL.root[0].public.key_id]
+    for second, code in ((own["keyid"], "metadata.refused"), (USUAL.root[1].public.key_id, "signature.invalid")):
+        signatures = [*value["signatures"], {**own, "keyid": second}]
+        stick.repository.files[name] = to_file({**value, "signatures": signatures})
+        stick.save()
+        refused(ROW, stick.verify, code, name)
+
+
+def test_attacked_by_a_successor_that_its_own_people_did_not_sign(stick: Stick) -> None:
+    """Or the next root could be made of keys that nobody holds."""
+    rotate_by(stick, [*USUAL.root[:2], NEXT.root[0]])
+    refused(ROW, stick.verify, "signature.threshold", "2.root.json")
+
+
+def test_unattacked_successor_that_both_signed_is_followed(stick: Stick, prefix: Prefix) -> None:
+    pin_root(prefix, stick.root_file, fingerprints(stick.repository))
+    rotate_by(stick, [*USUAL.root[:2], *NEXT.root[:2]])
+    stick.put_boot()
+    assert stick.verify().evidence.floors.root == 2
+    assert verify_on(prefix, stick) == 0
 
 
 def test_unguarded_the_sticks_own_root_proves_the_stick(stick: Stick, prefix: Prefix) -> None:
