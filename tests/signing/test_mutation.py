@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Iterator
@@ -16,9 +17,9 @@ from bundles.layout import Layout
 from signing.errors import ApplianceError
 from signing.floors import Floors
 from tests.attacks.harness import command
+from tests.mutate_bundle import DEMO, KINDS, REAL, Copy, copy_bundle, in_process, mutated, seeded_of, wrong
 from tests.toy import NOW, build_toy
 
-KINDS = ("flip", "delete", "double")
 COVERED = ("metadata", "targets", "blobs", "attestations", "BOOT")
 
 
@@ -36,12 +37,6 @@ def small_files(path: Path) -> list[Path]:
     """What is signed or decides: all but big chunks, which are hashed and have tests of their own, and verify.pyz."""
     found = [file for folder in COVERED for file in sorted((path / folder).rglob("*")) if file.is_file()]
     return [file for file in found if file.stat().st_size < 32_000]
-
-
-def mutated(data: bytes, at: int, kind: str) -> bytes:
-    if kind == "flip":
-        return data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :]
-    return data[:at] + (b"" if kind == "delete" else data[at : at + 1] * 2) + data[at + 1 :]
 
 
 def verify(root: bytes, path: Path) -> None:
@@ -118,3 +113,30 @@ def test_fifty_mutations_are_refused_by_the_command(toy: tuple[bytes, Path], tmp
         finally:
             file.write_bytes(data)
         assert answer.code in (3, 4), (file, at, kind, answer.talk)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    if not REAL.is_dir():
+        pytest.skip("the bundle of the demo is not built: run `make runtime`")
+    return copy_bundle(REAL, tmp_path_factory.mktemp("real"))
+
+
+@pytest.mark.ci
+def test_seeded_mutations_of_the_real_bundle_are_refused_and_named(real: Copy) -> None:
+    """`make soak` makes two thousand."""
+    verify = in_process((DEMO / "trust/root.json").read_bytes())
+    assert verify(real.path) == (0, [])
+    assert wrong(real, seeded_of(real, 60, 7), verify) == []
+
+
+@pytest.mark.ci
+def test_mutations_of_the_real_bundle_are_refused_by_the_command_and_named(real: Copy) -> None:
+    """The command in this process; `make soak` starts it fifty times."""
+
+    def verify(path: Path) -> tuple[int, list[str]]:
+        answer = command("verify", path, "--trust", DEMO / "trust/root.json", "--json")
+        return answer.code, [fault["subject"] for fault in json.loads(answer.out or "{}").get("errors", [])]
+
+    assert verify(real.path) == (0, [])
+    assert wrong(real, seeded_of(real, 50, 8), verify) == []
