@@ -29,6 +29,7 @@ prove: runtime bed ## The whole story in a virtual machine without a network car
 soak: runtime bed ## Run what takes hours: 2 000 mutations of the bundle, every test of a test host 20 times (ROUNDS=n), the runtime built again elsewhere
 	@$(BIN)/python -m tests.mutate_bundle
 	@$(BIN)/python -m tests.reproduce
+	@$(BIN)/python -m tests.appliance.big_build
 	@$(BIN)/python -m tests.bed.soak $(or $(ROUNDS),20)
 
 bench: runtime ## Measure the figures of the README, each beside its peer (exit 1 where one is missed)

@@ -20,12 +20,15 @@ _READ_BYTES = 1 << 20
 
 
 class VerityHasher:
-    """Computes the digest of bytes as they stream by. Memory is 32 bytes for each 512 KiB plus one block."""
+    """Computes the digest of bytes as they stream by. Memory is a block for each level of the tree, whatever the size.
+
+    A level holds the hashes whose block in the level above is not full yet.
+    """
 
     def __init__(self) -> None:
         self._size = 0
         self._rest = b""
-        self._hashes = bytearray()
+        self._levels = [bytearray()]
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes, any number of them. Cost: one SHA-256 over them."""
@@ -37,21 +40,38 @@ class VerityHasher:
             view = view[need:]
             if len(self._rest) < BLOCK_BYTES:
                 return
-            self._hashes += hashlib.sha256(self._rest).digest()
+            self._add(hashlib.sha256(self._rest).digest())
             self._rest = b""
         full = len(view) - len(view) % BLOCK_BYTES
-        self._hashes += _hash_blocks(view[:full])
+        for at in range(0, full, _READ_BYTES):
+            self._add(_hash_blocks(view[at : min(at + _READ_BYTES, full)]))
         self._rest = bytes(view[full:])
 
     def digest(self) -> Digest:
         """The fs-verity digest of all bytes taken so far."""
-        level = self._hashes + (_hash_blocks(memoryview(_pad(self._rest))) if self._rest else b"")
-        while len(level) > _HASH_BYTES:
-            level = _hash_blocks(memoryview(_pad(bytes(level))))
-        root = bytes(level) if level else bytes(_HASH_BYTES)
+        carry = _hash_blocks(memoryview(_pad(self._rest))) if self._rest else b""
+        for level in self._levels[:-1]:
+            waiting = bytes(level + carry)
+            carry = _hash_blocks(memoryview(_pad(waiting))) if waiting else b""
+        top = self._levels[-1] + carry
+        while len(top) > _HASH_BYTES:
+            top = _hash_blocks(memoryview(_pad(bytes(top))))
+        root = bytes(top) if top else bytes(_HASH_BYTES)
         # version 1, algorithm 1 (SHA-256), log2(block) 12, no salt, 4 reserved bytes, size, root hash, salt, reserved
         descriptor = struct.pack("<BBBBIQ64s32s144s", 1, 1, 12, 0, 0, self._size, root, b"", b"")
         return Digest(hashlib.sha256(descriptor).hexdigest())
+
+    def _add(self, hashes: bytes | bytearray) -> None:
+        at = 0
+        while hashes:
+            level = self._levels[at]
+            level += hashes
+            full = len(level) - len(level) % BLOCK_BYTES
+            hashes = _hash_blocks(memoryview(bytes(level[:full])))
+            del level[:full]
+            at += 1
+            if hashes and at == len(self._levels):
+                self._levels.append(bytearray())
 
 
 def digest_of(stream: BinaryIO, size: int) -> Digest:
