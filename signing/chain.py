@@ -52,8 +52,8 @@ class Walked:
 
     @property
     def is_expired(self) -> bool:
-        """Whether the chain has proved a time after its own first expiry."""
-        return self.expires[0] < self.floors.time
+        """Whether the chain has proved its own first expiry, or a time after it (5.3.10)."""
+        return self.expires[0] <= self.floors.time
 
 
 def walk(
@@ -159,7 +159,7 @@ def _roots(pinned: bytes, read: ReadMetadata, rules: Rules) -> tuple[list[Root],
 
 def _check_copies(root: Root, pinned: bytes, read: ReadMetadata, rules: Rules) -> None:
     # Nothing is decided by these copies, but a forged one says that this came from somebody else.
-    for version in range(1, root.version + 1):
+    for version in range(max(1, root.version - MAX_ROTATIONS), root.version + 1):
         name = f"{version}.root.json"
         data = read(name, MAX_BYTES["root"])
         if data is None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from signing.digest import Digest, parse_digest, sha256
@@ -29,7 +30,7 @@ MAX_BYTES = {"root": 256 << 10, "timestamp": 16 << 10, "snapshot": 64 << 10, "ta
 MAX_TARGET_BYTES = 4 << 20
 STATUSES = ("current", "allowed", "revoked")
 DEVELOPMENT = "development"
-_TIME = re.compile(r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]Z\Z")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
 _HEX = re.compile(r"(?:[0-9a-f]{2}){1,80}\Z")
 
 
@@ -319,8 +320,12 @@ def _integer(value: Mapping[str, Json], name: str, subject: str, low: int = 0) -
 
 def _time(value: Mapping[str, Json], name: str, subject: str) -> str:
     text = value.get(name)
-    if not isinstance(text, str) or not _TIME.match(text):
-        raise _refuse(subject, f"{name} as YYYY-MM-DDThh:mm:ssZ", repr(text)[:60])
+    try:
+        if not isinstance(text, str) or not _TIME.match(text):
+            raise ValueError
+        datetime.fromisoformat(text[:-1])  # no 31st of February, no second 60: other clients refuse it, too
+    except ValueError:
+        raise _refuse(subject, f"{name} as YYYY-MM-DDThh:mm:ssZ", repr(text)[:60]) from None
     return text
 
 

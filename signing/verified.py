@@ -35,7 +35,7 @@ class Evidence:
         root_fingerprints: fingerprints of its keys, sorted.
         floors: what this chain proves: the floors of a host that accepts it.
         expires: the first day on which a part of the chain is too old for new installs, with the role's name.
-        is_expired: whether that moment lies before the time that the chain itself proves.
+        is_expired: whether the time that the chain itself proves has reached that moment.
         attesters: who may have signed statements in other formats.
         passed_over: why other sources of metadata were not used: told, not decided by.
         clock_is_behind: whether the machine's clock shows less than the proved time: told, never decided by (T27).
