@@ -29,7 +29,7 @@ def command() -> None:
 
 
 @command.command("export")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 @click.argument("registry")
 @credentials_option
 @trust_option

@@ -22,8 +22,8 @@ _DIGEST = re.compile(r"(?<=\b[0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 @click.command("diff")
-@click.argument("old", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("old", type=click.Path(exists=True, path_type=Path))
+@click.argument("new", type=click.Path(exists=True, path_type=Path))
 @trust_option
 @prefix_option
 @named_workspace_option

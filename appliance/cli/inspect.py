@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("inspect")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
 @trust_option
 @prefix_option
 @named_workspace_option

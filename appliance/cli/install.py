@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("install")
-@click.argument("source", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @prefix_option
 @trust_option
 @named_workspace_option

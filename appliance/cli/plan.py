@@ -25,7 +25,7 @@ AGREED = 0.05
 
 
 @click.command("plan")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
 @click.option("--host", "card_path", metavar="FILE", type=click.Path(path_type=Path), help="A host's card.json.")
 @click.option("--context", metavar="TOKENS", type=click.IntRange(1, 1 << 24), help="Of one conversation.")
 @click.option("--slots", metavar="COUNT", type=click.IntRange(1, 256), help="Conversations at the same time.")

@@ -21,7 +21,7 @@ def command() -> None:
 
 
 @command.command("write")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 @click.argument("destination", type=click.Path(file_okay=False, path_type=Path))
 @trust_option
 @named_workspace_option
