@@ -20,7 +20,7 @@ T = TypeVar("T")
 _MOST = 8
 
 
-def work_off(things: Iterable[T], work: Callable[[T], None]) -> None:
+def work_off(things: Iterable[T], work: Callable[[T], object]) -> None:
     """Do `work` on each thing.
 
     Args:

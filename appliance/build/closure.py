@@ -18,17 +18,20 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
-from pypi_simple import DistributionPackage
 
 from appliance.build.selfwheel import DISTRIBUTION
 from appliance.build.sources.pypi import index_url, open_index
 from signing.errors import ApplianceError
+
+if TYPE_CHECKING:
+    from pypi_simple import DistributionPackage
 
 BUILDER_GLIBC = (2, 28)
 UV_TIMEOUT_S = 600

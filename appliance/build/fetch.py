@@ -16,7 +16,7 @@ import difflib
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from appliance.build.sources import FileSource, HfSource, HttpsSource, PypiSourc
 from appliance.build.sources.pypi import index_url, open_index
 from appliance.build.sources.transfer import Remote, download
 from bundles.progress import OnProgress, Progress, ignore
+from bundles.workers import work_off
 from signing.digest import READ_BYTES, Digest, sha256
 from signing.errors import ApplianceError, DamagedError
 
@@ -160,6 +161,11 @@ def cached(pin: Pin, cache: Cache, on_progress: OnProgress = ignore) -> Path | N
             return None
         cache.checked.add(pin.sha256)
     return path
+
+
+def check_cached(pins: Iterable[Pin], cache: Cache) -> None:
+    """Hash what the cache has of these files, on all cores; what is wrong is removed, as by `cached`."""
+    work_off(sorted(set(pins), key=lambda pin: -pin.size), lambda pin: cached(pin, cache))
 
 
 def extract(

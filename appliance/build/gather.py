@@ -20,9 +20,10 @@ from pathlib import Path
 from appliance.build.cache import Cache
 from appliance.build.convert import check_pinned, convert, converted
 from appliance.build.coverage import input_name, order_of
-from appliance.build.fetch import at_hand, cached, fetch, fetch_joined
+from appliance.build.fetch import at_hand, cached, check_cached, fetch, fetch_joined
 from appliance.build.licences import licence_files
 from appliance.build.lockfile import RUNTIME, Lock, Locked, lock_path
+from appliance.build.members import members_of
 from appliance.build.ospackages import KIND, bring_packages
 from appliance.build.quantise import Wish, quantise
 from appliance.build.recipe import Recipe, RecipeFile, RecipeModel
@@ -30,7 +31,7 @@ from appliance.build.runtime import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWhe
 from appliance.build.runtime.cuda import TOOLKIT_NAMES, TRAVELLING
 from appliance.build.selfwheel import build_self_wheel
 from appliance.build.store import Source
-from appliance.build.wheels import wheel_members, wheel_record
+from appliance.build.wheels import wheel_record
 from appliance.resources import playbooks_path
 from bundles.contents import Lineage
 from bundles.progress import OnProgress
@@ -90,6 +91,7 @@ def gather(
         ApplianceError: of any part: unreachable, damaged, no compiler, no space.
     """
     desk = _Desk(recipe_path.parent, cache, on_progress, converter)
+    check_cached((entry.used for entry in lock.of_kind("build-tool", "file", "sdist", "tool", "wheel")), cache)
     fetched = bring_packages(lock, cache, recipe_path, on_progress)
     fetched |= {entry: desk.fetch(entry) for entry in lock.of_kind("file", "sdist", "tool", "wheel")}
     for model in recipe.models:
@@ -104,7 +106,7 @@ def gather(
         *wheels,
         *tools,
         _wheel(own.name, own),
-        _runtime_wheel(runtime),
+        _runtime_wheel(runtime, cache),
         *of_cuda,
         *(_package(entry, path) for entry, path in fetched.items() if entry.kind == KIND),
         *(_file(file, lock, fetched) for file in recipe.files),
@@ -245,14 +247,14 @@ def _package(entry: Locked, path: Path) -> Source:
     return Source(f"os-packages/{entry.system}/{entry.file}", KIND, file=path, sha256=entry.sha256)
 
 
-def _runtime_wheel(runtime: BuiltRuntime) -> Source:
+def _runtime_wheel(runtime: BuiltRuntime, cache: Cache) -> Source:
     return Source(
         f"runtime/{runtime.path.name}",
         "runtime",
         file=runtime.path,
         sha256=runtime.sha256,
         record=wheel_record(runtime.path),
-        members=wheel_members(runtime.path, LIBRARIES),
+        members=members_of(runtime.path, runtime.sha256, LIBRARIES, cache),
     )
 
 

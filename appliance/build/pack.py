@@ -6,9 +6,7 @@ bundle its name: `assemble` does, and `again` compares what two of these gave.
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
 
 from appliance.build.billfacts import Facts
 from appliance.build.bills import write_bills
@@ -20,6 +18,7 @@ from appliance.build.recipe import Recipe, RecipeModel
 from appliance.build.runtime.cuda import DRIVER
 from appliance.build.store import DIFFERS, Stored, store_all
 from appliance.build.template import lint_templates
+from appliance.build.wheels import unpacked_bytes
 from appliance.build.writer import BundleWriter
 from bundles.contents import Contents, File, Model, Needs, Serve, Target
 from bundles.contents_json import write_contents
@@ -113,7 +112,7 @@ def _contents(
             cxxabi=gathered.runtime.cxxabi,
             cpu_variants=gathered.runtime.variants,
             ram_bytes=ram,
-            disk_bytes=sum(file.size for file in files) + _unpacked_bytes(gathered.wheels),
+            disk_bytes=sum(file.size for file in files) + sum(map(unpacked_bytes, gathered.wheels)),
             gpu_driver=DRIVER if recipe.runtime.cuda else None,
         ),
         serve=Serve(slots=recipe.serve.slots),
@@ -144,11 +143,3 @@ def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model
         licence=model.licence,
         lineage=made.lineage,
     )
-
-
-def _unpacked_bytes(wheels: tuple[Path, ...]) -> int:
-    total = 0
-    for wheel in wheels:
-        with zipfile.ZipFile(wheel) as archive:
-            total += sum(info.file_size for info in archive.infolist())
-    return total

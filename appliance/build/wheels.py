@@ -5,7 +5,7 @@ Owns how a wheel is looked into. It must never install one, run anything of it, 
 Rules:
 - a wheel here has been checked against the lock, but others wrote what is inside: sizes have caps, names are unique;
 - RECORD digests are SHA-256; every file but RECORD and its signatures has one;
-- a file is read once.
+- a file is read once; what several parts of a build ask of a wheel is kept while it stays the same file.
 
 Source: PyPA, binary distribution format and core metadata.
 """
@@ -22,7 +22,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from email.message import Message
 from email.parser import HeaderParser
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -46,8 +49,10 @@ def wheel_record(path: Path) -> Digest:
         DamagedError: it is no wheel.
         NotTrustedError: it breaks a cap or a rule of this module.
     """
-    with _open(path) as archive:
-        return sha256(_read(archive, _dist_info(archive, path) + "RECORD", MAX_RECORD_BYTES, path))
+    record = _inside(path).record
+    if record is None:
+        raise _not_a_wheel(path, "no RECORD")
+    return record
 
 
 def read_record(data: bytes) -> list[tuple[str, Digest, int]]:
@@ -108,9 +113,7 @@ def wheel_metadata(path: Path) -> tuple[str, str, str]:
     Raises:
         DamagedError: it is no wheel, or its METADATA has no name or version.
     """
-    with _open(path) as archive:
-        text = _read(archive, _dist_info(archive, path) + "METADATA", MAX_TEXT_BYTES, path).decode("utf-8", "replace")
-    fields = HeaderParser().parsestr(text)
+    fields = _metadata(path)
     name, version = fields.get("Name", "").strip(), fields.get("Version", "").strip()
     if not name or not version:
         raise _not_a_wheel(path, "no Name or Version in METADATA")
@@ -124,9 +127,12 @@ def wheel_metadata(path: Path) -> tuple[str, str, str]:
 
 def wheel_requires(path: Path) -> tuple[str, ...]:
     """What a wheel's METADATA says that it needs, in its own words and order (`Requires-Dist`)."""
-    with _open(path) as archive:
-        text = _read(archive, _dist_info(archive, path) + "METADATA", MAX_TEXT_BYTES, path).decode("utf-8", "replace")
-    return tuple(HeaderParser().parsestr(text).get_all("Requires-Dist") or ())
+    return tuple(_metadata(path).get_all("Requires-Dist") or ())
+
+
+def unpacked_bytes(path: Path) -> int:
+    """How many bytes a wheel's files have in all, by its own directory."""
+    return _inside(path).unpacked_bytes
 
 
 def licence_texts(path: Path) -> list[tuple[str, bytes]]:
@@ -140,6 +146,40 @@ def licence_texts(path: Path) -> list[tuple[str, bytes]]:
             for name, short in found
             if _LICENCE.match(short)
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """What is read of a wheel at its first use; None where it has no such file."""
+
+    record: Digest | None
+    metadata: Message | None
+    unpacked_bytes: int
+
+
+def _inside(path: Path) -> _Inside:
+    status = path.stat()
+    return _look(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
+@lru_cache(maxsize=512)
+def _look(path: Path, _identity: tuple[int, ...]) -> _Inside:
+    with _open(path) as archive:
+        folder, names = _dist_info(archive, path), set(archive.namelist())
+        record, metadata = folder + "RECORD", folder + "METADATA"
+        texts = _read(archive, metadata, MAX_TEXT_BYTES, path).decode("utf-8", "replace") if metadata in names else None
+        return _Inside(
+            record=sha256(_read(archive, record, MAX_RECORD_BYTES, path)) if record in names else None,
+            metadata=None if texts is None else HeaderParser().parsestr(texts),
+            unpacked_bytes=sum(info.file_size for info in archive.infolist()),
+        )
+
+
+def _metadata(path: Path) -> Message:
+    found = _inside(path).metadata
+    if found is None:
+        raise _not_a_wheel(path, "no METADATA")
+    return found
 
 
 @contextmanager

@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from appliance.build.cache import Cache
-from appliance.build.fetch import bring, cached, extract, fetch, fetch_whole
+from appliance.build.fetch import bring, cached, check_cached, extract, fetch, fetch_whole
 from appliance.build.lockfile import Locked, LockedMember, Pin
+from appliance.build.sources import file as measured
 from appliance.build.sources import transfer
+from appliance.build.sources.file import measure
 from appliance.build.sources.transfer import Remote
 from bundles.progress import Progress
 from signing.digest import sha256
@@ -273,13 +275,38 @@ def test_local_file_is_used_where_it_lies_and_checked_each_time(cache: Cache, tm
         fetch(entry, cache, recipe_folder=tmp_path)
 
 
+def test_a_settled_file_is_hashed_once_and_again_when_it_changed(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    path.write_bytes(DATA)
+    monkeypatch.setattr(measured, "_SETTLED_NS", -1)  # as if it had lain there for long
+    told: list[Progress] = []
+    assert measure(path, told.append) == measure(path, told.append) == (sha256(DATA), len(DATA))
+    assert len(told) == 2  # blocks of the first time
+    path.write_bytes(DATA + b"\1")
+    assert measure(path, told.append) == (sha256(DATA + b"\1"), len(DATA) + 1)
+
+
+def test_cached_files_are_checked_together_and_wrong_ones_go(cache: Cache, tmp_path: Path) -> None:
+    pins = [Pin(f"{number}", 1, sha256(bytes([number]))) for number in range(20)]
+    for number, pin in enumerate(pins):
+        path = cache.folder("sha256", pin.sha256[:2]) / pin.sha256
+        path.write_bytes(bytes([number if number != 7 else 0]))
+    check_cached([*pins, Pin("absent", 1, sha256(b"absent"))], cache)
+    assert cache.checked == {pin.sha256 for pin in pins} - {pins[7].sha256}
+    assert not cache.path(pins[7].sha256).exists()
+
+
 FULL_DISK = """
 import sys
 from pathlib import Path
 from appliance.build import cache, partial
 from appliance.build.cache import Cache
 from appliance.build.fetch import bring
+from appliance.build.sources import file as measured
 from appliance.build.sources import transfer
+from appliance.build.sources.file import measure
 from appliance.build.sources.transfer import Remote
 from signing.errors import ApplianceError
 size = int(sys.argv[3]) or None

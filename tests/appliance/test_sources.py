@@ -236,8 +236,12 @@ def test_redirect_from_https_to_plain_http_is_refused(
     assert site.sent == 0 or not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
-def test_reading_a_source_loads_no_network_library() -> None:
+@pytest.mark.parametrize("module", ["appliance.build.sources", "appliance.build.assemble"])
+def test_building_what_is_at_hand_loads_no_network_library(module: str) -> None:
     code = (
-        "import sys, appliance.build.sources; sys.exit(sum(name in sys.modules for name in ('httpx', 'pypi_simple')))"
+        f"import sys, {module}\n"
+        "names = {'bs4', 'httpx', 'huggingface_hub', 'pypi_simple', 'requests', 'rich'}\n"
+        "print(sorted(names & set(sys.modules)))"
     )
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

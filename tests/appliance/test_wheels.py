@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from appliance.build import wheels
-from appliance.build.wheels import licence_texts, read_record, wheel_members, wheel_metadata, wheel_record
+from appliance.build.wheels import (
+    licence_texts,
+    read_record,
+    unpacked_bytes,
+    wheel_members,
+    wheel_metadata,
+    wheel_record,
+)
 from bundles.fsverity import digest_of
 from signing.digest import sha256
 from signing.errors import DamagedError, NotTrustedError
@@ -199,3 +206,11 @@ def test_wheel_with_flipped_bytes_is_damaged(tmp_path: Path) -> None:
 
     with pytest.raises(DamagedError):
         wheel_members(path)
+
+
+def test_a_wheel_that_was_exchanged_is_looked_into_again(tmp_path: Path) -> None:
+    path, other = _wheel(tmp_path / "w.whl", {}), _wheel(tmp_path / "x.whl", {"more.py": b"1"})
+    before = wheel_record(path), unpacked_bytes(path)
+    other.replace(path)
+    assert wheel_record(path) != before[0]
+    assert unpacked_bytes(path) > before[1]

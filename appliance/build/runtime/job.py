@@ -32,6 +32,7 @@ from appliance.build.runtime.toolchain import (
 )
 from appliance.build.runtime.variants import choose_variants, read_cpu_flags
 from appliance.build.runtime.wheel import WheelIdentity, fingerprint, local_version, write_wheel
+from appliance.build.sources.file import measure
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest, sha256_stream
 
@@ -146,8 +147,7 @@ class Job:
 
     def key(self) -> Digest:
         """The digest of all that decides the wheel's bytes."""
-        with self.sdist.open("rb") as stream:
-            sources = sha256_stream(stream)[0]
+        sources, _ = measure(self.sdist)
         recorded = (f"{name}={value}" for name, value in sorted(self.toolchain.items()))
         first = (f"sdist={sources}", f"version={self.version}")
         return fingerprint((*first, *self.flags(), *recorded))

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.build.runtime.spec import ToolWheels
+from appliance.build.sources.file import measure
 from appliance.build.wheels import wheel_metadata
-from signing.digest import Digest, sha256_stream
 from signing.errors import DamagedError, HostUnfitError
 
 LOWEST_GCC = 12
@@ -102,7 +102,7 @@ def record_wheels(wheels: Iterable[Path]) -> dict[str, str]:
     for path in wheels:
         name, version, _licence = wheel_metadata(path)
         record[name] = version
-        record[f"{name}_sha256"] = _digest(path)
+        record[f"{name}_sha256"] = measure(path)[0]
     return record
 
 
@@ -191,8 +191,3 @@ def unpack_wheel(wheel: Path, pattern: str, folder: Path) -> None:
                     shutil.copyfileobj(stream, out, 1 << 20)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DamagedError("runtime.tool-missing", str(wheel), expected="a wheel", found=str(error)) from None
-
-
-def _digest(path: Path) -> Digest:
-    with path.open("rb") as stream:
-        return sha256_stream(stream)[0]

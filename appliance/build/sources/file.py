@@ -2,6 +2,10 @@
 
 Owns how a `file:` source is found and hashed. It must never copy: the file is read where it is, and whoever packs it
 hashes it again while copying.
+
+Rules:
+- a file is hashed once in a process, and again where anything of it changed since: its place, size or times;
+- one that changed within the last second is not remembered: another change could show the same times.
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import time
 from pathlib import Path
 
 from appliance.build.sources import FileSource
@@ -40,17 +45,27 @@ def find(source: FileSource, recipe_folder: Path) -> Path:
     return path
 
 
+_SETTLED_NS = 1_000_000_000
+_known: dict[tuple[int, ...], Digest] = {}
+
+
 def measure(path: Path, on_progress: OnProgress = ignore) -> tuple[Digest, int]:
-    """Hash a whole file of the disk. Each byte is read once, memory is 1 MiB.
+    """Hash a whole file of the disk, once in a process. Each byte is read once, memory is 1 MiB.
 
     Returns:
         Its digest and its size in bytes.
     """
-    state, done = hashlib.sha256(), 0
     with path.open("rb") as file:
-        total = os.fstat(file.fileno()).st_size
+        status = os.fstat(file.fileno())
+        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if identity in _known:
+            return _known[identity], status.st_size
+        state, done, is_settled = hashlib.sha256(), 0, time.time_ns() - status.st_ctime_ns > _SETTLED_NS
         while block := file.read(READ_BYTES):
             state.update(block)
             done += len(block)
-            on_progress(Progress(f"checking {path.name}", done, total))
-    return Digest(state.hexdigest()), done
+            on_progress(Progress(f"checking {path.name}", done, status.st_size))
+    digest = Digest(state.hexdigest())
+    if is_settled and done == status.st_size:
+        _known[identity] = digest
+    return digest, done

@@ -18,18 +18,14 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-
-from pypi_simple import (
-    ACCEPT_ANY,
-    PYPI_SIMPLE_ENDPOINT,
-    DistributionPackage,
-    ProjectPage,
-    UnsupportedRepoVersionError,
-)
+from typing import TYPE_CHECKING
 
 from appliance.build.sources.transfer import Remote, get
 from signing.digest import Digest, parse_digest
 from signing.errors import ApplianceError
+
+if TYPE_CHECKING:  # a build whose cache is warm asks no index, and this library takes half a second to load
+    from pypi_simple import DistributionPackage, ProjectPage
 
 VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
 
@@ -40,6 +36,8 @@ def index_url(env: Mapping[str, str]) -> str:
     Args:
         env: the environment; may hold a user and a password within the address.
     """
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
     for variable in VARIABLES:
         if chosen := env.get(variable, "").strip():
             return chosen.rstrip("/")
@@ -105,6 +103,8 @@ class Index:
         )
 
     def _read(self, project: str) -> ProjectPage:
+        from pypi_simple import ACCEPT_ANY, ProjectPage, UnsupportedRepoVersionError
+
         subject = f"the page of {project} in the package index"
         response = get(f"{self.url}/{project}/", subject, {"Accept": ACCEPT_ANY})
         base = str(response.url)

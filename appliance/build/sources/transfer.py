@@ -13,22 +13,22 @@ Rules:
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
-
-import httpx
+from typing import TYPE_CHECKING, TypeVar
 
 from appliance.build.cache import require_space
 from appliance.build.partial import Partial
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest
 from signing.errors import ApplianceError
+
+if TYPE_CHECKING:  # a build whose cache is warm asks no network, and httpx takes a tenth of a second to load
+    import httpx
 
 TRIES = 3
 MAX_HOPS = 5
@@ -78,6 +78,10 @@ def close() -> None:
 
 @cache
 def _client() -> httpx.Client:
+    import ssl
+
+    import httpx
+
     return httpx.Client(
         verify=ssl.create_default_context(),
         follow_redirects=True,
@@ -143,6 +147,8 @@ def download(remote: Remote, partial: Path, on_progress: OnProgress = ignore) ->
 
 
 def _try(act: Callable[[], T], subject: str) -> T:
+    import httpx
+
     for attempt in range(1, TRIES + 1):
         try:
             return act()
