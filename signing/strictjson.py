@@ -23,9 +23,8 @@ Json = Any
 MAX_DEPTH = 32
 MAX_INT = (1 << 63) - 1
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# A text that never ends matches to the end of the data: were it no match, each of its quotes would be tried again, and
-# a file of quotes would take hours (T6).
-_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+# One token at a time: an expression for a whole text would need memory, or hours, for one of backslashes or quotes (T6).
+_TOKENS = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
 
 
 def load(data: bytes, subject: str, max_bytes: int = 1 << 20) -> Json:
@@ -114,10 +113,14 @@ def _integer(text: str) -> int:
 
 def _check_depth(data: bytes, subject: str) -> None:
     # Counted before parsing, so that no parser recurses on hostile nesting; brackets inside strings do not count.
-    depth = 0
-    for match in _BRACKETS.finditer(data):
+    depth, is_in_text = 0, False
+    for match in _TOKENS.finditer(data):
         token = match.group()
-        if token in (b"[", b"{"):
+        if token == b'"':
+            is_in_text = not is_in_text
+        elif is_in_text:
+            continue
+        elif token in (b"[", b"{"):
             depth += 1
             if depth > MAX_DEPTH:
                 raise _refuse(subject, f"at most {MAX_DEPTH} levels", "deeper nesting")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import tracemalloc
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -92,8 +95,11 @@ def test_text_may_be_as_long_as_the_caller_says_and_a_mebibyte_otherwise() -> No
     assert load(b'"' + b"x" * 8 + b'"', "file", 10) == "x" * 8
     assert refusal(b'"' + b"x" * 9 + b'"', 10).expected == "at most 10 bytes"
     assert len(load(b'"' + b"x" * ((1 << 20) - 2) + b'"', "file")) == (1 << 20) - 2
-    assert refusal(b'"' + b"x" * ((1 << 20) - 1) + b'"').expected == "at most 1048576 bytes"
     assert load_canonical(b'"' + b"x" * ((1 << 20) - 2) + b'"', "file")
+    for read in (load, load_canonical):
+        with pytest.raises(NotTrustedError) as caught:
+            read(b'"' + b"x" * ((1 << 20) - 1) + b'"', "file")
+        assert caught.value.expected == "at most 1048576 bytes"
     with pytest.raises(NotTrustedError, match="json.refused"):
         load_canonical(b'"xx"', "file", 3)
 
@@ -186,3 +192,20 @@ def test_other_spelling_names_its_file() -> None:
     with pytest.raises(NotTrustedError) as caught:
         load_canonical(b"[1 ]", "file")
     assert (caught.value.code, caught.value.subject) == ("json.refused", "file")
+
+
+@pytest.mark.parametrize("text", [b"\\", b'"'])
+def test_depth_is_counted_in_no_more_memory_than_the_text_has(text: bytes) -> None:
+    data = b'"' + text * ((1 << 17) // len(text))
+    tracemalloc.start()
+    try:
+        refused_or_read(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(data)
+
+
+def refused_or_read(data: bytes) -> None:
+    with contextlib.suppress(NotTrustedError):
+        load(data, "file", 1 << 22)
