@@ -6,7 +6,9 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -294,3 +296,30 @@ def test_the_longest_signature_is_taken_and_a_longer_one_is_not_decoded(monkeypa
         monkeypatch.setattr(keys, "decode_dss_signature", None)
         with pytest.raises(ValueError, match="not strict DER"):
             keys.check_signature(spki, signature, b"message")
+
+
+def test_kernel_without_the_library_is_the_same_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    for name in [name for name in sys.modules if name.startswith("cryptography.")]:
+        monkeypatch.delitem(sys.modules, name)
+    alone = ModuleType(keys.__name__)
+    monkeypatch.setitem(sys.modules, keys.__name__, alone)
+    assert keys.__spec__ is not None
+    assert keys.__spec__.loader is not None
+    alone.__file__ = keys.__file__
+    keys.__spec__.loader.exec_module(alone)
+    assert alone.check_signature is p256.check_signature
+    assert keys.check_signature is not p256.check_signature
+
+
+@pytest.mark.parametrize("check", [keys.check_signature, p256.check_signature])
+def test_neither_verifier_takes_a_key_in_another_spelling(check: Callable[[bytes, bytes, bytes], None]) -> None:
+    private = ec.derive_private_key(7, ec.SECP256R1())
+    spki = private.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    made = private.sign(b"message", ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
+    check(spki, made, b"message")
+    for other in (b"x" + spki[1:], spki[-65:], spki + b"\0", b"\0" + spki, spki[:26] + b"\2" + spki[27:]):
+        with pytest.raises(ValueError, match="spelling"):
+            check(other, made, b"message")

@@ -111,6 +111,16 @@ def test_thirty_two_levels_are_the_most(opening: str, closing: str) -> None:
     assert refusal(f"{opening * 33}1{closing * 33}".encode()).expected == "at most 32 levels"
 
 
+def test_what_was_closed_before_does_not_hide_what_is_open() -> None:
+    for before in (b"[],", b"{},", b'{"a":[]},'):
+        for levels, expected in ((31, ""), (32, "at most 32 levels")):
+            data = b"[" + before * 40 + b"[" * levels + b"]" * levels + b"]"
+            if expected:
+                assert refusal(data).expected == expected
+            else:
+                load(data, "file")
+
+
 def test_depth_is_that_of_the_nesting_and_not_of_the_text() -> None:
     load(b"[" + b"[]," * 100 + b"{}" + b',{"a":{}}' * 100 + b"]", "file")
     load(b'["' + b"[{" * 100 + b'"]', "file")
