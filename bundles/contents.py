@@ -114,6 +114,7 @@ class Model:
         template: sha256 of the chat template's UTF-8 bytes; None where it has none.
         licence: SPDX identifier.
         lineage: what it was made from.
+        embedding: for a model that makes embeddings and does not chat, how many numbers one has; else 0.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Model:
     template: Digest | None
     licence: str
     lineage: Lineage
+    embedding: int = 0
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from signing.strictjson import load_canonical, to_file
 T = TypeVar("T")
 _NAME = "contents.json"
 _OPTIONAL_FILE_FIELDS = {"fsverity", "bootstrap", "record", "members"}
+_OPTIONAL_MODEL_FIELDS = {"embedding"}
 
 
 def parse_contents(data: bytes) -> Contents:
@@ -138,7 +139,7 @@ def _needs(value: _Reader) -> Needs:
 
 
 def _model(value: _Reader) -> Model:
-    value.only({spec.name for spec in fields(Model)})
+    value.only({spec.name for spec in fields(Model)}, optional=_OPTIONAL_MODEL_FIELDS)
     lineage = value.child("lineage")
     lineage.only({spec.name for spec in fields(Lineage)})
     return Model(
@@ -157,6 +158,7 @@ def _model(value: _Reader) -> Model:
             size=lineage.integer("size"),
             steps=lineage.texts("steps"),
         ),
+        embedding=value.integer("embedding", low=1) if value.has("embedding") else 0,
     )
 
 
@@ -202,16 +204,15 @@ def _member(value: _Reader) -> Member:
 
 
 def _plain(value: Any) -> Any:
-    # Files leave out what they do not have, so that a bundle of thousands of small files stays small.
+    # Files and models leave out what they do not have, so that a bundle of thousands of small files stays small.
     if isinstance(value, Chunk):
         return [value.sha256, value.size]
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if hasattr(value, "__dataclass_fields__"):
         pairs = {spec.name: _plain(getattr(value, spec.name)) for spec in fields(value)}
-        if isinstance(value, File):
-            return {name: item for name, item in pairs.items() if item or name not in _OPTIONAL_FILE_FIELDS}
-        return pairs
+        optional = {File: _OPTIONAL_FILE_FIELDS, Model: _OPTIONAL_MODEL_FIELDS}.get(type(value), set())
+        return {name: item for name, item in pairs.items() if item or name not in optional}
     return value
 
 

@@ -37,6 +37,8 @@ _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<
 _STRING, _ARRAY = 8, 9
 _LENGTH = struct.Struct("<Q")
 _BLOCK_BYTES = 1 << 20
+_POOLED = (1, 2, 3)
+"""Mean, first token, last token. 0 is no pooling, and 4 ranks instead of embedding."""
 _NAME = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
 
@@ -119,6 +121,14 @@ class GgufHeader:
     def context(self) -> int:
         """The context that the model was trained for, in tokens; 0 where the file does not say."""
         return self.number(f"{self.architecture}.context_length")
+
+    @property
+    def embedding(self) -> int:
+        """How many numbers an embedding by this model has; 0 for a model that is not made for embeddings."""
+        pooling = self.number(f"{self.architecture}.pooling_type")
+        length = self.number(f"{self.architecture}.embedding_length")
+        out = self.number(f"{self.architecture}.embedding_length_out", absent=length)
+        return out if pooling in _POOLED else 0
 
     @property
     def template(self) -> str | None:

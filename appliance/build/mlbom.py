@@ -69,7 +69,7 @@ def _pedigree(model: Model) -> Json:
 
 
 def _card(model: Model, header: GgufHeader) -> Json:
-    is_embedding = f"{model.architecture}.pooling_type" in header.values
+    is_embedding = bool(model.embedding)
     return {
         "modelParameters": {
             "task": "text-embedding" if is_embedding else "text-generation",

@@ -24,6 +24,7 @@ from bundles.contents import Contents, File, Model, Needs, Serve, Target
 from bundles.contents_json import write_contents
 from bundles.gguf import GgufHeader
 from bundles.manifest import write_manifest
+from bundles.memory import BATCH_TOKENS
 from bundles.progress import OnProgress
 from bundles.statements import PROVENANCE
 from signing.errors import DamagedError, UsageError
@@ -131,6 +132,14 @@ def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model
             found=str(model.context),
             hint="lower `context` in the recipe",
         )
+    if header.embedding and model.context > BATCH_TOKENS:
+        raise UsageError(
+            "recipe.context",
+            f"model {model.name}: context",
+            expected=f"at most {BATCH_TOKENS} tokens, since a text is embedded in one piece",
+            found=str(model.context),
+            hint="lower `context` in the recipe",
+        )
     return Model(
         name=model.name,
         path=made.source.path,
@@ -142,4 +151,5 @@ def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model
         template=header.template_digest,
         licence=model.licence,
         lineage=made.lineage,
+        embedding=header.embedding,
     )

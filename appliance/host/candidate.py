@@ -1,8 +1,8 @@
 """The new release's engines, started beside whatever serves, and asked before the switch.
 
-Owns the golden prompts and the judgement of the answers, and the engines that this program itself starts for it, where
-no systemd does. Each engine runs as it will serve: from the rendered configuration, with the variant that passed the
-trial, on the verified model, without any network.
+Owns the golden prompts and the judgement of the answers (of embeddings: `appliance.host.embeddings`), and the engines
+that this program itself starts for it, where no systemd does. Each engine runs as it will serve: from the rendered
+configuration, with the variant that passed the trial, on the verified model, without any network.
 
 An answer is accepted by a regular expression, since greedy text differs between CPU variants.
 """
@@ -18,7 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.host.engine import EngineSpec, start_engine
+from appliance.host.embeddings import judge_embeddings
+from appliance.host.engine import Engine, EngineSpec, start_engine
+from appliance.host.engine_client import EngineClient
 from appliance.host.programs import Programs
 from appliance.host.release import Release
 from appliance.host.threads import thread_count
@@ -60,9 +62,30 @@ def ask_candidate(release: Release, programs: Programs, on_progress: OnProgress,
     for done, model in enumerate(models):
         on_progress(Progress("asking the candidate", done, len(models), "steps"))
         with judged(model.name):
-            answer = _ask(release, model, programs, on_progress, golden)
-        accept(model.name, golden, answer)
+            answer = _try(release, model, programs, on_progress, golden)
     on_progress(Progress("asking the candidate", len(models), len(models), "steps"))
+    return answer
+
+
+def ask_model(engine: Engine | EngineClient, model: Model, golden: Golden = DEFAULT) -> str:
+    """Ask one model for what it is made for, and judge the answer.
+
+    Args:
+        engine: that runs it.
+        model: as the signed contents describe it.
+        golden: the question to a model that chats.
+
+    Returns:
+        The answer, or words about the embedding.
+
+    Raises:
+        ApplyRestoredError: it is not accepted.
+        ApplianceError: of the engine.
+    """
+    if model.embedding:
+        return judge_embeddings(engine, model)
+    answer = engine.ask(golden.prompt, golden.max_tokens).text
+    accept(model.name, golden, answer)
     return answer
 
 
@@ -71,6 +94,8 @@ def judged(model: str) -> Iterator[None]:
     """Whatever fails in the block is told as the failure of a candidate; what served before still serves."""
     try:
         yield
+    except ApplyRestoredError:
+        raise
     except ApplianceError as error:
         raise ApplyRestoredError(
             "candidate.failed",
@@ -97,7 +122,7 @@ def accept(model: str, golden: Golden, answer: str) -> None:
         )
 
 
-def _ask(release: Release, model: Model, programs: Programs, on_progress: OnProgress, golden: Golden) -> str:
+def _try(release: Release, model: Model, programs: Programs, on_progress: OnProgress, golden: Golden) -> str:
     # The socket's path must be short, which a prefix need not be.
     folder = Path(tempfile.mkdtemp(prefix="appliance-"))
     log = programs.scratch / f"candidate-{model.name}.log"
@@ -106,7 +131,7 @@ def _ask(release: Release, model: Model, programs: Programs, on_progress: OnProg
             if engine.isolation != "netns":
                 programs.isolation = engine.isolation
             engine.wait_ready()
-            return engine.ask(golden.prompt, golden.max_tokens).text
+            return ask_model(engine, model, golden)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -123,4 +148,5 @@ def _spec(release: Release, model: Model) -> EngineSpec:
         slots=int(rendered["slots"]),
         # Few threads: whatever serves now goes on serving beside it, and spinning threads would slow down both.
         threads=max(1, thread_count() // 2),
+        is_embedding=bool(model.embedding),
     )

@@ -12,6 +12,8 @@ Rules:
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +47,7 @@ class EngineSpec:
         context: tokens of one conversation.
         slots: conversations at the same time.
         threads: for computing.
+        is_embedding: whether it makes embeddings, and nothing else.
     """
 
     name: str
@@ -54,6 +57,7 @@ class EngineSpec:
     context: int
     slots: int
     threads: int
+    is_embedding: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +117,26 @@ class Engine:
         Raises:
             ApplianceError: the engine did not answer, or not as it should.
         """
-        try:
+        with self._told_if_dead():
             return self._client().ask(prompt, max_tokens, timeout_s)
+
+    def embed(self, texts: Sequence[str], timeout_s: float = 120.0) -> list[list[float]]:
+        """The embeddings of some texts.
+
+        Args:
+            texts: at least one.
+            timeout_s: for all of them.
+
+        Raises:
+            ApplianceError: the engine did not answer, or not as it should.
+        """
+        with self._told_if_dead():
+            return self._client().embed(texts, timeout_s)
+
+    @contextmanager
+    def _told_if_dead(self) -> Iterator[None]:
+        try:
+            yield
         except ApplianceError:
             code = self.child.poll()
             if code is not None:
@@ -223,6 +245,7 @@ def engine_command(spec: EngineSpec, served: ServedFile, path: Path) -> tuple[li
         # Threads without work sleep: spinning, they take the processor from those that have some.
         *("--threads", str(spec.threads), "--poll", "0", "--threads-http", str(spec.slots + 4), "--timeout", "600"),
         *("--jinja", "--no-context-shift", "--cors-origins", "localhost", "--no-cors-credentials"),
+        *(["--embeddings"] if spec.is_embedding else []),
         *("--log-colors", "off", "--log-verbosity", "2", "--log-timestamps", "--log-prefix"),
     ]
     return command, environment

@@ -1,6 +1,7 @@
 """Talking to an engine over its UNIX socket, whoever started it.
 
-Owns the two requests that this program itself makes: whether the engine is ready, and one question without randomness.
+Owns the requests that this program itself makes: whether the engine is ready, one question without randomness, and the
+embeddings of a few texts.
 """
 
 from __future__ import annotations
@@ -8,10 +9,14 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from signing.errors import ApplianceError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +67,25 @@ class EngineClient:
             "temperature": 0,
             "seed": 1,
         }
+        return self._post("/v1/chat/completions", body, timeout_s, _read_answer)
+
+    def embed(self, texts: Sequence[str], timeout_s: float = 120.0) -> list[list[float]]:
+        """The embeddings of some texts, in their order.
+
+        Args:
+            texts: at least one.
+            timeout_s: for all of them.
+
+        Raises:
+            ApplianceError: the engine did not answer, or not as it should.
+        """
+        return self._post("/v1/embeddings", {"input": list(texts)}, timeout_s, _read_embeddings)
+
+    def _post(self, path: str, body: dict[str, Any], timeout_s: float, read: Callable[[bytes], T]) -> T:
         try:
-            status, data = self._request("POST", "/v1/chat/completions", json.dumps(body).encode(), timeout_s)
+            status, data = self._request("POST", path, json.dumps(body).encode(), timeout_s)
             if status == 200:
-                return _read_answer(data)
+                return read(data)
             found = f"status {status}: {data[:200].decode('utf-8', 'replace')}"
         except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
             found = f"{type(error).__name__}: {error}"
@@ -92,6 +112,11 @@ def _read_answer(data: bytes) -> Answer:
         int(usage["completion_tokens"]),
         str(choice["finish_reason"]),
     )
+
+
+def _read_embeddings(data: bytes) -> list[list[float]]:
+    rows = sorted(json.loads(data)["data"], key=lambda row: int(row["index"]))
+    return [[float(number) for number in row["embedding"]] for row in rows]
 
 
 class _UnixConnection(http.client.HTTPConnection):

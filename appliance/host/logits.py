@@ -8,6 +8,7 @@ Rules:
 - one child for each variant: it may crash, hang or lie, and none of it reaches the parent;
 - the numbers are 32-bit floats, little endian, in a file that the parent names; anything but finite numbers that differ
   from each other is no result;
+- a model that makes embeddings gives two of them instead, each stretched to one size and taken for logits;
 - results are compared as probabilities. Raw logits of a quantised model differ by up to 1 between variants that are all
   right, because each rounds in its own order; the distributions that they stand for hardly do.
 
@@ -32,12 +33,17 @@ PROMPT = b"The capital of France is Paris."
 MAX_TOKENS = 5
 """Enough for the routines that compute four tokens at once, few enough for a machine that imitates its processor."""
 
+STRETCHED = 3.0
+"""The root mean square of an embedding that is taken for logits: spread as logits are, so that no few numbers decide.
+A tenth of its length in errors then reaches the tolerance."""
+
 TOLERANCE = 0.05
 """The largest divergence from the x64 variant, in nats. Right variants stay below 0.02, F16 models below 0.0001."""
 
 ROWS = 2
 MAX_BYTES = 16 << 20
 _CONTEXT = 64
+_POOLED = (1, 2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,18 +118,29 @@ def evaluate(binding: Any, model_path: Path, threads: int) -> array.array[float]
     context = binding.llama_init_from_model(model, params)
     if not context:
         raise _failed("no context was made")
+    is_embedding = binding.llama_pooling_type(context) in _POOLED
+    binding.llama_set_embeddings(context, is_embedding)
     vocabulary = binding.llama_model_get_vocab(model)
     tokens = _tokens(binding, vocabulary)
-    width, values = binding.llama_vocab_n_tokens(vocabulary), array.array("f")
+    width = binding.llama_model_n_embd_out(model) if is_embedding else binding.llama_vocab_n_tokens(vocabulary)
+    values = array.array("f")
     for part in (tokens[:-1], tokens[-1:]):
         held = (ctypes.c_int32 * len(part))(*part)  # the batch points into it
         if binding.llama_decode(context, binding.llama_batch_get_one(held, len(part))) != 0:
             raise _failed("the prompt was not evaluated")
-        row = binding.llama_get_logits_ith(context, -1)
+        row = (
+            binding.llama_get_embeddings_seq(context, 0) if is_embedding else binding.llama_get_logits_ith(context, -1)
+        )
         if not row:
-            raise _failed("the model gives no logits")
-        values.frombytes(ctypes.string_at(row, width * 4))
+            raise _failed("the model gives no numbers")
+        found = array.array("f", ctypes.string_at(row, width * 4))
+        values.extend(_stretched(found) if is_embedding else found)
     return values
+
+
+def _stretched(row: array.array[float]) -> array.array[float]:
+    mean = math.hypot(*row) / math.sqrt(len(row))
+    return array.array("f", (number * STRETCHED / mean if mean else math.nan for number in row))
 
 
 def main(arguments: list[str]) -> int:

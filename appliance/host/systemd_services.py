@@ -20,7 +20,7 @@ from pathlib import Path
 
 from appliance.host import systemd
 from appliance.host.access import DATABASE, AccessStore, ensure_default
-from appliance.host.candidate import DEFAULT, Golden, accept, judged
+from appliance.host.candidate import DEFAULT, Golden, ask_model, judged
 from appliance.host.engine_client import EngineClient
 from appliance.host.prefix import Prefix
 from appliance.host.release import Release, open_release
@@ -72,7 +72,6 @@ class SystemdServices:
             on_progress(Progress("asking the candidate", done, len(models), "steps"))
             with judged(model.name):
                 answer = self._ask(release, model, golden)
-            accept(model.name, golden, answer)
         on_progress(Progress("asking the candidate", len(models), len(models), "steps"))
         return answer
 
@@ -144,7 +143,7 @@ class SystemdServices:
             if time.monotonic() > until:
                 raise _not_served(unit, f"none within {READY_S:.0f} s; it said: {systemd.last_words(unit)}")
             time.sleep(_POLL_S)
-        return client.ask(golden.prompt, golden.max_tokens).text
+        return ask_model(client, model, golden)
 
     def _prepare_access(self) -> None:
         path = self._prefix.state / DATABASE

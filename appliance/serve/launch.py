@@ -97,6 +97,7 @@ def plan_of(launch: Launch, socket_of: Callable[[str], Path]) -> Plan:
             served.spec.context,
             served.spec.file.sha256,
             served.model.template or "",
+            served.model.embedding,
         )
         for served in launch.models
     )
@@ -113,7 +114,9 @@ def _served(release: Release, model: Model, threads: int) -> Served:
     if found != wanted:
         raise _drift(f"config/{name}", str(wanted), str(found)[:400])
     context, slots = _number(config, "context", 1, name), _number(config, "slots", 1, name)
-    return Served(model, EngineSpec(model.name, file, store, release.runtime, context, slots, threads))
+    return Served(
+        model, EngineSpec(model.name, file, store, release.runtime, context, slots, threads, bool(model.embedding))
+    )
 
 
 def _engine_digest(release: Release) -> Digest:

@@ -23,6 +23,7 @@ class PlannedModel:
         context: tokens of one conversation.
         sha256: of the model's file.
         template: sha256 of its chat template; empty where it has none.
+        embedding: how many numbers an embedding by it has; 0 for a model that chats.
     """
 
     name: str
@@ -31,6 +32,7 @@ class PlannedModel:
     context: int
     sha256: str
     template: str
+    embedding: int = 0
 
 
 @dataclass(frozen=True, slots=True)

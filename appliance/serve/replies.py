@@ -90,6 +90,15 @@ def unknown_model(model: str, known: list[str]) -> Refusal:
     return Refusal(404, "model_not_found", message, param="model")
 
 
+def wrong_task(model: str, *, is_embedding: bool) -> Refusal:
+    """For a question that this kind of model cannot answer."""
+    if is_embedding:
+        message = f"The model {model!r} makes embeddings and cannot chat: use /v1/embeddings, or another model."
+        return Refusal(400, "model_only_embeds", message, param="model")
+    message = f"The model {model!r} chats and makes no embeddings: use /v1/chat/completions, or another model."
+    return Refusal(400, "model_cannot_embed", message, param="model")
+
+
 def too_busy(retry_after_s: int) -> Refusal:
     """For a full line."""
     message = f"All slots of this model are taken. Ask again in {retry_after_s} s."

@@ -4,7 +4,7 @@ Owns the web application. It decides who asks and which engine is asked; the ask
 
 Rules (threat T37):
 - every route under `/v1` needs a key; a key sees only its own models;
-- a model that is not served is a 404, never another model;
+- a model that is not served is a 404, never another model; one that embeds is not asked to chat, nor the reverse;
 - nothing is served from disk but the one page, and no reply allows another site's page to read it;
 - `/readyz` is 200 only when at least one verified engine serves.
 """
@@ -28,10 +28,20 @@ from appliance.serve.page import PAGE, POLICY
 from appliance.serve.plan import RESTARTING, SERVING, News, Plan, PlannedModel
 from appliance.serve.queue import Lane
 from appliance.serve.relay import Relay
-from appliance.serve.replies import HARDENING, Refusal, forbidden, json_reply, not_serving, unauthorized, unknown_model
+from appliance.serve.replies import (
+    HARDENING,
+    Refusal,
+    forbidden,
+    json_reply,
+    not_serving,
+    unauthorized,
+    unknown_model,
+    wrong_task,
+)
 from appliance.serve.upstream import Upstream
 
-ASKED = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+EMBEDDINGS = "/v1/embeddings"
+ASKED = ("/v1/chat/completions", "/v1/completions", EMBEDDINGS)
 """Routes that are passed on to an engine under the same path."""
 
 Clock = Callable[[], datetime]
@@ -97,6 +107,9 @@ class Gateway:
         key = self._who(request)
         question = await read_question(request)
         backend = self._backend(key, question.model)
+        is_embedding = backend.model.embedding > 0
+        if is_embedding != (request.url.path == EMBEDDINGS):
+            raise wrong_task(question.model, is_embedding=is_embedding)
         if backend.news.state != SERVING:
             raise not_serving(question.model, backend.news.state, backend.news.reason)
         return Relay(backend.upstream, backend.lane, request.url.path, question, self._made_by(backend), self.metrics)
@@ -123,6 +136,7 @@ class Gateway:
                 "state": backend.news.state,
                 "level": backend.news.level,
                 "isolation": backend.news.isolation,
+                **_embedding(backend),
             }
             for backend in backends
         ]
@@ -178,9 +192,14 @@ class Gateway:
             "created": 0,
             "owned_by": self.plan.release,
             "context": backend.model.context,
+            **_embedding(backend),
             "state": backend.news.state,
             "appliance": self._made_by(backend),
         }
+
+
+def _embedding(backend: Backend) -> dict[str, object]:
+    return {"embedding": backend.model.embedding} if backend.model.embedding else {}
 
 
 class Stamp:

@@ -117,9 +117,9 @@ def opened(folder: Path, slots: dict[str, int]) -> Iterator[Site]:
             spec = make_spec(folder, name, slots=count)
             engine = stack.enter_context(start_engine(spec, folder, folder / f"{name}.log"))
             engine.wait_ready(20)
-            planned.append(
-                PlannedModel(name, str(engine.socket), count, spec.context, spec.file.sha256, DIGESTS["template"])
-            )
+            width = 8 if name == "embeds" else 0
+            told = (str(engine.socket), count, spec.context, spec.file.sha256, DIGESTS["template"], width)
+            planned.append(PlannedModel(name, *told))
         access = folder / "access.db"
         keys = grant_keys(AccessStore(access))
         plan = Plan("toy 1.0.0", DIGESTS["release"], DIGESTS["policy"], DIGESTS["engine"], str(access), tuple(planned))
@@ -163,12 +163,11 @@ def test_two_questions_get_two_answers_that_name_what_made_them(site: Site) -> N
     assert answers == ["noitseuq eno", "rehtona"]
 
 
-def test_completions_and_embeddings_reach_the_engine_under_the_same_path(site: Site) -> None:
-    for path, field in (("/v1/completions", "prompt"), ("/v1/embeddings", "input")):
-        status, headers, body = site.call("POST", path, {"model": "toy", field: "x"})
-        assert (status, headers["appliance-model"]) == (200, site.models["toy"])
-        assert notes(site.sockets)[-1]["path"] == path
-        assert json.loads(body)["appliance"]["engine"] == DIGESTS["engine"]
+def test_completions_reach_the_engine_under_the_same_path(site: Site) -> None:
+    status, headers, body = site.call("POST", "/v1/completions", {"model": "toy", "prompt": "x"})
+    assert (status, headers["appliance-model"]) == (200, site.models["toy"])
+    assert notes(site.sockets)[-1]["path"] == "/v1/completions"
+    assert json.loads(body)["appliance"]["engine"] == DIGESTS["engine"]
 
 
 def test_a_stream_arrives_as_it_is_made(site: Site) -> None:

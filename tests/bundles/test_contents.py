@@ -25,6 +25,16 @@ def test_contents_read_back_equal(data: bytes) -> None:
     assert write_contents(parse_contents(data)) == data
 
 
+def test_model_says_how_long_its_embeddings_are_and_one_that_chats_says_nothing(data: bytes) -> None:
+    assert b'"embedding"' not in data
+    assert parse_contents(data).models[0].embedding == 0
+    value = load(data, "x")
+    value["models"][0]["embedding"] = 384
+    found = parse_contents(to_file(value))
+    assert found.models[0].embedding == 384
+    assert write_contents(found) == to_file(value)
+
+
 def _set(*path: str | int, to: Json) -> Json:
     return path, to
 
@@ -46,6 +56,7 @@ CHANGES = {
     "a chunk over 64 MiB": _set("files", 0, "chunks", to=[["0" * 64, (64 << 20) + 1]]),
     "a model that is not listed": _set("models", 0, "path", to="models/other.gguf"),
     "true instead of a number": _set("serve", "slots", to=True),
+    "an embedding of no numbers": _set("models", 0, "embedding", to=0),
     "an escape sequence in a text": _set("models", 0, "licence", to="\x1b[31m"),
 }
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from appliance.build.cache import Cache, cache_root
+from appliance.build.lockfile import lock_path, read_lock
+from appliance.host.embeddings import cosine
 from bundles.bundle import open_bundle
 from signing.floors import Floors
 from tests.bed.ledger import Ledger
@@ -47,6 +57,63 @@ def test_gemma_is_joined_from_its_parts_and_answers_once_its_terms_are_accepted(
     notes = {step["step"]: step["note"] for step in json.loads(done.out)["steps"]}
     assert notes["candidate"].strip()
     assert (host / "opt/appliance/current/licences/model-gemma3-270m/NOTICE.md").is_file()
+
+
+@contextmanager
+def serving(host: Path) -> Iterator[tuple[str, str]]:
+    """The address of what a host serves, and its first key, for the length of a block."""
+    command = [*PROGRAM, "serve", "--prefix", str(host), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+        try:
+            assert child.stdout is not None
+            told = json.loads(child.stdout.readline())
+            yield told["url"], Path(told["key_file"]).read_text().strip()
+        finally:
+            child.terminate()
+
+
+def post(url: str, key: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=60) as got:
+            return got.status, json.load(got)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+@pytest.mark.network
+def test_minilm_is_built_from_its_converted_file_and_embeds_what_is_related_closer(tmp_path: Path) -> None:
+    recipe, workspace, host = RECIPE.with_name("minilm-embeddings.yaml"), tmp_path / "workspace", tmp_path / "host"
+    pinned = read_lock(lock_path(recipe)).find("converted", "all-minilm-l6-v2")
+    assert pinned is not None
+    if not Cache(cache_root(os.environ)).has(pinned.sha256, pinned.size):
+        pytest.skip(f"{pinned.file} is not in the cache, and making it takes torch: see README, Building")
+    assert appliance("init", workspace).code == 0
+    built = appliance("build", recipe, "--workspace", workspace)
+    assert built.code == 0, built.err
+    bundle, root = workspace / "dist/minilm-embeddings-1.0.0", workspace / "trust/root.json"
+    (model,) = open_bundle(bundle, root.read_bytes(), Floors(), NOW).value.contents.models
+    assert (model.architecture, model.quantisation, model.embedding) == ("bert", "F16", 384)
+    assert model.lineage.steps == (pinned.made,)
+
+    shown = json.loads(appliance("trust", "show", "--workspace", workspace, "--json").out)
+    fingerprint = shown["roles"]["root"]["fingerprints"][0]
+    assert appliance("trust", "pin", root, "--fingerprint", fingerprint, "--prefix", host).code == 0
+    done = appliance("install", bundle, "--prefix", host, "--json")
+    assert done.code == 0, done.err
+    notes = {step["step"]: step["note"] for step in json.loads(done.out)["steps"]}
+    assert notes["candidate"] == "384 numbers, the same twice"
+    with serving(host) as (url, key):
+        texts = ["A cat sleeps on the sofa.", "The kitten naps on a couch.", "Interest rates rose last quarter."]
+        status, answer = post(f"{url}/v1/embeddings", key, {"model": model.name, "input": texts})
+        assert status == 200
+        assert answer["appliance"]["model"] == pinned.sha256
+        cat, kitten, rates = (row["embedding"] for row in sorted(answer["data"], key=lambda row: row["index"]))
+        assert cosine(cat, kitten) > 0.5 > 0.2 > cosine(cat, rates)
+        messages = [{"role": "user", "content": "Hello"}]
+        status, refused = post(f"{url}/v1/chat/completions", key, {"model": model.name, "messages": messages})
+        assert (status, refused["error"]["code"]) == (400, "model_only_embeds")
 
 
 def test_build_from_a_warm_cache_tries_to_reach_no_network(demo: Demo, ledger: Ledger, tmp_path: Path) -> None:

@@ -1,17 +1,21 @@
 """GGUF files of real architectures in any size, their weights holes or noise: a header that llama.cpp itself accepts.
 
-They have no vocabulary beyond its size, so nothing can be asked of them; how much memory they would take can.
+They have no vocabulary beyond its size, so nothing can be asked of them; how much memory they would take can. Only
+`write_embedder` has words, and weights with which it computes.
 """
 
 from __future__ import annotations
 
+import array
+import random
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundles.ggml_types import TENSOR_TYPES
-from tests.sim.gguf_files import ALIGNMENT, F32, U32, head, string_key, tensor_info, text
+from bundles.gguf import read_header
+from tests.sim.gguf_files import ALIGNMENT, ARRAY, F32, TEXT, U32, head, string_key, tensor_info, text
 from tests.sim.noise import noise
 
 F16, Q8_0, Q4_0 = 1, 8, 2
@@ -75,6 +79,37 @@ def write_model(path: Path, shape: Shape, *, seed: int | None = None, template: 
     return len(data) + offset
 
 
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "▁the", "▁cat", "▁sat", "▁on", "▁a", "▁mat", "▁.")
+EMBEDDER = Shape("bert", layers=2, width=32, heads=2, kv_heads=2, head_dim=16, ff=64, vocab=len(WORDS), context=64)
+
+
+def write_embedder(path: Path, *, is_dumb: bool = False) -> int:
+    """Write a tiny model that embeds: an engine loads it, and its numbers are those of its weights, which are noise.
+
+    Args:
+        path: of the file.
+        is_dumb: leave its weights zero, so that every embedding is.
+
+    Returns:
+        The file's size in bytes.
+    """
+    size = write_model(path, replace(EMBEDDER, kind=F32))
+    with path.open("rb") as file:
+        start = read_header(file, size, "embedder").data_start
+    if not is_dumb:
+        chance = random.Random(1)
+        weights = array.array("f", (chance.uniform(-1, 1) for _ in range((size - start) // 4)))
+        with path.open("r+b") as file:
+            file.seek(start)
+            file.write(weights.tobytes())
+    return size
+
+
+def array_key(name: str, kind: int, items: Sequence[bytes]) -> bytes:
+    """A GGUF key with an array, whose items are spelled already."""
+    return text(name) + struct.pack("<IIQ", ARRAY, kind, len(items)) + b"".join(items)
+
+
 def number_key(name: str, value: int) -> bytes:
     """A GGUF key with a 32-bit number."""
     return text(name) + struct.pack("<II", U32, value)
@@ -109,6 +144,12 @@ def _keys(shape: Shape) -> list[bytes]:
     if shape.arch == "bert":
         keys += [key("pooling_type", 1), key("tokenizer.ggml.token_type_count", 2)]
         keys += [number_key("tokenizer.ggml.token_type_count", 2)]
+    if shape.vocab == len(WORDS):
+        keys[1] = string_key("tokenizer.ggml.model", "bert")
+        keys += [string_key("tokenizer.ggml.pre", "default")]
+        keys += [array_key("tokenizer.ggml.tokens", TEXT, [text(word) for word in WORDS])]
+        names = ("padding", "unknown", "bos", "seperator", "mask")
+        keys += [number_key(f"tokenizer.ggml.{name}_token_id", at) for at, name in enumerate(names)]
     return keys
 
 

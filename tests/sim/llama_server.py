@@ -3,6 +3,7 @@
 What the last message says decides what happens, so that a test can stage an engine that is slow, hangs or dies:
 `slow N` streams N tokens, one every 50 ms · `hang` never answers · `die` ends the process by SIGABRT, `die late` in the
 middle of a stream · `fail` answers with an error of the engine · anything else is answered with itself, backwards.
+An embedding has eight numbers, by the words of the text; `short`, `zero`, `nan` and `drift` give what none should be.
 Requests and users who left are noted in `requests.jsonl` beside the socket.
 """
 
@@ -46,6 +47,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 class Handler(BaseHTTPRequestHandler):
     notes = Path()
     alias = ""
+    embedded = 0
     protocol_version = "HTTP/1.1"
 
     def address_string(self) -> str:
@@ -66,6 +68,11 @@ class Handler(BaseHTTPRequestHandler):
         self.note(
             {"path": self.path, "headers": {key.lower(): text for key, text in self.headers.items()}, "body": body}
         )
+        if self.path == "/v1/embeddings":
+            texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+            rows = [{"index": at, "embedding": self.embedding(text)} for at, text in enumerate(texts)]
+            self.reply(200, {"object": "list", "data": rows[::-1], "usage": {"prompt_tokens": 3, "total_tokens": 3}})
+            return
         messages = body.get("messages") or [{"content": body.get("prompt") or body.get("input") or ""}]
         said = str(messages[-1]["content"])
         if said == "hang":
@@ -78,6 +85,14 @@ class Handler(BaseHTTPRequestHandler):
             self.stream(said)
         else:
             self.reply(200, self.answer({"message": {"role": "assistant", "content": said[::-1]}}))
+
+    def embedding(self, said: str) -> list[float]:
+        Handler.embedded += 1
+        staged = {"short": [1.0] * 7, "zero": [0.0] * 8, "nan": [float("nan")] * 8, "drift": [1.0, self.embedded] * 4}
+        row = staged.get(said, [0.0] * 8)
+        for word in said.split() if said not in staged else ():
+            row[sum(word.encode()) % 8] += 1.0
+        return row
 
     def answer(self, choice: dict) -> dict:
         return {

@@ -1,0 +1,90 @@
+"""The real engine and a tiny model that embeds: what the gate asks it, and how a CPU variant shows that it is right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.host.athand import AtHand, of_wheel
+from appliance.host.embeddings import GoldenSentence, cosine, judge_embeddings
+from appliance.host.engine import Engine, EngineSpec, start_engine
+from appliance.host.logits import TOLERANCE, Logits, read_logits
+from signing.errors import ApplianceError, ApplyRestoredError
+from tests.appliance.real_engine import describe_model
+from tests.appliance.shipped import shipped_runtime
+from tests.appliance.test_embeddings import MODEL
+from tests.sim.gguf_models import EMBEDDER, write_embedder
+
+pytestmark = pytest.mark.ci
+TINY = replace(MODEL, embedding=EMBEDDER.width)
+
+
+@pytest.fixture(scope="module")
+def at_hand(tmp_path_factory: pytest.TempPathFactory) -> AtHand:
+    return of_wheel(shipped_runtime().path, tmp_path_factory.mktemp("runtime"))
+
+
+@contextmanager
+def running(model: Path, at_hand: AtHand) -> Iterator[Engine]:
+    spec = EngineSpec("m", describe_model(model), model, at_hand.folder_with("x64"), 64, 2, 1, is_embedding=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="engine-") as run_dir,
+        start_engine(spec, Path(run_dir), model.with_suffix(".log")) as engine,
+    ):
+        engine.wait_ready(60)
+        yield engine
+
+
+def test_engine_embeds_in_the_right_form_the_same_twice_and_chats_not_at_all(at_hand: AtHand, tmp_path: Path) -> None:
+    write_embedder(tmp_path / "m.gguf")
+    with running(tmp_path / "m.gguf", at_hand) as engine:
+        assert judge_embeddings(engine, TINY, GoldenSentence("the cat sat on a mat")) == "32 numbers, the same twice"
+        one, two, three = engine.embed(["the cat sat .", "the cat sat", "a mat on a mat"])
+        assert cosine(one, two) != cosine(one, three)
+        with pytest.raises(ApplianceError, match="engine.no-answer"):
+            engine.ask("the cat", 4)
+
+
+def test_model_whose_weights_are_zero_is_refused_at_the_gate(at_hand: AtHand, tmp_path: Path) -> None:
+    write_embedder(tmp_path / "m.gguf", is_dumb=True)
+    with running(tmp_path / "m.gguf", at_hand) as engine, pytest.raises(ApplyRestoredError) as raised:
+        judge_embeddings(engine, TINY)
+    assert raised.value.code == "candidate.wrong-answer"
+
+
+def evaluated(model: Path, variant: str, at_hand: AtHand) -> Logits | None:
+    result = model.with_suffix(f".{variant}")
+    argv = [sys.executable, "-I", "-B", "-m", "appliance.host.logits", str(at_hand.folder_with(variant)), variant]
+    argv += [str(at_hand.package), str(model), "1", str(result)]
+    subprocess.run(argv, check=True, capture_output=True)
+    return read_logits(result)
+
+
+def test_variant_is_compared_by_the_embeddings_that_it_computes(at_hand: AtHand, tmp_path: Path) -> None:
+    right, wrong = tmp_path / "right.gguf", tmp_path / "wrong.gguf"
+    write_embedder(right)
+    data = bytearray(right.read_bytes())
+    # Another sign of one weight in eight of the last layer stands for a variant that computes something else.
+    signs = slice(len(data) // 2 + 3 - len(data) // 2 % 4, None, 4 * 8)
+    data[signs] = bytes(byte ^ 0x80 for byte in data[signs])
+    wrong.write_bytes(data)
+    x64, sse42 = evaluated(right, "x64", at_hand), evaluated(right, "sse42", at_hand)
+    other = evaluated(wrong, "x64", at_hand)
+    assert x64 is not None
+    assert sse42 is not None
+    assert other is not None
+    assert len(x64.values) == 2 * 32
+    assert x64.divergence(sse42) < TOLERANCE / 100
+    assert not x64.divergence(other) <= TOLERANCE
+
+
+def test_numbers_that_were_never_computed_are_no_result(at_hand: AtHand, tmp_path: Path) -> None:
+    write_embedder(tmp_path / "m.gguf", is_dumb=True)
+    assert evaluated(tmp_path / "m.gguf", "x64", at_hand) is None
