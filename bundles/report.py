@@ -55,6 +55,7 @@ def describe(found: Verified[Bundle]) -> dict[str, object]:
         "root_fingerprints": list(evidence.root_fingerprints),
         "proved_time": evidence.floors.time,
         "expires": {"role": evidence.expires[1], "time": evidence.expires[0], "is_expired": evidence.is_expired},
+        "passed_over": [fault_fields(fault) for fault in evidence.passed_over],
     }
 
 

@@ -17,7 +17,7 @@ Rules (numbers of the TUF specification 1.0.34, section 5):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
@@ -37,8 +37,8 @@ ReadMetadata = Callable[[str, int], Optional[bytes]]
 class Walked:
     """Where the walk ended: the newest root and targets, who signed targets, the floors proved and the first expiry.
 
-    `attesters` are the targets keys of every root on the way, who may have signed in other formats; `passed_over` says
-    why other sources were not used.
+    `attesters` are the targets keys of every root on the way, who may have signed in other formats; `files` are the
+    bytes that were walked, by name; `passed_over` says why other sources were not used.
     """
 
     root: Root
@@ -48,6 +48,7 @@ class Walked:
     floors: Floors
     expires: tuple[str, str]
     attesters: tuple[PublicKey, ...]
+    files: Mapping[str, bytes]
     passed_over: tuple[NotTrustedError, ...] = ()
 
     @property
@@ -101,7 +102,14 @@ def read_root(data: bytes, subject: str, rules: Rules = ours) -> Root:
     return root
 
 
-def _walk(pinned: bytes, read: ReadMetadata, floors: Floors, rules: Rules) -> Walked:
+def _walk(pinned: bytes, source: ReadMetadata, floors: Floors, rules: Rules) -> Walked:
+    files: dict[str, bytes] = {}
+
+    def read(name: str, most: int) -> bytes | None:
+        if (data := source(name, most)) is not None:
+            files[name] = data
+        return data
+
     roots, root_bytes = _roots(pinned, read, rules)
     root = roots[-1]
     floors.check("root", root.version, "root.json")
@@ -131,7 +139,7 @@ def _walk(pinned: bytes, read: ReadMetadata, floors: Floors, rules: Rules) -> Wa
         (targets.expires, "targets"),
     )
     attesters = {key.spki: key for one in roots for key in one.roles["targets"].keys.values()}
-    return Walked(root, root_bytes, targets, signers, floors.raised(proved), expires, tuple(attesters.values()))
+    return Walked(root, root_bytes, targets, signers, floors.raised(proved), expires, tuple(attesters.values()), files)
 
 
 def _replaces_builder(old: Root, new: Root) -> bool:

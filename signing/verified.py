@@ -6,7 +6,8 @@ where it came from.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from signing.digest import Digest
@@ -37,6 +38,7 @@ class Evidence:
         expires: the first day on which a part of the chain is too old for new installs, with the role's name.
         is_expired: whether the time that the chain itself proves has reached that moment.
         attesters: who may have signed statements in other formats.
+        metadata: the files that were walked, by name: what a host keeps, so that it reads them once (T16).
         passed_over: why other sources of metadata were not used: told, not decided by.
         clock_is_behind: whether the machine's clock shows less than the proved time: told, never decided by (T27).
     """
@@ -55,6 +57,7 @@ class Evidence:
     is_expired: bool
     clock_is_behind: bool
     attesters: tuple[PublicKey, ...] = ()
+    metadata: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     passed_over: tuple[NotTrustedError, ...] = ()
 
     @property

@@ -94,6 +94,7 @@ def verify(
         expires=walked.expires,
         is_expired=walked.is_expired,
         attesters=walked.attesters,
+        metadata=walked.files,
         passed_over=walked.passed_over,
         clock_is_behind=now.strftime("%Y-%m-%dT%H:%M:%SZ") < walked.floors.time,
     )

@@ -82,6 +82,7 @@ def command(
 def _verify(
     terminal: Terminal, path: Path | None, trust: Trust, now: datetime, bundle: Path | None
 ) -> tuple[Report, ApplianceError | None]:
+    from appliance.host.stored import notices
     from appliance.host.verification import open_subject
     from bundles.report import clock_warning, fault_fields
 
@@ -93,6 +94,8 @@ def _verify(
             terminal.development()
         if warning := clock_warning(subject.bundle):
             terminal.say(warning)
+        for notice in notices(subject.bundle):
+            terminal.say(f"notice: {notice}")
         with terminal.progress() as on_progress:
             report |= subject.check(on_progress)
     except ApplianceError as error:

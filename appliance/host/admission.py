@@ -17,6 +17,7 @@ from appliance.host.prefix import Prefix
 from appliance.host.preflight import Fit, check_host
 from appliance.host.release import Release
 from appliance.host.siteconfig import SiteConfig
+from appliance.host.stored import open_newest
 from bundles.bundle import Bundle, open_bundle
 from bundles.layout import Layout
 from signing.digest import sha256
@@ -42,7 +43,7 @@ class Host:
 
 
 def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
-    """Open a medium whose bundle may be installed here.
+    """Open a medium whose bundle may be installed here, by the newest metadata of it and of this host.
 
     Args:
         source: untrusted.
@@ -54,11 +55,11 @@ def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
         DamagedError: a file of the chain cannot be read.
     """
     floors, now = read_floors(host.prefix), host.now()
-    found = open_bundle(source, trust, floors, now)
+    found = open_newest(source, trust, floors, now, host.prefix)
     pinned = read_root(host.prefix)
     if pinned is not None and pinned != trust:
         # A root given by hand does not replace the one that this host has pinned: both must stand behind the bundle.
-        other = open_bundle(source, pinned, floors, now)
+        other = open_newest(source, pinned, floors, now, host.prefix)
         if other.value.manifest != found.value.manifest:
             raise NotTrustedError(
                 "install.two-bundles", str(source), expected=found.value.manifest, found=other.value.manifest

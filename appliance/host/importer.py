@@ -26,7 +26,7 @@ from bundles.layout import INDEX_FILE, LAYOUT_FILE, METADATA, TARGETS, Layout, b
 from bundles.manifest import MAX_INDEX_BYTES
 from bundles.progress import OnProgress, Progress
 from signing.errors import DamagedError
-from signing.roles import MAX_BYTES, MAX_TARGET_BYTES
+from signing.roles import MAX_TARGET_BYTES
 from signing.verified import Evidence, Verified
 from signing.verify import consistent_path
 
@@ -43,18 +43,17 @@ class Imported:
     removed: tuple[str, ...]
 
 
-def accept(prefix: Prefix, source: Layout, found: Verified[Bundle], trust: bytes) -> None:
+def accept(prefix: Prefix, found: Verified[Bundle], trust: bytes) -> None:
     """Remember what a verified bundle proves: metadata for every release, the pinned root, the floors.
 
     Args:
         prefix: the host; its folders exist.
-        source: where the bundle lies.
-        found: verified from there.
+        found: verified, by the newest metadata of a medium and of this host.
         trust: the root that it was verified under, to be pinned where none is yet.
     """
     for release in sorted(prefix.releases.iterdir()):
         if (release / BUNDLE / LAYOUT_FILE).is_file():
-            _copy_metadata(source, Layout(release / BUNDLE), found.evidence)
+            _write_metadata(Layout(release / BUNDLE), found.evidence)
     write_root(prefix, trust)
     write_floors(prefix, found.evidence.floors)
 
@@ -73,7 +72,7 @@ def import_layout(
     """
     make_folder(release / BUNDLE)
     copy = Layout(release / BUNDLE)
-    known = _copy_metadata(source, copy, found.evidence)
+    known = _write_metadata(copy, found.evidence)
     bundle = found.value
     files = {
         f"{TARGETS}/{consistent_path(found.evidence.target, found.evidence.sha256)}": MAX_TARGET_BYTES,
@@ -130,17 +129,14 @@ def import_files(prefix: Prefix, source: Layout, release: Path, bundle: Bundle, 
     return Imported(copied, copied_bytes, len(bundle.contents.files) - copied, removed)
 
 
-def _copy_metadata(source: Layout, copy: Layout, evidence: Evidence) -> set[str]:
-    # The timestamp is what names the rest, so it comes last: the copy is whole at every moment.
-    floors = evidence.floors
-    roots = {f"{METADATA}/{version}.root.json": MAX_BYTES["root"] for version in range(1, floors.root + 1)}
-    files = {path: most for path, most in roots.items() if source.medium.read(path, 0) is not None}
-    files[f"{METADATA}/{floors.targets}.targets.json"] = MAX_BYTES["targets"]
-    files[f"{METADATA}/{floors.snapshot}.snapshot.json"] = MAX_BYTES["snapshot"]
-    files[f"{METADATA}/timestamp.json"] = MAX_BYTES["timestamp"]
-    for path, most in files.items():
-        _copy_small(source, copy, path, most)
-    return set(files)
+def _write_metadata(copy: Layout, evidence: Evidence) -> set[str]:
+    # What was walked, and not what the medium says now. The timestamp is what names the rest, so it comes last: the
+    # copy is whole at every moment.
+    names = sorted(evidence.metadata, key=lambda name: name == "timestamp.json")
+    make_folder(copy.path / METADATA)
+    for name in names:
+        copy.medium.write(f"{METADATA}/{name}", evidence.metadata[name])
+    return {f"{METADATA}/{name}" for name in names}
 
 
 def _copy_small(source: Layout, copy: Layout, path: str, most: int) -> None:

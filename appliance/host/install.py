@@ -35,6 +35,7 @@ from appliance.host.runtime import prepare_runtime
 from appliance.host.services import NoServices, Services
 from appliance.host.siteconfig import SiteConfig, read_site
 from appliance.host.steps import Steps, Took
+from appliance.host.stored import notices
 from appliance.host.switch import complete, current_target, point_at, target_of
 from appliance.host.systemd_services import SystemdServices
 from appliance.host.trial import Choice
@@ -126,7 +127,7 @@ class _Run:
         self.services: Services = SystemdServices(host.prefix, host.now) if is_system else NoServices(programs)
         self.journal = Journal(host.prefix.journal / "install.jsonl", host.now)
         self.steps = Steps(self.journal, self.path.name, host.prefix.root)
-        self.warnings = list(fit.warnings)
+        self.warnings = [*fit.warnings, *notices(found)]
         self.copied = 0
         self.is_tried = False
 
@@ -142,7 +143,7 @@ class _Run:
             # It was done before anything was written; here it is put on record.
             took.note = f"Python {self.fit.python.version}, CPU variants {' '.join(self.fit.variants)}"
         with self.steps.step("import") as took:
-            accept(self.prefix, self.source, self.found, read_root(self.prefix) or self.trust)
+            accept(self.prefix, self.found, read_root(self.prefix) or self.trust)
             took.note = "nothing to copy" if was_complete else self._import()
         if self.prefix.is_system:
             self._install_packages()

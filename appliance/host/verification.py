@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from appliance.host.floorstore import read_floors, read_root
 from appliance.host.pinned import choose_root
 from appliance.host.prefix import Prefix
+from appliance.host.stored import open_newest
 from bundles.bundle import Bundle, open_bundle
 from bundles.check import check_all, check_file
 from bundles.contents import Contents, File
@@ -82,9 +83,10 @@ class Trust:
             NotTrustedError, DamagedError, UsageError: as `open_bundle`.
         """
         root = choose_root(self.file, self.host, self.workspace)
-        # Floors belong to the root that this host has pinned; another publisher has versions of its own.
-        floors = read_floors(self.host) if root == read_root(self.host) else Floors()
-        return open_bundle(path, root, floors, now)
+        # Floors and stored metadata belong to the root that this host has pinned; another publisher has its own.
+        if root == read_root(self.host):
+            return open_newest(path, root, read_floors(self.host), now, self.host)
+        return open_bundle(path, root, Floors(), now)
 
 
 def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | None = None) -> Subject:

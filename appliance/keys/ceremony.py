@@ -16,13 +16,13 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance.keys.metadata import root_body, targets_body
-from appliance.keys.pem import create_key, load_key
+from appliance.keys.pem import load_key
 from appliance.keys.repository import published, write_signed
 from appliance.keys.request import MAX_REQUEST_BYTES, Item, Request, read_request, write_request
 from appliance.keys.rules import check_rules
 from appliance.keys.signer import Signer, sign_checked
 from appliance.keys.words import explain
-from appliance.keys.workspace import Workspace, refuse_occupied
+from appliance.keys.workspace import Workspace, making_ceremony, refuse_occupied
 from bundles.medium import Medium
 from signing.errors import ApplianceError, UsageError
 from signing.keys import PublicKey
@@ -35,7 +35,7 @@ def begin(
     """Make a workspace whose trust root waits for its people's signatures.
 
     Args:
-        path: where; holds no workspace yet.
+        path: where; holds no workspace yet, or one whose making was killed: that goes on.
         root: the keys of those who may change who signs, and how many must.
         targets: the keys of those who stand for content, and how many must.
         now: the time that is stated, in UTC.
@@ -43,7 +43,6 @@ def begin(
     Raises:
         UsageError: something lies there, a key stands twice, or there are fewer keys than must sign.
     """
-    refuse_occupied(path)
     for name, (keys, threshold) in (("root", root), ("targets", targets)):
         if len(set(keys)) != len(keys) or not 1 <= threshold <= len(keys):
             raise UsageError(
@@ -53,12 +52,17 @@ def begin(
                 found=f"{len(set(keys))} of {len(keys)}",
                 hint=f"give --{name}-key once for each person",
             )
-    builder = create_key(path / "keys" / "builder.pem").public
-    roles = {"root": root, "targets": targets, "snapshot": ([builder], 1), "timestamp": ([builder], 1)}
-    request = Request((Item.of_metadata(root_body(1, roles, now)), Item.of_metadata(targets_body(1, {}, now))))
     workspace = Workspace(path)
-    workspace.root_file.parent.mkdir(exist_ok=True)
-    return workspace, ask(workspace, request, now)
+    with making_ceremony(path) as builder:
+        roles = {"root": root, "targets": targets, "snapshot": ([builder], 1), "timestamp": ([builder], 1)}
+        request = Request((Item.of_metadata(root_body(1, roles, now)), Item.of_metadata(targets_body(1, {}, now))))
+        asked = waiting(workspace, request.label)
+        if asked is None:
+            return workspace, ask(workspace, request, now)
+        # Somebody may have signed what was asked before the making was killed: it can be kept, and not be replaced.
+        if asked.items[0].body["roles"] != request.items[0].body["roles"]:
+            refuse_occupied(path)
+        return workspace, asked
 
 
 def ask(workspace: Workspace, request: Request, now: datetime) -> Request:

@@ -26,6 +26,7 @@ from appliance.keys.pem import PemKey, create_key, load_key
 from bundles.medium import Medium, explain_write, sync_folder
 from signing.chain import read_root
 from signing.errors import BusyError, UsageError
+from signing.keys import PublicKey
 from signing.roles import Root
 
 ROLES_WITH_KEYS = ("root", "targets", "builder")
@@ -175,6 +176,36 @@ def create_development(path: Path, now: datetime) -> tuple[Workspace, bool]:
     return workspace, True
 
 
+@contextmanager
+def making_ceremony(path: Path) -> Iterator[PublicKey]:
+    """Make the folders and the builder's key of a workspace of several people around what the caller adds.
+
+    `.init` lies there until the caller is done, so that a making that was killed is told from a workspace that lost a
+    part, and goes on with the same key.
+
+    Args:
+        path: where; holds no workspace, or one whose making was killed.
+
+    Raises:
+        UsageError: something lies there.
+        ApplianceError: the folder cannot be written.
+    """
+    making = path / ".init"
+    try:
+        if not _is_begun(path):
+            refuse_occupied(path)
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir(parents=True)
+            create_key(making / "keys" / "builder.pem")
+            os.replace(making / "keys", path / "keys")
+        (path / "trust").mkdir(exist_ok=True)
+        yield load_key(path / "keys" / "builder.pem").public
+        making.rmdir()
+        sync_folder(path)
+    except OSError as error:
+        raise explain_write(error, path, 16 << 10) from None
+
+
 def _missing(path: Path) -> UsageError:
     return UsageError(
         "workspace.missing",
@@ -187,6 +218,13 @@ def _missing(path: Path) -> UsageError:
 
 def _is_half_moved(making: Path) -> bool:
     return (making / "trust" / "root.json").is_file() and not (making / "keys").exists()
+
+
+def _is_begun(path: Path) -> bool:
+    making, keys = path / ".init", path / "keys"
+    if Workspace(path).root_file.exists() or not making.is_dir() or any(making.iterdir()):
+        return False
+    return keys.is_dir() and [one.name for one in keys.iterdir()] == ["builder.pem"]
 
 
 def refuse_occupied(path: Path) -> None:
@@ -202,7 +240,9 @@ def refuse_occupied(path: Path) -> None:
             str(path),
             expected="a folder without keys/, trust/ and requests/",
             found=" and ".join(f"{name}/" for name in taken),
-            hint="choose another folder, or put trust/root.json back if this was a workspace",
+            hint="finish what was interrupted: the same appliance init --ceremony once more"
+            if _is_begun(path)
+            else "choose another folder, or put trust/root.json back if this was a workspace",
         )
 
 

@@ -198,7 +198,7 @@ class SimHost:
         self.prefix.create()
         with hold(self.prefix) as lock:
             programs = Programs(self.prefix.scratch, lock)
-            accept(self.prefix, Layout(self.source), found, self.trust)
+            accept(self.prefix, found, self.trust)
             found = import_layout(Layout(self.source), path, found, self.trust, NOW)
             import_files(self.prefix, Layout(self.source), path, found.value, ignore)
             python = self.python()

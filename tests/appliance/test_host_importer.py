@@ -25,7 +25,7 @@ def host(tmp_path: Path) -> SimHost:
 
 def test_what_a_bundle_proves_is_remembered_before_its_content_is_written(host: SimHost) -> None:
     found = host.verify()
-    accept(host.prefix, Layout(host.source), found, host.trust)
+    accept(host.prefix, found, host.trust)
     assert read_floors(host.prefix) == found.evidence.floors
     assert read_root(host.prefix) == host.trust
     assert list(host.prefix.releases.iterdir()) == []

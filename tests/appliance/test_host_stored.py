@@ -1,0 +1,174 @@
+"""A host judges a stick by the newest metadata that it has seen, and keeps those that it judged by."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from appliance.host.admission import Host, admit
+from appliance.host.floorstore import read_floors
+from appliance.host.importer import accept, import_layout
+from appliance.host.machine import Machine
+from appliance.host.prefix import Prefix
+from appliance.host.stored import notices, open_newest
+from appliance.keys.publication import revoke
+from appliance.keys.workspace import open_workspace
+from bundles.bundle import Bundle, open_bundle
+from bundles.layout import Layout
+from signing.errors import NotTrustedError
+from signing.verified import Verified
+from tests.attacks.harness import command
+from tests.toy import NOW, build_toy
+
+Sticks = dict[str, Path]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Sticks]:
+    """The trust root, and the sticks of three days: 1.0.0; then 1.1.0; then 1.2.0, when 1.0.0 had been revoked."""
+    folder, sticks = tmp_path_factory.mktemp("published"), {}
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        if version == "1.2.0":
+            revoke(open_workspace(folder / "workspace"), "toy", "1.0.0", NOW)
+        workspace, bundle = build_toy(folder / "workspace", version, note=version)
+        sticks[version] = folder / version
+        shutil.copytree(bundle, sticks[version])
+    return workspace.root_file.read_bytes(), sticks
+
+
+@pytest.fixture
+def root(published: tuple[bytes, Sticks]) -> bytes:
+    return published[0]
+
+
+@pytest.fixture
+def sticks(published: tuple[bytes, Sticks], tmp_path: Path) -> Sticks:
+    return {version: shutil.copytree(path, tmp_path / version) for version, path in published[1].items()}
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Prefix:
+    made = Prefix.at(tmp_path / "host")
+    made.create()
+    return made
+
+
+@pytest.fixture
+def take(prefix: Prefix, root: bytes) -> Callable[[Path], Path]:
+    """The part of an install that is about trust."""
+
+    def take_(stick: Path) -> Path:
+        found = open_newest(stick, root, read_floors(prefix), NOW, prefix)
+        accept(prefix, found, root)
+        release = prefix.release_path(found.value.contents.version, found.value.manifest)
+        import_layout(Layout(stick), release, found, root, NOW)
+        return release / "bundle"
+
+    return take_
+
+
+def judged(stick: Path, root: bytes, prefix: Prefix) -> Verified[Bundle]:
+    return admit(stick, root, Host(prefix, Machine("", "", "", "", "", frozenset(), 0), lambda: NOW, ""))
+
+
+def test_an_older_stick_is_judged_by_what_the_host_has_stored_and_that_is_told(
+    sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
+) -> None:
+    take(sticks["1.1.0"])
+    found = judged(sticks["1.0.0"], root, prefix)
+    assert (found.value.contents.version, found.evidence.status) == ("1.0.0", "allowed")
+    assert found.evidence.floors == read_floors(prefix)
+    [notice] = notices(found)
+    assert notice.startswith("judged by the newest metadata that this host has stored")
+    answer = command("verify", sticks["1.0.0"], "--prefix", prefix.root)
+    assert (answer.code, answer.talk.count("notice: judged by the newest")) == (0, 1)
+    told = json.loads(command("verify", sticks["1.0.0"], "--prefix", prefix.root, "--json").out)
+    assert [one["code"] for one in told["passed_over"]] == ["version.rollback"]
+
+
+def test_without_stored_metadata_an_older_stick_is_a_rollback(
+    sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
+) -> None:
+    shutil.rmtree(take(sticks["1.1.0"]))
+    with pytest.raises(NotTrustedError, match="version.rollback"):
+        judged(sticks["1.0.0"], root, prefix)
+    assert command("verify", sticks["1.0.0"], "--prefix", prefix.root).code == 4
+
+
+def test_what_the_newest_metadata_revoke_is_refused_on_a_stick_that_does_not_know_it(
+    sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
+) -> None:
+    take(sticks["1.2.0"])
+    with pytest.raises(NotTrustedError, match="target.revoked"):
+        judged(sticks["1.0.0"], root, prefix)
+    assert judged(sticks["1.1.0"], root, prefix).evidence.status == "allowed"
+
+
+def test_a_newer_stick_is_judged_by_its_own_metadata_without_a_notice(
+    sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
+) -> None:
+    take(sticks["1.0.0"])
+    before = read_floors(prefix)
+    found = judged(sticks["1.1.0"], root, prefix)
+    assert (found.evidence.status, notices(found)) == ("current", ())
+    assert found.evidence.floors.targets == before.targets + 1
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.1.0", "1.2.0"])
+def test_a_forged_stick_is_not_made_good_by_the_store(
+    sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path], version: str
+) -> None:
+    take(sticks["1.1.0"])
+    file = sticks[version] / "metadata" / "timestamp.json"
+    file.write_bytes(file.read_bytes().replace(b'"version":', b'"version":9', 1))
+    with pytest.raises(NotTrustedError, match="signature.invalid: timestamp.json"):
+        judged(sticks[version], root, prefix)
+    assert command("verify", sticks[version], "--prefix", prefix.root).code == 4
+
+
+def test_a_store_that_cannot_be_used_is_told_and_decides_nothing(
+    sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
+) -> None:
+    stored = take(sticks["1.1.0"]) / "metadata" / "timestamp.json"
+    stored.write_bytes(stored.read_bytes().replace(b'"version":', b'"version":9', 1))
+    [notice] = notices(judged(sticks["1.1.0"], root, prefix))
+    assert notice.startswith("metadata that this host has stored cannot be used (signature.invalid")
+    with pytest.raises(NotTrustedError, match="version.rollback"):
+        judged(sticks["1.0.0"], root, prefix)
+    stored.unlink()
+    assert judged(sticks["1.1.0"], root, prefix).evidence.status == "current"
+
+
+def test_one_good_copy_in_the_store_is_enough(
+    sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
+) -> None:
+    first = take(sticks["1.0.0"]) / "metadata" / "timestamp.json"
+    take(sticks["1.1.0"])
+    first.write_bytes(b"{}")
+    assert len(notices(judged(sticks["1.0.0"], root, prefix))) == 2
+
+
+def test_every_release_keeps_the_metadata_that_an_install_was_judged_by(
+    sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
+) -> None:
+    newer = take(sticks["1.1.0"])
+    older = take(sticks["1.0.0"])
+    names = sorted(path.name for path in (sticks["1.1.0"] / "metadata").iterdir())
+    for copy in (newer, older):
+        assert sorted(path.name for path in (copy / "metadata").iterdir()) == names
+        assert open_bundle(copy, root, read_floors(prefix), NOW).evidence.floors == read_floors(prefix)
+
+
+def test_metadata_are_read_from_the_medium_once(sticks: Sticks, root: bytes, prefix: Prefix) -> None:
+    stick = sticks["1.0.0"]
+    found = judged(stick, root, prefix)
+    kept = {path.name: path.read_bytes() for path in (stick / "metadata").iterdir()}
+    for path in (stick / "metadata").iterdir():
+        path.write_bytes(b"{}")
+    import_layout(Layout(stick), prefix.releases / "r", found, root, NOW)
+    copies = {path.name: path.read_bytes() for path in (prefix.releases / "r" / "bundle" / "metadata").iterdir()}
+    assert copies == kept
