@@ -1,17 +1,15 @@
 """The walk from a pinned root to the newest targets file.
 
-Owns the order of TUF's client workflow. It reads through a callback and writes nothing; persisting what it proved is
-the caller's, before the first byte of content is written.
+Owns the order of TUF's client workflow. It reads through a callback and writes nothing; persisting what it proved
+(5.3.8, 5.4.5, 5.5.7, 5.6.6) is the caller's, before the first byte of content is written.
 
 Rules (numbers of the TUF specification 1.0.34, section 5):
-- 5.1: no clock is read; the time of the check is the caller's;
 - 5.2: the root is given; copies of it beside the metadata decide nothing, but a forged one is a refusal;
 - 5.3.3 to 5.3.9: root N+1 reaches the thresholds of root N and of itself; versions rise by one; at most 1 024 steps;
 - 5.3.11: a root that replaces keys of timestamp or snapshot resets those two version floors, once, and nothing else;
 - 5.4, 5.5, 5.6: timestamp, snapshot and targets reach their thresholds and are not below the floors; snapshot and
   targets are the very version, length and sha256 that the file before them names (5.5.2, 5.6.2);
-- 5.3.10, 5.4.4, 5.5.6, 5.6.5: expiry is told, not judged by a clock: time is what root and targets prove (T4, T27);
-- 5.4.5, 5.5.7, 5.6.6: persisting is the caller's; a file was accepted when the one after it is asked for;
+- 5.1, 5.3.10, 5.4.4, 5.5.6, 5.6.5: expiry is told, not judged by a clock; time is what people have signed (T4, T27);
 - of several sources the newest valid one wins; one that is older or broken is passed over, and told.
 """
 
@@ -115,10 +113,9 @@ def _walk(pinned: bytes, source: ReadMetadata, floors: Floors, rules: Rules) -> 
     floors.check("root", root.version, "root.json")
     if any(_replaces_builder(old, new) for old, new in zip(roots, roots[1:]) if new.version > floors.root):
         floors = floors.after_rotation()  # 5.3.11
-    name = "timestamp.json"
-    data = _must_read(read, name, MAX_BYTES["timestamp"])  # 5.4.1
-    timestamp = rules.parse_pointer(data, root.roles["timestamp"], "timestamp", "snapshot.json", name)  # 5.4.2
-    floors.check("timestamp", timestamp.version, name)  # 5.4.3.1
+    data = _must_read(read, "timestamp.json", MAX_BYTES["timestamp"])  # 5.4.1, and 5.4.2 with the next line
+    timestamp = rules.parse_pointer(data, root.roles["timestamp"], "timestamp", "snapshot.json", "timestamp.json")
+    floors.check("timestamp", timestamp.version, "timestamp.json")  # 5.4.3.1
     name = f"{timestamp.file.version}.snapshot.json"
     floors.check("snapshot", timestamp.file.version, name)  # 5.4.3.2
     data = _read_named(read, name, timestamp.file, "snapshot")  # 5.5.1, 5.5.2

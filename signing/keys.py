@@ -88,9 +88,8 @@ class PublicKey:
 
 
 Schemes = Mapping[tuple[str, str], Callable[[Json, str], PublicKey]]
-"""Readers of keys of further types and schemes."""
-OURS: Schemes = {}
-"""None but our own: the only value in the product; the client in tests/conformance brings others."""
+"""Readers of keys of further types and schemes; the client in tests/conformance brings some."""
+OURS: Schemes = {}  # the only value in the product
 
 
 def key_from_spki(spki: bytes, subject: str) -> PublicKey:

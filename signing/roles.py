@@ -170,9 +170,7 @@ class Envelope:
 class Rules(Protocol):
     """How the walk reads files: as this module, or in tests/conformance by TUF's rules without those that we add."""
 
-    def parse_root(self, data: bytes, subject: str) -> tuple[Root, Envelope]:
-        """As `parse_root`; the others likewise."""
-
+    def parse_root(self, data: bytes, subject: str) -> tuple[Root, Envelope]: ...  # noqa: D102
     def parse_pointer(self, data: bytes, role: Role, kind: str, points_to: str, subject: str) -> Pointer: ...  # noqa: D102
     def parse_targets(self, data: bytes, role: Role, subject: str) -> tuple[Targets, tuple[PublicKey, ...]]: ...  # noqa: D102
     def check_signatures(  # noqa: D102

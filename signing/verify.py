@@ -7,9 +7,7 @@ Rules:
 - the root is pinned by somebody beforehand; one found beside what is verified is worth nothing (threats T1, T40);
 - the target must be in the newest targets file, `current` or `allowed` (threats T2, T9);
 - every statement that it requires must be among those that the parsed value makes (T31);
-- its bytes must have the signed length and sha256 before they are parsed (threats T5, T6, T14).
-
-Source: TUF specification 1.0.34, section 5.7 (fetch target); 5.6.7 finds no more than the one flat targets file (T12).
+- its bytes must have the signed length and sha256 before they are parsed (threats T5, T6, T14; TUF 5.7, fetch target).
 """
 
 from __future__ import annotations

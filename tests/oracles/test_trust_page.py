@@ -1,0 +1,162 @@
+"""Every command of TRUST.md does what the page says, taken from the page itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from appliance.host.evidence import write_evidence
+from appliance.keys.hostkey import host_key, make_host_key
+from appliance.keys.pem import load_public
+from bundles.bundle import open_bundle
+from bundles.copy import copy_file
+from bundles.layout import Layout
+from signing.floors import Floors
+from tests.bundles.test_bare_host_pages import TOP, blocks
+from tests.oracles.__main__ import MODEL_SIGNING
+from tests.oracles.ready import oracle
+from tests.toy import NOW, build_toy
+
+PAGE = "signing/TRUST.md"
+HOST, TOOLS = "9. The host key, and what a host says", "11. Checking a bundle with other people's tools"
+# Whatever fails, the page's own server is not left behind.
+TIDY = """server=; trap '[ -z "$server" ] || kill "$server" 2>/dev/null || :' EXIT"""
+KEYS, SIGNATURES, CLIENT, BYTES, MODEL, PROVENANCE = range(6)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stick, and on the desk beside it the pinned root, a model's folder, and a record of a host with its key."""
+    folder = tmp_path_factory.mktemp("page")
+    workspace, bundle = build_toy(folder / "workspace")
+    desk = folder / "desk"
+    desk.mkdir()
+    shutil.copytree(bundle, folder / "stick")
+    shutil.copy(workspace.root_file, desk / "root.json")
+    contents = open_bundle(bundle, workspace.root_file.read_bytes(), Floors(), NOW).value.contents
+    [model] = contents.of_kind("model")
+    copy_file(model, Layout(bundle).open_chunk, desk / "MODEL" / "toy.gguf")
+    host = folder / "host"
+    make_host_key(host)
+    shutil.copy(host / "host.pub", desk)
+    (desk / "today.json").write_bytes(write_evidence({"verified": True, "path": "a"}, host_key(host), NOW, "1.0"))
+    return folder
+
+
+@pytest.fixture
+def desk(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made / "stick", tmp_path / "stick")
+    return shutil.copytree(made / "desk", tmp_path / "desk")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def type_in(desk: Path, *lines: str, path: str = "") -> subprocess.CompletedProcess[str]:
+    """Type lines of the page at the desk, with the stick in its place; waiting for the server is surer than sleep."""
+    port = str(free_port())
+    ready = (
+        f"until python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", {port}))' 2>&-; do sleep 0.1; done"
+    )
+    script = "\n".join((TIDY, *lines)).replace("/media/stick", str(desk.parent / "stick")).replace("smollm2", "toy")
+    script = script.replace("8000", port).replace("sleep 3", ready)
+    env = {**os.environ, "PATH": f"{path}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(["sh", "-ec", script], cwd=desk, env=env, capture_output=True, text=True, timeout=120)
+
+
+def tools(*wanted: int) -> list[str]:
+    """The lines of blocks of section 11."""
+    every = list(blocks(PAGE, TOOLS))
+    assert len(every) == 6
+    return [line for number in wanted for line in every[number]]
+
+
+def test_every_block_of_commands_on_the_page_is_run() -> None:
+    text = (TOP / PAGE).read_text()
+    headings = {
+        part.partition("\n")[0] for part in text.split("\n## ")[1:] if re.search(r"^    \S", part, re.MULTILINE)
+    }
+    assert headings == {"7. A bare host", HOST, TOOLS}  # that of the bare host: tests/bundles/test_bare_host_pages.py
+
+
+def test_a_fingerprint_is_what_openssl_and_sha256sum_say(desk: Path) -> None:
+    [line] = re.findall(r"`(openssl [^`]*)`", (TOP / PAGE).read_text())
+    assert (
+        type_in(desk, line.replace("key.pem", "host.pub")).stdout.split()[0]
+        == load_public(desk / "host.pub").fingerprint
+    )
+
+
+def test_a_record_of_a_host_is_checked_with_openssl(desk: Path) -> None:
+    [lines] = blocks(PAGE, HOST)
+    done = type_in(desk, *lines)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Verified OK\n{")
+    assert '"report":{"path":"a","verified":true}' in done.stdout
+    text = (desk / "today.json").read_text()
+    at = text.index('"payload":"') + 40
+    (desk / "today.json").write_text(text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :])
+    done = type_in(desk, *lines)
+    assert (done.returncode != 0, "Verified OK" in done.stdout) == (True, False)
+
+
+def test_keys_and_the_signatures_over_targets(desk: Path) -> None:
+    done = type_in(desk, *tools(KEYS, SIGNATURES))
+    assert done.returncode == 0, done.stderr
+    fingerprints = {line.split()[0] for line in done.stdout.splitlines() if line.endswith("  -")}
+    assert len(fingerprints) == 3
+    assert done.stdout.count("Verified OK") == 1
+    [file] = (desk.parent / "stick" / "metadata").glob("*.targets.json")
+    file.write_bytes(file.read_bytes().replace(b'"current"', b'"allowed"'))
+    assert "Verified OK" not in type_in(desk, *tools(KEYS, SIGNATURES)).stdout
+
+
+def test_a_tuf_client_and_every_byte(desk: Path) -> None:
+    done = type_in(desk, *tools(CLIENT, BYTES))
+    assert (done.returncode, done.stderr) == (0, "")
+    [fetched] = (desk / "fetched").iterdir()
+    [manifest] = (desk.parent / "stick" / "targets").rglob("*.manifest.json")
+    assert fetched.read_bytes() == manifest.read_bytes()
+    blobs = sorted((desk.parent / "stick" / "blobs" / "sha256").iterdir())
+    blob = next(one for one in blobs if one.stat().st_size == 4 or one.stat().st_size < 100)
+    data = blob.read_bytes()
+    blob.write_bytes(data + b"x")
+    assert type_in(desk, *tools(BYTES)).returncode != 0
+    blob.write_bytes(data)
+    (blob.parent / ("0" * 64)).write_bytes(b"planted")
+    assert type_in(desk, *tools(BYTES)).returncode != 0
+    (blob.parent / ("0" * 64)).unlink()
+    assert type_in(desk, *tools(BYTES)).returncode == 0
+
+
+def test_a_tuf_client_refuses_it_under_another_root(desk: Path, tmp_path: Path) -> None:
+    other, _ = build_toy(tmp_path / "other")
+    shutil.copy(other.root_file, desk / "root.json")
+    done = type_in(desk, *tools(CLIENT))
+    assert done.returncode != 0
+    assert not any((desk / "fetched").iterdir())
+
+
+def test_the_provenance(desk: Path) -> None:
+    done = type_in(desk, *tools(KEYS, CLIENT, PROVENANCE))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("Verified OK\n1\n")
+
+
+def test_a_model(desk: Path) -> None:
+    program = oracle(MODEL_SIGNING) / "bin"
+    done = type_in(desk, *tools(KEYS, MODEL), path=str(program))
+    assert done.returncode == 0, done.stderr
+    assert "Verification succeeded" in done.stdout + done.stderr
+    (desk / "MODEL" / "toy.gguf").write_bytes(b"another")
+    assert type_in(desk, *tools(KEYS, MODEL), path=str(program)).returncode != 0
