@@ -32,8 +32,8 @@ soak: runtime bed ## Run what takes hours: 2 000 mutations of the bundle, every 
 	@$(BIN)/python -m tests.appliance.big_build
 	@$(BIN)/python -m tests.bed.soak $(or $(ROUNDS),20)
 
-bench: runtime ## Measure the figures of the README, each beside its peer (exit 1 where one is missed)
-	@$(BIN)/python -m tests.bench $(if $(WRITE),--write README.md)
+bench: runtime oracles ## Measure the figures of the README, each beside its peer (exit 1 where one is missed; ONLY=name: one row)
+	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write README.md)
 
 check: lint test ## Everything that must hold before a change is done: lint, then test
 

@@ -45,9 +45,10 @@ def build_toy(
     note: str = "a note",
     extra: Sequence[Source] = (),
     *,
+    model: Path | None = None,
     sealed: bool = False,
 ) -> tuple[Workspace, Path]:
-    """A workspace with one bundle that holds a file of every kind, and `extra` files.
+    """A workspace with one bundle that holds a file of every kind, and `extra` files; `model` in place of a tiny one.
 
     Its blobs are writable for an ordinary user, too, so that tests can attack them; `sealed` leaves them as they are.
 
@@ -56,8 +57,9 @@ def build_toy(
     """
     workspace, _ = create_development(workspace_path, NOW)
     writer = BundleWriter(workspace.dist / f"toy-{version}")
-    model = workspace_path / "toy.gguf"
-    model.write_bytes(gguf([string_key("tokenizer.chat_template", "{{ messages }}")]))
+    if model is None:
+        model = workspace_path / "toy.gguf"
+        model.write_bytes(gguf([string_key("tokenizer.chat_template", "{{ messages }}")]))
     sources = [
         Source(f"{kind}s/{kind}.txt", kind, data=f"{kind}: {note}\n".encode()) for kind in KINDS if kind != "model"
     ]
@@ -65,7 +67,7 @@ def build_toy(
     sources += [Source("models/toy/toy.gguf", "model", file=model), *extra]
     stored = [store(source, writer) for source in sorted(sources, key=lambda item: item.path)]
     files = [file for file, _ in stored]
-    header = next(header for _, header in stored if header is not None)
+    packed, header = next((file, header) for file, header in stored if header is not None)
     entry = Model(
         name="toy",
         path="models/toy/toy.gguf",
@@ -76,7 +78,7 @@ def build_toy(
         tensors=header.tensors_digest,
         template=header.template_digest,
         licence="Apache-2.0",
-        lineage=Lineage("file:toy.gguf", sha256(model.read_bytes()), model.stat().st_size),
+        lineage=Lineage("file:toy.gguf", packed.sha256, packed.size),
     )
     contents = Contents(
         name="toy",

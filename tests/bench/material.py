@@ -1,0 +1,105 @@
+"""What the figures are measured on: a model of 1 GiB whose every byte differs, and bundles of it.
+
+Owns a folder that is made once for a whole run and removed with it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+
+from appliance.build.lockfile import Locked, lock_path, order, read_lock, write_lock
+from signing.digest import sha256_stream
+from tests.bench.figure import TOP, Taken, run
+from tests.sim.gguf_files import header, string_key
+from tests.sim.noise import noise
+from tests.toy import build_toy
+
+RECIPE = TOP / "bundles" / "recipes" / "smollm2.yaml"
+PROGRAM = Path(sys.executable).with_name("appliance")
+MIB = 1 << 20
+TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
+_BLOCK = (("ffn_up", 16 * MIB), ("ffn_down", 12 * MIB), ("attn_q", 3 * MIB), ("attn_k", MIB))
+
+
+def now() -> datetime:
+    """The clock, which decides nothing here."""
+    return datetime.now(timezone.utc)
+
+
+def appliance(*words: str | Path) -> Taken:
+    """Run one command of the program, as somebody who installed it would."""
+    return run(PROGRAM, *words)
+
+
+def write_model(path: Path, template: str = TEMPLATE, blocks: int = 31) -> Path:
+    """Write a GGUF of `blocks` + 1 times 32 MiB of distinct weights."""
+    shapes = [("token_embd.weight", 32 * MIB)]
+    shapes += [(f"blk.{number}.{name}.weight", size) for number in range(blocks) for name, size in _BLOCK]
+    data, starts, size = header(
+        [(name, size // 4) for name, size in shapes], [string_key("tokenizer.chat_template", template)]
+    )
+    with path.open("wb") as file:
+        file.write(data)
+        assert starts[0] == len(data)
+        for block in noise(1, size - len(data)):
+            file.write(block)
+    return path
+
+
+class Material:
+    """A folder with what the figures need, each thing made when it is first asked for.
+
+    Args:
+        folder: exists, empty.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def model(self) -> Path:
+        """The model of 1 GiB."""
+        return write_model(self.folder / "big.gguf")
+
+    @cached_property
+    def big(self) -> tuple[Path, Path]:
+        """A workspace and a bundle of that model and little else."""
+        workspace, bundle = build_toy(self.folder / "big", model=self.model)
+        return workspace.path, bundle
+
+    @cached_property
+    def small(self) -> tuple[Path, Path]:
+        """A workspace and a bundle of a few kilobytes."""
+        workspace, bundle = build_toy(self.folder / "small")
+        return workspace.path, bundle
+
+    @cached_property
+    def demo(self) -> tuple[Path, Path]:
+        """A workspace and the bundle of the demo, built by the command."""
+        workspace = self.folder / "workspace"
+        appliance("init", workspace)
+        appliance("build", RECIPE, "--workspace", workspace)
+        return workspace, workspace / "dist" / "smollm2-1.0.0"
+
+    @cached_property
+    def big_recipe(self) -> Path:
+        """The demo's recipe and lock with the model of 1 GiB in place of the demo's."""
+        recipe = self.folder / "recipes" / "big.yaml"
+        recipe.parent.mkdir()
+        with self.model.open("rb") as stream:
+            digest, size = sha256_stream(stream)
+        text = RECIPE.read_text()
+        [line] = [line for line in text.splitlines() if "source: pypi:" in line]
+        source = f"file:{self.model}"
+        recipe.write_text(text.replace(line, f"    source: {source}").replace("smollm2", "big"))
+        lock = read_lock(lock_path(RECIPE))
+        [old] = lock.of_kind("model")
+        name = old.name.replace("smollm2", "big")
+        entry = Locked("model", name, "", self.model.name, size, digest, old.licence, source=source)
+        entries = [entry, *(one for one in lock.entries if one is not old)]
+        write_lock(lock_path(recipe), replace(lock, entries=tuple(sorted(entries, key=order))))
+        return recipe
