@@ -23,7 +23,7 @@ Json = Any
 MAX_DEPTH = 32
 MAX_INT = (1 << 63) - 1
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# One token at a time: an expression for a whole text would need memory, or hours, for one of backslashes or quotes (T6).
+# One token at a time: an expression for a whole text would need memory, or hours, for many backslashes or quotes (T6).
 _TOKENS = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
 
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from signing.digest import sha256
 from signing.errors import NotTrustedError
-from signing.keys import PublicKey, Schemes
+from signing.keys import PublicKey, Schemes, key_from_json
 from signing.strictjson import Json, to_signing
 
 
@@ -53,15 +53,28 @@ def _ed25519(value: Json, subject: str) -> ForeignKey:
     return _foreign(key, value, key.verify)
 
 
-def _rsa_pss(value: Json, subject: str) -> ForeignKey:
-    try:
-        key = serialization.load_pem_public_key(value["keyval"]["public"].encode())
-    except ValueError:
-        raise NotTrustedError("key.refused", subject, expected="an RSA key", found="something else") from None
-    assert isinstance(key, rsa.RSAPublicKey)
-    pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.AUTO)
-    return _foreign(key, value, lambda signature, message: key.verify(signature, message, pss, hashes.SHA256()))
+def _rsa(fill: padding.AsymmetricPadding) -> Callable[[Json, str], ForeignKey]:
+    def read(value: Json, subject: str) -> ForeignKey:
+        try:
+            key = serialization.load_pem_public_key(value["keyval"]["public"].encode())
+        except ValueError:
+            raise NotTrustedError("key.refused", subject, expected="an RSA key", found="something else") from None
+        if not isinstance(key, rsa.RSAPublicKey):
+            raise NotTrustedError("key.refused", subject, expected="an RSA key", found="another kind")
+        return _foreign(key, value, lambda signature, message: key.verify(signature, message, fill, hashes.SHA256()))
+
+    return read
 
 
-FOREIGN: Schemes = {("ed25519", "ed25519"): _ed25519, ("rsa", "rsassa-pss-sha256"): _rsa_pss}
+def _old_name(value: Json, subject: str) -> PublicKey:
+    # The key type was once spelled like the scheme. Its id is not ours to judge.
+    return key_from_json({**value, "keytype": "ecdsa"}, subject)
+
+
+FOREIGN: Schemes = {
+    ("ed25519", "ed25519"): _ed25519,
+    ("rsa", "rsassa-pss-sha256"): _rsa(padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.AUTO)),
+    ("rsa", "rsa-pkcs1v15-sha256"): _rsa(padding.PKCS1v15()),
+    ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256"): _old_name,
+}
 """What other TUF repositories sign with."""

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from functools import cache
 from typing import Any
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
@@ -25,14 +25,22 @@ def signer(owner: str, kind: str = "ecdsa") -> CryptoSigner:
         "ecdsa": CryptoSigner.generate_ecdsa,
         "ed25519": CryptoSigner.generate_ed25519,
         "rsa": CryptoSigner.generate_rsa,
+        "rsa-pkcs1v15": lambda: CryptoSigner.generate_rsa(scheme="rsa-pkcs1v15-sha256"),
+        "ecdsa, as once spelled": _old_ecdsa,
     }[kind]()
+
+
+def _old_ecdsa() -> CryptoSigner:
+    made = CryptoSigner.generate_ecdsa()
+    key = {**made.public_key.to_dict(), "keytype": "ecdsa-sha2-nistp256"}
+    return CryptoSigner(made._private_key, SSlibKey.from_dict(made.public_key.keyid, key))
 
 
 class Publisher:
     """The newest of each role as python-tuf's objects, and every file that was published.
 
     Args:
-        kind: of the first keys: `ecdsa`, `ed25519` or `rsa`.
+        kind: of the first keys; see `signer`.
         has_hashes: whether timestamp and snapshot say the length and sha256 of the file after them.
     """
 
