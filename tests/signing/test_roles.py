@@ -533,3 +533,14 @@ def test_refusals_show_no_more_than_a_line() -> None:
     long = "x" * 100_000
     for change in (put("version", value=long), put("expires", value=long), put("x-appliance-profile", value=long)):
         assert len(refused(lambda change=change: root(change)).found) <= 60  # type: ignore[misc]
+
+
+def test_file_is_covered_by_its_length_and_its_digest_together() -> None:
+    data = b"bytes"
+    assert FileMeta(1, 5, sha256(data)).covers(data)
+    for meta in (FileMeta(1, 4, sha256(data)), FileMeta(1, 5, sha256(b"other")), FileMeta(1, 6, sha256(b""))):
+        assert not meta.covers(data)
+
+
+def test_thousands_of_targets_are_not_spelled_out_in_a_traceback() -> None:
+    assert NAME not in repr(targets(lambda _: None))
