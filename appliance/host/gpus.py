@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from appliance.host.card import Gpu
+from appliance.host.textfile import read_text
 
 Run = Callable[[Sequence[str]], str]
 """Runs a program by absolute path and returns what it prints; empty where it is not there or fails."""
@@ -38,12 +39,12 @@ def read_gpus(root: Path, run: Run, unseen: list[str]) -> tuple[Gpu, ...]:
     """
     found = {}
     for device in sorted(_folders(root / "sys/bus/pci/devices")):
-        vendor = _text(device / "vendor")
-        if _text(device / "class").startswith(_DISPLAY) and vendor not in _VIRTUAL:
-            found[device.name] = Gpu(device.name, vendor, _text(device / "device"), "", _amd_memory(device), "")
-    driver = _DRIVER.search(_text(root / "proc/driver/nvidia/version"))
+        vendor = read_text(device / "vendor")
+        if read_text(device / "class").startswith(_DISPLAY) and vendor not in _VIRTUAL:
+            found[device.name] = Gpu(device.name, vendor, read_text(device / "device"), "", _amd_memory(device), "")
+    driver = _DRIVER.search(read_text(root / "proc/driver/nvidia/version"))
     for folder in _folders(root / "proc/driver/nvidia/gpus"):
-        fields = _fields(_text(folder / "information"))
+        fields = _fields(read_text(folder / "information"))
         known = found.get(folder.name, Gpu(folder.name, "0x10de", "", "", None, ""))
         found[folder.name] = replace(known, name=fields.get("Model", ""), driver=driver.group(1) if driver else "")
     if any(gpu.vendor == "0x10de" for gpu in found.values()):
@@ -67,7 +68,7 @@ def _ask_nvidia(found: dict[str, Gpu], run: Run) -> None:
 
 
 def _amd_memory(device: Path) -> int | None:
-    text = _text(device / "mem_info_vram_total")
+    text = read_text(device / "mem_info_vram_total")
     return int(text) if text.isdecimal() else None
 
 
@@ -81,10 +82,3 @@ def _folders(path: Path) -> list[Path]:
         return [folder for folder in path.iterdir() if folder.is_dir()]
     except OSError:
         return []
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace").strip()
-    except OSError:
-        return ""

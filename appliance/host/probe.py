@@ -26,6 +26,7 @@ from appliance.host.disks import read_disks
 from appliance.host.gpus import Run, read_gpus
 from appliance.host.machine import Machine
 from appliance.host.processes import NONE, spawn
+from appliance.host.textfile import read_text
 from appliance.host.threads import thread_count
 from signing.errors import ApplianceError
 
@@ -69,7 +70,7 @@ def variants_by_flags(flags: frozenset[str]) -> tuple[Variant, ...]:
 
 
 def _read_system(machine: Machine, root: Path, unseen: list[str]) -> System:
-    pretty = re.search(r'^PRETTY_NAME="?([^"\n]*)', _text(root / "etc/os-release"), re.MULTILINE)
+    pretty = re.search(r'^PRETTY_NAME="?([^"\n]*)', read_text(root / "etc/os-release"), re.MULTILINE)
     names = [path.name for folder in _SYSTEMD_FOLDERS for path in _entries(root / folder)]
     versions = [match.group(1) for name in names if (match := _SYSTEMD.fullmatch(name))]
     runs = (root / "run/systemd/system").is_dir()
@@ -79,7 +80,7 @@ def _read_system(machine: Machine, root: Path, unseen: list[str]) -> System:
         os=machine.os,
         name=pretty.group(1) if pretty else "",
         arch=machine.arch,
-        kernel=_text(root / "proc/sys/kernel/osrelease") or platform.release(),
+        kernel=read_text(root / "proc/sys/kernel/osrelease") or platform.release(),
         systemd=(versions or ["unknown"])[0] if runs else "",
         glibc=machine.glibc,
         glibcxx=machine.glibcxx,
@@ -92,7 +93,7 @@ def _read_cpu(machine: Machine, root: Path, tried: tuple[Variant, ...], unseen: 
     flags = cpu_flags(info)
     if not flags:
         unseen.append("processor flags: /proc/cpuinfo shows none")
-    model = re.search(r"^model name\s*: (.*)", _text(info), re.MULTILINE)
+    model = re.search(r"^model name\s*: (.*)", read_text(info), re.MULTILINE)
     quota = cgroups.cpu_quota(root / "proc", root / "sys/fs/cgroup")
     is_x86 = machine.arch == "x86_64"
     return Cpu(
@@ -107,7 +108,7 @@ def _read_cpu(machine: Machine, root: Path, tried: tuple[Variant, ...], unseen: 
 
 
 def _read_memory(root: Path, unseen: list[str]) -> Memory:
-    sizes = dict(re.findall(r"^(\w+):\s+([0-9]+) kB", _text(root / "proc/meminfo"), re.MULTILINE))
+    sizes = dict(re.findall(r"^(\w+):\s+([0-9]+) kB", read_text(root / "proc/meminfo"), re.MULTILINE))
     if not sizes:
         unseen.append("memory: /proc/meminfo shows nothing")
     return Memory(
@@ -163,7 +164,7 @@ def _can_seal_memory() -> bool:
 
 
 def _has_misc_device(root: Path, name: str) -> bool | None:
-    text = _text(root / "proc/misc")
+    text = read_text(root / "proc/misc")
     return any(line.split()[-1:] == [name] for line in text.splitlines()) if text else None
 
 
@@ -178,10 +179,3 @@ def _entries(path: Path) -> list[Path]:
         return sorted(path.iterdir())
     except OSError:
         return []
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace").strip()
-    except OSError:
-        return ""
