@@ -103,7 +103,7 @@ def parse_root(data: bytes, subject: str) -> tuple[Root, Envelope]:
     """
     envelope = _open_envelope(data, "root", subject)
     signed = envelope.signed
-    if signed.get("consistent_snapshot") is not True:
+    if signed.get("consistent_snapshot") is not True:  # TUF 5.3.12
         raise _refuse(subject, "consistent_snapshot true", repr(signed.get("consistent_snapshot")))
     keys_json, roles_json = signed.get("keys"), signed.get("roles")
     if not isinstance(keys_json, dict) or not isinstance(roles_json, dict) or set(roles_json) != set(ROLES):
@@ -143,7 +143,7 @@ def parse_targets(data: bytes, role: Role, subject: str) -> tuple[Targets, tuple
     """
     envelope = _open_envelope(data, "targets", subject)
     signers = check_signatures(envelope, role, subject)
-    if "delegations" in envelope.signed:
+    if "delegations" in envelope.signed:  # TUF 5.6.7 then has nothing to search
         raise _refuse(subject, "flat targets", "delegations")
     entries = envelope.signed.get("targets")
     if not isinstance(entries, dict):
