@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from appliance.host.floorstore import write_floors, write_root
 from appliance.host.prefix import Prefix
-from bundles.layout import target_name
+from appliance.host.stored import open_newest
+from bundles.layout import LAYOUT_BYTES, LAYOUT_FILE, target_name
 from signing.floors import Floors
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.sim.tuf import entry, key
+from tests.toy import NOW
 
 ROW = row(2)
 
@@ -92,6 +95,22 @@ def test_attacked_by_a_root_before_the_rotation_that_threw_a_thief_out(stick: St
     repository.people = replace(repository.people, targets=(*repository.people.targets[:2], thief))
     stick.save()
     refused(ROW, lambda: stick.verify(floors), "version.rollback", "root.json")
+
+
+def test_attacked_by_a_stick_from_before_a_revocation_that_the_host_has_stored(stick: Stick, tmp_path: Path) -> None:
+    """The stick is whole, and older than the floors: what the host has stored judges it (DESIGN 6)."""
+    prefix = Prefix(host_with(stick.verify().evidence.floors, stick, tmp_path))
+    older = dict(stick.repository.files)
+    stick.publish("revoked")
+    stored = prefix.releases / "newer" / "bundle"
+    stick.repository.write_to(stored / "metadata")
+    (stored / LAYOUT_FILE).write_bytes(LAYOUT_BYTES)
+    stick.repository.files = older
+    stick.save()
+    judge = partial(open_newest, stick.path, stick.root, Floors(), NOW, prefix)
+    refused(ROW, judge, "target.revoked", "bundles/toy/1.0.0/manifest.json")
+    (stored / "metadata" / "timestamp.json").unlink()
+    assert judge().evidence.status == "current", "without the store nobody here knows of it"
 
 
 def test_unguarded_the_older_metadata_is_believed(stick: Stick) -> None:

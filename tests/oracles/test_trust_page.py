@@ -121,6 +121,7 @@ def test_keys_and_the_signatures_over_targets(desk: Path) -> None:
     assert "Verified OK" not in type_in(desk, *tools(KEYS, SIGNATURES)).stdout
 
 
+@pytest.mark.ci
 def test_a_tuf_client_and_every_byte(desk: Path) -> None:
     done = type_in(desk, *tools(CLIENT, BYTES))
     assert (done.returncode, done.stderr) == (0, "")
@@ -139,6 +140,7 @@ def test_a_tuf_client_and_every_byte(desk: Path) -> None:
     assert type_in(desk, *tools(BYTES)).returncode == 0
 
 
+@pytest.mark.ci
 def test_a_tuf_client_refuses_it_under_another_root(desk: Path, tmp_path: Path) -> None:
     other, _ = build_toy(tmp_path / "other")
     shutil.copy(other.root_file, desk / "root.json")
@@ -147,12 +149,14 @@ def test_a_tuf_client_refuses_it_under_another_root(desk: Path, tmp_path: Path) 
     assert not any((desk / "fetched").iterdir())
 
 
+@pytest.mark.ci
 def test_the_provenance(desk: Path) -> None:
     done = type_in(desk, *tools(KEYS, CLIENT, PROVENANCE))
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("Verified OK\n1\n")
 
 
+@pytest.mark.ci
 def test_a_model(desk: Path) -> None:
     program = oracle(MODEL_SIGNING) / "bin"
     done = type_in(desk, *tools(KEYS, MODEL), path=str(program))
