@@ -33,6 +33,7 @@ from bundles.progress import OnProgress
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, DamagedError
 
+DIFFERS = "build.differs"
 BILLS = ("sbom", "provenance")
 RECIPE_FILES = ("config/recipe.yaml", "config/lock.json")
 OWN_WHEEL = "wheels/airgap_appliance-"
@@ -199,7 +200,7 @@ def _words(value: object) -> str:
 
 
 def _error(subject: str, expected: str, found: str) -> ApplianceError:
-    return ApplianceError("build.differs", subject, expected=expected, found=found)
+    return ApplianceError(DIFFERS, subject, expected=expected, found=found)
 
 
 def _damaged(standing: Path, contents: Contents, made: Medium) -> DamagedError:

@@ -112,7 +112,7 @@ def prepare(
     gathered = gather(recipe, recipe_path, lock, cache, on_progress, converter)
     check_secrets(gathered.sources, _folders(workspace), cache.folder("searched"))
     prove(recipe, gathered.sources, cache, on_progress)
-    return Prepared(recipe, lock, gathered)
+    return Prepared(recipe, recipe_path, lock, gathered)
 
 
 def _folders(workspace: Workspace) -> tuple[str, ...]:

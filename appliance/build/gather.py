@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from appliance.build.wheels import wheel_record
 from appliance.resources import playbooks_path
 from bundles.contents import Lineage
 from bundles.progress import OnProgress
-from signing.digest import Digest
+from signing.digest import Digest, sha256
 from signing.errors import UsageError
 
 LIBRARIES = "llama_cpp/lib"
@@ -97,7 +98,7 @@ def gather(
     for model in recipe.models:
         fetched[_packed(lock, model.name)] = _gguf(model, lock, desk)
     runtime, cuda, of_cuda = _runtimes(recipe, lock, fetched, cache, on_progress)
-    own = build_self_wheel(cache.folder("self"), lock.source_date_epoch)
+    own, own_digest = _own_wheel(lock.source_date_epoch, cache)
     models = tuple(_model(model, lock, fetched, runtime, cache, on_progress) for model in recipe.models)
     wheels = [_wheel(wheel_path(entry), path, entry.sha256) for entry, path in fetched.items() if entry.kind == "wheel"]
     tools = [_tool(entry, path) for entry, path in fetched.items() if entry.kind == "tool"]
@@ -105,7 +106,7 @@ def gather(
         *(model.source for model in models),
         *wheels,
         *tools,
-        _wheel(own.name, own),
+        _wheel(own.name, own, own_digest),
         _runtime_wheel(runtime, cache),
         *of_cuda,
         *(_package(entry, path) for entry, path in fetched.items() if entry.kind == KIND),
@@ -118,6 +119,16 @@ def gather(
     packed += [Source(f"licences/{name}", "licence", data=data) for name, data in licences]
     files = tuple(source.file for source in packed if source.kind in ("wheel", "runtime") and source.file)
     return Gathered(tuple(sorted(packed, key=lambda source: source.path)), models, runtime, files, cuda)
+
+
+def _own_wheel(epoch: int, cache: Cache) -> tuple[Path, Digest]:
+    # In a folder named by its bytes: another version of this program may build beside this one.
+    with tempfile.TemporaryDirectory(prefix="making-", dir=cache.folder("self")) as folder:
+        made = build_self_wheel(Path(folder), epoch)
+        digest = sha256(made.read_bytes())
+        place = cache.folder("self", digest[:16]) / made.name
+        made.replace(place)
+    return place, digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ bundle its name: `assemble` does, and `again` compares what two of these gave.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from appliance.build.billfacts import Facts
 from appliance.build.bills import write_bills
 from appliance.build.cache import Cache
 from appliance.build.gather import Gathered, GatheredModel
-from appliance.build.lockfile import Lock
+from appliance.build.lockfile import Lock, lock_hint
 from appliance.build.memory import serving_bytes
 from appliance.build.recipe import Recipe, RecipeModel
 from appliance.build.runtime.cuda import DRIVER
@@ -34,9 +35,10 @@ CONTEXT_UNKNOWN = 0
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A recipe, its lock, and everything that goes into its bundle: verified, searched and proved."""
+    """A recipe, where it lies, its lock, and all that goes into its bundle: verified, searched and proved."""
 
     recipe: Recipe
+    recipe_path: Path
     lock: Lock
     gathered: Gathered
 
@@ -66,7 +68,7 @@ def pack(prepared: Prepared, writer: BundleWriter, cache: Cache, on_progress: On
         ApplianceError: a source vanished, or the disk is full.
     """
     recipe, lock, gathered = prepared.recipe, prepared.lock, prepared.gathered
-    stored = _store(gathered, writer, cache, on_progress)
+    stored = _store(prepared, writer, cache, on_progress)
     files = tuple(file for file, _ in stored)
     headers = {file.path: header for file, header in stored if header is not None}
     pairs = zip(recipe.models, gathered.models, strict=True)
@@ -81,15 +83,19 @@ def pack(prepared: Prepared, writer: BundleWriter, cache: Cache, on_progress: On
     return Packed(contents, manifest, provenance)
 
 
-def _store(gathered: Gathered, writer: BundleWriter, cache: Cache, on_progress: OnProgress) -> list[Stored]:
+def _store(prepared: Prepared, writer: BundleWriter, cache: Cache, on_progress: OnProgress) -> list[Stored]:
+    sources = prepared.gathered.sources
     try:
-        return store_all(gathered.sources, writer, on_progress)
+        return store_all(sources, writer, on_progress)
     except DamagedError as error:
         # A model is hashed for the first time here. The cache forgets what is wrong, so that it is fetched anew.
-        wrong = [source.sha256 for source in gathered.sources if source.path == error.subject and source.sha256]
-        if error.code == DIFFERS:
-            for digest in wrong:
-                cache.discard(digest)
+        wrong = [source for source in sources if source.path == error.subject and source.sha256]
+        for source in wrong if error.code == DIFFERS else ():
+            if source.sha256 is not None and source.file == cache.path(source.sha256):
+                cache.discard(source.sha256)
+            else:
+                lock = f"{lock_hint(prepared.recipe_path)} --upgrade"
+                error.hint = f"put back the file that was locked; or, where the change is meant: {lock}"
         raise
 
 
@@ -127,8 +133,8 @@ def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model
     if header.context != CONTEXT_UNKNOWN and model.context > header.context:
         raise UsageError(
             "recipe.context",
-            f"model {model.name}: context",
-            expected=f"at most {header.context} tokens, what the model was trained for",
+            f"model {model.name}",
+            expected=f"a context of at most {header.context} tokens, what the model was trained for",
             found=str(model.context),
             hint="lower `context` in the recipe",
         )

@@ -349,7 +349,7 @@ def load_recipe(path: Path) -> Recipe:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise recipe_error(where, "YAML", error.problem or "something else") from None
+        raise recipe_error(where, "YAML", (error.problem or "something else").removeprefix("found ")) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise recipe_error(str(path), "YAML", str(error)[:200]) from None
     if errors:

@@ -98,7 +98,9 @@ def _located(error: ErrorDetails, root: yaml.Node | None, model: type[BaseModel]
     node = _node(root, place[:-1] if is_missing else place)
     expected = _expected(error, _description(model, place))
     found = "nothing" if is_missing else _found(node, is_of_wrong_type=error["type"].endswith("_type"))
-    hint = f'write it in quotes: "{node.value}"' if node and node.tag in _QUOTABLE and "string" in error["type"] else ""
+    # Of a version, YAML takes two numbers for a fraction: quotes would not make them three.
+    is_quotable = node is not None and node.tag in _QUOTABLE and "string" in error["type"] and place != ("version",)
+    hint = f'write it in quotes: "{node.value}"' if node and is_quotable else ""
     return recipe_error(f"{_at(path, node)} {_name(place)}".rstrip(), expected, found, hint)
 
 

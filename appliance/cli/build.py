@@ -11,6 +11,7 @@ import click
 
 from appliance.cli.options import converter_option, json_option, pass_terminal, workspace_option
 from appliance.cli.terminal import Terminal
+from signing.errors import ApplianceError
 
 if TYPE_CHECKING:
     from appliance.build.assemble import Built
@@ -115,13 +116,18 @@ def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) ->
 
 
 def _check(terminal: Terminal, recipe: Path, workspace: Path, converter: Path | None, as_json: bool) -> None:
-    from appliance.build.again import build_again
+    from appliance.build.again import DIFFERS, build_again
     from appliance.build.cache import Cache, cache_root
     from appliance.keys.workspace import open_workspace
 
-    with terminal.progress() as on_progress:
-        cache = Cache(cache_root(os.environ))
-        again = build_again(recipe, open_workspace(workspace), cache, on_progress, converter)
+    try:
+        with terminal.progress() as on_progress:
+            cache = Cache(cache_root(os.environ))
+            again = build_again(recipe, open_workspace(workspace), cache, on_progress, converter)
+    except ApplianceError as error:
+        if as_json and error.code == DIFFERS:
+            terminal.answer_json({"same": False, "differences": [_told(one) for one in (error, *error.others)]})
+        raise
     contents = again.contents
     if as_json:
         answer = {
@@ -138,3 +144,7 @@ def _check(terminal: Terminal, recipe: Path, workspace: Path, converter: Path | 
     terminal.answer(f"{contents.name} {contents.version}  manifest sha256:{again.manifest}")
     where = f"built again, and {again.standing} has the same bytes" if again.standing else "built twice: the same bytes"
     terminal.answer(f"{where}, in {len(contents.files)} files")
+
+
+def _told(error: ApplianceError) -> dict[str, str]:
+    return {"what": error.subject, "expected": error.expected, "found": error.found}

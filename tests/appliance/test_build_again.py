@@ -13,6 +13,7 @@ import pytest
 
 from appliance.build import bills, pack
 from appliance.build.again import build_again
+from appliance.build.assemble import assemble
 from appliance.build.store import Source
 from bundles.layout import blob_path
 from bundles.progress import ignore
@@ -92,6 +93,8 @@ def test_a_changed_wheel_is_named_with_its_member_before_the_bills_that_follow(
     assert (said.code, said.out) == (1, "")
     assert f"error: wheels/{name}: " in said.talk
     assert "hint: the recipe or its lock has changed since" in said.talk
+    told = json.loads(ask(changed, monkeypatch, "--json").out)
+    assert (told["same"], [one["what"] for one in told["differences"]]) == (False, list(found))
     assert snapshot(tiny.workspace.path) == before
 
 
@@ -185,3 +188,14 @@ def test_a_later_day_changes_nothing(tiny: TinyBuild) -> None:
     built = tiny.build()
     with mock.patch.object(time, "time", return_value=4_000_000_000.0):
         assert tiny.check().manifest == built.manifest
+
+
+def test_a_local_source_that_changed_since_it_was_locked_has_a_way_out(tiny: TinyBuild) -> None:
+    with tiny.staged() as recipe:
+        model = tiny.folder / "sources/tiny.gguf"
+        model.write_bytes(model.read_bytes()[:-1] + b"x")
+        with pytest.raises(DamagedError) as caught:
+            assemble(recipe, tiny.workspace, tiny.cache, tiny.now, ignore)
+    assert (caught.value.code, caught.value.subject) == ("source.differs-from-lock", "models/tiny/tiny.gguf")
+    assert caught.value.hint.endswith(f"where the change is meant: appliance lock {recipe} --upgrade")
+    assert not (tiny.workspace.dist / "toy-1.0.0").exists()

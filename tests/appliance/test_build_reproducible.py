@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-import pytest
-
 from appliance.build.again import _differing, _standing
-from appliance.build.lockfile import lock_path, read_lock
 from signing.errors import ApplianceError
 from tests.appliance import telltale
-from tests.appliance.shipped import RECIPE, shipped_cache, shipped_runtime
 from tests.elsewhere import Elsewhere, elsewhere
-from tests.journeys.conftest import appliance
 
 TOY = Path("workspace/dist/toy-1.0.0")
-REAL = Path("dist/smollm2-1.0.0")
 
 
 def differences(one: Path, two: Path) -> dict[str, ApplianceError]:
@@ -52,35 +45,3 @@ def test_toy_of_another_user_has_the_same_digest_and_who_it_was_would_be_named(t
         found = compare_toys(tmp_path, place, ("nothing", "user"))
     assert found["nothing"] == {}
     assert next(iter(found["user"])) == telltale.NOTE
-
-
-@pytest.mark.ci
-def test_real_bundle_of_another_user_elsewhere_has_the_same_digest(tmp_path: Path) -> None:
-    with elsewhere() as place:
-        assert appliance("init", tmp_path).code == 0
-        built = appliance("build", RECIPE, "--workspace", tmp_path)
-        assert built.code == 0, built.err
-        copy_cache(place.work / "cache")
-        shutil.copy(RECIPE, place.work)
-        shutil.copy(lock_path(RECIPE), place.work)
-        place.give(place.work)
-        env = {"AIRGAP_APPLIANCE_CACHE": str(place.work / "cache")}
-        place.run("appliance.cli.main", "init", place.work / "workspace")
-        words = ("build", place.work / RECIPE.name, "--workspace", place.work / "workspace")
-        answer = place.run("appliance.cli.main", *words, env=env)
-        found = differences(tmp_path / REAL, place.work / "workspace" / REAL)
-        assert {name: str(error) for name, error in found.items()} == {}
-        assert answer.splitlines()[0] == built.out.splitlines()[0]
-
-
-def copy_cache(folder: Path) -> None:
-    """What the cache holds for the shipped recipe, for somebody who may not write to it."""
-    cache = shipped_cache()
-    for entry in read_lock(lock_path(RECIPE)).entries:
-        path = cache.path(entry.used.sha256)
-        copy = folder / path.relative_to(cache.root)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, copy)
-    runtime = shipped_runtime().path.parent
-    for path in (runtime, cache.folder("proof"), cache.folder("searched")):
-        shutil.copytree(path, folder / path.relative_to(cache.root))

@@ -166,6 +166,12 @@ def test_wrong_value_is_refused_at_its_place(tmp_path: Path, old: str, new: str,
     assert _place(_one(tmp_path, old, new)) == place
 
 
+def test_advice_that_would_not_help_is_not_given(tmp_path: Path) -> None:
+    assert _one(tmp_path, "version: 1.0.0", "version: 1.0").hint == ""
+    [error] = _refused(tmp_path, "name: toy\n\tversion: 1.0.0\n")
+    assert error.found == "character '\\t' that cannot start any token"
+
+
 def test_two_models_of_one_name_and_two_architectures_are_refused(tmp_path: Path) -> None:
     model = "  - {name: tiny, source: 'file:b.gguf', licence: MIT, context: 64}\nruntime"
     assert _place(_one(tmp_path, "runtime", model)) == "5:3 models"

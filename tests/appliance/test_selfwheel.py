@@ -19,7 +19,8 @@ import pytest
 import uv
 from packaging.requirements import Requirement
 
-from appliance.build import selfwheel
+from appliance.build import gather, selfwheel
+from appliance.build.cache import Cache
 from appliance.build.selfwheel import build_self_wheel, own_licence
 from appliance.build.wheels import wheel_metadata, wheel_record
 from appliance.resources import playbooks_path
@@ -126,3 +127,15 @@ def test_link_among_the_programs_files_is_refused(tmp_path: Path, monkeypatch: p
         build_self_wheel(tmp_path, EPOCH)
     assert (caught.value.code, caught.value.subject) == ("self.odd-file", str(tmp_path / "playbooks" / "site.yml"))
     assert not list(tmp_path.glob("*.whl"))
+
+
+def test_two_versions_of_the_program_that_share_a_cache_do_not_take_each_others_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(tmp_path)
+    first, digest = gather._own_wheel(0, cache)
+    monkeypatch.setattr(selfwheel, "own_licence", lambda: b"another version")
+    second, other = gather._own_wheel(0, cache)
+    assert (first.name, digest != other) == (second.name, True)
+    assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, second)] == [digest, other]
+    assert not list(cache.folder("self").glob("making-*"))
