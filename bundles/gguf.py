@@ -277,15 +277,18 @@ class _Cursor:
 
     def skip_texts(self, count: int, name: str) -> None:
         """Pass over texts, each with its length before it: a vocabulary has hundreds of thousands."""
-        unpack = _LENGTH.unpack_from
+        unpack, block, at = _LENGTH.unpack_from, self._block, self._next
         for _ in range(count):
-            block, at = self._block, self._next
             if at + 8 <= len(block):
                 (size,) = unpack(block, at)
-                if size <= MAX_TEXT_BYTES and at + 8 + size <= len(block):
-                    self._next = at + 8 + size
+                after = at + 8 + size
+                if size <= MAX_TEXT_BYTES and after <= len(block):
+                    at = after
                     continue
+            self._next = at
             self.skip(self.count(MAX_TEXT_BYTES, f"bytes in an item of {name}"))
+            block, at = self._block, self._next
+        self._next = at
 
     def _check_limit(self, size: int) -> None:
         if size > self.limit - self.at:

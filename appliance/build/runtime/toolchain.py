@@ -17,6 +17,7 @@ import subprocess
 import zipfile
 import zlib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,18 +136,23 @@ def unpacked_tools(folder: Path) -> Tools:
 
 
 def _versions(cc: str, cxx: str) -> dict[str, str]:
-    target = _ask(cc, "-dumpmachine")
+    def binary(name: str) -> str:
+        return _first_line(_ask(_ask(cc, f"-print-prog-name={name}"), "--version"))
+
+    # Each answer is a process that does little, and all of them wait for the disk and for each other.
+    with ThreadPoolExecutor(4) as pool:
+        asked = pool.submit(_ask, cxx, "-x", "c++", "-E", "-dM", "-", given=_PROBE)
+        both = pool.map(binary, ("as", "ld"))
+        target, version = pool.map(lambda word: _ask(cc, word), ("-dumpmachine", "--version"))
+        macros, binutils = asked.result(), list(both)
     if not target.startswith("x86_64-") or "linux" not in target:
         raise HostUnfitError("runtime.machine-unfit", cc, expected="a compiler for x86-64 Linux", found=target)
-    macros = _ask(cxx, "-x", "c++", "-E", "-dM", "-", given=_PROBE)
     defined = dict(re.findall(r"^#define (__GLIBC__|__GLIBC_MINOR__|__GLIBCXX__) (\d+)$", macros, re.MULTILINE))
-    assembler, linker = _ask(cc, "-print-prog-name=as"), _ask(cc, "-print-prog-name=ld")
-    binutils = [_first_line(_ask(name, "--version")) for name in (assembler, linker)]
     if len(defined) < 3 or not all(binutils):
         missing = "headers of the C and C++ library" if len(defined) < 3 else "the assembler and linker (binutils)"
         raise HostUnfitError("runtime.compiler-missing", cc, expected=missing, found="none", hint=_HINT)
     return {
-        "gcc": _first_line(_ask(cc, "--version")),
+        "gcc": _first_line(version),
         "binutils": "; ".join(dict.fromkeys(binutils)),
         "glibc_headers": f"{defined['__GLIBC__']}.{defined['__GLIBC_MINOR__']}",
         "libstdcxx_headers": defined["__GLIBCXX__"],
