@@ -67,11 +67,10 @@ def build_self_wheel(destination_dir: Path, source_date_epoch: int) -> Path:
     record = f"{stem}.dist-info/RECORD"
     members[record] = _record(members, record)
     path = destination_dir / f"{stem}-py3-none-any.whl"
+    # Every build makes it anew, so nothing waits until it is on the disk.
     temp = path.with_name(f".{path.name}.partial")
     with temp.open("wb") as file:
         _write_zip(file, members, source_date_epoch)
-        file.flush()
-        os.fsync(file.fileno())
     temp.chmod(0o644)
     temp.replace(path)
     return path
