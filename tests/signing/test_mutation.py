@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from appliance.build.store import Source
 from bundles.bundle import open_bundle
 from bundles.check import check_all
 from bundles.layout import Layout
-from signing.errors import ApplianceError
+from signing.errors import ApplianceError, DamagedError, NotTrustedError
 from signing.floors import Floors
 from tests.attacks.harness import command
 from tests.mutate_bundle import DEMO, KINDS, REAL, Copy, copy_bundle, in_process, mutated, seeded_of, wrong
@@ -85,6 +86,57 @@ def test_the_untouched_bundle_verifies(toy: tuple[bytes, Path]) -> None:
 
 def test_seeded_mutations_of_everything_small_are_refused_and_named(toy: tuple[bytes, Path]) -> None:
     assert accepted(*toy, seeded(toy[1], 150)) == []
+
+
+PLACES = (
+    "oci-layout",
+    "index.json",
+    "metadata/timestamp.json",
+    "metadata/1.root.json",
+    "metadata/*.snapshot.json",
+    "metadata/*.targets.json",
+    "targets/bundles/toy/1.0.0/*.json",
+    "BOOT/BOOT.sha256",
+    "BOOT/root.json",
+    "BOOT/*.sig",
+    "attestations/*/*.oms",
+    "attestations/*/*.dsse",
+)
+HOSTILE: dict[str, Callable[[Path], object]] = {
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a link to a file of the system": lambda path: path.symlink_to("/etc/passwd"),
+    "nothing": lambda path: path.write_bytes(b""),
+    "null": lambda path: path.write_bytes(b"null"),
+    "a number": lambda path: path.write_bytes(b"9" * 100_000),
+    "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "half a character": lambda path: path.write_bytes(b'"\\ud800"'),
+    "deep lists": lambda path: path.write_bytes(b"[" * 100_000),
+    "deep objects": lambda path: path.write_bytes(b'{"a":' * 100_000),
+    "an empty envelope": lambda path: path.write_bytes(b'{"signatures":[],"signed":{}}'),
+    "empty lists": lambda path: path.write_bytes(b'{"manifests":[{}],"schemaVersion":2}'),
+    "much": lambda path: path.write_bytes(b"\n" * (5 << 20)),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_whatever_lies_in_a_files_place_is_refused_and_is_never_our_bug(toy: tuple[bytes, Path], place: str) -> None:
+    root, bundle = toy
+    for file in bundle.glob(place):
+        data = file.read_bytes()
+        for what, put in HOSTILE.items():
+            if what == "a folder" and place.startswith("attestations"):
+                continue  # others' signatures may be missing, and an empty folder is no file
+            file.unlink()
+            try:
+                put(file)
+                with pytest.raises((NotTrustedError, DamagedError)):
+                    verify(root, bundle)
+            finally:
+                file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
+                file.write_bytes(data)
+    verify(root, bundle)
 
 
 @pytest.mark.ci
