@@ -120,21 +120,15 @@ def _sign(
 
 
 def _collect(terminal: Terminal, paths: tuple[Path, ...], workspace: Path, as_json: bool) -> None:
-    from appliance.build import attest, boot
+    from appliance.build.handback import hand_back
     from appliance.cli.clock import utc_now
     from appliance.keys.ceremony import collect
-    from appliance.keys.repository import published
-    from appliance.keys.unfinished import renew
     from appliance.keys.workspace import Workspace
 
     opened = Workspace(workspace)
     with opened.locked():
         request = collect(opened, paths, utc_now())
-        bundles = renew(opened, request, utc_now())
-        if request.is_complete:
-            root = published(opened).walked.root_bytes
-            boot.carry(opened, root, bundles)
-            attest.carry(request, root, bundles)
+        bundles = hand_back(opened, request, utc_now())
     if request.is_complete:
         terminal.say(f"published {request.label}")
     _tell(terminal, request, as_json, bundles)

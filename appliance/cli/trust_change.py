@@ -122,18 +122,12 @@ def _rotate(terminal: Terminal, workspace: Workspace, change: Change, as_json: b
 
 
 def _tell(terminal: Terminal, workspace: Workspace, request: Request, as_json: bool) -> None:
-    from appliance.build import attest, boot
+    from appliance.build.handback import hand_back
     from appliance.cli.clock import utc_now
     from appliance.cli.sign import describe
-    from appliance.keys.repository import published
-    from appliance.keys.unfinished import renew
     from appliance.keys.words import explain, progress
 
-    bundles = renew(workspace, request, utc_now())
-    if request.is_complete:
-        root = published(workspace).walked.root_bytes
-        boot.carry(workspace, root, bundles)
-        attest.carry(request, root, bundles)
+    bundles = hand_back(workspace, request, utc_now())
     path = workspace.requests / f"{request.label}.json"
     for line in explain(request):
         terminal.say(line)
