@@ -198,6 +198,7 @@ def making_ceremony(path: Path) -> Iterator[PublicKey]:
             making.mkdir(parents=True)
             create_key(making / "keys" / "builder.pem")
             os.replace(making / "keys", path / "keys")
+            sync_folder(path)
         (path / "trust").mkdir(exist_ok=True)
         yield load_key(path / "keys" / "builder.pem").public
         making.rmdir()
