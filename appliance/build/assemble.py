@@ -13,13 +13,14 @@ Rules:
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from appliance.build.attest import attestations, signed_files
 from appliance.build.boot import ask_boot, boot_of
-from appliance.build.cache import Cache
+from appliance.build.cache import Cache, home_folder
 from appliance.build.closure import host_requires
 from appliance.build.coverage import check_covers
 from appliance.build.gather import gather
@@ -117,7 +118,7 @@ def prepare(
 
 def _folders(workspace: Workspace) -> tuple[str, ...]:
     # What tells who built it, and where: two builders could not make the same bytes.
-    return str(Path.home()), str(workspace.path.resolve())
+    return str(home_folder(os.environ) or ""), str(workspace.path.resolve())
 
 
 def _publish(packed: Packed, writer: BundleWriter, workspace: Workspace, now: datetime, install_by: str) -> Built:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import pwd
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,19 +22,40 @@ from pathlib import Path
 
 from bundles import medium
 from signing.digest import Digest
-from signing.errors import ApplianceError
+from signing.errors import ApplianceError, UsageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_root(env: Mapping[str, str]) -> Path:
-    """Where the cache of this person lies, by AIRGAP_APPLIANCE_CACHE, XDG_CACHE_HOME or the home folder."""
+    """Where the cache of this person lies, by AIRGAP_APPLIANCE_CACHE, XDG_CACHE_HOME or the home folder.
+
+    Raises:
+        UsageError: this person has none of them.
+    """
     if chosen := env.get("AIRGAP_APPLIANCE_CACHE"):
         return Path(chosen).absolute()
     if (base := env.get("XDG_CACHE_HOME", "")).startswith("/"):
         return Path(base) / "airgap-appliance"
-    home = Path(env["HOME"]) if env.get("HOME") else Path.home()
+    if (home := home_folder(env)) is None:
+        raise UsageError(
+            "cache.nowhere",
+            "the cache of downloads",
+            expected="a home folder, or a folder in AIRGAP_APPLIANCE_CACHE",
+            found="a user without either",
+            hint="export AIRGAP_APPLIANCE_CACHE=/A/FOLDER/OF/YOURS",
+        )
     return home / ".cache" / "airgap-appliance"
+
+
+def home_folder(env: Mapping[str, str]) -> Path | None:
+    """The home folder of this person, by HOME or as the system knows it; None for a user of whom it knows none."""
+    if home := env.get("HOME"):
+        return Path(home)
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
+        return None
 
 
 class Cache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 import subprocess
 import sys
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.cache import Cache, cache_root
+from appliance.build.cache import Cache, cache_root, home_folder
 from signing.digest import sha256
-from signing.errors import ApplianceError
+from signing.errors import ApplianceError, UsageError
 
 
 def _adopt(cache: Cache, data: bytes) -> Path:
@@ -100,6 +101,17 @@ def test_cache_folder_follows_the_environment() -> None:
     assert cache_root({"XDG_CACHE_HOME": "/b", "HOME": "/c"}) == Path("/b/airgap-appliance")
     assert cache_root({"XDG_CACHE_HOME": "relative", "HOME": "/c"}) == Path("/c/.cache/airgap-appliance")
     assert cache_root({"AIRGAP_APPLIANCE_CACHE": "here"}).is_absolute()
+
+
+def test_user_without_a_home_is_told_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = cache_root({"HOME": ""})
+    assert known == Path(pwd.getpwuid(os.getuid()).pw_dir) / ".cache/airgap-appliance"
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    for env in ({}, {"HOME": ""}):
+        assert home_folder(env) is None
+        with pytest.raises(UsageError) as caught:
+            cache_root(env)
+        assert (caught.value.code, "AIRGAP_APPLIANCE_CACHE" in caught.value.hint) == ("cache.nowhere", True)
 
 
 def test_cache_that_cannot_be_made_names_the_variable_that_moves_it(tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appliance.build.cache import home_folder
 from appliance.build.sources.transfer import Remote, get
 from signing.digest import Digest, parse_digest
 from signing.errors import ApplianceError
@@ -46,7 +48,7 @@ def index_url(env: Mapping[str, str]) -> str:
 
 def _configured(env: Mapping[str, str]) -> str | None:
     # pip reads these in this order, the later wins.
-    home = Path(env.get("HOME") or Path.home())
+    home = home_folder(env) or Path(os.devnull)
     files = [
         Path("/etc/pip.conf"),
         home / ".pip" / "pip.conf",
