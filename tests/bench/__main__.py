@@ -106,9 +106,13 @@ def main() -> int:
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="appliance-bench-", ignore_cleanup_errors=True) as name:
         material = Material(Path(name))
-        for row in chosen.only or ROWS:
-            print(f"measuring: {row}", file=sys.stderr)
-            figures += ROWS[row](material)
+        try:
+            for row in chosen.only or ROWS:
+                print(f"measuring: {row}", file=sys.stderr)
+                figures += ROWS[row](material)
+        finally:
+            for bundle in Path(name).glob("**/dist/*"):  # sealed: who is not root can only remove them like this
+                remove_bundle(bundle)
     text = table(figures)
     print(text)
     if chosen.write:
