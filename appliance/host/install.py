@@ -27,6 +27,7 @@ from appliance.host.journal import Entry, Journal
 from appliance.host.lock import hold
 from appliance.host.ospackages import install_packages, wanted_packages
 from appliance.host.places import FACTS_FILE, OK_FILE, rendered_names
+from appliance.host.policyrc import POLICY
 from appliance.host.preflight import Fit
 from appliance.host.programs import Programs
 from appliance.host.release import Release, check_release, describe, open_current, open_release
@@ -141,7 +142,8 @@ class _Run:
             took.note = "complete already" if was_complete else "to be installed"
         with self.steps.step("preflight") as took:
             # It was done before anything was written; here it is put on record.
-            took.note = f"Python {self.fit.python.version}, CPU variants {' '.join(self.fit.variants)}"
+            here = self.fit.python.version if self.fit.python else "to come with the bundle's packages"
+            took.note = f"Python {here}, CPU variants {' '.join(self.fit.variants)}"
         with self.steps.step("import") as took:
             accept(self.prefix, self.found, read_root(self.prefix) or self.trust)
             took.note = "nothing to copy" if was_complete else self._import()
@@ -152,7 +154,8 @@ class _Run:
             choice = Choice(facts.cpu_variant, 0, facts.tokens_per_s)
             python = Interpreter(Path(facts.python), facts.python_version)
         else:
-            choice, python = self._materialise(), self.fit.python
+            python = self.fit.require_python()
+            choice = self._materialise(python)
         kept, before = self._rendered() if was_complete else {}, current_target(self.prefix)
         try:
             return self._finish(site, choice, python, was_complete, interrupted)
@@ -231,11 +234,12 @@ class _Run:
         with self.steps.step("packages") as took:
             system = self.host.machine.os
             wanted = wanted_packages(self.prefix, self.path, self.found.value.contents, system)
-            install_packages(wanted, self.programs)
+            if not install_packages(wanted, self.programs):
+                self.warnings.append(f"{POLICY} of this machine decided which services the packages start")
             took.note = ", ".join(f"{package.name} {package.version}" for package in wanted) or "nothing to install"
 
-    def _materialise(self) -> Choice:
-        contents, python = self.found.value.contents, self.fit.python
+    def _materialise(self, python: Interpreter) -> Choice:
+        contents = self.found.value.contents
         if not self._has_environment(contents, python):
             with self.steps.step("bootstrap"):
                 uv = take_uv(self.prefix, self.path, contents, self.prefix.scratch)

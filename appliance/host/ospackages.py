@@ -8,6 +8,7 @@ Rules (threats T8, T32):
 - apt runs with settings of its own, in which there is no source at all, and without a network;
 - nothing is removed or made older: where that would be needed, apt refuses, and the old release serves on;
 - what a power cut left half configured is finished first;
+- none of their services is started by their installation (`appliance.host.policyrc`);
 - packages stay when a release goes: others on this machine may need them by then.
 """
 
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from appliance.host.places import place
+from appliance.host.policyrc import POLICY, no_service_starts, remove_policy
 from appliance.host.prefix import Prefix, make_folder
 from appliance.host.programs import Programs
 from bundles.contents import Contents
@@ -27,6 +29,7 @@ from signing.errors import ApplyRestoredError
 TIMEOUT_S = 900.0
 _MODE = ("--yes",)
 _FINISH = ("/usr/bin/dpkg", "--configure", "--pending")
+_POLICY = POLICY
 _QUERY_S = 60.0
 _FORMAT = "${Package} ${Architecture} ${Version} ${db:Status-Abbrev}\n"
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
@@ -61,19 +64,29 @@ def wanted_packages(prefix: Prefix, release: Path, contents: Contents, system: s
     return tuple(package for package in brought if not _is_there(package, here.get((package.name, package.arch))))
 
 
-def install_packages(packages: Sequence[OsPackage], programs: Programs) -> None:
+def install_packages(packages: Sequence[OsPackage], programs: Programs) -> bool:
     """Install packages by path.
 
     Args:
         packages: from `wanted_packages`.
         programs: starts apt, without a network.
 
+    Returns:
+        Whether it was sure that no service started: False where this machine has a policy of its own for that.
+
     Raises:
         ApplyRestoredError: apt refused, with its words; dpkg leaves a failed package as it was, or to be finished.
     """
     if not packages:
-        return
-    _run([*_FINISH], "dpkg", programs)
+        remove_policy(_POLICY)
+        return True
+    with no_service_starts(_POLICY) as is_sure:
+        _run([*_FINISH], "dpkg", programs)
+        _install(packages, programs)
+    return is_sure
+
+
+def _install(packages: Sequence[OsPackage], programs: Programs) -> None:
     command = ["/usr/bin/apt-get", "install", *_MODE, "--quiet", "--no-remove", "--no-install-recommends"]
     for name, value in _settings(programs.scratch / "apt").items():
         command += ["-o", f"{name}={value}"]

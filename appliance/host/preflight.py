@@ -34,11 +34,29 @@ _UNIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What preflight found out for the steps after it: the Python to link to, CPU variants to try, and warnings."""
+    """What preflight found out for the steps after it.
 
-    python: Interpreter
+    Args:
+        python: to link environments to; None where one of `pythons` comes with the bundle's OS packages.
+        variants: CPU variants to try.
+        warnings: for people.
+        pythons: the versions that the bundle is for on this system.
+    """
+
+    python: Interpreter | None
     variants: tuple[str, ...]
     warnings: tuple[str, ...]
+    pythons: tuple[str, ...] = ()
+
+    def require_python(self) -> Interpreter:
+        """The Python that was found, or has come with the packages since.
+
+        Raises:
+            HostUnfitError: there is none, although the packages were to bring it.
+        """
+        if found := self.python or find_python(self.pythons, ""):
+            return found
+        raise _no_python(self.pythons)
 
 
 def check_host(
@@ -73,18 +91,18 @@ def check_host(
     problems = _system_problems(contents, machine)
     if prefix.is_system:
         problems += _service_problems(machine)
-    if python is None:
-        wanted = f"Python {', '.join(dict.fromkeys(versions))} with the module venv"
-        problems.append(_unfit("python", wanted, "none", "apt install python3 python3-venv"))
+    if python is None and not (prefix.is_system and _brings_python(contents, machine, versions)):
+        problems.append(_no_python(versions))
     if not variants:
         problems.append(
             _unfit("cpu", f"one of {', '.join(contents.needs.cpu_variants)}", "none fits", "use a newer machine")
         )
     problems += _room_problems(contents, prefix, release)
-    if problems or python is None:
+    if problems:
         problems[0].others = tuple(problems[1:])
         raise problems[0]
-    return Fit(python, variants, (*_clock_warnings(now, floor_time), *_unused_warnings(contents)))
+    warnings = (*_clock_warnings(now, floor_time), *_unused_warnings(contents))
+    return Fit(python, variants, warnings, tuple(dict.fromkeys(versions)))
 
 
 def check_installable(contents: Contents) -> None:
@@ -107,6 +125,17 @@ def check_installable(contents: Contents) -> None:
             found=f"missing: {', '.join(missing)}",
             hint="ask whoever built this bundle",
         )
+
+
+def _brings_python(contents: Contents, machine: Machine, versions: tuple[str, ...]) -> bool:
+    """Whether a Python of one of these versions is among the OS packages for this machine's system."""
+    starts = tuple(f"os-packages/{machine.os}/python{version}_" for version in versions)
+    return any(file.path.startswith(starts) for file in contents.of_kind("os-package"))
+
+
+def _no_python(versions: tuple[str, ...]) -> HostUnfitError:
+    wanted = f"Python {', '.join(dict.fromkeys(versions))} with the module venv"
+    return _unfit("python", wanted, "none", "apt install python3 python3-venv")
 
 
 def _system_problems(contents: Contents, machine: Machine) -> list[HostUnfitError]:

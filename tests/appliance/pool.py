@@ -31,14 +31,25 @@ class Pool:
     stanzas: dict[str, str] = field(default_factory=dict)
     homes: dict[str, Path] = field(default_factory=dict)
 
-    def add(self, name: str, version: str = "1.0", depends: str = "", files: dict[str, str] | None = None) -> Path:
-        """Make a package; one of the same name is replaced, as a release does."""
+    def add(
+        self,
+        name: str,
+        version: str = "1.0",
+        depends: str = "",
+        files: dict[str, str] | None = None,
+        *,
+        postinst: str = "",
+    ) -> Path:
+        """Make a package; one of the same name is replaced, as a release does. `postinst` runs when it is installed."""
         tree = self.folder / "making" / name
         shutil.rmtree(tree, ignore_errors=True)
         control = f"Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: t <t@example.invalid>\n"
         control += f"Depends: {depends}\n" if depends else ""
         (tree / "DEBIAN").mkdir(parents=True)
         (tree / "DEBIAN/control").write_text(f"{control}Description: a package for tests\n")
+        if postinst:
+            (tree / "DEBIAN/postinst").write_text(postinst)
+            (tree / "DEBIAN/postinst").chmod(0o755)
         for path, text in (files or {f"usr/share/{name}": version}).items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_text(text)

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host import preflight
 from appliance.host.cpu import FLAGS, cpu_flags, fitting_variants
+from appliance.host.environment import Interpreter
 from appliance.host.machine import Machine, read_machine
+from appliance.host.prefix import Prefix
 from appliance.host.preflight import Fit, check_host
 from bundles.contents import Contents, Target
 from signing.errors import ApplianceError, HostUnfitError
@@ -33,7 +36,7 @@ def check(
 
 def test_fit_host_passes_and_nothing_is_written(host: SimHost) -> None:
     fit = check(host, FIT)
-    assert fit.python.minor == PYTHON
+    assert fit.require_python().minor == PYTHON
     assert fit.variants == ("x64",)
     assert fit.warnings == ()
     assert not host.prefix.root.exists()
@@ -125,3 +128,63 @@ def test_variants_are_ordered_newest_first_and_filtered_by_flags() -> None:
 
 def test_flags_of_a_machine_without_cpuinfo_are_empty(tmp_path: Path) -> None:
     assert cpu_flags(tmp_path / "none") == frozenset()
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> dict[str, Interpreter | None]:
+    """A whole machine whose search for a Python finds what the test puts here."""
+    found: dict[str, Interpreter | None] = {"python": None}
+    monkeypatch.setattr(Prefix, "is_system", True)
+    monkeypatch.setattr(preflight, "find_python", lambda *_: found["python"])
+    return found
+
+
+BARE = replace(FIT, is_root=True, systemd=252)
+
+
+def with_package(host: SimHost, name: str, system: str = FIT.os) -> Contents:
+    contents = host.verify().value.contents
+    packed = replace(contents.files[0], path=f"os-packages/{system}/{name}", kind="os-package")
+    return replace(contents, files=(*contents.files, packed))
+
+
+def test_python_that_comes_with_the_packages_is_looked_for_after_them(
+    host: SimHost, bare: dict[str, Interpreter | None]
+) -> None:
+    fit = check(host, BARE, with_package(host, f"python{PYTHON}_{PYTHON}.2-6_amd64.deb"))
+    assert fit.python is None
+    bare["python"] = Interpreter(Path(f"/usr/bin/python{PYTHON}"), f"{PYTHON}.2")
+    assert fit.require_python() == bare["python"]
+
+
+def test_packages_that_brought_no_python_are_told_when_it_is_looked_for(
+    host: SimHost, bare: dict[str, Interpreter | None]
+) -> None:
+    fit = check(host, BARE, with_package(host, f"python{PYTHON}_{PYTHON}.2-6_amd64.deb"))
+    with pytest.raises(HostUnfitError) as caught:
+        fit.require_python()
+    assert caught.value.subject == "python"
+
+
+@pytest.mark.parametrize(
+    ("name", "system"),
+    [
+        ("python2.7_2.7.18_amd64.deb", FIT.os),
+        (f"python{PYTHON}-doc_{PYTHON}.2-6_all.deb", FIT.os),
+        (f"python{PYTHON}_{PYTHON}.2-6_amd64.deb", "debian-13"),
+    ],
+)
+def test_python_of_another_version_or_system_does_not_come(
+    host: SimHost, bare: dict[str, Interpreter | None], name: str, system: str
+) -> None:
+    with pytest.raises(HostUnfitError) as caught:
+        check(host, BARE, with_package(host, name, system))
+    assert (caught.value.subject, caught.value.others) == ("python", ())
+
+
+def test_below_a_prefix_no_package_brings_a_python(
+    host: SimHost, bare: dict[str, Interpreter | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Prefix, "is_system", False)
+    with pytest.raises(HostUnfitError):
+        check(host, BARE, with_package(host, f"python{PYTHON}_{PYTHON}.2-6_amd64.deb"))

@@ -169,6 +169,7 @@ def test_attacked_by_the_machines_own_sources_for_packages(
     # What the package asks for stands in no signed file: apt must not find it anywhere. It only looks, and says so.
     monkeypatch.setattr(ospackages, "_MODE", ("--simulate",))
     monkeypatch.setattr(ospackages, "_FINISH", ("/bin/true",))
+    monkeypatch.setattr(ospackages, "_POLICY", tmp_path / "policy-rc.d")
     found = wanted_packages(packages.prefix, packages.release, packages.contents, SYSTEM)
     with pytest.raises(ApplyRestoredError) as caught:
         install_packages(found, packages.programs)

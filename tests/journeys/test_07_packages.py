@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.build.cache import Cache, cache_root
 from appliance.build.lockfile import Locked, System, lock_path, order, read_lock, write_lock
+from appliance.host.policyrc import TEXT
 from signing.digest import sha256
 from tests.appliance.pool import Pool, require_tools
 from tests.bed.fixtures import quiet_nspawn_host
@@ -23,6 +26,16 @@ from tests.bed.trees import DEBIAN_12
 from tests.journeys.conftest import RECIPE, Demo, appliance
 
 pytestmark = [pytest.mark.bed, pytest.mark.ci, pytest.mark.timeout(600)]
+
+POLICY = "/usr/sbin/policy-rc.d"
+UNIT = "[Service]\nType=oneshot\nExecStart=/bin/touch /run/it-started\n[Install]\nWantedBy=multi-user.target\n"
+STARTS = """#!/bin/sh
+set -e
+test -d /run/systemd/system || exit 0
+deb-systemd-helper enable absent.service
+deb-systemd-invoke start absent.service >>/root/scripts.log 2>&1 || true
+"""
+"""What the scripts of a package with a service do when it is installed."""
 
 NAMES = ("absent", "needed", "newer", "older")
 
@@ -37,9 +50,29 @@ class Site:
 
     def install(self) -> dict[str, str]:
         """Install; returns each step's note."""
+        return {step["step"]: step["note"] for step in self.told()["steps"]}
+
+    def told(self) -> dict[str, Any]:
+        """Install; returns all that is told."""
         done = self.host.run([*self.tool, "install", self.stick, "--json"], check=False, timeout_s=280)
         assert done.code == 0, done.err
-        return {step["step"]: step["note"] for step in json.loads(done.out)["steps"]}
+        return dict(json.loads(done.out))
+
+    def put_policy(self, data: bytes) -> None:
+        """Put a program in the place where maintainer scripts ask."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            Path(file.name).chmod(0o755)
+            self.host.put(Path(file.name), POLICY)
+
+    def said(self) -> str:
+        """What the scripts of the package with a service said."""
+        return self.host.run(["cat", "/root/scripts.log"]).out
+
+    def has(self, path: str) -> bool:
+        """Whether a file is there."""
+        return self.host.run(["test", "-e", path], check=False).code == 0
 
     def versions(self) -> dict[str, str]:
         """What is installed of the bundle's packages."""
@@ -54,7 +87,10 @@ def write_recipe(folder: Path, pool: Pool) -> Path:
     recipe.write_text(text.replace("version: 1.0.0", "version: 1.0.9"))
     entries = []
     for name, depends in (("absent", "needed"), ("needed", ""), ("newer", ""), ("older", "")):
-        data = pool.add(name, "1:1.0", depends=depends).read_bytes()
+        has_service = name == "absent"
+        files = {"lib/systemd/system/absent.service": UNIT} if has_service else None
+        made = pool.add(name, "1:1.0", depends=depends, files=files, postinst=STARTS if has_service else "")
+        data = made.read_bytes()
         file = f"{name}_1.0_amd64.deb"
         entries.append(Locked("os-package", name, "1:1.0", file, len(data), sha256(data), "", system="debian-12"))
         copy = folder / file
@@ -99,6 +135,9 @@ def test_machine_gets_what_is_absent_or_older_and_its_apt_is_left_alone(site: Si
     assert site.versions() == {"absent": "1:1.0", "needed": "1:1.0", "newer": "1:2.0", "older": "1:1.0"}
     assert site.host.run(["sh", "-c", settings]).out == before
     assert site.host.run(["dpkg", "--audit"]).out == ""
+    assert f"{POLICY} returned 101" in site.said()
+    assert not site.has("/run/it-started")
+    assert not site.has(POLICY)
 
 
 def test_second_install_installs_no_package(site: Site) -> None:
@@ -109,3 +148,27 @@ def test_package_that_somebody_removed_comes_back(site: Site) -> None:
     site.host.run(["dpkg", "--purge", "absent"])
     assert site.install()["packages"] == "absent 1:1.0"
     assert site.versions()["absent"] == "1:1.0"
+    assert not site.has("/run/it-started")
+
+
+def test_package_would_have_started_its_service(site: Site) -> None:
+    site.host.run(["systemctl", "daemon-reload"])
+    site.host.run(["deb-systemd-invoke", "start", "absent.service"])
+    assert site.has("/run/it-started")
+
+
+def test_policy_that_a_killed_install_has_left_goes_with_the_next(site: Site) -> None:
+    site.put_policy(TEXT)
+    assert site.install()["packages"] == "nothing to install"
+    assert not site.has(POLICY)
+
+
+def test_policy_of_the_operator_decides_stays_and_is_told(site: Site) -> None:
+    own = b"#!/bin/sh\nexit 0\n"
+    site.put_policy(own)
+    site.host.run(["dpkg", "--purge", "absent"])
+    site.host.run(["rm", "/root/scripts.log"])
+    told = site.told()
+    assert site.host.run(["cat", POLICY]).out.encode() == own
+    assert "returned 101" not in site.said()
+    assert any(POLICY in warning for warning in told["warnings"])
