@@ -66,6 +66,8 @@ def make_venv(release: Path, python: Interpreter, programs: Programs) -> None:
             found=done.reason(),
             hint="check that this Python has the module venv: apt install python3-venv",
         )
+    # Python 3.13 writes one; what no signed wheel lists is refused in a release.
+    (venv / ".gitignore").unlink(missing_ok=True)
     (venv / "pyvenv.cfg").write_bytes(pyvenv_cfg(python))
 
 

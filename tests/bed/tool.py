@@ -41,12 +41,13 @@ main()
 """
 
 
-def put_tool(host: Host, bundle: Path) -> list[str]:
+def put_tool(host: Host, bundle: Path, python: str = "3.11") -> list[str]:
     """Put the program onto a host that has nothing but `python3`.
 
     Args:
         host: of the version of Python that the bundle is for.
         bundle: a folder that `appliance build` made here, or a stick with all of it.
+        python: the host's version, of those that the bundle is for.
 
     Returns:
         The words that run `appliance` there, for `Host.run`.
@@ -56,7 +57,7 @@ def put_tool(host: Host, bundle: Path) -> list[str]:
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for wheel in _wheels(bundle):
+        for wheel in _wheels(bundle, python):
             with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
                 archive.extractall(folder / "lib")
         program = folder / "appliance"
@@ -66,11 +67,13 @@ def put_tool(host: Host, bundle: Path) -> list[str]:
     return [f"{FOLDER}/appliance"]
 
 
-def _wheels(bundle: Path) -> Iterator[bytes]:
+def _wheels(bundle: Path, python: str) -> Iterator[bytes]:
     layout = Layout(bundle)
     manifest = json.loads(_read(layout, json.loads((bundle / "index.json").read_bytes())["manifests"][0]["digest"]))
     contents = parse_contents(_read(layout, manifest["config"]["digest"]))
-    found = {PurePosixPath(file.path).name.partition("-")[0].lower(): file for file in contents.of_kind("wheel")}
+    folders = (PurePosixPath("wheels"), PurePosixPath("wheels", f"cp{python.replace('.', '')}"))
+    own = [file for file in contents.of_kind("wheel") if PurePosixPath(file.path).parent in folders]
+    found = {PurePosixPath(file.path).name.partition("-")[0].lower(): file for file in own}
     if missing := set(WHEELS) - set(found):
         raise BedError(f"{bundle} has no wheel of {' '.join(sorted(missing))}")
     for name in WHEELS:

@@ -10,18 +10,22 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.build.cache import Cache, cache_root
-from appliance.build.lockfile import lock_path, read_lock
+from appliance.build.lockfile import lock_path, read_lock, write_lock
 from appliance.host.embeddings import cosine
 from bundles.bundle import open_bundle
+from signing.digest import sha256
 from signing.floors import Floors
+from tests.appliance.web import serve
 from tests.bed.ledger import Ledger
 from tests.journeys.conftest import PROGRAM, RECIPE, Demo, appliance
+from tests.sim.gguf_models import Shape, write_model
 from tests.toy import NOW
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(600)]
@@ -114,6 +118,44 @@ def test_minilm_is_built_from_its_converted_file_and_embeds_what_is_related_clos
         messages = [{"role": "user", "content": "Hello"}]
         status, refused = post(f"{url}/v1/chat/completions", key, {"model": model.name, "messages": messages})
         assert (status, refused["error"]["code"]) == (400, "model_only_embeds")
+
+
+@pytest.mark.network
+def test_recipe_of_a_hub_is_locked_by_its_user_and_built_at_that_commit_without_the_hub(tmp_path: Path) -> None:
+    recipe, model, commit = tmp_path / "qwen2.5-0.5b.yaml", tmp_path / "model.gguf", "1" * 40
+    shutil.copy(RECIPE.with_name(recipe.name), recipe)
+    shape = Shape("qwen2", layers=2, width=64, heads=2, kv_heads=2, head_dim=32, ff=128, vocab=64)
+    write_model(model, shape, seed=6, template="{{ messages }}")
+    data = model.read_bytes()
+    # All but the model is pinned as for the demo, so that the hub alone is asked.
+    lock = read_lock(lock_path(RECIPE))
+    write_lock(lock_path(recipe), replace(lock, entries=tuple(one for one in lock.entries if one.kind != "model")))
+    with serve() as hub:
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{sha256(data)}"', "X-Linked-Etag": f'"{sha256(data)}"'}
+        for revision in ("main", commit):
+            place = f"/Qwen/Qwen2.5-0.5B-Instruct-GGUF/resolve/{revision}/qwen2.5-0.5b-instruct-q4_k_m.gguf"
+            hub.put(place, data, headers=headers)
+        env = {"HF_ENDPOINT": hub.url, "NO_PROXY": "127.0.0.1"}
+        locked = appliance("lock", recipe, env=env)
+    assert locked.code == 0, locked.err
+    assert f"+ model qwen2.5-0.5b-instruct {commit} ({len(data)} bytes)" in locked.out
+    try:
+        again = appliance("lock", recipe, env=env)
+        assert (again.code, again.out) == (0, "")
+        workspace = tmp_path / "workspace"
+        assert appliance("init", workspace).code == 0
+        built = appliance("build", recipe, "--workspace", workspace, env=env)
+        assert built.code == 0, built.err
+    finally:
+        Cache(cache_root(os.environ)).discard(sha256(data))
+    root = (workspace / "trust/root.json").read_bytes()
+    (made,) = open_bundle(workspace / "dist/qwen2.5-0.5b-1.0.0", root, Floors(), NOW).value.contents.models
+    assert (made.path, made.architecture) == (
+        "models/qwen2.5-0.5b-instruct/qwen2.5-0.5b-instruct-q4_k_m.gguf",
+        "qwen2",
+    )
+    assert made.lineage.sha256 == sha256(data)
+    assert made.lineage.source == "hf:Qwen/Qwen2.5-0.5B-Instruct-GGUF#qwen2.5-0.5b-instruct-q4_k_m.gguf"
 
 
 def test_build_from_a_warm_cache_tries_to_reach_no_network(demo: Demo, ledger: Ledger, tmp_path: Path) -> None:
