@@ -151,7 +151,7 @@ def _mmdebstrap(tree: Tree, options: list[str], target: str, out: IO[bytes] | No
 def _check(tree: Tree, code: int, said: str) -> None:
     if code == 0:
         return
-    if os.geteuid() != 0 and "unshare" in said:
+    if os.geteuid() != 0 and any(word in said for word in ("unshare", "subuid")):
         raise unfit("namespaces for this user", without_addresses(said)[-300:], NO_NAMESPACES)
     raise _failed(tree, said)
 

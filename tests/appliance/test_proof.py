@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import uv
 
-from appliance.build import proof
+from appliance.build import proof, tree
 from appliance.build.cache import Cache
 from appliance.build.proof import closure_of, prove
 from appliance.build.recipe import Recipe, load_recipe
@@ -56,8 +56,15 @@ class Bench:
         self.folder = folder
         self.sources = [Source(f"tools/{uv_wheel.name}", "tool", file=uv_wheel, sha256=sha256(b"uv"))]
 
-    def add(self, name: str, files: dict[str, bytes], requires: tuple[str, ...] = (), below: str = "") -> None:
-        path = self.folder / f"{name}-1.0-py3-none-any.whl"
+    def add(
+        self,
+        name: str,
+        files: dict[str, bytes],
+        requires: tuple[str, ...] = (),
+        below: str = "",
+        tag: str = "py3-none-any",
+    ) -> None:
+        path = self.folder / f"{name}-1.0-{tag}.whl"
         path.write_bytes(wheel(name, files=files, requires=list(requires)))
         self.sources.append(Source(f"wheels/{below}{path.name}", "wheel", file=path))
 
@@ -96,6 +103,18 @@ def test_wheel_that_is_required_but_not_packed_is_named(bench: Bench, cache: Cac
     assert caught.value.code == "closure.incomplete"
     assert "alpha" in caught.value.found
     assert "beta" in caught.value.found
+    assert not list(cache.folder("proof").iterdir())
+
+
+@pytest.mark.parametrize("tag", ["cp311-cp311-manylinux_2_34_aarch64", "cp312-cp312-manylinux_2_34_x86_64"])
+def test_wheel_for_another_platform_or_python_is_named(bench: Bench, cache: Cache, tag: str) -> None:
+    bench.add("alpha", {"alpha/__init__.py": b""}, ("beta",))
+    bench.add("beta", {"beta.py": b""}, tag=tag)
+    with pytest.raises(ApplianceError) as caught:
+        prove(bench.recipe(), bench.sources, cache)
+    assert (caught.value.code, caught.value.exit_code) == ("closure.incomplete", 1)
+    assert "beta" in caught.value.found
+    assert "no wheels with a matching" in caught.value.found
     assert not list(cache.folder("proof").iterdir())
 
 
@@ -193,6 +212,18 @@ def test_machine_that_refuses_namespaces_is_unfit_with_the_remedy(tmp_path: Path
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     assert done.returncode == 6, done.stderr
     assert done.stdout.startswith("tree.machine 6 run it as root")
+
+
+@pytest.mark.parametrize("said", ["E: unshare failed", "E: failed to parse /etc/subuid and /etc/subgid"])
+def test_user_who_may_map_no_ids_is_told_to_get_a_line_for_it_and_not_to_look_at_the_network(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(HostUnfitError) as caught:
+        tree._check(tree.TREES["debian-12"], 25, said)
+    assert (caught.value.code, "/etc/subuid" in caught.value.hint) == ("tree.machine", True)
+    with pytest.raises(ApplianceError, match=r"tree\.failed"):
+        tree._check(tree.TREES["debian-12"], 100, "E: the mirror does not answer")
 
 
 @pytest.fixture
