@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from appliance.build import wheels
+from appliance.build.cache import Cache
+from appliance.build.members import members_of
 from appliance.build.wheels import (
     licence_texts,
     read_record,
@@ -214,3 +216,14 @@ def test_a_wheel_that_was_exchanged_is_looked_into_again(tmp_path: Path) -> None
     other.replace(path)
     assert wheel_record(path) != before[0]
     assert unpacked_bytes(path) > before[1]
+
+
+def test_members_of_a_wheel_are_remembered_by_its_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, path = Cache(tmp_path / "cache"), _wheel(tmp_path / "w.whl", {"llama_cpp/lib/libx.so": b"library"})
+    found = wheel_members(path)
+    digest = sha256(path.read_bytes())
+    assert members_of(path, digest, "llama_cpp/lib", cache) == found
+    monkeypatch.setattr("appliance.build.members.wheel_members", lambda *_: ())
+    assert members_of(path, digest, "llama_cpp/lib", cache) == found
+    assert members_of(path, sha256(b"another wheel"), "llama_cpp/lib", cache) == ()
+    assert members_of(path, digest, "other", cache) == ()

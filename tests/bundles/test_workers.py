@@ -1,0 +1,64 @@
+"""Work on all cores is done whole, or ends with what went wrong; and the longest blobs come first."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from bundles import check, workers
+from bundles.bundle import open_bundle
+from bundles.contents import Chunk
+from bundles.layout import Layout
+from bundles.progress import Progress
+from bundles.workers import work_off
+from signing.floors import Floors
+from tests.toy import NOW, build_toy
+
+
+@pytest.fixture(params=[1, 2, 8])
+def count(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(workers, "_count", lambda: request.param)
+    return int(request.param)
+
+
+def test_everything_is_done_once(count: int) -> None:
+    done: list[int] = []
+    work_off(range(1000), done.append)
+    assert sorted(done) == list(range(1000))
+
+
+def test_what_goes_wrong_ends_the_rest_and_is_raised(count: int) -> None:
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        done.append(number)
+        if number == 5:
+            raise ValueError("the fifth")
+
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="the fifth"):
+        work_off(range(100_000), work)
+    assert len(done) < 100_000
+    assert threading.active_count() == before
+
+
+def test_blobs_are_hashed_longest_first_and_every_byte_is_told(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, path = build_toy(tmp_path)
+    bundle = open_bundle(path, workspace.root_file.read_bytes(), Floors(), NOW).value
+    seen: list[int] = []
+    real = check._check_blob
+
+    def note(layout: Layout, chunk: Chunk, places: list[str]) -> object:
+        seen.append(chunk.size)
+        return real(layout, chunk, places)
+
+    monkeypatch.setattr(check, "_check_blob", note)
+    told: list[Progress] = []
+    checked = check.check_blobs(Layout(path), bundle, told.append)
+    assert sorted(seen, reverse=True) == seen or count > 1
+    assert (len(seen), told[-1].done) == (checked.blobs, checked.size_bytes)
+    assert [event.done for event in told] == sorted(event.done for event in told)
