@@ -60,6 +60,7 @@ def test_every_file_is_asked_for_by_its_name_and_cap_in_the_order_of_the_workflo
     ]
     assert walked.floors == Floors(2, 3, 3, 3, stated(NOW))
     assert walked.root_bytes == repository.files["2.root.json"]
+    assert walked.files == repository.files  # what was there, and nothing for what was not
     assert walked.passed_over == ()
     assert {one.spki for one in walked.signers} == {one.public.spki for one in USUAL.targets[:2]}
 

@@ -35,6 +35,11 @@ def test_with_it_value_and_evidence_are_kept_and_nothing_can_be_added(evidence: 
         made.more = 1  # type: ignore[attr-defined]
 
 
+def test_metadata_are_not_spelled_out_in_a_traceback(evidence: Evidence) -> None:
+    assert "timestamp.json" in evidence.metadata
+    assert "timestamp.json" not in repr(evidence)
+
+
 def test_a_profile_says_that_a_development_root_stands_behind_it(evidence: Evidence) -> None:
     assert (evidence.profile, evidence.is_development) == ("", False)
     assert replace(evidence, profile="development").is_development is True

@@ -66,6 +66,8 @@ def test_value_and_evidence_say_what_was_proved(repository: TufRepository) -> No
     assert evidence.floors == Floors(1, 2, 2, 2, stated(NOW))
     assert {one.spki for one in evidence.attesters} == {one.public.spki for one in USUAL.targets}
     assert (evidence.profile, evidence.passed_over, evidence.is_expired) == ("", (), False)
+    assert evidence.metadata == repository.files
+    assert "timestamp.json" not in repr(evidence)
 
 
 def test_thresholds_of_root_and_targets_are_not_confused() -> None:
