@@ -89,8 +89,9 @@ def default_machine() -> Machine:
     """The machine that tests use where none asks for another."""
     if has_kvm():
         return Machine("kvm", "host")
-    # Emulated AVX2 is slow: OpenSSL hashes 3 times faster with what it has for SSSE3.
-    return Machine("tcg", "max,-avx,-avx2")
+    # Emulated AVX2 is slow: OpenSSL hashes 3 times faster with what it has for SSSE3. A fifth level of page tables, and
+    # guards that a kernel switches at every copy from a program, take an emulator another tenth of its time.
+    return Machine("tcg", "max,-avx,-avx2,-la57,-smap,-smep,-umip,-pku")
 
 
 def has_kvm() -> bool:
