@@ -56,7 +56,8 @@ esac
 set -- $speed
 echo loading
 echo "["
-echo "{\\"n_prompt\\": 16, \\"n_gen\\": 0, \\"samples_ts\\": [$1]}, {\\"n_prompt\\": 0, \\"n_gen\\": 8, \\"samples_ts\\": [$2]}"
+echo "{\\"n_prompt\\": 16, \\"n_gen\\": 0, \\"samples_ts\\": [$1]},"
+echo "{\\"n_prompt\\": 0, \\"n_gen\\": 8, \\"samples_ts\\": [$2]}"
 echo "]"
 """
 LOGITS = b"""import array, pathlib, sys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 from pathlib import Path
@@ -232,7 +233,9 @@ def test_key_id_named_twice_in_a_role_is_refused(client: Client, publisher: Publ
 def test_fields_that_nobody_defined_are_accepted_and_signed(client: Client, publisher: Publisher) -> None:
     publisher.root.unrecognized_fields["custom-field"] = "value"
     key_id = publisher.root.roles["root"].keyids[0]
-    publisher.root.keys[key_id].unrecognized_fields["keyid_hash_algorithms"] = ["md5"]
+    key = copy.deepcopy(publisher.root.keys[key_id])  # other tests' repositories have the same object
+    key.unrecognized_fields["keyid_hash_algorithms"] = ["md5"]
+    publisher.root.keys[key_id] = key
     publisher.root.roles["root"].unrecognized_fields["another"] = [1, None, True]
     publisher.targets.unrecognized_fields["x"] = {"é": "ü"}
     publisher.publish(*EVERY)
