@@ -37,7 +37,7 @@ _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<
 _STRING, _ARRAY = 8, 9
 _LENGTH = struct.Struct("<Q")
 _BLOCK_BYTES = 1 << 20
-_POOLED = (1, 2, 3)
+POOLED = (1, 2, 3)
 """Mean, first token, last token. 0 is no pooling, and 4 ranks instead of embedding."""
 _NAME = re.compile(r"[\x21-\x7e]{1,255}\Z")
 
@@ -128,7 +128,7 @@ class GgufHeader:
         pooling = self.number(f"{self.architecture}.pooling_type")
         length = self.number(f"{self.architecture}.embedding_length")
         out = self.number(f"{self.architecture}.embedding_length_out", absent=length)
-        return out if pooling in _POOLED else 0
+        return out if pooling in POOLED else 0
 
     @property
     def template(self) -> str | None:

@@ -21,12 +21,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.build.cache import Cache, require_space
+from appliance.build.cache import Cache
 from appliance.build.fetch import at_hand, cached
 from appliance.build.lockfile import Locked, Pin
+from appliance.build.made import make_file
 from appliance.build.runtime.child import run
 from appliance.build.runtime.source import LLAMA, unpack_sdist
-from appliance.build.sources.file import measure
 from bundles.gguf import read_header
 from bundles.progress import OnProgress, Progress
 from signing.digest import Digest, sha256
@@ -107,17 +107,14 @@ def convert(
     log = cache.folder("converted") / f"{sha256(order.step.encode())[:16]}.log"
     log.write_bytes(b"")
     versions = _versions(order, python, log)
-    with cache.claim(sha256(f"{PROGRAM} {order.step}".encode())) as partial:
-        require_space(partial.parent, 2 * sum(path.stat().st_size for path in files.values()))
-        try:
-            with tempfile.TemporaryDirectory(prefix="convert-", dir=partial.parent) as name:
-                _run_program(order, sdist, version, files, Path(str(python)), partial, Path(name), log)
-            _check_result(order, partial)
-            made, size = measure(partial)
-        except BaseException:
-            os.truncate(partial, 0)
-            raise
-        cache.adopt(partial, made)
+
+    def write(out: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="convert-", dir=out.parent) as name:
+            _run_program(order, sdist, version, files, Path(str(python)), out, Path(name), log)
+        _check_result(order, out)
+
+    most = 2 * sum(path.stat().st_size for path in files.values())
+    made, size = make_file(cache, sha256(f"{PROGRAM} {order.step}".encode()), most, write)
     on_progress(Progress(task, 1, 1, "steps"))
     return Pin(order.file, size, made), versions
 

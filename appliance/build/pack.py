@@ -130,22 +130,17 @@ def _contents(
 
 def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model:
     lint_templates(header, made.source.path)
-    if header.context != CONTEXT_UNKNOWN and model.context > header.context:
-        raise UsageError(
-            "recipe.context",
-            f"model {model.name}",
-            expected=f"a context of at most {header.context} tokens, what the model was trained for",
-            found=str(model.context),
-            hint="lower `context` in the recipe",
-        )
-    if header.embedding and model.context > BATCH_TOKENS:
-        raise UsageError(
-            "recipe.context",
-            f"model {model.name}: context",
-            expected=f"at most {BATCH_TOKENS} tokens, since a text is embedded in one piece",
-            found=str(model.context),
-            hint="lower `context` in the recipe",
-        )
+    limits = [(header.context, "what the model was trained for")] if header.context != CONTEXT_UNKNOWN else []
+    limits += [(BATCH_TOKENS, "since a text is embedded in one piece")] if header.embedding else []
+    for most, why in limits:
+        if model.context > most:
+            raise UsageError(
+                "recipe.context",
+                f"model {model.name}",
+                expected=f"a context of at most {most} tokens, {why}",
+                found=str(model.context),
+                hint="lower `context` in the recipe",
+            )
     return Model(
         name=model.name,
         path=made.source.path,

@@ -22,13 +22,13 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.build.cache import Cache, disk_full, require_space
+from appliance.build.cache import Cache, disk_full
 from appliance.build.fetch import cached
 from appliance.build.lockfile import Pin
+from appliance.build.made import make_file
 from appliance.build.runtime import BuiltRuntime
 from appliance.build.runtime.child import run
 from appliance.build.runtime.repack import LIBRARY_FOLDER
-from appliance.build.sources.file import measure
 from bundles.gguf import GgufHeader, read_header
 from bundles.progress import OnProgress, Progress
 from signing.digest import Digest, sha256
@@ -103,16 +103,12 @@ def quantise(
     record = cache.folder("quantised") / f"{key[:16]}.json"
     if (found := _recall(record, key, name)) and cached(found, cache, on_progress):
         return found
-    with cache.claim(key) as partial:
-        require_space(partial.parent, _most_bytes(wish, header))
-        try:
-            _run_program(wish, source, partial, runtime, record.with_suffix(".log"), on_progress)
-            _check_result(wish, partial)
-            made, size = measure(partial)
-        except BaseException:
-            os.truncate(partial, 0)
-            raise
-        cache.adopt(partial, made)
+
+    def write(out: Path) -> None:
+        _run_program(wish, source, out, runtime, record.with_suffix(".log"), on_progress)
+        _check_result(wish, out)
+
+    made, size = make_file(cache, key, _most_bytes(wish, header), write)
     temporary = record.with_suffix(".part")
     temporary.write_bytes(to_file({"key": key, "sha256": made, "size": size}))
     temporary.rename(record)

@@ -29,6 +29,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+from appliance.build.sources.file import identity
 from bundles.contents import Member
 from bundles.fsverity import VerityHasher
 from signing.digest import READ_BYTES, Digest, sha256
@@ -158,8 +159,7 @@ class _Inside:
 
 
 def _inside(path: Path) -> _Inside:
-    status = path.stat()
-    return _look(path, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+    return _look(path, identity(path.stat()))
 
 
 @lru_cache(maxsize=512)

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.host.loader import load_binding
+from bundles.gguf import POOLED
 from signing.errors import ApplianceError
 
 PROMPT = b"The capital of France is Paris."
@@ -43,7 +44,6 @@ TOLERANCE = 0.05
 ROWS = 2
 MAX_BYTES = 16 << 20
 _CONTEXT = 64
-_POOLED = (1, 2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def evaluate(binding: Any, model_path: Path, threads: int) -> array.array[float]
     context = binding.llama_init_from_model(model, params)
     if not context:
         raise _failed("no context was made")
-    is_embedding = binding.llama_pooling_type(context) in _POOLED
+    is_embedding = binding.llama_pooling_type(context) in POOLED
     binding.llama_set_embeddings(context, is_embedding)
     vocabulary = binding.llama_model_get_vocab(model)
     tokens = _tokens(binding, vocabulary)

@@ -49,6 +49,11 @@ _SETTLED_NS = 1_000_000_000
 _known: dict[tuple[int, ...], Digest] = {}
 
 
+def identity(status: os.stat_result) -> tuple[int, ...]:
+    """What changes with a file: its place, size and times."""
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
 def measure(path: Path, on_progress: OnProgress = ignore) -> tuple[Digest, int]:
     """Hash a whole file of the disk, once in a process. Each byte is read once, memory is 1 MiB.
 
@@ -57,9 +62,9 @@ def measure(path: Path, on_progress: OnProgress = ignore) -> tuple[Digest, int]:
     """
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
-        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        if identity in _known:
-            return _known[identity], status.st_size
+        same = identity(status)
+        if same in _known:
+            return _known[same], status.st_size
         state, done, is_settled = hashlib.sha256(), 0, time.time_ns() - status.st_ctime_ns > _SETTLED_NS
         while block := file.read(READ_BYTES):
             state.update(block)
@@ -67,5 +72,5 @@ def measure(path: Path, on_progress: OnProgress = ignore) -> tuple[Digest, int]:
             on_progress(Progress(f"checking {path.name}", done, status.st_size))
     digest = Digest(state.hexdigest())
     if is_settled and done == status.st_size:
-        _known[identity] = digest
+        _known[same] = digest
     return digest, done
