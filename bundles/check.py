@@ -138,27 +138,46 @@ def check_file(file: File, path: Path, on_progress: OnProgress = ignore) -> None
 
 
 def check_descriptor(file: File, descriptor: int, on_progress: OnProgress = ignore) -> None:
-    """Compare what an open descriptor holds with the file's signed chunks, as `check_file` does."""
+    """Compare what an open descriptor holds with the file's signed chunks, as `check_file` does; on all cores."""
     size = os.fstat(descriptor).st_size
     if size != file.size:
         raise changed(file, f"{file.size} bytes", f"{size} bytes")
-    done = 0
-    for start, chunk in placed(file):
-        span = f"bytes {start} to {start + chunk.size - 1}"
-        try:
-            found = hash_range(descriptor, start, chunk.size)
-        except OSError as error:
-            raise DamagedError(
-                "contents.file-unreadable",
-                file.path,
-                expected=f"{span} to be readable",
-                found=error.strerror or "",
-                hint="look at the disk, then copy it again: run the same `appliance install` or `stick write`",
-            ) from None
-        if found != chunk.sha256:
-            raise changed(file, f"{span} with sha256 {chunk.sha256}", f"sha256 {found}")
-        done += chunk.size
-        on_progress(Progress(f"checking {file.path}", done, file.size))
+    done, lock = 0, Lock()
+    differences: dict[int, ApplianceError] = {}
+
+    def compare(place: tuple[int, Chunk]) -> None:
+        nonlocal done
+        start, chunk = place
+        difference = _difference(file, descriptor, start, chunk)
+        with lock:
+            if difference is not None:
+                differences[start] = difference
+            done += chunk.size
+            on_progress(Progress(f"checking {file.path}", done, file.size))
+
+    if len(file.chunks) == 1:
+        compare((0, file.chunks[0]))  # most files: not worth a thread
+    else:
+        work_off(placed(file), compare)
+    if differences:
+        raise differences[min(differences)]
+
+
+def _difference(file: File, descriptor: int, start: int, chunk: Chunk) -> ApplianceError | None:
+    span = f"bytes {start} to {start + chunk.size - 1}"
+    try:
+        found = hash_range(descriptor, start, chunk.size)
+    except OSError as error:
+        return DamagedError(
+            "contents.file-unreadable",
+            file.path,
+            expected=f"{span} to be readable",
+            found=error.strerror or "",
+            hint="look at the disk, then copy it again: run the same `appliance install` or `stick write`",
+        )
+    if found == chunk.sha256:
+        return None
+    return changed(file, f"{span} with sha256 {chunk.sha256}", f"sha256 {found}")
 
 
 def placed(file: File) -> Iterator[tuple[int, Chunk]]:

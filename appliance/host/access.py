@@ -26,7 +26,6 @@ from pathlib import Path
 from appliance.host.durable import write_file
 from signing.errors import UsageError
 
-DATABASE = "access.db"
 _KEY = re.compile(r"ak-([0-9a-f]{12})-([A-Za-z0-9_-]{43})\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"

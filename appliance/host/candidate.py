@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.host.embeddings import judge_embeddings
-from appliance.host.engine import Engine, EngineSpec, start_engine
+from appliance.host.engine import Engine, start_engine
 from appliance.host.engine_client import EngineClient
+from appliance.host.engine_command import EngineSpec
 from appliance.host.programs import Programs
 from appliance.host.release import Release
 from appliance.host.threads import thread_count

@@ -22,9 +22,11 @@ from appliance.host.wheelfile import Record, read_record
 from bundles.check import hash_range
 from bundles.contents import Contents, File
 from bundles.progress import OnProgress, Progress
+from bundles.workers import work_off
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, DamagedError, NotTrustedError, worst
 
+_AT_ONCE = 256
 _HINT = "run the same `appliance install` again: it repairs the release"
 
 
@@ -48,17 +50,23 @@ def check_environment(
     # Without its RECORD nobody knows what a damaged wheel brought, so nothing is called unlisted.
     is_blind = bool(errors)
     known_links = links(python)
-    seen: set[str] = set()
-    entries = list(_walk(venv))
-    for done, (path, entry) in enumerate(entries, 1):
-        seen.add(path)
-        if is_blind and path not in expected and path not in known_links:
-            continue
-        error = _compare(entry, path, expected.get(path), known_links)
+    entries = dict(_walk(venv))
+    judged = [path for path in entries if not is_blind or path in expected or path in known_links]
+    found: dict[str, ApplianceError] = {}
+
+    def compare(path: str) -> None:
+        error = _compare(entries[path], path, expected.get(path), known_links)
         if error is not None:
-            errors.append(error)
-        on_progress(Progress("checking the Python environment", done, len(entries), "steps"))
-    for path in sorted((set(expected) | set(known_links)) - seen):
+            found[path] = error
+
+    # A part at a time, since most files are small: the threads share one counter and one list.
+    for start in range(0, len(judged), _AT_ONCE):
+        work_off(judged[start : start + _AT_ONCE], compare)
+        on_progress(
+            Progress("checking the Python environment", min(start + _AT_ONCE, len(judged)), len(judged), "steps")
+        )
+    errors += [found[path] for path in judged if path in found]
+    for path in sorted((set(expected) | set(known_links)) - set(entries)):
         subject = expected[path].subject if path in expected else f"venv/{path}"
         errors.append(_changed(subject, f"a file at venv/{path}", "no file"))
     if not os.access(python.path, os.X_OK):

@@ -18,15 +18,16 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 
 from appliance.host import cgroups
 from bundles.check import changed, hash_range, placed
 from bundles.contents import Chunk, File
 from bundles.progress import OnProgress, Progress, ignore
+from bundles.workers import work_off
 from signing.errors import DamagedError, NotTrustedError
 
 E1, E2 = "E1", "E2"
@@ -34,7 +35,6 @@ MARGIN_BYTES = 1 << 30
 """Memory that stays free beside a sealed copy: for the engine's own buffers and the rest of the machine."""
 
 _READ_BYTES = 1 << 20
-_MAX_THREADS = 4
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 _MFD_NOEXEC_SEAL = 0x0008
 
@@ -176,21 +176,20 @@ def _copy_chunk(source: int, memory: int, start: int, size: int) -> str:
 
 
 def _compare(file: File, hash_chunk: HashChunk, on_progress: OnProgress) -> None:
-    threads = max(1, min(_MAX_THREADS, len(os.sched_getaffinity(0))))
     differing: list[tuple[int, Chunk, str]] = []
-    done = 0
-    with ThreadPoolExecutor(threads) as pool:
-        jobs = {pool.submit(_hash, hash_chunk, start, chunk): (start, chunk) for start, chunk in placed(file)}
-        try:
-            for job in as_completed(jobs):
-                start, chunk = jobs[job]
-                if job.result() != chunk.sha256:
-                    differing.append((start, chunk, job.result()))
-                done += chunk.size
-                on_progress(Progress(f"verifying {file.path}", done, file.size))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    done, lock = 0, Lock()
+
+    def compare(place: tuple[int, Chunk]) -> None:
+        nonlocal done
+        start, chunk = place
+        found = _hash(hash_chunk, start, chunk)
+        with lock:
+            if found != chunk.sha256:
+                differing.append((start, chunk, found))
+            done += chunk.size
+            on_progress(Progress(f"verifying {file.path}", done, file.size))
+
+    work_off(placed(file), compare)
     if differing:
         raise _changed(file, sorted(differing, key=lambda place: place[0]))
 

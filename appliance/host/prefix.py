@@ -94,6 +94,11 @@ class Prefix:
         return self.state / "runs"
 
     @property
+    def access(self) -> Path:
+        """The database of keys: who may use what is served."""
+        return self.state / "access.db"
+
+    @property
     def audit(self) -> Path:
         """The log of what was asked and by whom."""
         return self.state / "audit"

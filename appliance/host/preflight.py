@@ -16,7 +16,7 @@ from pathlib import Path
 from appliance.host import systemd
 from appliance.host.bootstrap import find_python
 from appliance.host.cpu import fitting_variants
-from appliance.host.engine import PROGRAM
+from appliance.host.engine_command import PROGRAM
 from appliance.host.environment import Interpreter
 from appliance.host.machine import Machine, version_key
 from appliance.host.places import PACKED, STORED, place

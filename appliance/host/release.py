@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from appliance.host.environment import Interpreter
-from appliance.host.environment_check import check_environment
 from appliance.host.facts import Facts, read_facts
 from appliance.host.floorstore import read_floors, read_root
 from appliance.host.pinned import none_pinned
@@ -30,6 +28,7 @@ from bundles.contents import Contents, File, Member, Model
 from bundles.layout import INDEX_FILE, LAYOUT_FILE, Layout, blob_path
 from bundles.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, write_index
 from bundles.progress import OnProgress, Progress, ignore
+from bundles.workers import work_off
 from signing.digest import Digest
 from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError, UsageError, worst
 from signing.verified import Verified
@@ -164,6 +163,10 @@ def check_release(release: Release, on_progress: OnProgress = ignore, *, models:
         DamagedError: files that differ or are missing, named as the bundle names them.
         DriftError: configuration that was changed on this host.
     """
+    # Engines open releases without looking at the environment, and what compares it reads wheels.
+    from appliance.host.environment import Interpreter
+    from appliance.host.environment_check import check_environment
+
     errors: list[ApplianceError] = []
     for check in (
         _check_files(release, models),
@@ -212,15 +215,15 @@ def variant_of(member: Member) -> str | None:
 def check_runtime(folder: Path, contents: Contents, variant: str) -> list[ApplianceError]:
     """Compare a runtime folder with the signed members: all that every CPU needs, and one variant."""
     errors: list[ApplianceError] = []
-    expected: set[str] = set()
-    for file, member in runtime_members(contents):
-        if variant_of(member) in (None, variant):
-            name = PurePosixPath(member.path).name
-            expected.add(name)
-            found = describe(folder / name)
-            if found != (member.size, member.sha256, member.mode):
-                wanted = f"{member.size} bytes with sha256 {member.sha256}, mode {member.mode:o}"
-                errors.append(_changed(f"{file.path}: {member.path}", wanted, _words(found)))
+    needed = [found for found in runtime_members(contents) if variant_of(found[1]) in (None, variant)]
+    expected = {PurePosixPath(member.path).name for _, member in needed}
+    here: dict[str, tuple[int, Digest, int] | None] = {}
+    work_off(expected, lambda name: here.update({name: describe(folder / name)}))
+    for file, member in needed:
+        found = here[PurePosixPath(member.path).name]
+        if found != (member.size, member.sha256, member.mode):
+            wanted = f"{member.size} bytes with sha256 {member.sha256}, mode {member.mode:o}"
+            errors.append(_changed(f"{file.path}: {member.path}", wanted, _words(found)))
     errors += [
         _unlisted(f"runtime/{entry.name}")
         for entry in sorted(os.scandir(folder) if folder.is_dir() else (), key=lambda entry: entry.name)

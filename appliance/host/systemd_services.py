@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance.host import systemd
-from appliance.host.access import DATABASE, AccessStore, ensure_default
+from appliance.host.access import AccessStore, ensure_default
 from appliance.host.candidate import DEFAULT, Golden, ask_model, judged
 from appliance.host.engine_client import EngineClient
 from appliance.host.prefix import Prefix
@@ -146,7 +146,7 @@ class SystemdServices:
         return ask_model(client, model, golden)
 
     def _prepare_access(self) -> None:
-        path = self._prefix.state / DATABASE
+        path = self._prefix.access
         ensure_default(AccessStore(path), self._prefix.default_key, self._now())
         # The gateway reads the digests of the keys and can change none.
         os.chown(path, 0, grp.getgrnam(GROUP).gr_gid)

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from appliance.host.durable import write_file
-from appliance.host.engine import engine_command
+from appliance.host.engine_command import engine_command
 from appliance.host.levels import open_verified
 from appliance.host.prefix import Prefix
 from appliance.host.processes import NETNS, NONE

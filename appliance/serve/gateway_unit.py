@@ -18,7 +18,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
-from appliance.host.access import DATABASE, AccessStore
+from appliance.host.access import AccessStore
 from appliance.host.engine_client import EngineClient
 from appliance.host.prefix import Prefix
 from appliance.host.release import check_release, open_current
@@ -51,7 +51,7 @@ def start(prefix: Prefix) -> None:
     launch = read_launch(release, thread_count())
     manifest = release.bundle.value.manifest
     plan = plan_of(launch, lambda name: engine_folder(prefix, manifest, name) / "engine.sock")
-    gateway = Gateway(plan, AccessStore(prefix.state / DATABASE, is_read_only=True), unit.now)
+    gateway = Gateway(plan, AccessStore(prefix.access, is_read_only=True), unit.now)
     with listener.bind(launch.bind, launch.port) as port:
         listener.listen(port)
         serve(gateway, port, _watching(gateway))

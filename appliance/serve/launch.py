@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from appliance.host.access import DATABASE
-from appliance.host.engine import PROGRAM, EngineSpec
+from appliance.host.engine_command import PROGRAM, EngineSpec
 from appliance.host.release import Release, runtime_members
 from appliance.serve.plan import Plan, PlannedModel
 from bundles.contents import Model
@@ -101,7 +100,7 @@ def plan_of(launch: Launch, socket_of: Callable[[str], Path]) -> Plan:
         )
         for served in launch.models
     )
-    bundle, access = release.bundle.value, str(release.prefix.state / DATABASE)
+    bundle, access = release.bundle.value, str(release.prefix.access)
     return Plan(bundle.label, bundle.manifest, launch.policy, launch.engine, access, models)
 
 

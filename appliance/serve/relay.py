@@ -15,7 +15,6 @@ import json
 import time
 from typing import Any
 
-import httpx
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -23,7 +22,7 @@ from appliance.serve.limits import Question
 from appliance.serve.metrics import Metrics
 from appliance.serve.queue import Full, Lane
 from appliance.serve.replies import Refusal, spell, too_busy
-from appliance.serve.upstream import Upstream
+from appliance.serve.upstream import LostError, Reply, Upstream
 
 MAX_ANSWER_BYTES = 64 << 20
 _STREAM = "text/event-stream"
@@ -74,30 +73,30 @@ class Relay(Response):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with self._lane.turn(), self._upstream.ask(self._path, self._question.body) as reply:
-                kind = reply.headers.get("content-type", "application/json")
-                if kind.startswith(_STREAM):
+                if reply.kind.startswith(_STREAM):
                     await self._pass_stream(reply, send)
                 else:
-                    await self._pass_whole(reply, kind, send)
+                    await self._pass_whole(reply, send)
         except Full as full:
             await self._refuse(too_busy(full.retry_after_s), scope, receive, send)
-        except (httpx.TransportError, httpx.StreamError):
+        except LostError:
             await self._refuse(_lost(self._question.model), scope, receive, send)
 
-    async def _pass_stream(self, reply: httpx.Response, send: Send) -> None:
-        await self._start(reply.status_code, _STREAM, send)
-        async for block in reply.aiter_raw():
+    async def _pass_stream(self, reply: Reply, send: Send) -> None:
+        await self._start(reply.status, _STREAM, send)
+        async for block in reply.blocks:
             await send({"type": "http.response.body", "body": block, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _pass_whole(self, reply: httpx.Response, kind: str, send: Send) -> None:
+    async def _pass_whole(self, reply: Reply, send: Send) -> None:
         data = bytearray()
-        async for block in reply.aiter_raw():
+        async for block in reply.blocks:
             data += block
             if len(data) > MAX_ANSWER_BYTES:
-                raise httpx.StreamError("an answer without end")
-        body = self._add_field(bytes(data)) if kind.startswith("application/json") else bytes(data)
-        await self._start(reply.status_code, kind, send, len(body))
+                raise LostError("an answer without end")
+        is_value = reply.kind.startswith("application/json")
+        body = self._add_field(bytes(data)) if is_value else bytes(data)
+        await self._start(reply.status, reply.kind, send, len(body))
         await send({"type": "http.response.body", "body": body})
 
     def _add_field(self, data: bytes) -> bytes:

@@ -19,7 +19,7 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
-from appliance.host.access import DATABASE, AccessStore, ensure_default
+from appliance.host.access import AccessStore, ensure_default
 from appliance.host.engine import socket_path
 from appliance.host.prefix import Prefix, make_folder
 from appliance.host.release import check_release, open_current
@@ -117,7 +117,7 @@ def serving(
         stack.callback(service.stop)
         service.start_engines(on_progress)
         make_folder(prefix.etc)
-        store = AccessStore(prefix.state / DATABASE)
+        store = AccessStore(prefix.access)
         key_file = ensure_default(store, prefix.default_key, now())
         listener.listen(listening)
         service.front.start()

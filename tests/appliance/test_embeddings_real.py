@@ -14,7 +14,8 @@ import pytest
 
 from appliance.host.athand import AtHand, of_wheel
 from appliance.host.embeddings import GoldenSentence, cosine, judge_embeddings
-from appliance.host.engine import Engine, EngineSpec, start_engine
+from appliance.host.engine import Engine, start_engine
+from appliance.host.engine_command import EngineSpec
 from appliance.host.logits import TOLERANCE, Logits, read_logits
 from signing.errors import ApplianceError, ApplyRestoredError
 from tests.appliance.real_engine import describe_model

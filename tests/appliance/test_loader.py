@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from appliance.host.athand import AtHand, of_wheel
-from appliance.host.engine import EngineSpec, start_engine
+from appliance.host.engine import start_engine
+from appliance.host.engine_command import EngineSpec
 from appliance.host.loader import CPU_LIBRARY, cpu_libraries
 from tests.appliance.real_engine import describe_model
 from tests.appliance.shipped import shipped_model, shipped_runtime

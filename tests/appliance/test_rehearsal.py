@@ -14,7 +14,8 @@ from appliance.build.quantise import Wish, quantise
 from appliance.host import rehearsal
 from appliance.host.athand import AtHand, of_wheel
 from appliance.host.cpu import cpu_flags, fitting_variants
-from appliance.host.engine import EngineSpec, start_engine
+from appliance.host.engine import start_engine
+from appliance.host.engine_command import EngineSpec
 from appliance.host.modelhead import head_of_file
 from appliance.host.programs import Programs
 from appliance.host.rehearsal import Rehearsed, Runtime, rehearse

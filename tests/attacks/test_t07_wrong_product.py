@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.engine import PROGRAM
+from appliance.host.engine_command import PROGRAM
 from appliance.host.machine import Machine
 from appliance.host.prefix import Prefix
 from appliance.host.preflight import Fit, check_host

@@ -28,8 +28,6 @@ FOLDER = "/root/tool"
 WHEELS = (
     *("airgap_appliance", "click", "rich", "pygments", "markdown_it_py", "mdurl", "pyyaml"),
     *("cryptography", "cffi", "pycparser", "typing_extensions"),
-    # The candidate is asked over HTTP on a socket.
-    *("httpx", "httpcore", "h11", "anyio", "idna", "certifi"),
 )
 _START = f"""#!/usr/bin/python3 -I
 import sys

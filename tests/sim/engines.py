@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from appliance.host.engine import PROGRAM, EngineSpec
+from appliance.host.engine_command import PROGRAM, EngineSpec
 from bundles.contents import Chunk, File
 from signing.digest import sha256
 

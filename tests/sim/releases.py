@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from appliance.host.engine import PROGRAM
+from appliance.host.engine_command import PROGRAM
 from appliance.host.facts import Facts
 from appliance.host.floorstore import write_root
 from appliance.host.prefix import Prefix

@@ -1,0 +1,43 @@
+"""What the units' programs do not load: a host has no compiled modules, so each is compiled anew at every boot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GATEWAY, ENGINE = "appliance.serve.gateway_unit", "appliance.serve.engine_unit"
+NEVER = {
+    GATEWAY: ("ansible_runner", "httpx", "jinja2", "pydantic", "pygments", "rich", "yaml"),
+    ENGINE: (
+        *("ansible_runner", "asyncio", "concurrent.futures", "email", "h11", "http", "httpcore", "httpx", "jinja2"),
+        *("logging", "pydantic", "rich", "sqlite3", "starlette", "uvicorn", "yaml", "zipfile"),
+        *("appliance.host.environment_check", "appliance.keys"),
+    ),
+}
+"""Modules and packages that each has no use for."""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """The modules that each program has loaded before it does anything."""
+    found = {}
+    for unit in NEVER:
+        told = f"import json, sys, {unit}; json.dump(sorted(sys.modules), sys.stdout)"
+        words = [sys.executable, "-I", "-c", told]
+        done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+        found[unit] = set(json.loads(done.stdout))
+    return found
+
+
+@pytest.mark.parametrize(("unit", "name"), [(unit, name) for unit, names in NEVER.items() for name in names])
+def test_a_unit_does_not_load(loaded: dict[str, set[str]], unit: str, name: str) -> None:
+    assert [module for module in loaded[unit] if module == name or module.startswith(f"{name}.")] == []
+
+
+def test_the_list_would_show_what_is_loaded(loaded: dict[str, set[str]]) -> None:
+    assert {"uvicorn", "starlette", "httpcore"} <= loaded[GATEWAY]
+    assert {"cryptography", "signing.verify", "appliance.host.levels"} <= loaded[ENGINE]
