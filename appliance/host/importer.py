@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance.host.floorstore import write_floors, write_root
-from appliance.host.places import FACTS_FILE, OK_FILE, OWN, STORED, check_places, is_rendered, place
+from appliance.host.places import FACTS_FILE, OK_FILE, OWN, STORED, check_places, place, rendered_names
 from appliance.host.prefix import Prefix, make_folder
 from bundles.bundle import Bundle, open_bundle
 from bundles.copy import copy_file
@@ -158,11 +158,12 @@ def _files_below(folder: Path) -> Iterator[str]:
 def _remove_unlisted(prefix: Prefix, release: Path, bundle: Bundle) -> tuple[str, ...]:
     known = {str(place(prefix, release, file)) for file in bundle.contents.files}
     known |= {f"{path}.partial" for path in known}
+    known |= {str(release / name) for name in rendered_names(prefix, bundle.contents, bundle.manifest)}
     removed = []
     for path in _files_below(release):
         # What lies in the installer's own folders is made again where it is wrong; a link in their place goes.
         is_own = path.split("/")[0] in OWN and not (release / path).parent.samefile(release)
-        is_expected = path in (FACTS_FILE, OK_FILE) or is_rendered(path) or str(release / path) in known
+        is_expected = path in (FACTS_FILE, OK_FILE) or str(release / path) in known
         if not is_own and not is_expected:
             (release / path).unlink()
             removed.append(path)

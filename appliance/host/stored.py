@@ -7,7 +7,8 @@ Rules (threats T1, T2, T4):
 - the newest valid metadata of medium and store decide: whether a bundle may still be installed, and who is revoked;
 - a medium whose metadata are older than this host's floors is a notice, as long as the store reaches them;
 - a medium whose metadata are anything else than whole or older is refused: the store does not make it good;
-- a copy in the store that cannot be used is a notice.
+- a copy in the store that cannot be used is a notice;
+- a copy that is the medium's own, byte by byte, is not judged a second time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+from appliance.host.floorstore import read_floors, read_root
 from appliance.host.prefix import Prefix
 from bundles.bundle import Bundle, open_bundle
 from bundles.layout import LAYOUT_FILE, Layout
@@ -22,7 +24,7 @@ from signing.chain import ReadMetadata
 from signing.errors import DamagedError, NotTrustedError
 from signing.floors import Floors
 from signing.roles import MAX_BYTES
-from signing.verified import Verified
+from signing.verified import Evidence, Verified
 
 OLDER = "version.rollback"
 
@@ -47,7 +49,15 @@ def open_newest(path: Path, trust: bytes, floors: Floors, now: datetime, prefix:
             raise
         alone = None
     stored = _stored(prefix)
-    return alone if alone and not stored else open_bundle(path, trust, floors, now, stored)
+    if alone is not None and all(_is_same(read, alone.evidence) for read in stored):
+        return alone
+    return open_bundle(path, trust, floors, now, stored)
+
+
+def remembered(prefix: Prefix) -> tuple[object, ...]:
+    """What this host judges by: while it stays the same, so does the judgement of a medium."""
+    stored = (read("timestamp.json", MAX_BYTES["timestamp"]) for read in _stored(prefix))
+    return read_root(prefix), read_floors(prefix), *stored
 
 
 def notices(found: Verified[Bundle]) -> tuple[str, ...]:
@@ -67,6 +77,14 @@ def _stored(prefix: Prefix) -> tuple[ReadMetadata, ...]:
             read = _reader(release / "bundle")
             found.setdefault(read("timestamp.json", MAX_BYTES["timestamp"]) or b"", read)
     return tuple(found.values())
+
+
+def _is_same(read: ReadMetadata, evidence: Evidence) -> bool:
+    """Whether a copy in the store has nothing to say that was not judged already."""
+    successor = f"{evidence.floors.root + 1}.root.json"
+    return read(successor, MAX_BYTES["root"]) is None and all(
+        read(name, len(data)) == data for name, data in evidence.metadata.items()
+    )
 
 
 def _reader(folder: Path) -> ReadMetadata:

@@ -6,9 +6,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from appliance.host import stored
 from appliance.host.admission import Host, admit
 from appliance.host.floorstore import read_floors
 from appliance.host.importer import accept, import_layout
@@ -133,13 +135,13 @@ def test_a_forged_stick_is_not_made_good_by_the_store(
 def test_a_store_that_cannot_be_used_is_told_and_decides_nothing(
     sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
 ) -> None:
-    stored = take(sticks["1.1.0"]) / "metadata" / "timestamp.json"
-    stored.write_bytes(stored.read_bytes().replace(b'"version":', b'"version":9', 1))
+    copy = take(sticks["1.1.0"]) / "metadata" / "timestamp.json"
+    copy.write_bytes(copy.read_bytes().replace(b'"version":', b'"version":9', 1))
     [notice] = notices(judged(sticks["1.1.0"], root, prefix))
     assert notice.startswith("metadata that this host has stored cannot be used (signature.invalid")
     with pytest.raises(NotTrustedError, match="version.rollback"):
         judged(sticks["1.0.0"], root, prefix)
-    stored.unlink()
+    copy.unlink()
     assert judged(sticks["1.1.0"], root, prefix).evidence.status == "current"
 
 
@@ -172,3 +174,40 @@ def test_metadata_are_read_from_the_medium_once(sticks: Sticks, root: bytes, pre
     import_layout(Layout(stick), prefix.releases / "r", found, root, NOW)
     copies = {path.name: path.read_bytes() for path in (prefix.releases / "r" / "bundle" / "metadata").iterdir()}
     assert copies == kept
+
+
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Each medium or copy whose chain of trust is walked from now on."""
+    paths: list[Path] = []
+
+    def counted(path: Path, *arguments: Any) -> Verified[Bundle]:
+        paths.append(path)
+        return open_bundle(path, *arguments)
+
+    monkeypatch.setattr(stored, "open_bundle", counted)
+    return paths
+
+
+def test_medium_whose_metadata_are_those_in_the_store_is_walked_once(
+    sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = take(sticks["1.1.0"])
+    paths = opened(monkeypatch)
+    assert judged(sticks["1.1.0"], root, prefix).evidence.status == "current"
+    assert paths == [sticks["1.1.0"]]
+    # Everything else in the store is looked at.
+    (copy / "metadata" / "2.root.json").write_bytes(b"{}")
+    assert len(notices(judged(sticks["1.1.0"], root, prefix))) == 1
+    assert len(paths) == 3
+
+
+def test_what_a_host_judges_by_changes_with_every_install_that_brings_something(
+    sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
+) -> None:
+    seen = [stored.remembered(prefix)]
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        take(sticks[version])
+        seen.append(stored.remembered(prefix))
+    assert len(set(seen)) == 4
+    take(sticks["1.1.0"])
+    assert stored.remembered(prefix) == seen[-1]
