@@ -36,7 +36,7 @@ from appliance.host.runtime import prepare_runtime
 from appliance.host.services import NoServices, Services
 from appliance.host.siteconfig import SiteConfig, read_site
 from appliance.host.steps import Steps, Took
-from appliance.host.stored import notices
+from appliance.host.stored import notices, remembered
 from appliance.host.switch import complete, current_target, point_at, target_of
 from appliance.host.systemd_services import SystemdServices
 from appliance.host.trial import Choice
@@ -93,12 +93,15 @@ def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ig
         BusyError: another install is at work here.
     """
     prefix = host.prefix
+    known = remembered(prefix)
     found = admit(source, trust, host)
     fit = fit_for(found.value, found.evidence.floors.time, host)
     prefix.create()
     with hold(prefix) as lock:
-        # Another install may have raised the floors in the meantime.
-        found = admit(source, trust, host)
+        if remembered(prefix) != known:
+            # Another install has raised the floors in the meantime.
+            found = admit(source, trust, host)
+            fit = fit_for(found.value, found.evidence.floors.time, host)
         make_host_key(prefix.trust)
         _empty(prefix.scratch)
         run = _Run(host, Programs(prefix.scratch, lock), fit, on_progress, found, source, trust)
@@ -130,11 +133,11 @@ class _Run:
         self.steps = Steps(self.journal, self.path.name, host.prefix.root)
         self.warnings = [*fit.warnings, *notices(found)]
         self.copied = 0
-        self.is_tried = False
+        self.is_tried = self.is_reached = False
 
     def all(self) -> Installed:
         """Every step, in order."""
-        interrupted = self.journal.interrupted()
+        interrupted = self.journal.interrupted(self.path.name)
         with self.steps.step("plan") as took:
             site = read_site(self.prefix.site_file)
             check_site(self.prefix, site)
@@ -156,20 +159,23 @@ class _Run:
         else:
             python = self.fit.require_python()
             choice = self._materialise(python)
-        kept, before = self._rendered() if was_complete else {}, current_target(self.prefix)
+        kept, before = self._rendered(), current_target(self.prefix)
         try:
             return self._finish(site, choice, python, was_complete, interrupted)
         except BaseException:
+            # What users reach stays, whatever fails after that.
+            if not self.is_reached:
+                self._take_back(kept, before)
+            raise
+
+    def _take_back(self, kept: dict[Path, bytes], before: str | None) -> None:
+        try:
             # A release that serves must find the configuration that it was switched to.
             for path, data in kept.items():
                 write_file(path, data)
             if self.is_tried:
-                self._restore(before)
-            raise
-
-    def _restore(self, before: str | None) -> None:
-        try:
-            self.services.restore(self.prefix.opt / before if before else None, self.path)
+                point_at(self.prefix, before)
+                self.services.restore(self.prefix.opt / before if before else None, self.path)
         except (ApplianceError, OSError) as error:
             raise ApplyBrokenError(
                 "install.not-restored",
@@ -183,8 +189,11 @@ class _Run:
         return rendered_names(self.prefix, self.found.value.contents, self.found.value.manifest)
 
     def _rendered(self) -> dict[Path, bytes]:
+        """What an install that finished has written, as far as it is there; nothing where none has."""
+        if not (self.path / OK_FILE).is_file():
+            return {}
         paths = [self.path / name for name in (*self._rendered_names(), FACTS_FILE)]
-        return {path: path.read_bytes() for path in paths}
+        return {path: path.read_bytes() for path in paths if describe(path) is not None}
 
     def _finish(
         self, site: SiteConfig, choice: Choice, python: Interpreter, was_complete: bool, interrupted: Entry | None
@@ -321,23 +330,25 @@ class _Run:
                     check_release(release, self.on_progress, models=False)
         except ApplianceError as error:
             point_at(self.prefix, before)
-            raise _gate_failed(error.subject, error.expected, error.found) from error
+            raise _gate_failed(error.subject, error.expected, error.found, error.hint) from error
         except OSError as error:
             point_at(self.prefix, before)
             raise _gate_failed(str(error.filename or self.path), "readable files", error.strerror or "") from error
+        self.is_reached = True
         with self.steps.step("commit"):
             follow_root(self.prefix, release, self.host.now())
             self.services.retire(release)
         return release
 
 
-def _gate_failed(subject: str, expected: str, found: str) -> ApplyRestoredError:
+def _gate_failed(subject: str, expected: str, found: str, hint: str = "") -> ApplyRestoredError:
     return ApplyRestoredError(
         "gate.failed",
         subject,
         expected=expected,
         found=found,
-        hint="what served before serves again; run the same command once more, and check the disk if it fails again",
+        hint="what served before serves again; "
+        + (hint or "run the same command once more, and check the disk if it fails again"),
     )
 
 

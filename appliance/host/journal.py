@@ -20,6 +20,8 @@ from pathlib import Path
 from bundles.medium import sync_folder
 
 STARTED, DONE, FAILED = "started", "done", "failed"
+LAST = "commit"
+"""The step after which nothing of an install is left to do."""
 _MAX_BYTES = 1 << 20
 
 
@@ -79,10 +81,21 @@ class Journal:
             return []
         return [entry for entry in map(_parse, text.splitlines()) if entry is not None]
 
-    def interrupted(self) -> Entry | None:
-        """The step in which the last run stopped without saying why, or None."""
-        entries = self.read()
-        return entries[-1] if entries and entries[-1].state == STARTED else None
+    def interrupted(self, release: str) -> Entry | None:
+        """The step in which a run for a release stopped without saying why, while no run has ended well since; or None.
+
+        Args:
+            release: the release's folder name.
+        """
+        begun = stopped = None
+        for entry in self.read():
+            if entry.state == STARTED:
+                # Steps do not overlap: one that begins shows that the one before it never ended.
+                begun, stopped = entry, begun if begun and begun.release == release else stopped
+            else:
+                begun = None
+                stopped = None if (entry.release, entry.step, entry.state) == (release, LAST, DONE) else stopped
+        return begun if begun and begun.release == release else stopped
 
     def _turn(self) -> bool:
         try:

@@ -74,15 +74,15 @@ class Steps:
         try:
             self.journal.write(self.release, name, STARTED)
             yield took
+            took.seconds = time.monotonic() - started
+            self.journal.write(self.release, name, DONE, took.note)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise self._failed(name, no_space(self.where, f"step {name}")) from None
         except ApplianceError as error:
             raise self._failed(name, _as_apply_error(error)) from None
-        took.seconds = time.monotonic() - started
         self.took.append(took)
-        self.journal.write(self.release, name, DONE, took.note)
 
     def _failed(self, name: str, error: ApplianceError) -> ApplianceError:
         # A full disk refuses this line, too; the error itself says it.

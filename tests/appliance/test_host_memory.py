@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.host.floorstore import read_floors, read_root, write_floors, write_root
-from appliance.host.journal import DONE, STARTED, Journal
+from appliance.host.journal import DONE, FAILED, STARTED, Journal
 from appliance.host.prefix import Prefix
 from signing.errors import DamagedError
 from signing.floors import Floors
@@ -57,13 +57,27 @@ def test_root_is_pinned_durably_and_absent_is_none(prefix: Prefix) -> None:
 
 def test_journal_tells_the_step_in_which_the_last_run_stopped(prefix: Prefix) -> None:
     journal = Journal(prefix.journal / "install.jsonl", lambda: NOW)
-    assert journal.interrupted() is None
+    assert journal.interrupted("r") is None
     journal.write("r", "import", STARTED)
-    stopped = journal.interrupted()
+    stopped = journal.interrupted("r")
     assert stopped is not None
     assert (stopped.step, stopped.time) == ("import", "2026-01-02T03:04:05Z")
     journal.write("r", "import", DONE)
-    assert journal.interrupted() is None
+    assert journal.interrupted("r") is None
+
+
+def test_interruption_counts_until_a_run_for_the_same_release_has_ended_well(prefix: Prefix) -> None:
+    journal = Journal(prefix.journal / "install.jsonl", lambda: NOW)
+    journal.write("r", "candidate", STARTED)
+    for step, state in (("plan", STARTED), ("plan", FAILED)):
+        journal.write("r", step, state)
+    for release in ("other", "r"):
+        stopped = journal.interrupted("r")
+        assert stopped is not None
+        assert (stopped.step, journal.interrupted("other")) == ("candidate", None)
+        journal.write(release, "commit", STARTED)
+        journal.write(release, "commit", DONE)
+    assert journal.interrupted("r") is None
 
 
 def test_line_torn_by_a_power_cut_is_skipped_and_does_not_swallow_the_next(prefix: Prefix) -> None:

@@ -1,0 +1,258 @@
+"""However an install ends, what serves is whole: the old release in its old configuration, or the new one."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.host import install as program
+from appliance.host.admission import Host
+from appliance.host.durable import write_file
+from appliance.host.install import Installed, install
+from appliance.host.journal import Journal
+from appliance.host.machine import Machine
+from appliance.host.prefix import Prefix
+from appliance.host.release import Release, check_release, open_current
+from appliance.host.render import Played
+from appliance.host.siteconfig import SiteConfig
+from appliance.host.switch import current_target
+from bundles.bundle import Bundle
+from signing.errors import ApplianceError, ApplyRestoredError
+from tests.appliance.sim_host import SimHost, build_bundle, new_host
+from tests.toy import NOW
+
+FIT = Machine("debian-12", "x86_64", "2.36", "3.4.30", "1.3.13", frozenset(), 1 << 34)
+Step = Callable[[], None]
+
+
+@dataclass
+class SimServices:
+    """What keeps releases running, as far as an install can tell: it notes what was asked of it, and does as staged.
+
+    Args:
+        host: whose link `current` is looked at.
+        staged: what happens in the call of that name.
+        has_compared: what `follow` answers.
+        calls: each call, with the release that `current` named then.
+    """
+
+    host: Prefix
+    staged: dict[str, Step] = field(default_factory=dict)
+    has_compared: bool = False
+    calls: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def _note(self, name: str) -> None:
+        self.calls.append((name, current_target(self.host)))
+        self.staged.get(name, lambda: None)()
+
+    def ask(self, _release: Release, _on_progress: object) -> str:
+        self._note("ask")
+        return "Paris"
+
+    def enable(self, _release: Release) -> None:
+        self._note("enable")
+
+    def follow(self, _release: Release) -> bool:
+        self._note("follow")
+        return self.has_compared
+
+    def retire(self, _release: Release) -> None:
+        self._note("retire")
+
+    def restore(self, _before: Path | None, _tried: Path) -> None:
+        self._note("restore")
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.calls]
+
+
+@dataclass
+class Site:
+    """A host on which installs go through to their end, without Ansible and engines."""
+
+    sim: SimHost
+    services: SimServices
+
+    def install(self, source: Path | None = None) -> Installed:
+        self.services.calls.clear()
+        machine = Host(self.sim.prefix, FIT, lambda: datetime.now(timezone.utc), "")
+        return install(source or self.sim.source, self.sim.trust, machine)
+
+    def decide(self, port: int) -> None:
+        (self.sim.prefix.etc / "site.yaml").write_text(f"port: {port}\n")
+
+    def served_port(self) -> int:
+        """What the release that serves says, which must be whole."""
+        release = open_current(self.sim.prefix, NOW)
+        check_release(release)
+        return int(json.loads((release.config / "gateway.json").read_bytes())["port"])
+
+    def damage(self) -> None:
+        (self.release / "licences" / "toy" / "LICENSE").write_text("not free\n")
+
+    @property
+    def release(self) -> Path:
+        return self.sim.prefix.current.resolve()
+
+
+def render(_prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig, *_: Any) -> Played:
+    """What the playbook writes, as far as an install looks at it."""
+    (release / "config").mkdir(exist_ok=True)
+    texts = {"gateway": {"port": site.port}, "engine-toy": {"name": bundle.contents.models[0].name}}
+    changed = sum(
+        write_file(release / "config" / f"{name}.json", json.dumps(text).encode()) for name, text in texts.items()
+    )
+    return Played(6, changed)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    sim = new_host(tmp_path)
+    services = SimServices(sim.prefix)
+    monkeypatch.setattr(program, "render", render)
+    monkeypatch.setattr(program, "NoServices", lambda _programs: services)
+    return Site(sim, services)
+
+
+def refuse() -> None:
+    raise ApplianceError("systemd.failed", "systemctl stop", expected="systemd to do so", found="a timeout")
+
+
+def terminate() -> None:
+    raise SystemExit(143)
+
+
+def test_install_goes_through_and_a_second_one_asks_nobody(site: Site) -> None:
+    assert site.install().answer == "Paris"
+    assert site.services.names() == ["ask", "enable", "follow", "retire"]
+    assert site.install().was_complete
+    assert site.services.names() == ["enable", "follow", "retire"]
+
+
+@pytest.mark.parametrize("staged", [refuse, terminate])
+def test_where_the_gate_ends_early_the_link_is_back_before_the_services_are(site: Site, staged: Step) -> None:
+    site.install()
+    before = current_target(site.sim.prefix)
+    newer = build_bundle(site.sim.workspace, "1.1.0", "two")
+    site.services.staged["follow"] = staged
+    with pytest.raises((ApplyRestoredError, SystemExit)):
+        site.install(newer)
+    assert site.services.calls[-1] == ("restore", before)
+    assert current_target(site.sim.prefix) == before
+    assert site.served_port() == 8443
+
+
+@pytest.mark.parametrize("staged", [refuse, terminate])
+def test_what_fails_after_users_reach_the_new_release_does_not_take_it_away(site: Site, staged: Step) -> None:
+    site.install()
+    newer = build_bundle(site.sim.workspace, "1.1.0", "two")
+    site.services.staged["retire"] = staged
+    with pytest.raises((ApplianceError, SystemExit)):
+        site.install(newer)
+    assert "restore" not in site.services.names()
+    assert site.release.name.startswith("1.1.0-")
+    site.decide(9443)
+    with pytest.raises((ApplianceError, SystemExit)):
+        site.install(newer)
+    assert site.served_port() == 9443
+
+
+@pytest.mark.parametrize("step", ["switch", "gate"])
+def test_disk_that_is_full_when_a_step_is_put_on_record_leaves_the_old_release(
+    site: Site, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    site.install()
+    before = current_target(site.sim.prefix)
+    newer = build_bundle(site.sim.workspace, "1.1.0", "two")
+    write = Journal.write
+
+    def full(journal: Journal, release: str, name: str, state: str, note: str = "") -> None:
+        if (name, state) == (step, "done"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(journal, release, name, state, note)
+
+    monkeypatch.setattr(Journal, "write", full)
+    with pytest.raises(ApplyRestoredError) as caught:
+        site.install(newer)
+    assert caught.value.exit_code == 7
+    assert site.services.calls[-1] == ("restore", before)
+    assert current_target(site.sim.prefix) == before
+
+
+def test_configuration_that_failed_while_a_release_was_repaired_is_not_accepted_the_next_time(site: Site) -> None:
+    site.install()
+    site.damage()
+    site.decide(9443)
+    site.services.staged["ask"] = refuse
+    with pytest.raises(ApplianceError):
+        site.install()
+    assert site.served_port() == 8443
+    with pytest.raises(ApplianceError):
+        site.install()
+    assert site.services.names() == ["ask", "restore"]
+
+
+def test_what_an_interrupted_run_wrote_is_asked_although_the_run_after_it_failed_early(site: Site) -> None:
+    site.install()
+    site.decide(9443)
+
+    written: dict[Path, bytes] = {}
+
+    def cut() -> None:
+        written.update({path: path.read_bytes() for path in site.release.rglob("*.json")})
+        raise KeyboardInterrupt
+
+    site.services.staged["ask"] = cut
+    with pytest.raises(KeyboardInterrupt):
+        site.install()
+    # A power cut puts nothing back.
+    for path, data in written.items():
+        path.write_bytes(data)
+    (site.sim.prefix.etc / "site.yaml").write_text("port: nonsense\n")
+    with pytest.raises(ApplianceError):
+        site.install()
+    site.decide(9443)
+    del site.services.staged["ask"]
+    done = site.install()
+    assert done.interrupted is not None
+    assert done.interrupted.step == "candidate"
+    assert done.answer == "Paris"
+
+
+@pytest.mark.parametrize("name", ["config/engine-other.json", "config/.gateway.json.partial"])
+def test_stray_file_among_what_is_rendered_goes_and_the_release_is_right_again(site: Site, name: str) -> None:
+    site.install()
+    (site.release / name).write_text("{}")
+    done = site.install()
+    assert any(name in warning for warning in done.warnings)
+    assert not (site.release / name).exists()
+    assert site.served_port() == 8443
+
+
+@pytest.mark.parametrize("has_compared", [False, True])
+def test_gate_compares_the_release_unless_a_gateway_was_started_that_does(site: Site, has_compared: bool) -> None:
+    site.services.has_compared = has_compared
+    site.services.staged["follow"] = site.damage
+    if has_compared:
+        site.install()
+        return
+    with pytest.raises(ApplyRestoredError, match=r"gate\.failed"):
+        site.install()
+    assert current_target(site.sim.prefix) is None
+
+
+def test_older_stick_is_told_during_an_install_that_has_nothing_else_to_do(site: Site) -> None:
+    older = site.sim.source
+    site.install(build_bundle(site.sim.workspace, "1.1.0", "two"))
+    for _ in range(2):
+        done = site.install(older)
+        [notice] = [warning for warning in done.warnings if warning.startswith("judged by the newest metadata")]
+        assert "version.rollback" in notice
+    assert done.was_complete
