@@ -51,14 +51,15 @@ def copy_file(
         ApplianceError: the disk is full (code `disk.full`); the next run goes on from there.
     """
     bits = file.mode if mode is None else mode
+    partial = destination.with_name(f"{destination.name}.partial")
     if destination.exists() and _is_right(file, destination):
         if destination.stat().st_mode & 0o7777 != bits:
             destination.chmod(bits)
+        partial.unlink(missing_ok=True)
         return False
-    partial = destination.with_name(f"{destination.name}.partial")
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = _open_partial(partial)
         try:
             _fill(file, open_chunk, descriptor, on_progress)
             os.fchmod(descriptor, bits)
@@ -70,6 +71,20 @@ def copy_file(
     except OSError as error:
         raise explain_write(error, destination, file.size) from None
     return True
+
+
+def _open_partial(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except PermissionError:
+        # An interrupted run had finished it: it has the mode of the file already, which may be read-only.
+        finished = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(finished, 0o600)
+        finally:
+            os.close(finished)
+        return os.open(path, flags, 0o600)
 
 
 def _is_right(file: File, path: Path) -> bool:

@@ -91,6 +91,46 @@ def test_interrupted_copy_goes_on_at_the_next_chunk(blobs: Blobs, file: File, tm
     assert (tmp_path / "a.gguf").read_bytes() == b"".join(PARTS)
 
 
+def as_somebody(folder: Path, work: Callable[[], object]) -> None:
+    """Do something as an ordinary user who owns a folder: root may write to files that are read-only."""
+    if os.geteuid() != 0:
+        work()
+        return
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 65534, 65534)
+    child = os.fork()
+    if child == 0:
+        os.chdir(folder)
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 - the parent tells
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_leftover_that_was_finished_and_is_read_only_already_is_finished_by_an_ordinary_user(
+    blobs: Blobs, file: File, tmp_path: Path
+) -> None:
+    leftover = tmp_path / "a.gguf.partial"
+    leftover.write_bytes(b"".join(PARTS))
+    leftover.chmod(0o444)
+    blobs.folder = Path("stick")  # an ordinary user may not reach the folder of these tests by its whole path
+    as_somebody(tmp_path, lambda: copy_file(file, blobs.open, Path("a.gguf"), mode=0o444))
+    assert (tmp_path / "a.gguf").read_bytes() == b"".join(PARTS)
+    assert blobs.opened == []
+
+
+def test_leftover_beside_a_file_that_is_right_goes(blobs: Blobs, file: File, tmp_path: Path) -> None:
+    copy_file(file, blobs.open, tmp_path / "a.gguf")
+    (tmp_path / "a.gguf.partial").write_bytes(PARTS[0])
+    assert not copy_file(file, blobs.open, tmp_path / "a.gguf")
+    assert not (tmp_path / "a.gguf.partial").exists()
+
+
 def test_leftover_with_other_bytes_is_not_believed(blobs: Blobs, file: File, tmp_path: Path) -> None:
     (tmp_path / "a.gguf.partial").write_bytes(b"y" * 20_000)
     copy_file(file, blobs.open, tmp_path / "a.gguf")
