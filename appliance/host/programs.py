@@ -11,6 +11,7 @@ Rules (threats T33, T34, T36):
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -157,9 +158,11 @@ def no_space(where: Path, what: str) -> ApplyRestoredError:
 
 def _tail(log: Path) -> str:
     try:
-        with log.open("rb") as stream:
+        # The child could write there: whatever lies there now, nothing is waited for.
+        descriptor = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as stream:
             stream.seek(0, 2)
             stream.seek(max(0, stream.tell() - _TAIL_BYTES))
-            return stream.read().decode("utf-8", "replace")
-    except FileNotFoundError:
+            return stream.read(_TAIL_BYTES).decode("utf-8", "replace")
+    except OSError:
         return ""

@@ -154,7 +154,7 @@ def _read(said: bytes) -> Rehearsed:
     try:
         value = json.loads(said)
         return Rehearsed(int(value["kv"]), int(value["compute"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise _failed("an answer that is none") from None
 
 

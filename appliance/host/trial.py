@@ -118,18 +118,20 @@ def choose_variant(variants: tuple[str, ...], bench: Bench, on_progress: OnProgr
     ran: list[Choice] = []
     reference: Logits | str | None = None
     while pending or ran:
-        while pending and len(ran) < RUNS_WANTED:
+        fresh: list[Choice] = []
+        while pending and len(ran) + len(fresh) < RUNS_WANTED:
             variant = pending.pop(0)
             done = len(variants) - len(pending) - 1
             on_progress(Progress(f"trying CPU variant {variant}", done, len(variants), "steps"))
             outcome = _try(variant, bench)
             if isinstance(outcome, Choice):
-                ran.append(outcome)
+                fresh.append(outcome)
             else:
                 failed.append(f"{variant}: {outcome}")
-        if len(ran) > 1:
+        if len(ran) + len(fresh) > 1:
             for _ in range(ROUNDS - 1):
-                ran = list(_measured_again(ran, bench, failed))
+                fresh = list(_measured_again(fresh, bench, failed))
+        ran += fresh
         if not ran:
             continue
         best = fastest(ran)
@@ -250,8 +252,9 @@ def _read(variant: str, done: Done) -> Choice | str:
         rows = json.loads(done.said[done.said.index("[\n") :])
         prompt = next(_best(row) for row in rows if row["n_prompt"])
         generated = next(_best(row) for row in rows if row["n_gen"])
-    except (ValueError, KeyError, TypeError, StopIteration):
+        found = Choice(variant, round(prompt), round(generated))
+    except (ValueError, KeyError, TypeError, StopIteration, OverflowError, RecursionError):
         return f"no measurement: {done.reason()}"
     if not (prompt > 0 and generated > 0):
         return "no tokens"
-    return Choice(variant, round(prompt), round(generated))
+    return found

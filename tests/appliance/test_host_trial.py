@@ -124,7 +124,20 @@ def test_host_on_which_none_runs_is_unfit_and_each_end_is_told(tmp_path: Path, p
     assert "SIGILL" in caught.value.found
 
 
-@pytest.mark.parametrize("bench", ["#!/bin/sh\nexit 1\n", "#!/bin/sh\necho '[\n]'\n", "#!/bin/sh\necho nothing\n"])
+ENDLESS = '{"n_prompt": 1, "n_gen": 1, "samples_ts": [1e999]}'
+
+
+@pytest.mark.parametrize(
+    "bench",
+    [
+        "#!/bin/sh\nexit 1\n",
+        "#!/bin/sh\necho '[\n]'\n",
+        "#!/bin/sh\necho nothing\n",
+        f"#!/bin/sh\necho '[\n{ENDLESS}]'\n",
+        f"#!/bin/sh\necho '[\n{'[' * 10_000}'\n",
+        "#!/bin/sh\nlog=$(readlink /proc/self/fd/2)\nrm $log\nmkfifo $log\n",
+    ],
+)
 def test_variant_without_a_measurement_does_not_count(tmp_path: Path, programs: Programs, bench: str) -> None:
     with pytest.raises(HostUnfitError):
         choose(tmp_path, programs, "x64", bench=bench)
@@ -142,6 +155,8 @@ def test_variant_without_a_measurement_does_not_count(tmp_path: Path, programs: 
         ("os.kill(os.getpid(), 4)", "SIGILL"),
         ("sys.exit('out of memory')", "out of memory"),
         ("time.sleep(60)", "SIGKILL"),
+        ("os.mkfifo(result); os._exit(0)", "no numbers"),
+        ("os.symlink('/dev/zero', result); os._exit(0)", "no numbers"),
     ],
 )
 def test_faster_variant_that_computes_wrongly_means_the_next_one(
@@ -164,9 +179,15 @@ def test_right_variant_may_round_in_its_own_order(tmp_path: Path, programs: Prog
 def test_where_only_wrong_ones_ran_first_the_older_ones_are_tried(tmp_path: Path, programs: Programs) -> None:
     wrong = dict.fromkeys(("icelake", "cascadelake", "skylakex"), "values[0] = 9.0")
     quick = BENCH.replace("*haswell*) speed", "*icelake* | *cascadelake* | *skylakex*) speed")
+    quick = quick.replace("echo loading", f'case "$OLD" in *"-p 16"*) ls *.so >>{tmp_path}/runs ;; esac')
+    quick = quick.replace("#!/bin/sh\n", '#!/bin/sh\nOLD="$*"\n')
     choice = choose(tmp_path, programs, *wrong, "ivybridge", "x64", bench=quick, logits=wrong)
     assert choice.variant in ("ivybridge", "x64")
     assert len(choice.passed_over) == 3
+    # Each is measured as often as the rule says, whoever else turned out to be wrong in the meantime.
+    runs = (tmp_path / "runs").read_text().split()
+    assert {runs.count(name) for name in runs} == {trial.ROUNDS}
+    assert len(set(runs)) == 5
 
 
 def test_where_the_reference_has_no_result_no_other_variant_is_called_right(tmp_path: Path, programs: Programs) -> None:

@@ -180,6 +180,8 @@ def stand_in(folder: Path, body: str) -> Runtime:
         ("sys.exit('llama.cpp: unknown model architecture')", "unknown model architecture"),
         ("print('not JSON')", "an answer that is none"),
         ('print(\'{"kv": "much"}\')', "an answer that is none"),
+        ('print(\'{"kv": 1e999, "compute": 1}\')', "an answer that is none"),
+        ("print('[' * 60000)", "an answer that is none"),
         ("time.sleep(60)", "SIGKILL"),
     ],
 )
