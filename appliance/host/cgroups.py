@@ -1,7 +1,7 @@
 """What the control groups around this process allow it: processor time and memory.
 
 Owns how `/proc/self/cgroup` and `/sys/fs/cgroup` are read, in version 1 and 2. A limit of any group above
-counts; a file that is not there is no limit.
+counts; a file that is not there, or says nothing that is known, is no limit.
 """
 
 from __future__ import annotations
@@ -16,49 +16,59 @@ _UNLIMITED_BYTES = 1 << 60
 
 def cpu_quota(proc: Path = PROC, sysfs: Path = SYSFS) -> float | None:
     """How many processors' worth of time this process may use; None without a limit."""
-    limits = [float(_share(*text.split())) for text in _read(proc, sysfs, "", "cpu.max") if text.split()[0] != "max"]
-    v1 = zip(
-        _read(proc, sysfs, "cpu", "cpu.cfs_quota_us"), _read(proc, sysfs, "cpu", "cpu.cfs_period_us"), strict=False
-    )
-    limits += [_share(quota, period) for quota, period in v1 if int(quota) > 0]
-    return min(limits, default=None)
+    v2 = [_read(folder, "cpu.max").partition(" ")[::2] for folder in _folders(proc, sysfs, "")]
+    v1 = [
+        (_read(folder, "cpu.cfs_quota_us"), _read(folder, "cpu.cfs_period_us"))
+        for folder in _folders(proc, sysfs, "cpu")
+    ]
+    limits = [_share(quota, period) for quota, period in (*v2, *v1)]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def memory_left_bytes(proc: Path = PROC, sysfs: Path = SYSFS) -> int | None:
-    """How many bytes this process and its group may still use; None without a limit."""
-    v2 = zip(_read(proc, sysfs, "", "memory.max"), _read(proc, sysfs, "", "memory.current"), strict=False)
-    v1 = zip(
-        _read(proc, sysfs, "memory", "memory.limit_in_bytes"),
-        _read(proc, sysfs, "memory", "memory.usage_in_bytes"),
-        strict=False,
-    )
-    left = [int(most) - int(used) for most, used in (*v2, *v1) if most != "max" and int(most) < _UNLIMITED_BYTES]
-    return min(left, default=None)
+    """How many bytes this process and its group may still use; None without a limit.
+
+    Files that were read and are not in use count as free: the kernel gives up their pages first.
+    """
+    v2, v1 = _folders(proc, sysfs, ""), _folders(proc, sysfs, "memory")
+    left = [_left(folder, "memory.max", "memory.current", "inactive_file") for folder in v2]
+    left += [_left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file") for folder in v1]
+    return min((size for size in left if size is not None), default=None)
 
 
-def _share(quota: str, period: str) -> float:
+def _share(quota: str, period: str) -> float | None:
+    # Without a limit version 2 says `max`, and version 1 says -1.
+    if not (quota.isdecimal() and period.isdecimal() and int(quota) and int(period)):
+        return None
     return int(quota) / int(period)
 
 
-def _read(proc: Path, sysfs: Path, controller: str, name: str) -> Iterator[str]:
-    """The file of the own group and of each above it that has one; `controller` is empty for version 2."""
+def _left(folder: Path, limit: str, usage: str, unused: str) -> int | None:
+    most, used = _read(folder, limit), _read(folder, usage)
+    if not (most.isdecimal() and used.isdecimal()) or int(most) >= _UNLIMITED_BYTES:
+        return None
+    fields = dict(line.partition(" ")[::2] for line in _read(folder, "memory.stat").splitlines())
+    cached = fields.get(unused, "")
+    return max(0, int(most) - int(used) + (min(int(cached), int(used)) if cached.isdecimal() else 0))
+
+
+def _read(folder: Path, name: str) -> str:
+    try:
+        return (folder / name).read_text("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _folders(proc: Path, sysfs: Path, controller: str) -> Iterator[Path]:
+    """The folder of the own group and of each above it; `controller` is empty for version 2."""
     for group in _groups(proc, controller):
         folder = sysfs / controller / group.strip("/")
-        for place in (folder, *folder.parents):
-            if not place.is_relative_to(sysfs / controller):
-                break
-            try:
-                yield (place / name).read_text("ascii").strip()
-            except (OSError, ValueError):
-                continue
+        yield from (place for place in (folder, *folder.parents) if place.is_relative_to(sysfs / controller))
 
 
 def _groups(proc: Path, controller: str) -> Iterator[str]:
-    try:
-        lines = (proc / "self" / "cgroup").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, names, group = line.split(":", 2)
-        if controller in names.split(","):
+    for line in _read(proc / "self", "cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        names, colon, group = rest.partition(":")
+        if colon and controller in names.split(","):
             yield group

@@ -33,6 +33,8 @@ def test_one_core_is_left_free_where_there_are_more_than_two(tmp_path: Path, cor
         ("0::/a\n", {"a/cpu.max": "max 100000\n"}, 15),
         ("4:cpu,cpuacct:/job\n", {"cpu/job/cpu.cfs_quota_us": "200000\n", "cpu/job/cpu.cfs_period_us": "100000\n"}, 2),
         ("4:cpu:/job\n", {"cpu/job/cpu.cfs_quota_us": "-1\n", "cpu/job/cpu.cfs_period_us": "100000\n"}, 15),
+        ("0::/a\n", {"a/cpu.max": "\n", "cpu.max": "nonsense"}, 15),
+        ("0::/a\n", {"a/cpu.max": "100000 0\n"}, 15),
     ],
 )
 def test_a_quota_of_any_group_above_counts(tmp_path: Path, groups: str, files: dict[str, str], threads: int) -> None:
@@ -57,6 +59,25 @@ def test_a_quota_of_any_group_above_counts(tmp_path: Path, groups: str, files: d
         ("2:memory:/x\n", {"memory/x/memory.limit_in_bytes": "500", "memory/x/memory.usage_in_bytes": "200"}, 300),
         ("2:memory:/x\n", {"memory/x/memory.limit_in_bytes": str((1 << 63) - 4096)}, None),
         ("", {}, None),
+        ("nonsense\n1\n0::/a\n", {"a/memory.max": "1000", "a/memory.current": "400"}, 600),
+        ("0::/a\n", {"a/memory.max": "", "a/memory.current": "400"}, None),
+        # A limit that was lowered below what is used leaves nothing, and not less.
+        ("0::/a\n", {"a/memory.max": "300", "a/memory.current": "400"}, 0),
+        # What is kept of files that were read is given up when somebody needs the memory.
+        (
+            "0::/a\n",
+            {"a/memory.max": "1000", "a/memory.current": "900", "a/memory.stat": "anon 100\ninactive_file 700\n"},
+            800,
+        ),
+        (
+            "2:memory:/x\n",
+            {
+                "memory/x/memory.limit_in_bytes": "500",
+                "memory/x/memory.usage_in_bytes": "200",
+                "memory/x/memory.stat": "inactive_file 1\ntotal_inactive_file 150\n",
+            },
+            450,
+        ),
     ],
 )
 def test_the_memory_left_is_that_of_the_tightest_group(
