@@ -24,7 +24,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from appliance.host.durable import write_file
-from signing.errors import UsageError
+from signing.errors import ApplianceError, BusyError, DamagedError, UsageError
 
 _KEY = re.compile(r"ak-([0-9a-f]{12})-([A-Za-z0-9_-]{43})\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
@@ -165,8 +165,29 @@ class AccessStore:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         name = f"{self._path.absolute().as_uri()}?mode={self._mode}"
-        with closing(sqlite3.connect(name, uri=True, timeout=_BUSY_S)) as database, database:
-            yield database
+        try:
+            with closing(sqlite3.connect(name, uri=True, timeout=_BUSY_S)) as database, database:
+                yield database
+        except sqlite3.Error as error:
+            raise _unusable(self._path, str(error)) from error
+
+
+def _unusable(path: Path, found: str) -> ApplianceError:
+    if "locked" in found:
+        return BusyError(
+            "access.busy",
+            str(path),
+            expected=f"nobody else to change the keys for {_BUSY_S:.0f} s",
+            found=found,
+            hint="run the same command again",
+        )
+    return DamagedError(
+        "access.damaged",
+        str(path),
+        expected="the keys that this host granted",
+        found=found,
+        hint="restore this file from a backup, or remove it: every key then ends, and the next start grants a new one",
+    )
 
 
 def new_key() -> str:

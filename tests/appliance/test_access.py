@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
+from appliance.host import access
 from appliance.host.access import AccessStore, ensure_default, new_key
-from signing.errors import UsageError
+from signing.errors import ApplianceError, UsageError
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
@@ -110,3 +112,25 @@ def test_a_withdrawn_default_key_is_not_granted_again(store: AccessStore, tmp_pa
     ensure_default(store, file, NOW)
     store.revoke("default", NOW)
     assert ensure_default(store, file, NOW) is None
+
+
+@pytest.mark.parametrize("data", [b"not a database, " * 100, b"SQLite format 3\0" + bytes(4096)])
+def test_keys_that_cannot_be_read_are_damage_and_no_bug(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "access.db"
+    path.write_bytes(data)
+    with pytest.raises(ApplianceError) as caught:
+        AccessStore(path)
+    assert (caught.value.code, caught.value.exit_code, caught.value.subject) == ("access.damaged", 3, str(path))
+    with pytest.raises(ApplianceError, match=r"access\.damaged"):
+        AccessStore(path, is_read_only=True).check(new_key(), NOW)
+
+
+def test_keys_that_somebody_else_changes_for_long_are_busy(
+    store: AccessStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "_BUSY_S", 0.05)
+    with closing(sqlite3.connect(tmp_path / "access.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ApplianceError) as caught:
+            store.list()
+    assert (caught.value.code, caught.value.exit_code) == ("access.busy", 75)
