@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -21,12 +23,14 @@ import uvicorn
 from starlette.applications import Starlette
 
 from appliance.host.access import AccessStore
+from appliance.serve.patience import IDLE_S, PatientProtocol
 from appliance.serve.plan import News, Plan
 from appliance.serve.routes import Gateway
 
-KEEP_ALIVE_S = 30
 FINISH_S = 5
 MAX_CONNECTIONS = 1024
+DESCRIPTORS = 4 * MAX_CONNECTIONS
+"""A connection takes one, and while it is answered one for the keys and one for the engine."""
 MAX_HEAD_BYTES = 64 << 10
 
 
@@ -55,9 +59,10 @@ def serve(
         listener: a socket that listens already.
         beside: runs as long as this serves; see Starlette's lifespan.
     """
+    _allow_descriptors()
     config = uvicorn.Config(
         gateway.application(beside),
-        http="h11",
+        http=PatientProtocol,
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -65,12 +70,21 @@ def serve(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=FINISH_S,
         limit_concurrency=MAX_CONNECTIONS,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
     asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+
+
+def _allow_descriptors() -> None:
+    # A unit may not change its limits; there the unit itself says so.
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _beside(gateway: Gateway, news: int) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:

@@ -109,8 +109,8 @@ def site() -> Iterator[Site]:
 
 
 @contextmanager
-def opened(folder: Path, slots: dict[str, int]) -> Iterator[Site]:
-    """A site, for the length of a block."""
+def opened(folder: Path, slots: dict[str, int], python: Path = Path(sys.executable)) -> Iterator[Site]:
+    """A site, for the length of a block; `python` runs the gateway."""
     with ExitStack() as stack:
         planned = []
         for name, count in slots.items():
@@ -126,7 +126,7 @@ def opened(folder: Path, slots: dict[str, int]) -> Iterator[Site]:
         listening = stack.enter_context(listener.bind("127.0.0.1", 0))
         listener.listen(listening)
         log = folder / "gateway.log"
-        front = Front(Path(sys.executable), folder, plan, listening, log)
+        front = Front(python, folder, plan, listening, log)
         stack.callback(front.stop)
         for model in planned:
             front.report(News(model.name, SERVING, "E2", "netns"))
