@@ -26,12 +26,13 @@ from appliance.host.release import check_release, open_current
 from appliance.host.threads import thread_count
 from appliance.serve import listener, rundir
 from appliance.serve.front import Front
-from appliance.serve.keeper import Happening, Keeper, Tell, unreadable
+from appliance.serve.keeper import SETTLED_S, Happening, Keeper, Tell, unreadable
 from appliance.serve.launch import Launch, plan_of, read_launch
 from bundles.progress import OnProgress
 from signing.errors import ApplianceError, worst
 
 GATEWAY_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+"""Before each new try. A gateway that has served for `SETTLED_S` begins again with the first."""
 _POLL_S = 0.25
 
 
@@ -174,7 +175,7 @@ class Service:
 
     def wait(self) -> None:
         """Keep the gateway, until that fails or no model is left."""
-        tries = 0
+        tries, began = 0, time.monotonic()
         while True:
             self._check_keepers()
             status = self.front.exit_status()
@@ -182,12 +183,14 @@ class Service:
                 time.sleep(_POLL_S)
                 continue
             self._tell(Happening("ended", "gateway", status))
+            tries = 0 if time.monotonic() - began > SETTLED_S else tries
             if tries == len(GATEWAY_PAUSES_S):
                 raise self.front.ended(status)
             time.sleep(GATEWAY_PAUSES_S[tries])
             tries += 1
             self._recheck()
             self.front.start()
+            began = time.monotonic()
 
     def stop(self) -> None:
         """End the gateway, which finishes what it began, then the engines."""

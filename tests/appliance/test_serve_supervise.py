@@ -160,6 +160,31 @@ def test_a_killed_gateway_is_started_again_and_given_up_at_last(run: Running) ->
     assert [happening.subject for happening in run.told] == ["toy", "gateway", "gateway"]
 
 
+def test_gateway_that_has_served_for_long_gets_all_its_tries_again(
+    run: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "SETTLED_S", 0.0)
+    original, starts = run.service.front.start, []
+
+    def start_and_kill() -> None:
+        original()
+        starts.append(run.ready())
+        if len(starts) == 3:
+            raise KeyboardInterrupt
+        kill_gateway()
+
+    def kill_gateway() -> None:
+        child = run.service.front._child
+        assert child is not None
+        os.kill(child.program_pid or 0, signal.SIGKILL)
+
+    run.service.front.start = start_and_kill  # type: ignore[method-assign]
+    kill_gateway()
+    with pytest.raises(KeyboardInterrupt):
+        run.service.wait()
+    assert starts == [200, 200, 200]
+
+
 def test_when_serving_ends_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(tmp_path, monkeypatch) as run:
         pids = [run.engine_pid()]
