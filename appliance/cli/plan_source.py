@@ -102,12 +102,14 @@ def _recipe(path: Path, options: Options, scratch: Path) -> Source:
         entry = lock.gguf_of(model.name) if lock else None
         file = _model_file(model.source, path.parent, entry)
         if file is None:
+            import shlex
+
             raise UsageError(
                 "plan.no-model",
                 f"model {model.name}",
                 expected="its file on this machine",
                 found="not in the cache",
-                hint=f"fetch it first: appliance lock {path}",
+                hint=f"fetch it first: appliance lock {shlex.quote(str(path))}",
             )
         models.append((head_of_file(file, model.name), options.load(model.context, recipe.serve.slots)))
     return Source(tuple(models), _any_runtime(options, scratch))

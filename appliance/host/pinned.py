@@ -54,9 +54,7 @@ def choose_root(trust: Path | None, prefix: Prefix | None, workspace: Path | Non
 
 def none_pinned(prefix: Prefix | None) -> NotTrustedError:
     """The error where nobody has decided whom to trust, with the command that decides it for this host."""
-    import shlex
-
-    place = "" if prefix is None or prefix.root == Path("/") else f" --prefix {shlex.quote(str(prefix.root))}"
+    place = "" if prefix is None else prefix.option
     return NotTrustedError(
         "trust.none-pinned",
         str(prefix.root if prefix else "no host"),

@@ -119,6 +119,13 @@ class Prefix:
         return self.etc / "site.yaml"
 
     @property
+    def option(self) -> str:
+        """What names this host at the end of a command, to be typed in a shell; empty for the whole machine."""
+        import shlex
+
+        return "" if self.is_system else f" --prefix {shlex.quote(str(self.root))}"
+
+    @property
     def is_system(self) -> bool:
         """Whether this is the whole machine, whose services systemd runs, and not a folder of somebody's."""
         return self.root == Path("/")

@@ -103,7 +103,7 @@ def open_current(prefix: Prefix, now: datetime) -> Release:
             str(prefix.root),
             expected="an installed release",
             found="none",
-            hint=f"appliance install SOURCE --prefix {prefix.root}",
+            hint=f"appliance install SOURCE{prefix.option}",
         ) from None
     path = prefix.opt / target
     if path.parent != prefix.releases or path.is_symlink() or not path.is_dir():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
 import pytest
 
 from appliance.host.durable import write_file
+from appliance.host.pinned import choose_root
 from appliance.host.prefix import Prefix
-from signing.errors import UsageError
+from appliance.host.release import open_current
+from signing.errors import NotTrustedError, UsageError
+from tests.toy import NOW
 
 
 def test_folders_have_their_modes_whatever_the_umask_says(tmp_path: Path) -> None:
@@ -63,3 +67,15 @@ def test_file_that_holds_the_bytes_is_not_touched_and_a_link_is_replaced_not_fol
     assert other.read_bytes() == b"precious"
     assert not path.is_symlink()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_command_that_a_hint_names_can_be_typed(tmp_path: Path) -> None:
+    prefix = Prefix.at(tmp_path / "a host & more")
+    with pytest.raises(UsageError) as caught:
+        open_current(prefix, NOW)
+    words = shlex.split(caught.value.hint)
+    assert words == ["appliance", "install", "SOURCE", "--prefix", str(prefix.root)]
+    with pytest.raises(NotTrustedError) as untrusted:
+        choose_root(None, prefix, None)
+    assert shlex.split(untrusted.value.hint.partition("then: ")[2])[-1] == str(prefix.root)
+    assert Prefix(Path("/")).option == ""
