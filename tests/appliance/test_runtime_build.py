@@ -383,3 +383,14 @@ def test_full_disk_is_told_with_the_path_and_the_free_bytes(
     assert done.stderr == ""
     assert done.stdout.startswith(f"disk.full: {disk}/cache")
     assert re.search(r"found \d+ bytes free", done.stdout)
+
+
+def test_user_of_whom_the_system_knows_nothing_builds_it_too(
+    sdist: Path, tools: ToolWheels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(user: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {user}")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert build_runtime(sdist, tools, SPEC, tmp_path / "cache").path.exists()

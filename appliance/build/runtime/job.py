@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.build.cache import FULL, disk_full, require_space
+from appliance.build.cache import FULL, disk_full, home_folder, require_space
 from appliance.build.runtime.changes import forget_working_folder, keep_variants
 from appliance.build.runtime.compile import Workplace, compile_targets, configure, settings
 from appliance.build.runtime.repack import Part, check_leaks, collect_binaries, collect_binding, collect_converters
@@ -113,7 +113,8 @@ def run_job(job: Job, cache_dir: Path, environment: Mapping[str, str], patience_
         place = Workplace(slot.building, slot.log, hold, ccache)
         unpacked = job.prepare(slot, place)
         compile_targets(unpacked, job.compiler, place, _jobs(), job.on_progress, job.targets())
-        built = job.pack(place, private=(str(slot.cache), environment.get("HOME", ""), str(Path.home())))
+        homes = (environment.get("HOME", ""), str(home_folder({}) or ""))
+        built = job.pack(place, private=(str(slot.cache), *homes))
         return slot.finish(built.path.parent, built)
 
 
