@@ -75,29 +75,12 @@ class Engine:
         )
 
     def ask(self, prompt: str, max_tokens: int, timeout_s: float = 120.0) -> Answer:
-        """Ask one question, without randomness.
-
-        Args:
-            prompt: the user's message.
-            max_tokens: where the answer is cut.
-            timeout_s: for the whole answer.
-
-        Raises:
-            ApplianceError: the engine did not answer, or not as it should.
-        """
+        """See `EngineClient.ask`; where the engine has ended, that is the error."""
         with self._told_if_dead():
             return self._client().ask(prompt, max_tokens, timeout_s)
 
     def embed(self, texts: Sequence[str], timeout_s: float = 120.0) -> list[list[float]]:
-        """The embeddings of some texts.
-
-        Args:
-            texts: at least one.
-            timeout_s: for all of them.
-
-        Raises:
-            ApplianceError: the engine did not answer, or not as it should.
-        """
+        """See `EngineClient.embed`; where the engine has ended, that is the error."""
         with self._told_if_dead():
             return self._client().embed(texts, timeout_s)
 
