@@ -9,8 +9,9 @@ Rules:
 - nothing in it says who must sign: that follows from `before` (the published root) and from the root that it proposes;
 - `before` holds whole signed files, so a signer's machine can tell what changes without believing the request;
 - metadata stands there as it is, any other message in base64; a kind that is not known is refused, never signed;
+- what metadata says is shown to the last field: one that this program does not know is refused, too;
 - a signature in it by a stranger, or one that does not verify, refuses the file;
-- canonical JSON, at most 8 MiB.
+- canonical JSON, at most 8 MiB and 256 items.
 """
 
 from __future__ import annotations
@@ -32,8 +33,15 @@ FORMAT = 1
 MAX_REQUEST_BYTES = 8 << 20
 MAX_ITEMS = 256
 METADATA, BOOT, STATEMENT = "metadata", "boot", "statement"
+MAX_SIGNATURES = 8 * MAX_ITEMS
 KINDS = {METADATA: (), BOOT: ("root",), STATEMENT: ("targets",)}
 """What may be signed, and by which roles' keys; metadata says that itself."""
+_COMMON = ("_type", "expires", "spec_version", "version", "x-appliance-issued")
+FIELDS = {
+    "root": {*_COMMON, "consistent_snapshot", "keys", "roles", "x-appliance-profile"},
+    "targets": {*_COMMON, "targets"},
+}
+"""What a metadata file may say: a field that is not shown is not signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,19 +261,19 @@ def read_request(data: bytes, subject: str) -> Request:
         raise _refuse(subject, "a signing request", "another kind of file")
     if value["format"] != FORMAT:
         raise _refuse(subject, f"format {FORMAT}", repr(value["format"])[:40])
-    items = tuple(_item(entry, subject) for entry in _list(value["items"], subject))
+    items = tuple(_item(entry, subject) for entry in _list(value["items"], MAX_ITEMS, subject))
     if not items or len({item.path for item in items}) != len(items):
         raise _refuse(subject, "items, each path once", "others")
     before = value["before"]
     if (
         not isinstance(before, dict)
-        or not set(before) <= {"root", "targets"}
+        or set(before) not in ({"root", "targets"}, {"root"}, set())
         or not isinstance(value["install_by"], str)
     ):
         raise _refuse(subject, "the published root and targets", "others")
     request = Request(items, {name: to_file(entry) for name, entry in before.items()}, value["install_by"][:20])
     _check(request, subject)
-    return _with_signatures(request, _list(value["signatures"], subject), subject)
+    return _with_signatures(request, _list(value["signatures"], MAX_SIGNATURES, subject), subject)
 
 
 def _check(request: Request, subject: str) -> None:
@@ -301,8 +309,10 @@ def _with_signatures(request: Request, entries: list[Json], subject: str) -> Req
 def _item(entry: Json, subject: str) -> Item:
     if not isinstance(entry, dict) or set(entry) not in ({"kind", "path", "message"}, {"kind", "path", "signed"}):
         raise _refuse(subject, "items with kind, path, and message or signed", "other fields")
-    if entry["kind"] not in KINDS or not isinstance(entry["path"], str) or len(entry["path"]) > 240:
+    if not any(entry["kind"] == kind for kind in KINDS):  # it may be a list, which no set can hold
         raise _refuse(subject, f"a kind of {', '.join(KINDS)}", repr(entry["kind"])[:60])
+    if not isinstance(entry["path"], str) or len(entry["path"]) > 240:
+        raise _refuse(subject, "a path of at most 240 characters", repr(entry["path"])[:60])
     if (entry["kind"] == METADATA) != ("signed" in entry):
         raise _refuse(subject, "signed for metadata, message for all else", "the other")
     if "signed" in entry:
@@ -319,12 +329,14 @@ def _metadata(body: Json, path: str) -> Item:
         raise _refuse(path, "a root or targets file", "something else")
     if type(body.get("version")) is not int or path != f"metadata/{body['version']}.{body['_type']}.json":
         raise _refuse(path, f"metadata/{body.get('version')}.{body['_type']}.json", path)
+    if unknown := sorted(set(body) - FIELDS[body["_type"]]):
+        raise _refuse(path, "fields that this program can show", f"the unknown field {unknown[0][:60]}")
     return Item.of_metadata(body)
 
 
-def _list(value: Json, subject: str) -> list[Json]:
-    if not isinstance(value, list) or len(value) > MAX_ITEMS * 8:
-        raise _refuse(subject, "a list", "something else")
+def _list(value: Json, most: int, subject: str) -> list[Json]:
+    if not isinstance(value, list) or len(value) > most:
+        raise _refuse(subject, f"a list of at most {most}", "something else")
     return value
 
 

@@ -3,6 +3,7 @@
 Owns the checks that the builder makes when it asks and that every signer's machine makes again before it signs.
 
 Rules:
+- what is published now is in the request, root and targets: without it, nobody sees what would be taken back;
 - versions go up by one; a copy of the repository that others have left behind is refused (`repository.stale`);
 - the stated time never goes back;
 - what was revoked stays revoked and stays listed (threat T9);
@@ -26,6 +27,14 @@ def check_rules(request: Request) -> None:
         ApplianceError: naming the rule.
         NotTrustedError: it would take a revocation back.
     """
+    if set(request.before) == {"root"}:
+        raise NotTrustedError(
+            "request.refused",
+            request.label,
+            expected="the published root and targets",
+            found="the root alone: a request that was signed already, or one that hides what is published",
+            hint="sign nothing; ask whoever sent this for the file in requests/ of the workspace",
+        )
     for item in request.items:
         if item.kind == METADATA:
             signed, before = item.body, _published(request, item.role)
@@ -111,8 +120,8 @@ def _check_horizon(request: Request) -> None:
 
 def _check_revoked(request: Request, item: Item) -> None:
     proposed = parse_unsigned(item, request.new_root())
-    for name, (status, digest) in published_entries(request).items():
-        if status == "revoked" and proposed.get(name) != ("revoked", digest):
+    for name, (status, digest, _) in published_entries(request).items():
+        if status == "revoked" and proposed.get(name, ())[:2] != ("revoked", digest):
             raise NotTrustedError(
                 "bundle.unrevoked",
                 name,

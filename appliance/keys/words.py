@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from appliance.keys.request import BOOT, METADATA, STATEMENT, Item, Request
 from signing.errors import NotTrustedError
-from signing.roles import DEVELOPMENT, Role, Root, parse_targets
+from signing.roles import DEVELOPMENT, Role, Root, Targets, parse_targets
 from signing.strictjson import load
 
 IN_TOTO = "application/vnd.in-toto+json"
@@ -95,8 +95,8 @@ def _explain_targets(request: Request, item: Item) -> Iterator[str]:
         yield "  no bundles"
 
 
-Entries = dict[str, tuple[str, str]]
-"""Status and digest by target name."""
+Entries = dict[str, tuple[str, str, str]]
+"""Status, digest, and the statements that readers must find, by target name."""
 
 
 def published_entries(request: Request) -> Entries:
@@ -104,8 +104,7 @@ def published_entries(request: Request) -> Entries:
     root, data = request.old_root(), request.before.get("targets")
     if root is None or data is None:
         return {}
-    parsed, _ = parse_targets(data, root.roles["targets"], "before/targets")
-    return {name: (entry.status, entry.sha256) for name, entry in parsed.entries.items()}
+    return _entries(parse_targets(data, root.roles["targets"], "before/targets")[0])
 
 
 def parse_unsigned(item: Item, root: Root) -> Entries:
@@ -115,21 +114,30 @@ def parse_unsigned(item: Item, root: Root) -> Entries:
         NotTrustedError: a host would refuse them whoever signed.
     """
     nobody = Role(root.roles["targets"].keys, 0)
-    parsed, _ = parse_targets(item.unsigned(), nobody, item.path)
-    return {name: (entry.status, entry.sha256) for name, entry in parsed.entries.items()}
+    return _entries(parse_targets(item.unsigned(), nobody, item.path)[0])
 
 
-def _change(old: tuple[str, str] | None, new: tuple[str, str] | None) -> str:
+def _entries(targets: Targets) -> Entries:
+    return {
+        name: (entry.status, entry.sha256, ", ".join(sorted(entry.statements)) or "NOTHING")
+        for name, entry in targets.entries.items()
+    }
+
+
+def _change(old: tuple[str, str, str] | None, new: tuple[str, str, str] | None) -> str:
     if new is None:
         return "is REMOVED"
     if old is None:
-        return f"becomes {new[0]}, manifest sha256:{new[1]}"
+        return f"becomes {new[0]}, manifest sha256:{new[1]}, must state {new[2]}"
     if old[1] != new[1]:
-        return f"is REPLACED, {new[0]}, manifest sha256:{new[1]}, was sha256:{old[1]}"
+        return f"is REPLACED, {new[0]}, manifest sha256:{new[1]}, was sha256:{old[1]}, must state {new[2]}"
+    words = []
     if old[0] != new[0]:
         status = new[0].upper() if new[0] == "revoked" else new[0]
-        return f"becomes {status}, was {old[0]}, manifest sha256:{new[1]}"
-    return ""
+        words.append(f"becomes {status}, was {old[0]}, manifest sha256:{new[1]}")
+    if old[2] != new[2]:
+        words.append(f"must state {new[2]}, was {old[2]}")
+    return ", ".join(words)
 
 
 def _bundle(target: str) -> str:

@@ -231,6 +231,74 @@ def test_revocation_is_not_taken_back_however_many_sign(ceremony: Ceremony, stat
     assert code(refused) == "bundle.unrevoked"
 
 
+def test_request_that_hides_what_is_published_takes_no_revocation_back(ceremony: Ceremony) -> None:
+    publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW)
+    ceremony.collect("targets-2", TARGETS[:2])
+    revoke(ceremony.workspace, "toy", "1.0.0", NOW)
+    ceremony.collect("targets-3", TARGETS[:2])
+    request = publish(ceremony.workspace, "toy", "1.0.1", b"{}", NOW)
+    assert request is not None
+    signed = load(to_file(request.items[0].body), "x")
+    signed["version"] = 1
+    signed["targets"]["bundles/toy/1.0.0/manifest.json"]["custom"]["status"] = "current"
+    forged = Request((Item.of_metadata(signed),), {"root": request.before["root"]})
+    with pytest.raises(NotTrustedError) as refused:
+        sign(read_request(write_request(forged), "x"), TARGETS[0])
+    assert (code(refused), refused.value.exit_code) == ("request.refused", 4)
+
+
+@pytest.mark.parametrize("targets", [5, "x", [], {}, {"signed": 5}, {"signed": {}}])
+def test_request_for_a_new_root_after_some_targets_is_refused(tmp_path: Path, targets: object) -> None:
+    value = load(start(tmp_path).waiting("root-1").read_bytes(), "x", 8 << 20)
+    value["before"]["targets"] = targets
+    with pytest.raises(NotTrustedError) as caught:
+        read_request(to_file(value), "x")
+    assert code(caught) == "request.refused"
+
+
+@pytest.mark.parametrize("kind", [[], {}, None, 5, "root"])
+def test_request_with_an_item_of_an_unknown_kind_is_refused(ceremony: Ceremony, kind: object) -> None:
+    publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW)
+    value = load(ceremony.waiting("targets-2").read_bytes(), "x", 8 << 20)
+    value["items"][0]["kind"] = kind
+    with pytest.raises(NotTrustedError) as caught:
+        read_request(to_file(value), "x")
+    assert code(caught) == "request.refused"
+
+
+def test_request_with_more_than_256_items_is_refused(ceremony: Ceremony) -> None:
+    items = [Item(BOOT, f"BOOT/{number}", b"0" * 64 + b"  serial-1\n") for number in range(256)]
+    publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW, items=items[:255])
+    value = load(ceremony.waiting("targets-2").read_bytes(), "x", 8 << 20)
+    assert len(read_request(to_file(value), "x").items) == 256
+    value["items"].append({**value["items"][-1], "path": "BOOT/255"})
+    with pytest.raises(NotTrustedError) as caught:
+        read_request(to_file(value), "x")
+    assert caught.value.expected == "a list of at most 256"
+
+
+@pytest.mark.parametrize("label", ["root-1", "targets-2"])
+def test_metadata_with_a_field_that_nobody_is_shown_is_not_signed(tmp_path: Path, label: str) -> None:
+    made = start(tmp_path) if label == "root-1" else finished(tmp_path)
+    if label == "targets-2":
+        publish(made.workspace, "toy", "1.0.0", b"{}", NOW)
+    value = load(made.waiting(label).read_bytes(), "x", 8 << 20)
+    value["items"][0]["signed"]["x-appliance-override"] = {"for": "ever"}
+    with pytest.raises(NotTrustedError) as caught:
+        read_request(to_file(value), "x")
+    assert "x-appliance-override" in caught.value.found
+
+
+def test_signers_are_told_which_statements_hosts_must_find(ceremony: Ceremony) -> None:
+    publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW, statements=["sbom", "provenance"])
+    request = read_request(ceremony.waiting("targets-2").read_bytes(), "x")
+    assert explain(request)[1].endswith(", must state provenance, sbom")
+    ceremony.collect("targets-2", TARGETS[:2])
+    request = publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW)
+    assert request is not None
+    assert explain(request)[1] == "  toy 1.0.0 must state NOTHING, was provenance, sbom"
+
+
 @pytest.mark.parametrize(
     ("install_by", "what"), [("2031-06-01T00:00:00Z", "targets"), ("2036-06-01T00:00:00Z", "root")]
 )
