@@ -96,7 +96,8 @@ class Cache:
         try:
             yield path
         finally:
-            if path.exists() and path.stat().st_size == 0:
+            # After it was adopted, a file of this name is another process's, which holds it.
+            if _is_at(descriptor, path) and os.fstat(descriptor).st_size == 0:
                 path.unlink()
             os.close(descriptor)
 
@@ -186,9 +187,16 @@ def _lock(path: Path) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+        if _is_at(descriptor, path):
             return descriptor
         os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _seal(path: Path) -> None:

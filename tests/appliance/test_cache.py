@@ -85,6 +85,30 @@ def test_second_claim_of_a_file_waits_until_the_first_has_finished(tmp_path: Pat
     assert seen == [True]
 
 
+def test_claim_that_ends_after_its_file_was_adopted_leaves_the_next_claim_alone(tmp_path: Path) -> None:
+    began, may_end, others = threading.Event(), threading.Event(), list[str]()
+
+    def claim(name: str) -> None:
+        with Cache(tmp_path).claim("x"):
+            others.append(name)
+            began.set()
+            may_end.wait(10)
+
+    threads = [threading.Thread(target=claim, args=(name,)) for name in ("second", "third")]
+    with Cache(tmp_path).claim("x") as partial:
+        partial.write_bytes(b"weights")
+        Cache(tmp_path).adopt(partial, sha256(b"weights"))
+        threads[0].start()
+        assert began.wait(10)  # it holds a new file of that name while this claim ends
+    threads[1].start()
+    time.sleep(0.1)
+    before = list(others)
+    may_end.set()
+    for thread in threads:
+        thread.join(10)
+    assert (before, others) == (["second"], ["second", "third"])
+
+
 def test_claim_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom appliance.build.cache import Cache\n"
