@@ -89,7 +89,7 @@ def open_bundle(
             expected=target_name(bundle.contents.name, bundle.contents.version),
             found=target,
         )
-    if hint != bundle.manifest or _read(layout, bundle.manifest, MAX_MANIFEST_BYTES) is None:
+    if hint != bundle.manifest or _read(layout, Chunk(bundle.manifest, bundle.manifest_size)) is None:
         raise NotTrustedError(
             "bundle.mixed",
             INDEX_FILE,
@@ -116,18 +116,18 @@ def _guess_target(layout: Layout) -> tuple[Digest, str]:
         raise DamagedError(
             "layout.no-index", INDEX_FILE, expected="a file", found="none", hint="write this stick or bundle again"
         )
-    digest = parse_index(index)
-    manifest = load(_need(layout, digest, MAX_MANIFEST_BYTES), "manifest", MAX_MANIFEST_BYTES)
+    named = parse_index(index)
+    manifest = load(_need(layout, named), "manifest", MAX_MANIFEST_BYTES)
     annotations = manifest.get("annotations") if isinstance(manifest, dict) else None
     hints = annotations if isinstance(annotations, dict) else {}
     name, version = hints.get("org.opencontainers.image.title"), hints.get("org.opencontainers.image.version")
-    return digest, target_name(check_name(name), check_name(version))
+    return named.sha256, target_name(check_name(name), check_name(version))
 
 
 def _parse(layout: Layout, data: bytes) -> Bundle:
     manifest = parse_manifest(data)
     config = Chunk(manifest.contents, manifest.contents_size)
-    contents = parse_contents(_need(layout, config.sha256, config.size))
+    contents = parse_contents(_need(layout, config))
     needed = {chunk.sha256: chunk.size for file in contents.files for chunk in file.chunks}
     if needed != manifest.blobs:
         raise NotTrustedError(
@@ -139,20 +139,24 @@ def _parse(layout: Layout, data: bytes) -> Bundle:
     return Bundle(sha256(data), len(data), config, contents)
 
 
-def _need(layout: Layout, digest: Digest, most: int) -> bytes:
-    data = _read(layout, digest, most)
+def _need(layout: Layout, blob: Chunk) -> bytes:
+    data = _read(layout, blob)
     if data is None:
-        raise DamagedError("blob.missing", blob_path(digest), expected="a file", found="none", hint="copy it again")
+        path = blob_path(blob.sha256)
+        raise DamagedError("blob.missing", path, expected="a file", found="none", hint="copy it again")
     return data
 
 
-def _read(layout: Layout, digest: Digest, most: int) -> bytes | None:
-    data = layout.medium.read(blob_path(digest), most)
-    if data is not None and sha256(data) != digest:
+def _read(layout: Layout, blob: Chunk) -> bytes | None:
+    path = blob_path(blob.sha256)
+    data = layout.medium.read(path, blob.size)
+    if data is not None and len(data) > blob.size:
+        raise NotTrustedError("blob.too-long", path, expected=f"{blob.size} bytes", found="more")
+    if data is not None and sha256(data) != blob.sha256:
         raise DamagedError(
             "blob.differs",
-            blob_path(digest),
-            expected=f"sha256 {digest}",
+            path,
+            expected=f"sha256 {blob.sha256}",
             found=f"sha256 {sha256(data)}",
             hint="copy it again",
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bundles.contents import MAX_CONTENTS_BYTES, Contents
+from bundles.contents import MAX_CONTENTS_BYTES, Chunk, Contents
 from signing.digest import Digest, parse_oci_digest, sha256
 from signing.errors import NotTrustedError
 from signing.strictjson import Json, load_canonical, to_file
@@ -90,11 +90,11 @@ def parse_manifest(data: bytes) -> Manifest:
     return Manifest(contents, size, layers)
 
 
-def parse_index(data: bytes) -> Digest:
+def parse_index(data: bytes) -> Chunk:
     """Read an untrusted `index.json` as a hint: which manifest lies here.
 
     Returns:
-        The manifest's digest, which the chain of trust has yet to name.
+        The manifest's digest, which the chain of trust has yet to name, and its size.
 
     Raises:
         NotTrustedError: not the index of one bundle.
@@ -106,7 +106,10 @@ def parse_index(data: bytes) -> Digest:
     entry = manifests[0]
     if not isinstance(entry, dict) or entry.get("artifactType") != ARTIFACT_TYPE:
         raise _refuse("index.json", f"a manifest of artifact type {ARTIFACT_TYPE}")
-    return parse_oci_digest(entry.get("digest"), "index.json")
+    size = entry.get("size")
+    if type(size) is not int or not 0 < size <= MAX_MANIFEST_BYTES:
+        raise _refuse("index.json", f"a manifest of at most {MAX_MANIFEST_BYTES} bytes")
+    return Chunk(parse_oci_digest(entry.get("digest"), "index.json"), size)
 
 
 def _descriptor(media_type: str, digest: Digest, size: int) -> dict[str, Json]:

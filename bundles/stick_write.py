@@ -101,8 +101,8 @@ def _check_free(stick: Layout, bundle: Bundle) -> None:
     try:
         if index is None:
             stick.check_names(chunk.sha256 for chunk in bundle.blobs)
-        elif parse_index(index) != bundle.manifest:
-            other = f"a stick of manifest {parse_index(index)[:12]}"
+        elif (named := parse_index(index).sha256) != bundle.manifest:
+            other = f"a stick of manifest {named[:12]}"
     except NotTrustedError as error:
         # A damaged index is written anew; blobs that are not this bundle's are somebody else's.
         other = f"other files: {error.subject}" if error.code == "layout.unlisted" else None

@@ -119,7 +119,7 @@ def _packed(places: tuple[Medium, ...], packed: Packed) -> _Side:
 
 def _standing(path: Path) -> _Side:
     medium = Medium(path)
-    digest = parse_index(medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b"")
+    digest = parse_index(medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b"").sha256
     manifest = parse_manifest(_read(medium, digest, MAX_MANIFEST_BYTES))
     contents = parse_contents(_read(medium, manifest.contents, MAX_CONTENTS_BYTES))
     return _Side((medium,), digest, contents)

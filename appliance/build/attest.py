@@ -131,7 +131,7 @@ def carry(request: Request, root: bytes, bundles: Iterable[Path]) -> None:
     people = read_root(root, "root.json").roles["targets"].keys
     for bundle in bundles:
         medium = Medium(bundle)
-        manifest = parse_index(medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b"")
+        manifest = parse_index(medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b"").sha256
         if manifest in {one.subject for _, one in asked}:
             for item, one in asked:
                 for path, data in _files(request, item, one):

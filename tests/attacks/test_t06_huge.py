@@ -57,6 +57,14 @@ def test_attacked_with_a_blob_longer_than_signed(stick: Stick) -> None:
     assert stick.command().code == 4
 
 
+@pytest.mark.parametrize("more", [1, GIANT_BYTES])
+@pytest.mark.parametrize("which", ["manifest", "contents"])
+def test_attacked_with_a_document_longer_than_signed(stick: Stick, which: str, more: int) -> None:
+    blob = stick.blob(stick.manifest if which == "manifest" else stick.open().value.config.sha256)
+    os.truncate(blob, blob.stat().st_size + more)
+    refused(ROW, stick.verify, "blob.too-long", str(blob.relative_to(stick.path)))
+
+
 @pytest.mark.parametrize("bracket", [b"[", b'{"a":'])
 def test_attacked_with_json_of_endless_depth(stick: Stick, bracket: bytes) -> None:
     (stick.path / INDEX_FILE).write_bytes(bracket * (60_000 // len(bracket)))
