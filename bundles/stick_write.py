@@ -5,7 +5,8 @@ for the files of an older `BOOT/`.
 
 Rules:
 - only blobs that the stick does not hold are written; a new file, fsync, rename;
-- afterwards every blob is read back from the medium, past the cache, and what differs is written once more;
+- afterwards every file is read back from the medium, past the cache, and what differs is written once more;
+- names are made durable before that, so that a stick can be pulled once it is said to be written;
 - a stick that holds another bundle is refused rather than mixed;
 - `STICK.json` holds hints for people and has no authority.
 """
@@ -13,12 +14,15 @@ Rules:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundles.boot import MAX_FILE_BYTES
 from bundles.bundle import Bundle
 from bundles.check import Checked, hash_range
 from bundles.contents import Chunk
+from bundles.disk import sync_file_system
 from bundles.layout import (
     ATTESTATIONS,
     BOOT,
@@ -35,7 +39,6 @@ from bundles.medium import explain_write
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import sha256
 from signing.errors import DamagedError, NotTrustedError, UsageError
-from signing.roles import MAX_TARGET_BYTES
 from signing.strictjson import to_file
 
 STICK_FILE = "STICK.json"
@@ -76,11 +79,13 @@ def write_stick(source: Layout, bundle: Bundle, destination: Path, on_progress: 
     _check_free(stick, bundle)
     blobs = bundle.blobs
     held = set(stick.medium.list("blobs/sha256"))
-    missing = [chunk for chunk in blobs if chunk.sha256 not in held]
-    _write_blobs(source, stick, missing, on_progress)
-    _write_small_files(source, stick)
-    differing = _differing(stick, blobs, on_progress)
-    _write_blobs(source, stick, differing, on_progress)
+    wanted = {blob_path(chunk.sha256): chunk for chunk in blobs}
+    missing = {path: chunk for path, chunk in wanted.items() if chunk.sha256 not in held}
+    _write_files(source, stick, missing, on_progress)
+    small = _write_small_files(source, stick)
+    _remove_old_boot(stick, small)
+    differing = _differing(stick, wanted | small, on_progress)
+    _write_files(source, stick, differing, on_progress)
     if _differing(stick, differing, ignore):
         raise DamagedError(
             "stick.does-not-keep",
@@ -90,7 +95,7 @@ def write_stick(source: Layout, bundle: Bundle, destination: Path, on_progress: 
             hint="this medium is worn out or a fake; use another one",
         )
     stick.check_names(chunk.sha256 for chunk in blobs)
-    fresh = [*missing, *differing]
+    fresh = [*missing.values(), *(chunk for path, chunk in differing.items() if path in wanted)]
     checked = Checked(len(bundle.contents.files), len(blobs), sum(chunk.size for chunk in blobs))
     return Written(len(fresh), sum(chunk.size for chunk in fresh), checked)
 
@@ -116,62 +121,70 @@ def _check_free(stick: Layout, bundle: Bundle) -> None:
         )
 
 
-def _write_blobs(source: Layout, stick: Layout, chunks: list[Chunk], on_progress: OnProgress) -> None:
-    total, done = sum(chunk.size for chunk in chunks), 0
-    for chunk in chunks:
-        _write_blob(source, stick, chunk)
+def _write_files(source: Layout, stick: Layout, files: Mapping[str, Chunk], on_progress: OnProgress) -> None:
+    total, done = sum(chunk.size for chunk in files.values()), 0
+    for path, chunk in files.items():
+        _write_file(source, stick, path, chunk)
         done += chunk.size
         on_progress(Progress("writing the stick", done, total))
 
 
-def _write_blob(source: Layout, stick: Layout, chunk: Chunk) -> None:
-    data = source.medium.read(blob_path(chunk.sha256), chunk.size)
+def _write_file(source: Layout, stick: Layout, path: str, chunk: Chunk) -> None:
+    data = source.medium.read(path, chunk.size)
     found = sha256(data) if data is not None else "no file"
     if data is None or found != chunk.sha256:
         raise DamagedError(
             "blob.differs",
-            blob_path(chunk.sha256),
+            path,
             expected=f"sha256 {chunk.sha256}",
             found=found,
             hint="the bundle itself is damaged: build it again, then write the stick",
         )
-    stick.medium.write(blob_path(chunk.sha256), data)
+    stick.medium.write(path, data)
 
 
-def _write_small_files(source: Layout, stick: Layout) -> None:
+def _write_small_files(source: Layout, stick: Layout) -> dict[str, Chunk]:
+    """Write what lies beside the blobs; what was written where."""
+    written: dict[str, Chunk] = {}
+    stick.medium.write(STICK_FILE, to_file({"number": 1, "of": 1}))
     paths = [path for folder in (METADATA, TARGETS, ATTESTATIONS, BOOT) for path in source.medium.walk(folder)]
-    paths += [LAYOUT_FILE, README_FILE]
-    for path in paths:
-        data = source.medium.read(path, MAX_TARGET_BYTES)
+    # The index comes last: a stick without it does not look like a bundle.
+    for path in (*paths, LAYOUT_FILE, README_FILE, INDEX_FILE):
+        data = source.medium.read(path, MAX_FILE_BYTES)
+        if data is not None and len(data) > MAX_FILE_BYTES:
+            raise NotTrustedError("file.too-long", path, expected=f"at most {MAX_FILE_BYTES} bytes", found="more")
         if data is not None:
             stick.medium.write(path, data)
-    stick.medium.write(STICK_FILE, to_file({"number": 1, "of": 1}))
-    _remove_old_boot(stick, paths)
-    # The index comes last: a stick without it does not look like a bundle.
-    stick.medium.write(INDEX_FILE, source.medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b"")
+            written[path] = Chunk(sha256(data), len(data))
+    return written
 
 
-def _remove_old_boot(stick: Layout, paths: list[str]) -> None:
+def _remove_old_boot(stick: Layout, paths: Iterable[str]) -> None:
     # BOOT is one signed whole: a serial or key of an earlier one would make the new one a refusal.
     for path in stick.medium.walk(BOOT):
         if path not in paths and is_boot_name(path):
             (stick.path / path).unlink()
 
 
-def _differing(stick: Layout, chunks: list[Chunk], on_progress: OnProgress) -> list[Chunk]:
-    differing, done, total = [], 0, sum(chunk.size for chunk in chunks)
-    for chunk in chunks:
-        if not _is_kept(stick, chunk):
-            differing.append(chunk)
+def _differing(stick: Layout, wanted: Mapping[str, Chunk], on_progress: OnProgress) -> dict[str, Chunk]:
+    """Those files that the medium does not give back, by path."""
+    try:
+        sync_file_system(stick.path)
+    except OSError as error:
+        raise explain_write(error, stick.path, 0) from None
+    differing, done, total = {}, 0, sum(chunk.size for chunk in wanted.values())
+    for path, chunk in wanted.items():
+        if not _is_kept(stick, path, chunk):
+            differing[path] = chunk
         done += chunk.size
         on_progress(Progress("reading the stick back", done, total))
     return differing
 
 
-def _is_kept(stick: Layout, chunk: Chunk) -> bool:
+def _is_kept(stick: Layout, path: str, chunk: Chunk) -> bool:
     try:
-        descriptor = stick.open_chunk(chunk)
-    except DamagedError:
+        descriptor = stick.medium.open(path)
+    except (FileNotFoundError, DamagedError):
         return False
     try:
         # Without this the bytes would come from memory, and prove nothing about the medium.

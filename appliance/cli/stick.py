@@ -42,6 +42,7 @@ def write(
     from appliance.cli.clock import utc_now
     from appliance.host.pinned import choose_root
     from appliance.host.prefix import Prefix
+    from bundles.attestations import check_attestations
     from bundles.boot import check_boot
     from bundles.bundle import open_bundle
     from bundles.layout import Layout
@@ -52,6 +53,7 @@ def write(
     if found.evidence.is_development:
         terminal.development()
     check_boot(Layout(bundle), found.evidence.root)
+    check_attestations(Layout(bundle), found)
     with terminal.progress() as on_progress:
         written = write_stick(Layout(bundle), found.value, destination, on_progress)
     answer = {

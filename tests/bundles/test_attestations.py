@@ -27,6 +27,7 @@ from signing.digest import sha256
 from signing.errors import NotTrustedError
 from signing.floors import Floors
 from signing.strictjson import load, to_file
+from tests.attacks.harness import command
 from tests.sim.tuf import key
 from tests.toy import NOW, build_toy
 from tests.vectors import vectors
@@ -71,6 +72,19 @@ def test_a_stick_carries_them_too(made: Made, tmp_path: Path) -> None:
     bundle = open_bundle(made[1], made[0], Floors(), NOW).value
     write_stick(Layout(made[1]), bundle, tmp_path / "stick")
     assert sorted(check((made[0], tmp_path / "stick"))) == ["dsse", "oms"]
+
+
+def test_a_bundle_with_one_that_does_not_hold_gets_on_no_stick(made: Made, tmp_path: Path) -> None:
+    (tmp_path / "root.json").write_bytes(made[0])
+    written = [*("stick", "write", made[1], tmp_path / "stick", "--trust", tmp_path / "root.json")]
+    path = next((made[1] / "attestations").rglob("*.oms"))
+    data = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(data.replace(b"a", b"b", 1))
+    assert command(*written).code == 4
+    assert not (tmp_path / "stick").exists()
+    path.write_bytes(data)
+    assert command(*written).code == 0
 
 
 def test_without_them_a_bundle_is_what_it_was(made: Made) -> None:

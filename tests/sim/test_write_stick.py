@@ -85,6 +85,55 @@ def test_stick_that_does_not_keep_its_bytes_is_damaged(
     assert (error.code, error.exit_code) == ("stick.does-not-keep", 3)
 
 
+@pytest.mark.parametrize("path", ["metadata/timestamp.json", "BOOT/verify.pyz", "oci-layout", "index.json"])
+def test_stick_that_does_not_keep_a_small_file_is_damaged(
+    made: tuple[bytes, Path], bundle: Bundle, stick: SimStick, path: str
+) -> None:
+    shutil.copytree(made[1], stick.root, dirs_exist_ok=True)
+    stick.flip_bit(path)
+    error = fail(made, bundle, stick)
+    assert (error.code, error.exit_code) == ("stick.does-not-keep", 3)
+
+
+def test_small_file_that_arrived_wrong_is_written_once_more(
+    made: tuple[bytes, Path], bundle: Bundle, stick: SimStick
+) -> None:
+    path = "metadata/timestamp.json"
+    shutil.copytree(made[1], stick.root, dirs_exist_ok=True)
+    right = (stick.root / path).read_bytes()
+    stick.give(path, right, b"wrong", None)
+    write(made, bundle, stick)
+    assert stick.opened.count(path) == 4  # before it was written, read back, before it was written again, read back
+    check(made, stick)
+
+
+def test_every_name_is_durable_before_the_stick_is_read_back(
+    made: tuple[bytes, Path], bundle: Bundle, stick: SimStick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {*(blob_path(chunk.sha256) for chunk in bundle.blobs), "index.json", "metadata/timestamp.json"}
+    opened: list[set[str]] = []
+
+    def sync(folder: Path) -> None:
+        assert all((folder / path).is_file() for path in wanted)
+        opened.append({*stick.opened})
+        stick.opened.clear()
+
+    monkeypatch.setattr("bundles.stick_write.sync_file_system", sync)
+    write(made, bundle, stick)
+    assert len(opened) == 2
+    assert opened[1] >= wanted
+
+
+def test_file_system_that_cannot_keep_it_is_told(
+    made: tuple[bytes, Path], bundle: Bundle, stick: SimStick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_folder: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("bundles.stick_write.sync_file_system", fails)
+    assert fail(made, bundle, stick).code == "write.failed"
+
+
 def test_stick_that_folds_case_holds_a_whole_bundle(made: tuple[bytes, Path], bundle: Bundle, stick: SimStick) -> None:
     stick.folds_case = True
     write(made, bundle, stick)
