@@ -146,13 +146,7 @@ class Apt:
         """
         done = self._run("apt-get", "-q", "update")
         if done.returncode:
-            raise ApplianceError(
-                "packages.unreachable",
-                "the index of the release's packages",
-                expected="a mirror that answers, with an index signed by the release's keys",
-                found=_said(done.stderr),
-                hint="run this where there is a network; check `apt-get update` on this machine",
-            )
+            raise _unreachable(_said(done.stderr))
 
     def closure(self, names: Sequence[str]) -> tuple[Package, ...]:
         """Everything that packages need, down to the C library, sorted by name.
@@ -227,17 +221,20 @@ def _parts(file: str) -> tuple[str, str, str]:
 
 
 def _ask(argv: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        argv,
-        check=False,
-        cwd=cwd,
-        env={**env, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=TIMEOUT_S,
-    )
+    try:
+        return subprocess.run(
+            argv,
+            check=False,
+            cwd=cwd,
+            env={**env, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise _unreachable(f"no answer from {argv[0]} within {TIMEOUT_S} s") from None
 
 
 def _said(text: str) -> str:
@@ -248,6 +245,16 @@ def _said(text: str) -> str:
 def without_addresses(text: str) -> str:
     """What apt said, without the addresses in it: they may hold a password of the mirror."""
     return re.sub(r"\S*://\S+", "(address)", text)
+
+
+def _unreachable(found: str) -> ApplianceError:
+    return ApplianceError(
+        "packages.unreachable",
+        "the release's packages",
+        expected="a mirror that answers, with an index signed by the release's keys",
+        found=found,
+        hint="run this where there is a network; check `apt-get update` on this machine",
+    )
 
 
 def _unfit(what: str, found: str, hint: str) -> HostUnfitError:

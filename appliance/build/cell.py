@@ -5,7 +5,8 @@ the command.
 
 Rules:
 - root needs no user namespace; an ordinary user gets one, in which he is root;
-- a machine that refuses is told apart from a command that fails: a trial comes first.
+- a machine that refuses is told apart from a command that fails: a trial comes first;
+- a command that does not end has failed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from pathlib import Path
 from appliance.build.tree import NO_NAMESPACES, unfit
 
 TIMEOUT_S = 600
+TIMED_OUT = 124
+"""The exit code of what was ended because it took too long, as `timeout` of coreutils has it."""
 WORK = "/work"
 _DEVICES = "null zero random urandom"
 # $1: an empty folder, $2: the tree, $3: the folder that becomes /work.
@@ -86,13 +89,16 @@ def _user(many_owners: bool) -> list[str]:
 
 
 def _run(argv: Sequence[str]) -> Ended:
-    done = subprocess.run(
-        argv,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=TIMEOUT_S,
-    )
+    try:
+        done = subprocess.run(
+            argv,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return Ended(TIMED_OUT, "", f"it did not end within {TIMEOUT_S} s")
     return Ended(done.returncode, done.stdout, done.stderr)

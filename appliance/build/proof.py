@@ -28,6 +28,7 @@ from appliance.build.cell import WORK, run_in
 from appliance.build.recipe import Recipe
 from appliance.build.store import Source
 from appliance.build.tree import TREES, Tree, build
+from bundles.medium import Medium
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, HostUnfitError, UsageError
@@ -35,6 +36,7 @@ from signing.strictjson import load_canonical, to_file
 
 INSIDE = Path(__file__).with_name("inside")
 _PROGRAMS = ("packages.sh", "wheels.sh", "imports.py")
+_ANSWER, _MAX_ANSWER_BYTES = "answer.json", 8 << 20
 _NO_PYTHON = 80
 """The exit code of `wheels.sh` where the tree has no such Python."""
 
@@ -165,11 +167,23 @@ def _prove(closure: Closure, tree: Path, cache: Cache) -> int:
             )
         if ended.code:
             raise _incomplete(closure, [" / ".join((ended.said or ended.out).split("\n"))[-1500:]])
-        answer = json.loads((work / "answer.json").read_text("utf-8"))
-    failed = [f"{one['wheel']}: import {one['module']}: {one['error']}" for one in answer["failed"]]
+        tried, failed = _answer(work)
     if failed:
         raise _incomplete(closure, failed)
-    return int(answer["tried"])
+    return tried
+
+
+def _answer(work: Path) -> tuple[int, list[str]]:
+    """How many modules were imported, and what does not import.
+
+    A module can end the program that tells, or lay something else in the answer's place: then nothing was told.
+    """
+    try:
+        answer = json.loads(Medium(work).read(_ANSWER, _MAX_ANSWER_BYTES) or b"")
+        failed = [f"{one['wheel']}: import {one['module']}: {one['error']}" for one in answer["failed"]]
+        return int(answer["tried"]), failed
+    except (ApplianceError, ValueError, LookupError, TypeError, RecursionError):
+        return 0, ["a module ended the program that imports all of them, or wrote into its answer"]
 
 
 def _incomplete(closure: Closure, found: list[str]) -> ApplianceError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,6 +138,20 @@ def test_mirror_that_vanished_is_an_error_although_an_older_index_lies_here(pool
     other = TARGET.model_copy(update={"packages": ("stranger",)})
     with pytest.raises(ApplianceError, match="packages.unreachable"):
         lock_packages(other, cache, find_mirror=lambda _: mirror)
+
+
+def test_mirror_that_does_not_answer_in_time_is_an_error(
+    pool: Pool, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = tmp_path / "bin" / "apt-get"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr("appliance.build.apt.TIMEOUT_S", 0.2)
+    with pytest.raises(ApplianceError) as caught:
+        lock_packages(TARGET, cache, find_mirror=lambda _: pool.mirror())
+    assert caught.value.code == "packages.unreachable"
 
 
 def test_name_that_the_release_does_not_have_is_the_recipes_mistake(pool: Pool, cache: Cache) -> None:

@@ -130,6 +130,36 @@ def test_import_that_no_requirement_declares_is_named_with_all_others(bench: Ben
     ]
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os; os._exit(0)",
+        "import os; os.remove('/work/answer.json'); os.symlink('/etc/passwd', '/work/answer.json')",
+        "import os; os.remove('/work/answer.json'); os.mkfifo('/work/answer.json')",
+        "import os; os.remove('/work/answer.json'); open('/work/answer.json', 'w').write('[' * 100000)",
+        "import os; os.remove('/work/answer.json'); open('/work/answer.json', 'w').write('{\"tried\": 1}')",
+    ],
+)
+def test_wheel_that_ends_the_proof_or_writes_its_answer_is_not_proved(bench: Bench, cache: Cache, code: str) -> None:
+    bench.add("alpha", {"alpha.py": code.encode()})
+    with pytest.raises(ApplianceError) as caught:
+        prove(bench.recipe(), bench.sources, cache)
+    assert (caught.value.code, caught.value.exit_code) == ("closure.incomplete", 1)
+    assert "a module ended the program" in caught.value.found
+    assert not list(cache.folder("proof").iterdir())
+
+
+def test_wheel_whose_import_does_not_end_is_not_proved(
+    bench: Bench, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.build.cell.TIMEOUT_S", 5)
+    bench.add("alpha", {"alpha.py": b"while True: pass\n"})
+    with pytest.raises(ApplianceError) as caught:
+        prove(bench.recipe(), bench.sources, cache)
+    assert caught.value.code == "closure.incomplete"
+    assert "did not end within 5 s" in caught.value.found
+
+
 def test_wheel_sees_no_network_no_other_process_and_no_file_of_this_machine(bench: Bench, cache: Cache) -> None:
     look = f"""
 import os, socket
