@@ -169,6 +169,26 @@ def test_endless_answer_is_cut_off(stick: Stick, registry: SimRegistry, tmp_path
     assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize("token", ["\u00e9", "a b", " ", "\u2028", "a\r\nX-Other: b"])
+def test_token_that_no_header_can_hold_lets_nobody_in(
+    stick: Stick, registry: SimRegistry, tmp_path: Path, token: str
+) -> None:
+    registry.token = token
+    answer = fetch(stick, registry, tmp_path / "back")
+    assert answer.code == 1
+    assert "registry.denied" in answer.talk
+
+
+@pytest.mark.parametrize("place", ["http://[::1", "\x7f", "http://xn--/"])
+def test_place_for_a_blob_that_is_no_address_is_a_failure_with_a_next_step(
+    stick: Stick, registry: SimRegistry, place: str
+) -> None:
+    registry.upload = place
+    answer = export(stick, registry)
+    assert answer.code == 1
+    assert "registry.unreachable" in answer.talk
+
+
 @pytest.mark.parametrize("target", ["http://192.0.2.1/blob", "ftp://127.0.0.1/blob", "http://user:word@127.0.0.1/"])
 def test_redirection_to_a_place_without_https_is_refused(
     stick: Stick, registry: SimRegistry, tmp_path: Path, target: str
@@ -238,6 +258,9 @@ def test_login_comes_from_a_file_of_its_owner(stick: Stick, registry: SimRegistr
     assert export(stick, registry, "--credentials", file).code == 2
     file.chmod(0o600)
     assert export(stick, registry, "--credentials", file).code == 0
+    file.write_text(json.dumps({"auths": {registry.host: {"auth": "\u00e9"}}}))
+    assert export(stick, registry, "--credentials", file).code == 2
+    file.write_text(json.dumps({"auths": {registry.host: {"auth": auth}}}))
     assert fetch(stick, registry, tmp_path / "back", "--credentials", file).code == 0
 
 

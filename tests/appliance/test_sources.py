@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import ipaddress
 import ssl
 import subprocess
@@ -126,6 +127,47 @@ def _hub(site: Site, **headers: str) -> str:
     site.put(path, b"", status=302, headers=said | {"Location": f"{site.url}/cdn/blob"} | headers)
     site.put("/cdn/blob", DATA)
     return path
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b"no json"])
+def test_page_of_json_that_nobody_can_read_is_refused(site: Site, body: bytes) -> None:
+    site.put("/simple/pack/", body, headers={"Content-Type": "application/vnd.pypi.simple.v1+json"})
+    with pytest.raises(ApplianceError) as caught:
+        Index(f"{site.url}/simple").files("pack")
+    assert caught.value.code == "source.refused"
+
+
+@pytest.mark.parametrize("form", ["gzip", "deflate"])
+def test_page_that_is_not_packed_as_it_says_is_refused(site: Site, form: str) -> None:
+    site.put("/simple/pack/", b"no such thing", headers={"Content-Type": "text/html", "Content-Encoding": form})
+    with pytest.raises(ApplianceError) as caught:
+        Index(f"{site.url}/simple").files("pack")
+    assert caught.value.code == "source.refused"
+
+
+def test_page_without_end_is_cut_off_however_small_it_is_packed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "MAX_ANSWER_BYTES", 1 << 20)
+    packed = {"Content-Type": "text/html", "Content-Encoding": "gzip"}
+    for more, headers in ((bytes(2 << 20), {"Content-Type": "text/html"}), (gzip.compress(bytes(2 << 20)), packed)):
+        site.put("/simple/pack/", more, headers=headers)
+        with pytest.raises(ApplianceError) as caught:
+            Index(f"{site.url}/simple").files("pack")
+        assert (caught.value.code, caught.value.found) == ("source.refused", "more")
+
+
+@pytest.mark.parametrize("url", ["http://xn--/", "http://a." + "b" * 70 + "/", "ftp://host/", "http://h\0/"])
+def test_address_that_leads_nowhere_is_refused_and_not_tried_again(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ApplianceError) as caught:
+        bring(Remote(url, "pack.whl"), Cache(tmp_path / "cache"))
+    assert caught.value.code == "source.refused"
+
+
+def test_hub_with_a_size_that_is_no_number_is_asked_without_it(site: Site) -> None:
+    source = HfSource("t", "o/r", COMMIT, "m.gguf")
+    for size in ("9" * 5000, "-1", "x"):
+        headers = {"X-Repo-Commit": COMMIT, "X-Linked-Size": size}
+        site.put(f"/o/r/resolve/{COMMIT}/m.gguf", b"x", headers=headers)
+        assert hf.locate(source, {"HF_ENDPOINT": site.url}).size is None
 
 
 def test_file_of_a_hub_is_brought_at_its_commit_with_its_digest_known_beforehand(site: Site, tmp_path: Path) -> None:

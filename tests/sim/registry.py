@@ -30,6 +30,7 @@ class SimRegistry:
         self.lie: Lie = lambda _path, data: data
         self.is_endless = False
         self.redirect = ""
+        self.upload = "/v2/upload/1?state=x"
         self.breaks_after = 1 << 30
         self.login: tuple[str, str] | None = None
         self.token = ""
@@ -129,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", "0")))
         if self._is_let_in():
-            self._answer(202, Location="/v2/upload/1?state=x")
+            self._answer(202, Location=self.registry.upload)
 
     def do_PUT(self) -> None:
         data = self.rfile.read(int(self.headers.get("Content-Length", "0")))

@@ -33,6 +33,7 @@ T = TypeVar("T")
 MAX_JSON_BYTES = 1 << 20
 TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 MOST_REDIRECTS = 5
+_TOKEN = re.compile(r"[\x21-\x7e]+\Z")
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -87,8 +88,8 @@ class Registry:
             return False
         with self._ask("POST", "/blobs/uploads/", body=b"") as answer:
             location = answer.headers.get("Location", "")
-        url = self._client.build_request("GET", self.reference.base).url.join(location)
-        url = url.copy_merge_params({"digest": f"sha256:{digest}"})
+        base = httpx.URL(self.reference.base)
+        url = self._told(lambda: base.join(location).copy_merge_params({"digest": f"sha256:{digest}"}))
         headers = {"Content-Type": "application/octet-stream"}
         with self._ask("PUT", str(url), body=data, headers=headers):
             return True
@@ -190,7 +191,7 @@ class Registry:
     def _told(self, act: Callable[[], T]) -> T:
         try:
             return act()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise self._unreachable(error) from None
 
     def _send(self, method: str, url: str, body: bytes | None, headers: dict[str, str]) -> httpx.Response:
@@ -239,7 +240,7 @@ class Registry:
             data = b"".join(_at_most(answer, MAX_JSON_BYTES)) if answer.is_success else b"{}"
         value = load(data, "token", MAX_JSON_BYTES)
         token = value.get("token") or value.get("access_token") if isinstance(value, dict) else None
-        if not isinstance(token, str) or not token.isprintable():
+        if not isinstance(token, str) or not _TOKEN.match(token):
             raise self._denied("no token was given")
         return token
 

@@ -12,7 +12,6 @@ Source: containers-auth.json(5).
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def read_credentials(path: Path, host: str) -> tuple[str, str]:
         value = load(data, str(path), MAX_BYTES)
         encoded = value["auths"][host]["auth"]
         user, colon, password = base64.b64decode(encoded, validate=True).decode().partition(":")
-    except (NotTrustedError, KeyError, TypeError, binascii.Error, UnicodeDecodeError):
+    except (NotTrustedError, KeyError, TypeError, ValueError):
         colon = ""
     if not colon:
         hint = f"skopeo login --authfile {path} {host}"

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -45,7 +46,7 @@ def locate(source: HfSource, env: Mapping[str, str], size: int | None = None) ->
             hint="check HF_ENDPOINT: it does not speak for this repository",
         )
     linked_size = said.get("X-Linked-Size", "")
-    if size is None and linked_size.isdecimal():
+    if size is None and re.fullmatch(r"[0-9]{1,15}", linked_size):
         size = int(linked_size)
     return Remote(url=url, subject=source.file, headers=headers, size=size, sha256=_digest(said))
 

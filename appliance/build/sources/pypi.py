@@ -108,13 +108,13 @@ class Index:
         from pypi_simple import ACCEPT_ANY, ProjectPage, UnsupportedRepoVersionError
 
         subject = f"the page of {project} in the package index"
-        response = get(f"{self.url}/{project}/", subject, {"Accept": ACCEPT_ANY})
-        base = str(response.url)
+        said = get(f"{self.url}/{project}/", subject, {"Accept": ACCEPT_ANY})
+        base = str(said.url)
         try:
-            if response.headers.get("Content-Type", "").partition(";")[0].strip().endswith("+json"):
-                return ProjectPage.from_json_data(json.loads(response.content), base)
-            return ProjectPage.from_html(project, response.content, base, response.charset_encoding)
-        except (ValueError, KeyError, UnsupportedRepoVersionError) as error:
+            if said.headers.get("Content-Type", "").partition(";")[0].strip().endswith("+json"):
+                return ProjectPage.from_json_data(json.loads(said.body), base)
+            return ProjectPage.from_html(project, said.body, base, said.charset)
+        except (ValueError, LookupError, TypeError, RecursionError, UnsupportedRepoVersionError) as error:
             raise ApplianceError(
                 "source.refused", subject, expected="a page of a simple repository", found=str(error)[:200]
             ) from None

@@ -7,7 +7,8 @@ Rules:
 - TLS is checked against the certificates of the system (SSL_CERT_FILE is honoured), never switched off;
 - what began as https is never continued by a redirect to http;
 - each byte is hashed while it is written; a partial file of an earlier run is hashed once, then continued by range;
-- a body longer than expected is cut off one byte after it, so that no server can fill the disk;
+- a body longer than expected is cut off one byte after it, so that no server can fill the disk; a small answer has a
+  limit, however it is packed;
 - three tries with a pause in between for what may pass (no connection, 429, 5xx, an early end), none for the rest.
 """
 
@@ -35,6 +36,8 @@ MAX_HOPS = 5
 PAUSE_S = 0.5
 TIMEOUT_S = 30.0
 AGENT = "airgap-appliance"
+MAX_ANSWER_BYTES = 64 << 20
+"""Of what is kept in memory: the longest pages of package indexes take some 10 MiB."""
 
 T = TypeVar("T")
 _MAKING = threading.Lock()
@@ -57,6 +60,16 @@ class Remote:
     headers: Mapping[str, str] = field(default_factory=dict)
     size: int | None = None
     sha256: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A small answer: where it came from at last, what was said about it, and its bytes."""
+
+    url: httpx.URL
+    headers: httpx.Headers
+    body: bytes
+    charset: str | None
 
 
 class _Again(Exception):
@@ -90,37 +103,42 @@ def _client() -> httpx.Client:
     )
 
 
-def get(url: str, subject: str, headers: Mapping[str, str]) -> httpx.Response:
+def get(url: str, subject: str, headers: Mapping[str, str]) -> Said:
     """Ask for a small answer, for example an index page, and keep it in memory.
 
     Raises:
-        ApplianceError: unreachable, or refused by the server.
+        ApplianceError: unreachable, refused by the server, or too long an answer.
     """
 
     return _ask("GET", url, subject, headers, follow=True)
 
 
-def head(url: str, subject: str, headers: Mapping[str, str]) -> httpx.Response:
+def head(url: str, subject: str, headers: Mapping[str, str]) -> Said:
     """Ask what a server says about a file. Only redirects within that server are followed.
 
     Raises:
         ApplianceError: unreachable, or refused by the server.
     """
     for _ in range(MAX_HOPS):
-        response = _ask("HEAD", url, subject, headers, follow=False)
-        location = response.headers.get("Location", "")
+        said = _ask("HEAD", url, subject, headers, follow=False)
+        location = said.headers.get("Location", "")
         # Two slashes name another host, which must not get the headers of this one.
         if not location.startswith("/") or location.startswith("//"):
-            return response
-        url = str(response.url.join(location))
-    raise ApplianceError("source.refused", subject, expected="an answer", found=f"{MAX_HOPS} redirects in a row")
+            return said
+        url = str(said.url.join(location))
+    raise _refused(subject, "an answer", f"{MAX_HOPS} redirects in a row")
 
 
-def _ask(method: str, url: str, subject: str, headers: Mapping[str, str], *, follow: bool) -> httpx.Response:
-    def once() -> httpx.Response:
-        response = client().request(method, url, headers=dict(headers), follow_redirects=follow)
-        _check_status(response, subject)
-        return response
+def _ask(method: str, url: str, subject: str, headers: Mapping[str, str], *, follow: bool) -> Said:
+    def once() -> Said:
+        with client().stream(method, url, headers=dict(headers), follow_redirects=follow) as response:
+            _check_status(response, subject)
+            body = bytearray()
+            for block in response.iter_bytes():
+                body += block
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise _refused(subject, f"at most {MAX_ANSWER_BYTES} bytes", "more")
+            return Said(response.url, response.headers, bytes(body), response.charset_encoding)
 
     return _try(once, subject)
 
@@ -152,10 +170,13 @@ def _try(act: Callable[[], T], subject: str) -> T:
     for attempt in range(1, TRIES + 1):
         try:
             return act()
+        # A host name that has no spelling in ASCII is a UnicodeError, of whichever library meets it first.
+        except (httpx.TooManyRedirects, httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
+            raise _refused(subject, "a usable address", str(error)) from None
+        except httpx.DecodingError as error:
+            raise _refused(subject, "an answer that is packed as it says", str(error)) from None
         except (httpx.TransportError, _Again) as error:
             reason = str(error) or type(error).__name__
-        except (httpx.TooManyRedirects, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise ApplianceError("source.refused", subject, expected="a usable address", found=str(error)) from None
         if attempt < TRIES:
             time.sleep(PAUSE_S * 2 ** (attempt - 1))
     raise unreachable(subject, reason)
@@ -201,7 +222,7 @@ def _total(response: httpx.Response, offset: int) -> int:
 def _check_status(response: httpx.Response, subject: str) -> None:
     hops = [*response.history, response]
     if hops[0].url.scheme == "https" and any(hop.url.scheme != "https" for hop in hops):
-        raise ApplianceError("source.refused", subject, expected="https all the way", found="a redirect to plain http")
+        raise _refused(subject, "https all the way", "a redirect to plain http")
     status = response.status_code
     if status == 429 or status >= 500:
         raise _Again(f"the server answered {status}")
@@ -221,6 +242,10 @@ def _check_status(response: httpx.Response, subject: str) -> None:
             found=f"the server answered {status}",
             hint="it may want a login or the acceptance of its licence; see the page of the model or of your index",
         )
+
+
+def _refused(subject: str, expected: str, found: str) -> ApplianceError:
+    return ApplianceError("source.refused", subject, expected=expected, found=found)
 
 
 def unreachable(subject: str, reason: str) -> ApplianceError:
