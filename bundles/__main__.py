@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 OLDEST_PYTHON = (3, 9)
 EXIT_HOST_UNFIT, EXIT_OUR_BUG = 6, 70
-_REFUSED = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EIO)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EIO, errno.ENAMETOOLONG)
 _LINE_EVERY_S = 15.0
 _NEXT = """\
 next: the appliance is not on this machine yet, and this verifier only verifies. Install the program

@@ -17,7 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bundles.paths import check_path
+from appliance.build.joined import BETWEEN
+from appliance.build.sources import parse_source
+from bundles.paths import check_name
 from signing.digest import Digest, parse_digest
 from signing.errors import NotTrustedError, UsageError
 from signing.strictjson import load
@@ -26,6 +28,8 @@ FORMAT = 1
 KINDS = ("build-tool", "converted", "file", "model", "model-file", "model-part", "os-package", "sdist", "tool", "wheel")
 RUNTIME = "llama-cpp-python"
 MAX_LOCK_BYTES = 16 << 20
+LAST_DATE = 4354819199
+"""The end of 2107, the last moment that a wheel can name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +250,8 @@ def _parse(value: Any) -> Lock:
     top = _fields(value, "the lock", required, {"systems": list})
     if top["format"] != FORMAT:
         raise ValueError(f"format {top['format']}")
+    if top["source_date_epoch"] > LAST_DATE:
+        raise ValueError(f"the date {top['source_date_epoch']}")
     entries = tuple(_parse_entry(one, f"entry {number}") for number, one in enumerate(top["entries"], 1))
     keys = [order(entry)[:3] for entry in entries]
     if keys != sorted(set(keys)):
@@ -260,12 +266,22 @@ def _parse_entry(value: Any, where: str) -> Locked:
     found = _fields(value, where, required, {"source": str, "python": str, "member": dict, "system": str, "made": str})
     if found["kind"] not in KINDS:
         raise ValueError(f"{where}: the kind {found['kind']!r}")
-    check_path(found["file"])
+    check_name(found["file"])
+    if "source" in found:
+        _check_source(found["source"], where)
     if member := found.pop("member", None):
         inner = _fields(member, f"{where}: member", {"path": str, "size": int, "sha256": str})
         member = LockedMember(inner["path"], inner["size"], parse_digest(inner["sha256"], f"{where}: member"))
     sha256 = parse_digest(found.pop("sha256"), where)
     return Locked(**found, sha256=sha256, member=member)
+
+
+def _check_source(text: str, where: str) -> None:
+    try:
+        for source in text.split(BETWEEN):
+            parse_source(source)
+    except ValueError:
+        raise ValueError(f"{where}: the source {text[:120]!r}") from None
 
 
 def _parse_closure(value: Any, where: str) -> Closure:

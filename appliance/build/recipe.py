@@ -352,6 +352,8 @@ def load_recipe(path: Path) -> Recipe:
         raise recipe_error(where, "YAML", (error.problem or "something else").removeprefix("found ")) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise recipe_error(str(path), "YAML", str(error)[:200]) from None
+    except (LookupError, AttributeError):  # of `!!bool`, `!!int` or `!!timestamp` before something else
+        raise recipe_error(str(path), "YAML", "a value that is not what its tag says") from None
     if errors:
         raise together(errors)
     try:

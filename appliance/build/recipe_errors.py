@@ -38,12 +38,17 @@ def together(errors: Sequence[UsageError]) -> UsageError:
 
 
 def duplicates(node: yaml.Node | None, path: Path) -> list[UsageError]:
-    """The keys that stand twice in one mapping: YAML would silently take the last."""
+    """The keys that stand twice in one mapping: YAML would silently take the last.
+
+    A merge (`<<`) is refused with them: it lays one mapping into another, and a few lines of it take all memory.
+    """
     found = []
     for mapping in _mappings(node):
         seen: set[str] = set()
         for key, _ in mapping.value:
-            if isinstance(key.value, str) and key.value in seen:
+            if key.tag == "tag:yaml.org,2002:merge":
+                found.append(recipe_error(_at(path, key), "fields", "a merge (<<)", "write the fields themselves"))
+            elif isinstance(key.value, str) and key.value in seen:
                 found.append(recipe_error(f"{_at(path, key)} {key.value}", "each field once", "a second one"))
             seen.add(str(key.value))
     return found

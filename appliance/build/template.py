@@ -135,6 +135,8 @@ def find_faults(text: str) -> list[Fault]:
         faults += _walk(tree, _functions_in(tree), 0)
     except TemplateSyntaxError as error:
         faults.append(Fault(error.lineno, f"no Jinja: {error.message}"))
+    except ValueError:
+        faults.append(Fault(1, "no Jinja: a number that nobody can read"))
     except RecursionError:
         faults.append(Fault(1, "nested too deeply"))
     return sorted(set(faults), key=lambda fault: (fault.line, fault.what))

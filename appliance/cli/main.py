@@ -48,13 +48,14 @@ COMMANDS = {
 }
 """Every command and the module that holds it as `command`, in the order of a bundle's life."""
 
-# What a machine refuses, in the order: no space, quota, read-only, not permitted.
+# What a machine refuses, in the order: no space, quota, read-only, not permitted, no such name.
 _REFUSED = {
     errno.ENOSPC: "free some space there, then run the same command again",
     errno.EDQUOT: "your quota there is used up: free some space, then run the same command again",
     errno.EROFS: "that file system is read-only: choose another folder",
     errno.EACCES: "run as the user who owns it, or choose another folder",
     errno.EPERM: "run as the user who owns it, or choose another folder",
+    errno.ENAMETOOLONG: "check how the path is spelled",
 }
 
 

@@ -157,6 +157,12 @@ def test_a_file_that_is_not_there_is_the_users_mistake(words: tuple[str, ...]) -
     assert "nothing" in done.stderr or "workspace" in done.stderr
 
 
+def test_a_name_that_no_file_system_takes_is_no_bug() -> None:
+    done = run_program("verify", "x" * 300, "--trust", "x" * 300)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "file name too long" in done.stderr
+
+
 def test_the_version_is_the_distributions() -> None:
     from importlib.metadata import version
 

@@ -127,6 +127,18 @@ def _no_object(value: dict[str, Any]) -> None:
     value["entries"][0] = 7
 
 
+def _nested_file(value: dict[str, Any]) -> None:
+    value["entries"][0]["file"] = "folder/cmake.whl"
+
+
+def _unknown_source(value: dict[str, Any]) -> None:
+    value["entries"][0]["source"] = "pypi:cmake"
+
+
+def _date_after_all_wheels(value: dict[str, Any]) -> None:
+    value["source_date_epoch"] = 1 << 62
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -137,6 +149,9 @@ def _no_object(value: dict[str, Any]) -> None:
         _negative_size,
         _size_as_text,
         _escaping_file,
+        _nested_file,
+        _unknown_source,
+        _date_after_all_wheels,
         _lost_field,
         _twice,
         _shuffled,

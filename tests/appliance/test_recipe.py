@@ -112,6 +112,18 @@ def test_field_that_stands_twice_is_refused(tmp_path: Path) -> None:
     assert (_place(error), error.found) == ("3:1 version", "a second one")
 
 
+@pytest.mark.parametrize("value", ["!!bool x", "!!timestamp x", "!!int ''", "!!int 1:x", "!!float x"])
+def test_tag_before_another_value_is_refused(tmp_path: Path, value: str) -> None:
+    error = _one(tmp_path, "slots: 4", f"slots: {value}")
+    assert (error.code, error.expected) == ("recipe.invalid", "YAML")
+
+
+def test_merge_of_mappings_is_refused_before_it_takes_all_memory(tmp_path: Path) -> None:
+    layers = "".join(f"a{at}: &a{at} {{<<: [{', '.join([f'*a{at - 1}'] * 10)}]}}\n" for at in range(1, 30))
+    errors = _refused(tmp_path, GOOD + "a0: &a0 {k: 1}\n" + layers)
+    assert {error.found for error in errors} == {"a merge (<<)"}
+
+
 def test_graphics_processors_are_a_list_of_known_generations(tmp_path: Path) -> None:
     assert _load(tmp_path, GOOD.replace("cuda: false", "cuda: [90, 80]")).runtime.cuda == (80, 90)
 

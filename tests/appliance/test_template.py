@@ -41,6 +41,7 @@ BAD = {
     "a control character": ("\x1b[2J", "U+001B"),
     "a null": ("\0", "U+0000"),
     "no Jinja": ("{% if %}", "no Jinja"),
+    "a number that Python does not read": ("{{ " + "1" * 5000 + " }}", "no Jinja"),
     "deep nesting": ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "nested too deeply"),
     "something huge": ("x" * (256 << 10) + "x", "longer than"),
 }

@@ -179,6 +179,13 @@ def test_no_root_is_not_trusted_and_a_wrong_command_line_is_usage(stick: Stick, 
     assert run(verifier, stick.path, "--trust", "/dev/zero").returncode == 4
 
 
+def test_name_that_no_file_system_takes_is_no_bug(stick: Stick, verifier: Path) -> None:
+    for path, root in (("x" * 300, stick.root_file), (stick.path, "x" * 300)):
+        done = run(verifier, path, "--trust", root)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "file name too long" in done.stderr
+
+
 def test_other_root_is_not_trusted(stick: Stick, toy: Path, verifier: Path) -> None:
     done = run(verifier, stick.path, "--trust", toy / "metadata" / "1.root.json")
     assert (done.returncode, done.stdout) == (4, "")
