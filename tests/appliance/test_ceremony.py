@@ -294,9 +294,9 @@ def test_signers_are_told_which_statements_hosts_must_find(ceremony: Ceremony) -
     request = read_request(ceremony.waiting("targets-2").read_bytes(), "x")
     assert explain(request)[1].endswith(", must state provenance, sbom")
     ceremony.collect("targets-2", TARGETS[:2])
-    request = publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW)
-    assert request is not None
-    assert explain(request)[1] == "  toy 1.0.0 must state NOTHING, was provenance, sbom"
+    asked = publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW)
+    assert asked is not None
+    assert explain(asked)[1] == "  toy 1.0.0 must state NOTHING, was provenance, sbom"
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_a_stick_carries_them_too(made: Made, tmp_path: Path) -> None:
 
 def test_a_bundle_with_one_that_does_not_hold_gets_on_no_stick(made: Made, tmp_path: Path) -> None:
     (tmp_path / "root.json").write_bytes(made[0])
-    written = [*("stick", "write", made[1], tmp_path / "stick", "--trust", tmp_path / "root.json")]
+    written: tuple[str | Path, ...] = ("stick", "write", made[1], tmp_path / "stick", "--trust", tmp_path / "root.json")
     path = next((made[1] / "attestations").rglob("*.oms"))
     data = path.read_bytes()
     path.chmod(0o644)
