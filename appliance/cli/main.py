@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import importlib
@@ -113,12 +114,12 @@ def main() -> None:
     _never_fail_to_spell()
     signal.signal(signal.SIGTERM, _on_terminate)
     code = run(sys.argv[1:], Terminal())
-    try:
-        sys.stdout.flush()
-    except OSError:
-        _drop_stdout()
-    gc.freeze()  # everything goes now: no need to look for what could
-    sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        # Nobody may be there to read it any more, or it was closed from the start: the exit code tells what happened.
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            stream.flush()
+    # Everything is done and closed. Taking all modules apart is a tenth of a short command's time.
+    os._exit(code)
 
 
 def run(arguments: list[str], terminal: Terminal) -> int:
