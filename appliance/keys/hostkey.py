@@ -33,10 +33,7 @@ def make_host_key(folder: Path) -> PublicKey:
     """
     path = folder / PRIVATE
     if not path.exists():
-        partial = folder / f".{PRIVATE}.partial"
-        partial.unlink(missing_ok=True)
-        create_key(partial)
-        os.rename(partial, path)
+        create_key(path)
     public = load_key(path).public
     half = folder / PUBLIC
     if not half.exists() or half.read_bytes() != public_pem(public):

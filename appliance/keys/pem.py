@@ -5,6 +5,7 @@ signing the same bytes twice gives the same file.
 
 Rules (threat T33):
 - files are 0600 in a 0700 folder; nothing here prints or logs key material;
+- a new key appears whole or not at all, and never in the place of another;
 - a person's key is encrypted (PKCS #8, a passphrase of at least 12 characters); one that is not is a machine's own;
 - the passphrase comes from the caller, who asked a person or read a descriptor: never from an option or a variable.
 """
@@ -20,6 +21,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from bundles.medium import sync_folder
 from signing.errors import NotTrustedError, UsageError
 from signing.keys import PublicKey, key_from_spki
 
@@ -67,17 +69,19 @@ def create_key(path: Path, passphrase: str | None = None) -> PemKey:
     )
     data = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        _write_private(partial, data)
+        # Not a rename: a key that lies there is never replaced.
+        os.link(partial, path)
     except FileExistsError:
         raise UsageError(
             "key.exists", str(path), expected="no file", found="one", hint="give the new key a name of its own"
         ) from None
-    with os.fdopen(descriptor, "wb") as stream:
-        os.fchmod(descriptor, 0o600)
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(path.parent)
     return _with_public(private)
 
 
@@ -140,6 +144,15 @@ def public_pem(key: PublicKey) -> bytes:
     return serialization.load_der_public_key(key.spki).public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        os.fchmod(descriptor, 0o600)
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _read_private(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import pytest
 
 from appliance.keys.ceremony import begin, waiting
 from appliance.keys.request import Request
+from appliance.keys.rotation import Change, rotate
 from appliance.keys.workspace import Workspace, create_development, open_workspace
 from signing.errors import UsageError
 from tests.appliance.test_build_killed import run_until
-from tests.sim.people import ROOT, TARGETS, Ceremony
+from tests.sim.people import ROOT, TARGETS, Ceremony, finished
 from tests.sim.tuf import Keys
 from tests.toy import NOW
 
@@ -87,3 +89,24 @@ def test_a_development_workspace_is_not_made_of_half_a_ceremony(tmp_path: Path) 
     with pytest.raises(UsageError) as caught:
         create_development(halves(tmp_path, "workspace"), NOW)
     assert "appliance init --ceremony" in caught.value.hint
+
+
+def test_new_builders_key_is_whole_or_not_there_however_its_making_was_killed(tmp_path: Path) -> None:
+    asked, told = finished(tmp_path).workspace.path, tmp_path / "told"
+
+    def change(path: Path) -> None:
+        rotate(Workspace(path), Change(new_builder=True), NOW)
+
+    shutil.copytree(asked, tmp_path / "0")
+    assert run_until(0, partial(change, tmp_path / "0"), told) == 0
+    touches = int(told.read_text())
+    assert touches > 10
+    for event in range(1, touches + 1):
+        path = tmp_path / str(event)
+        shutil.copytree(asked, path)
+        assert run_until(event, partial(change, path), told) == -9
+        if waiting(Workspace(path), "root-2") is None:
+            change(path)
+        request = waiting(Workspace(path), "root-2")
+        assert request is not None
+        assert Workspace(path).builder(request.new_root())
