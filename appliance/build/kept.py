@@ -4,7 +4,7 @@ Owns how such a thing appears: whole, or not at all. It must never change one th
 name.
 
 Rules:
-- it is made under another name and renamed when whole;
+- it is made under another name and renamed when whole, which means on the disk: after a power cut it is not empty;
 - one process makes it, others wait; what a killed one left is removed by the next.
 """
 
@@ -15,6 +15,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from appliance.build.cache import room
+from bundles.disk import sync_file_system
 from signing.digest import sha256
 
 KEY_LENGTH = 16
@@ -43,6 +45,8 @@ def kept(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
         unfinished = folder / f"{name}.unfinished"
         remove(unfinished)
         make(unfinished)
+        with room(done):
+            sync_file_system(folder)
         unfinished.rename(done)
         (folder / f"{name}.lock").unlink()
     return done

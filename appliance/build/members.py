@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from appliance.build.cache import Cache
-from appliance.build.kept import kept, key_of
+from appliance.build.kept import kept, key_of, remove
 from appliance.build.wheels import wheel_members
 from bundles.contents import Member
 from signing.digest import Digest
@@ -39,4 +39,8 @@ def members_of(wheel: Path, digest: Digest, folder: str, cache: Cache) -> tuple[
         path.write_text(json.dumps([asdict(member) for member in wheel_members(wheel, folder)]), encoding="ascii")
 
     path = kept(cache.folder("members"), f"{key_of(FORMAT, digest, folder)}.json", look)
-    return tuple(Member(**fields) for fields in json.loads(path.read_bytes()))
+    try:
+        return tuple(Member(**fields) for fields in json.loads(path.read_bytes()))
+    except (ValueError, TypeError):  # spoiled on this disk
+        remove(path)
+        return members_of(wheel, digest, folder, cache)

@@ -12,6 +12,7 @@ import pytest
 
 from appliance.build import wheels
 from appliance.build.cache import Cache
+from appliance.build.kept import kept
 from appliance.build.members import members_of
 from appliance.build.wheels import (
     licence_texts,
@@ -227,3 +228,25 @@ def test_members_of_a_wheel_are_remembered_by_its_digest(tmp_path: Path, monkeyp
     assert members_of(path, digest, "llama_cpp/lib", cache) == found
     assert members_of(path, sha256(b"another wheel"), "llama_cpp/lib", cache) == ()
     assert members_of(path, digest, "other", cache) == ()
+
+
+@pytest.mark.parametrize("spoiled", [b"", b"[", b"[5]", b"5", b'[{"path": "x"}]'])
+def test_memory_of_a_wheels_members_that_was_spoiled_is_made_anew(tmp_path: Path, spoiled: bytes) -> None:
+    cache, path = Cache(tmp_path / "cache"), _wheel(tmp_path / "w.whl", {"llama_cpp/lib/libx.so": b"library"})
+    digest = sha256(path.read_bytes())
+    found = members_of(path, digest, "llama_cpp/lib", cache)
+    [memory] = cache.folder("members").iterdir()
+    memory.write_bytes(spoiled)
+    assert members_of(path, digest, "llama_cpp/lib", cache) == found
+
+
+def test_what_is_kept_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[list[str]] = []
+
+    def sync(folder: Path) -> None:
+        synced.append(sorted(path.name for path in folder.iterdir()))
+
+    monkeypatch.setattr("appliance.build.kept.sync_file_system", sync)
+    for _ in range(2):
+        assert kept(tmp_path, "thing", lambda path: path.mkdir()) == tmp_path / "thing"
+    assert synced == [["thing.lock", "thing.unfinished"]]
