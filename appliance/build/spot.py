@@ -15,6 +15,7 @@ from collections.abc import Callable
 from itertools import zip_longest
 
 from bundles.contents import MAX_CHUNK_BYTES, Chunk, File
+from bundles.wheels import BROKEN_ZIP
 
 ARCHIVES = ("runtime", "tool", "wheel")
 _STEP = 1 << 16
@@ -44,7 +45,7 @@ def _member(old: bytes, new: bytes) -> str:
     try:
         with zipfile.ZipFile(io.BytesIO(old)) as one, zipfile.ZipFile(io.BytesIO(new)) as two:
             pairs = list(zip_longest(one.infolist(), two.infolist()))
-    except zipfile.BadZipFile:
+    except BROKEN_ZIP:
         return ""
     for before, after in pairs:
         if before is None or after is None or before.filename != after.filename:

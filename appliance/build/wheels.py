@@ -4,7 +4,7 @@ Owns how a wheel is looked into. It must never install one, run anything of it, 
 
 Rules:
 - a wheel here has been checked against the lock, but others wrote what is inside: sizes have caps, names are unique;
-- RECORD digests are SHA-256; every file but RECORD and its signatures has one;
+- RECORD is read as a host reads it (`bundles.wheels`), and lists every member;
 - a file is read once; what several parts of a build ask of a wheel is kept while it stays the same file.
 
 Source: PyPA, binary distribution format and core metadata.
@@ -12,14 +12,10 @@ Source: PyPA, binary distribution format and core metadata.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import csv
 import hashlib
-import io
 import re
 import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,14 +28,13 @@ from typing import IO
 from appliance.build.sources.file import identity
 from bundles.contents import Member
 from bundles.fsverity import VerityHasher
+from bundles.wheels import BROKEN_ZIP, MAX_RECORD_BYTES, parse_record
 from signing.digest import READ_BYTES, Digest, sha256
 from signing.errors import DamagedError, NotTrustedError
 
 MAX_MEMBERS = 100_000
 MAX_MEMBER_BYTES = 1 << 30
-MAX_RECORD_BYTES = 32 << 20
 MAX_TEXT_BYTES = 8 << 20
-_UNHASHED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 _LICENCE = re.compile(r"(?:licenses/.+|(?:licen[cs]e|copying|notice|authors)[^/]*)\Z", re.IGNORECASE)
 
 
@@ -54,34 +49,6 @@ def wheel_record(path: Path) -> Digest:
     if record is None:
         raise _not_a_wheel(path, "no RECORD")
     return record
-
-
-def read_record(data: bytes) -> list[tuple[str, Digest, int]]:
-    """Parse a RECORD: path, digest and size of every file that has them; RECORD itself has none and is left out.
-
-    Args:
-        data: from a wheel, or from an installed distribution.
-
-    Raises:
-        NotTrustedError: not a RECORD, another digest than SHA-256, a file without one, or a path twice.
-    """
-    found: dict[str, tuple[Digest, int]] = {}
-    try:
-        rows = [row for row in csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise _refuse("RECORD", "comma-separated lines", str(error)) from None
-    for row in rows:
-        if len(row) != 3:
-            raise _refuse("RECORD", "three fields a line", repr(row)[:120])
-        path, digest, size = row
-        if not digest and path.rpartition("/")[0].endswith(".dist-info") and path.rpartition("/")[2] in _UNHASHED:
-            continue
-        if path in found:
-            raise _refuse("RECORD", "each path once", path)
-        found[path] = (_record_digest(digest, path), int(size) if size.isascii() and size.isdigit() else -1)
-        if found[path][1] < 0:
-            raise _refuse(path, "a size in bytes", repr(size)[:40])
-    return [(path, digest, size) for path, (digest, size) in found.items()]
 
 
 def wheel_members(path: Path, folder: str = "llama_cpp/lib") -> tuple[Member, ...]:
@@ -169,10 +136,20 @@ def _look(path: Path, _identity: tuple[int, ...]) -> _Inside:
         record, metadata = folder + "RECORD", folder + "METADATA"
         texts = _read(archive, metadata, MAX_TEXT_BYTES, path).decode("utf-8", "replace") if metadata in names else None
         return _Inside(
-            record=sha256(_read(archive, record, MAX_RECORD_BYTES, path)) if record in names else None,
+            record=_record(archive, record, path) if record in names else None,
             metadata=None if texts is None else HeaderParser().parsestr(texts),
             unpacked_bytes=sum(info.file_size for info in archive.infolist()),
         )
+
+
+def _record(archive: zipfile.ZipFile, name: str, path: Path) -> Digest:
+    # As a host reads it before it installs the wheel: what it would refuse then is refused now.
+    data = _read(archive, name, MAX_RECORD_BYTES, path)
+    listed = {name, *(entry.path for entry in parse_record(data, name, path.name))}
+    unlisted = [info.filename for info in archive.infolist() if not info.is_dir() and info.filename not in listed]
+    if unlisted:
+        raise _refuse(path.name, "only members that its RECORD lists", repr(unlisted[0])[:120])
+    return sha256(data)
 
 
 def _metadata(path: Path) -> Message:
@@ -188,7 +165,7 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             _check_names(archive, path)
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except BROKEN_ZIP as error:
         raise _not_a_wheel(path, str(error)) from None
 
 
@@ -199,8 +176,8 @@ def _check_names(archive: zipfile.ZipFile, path: Path) -> None:
     for name in names:
         if name.startswith("/") or "\\" in name or ".." in name.split("/"):
             raise _refuse(path.name, "relative paths", repr(name)[:120])
-    if len(set(names)) != len(names):
-        raise _refuse(path.name, "each member once", next(repr(name)[:120] for name in names if names.count(name) > 1))
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise _refuse(path.name, "each member once", repr(twice[0])[:120])
 
 
 def _dist_info(archive: zipfile.ZipFile, path: Path) -> str:
@@ -241,19 +218,6 @@ def _hash(stream: IO[bytes]) -> tuple[Digest, Digest, int]:
         verity.update(block)
         size += len(block)
     return Digest(plain.hexdigest()), verity.digest(), size
-
-
-def _record_digest(text: str, path: str) -> Digest:
-    algorithm, _, encoded = text.partition("=")
-    if algorithm != "sha256":
-        raise NotTrustedError("digest.algorithm", path, expected="sha256=<base64>", found=repr(text)[:80])
-    try:
-        raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raw = b""
-    if len(raw) != 32:
-        raise NotTrustedError("digest.malformed", path, expected="base64 of 32 bytes", found=repr(encoded)[:80])
-    return Digest(raw.hex())
 
 
 def _refuse(subject: str, expected: str, found: str) -> NotTrustedError:

@@ -1,26 +1,17 @@
 """What a wheel puts on a host, read from the wheel itself.
 
-Owns reading RECORD and single members of a wheel. The wheel's bytes are untrusted here: what makes them worth something
-is the RECORD's sha256, or a member's, that the signed contents name.
+Owns reading RECORD and single members of a wheel on this host. The wheel's bytes are untrusted here: what makes them
+worth something is the RECORD's sha256, or a member's, that the signed contents name.
 
 Rules (threats T24, T32):
 - a RECORD counts only when its sha256 is the signed one;
-- a member is read up to its signed size and one byte, whatever the archive claims;
-- paths that leave their folder are refused, although a signed wheel should have none.
-
-Source: the "Binary distribution format" specification of the Python packaging authority.
+- a member is read up to its signed size and one byte, whatever the archive claims.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import csv
-import io
 import os
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,32 +20,9 @@ from pathlib import Path, PurePosixPath
 
 from bundles.check import changed
 from bundles.contents import File, Member
-from signing.digest import Digest, sha256
+from bundles.wheels import BROKEN_ZIP, MAX_RECORD_BYTES, Entry, parse_record
+from signing.digest import sha256
 from signing.errors import NotTrustedError
-
-_MAX_RECORD_BYTES = 16 << 20
-
-
-BROKEN_ZIP = (
-    *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error),
-    *(EOFError, NotImplementedError, RuntimeError, ValueError, OSError),
-)
-"""What Python's reader raises for bytes that are no zip file, or no longer one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of a RECORD.
-
-    Args:
-        path: inside the wheel.
-        sha256: of the file's bytes.
-        size: in bytes.
-    """
-
-    path: str
-    sha256: Digest
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +48,12 @@ def read_record(file: File, wheel: Path) -> Record:
     with opened(file, wheel) as archive:
         name = _record_name(file, archive)
         with archive.open(name) as stream:
-            data = stream.read(_MAX_RECORD_BYTES + 1)
+            data = stream.read(MAX_RECORD_BYTES + 1)
     if file.record is None:
         raise NotTrustedError("wheel.no-record", file.path, expected="a signed digest of its RECORD", found="none")
     if sha256(data) != file.record:
         raise changed(file, f"RECORD with sha256 {file.record}", f"sha256 {sha256(data)}")
-    return Record(name, data, _entries(file, name, data))
+    return Record(name, data, _entries(file.path, name, data))
 
 
 def take_out(file: File, wheel: Path, members: tuple[Member, ...], folder: Path) -> None:
@@ -162,44 +130,9 @@ def _record_name(file: File, archive: zipfile.ZipFile) -> str:
 
 
 @lru_cache(maxsize=256)
-def _entries(file: File, own_name: str, data: bytes) -> tuple[Entry, ...]:
+def _entries(path: str, own_name: str, data: bytes) -> tuple[Entry, ...]:
     """The lines of a RECORD; an install asks for the same several times."""
-    return tuple(_read_entries(file, own_name, data))
-
-
-def _read_entries(file: File, own_name: str, data: bytes) -> Iterator[Entry]:
-    folder = own_name.rpartition("/")[0]
-    unlisted = {f"{folder}/{name}" for name in ("RECORD", "RECORD.jws", "RECORD.p7s")}
-    for row in csv.reader(io.StringIO(data.decode("utf-8", "strict"))):
-        if not row:
-            continue
-        path = row[0]
-        if len(row) != 3 or path.startswith("/") or ".." in path.split("/") or "\\" in path:
-            raise _refuse(file, "lines of a path below the wheel's root, a hash and a size", path[:120])
-        if path in unlisted:
-            continue
-        yield Entry(path, _digest(file, path, row[1]), _size(file, path, row[2]))
-
-
-def _digest(file: File, path: str, text: str) -> Digest:
-    name, _, encoded = text.partition("=")
-    try:
-        raw = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
-    except (ValueError, binascii.Error):
-        raw = b""
-    if name != "sha256" or len(raw) != 32:
-        raise _refuse(file, f"sha256 of {path}", text[:120])
-    return Digest(raw.hex())
-
-
-def _size(file: File, path: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 15:
-        raise _refuse(file, f"the size of {path}", text[:120])
-    return int(text)
-
-
-def _refuse(file: File, expected: str, found: str) -> NotTrustedError:
-    return NotTrustedError("wheel.record-refused", file.path, expected=expected, found=found)
+    return parse_record(data, own_name, path)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

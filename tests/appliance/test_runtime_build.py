@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from appliance.build.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, build_runtime, find_runtime, job
-from appliance.build.wheels import read_record, wheel_metadata
+from appliance.build.wheels import wheel_metadata
 from bundles.progress import Progress
+from bundles.wheels import parse_record
 from signing.digest import sha256
 from signing.errors import ApplianceError, BusyError, DamagedError, HostUnfitError
 from tests.appliance.sim_runtime import SPEC, STEPS, make_sdist, make_tools
@@ -89,9 +90,9 @@ def test_one_build_gives_one_wheel_whose_record_is_right(finished: Finished) -> 
     assert built.toolchain["cmake"] == "1.0"
     with zipfile.ZipFile(built.path) as archive:
         infos = archive.infolist()
-        record = read_record(archive.read(infos[-1]))
-        assert [path for path, _digest, _size in record] == [info.filename for info in infos[:-1]]
-        assert all(sha256(archive.read(path)) == digest for path, digest, _size in record)
+        record = parse_record(archive.read(infos[-1]), infos[-1].filename, built.path.name)
+        assert [entry.path for entry in record] == [info.filename for info in infos[:-1]]
+        assert all(sha256(archive.read(entry.path)) == entry.sha256 for entry in record)
         assert built.unpacked_size == sum(info.file_size for info in infos)
 
 

@@ -17,8 +17,9 @@ from appliance.build.runtime import RuntimeSpec, build_runtime
 from appliance.build.runtime.compile import PROGRAMS
 from appliance.build.runtime.symbols import SYSTEM_LIBRARIES, read_elf
 from appliance.build.runtime.variants import VARIANTS
-from appliance.build.wheels import licence_texts, read_record, wheel_members
+from appliance.build.wheels import licence_texts, wheel_members
 from bundles.progress import Progress
+from bundles.wheels import parse_record
 from signing.digest import sha256
 from tests.appliance.shipped import shipped_cache, shipped_runtime, shipped_sdist, shipped_tools
 
@@ -135,7 +136,8 @@ def test_converters_are_complete(wheel: Path) -> None:
 def test_record_covers_every_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        record = {path: digest for path, digest, _size in read_record(archive.read(names[-1]))}
+        entries = parse_record(archive.read(names[-1]), names[-1], wheel.name)
+        record = {entry.path: entry.sha256 for entry in entries}
         assert set(record) == set(names[:-1])
         assert all(sha256(archive.read(name)) == digest for name, digest in record.items())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,19 +13,22 @@ import pytest
 
 from appliance.build import wheels
 from appliance.build.cache import Cache
+from appliance.build.fetch import extract
 from appliance.build.kept import kept
 from appliance.build.members import members_of
+from appliance.build.secrets import KEYS
+from appliance.build.secrets import _search_archive as search_wheel
 from appliance.build.wheels import (
     licence_texts,
-    read_record,
     unpacked_bytes,
     wheel_members,
     wheel_metadata,
     wheel_record,
 )
 from bundles.fsverity import digest_of
+from bundles.wheels import Entry, parse_record
 from signing.digest import sha256
-from signing.errors import DamagedError, NotTrustedError
+from signing.errors import ApplianceError, DamagedError, NotTrustedError
 
 INFO = "thing-1.0.dist-info"
 METADATA = "Metadata-Version: 2.4\nName: Thing\nVersion: 1.0\n"
@@ -52,14 +56,16 @@ def test_record_digest_is_that_of_the_bytes_in_the_wheel(tmp_path: Path) -> None
         record = archive.read(f"{INFO}/RECORD")
 
     assert wheel_record(path) == sha256(record)
-    assert read_record(record)[0] == ("thing.py", sha256(b"x = 1\n"), 6)
-    assert [name for name, _digest, _size in read_record(record)] == ["thing.py", f"{INFO}/METADATA"]
+    entries = parse_record(record, f"{INFO}/RECORD", "thing")
+    assert entries[0] == Entry("thing.py", sha256(b"x = 1\n"), 6)
+    assert [entry.path for entry in entries] == ["thing.py", f"{INFO}/METADATA"]
 
 
 def test_record_with_quoted_paths_and_windows_line_ends_is_read() -> None:
     line = _hashed('"a,b.py"', b"1").strip()
 
-    assert read_record(f"{line}\r\n\r\n{INFO}/RECORD,,\r\n".encode()) == [("a,b.py", sha256(b"1"), 1)]
+    entries = parse_record(f"{line}\r\n\r\n{INFO}/RECORD,,\r\n".encode(), f"{INFO}/RECORD", "thing")
+    assert entries == (Entry("a,b.py", sha256(b"1"), 1),)
 
 
 @pytest.mark.parametrize(
@@ -75,16 +81,33 @@ def test_record_with_quoted_paths_and_windows_line_ends_is_read() -> None:
         _hashed("thing.py", b"1").replace(",1\n", ",-1\n"),
         '"thing.py\n',
         "RECORD,,\n",
+        _hashed("thing.py", b"1").replace(",1\n", "," + "1" * 5000 + "\n"),
+        _hashed("/etc/passwd", b"1"),
+        _hashed("../thing.py", b"1"),
+        "x" * 200_000 + ",,\n",
     ],
 )
 def test_record_that_leaves_something_open_is_refused(record: str) -> None:
     with pytest.raises(NotTrustedError):
-        read_record(record.encode())
+        parse_record(record.encode(), f"{INFO}/RECORD", "thing")
 
 
 def test_record_that_is_no_text_is_refused() -> None:
     with pytest.raises(NotTrustedError):
-        read_record(b"\xff\xfe")
+        parse_record(b"\xff\xfe", f"{INFO}/RECORD", "thing")
+
+
+@pytest.mark.parametrize(
+    "record", [b"\xff\xfe", b"x" * 200_000 + b",,\n", b"thing.py,,\n", b"", f"{INFO}/RECORD,,\n".encode()]
+)
+def test_wheel_that_every_host_would_refuse_is_not_packed(tmp_path: Path, record: bytes) -> None:
+    path = tmp_path / "w.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("thing.py", b"1")
+        archive.writestr(f"{INFO}/METADATA", METADATA)
+        archive.writestr(f"{INFO}/RECORD", record)
+    with pytest.raises(NotTrustedError):
+        wheel_record(path)
 
 
 def test_members_carry_size_digests_and_mode(tmp_path: Path) -> None:
@@ -250,3 +273,31 @@ def test_what_is_kept_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monk
     for _ in range(2):
         assert kept(tmp_path, "thing", lambda path: path.mkdir()) == tmp_path / "thing"
     assert synced == [["thing.lock", "thing.unfinished"]]
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_wheel_whose_directory_was_spoiled_is_damaged_and_never_our_bug(tmp_path: Path, at: int) -> None:
+    whole = _wheel(tmp_path / "w.whl", {"thing.py": b"x = 1\n" * 100}).read_bytes()
+    end = whole.rindex(b"PK\x05\x06")
+    spoiled = bytearray(whole)
+    spoiled[end + 16 + at] ^= 0xFF  # where the directory begins
+    (tmp_path / "w.whl").write_bytes(spoiled)
+    with pytest.raises(DamagedError):
+        wheel_record(tmp_path / "w.whl")
+    with pytest.raises(ApplianceError) as caught:
+        extract(tmp_path / "w.whl", "thing.py", Cache(tmp_path / "cache"))
+    assert caught.value.code == "source.unreadable"
+    with pytest.raises(NotTrustedError):
+        list(search_wheel("wheels/w.whl", tmp_path / "w.whl", KEYS))
+
+
+def test_member_twice_among_many_is_found_at_once(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.whl", "w") as archive:
+        for number in range(20_000):
+            archive.writestr(f"a/folder/of/many/{number:06}.py", "")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr(f"a/folder/of/many/{number:06}.py", "")
+    began = time.monotonic()
+    with pytest.raises(NotTrustedError, match="each member once"):
+        wheel_record(tmp_path / "w.whl")
+    assert time.monotonic() - began < 4  # comparing each with all others takes three times as long, and grows with both

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from appliance.build.wheels import read_record
 from bundles.layout import INDEX_FILE
+from bundles.wheels import parse_record
 from signing.digest import Digest
 from signing.strictjson import load, to_file
 from tests.attacks.harness import Stick, guard_off, refused, row
@@ -69,7 +69,8 @@ def test_attacked_by_an_index_with_another_algorithm(stick: Stick, digest: str) 
 
 
 def test_attacked_by_a_wheel_whose_record_uses_md5() -> None:
-    refused(ROW, lambda: read_record(b"evil.py,md5=1B2M2Y8AsgTpgAmY7PhCfg,0\n"), "digest.algorithm", "evil.py")
+    data = b"evil.py,md5=1B2M2Y8AsgTpgAmY7PhCfg,0\n"
+    refused(ROW, lambda: parse_record(data, "evil-1.dist-info/RECORD", "evil.whl"), "wheel.record-refused", "evil.whl")
 
 
 def test_unguarded_the_weak_hash_stands_beside_ours(stick: Stick) -> None:
