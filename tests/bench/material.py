@@ -6,12 +6,15 @@ Owns a folder that is made once for a whole run and removed with it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 
 from appliance.build.lockfile import Locked, lock_path, order, read_lock, write_lock
+from appliance.build.writer import remove_bundle
 from signing.digest import sha256_stream
 from tests.bench.figure import TOP, Taken, run
 from tests.sim.gguf_files import header, string_key
@@ -70,6 +73,15 @@ class Material:
         """A workspace and a bundle of that model and little else."""
         workspace, bundle = build_toy(self.folder / "big", model=self.model)
         return workspace.path, bundle
+
+    @contextmanager
+    def huge(self) -> Iterator[tuple[Path, Path]]:
+        """A workspace and a bundle of a model of 4 GiB; removed at the end, for the page cache holds it."""
+        model = write_model(self.folder / "huge.gguf", blocks=127)
+        workspace, bundle = build_toy(self.folder / "huge", model=model)
+        model.unlink()
+        yield workspace.path, bundle
+        remove_bundle(bundle)
 
     @cached_property
     def small(self) -> tuple[Path, Path]:
