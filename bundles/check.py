@@ -155,10 +155,7 @@ def check_descriptor(file: File, descriptor: int, on_progress: OnProgress = igno
             done += chunk.size
             on_progress(Progress(f"checking {file.path}", done, file.size))
 
-    if len(file.chunks) == 1:
-        compare((0, file.chunks[0]))  # most files: not worth a thread
-    else:
-        work_off(placed(file), compare)
+    work_off(placed(file), compare)
     if differences:
         raise differences[min(differences)]
 

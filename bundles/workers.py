@@ -44,7 +44,7 @@ def work_off(things: Iterable[T], work: Callable[[T], object]) -> None:
             failures.append(error)
             waiting.clear()
 
-    threads = [Thread(target=run) for _ in range(_count() - 1)]
+    threads = [Thread(target=run) for _ in range(min(_count(), len(waiting)) - 1)]
     for thread in threads:
         thread.start()
     try:
