@@ -105,15 +105,7 @@ def unpacked_bytes(path: Path) -> int:
 
 def licence_texts(path: Path) -> list[tuple[str, bytes]]:
     """The licence files in the wheel's dist-info: their path below it (without `licenses/`) and their bytes."""
-    with _open(path) as archive:
-        prefix = _dist_info(archive, path)
-        names = sorted(name for name in archive.namelist() if name.startswith(prefix) and not name.endswith("/"))
-        found = [(name, name.removeprefix(prefix)) for name in names]
-        return [
-            (short.removeprefix("licenses/"), _read(archive, name, MAX_TEXT_BYTES, path))
-            for name, short in found
-            if _LICENCE.match(short)
-        ]
+    return list(_inside(path).licences)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +115,7 @@ class _Inside:
     record: Digest | None
     metadata: Message | None
     unpacked_bytes: int
+    licences: tuple[tuple[str, bytes], ...]
 
 
 def _inside(path: Path) -> _Inside:
@@ -139,6 +132,11 @@ def _look(path: Path, _identity: tuple[int, ...]) -> _Inside:
             record=_record(archive, record, path) if record in names else None,
             metadata=None if texts is None else HeaderParser().parsestr(texts),
             unpacked_bytes=sum(info.file_size for info in archive.infolist()),
+            licences=tuple(
+                (name.removeprefix(folder).removeprefix("licenses/"), _read(archive, name, MAX_TEXT_BYTES, path))
+                for name in sorted(names)
+                if name.startswith(folder) and not name.endswith("/") and _LICENCE.match(name.removeprefix(folder))
+            ),
         )
 
 

@@ -151,8 +151,9 @@ def wheel(
     requires: Sequence[str] = (),
     files: Mapping[str, bytes] | None = None,
     licence: str = "MIT",
+    has_text: bool = True,
 ) -> bytes:
-    """A wheel with metadata, a RECORD and whatever else it shall hold."""
+    """A wheel with metadata, a RECORD and whatever else it shall hold; the text of its licence, too, if wanted."""
     stem = f"{name.replace('-', '_')}-{version}"
     fields = ["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}", f"License-Expression: {licence}"]
     metadata = "\n".join([*fields, *(f"Requires-Dist: {text}" for text in requires)]) + "\n"
@@ -160,8 +161,9 @@ def wheel(
         **(files if files is not None else {f"{name.replace('-', '_')}.py": f"VERSION = {version!r}\n".encode()}),
         f"{stem}.dist-info/METADATA": metadata.encode(),
         f"{stem}.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{stem}.dist-info/licenses/LICENSE": f"the licence of {name}\n".encode(),
     }
+    if has_text:
+        members[f"{stem}.dist-info/licenses/LICENSE"] = f"the licence of {name}\n".encode()
     lines = [f"{path},sha256={_digest(data)},{len(data)}" for path, data in members.items()]
     members[f"{stem}.dist-info/RECORD"] = "\n".join([*lines, f"{stem}.dist-info/RECORD,,"]).encode()
     out = io.BytesIO()
