@@ -26,6 +26,8 @@ from signing.errors import NotTrustedError, UsageError
 from signing.keys import PublicKey, key_from_spki
 
 MIN_PASSPHRASE = 12
+MAX_PASSPHRASE_BYTES = 1000
+"""OpenSSL takes a few more."""
 MAX_PEM_BYTES = 16 << 10
 AskSecret = Callable[[str], str]
 """Gives a secret for what its argument names: the passphrase of a file, the PIN of a token."""
@@ -51,7 +53,7 @@ def create_key(path: Path, passphrase: str | None = None) -> PemKey:
         passphrase: of a person; None for a machine's own key and for development roots.
 
     Raises:
-        UsageError: a file lies there, or the passphrase is too short.
+        UsageError: a file lies there, or the passphrase is too short, too long, or no text.
     """
     if passphrase is not None and len(passphrase) < MIN_PASSPHRASE:
         raise UsageError(
@@ -61,12 +63,9 @@ def create_key(path: Path, passphrase: str | None = None) -> PemKey:
             found=f"{len(passphrase)} characters",
             hint="several words are easier to remember than odd letters",
         )
+    secret = None if passphrase is None else _spell(passphrase, path)
     private = ec.generate_private_key(ec.SECP256R1())
-    encryption = (
-        serialization.NoEncryption()
-        if passphrase is None
-        else serialization.BestAvailableEncryption(passphrase.encode())
-    )
+    encryption = serialization.NoEncryption() if secret is None else serialization.BestAvailableEncryption(secret)
     data = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
@@ -102,7 +101,7 @@ def load_key(path: Path, ask: AskSecret | None = None) -> PemKey:
             raise UsageError(
                 "key.encrypted", str(path), expected="a key that needs no passphrase here", found="an encrypted one"
             )
-        secret = ask(f"passphrase of {path}").encode()
+        secret = _spell(ask(f"passphrase of {path}"), path)
     try:
         private = serialization.load_pem_private_key(data, password=secret)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -144,6 +143,15 @@ def public_pem(key: PublicKey) -> bytes:
     return serialization.load_der_public_key(key.spki).public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
+
+
+def _spell(passphrase: str, path: Path) -> bytes:
+    # A terminal that sends what is no UTF-8 gives letters that stand for nothing.
+    data = passphrase.encode("utf-8", "replace")
+    if len(data) > MAX_PASSPHRASE_BYTES or data.decode() != passphrase:
+        expected = f"a passphrase of letters, at most {MAX_PASSPHRASE_BYTES} bytes in UTF-8"
+        raise UsageError("key.passphrase-odd", str(path), expected=expected, found=f"{len(data)} bytes")
+    return data
 
 
 def _write_private(path: Path, data: bytes) -> None:

@@ -51,6 +51,19 @@ def test_passphrase_that_is_too_short_makes_no_key(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("words", ["x" * 1001, "\u00e9" * 501, "\udcff" * 20])
+def test_passphrase_that_no_key_can_have_is_refused(tmp_path: Path, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        create_key(tmp_path / "a.pem", words)
+    assert caught.value.code == "key.passphrase-odd"
+    assert list(tmp_path.iterdir()) == []
+    create_key(tmp_path / "a.pem", WORDS)
+    with pytest.raises(UsageError):
+        load_key(tmp_path / "a.pem", lambda _: words)
+    create_key(tmp_path / "b.pem", "\u00e9" * 500)
+    load_key(tmp_path / "b.pem", lambda _: "\u00e9" * 500)
+
+
 def test_key_is_never_written_over_another(tmp_path: Path) -> None:
     create_key(tmp_path / "a.pem", WORDS)
     before = (tmp_path / "a.pem").read_bytes()
