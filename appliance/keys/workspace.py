@@ -12,7 +12,6 @@ Owns the folder's layout and its making. It lies outside the project's tracked f
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from appliance import filelock
 from appliance.keys.metadata import new_repository, new_root
 from appliance.keys.pem import PemKey, create_key, load_key
 from bundles.medium import Medium, explain_write, sync_folder
@@ -74,25 +74,10 @@ class Workspace:
             BusyError: another build is at work here.
             UsageError: there is no workspace.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            descriptor = os.open(self.path / "trust" / ".lock", flags, 0o600)
-        except (FileNotFoundError, NotADirectoryError):
-            raise _missing(self.path) from None
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BusyError(
-                    "workspace.busy",
-                    str(self.path),
-                    expected="one build at a time in a workspace",
-                    found="another one",
-                    hint="wait until the other `appliance build` has ended",
-                ) from None
+        if not (self.path / "trust").is_dir():
+            raise _missing(self.path)
+        with filelock.hold(self.path / "trust" / ".lock", lambda _: _busy(self.path)):
             yield
-        finally:
-            os.close(descriptor)
 
     def key(self, role: str) -> PemKey:
         """The private key of `root`, `targets` or `builder`.
@@ -205,6 +190,16 @@ def making_ceremony(path: Path) -> Iterator[PublicKey]:
         sync_folder(path)
     except OSError as error:
         raise explain_write(error, path, 16 << 10) from None
+
+
+def _busy(path: Path) -> BusyError:
+    return BusyError(
+        "workspace.busy",
+        str(path),
+        expected="one build at a time in a workspace",
+        found="another one",
+        hint="wait until the other `appliance build` has ended",
+    )
 
 
 def _missing(path: Path) -> UsageError:

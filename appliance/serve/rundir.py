@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from appliance import filelock
 from appliance.host.durable import write_file
 from appliance.host.prefix import Prefix, make_folder
 from signing.errors import BusyError
@@ -35,24 +36,20 @@ def hold(prefix: Prefix) -> Iterator[None]:
         BusyError: another process serves from it.
     """
     make_folder(prefix.run_dir)
-    descriptor = os.open(prefix.run_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        state = read_state(prefix)
-        os.close(descriptor)
-        where = state.get("url", "an address that it has not told yet")
-        raise BusyError(
-            "serve.busy",
-            str(prefix.root),
-            expected="a host that serves nothing yet",
-            found=f"process {state.get('pid', 'unknown')} serving at {where}",
-            hint=f"use what it serves, or end it: kill {state.get('pid', 'PID')}",
-        ) from None
-    try:
+    with filelock.hold(prefix.run_dir / LOCK_FILE, lambda _: _busy(prefix)):
         yield
-    finally:
-        os.close(descriptor)
+
+
+def _busy(prefix: Prefix) -> BusyError:
+    state = read_state(prefix)
+    where = state.get("url", "an address that it has not told yet")
+    return BusyError(
+        "serve.busy",
+        str(prefix.root),
+        expected="a host that serves nothing yet",
+        found=f"process {state.get('pid', 'unknown')} serving at {where}",
+        hint=f"use what it serves, or end it: kill {state.get('pid', 'PID')}",
+    )
 
 
 @contextmanager

@@ -11,16 +11,15 @@ Rules:
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from appliance import filelock
 from appliance.build.runtime.spec import BuiltRuntime
 from bundles.progress import OnProgress, Progress
 from signing.digest import Digest, sha256_stream
@@ -30,7 +29,6 @@ from signing.strictjson import load_canonical, to_file
 BUILD_FILE = "build.json"
 _STATE_FILE = "state.json"
 _KEY_LENGTH = 16
-_WAIT_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +74,11 @@ class Slot:
         """
         self.cache.mkdir(parents=True, exist_ok=True)
         path = self.cache / f"{self.key[:_KEY_LENGTH]}.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            _take(descriptor, patience_s, path, on_progress)
+        told = Progress("waiting for another build of the same runtime", 0, 0, "steps")
+        with filelock.hold(
+            path, lambda _: _busy(path), patience_s=patience_s, on_wait=lambda: on_progress(told), mode=0o644
+        ) as descriptor:
             yield descriptor
-        finally:
-            os.close(descriptor)
 
     def read_finished(self) -> BuiltRuntime | None:
         """The finished runtime, its wheel hashed again; None where there is none or its bytes differ."""
@@ -153,23 +150,14 @@ def _from_facts(facts: dict[str, Any], path: Path) -> BuiltRuntime:
     )
 
 
-def _take(descriptor: int, patience_s: float, path: Path, on_progress: OnProgress) -> None:
-    until = time.monotonic() + patience_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                raise BusyError(
-                    "runtime.busy",
-                    str(path),
-                    expected="no other build of the same runtime",
-                    found="one that is still running",
-                    hint="wait for it to end, then run the same command again",
-                ) from None
-        on_progress(Progress("waiting for another build of the same runtime", 0, 0, "steps"))
-        time.sleep(_WAIT_S)
+def _busy(path: Path) -> BusyError:
+    return BusyError(
+        "runtime.busy",
+        str(path),
+        expected="no other build of the same runtime",
+        found="one that is still running",
+        hint="wait for it to end, then run the same command again",
+    )
 
 
 def _sync(path: Path) -> None:
