@@ -99,8 +99,9 @@ def build_toy(
     small = {f"metadata/{name}": data for name, data in read_newest(workspace).items()}
     small[target_path("toy", version, sha256(manifest))] = manifest
     small[LAYOUT_FILE] = LAYOUT_BYTES
-    small |= boot_of(workspace, published(workspace).walked.root_bytes, files)
-    small |= signed_files(workspace, attested)
+    root = published(workspace).walked.root_bytes
+    small |= boot_of(workspace, root, files)
+    small |= signed_files(workspace, attested, root)
     path = writer.finish(manifest, small)
     return workspace, path if sealed else unsealed(path)
 

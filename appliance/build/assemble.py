@@ -130,7 +130,7 @@ def _publish(packed: Packed, writer: BundleWriter, workspace: Workspace, now: da
     items = [*ask_boot(workspace, root, files), *(one.item for one in attested)]
     request = publish(workspace, name, version, manifest, now, items=items, statements=REQUIRED, install_by=install_by)
     metadata = read_newest(workspace, request, now)
-    more = boot_of(workspace, root, files) | signed_files(workspace, attested)
+    more = boot_of(workspace, root, files) | signed_files(workspace, attested, root)
     path = writer.finish(manifest, _small_files(contents, manifest, metadata, more))
     found = None
     if request is None or request.is_complete:

@@ -13,21 +13,25 @@ Source: OpenSSF model signing specification 1.0; DSSE 1.0; in-toto Statement v1.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from appliance.keys.ceremony import signatures_over
-from appliance.keys.request import STATEMENT, Item, Request
+from appliance.keys.ceremony import signatures_made
+from appliance.keys.request import STATEMENT, Item
 from appliance.keys.workspace import Workspace
 from bundles.attestations import DSSE, OMS, PROVENANCE_TYPE, attestation_path, model_files
-from bundles.contents import Contents, Model
+from bundles.chunk_stream import ChunkStream
+from bundles.contents import Chunk, Contents, Model
+from bundles.contents_json import parse_contents
 from bundles.envelope import MAX_ENVELOPE_BYTES, pae
 from bundles.intoto import PAYLOAD_TYPE, STATEMENT_TYPE
-from bundles.layout import ATTESTATIONS, INDEX_FILE
-from bundles.manifest import MAX_INDEX_BYTES, parse_index
+from bundles.layout import ATTESTATIONS, INDEX_FILE, Layout, blob_path
+from bundles.manifest import MAX_INDEX_BYTES, parse_index, parse_manifest
 from bundles.medium import Medium
 from bundles.oms import MEDIA_TYPE, PREDICATE_TYPE, key_hint
+from bundles.statements import PROVENANCE
 from signing.chain import read_root
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError
@@ -113,46 +117,59 @@ def attestations(contents: Contents, manifest: bytes, provenance: bytes | None) 
     return tuple(found)
 
 
-def signed_files(workspace: Workspace, attested: Iterable[Attestation]) -> dict[str, bytes]:
-    """The files of `attestations/`, by path: one for each signature that was made in this workspace."""
-    pairs = ((one, signatures_over(workspace, one.message)) for one in attested)
-    return dict(one.wrap(key, signature) for one, signatures in pairs for key, signature in signatures.items())
-
-
-def carry(request: Request, root: bytes, bundles: Iterable[Path]) -> None:
-    """Put what people have signed into the bundle that they were asked about, and take out what a retired key signed.
+def signed_files(workspace: Workspace, attested: Iterable[Attestation], root: bytes) -> dict[str, bytes]:
+    """The files of `attestations/` for a bundle, by path.
 
     Args:
-        request: complete.
-        root: the newest root file; who may sign targets by it stays.
-        bundles: folders in `dist/`, among them that bundle's.
+        workspace: where people signed.
+        attested: all that is to be signed for this bundle.
+        root: the newest root file. A host that pins it does not know a key that was retired before: only signatures by
+            those who may sign targets by it are given.
     """
-    asked = [(item, _asked_as(item)) for item in request.items if item.kind == STATEMENT]
-    people = read_root(root, "root.json").roles["targets"].keys
+    return _wrapped(attested, signatures_made(workspace), root)
+
+
+def carry(workspace: Workspace, root: bytes, bundles: Iterable[Path]) -> None:
+    """Put what people have signed into the bundles that they signed it about, and take out all else.
+
+    Args:
+        workspace: where they signed.
+        root: as for `signed_files`.
+        bundles: folders in `dist/`; a damaged one is left as it is, for the build that makes it anew.
+    """
+    made = signatures_made(workspace)
     for bundle in bundles:
-        medium = Medium(bundle)
-        manifest = parse_index(medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b"").sha256
-        if manifest in {one.subject for _, one in asked}:
-            for item, one in asked:
-                for path, data in _files(request, item, one):
-                    medium.write(path, data)
-        # A host that pins the newest root does not know a key that was retired before it.
-        for path in [path for path in medium.walk(ATTESTATIONS) if PurePosixPath(path).stem not in people]:
-            (bundle / path).unlink()
+        with suppress(ApplianceError):
+            files, medium = _wrapped(_asked_for(Layout(bundle)), made, root), Medium(bundle)
+            for path, data in files.items():
+                medium.write(path, data)
+            for path in [path for path in medium.walk(ATTESTATIONS) if path not in files]:
+                (bundle / path).unlink()
 
 
-def _files(request: Request, item: Item, attested: Attestation) -> Iterator[tuple[str, bytes]]:
-    keys = request.keys(item)
-    for (path, by), signature in request.signatures.items():
-        if path == item.path:
-            yield attested.wrap(keys[by], signature)
+def _wrapped(
+    attested: Iterable[Attestation], made: Mapping[bytes, Mapping[PublicKey, bytes]], root: bytes
+) -> dict[str, bytes]:
+    people = read_root(root, "root.json").roles["targets"].keys
+    return dict(
+        one.wrap(key, signature)
+        for one in attested
+        for key, signature in made.get(one.message, {}).items()
+        if key.key_id in people
+    )
 
 
-def _asked_as(item: Item) -> Attestation:
-    """The attestation whose message an item of a request is."""
-    subject, _, kind = item.path.rpartition("/")[2].partition(".")
-    # `DSSEv1`, two lengths and the type stand before the statement, none of which holds a space.
-    return Attestation(Digest(subject), kind, item.message.split(b" ", 4)[4])
+def _asked_for(layout: Layout) -> tuple[Attestation, ...]:
+    """What is to be signed for a bundle of the workspace, read from it."""
+    manifest = _blob(layout, parse_index(layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b""))
+    named = parse_manifest(manifest)
+    contents = parse_contents(_blob(layout, Chunk(named.contents, named.contents_size)))
+    file = contents.by_path.get(PROVENANCE.path)
+    return attestations(contents, manifest, ChunkStream(layout, file).read() if file else None)
+
+
+def _blob(layout: Layout, blob: Chunk) -> bytes:
+    return layout.medium.read(blob_path(blob.sha256), blob.size) or b""
 
 
 def _of_model(contents: Contents, model: Model) -> Attestation:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from appliance.build.zipapp import build_verifier
-from appliance.keys.ceremony import signatures_over
+from appliance.keys.ceremony import signatures_made
 from appliance.keys.pem import PemKey
 from appliance.keys.request import BOOT as BOOT_KIND
 from appliance.keys.request import Item
@@ -165,7 +165,7 @@ def _with_signatures(workspace: Workspace, root: bytes) -> Files:
     draft = _kept(workspace, _last_serial(workspace))
     if draft.get(ROOT_FILE) != root or LIST_FILE not in draft:
         return {}
-    for key, signature in signatures_over(workspace, draft[LIST_FILE]).items():
+    for key, signature in signatures_made(workspace).get(draft[LIST_FILE], {}).items():
         draft[signature_file(key)] = signature
     _keep(workspace, draft)
     return draft if newest(workspace, root) == draft else {}

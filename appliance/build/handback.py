@@ -31,5 +31,5 @@ def hand_back(workspace: Workspace, request: Request, now: datetime) -> tuple[Pa
     if request.is_complete:
         root = published(workspace).walked.root_bytes
         boot.carry(workspace, root, bundles)
-        attest.carry(request, root, bundles)
+        attest.carry(workspace, root, bundles)
     return bundles

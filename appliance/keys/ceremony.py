@@ -11,14 +11,14 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from appliance.keys.metadata import root_body, targets_body
 from appliance.keys.pem import load_key
 from appliance.keys.repository import published, write_signed
-from appliance.keys.request import MAX_REQUEST_BYTES, Item, Request, read_request, write_request
+from appliance.keys.request import MAX_REQUEST_BYTES, METADATA, Item, Request, read_request, write_request
 from appliance.keys.rules import check_rules
 from appliance.keys.signer import Signer, sign_checked
 from appliance.keys.words import explain
@@ -157,15 +157,16 @@ def sign(request: Request, signer: Signer) -> Request:
     return request
 
 
-def signatures_over(workspace: Workspace, message: bytes) -> Mapping[PublicKey, bytes]:
-    """The DER signatures over a message that was signed in this workspace, by key; empty where it never was."""
+def signatures_made(workspace: Workspace) -> dict[bytes, dict[PublicKey, bytes]]:
+    """What was signed in this workspace beside metadata: for each message the DER signatures over it, by key."""
+    made: dict[bytes, dict[PublicKey, bytes]] = {}
     for path in sorted((workspace.requests / "done").glob("*.json")):
         request = read_request(path.read_bytes(), path.name)
         for item in request.items:
-            if item.message == message:
-                keys = request.keys(item)
-                return {keys[by]: found for (at, by), found in request.signatures.items() if at == item.path}
-    return {}
+            if item.kind != METADATA:
+                keys, signatures = request.keys(item), made.setdefault(item.message, {})
+                signatures |= {keys[by]: found for (at, by), found in request.signatures.items() if at == item.path}
+    return made
 
 
 def _sign_own(workspace: Workspace, request: Request) -> Request:

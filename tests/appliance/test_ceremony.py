@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.keys.ceremony import begin, collect, sign, signatures_over, waiting
+from appliance.keys.ceremony import begin, collect, sign, signatures_made, waiting
 from appliance.keys.publication import publish, revoke
 from appliance.keys.repository import JOURNAL, published, read_newest, write_signed
 from appliance.keys.request import BOOT, STATEMENT, Item, Request, read_request, write_request
@@ -344,12 +344,15 @@ def test_other_messages_travel_in_the_same_request_and_their_signatures_are_foun
     boot = Item(BOOT, "BOOT/BOOT.sha256", f"{'0' * 64}  serial-1\n".encode())
     statement = Item(STATEMENT, "attestations/a.dsse", pae(STATEMENT_PAYLOAD))
     publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW, items=(boot, statement))
-    assert signatures_over(ceremony.workspace, boot.message) == {}
+    assert signatures_made(ceremony.workspace).get(boot.message) is None
     assert not ceremony.collect("targets-2", TARGETS[:2]).is_complete
     done = ceremony.collect("targets-2", ROOT[1:])
     assert done.is_complete
-    assert set(signatures_over(ceremony.workspace, boot.message)) == {one.public for one in ROOT[1:]}
-    assert set(signatures_over(ceremony.workspace, statement.message)) == {one.public for one in TARGETS[:2]}
+    made = signatures_made(ceremony.workspace)
+    assert {message: set(keys) for message, keys in made.items()} == {
+        boot.message: {one.public for one in ROOT[1:]},
+        statement.message: {one.public for one in TARGETS[:2]},
+    }
     told = "\n".join(explain(done))
     assert f"{'0' * 64}  serial-1" in told
     assert "statement p" in told
