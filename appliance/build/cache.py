@@ -16,6 +16,7 @@ import fcntl
 import os
 import pwd
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,8 +77,11 @@ class Cache:
 
     def has(self, digest: Digest, size_bytes: int) -> bool:
         """Whether a regular file of that name and size is there. Its bytes are not read."""
-        path = self.path(digest)
-        return path.is_file() and not path.is_symlink() and path.stat().st_size == size_bytes
+        try:
+            status = self.path(digest).lstat()
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == size_bytes
 
     def partial(self, name: str) -> Path:
         """Where the unfinished file called `name` (a digest, mostly) is kept."""

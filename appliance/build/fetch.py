@@ -155,7 +155,11 @@ def cached(pin: Pin, cache: Cache, on_progress: OnProgress = ignore) -> Path | N
         return None
     path = cache.path(pin.sha256)
     if pin.sha256 not in cache.checked:
-        if file.measure(path, on_progress)[0] != pin.sha256:
+        try:
+            digest, _ = file.measure(path, on_progress)
+        except FileNotFoundError:  # another process found it wrong in this moment
+            return None
+        if digest != pin.sha256:
             cache.discard(pin.sha256)
             return None
         cache.checked.add(pin.sha256)
@@ -277,10 +281,10 @@ def _locate(locked: Locked, source: Source | None, env: Mapping[str, str]) -> Re
 
 
 def _there(digest: Digest, name: str, cache: Cache, on_progress: OnProgress) -> Pin | None:
-    path = cache.path(digest)
-    if not path.is_file():
+    try:
+        pin = Pin(name, cache.path(digest).stat().st_size, digest)
+    except OSError:
         return None
-    pin = Pin(name, path.stat().st_size, digest)
     return pin if cached(pin, cache, on_progress) else None
 
 

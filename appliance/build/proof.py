@@ -204,10 +204,8 @@ def _incomplete(closure: Closure, found: list[str]) -> ApplianceError:
 def _fill(work: Path, closure: Closure) -> None:
     for path, source in closure.files.items():
         (work / path).parent.mkdir(exist_ok=True)
-        try:
-            os.link(source, work / path)
-        except OSError:
-            shutil.copyfile(source, work / path)
+        # Never a hard link: what is imported there could write into the cache's own file.
+        shutil.copyfile(source, work / path)
     for name in _PROGRAMS:
         shutil.copyfile(INSIDE / name, work / name)
     (work / "requirements.txt").write_text("".join(_requirements(closure)), "utf-8")

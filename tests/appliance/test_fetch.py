@@ -172,6 +172,24 @@ def test_spoiled_file_of_the_cache_is_noticed_and_fetched_again(site: Site, cach
     assert fetch(entry, Cache(cache.root), env=env).read_bytes() == DATA
 
 
+def test_file_of_the_cache_that_goes_while_it_is_looked_at_is_fetched_again(
+    site: Site, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin = bring(_remote(site), cache)
+    other = Cache(cache.root)
+    measure_file = measured.measure
+
+    def after_it_went(path: Path, *more: Any) -> tuple[str, int]:
+        path.unlink()  # by another process, which found it wrong
+        return measure_file(path, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("appliance.build.fetch.file.measure", after_it_went)
+        assert cached(pin, other) is None
+    assert not other.has(pin.sha256, pin.size)
+    assert bring(_remote(site), other) == pin
+
+
 def test_vanished_file_says_so_and_names_the_next_step(site: Site, cache: Cache) -> None:
     entry, env = _packed(site, DATA)
     for gone in (replace(entry, file="pack-0.9-py3-none-any.whl"), replace(entry, name="nobody")):

@@ -149,6 +149,14 @@ def test_wheel_that_ends_the_proof_or_writes_its_answer_is_not_proved(bench: Ben
     assert not list(cache.folder("proof").iterdir())
 
 
+def test_wheel_under_proof_cannot_change_what_lies_in_the_cache(bench: Bench, cache: Cache) -> None:
+    code = "import glob\nfor path in glob.glob('/work/*/*'): open(path, 'r+b').write(b'changed')\n"
+    bench.add("alpha", {"alpha.py": code.encode()})
+    before = {source.file: source.file.read_bytes() for source in bench.sources if source.file}
+    assert prove(bench.recipe(), bench.sources, cache) == 1
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_wheel_whose_import_does_not_end_is_not_proved(
     bench: Bench, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
