@@ -94,6 +94,10 @@ def question(said: str, model: str = "toy", **options: object) -> dict[str, obje
     return {"model": model, "messages": [{"role": "user", "content": said}], **options}
 
 
+def nested(depth: int) -> object:
+    return [nested(depth - 1)] if depth else "x"
+
+
 def eventually(condition: Callable[[], object], timeout_s: float = 10) -> bool:
     until = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < until:
@@ -228,6 +232,21 @@ def test_a_key_uses_and_sees_only_its_own_models(site: Site) -> None:
         ({"model": 7}, 400, "model_missing"),
         (question("x", id_slot=1), 400, "field_refused"),
         (question("x", lora=[{"id": 0}]), 400, "field_refused"),
+        # A few lines of it end an engine, or keep it busy for ever.
+        (question("x", grammar="root ::= " + "(" * 50_000), 400, "field_refused"),
+        (question("x", n=2), 400, "one_answer_each"),
+        (question("x", n_cmpl="2"), 400, "one_answer_each"),
+        ({"model": "toy", "prompt": ["x", "y"]}, 400, "one_answer_each"),
+        ({"model": "toy", "prompt": [[1, 2], [3]]}, 400, "one_answer_each"),
+        ({"model": "toy", "prompt": [1, "x"]}, 400, "one_answer_each"),
+        (question("x", logprobs=True, top_logprobs=100_000), 400, "field_refused"),
+        (question("x", n_probs=1e5), 400, "field_refused"),
+        (question("x", metadata=nested(40)), 400, "too_deep"),
+        (question("x", tools=[{"x": "y" * 40_000}]), 400, "schema_too_long"),
+        (question("x", tools=[{"x": {"pattern": "^((x{0,4}){0,4}){0,4}$"}}]), 400, "pattern_refused"),
+        (question("x", response_format={"pattern": "x" * 201}), 400, "pattern_refused"),
+        (question("x", json_schema={"properties": {f"p{at}": {} for at in range(101)}}), 400, "schema_too_long"),
+        ({"model": "toy", "input": ["x"] * 2049}, 400, "too_many_texts"),
         (b" " * (MAX_BODY_BYTES + 1), 413, "body_too_long"),
     ],
 )
@@ -238,6 +257,21 @@ def test_a_body_that_is_not_a_question_is_refused_before_the_engine_sees_it(
     found, _, answer = site.call("POST", "/v1/chat/completions", body)
     assert (found, json.loads(answer)["error"]["code"]) == (status, code)
     assert len(notes(site.sockets)) == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n": 1, "logprobs": True, "top_logprobs": 20},
+        {"n": None, "top_logprobs": None},
+        {"metadata": nested(29), "response_format": {"schema": {"pattern": "^[a-z]+-[0-9]{4}$"}}},
+        {"prompt": [1, 2, 3]},
+        {"prompt": ["x"]},
+        {"input": [1] * 5000},
+    ],
+)
+def test_one_piece_of_work_passes_in_every_spelling(site: Site, options: dict[str, object]) -> None:
+    assert site.call("POST", "/v1/chat/completions", {**question("x"), **options})[0] == 200
 
 
 def test_a_body_without_a_stated_length_is_cut_at_the_same_limit(site: Site) -> None:
