@@ -10,7 +10,7 @@ import click
 
 from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
 from appliance.cli.terminal import Terminal
-from signing.errors import ApplianceError
+from signing.errors import ApplianceError, UsageError
 
 if TYPE_CHECKING:
     from appliance.host.verification import Subject, Trust
@@ -65,6 +65,15 @@ def command(
     from appliance.host.verification import Trust
 
     now, host = utc_now(), Prefix.at(prefix or Path("/"))
+    # Told before minutes of hashing, not after them.
+    if evidence is not None and not evidence.absolute().parent.is_dir():
+        raise UsageError(
+            "evidence.no-folder",
+            str(evidence),
+            expected="a file in a folder that exists",
+            found="no such folder",
+            hint="make the folder, or name another file",
+        )
     report, failure = _verify(terminal, path, Trust(host, trust, workspace), now, bundle)
     if evidence is not None:
         _record(terminal, host, report, evidence, now)

@@ -159,6 +159,15 @@ def test_evidence_is_signed_by_the_host_and_checked_by_its_fingerprint(sim: SimH
     assert command("evidence", "check", record, "--fingerprint", other).code == 4
 
 
+def test_evidence_for_a_folder_that_is_not_there_is_refused_before_anything_is_read(
+    sim: SimHost, tmp_path: Path
+) -> None:
+    answer = command("verify", "--prefix", sim.prefix.root, "--evidence", tmp_path / "none" / "evidence.json")
+    assert (answer.code, answer.out) == (2, "")
+    assert "evidence.no-folder" in answer.talk
+    assert not (tmp_path / "none").exists()
+
+
 def test_evidence_is_written_where_something_failed_too(bundle: Copy, sim: SimHost, tmp_path: Path) -> None:
     bundle.chunks("licence")[0].unlink()
     record = tmp_path / "evidence.json"
