@@ -30,14 +30,14 @@ from appliance.host.places import FACTS_FILE, OK_FILE, rendered_names
 from appliance.host.policyrc import POLICY
 from appliance.host.preflight import Fit
 from appliance.host.programs import Programs
-from appliance.host.release import Release, check_release, describe, open_current, open_release
+from appliance.host.release import Release, check_release, current_target, describe, open_current, open_release
 from appliance.host.render import Played, render
 from appliance.host.runtime import prepare_runtime
 from appliance.host.services import NoServices, Services
 from appliance.host.siteconfig import SiteConfig, read_site
 from appliance.host.steps import Steps, Took
 from appliance.host.stored import notices, remembered
-from appliance.host.switch import complete, current_target, point_at, target_of
+from appliance.host.switch import complete, point_at, target_of
 from appliance.host.systemd_services import SystemdServices
 from appliance.host.trial import Choice
 from appliance.keys.hostkey import make_host_key
@@ -141,6 +141,7 @@ class _Run:
         with self.steps.step("plan") as took:
             site = read_site(self.prefix.site_file)
             check_site(self.prefix, site)
+            current_target(self.prefix)
             was_complete = self._is_complete()
             took.note = "complete already" if was_complete else "to be installed"
         with self.steps.step("preflight") as took:

@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -95,22 +96,43 @@ def open_current(prefix: Prefix, now: datetime) -> Release:
         DamagedError: the release is incomplete.
         NotTrustedError: no root is pinned, or the chain does not cover the release.
     """
-    try:
-        target = os.readlink(prefix.current)
-    except OSError:
+    target = current_target(prefix)
+    if target is None:
         raise UsageError(
             "release.none",
             str(prefix.root),
             expected="an installed release",
             found="none",
             hint=f"appliance install SOURCE{prefix.option}",
-        ) from None
+        )
     path = prefix.opt / target
     if path.parent != prefix.releases or path.is_symlink() or not path.is_dir():
         raise NotTrustedError(
             "release.current", str(prefix.current), expected="a link into releases/", found=target, hint=_HINT
         )
     return open_release(prefix, path, now)
+
+
+def current_target(prefix: Prefix) -> str | None:
+    """Where the link to the release that serves points, as it is written; None where there is none.
+
+    Raises:
+        DriftError: something else than a link has its name, as after a copy that follows links.
+    """
+    try:
+        return os.readlink(prefix.current)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise DriftError(
+            "release.current",
+            str(prefix.current),
+            expected="a link into releases/",
+            found="something else than a link",
+            hint="move it away, then run the same `appliance install` again",
+        ) from None
 
 
 def open_release(prefix: Prefix, path: Path, now: datetime, *, is_on_trial: bool = False) -> Release:

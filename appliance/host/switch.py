@@ -13,6 +13,7 @@ from appliance.host.durable import write_file
 from appliance.host.facts import Facts, write_facts
 from appliance.host.places import FACTS_FILE, OK_FILE
 from appliance.host.prefix import Prefix
+from appliance.host.release import current_target
 from bundles.disk import sync_file_system
 from bundles.medium import sync_folder
 
@@ -28,14 +29,6 @@ def complete(release: Path, facts: Facts) -> bool:
     return write_file(release / OK_FILE, b"") or wrote
 
 
-def current_target(prefix: Prefix) -> str | None:
-    """Where the link points, as it is written; None where there is none."""
-    try:
-        return os.readlink(prefix.current)
-    except FileNotFoundError:
-        return None
-
-
 def target_of(prefix: Prefix, release: Path) -> str:
     """How the link names a release."""
     return str(release.relative_to(prefix.opt))
@@ -46,7 +39,7 @@ def point_at(prefix: Prefix, target: str | None) -> bool:
 
     Args:
         prefix: the host.
-        target: from `target_of` or `current_target`.
+        target: from `target_of` or `release.current_target`.
 
     Returns:
         False when it did so already.

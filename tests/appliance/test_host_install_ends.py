@@ -19,10 +19,9 @@ from appliance.host.install import Installed, install
 from appliance.host.journal import Journal
 from appliance.host.machine import Machine
 from appliance.host.prefix import Prefix
-from appliance.host.release import Release, check_release, open_current
+from appliance.host.release import Release, check_release, current_target, open_current
 from appliance.host.render import Played
 from appliance.host.siteconfig import SiteConfig
-from appliance.host.switch import current_target
 from bundles.bundle import Bundle
 from signing.errors import ApplianceError, ApplyRestoredError
 from tests.appliance.sim_host import SimHost, build_bundle, new_host
@@ -256,3 +255,16 @@ def test_older_stick_is_told_during_an_install_that_has_nothing_else_to_do(site:
         [notice] = [warning for warning in done.warnings if warning.startswith("judged by the newest metadata")]
         assert "version.rollback" in notice
     assert done.was_complete
+
+
+def test_link_that_a_copy_made_a_folder_is_told_and_left_alone(site: Site) -> None:
+    site.install()
+    current = site.sim.prefix.current
+    current.unlink()
+    current.mkdir()
+    (current / "precious").touch()
+    for act in (site.install, site.served_port):
+        with pytest.raises(ApplianceError) as caught:
+            act()
+        assert (caught.value.code, caught.value.exit_code) == ("release.current", 9)
+    assert (current / "precious").exists()

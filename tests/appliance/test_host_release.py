@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from appliance.host.places import check_places
-from appliance.host.release import Release, check_release, open_current
+from appliance.host.release import Release, check_release, current_target, open_current
 from appliance.host.status import read_status
-from appliance.host.switch import current_target, point_at
+from appliance.host.switch import point_at
 from appliance.host.wheelfile import read_record
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError, UsageError
