@@ -12,6 +12,7 @@ Rules (threats T2, T16, T35):
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -160,6 +161,10 @@ def _remove_unlisted(prefix: Prefix, release: Path, bundle: Bundle) -> tuple[str
     known |= {f"{path}.partial" for path in known}
     known |= {str(release / name) for name in rendered_names(prefix, bundle.contents, bundle.manifest)}
     removed = []
+    for path in sorted((*known, str(release / FACTS_FILE), str(release / OK_FILE))):
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+            removed.append(os.path.relpath(path, release))
     for path in _files_below(release):
         # What lies in the installer's own folders is made again where it is wrong; a link in their place goes.
         is_own = path.split("/")[0] in OWN and not (release / path).parent.samefile(release)

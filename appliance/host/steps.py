@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance.host.journal import DONE, FAILED, STARTED, Journal
+from appliance.host.journal import DONE, FAILED, LAST, STARTED, Journal
 from appliance.host.programs import no_space
+from bundles.medium import disk_full
 from signing.errors import ApplianceError, ApplyRestoredError
 
 STEPS = (
@@ -67,6 +68,7 @@ class Steps:
 
         Raises:
             ApplyRestoredError: the disk is full; nothing half-made is visible.
+            ApplianceError: the disk is full in the last step, when the new release serves already.
         """
         assert name in STEPS
         took = Took(name)
@@ -79,10 +81,14 @@ class Steps:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise self._failed(name, no_space(self.where, f"step {name}")) from None
+            raise self._failed(name, self._full(name)) from None
         except ApplianceError as error:
-            raise self._failed(name, _as_apply_error(error)) from None
+            raise self._failed(name, error if name == LAST else _as_apply_error(error)) from None
         self.took.append(took)
+
+    def _full(self, name: str) -> ApplianceError:
+        # Before the last step, what served before serves; then the new release does, and nothing was restored.
+        return disk_full(self.where, 0) if name == LAST else no_space(self.where, f"step {name}")
 
     def _failed(self, name: str, error: ApplianceError) -> ApplianceError:
         # A full disk refuses this line, too; the error itself says it.

@@ -163,9 +163,9 @@ def test_what_fails_after_users_reach_the_new_release_does_not_take_it_away(site
     assert site.served_port() == 9443
 
 
-@pytest.mark.parametrize("step", ["switch", "gate"])
-def test_disk_that_is_full_when_a_step_is_put_on_record_leaves_the_old_release(
-    site: Site, monkeypatch: pytest.MonkeyPatch, step: str
+@pytest.mark.parametrize(("step", "code"), [("switch", 7), ("gate", 7), ("commit", 1)])
+def test_disk_that_is_full_when_a_step_is_put_on_record_is_told_with_what_serves(
+    site: Site, monkeypatch: pytest.MonkeyPatch, step: str, code: int
 ) -> None:
     site.install()
     before = current_target(site.sim.prefix)
@@ -178,11 +178,15 @@ def test_disk_that_is_full_when_a_step_is_put_on_record_leaves_the_old_release(
         write(journal, release, name, state, note)
 
     monkeypatch.setattr(Journal, "write", full)
-    with pytest.raises(ApplyRestoredError) as caught:
+    with pytest.raises(ApplianceError) as caught:
         site.install(newer)
-    assert caught.value.exit_code == 7
-    assert site.services.calls[-1] == ("restore", before)
-    assert current_target(site.sim.prefix) == before
+    assert caught.value.exit_code == code
+    if code == 7:
+        assert site.services.calls[-1] == ("restore", before)
+        assert current_target(site.sim.prefix) == before
+    else:
+        assert caught.value.code == "disk.full"
+        assert site.release.name.startswith("1.1.0-")
 
 
 def test_configuration_that_failed_while_a_release_was_repaired_is_not_accepted_the_next_time(site: Site) -> None:
@@ -245,6 +249,17 @@ def test_gate_compares_the_release_unless_a_gateway_was_started_that_does(site: 
     with pytest.raises(ApplyRestoredError, match=r"gate\.failed"):
         site.install()
     assert current_target(site.sim.prefix) is None
+
+
+@pytest.mark.parametrize("name", ["playbooks/site.yml", "config/gateway.json", "RELEASE.json"])
+def test_folder_in_a_file_s_place_goes_and_the_file_is_made_again(site: Site, name: str) -> None:
+    site.install()
+    (site.release / name).unlink()
+    (site.release / name / "below").mkdir(parents=True)
+    (site.release / name / "below" / "x").touch()
+    done = site.install()
+    assert name in " ".join(done.warnings)
+    assert site.served_port() == 8443
 
 
 def test_older_stick_is_told_during_an_install_that_has_nothing_else_to_do(site: Site) -> None:
