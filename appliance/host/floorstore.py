@@ -36,6 +36,10 @@ def read_floors(prefix: Prefix) -> Floors:
             # A host with a release has accepted something: without its floors an old bundle could pass as new (T41).
             raise _damaged(path, "no file") from None
         return Floors()
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise _damaged(path, error.strerror or "") from None
     except NotTrustedError as error:
         raise _damaged(path, error.found) from None
     kinds = {spec.name: str if spec.name == "time" else int for spec in fields(Floors)}
@@ -55,11 +59,26 @@ def write_floors(prefix: Prefix, floors: Floors) -> bool:
 
 
 def read_root(prefix: Prefix) -> bytes | None:
-    """The root that this host has pinned, or None."""
+    """The root that this host has pinned, or None.
+
+    Raises:
+        DamagedError: something is there that is no file, or the disk does not give it.
+    """
+    path = prefix.trust / "root.json"
     try:
-        return read_root_file(prefix.trust / "root.json")
+        return read_root_file(path)
     except FileNotFoundError:
         return None
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise DamagedError(
+            "root.unreadable",
+            str(path),
+            expected="the root that was pinned on this host",
+            found=error.strerror or "",
+            hint=f"move it away; then pin the root again: appliance trust pin ROOT --fingerprint SHA256{prefix.option}",
+        ) from None
 
 
 def read_root_file(path: Path) -> bytes:

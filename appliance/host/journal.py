@@ -111,5 +111,5 @@ def _parse(line: str) -> Entry | None:
     try:
         value = json.loads(line)
         return Entry(**{name: str(value[name]) for name in ("time", "release", "step", "state", "note")})
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -167,7 +167,7 @@ def recall(path: Path, key: str) -> Choice | None:
     try:
         value = json.loads(path.read_bytes())[sha256(key.encode())]
         choice = Choice(**{**value, "passed_over": tuple(map(str, value["passed_over"]))})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     # A record without the comparison is of a time when none was made.
     kinds = [type(value.get(spec.name)) for spec in fields(Choice)]
@@ -178,7 +178,7 @@ def remember(path: Path, key: str, choice: Choice) -> None:
     """Keep a choice, so that the same install does not try again."""
     try:
         known = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         known = {}
     kept = dict(list(known.items())[-15:]) if isinstance(known, dict) else {}
     write_file(path, json.dumps({**kept, sha256(key.encode()): asdict(choice)}).encode(), 0o600)

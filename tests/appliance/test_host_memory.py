@@ -10,6 +10,7 @@ import pytest
 from appliance.host.floorstore import read_floors, read_root, write_floors, write_root
 from appliance.host.journal import DONE, FAILED, STARTED, Journal
 from appliance.host.prefix import Prefix
+from appliance.host.stored import remembered
 from signing.errors import DamagedError
 from signing.floors import Floors
 
@@ -48,6 +49,14 @@ def test_damaged_floors_are_a_refusal_never_a_fresh_start(prefix: Prefix, text: 
     assert caught.value.code == "floors.damaged"
 
 
+@pytest.mark.parametrize(("name", "code"), [("floors.json", "floors.damaged"), ("root.json", "root.unreadable")])
+def test_what_a_host_remembers_is_damaged_where_no_file_is(prefix: Prefix, name: str, code: str) -> None:
+    (prefix.trust / name).mkdir()
+    with pytest.raises(DamagedError) as caught:
+        remembered(prefix)
+    assert caught.value.code == code
+
+
 def test_root_is_pinned_durably_and_absent_is_none(prefix: Prefix) -> None:
     assert read_root(prefix) is None
     assert write_root(prefix, b"root")
@@ -78,6 +87,13 @@ def test_interruption_counts_until_a_run_for_the_same_release_has_ended_well(pre
         journal.write(release, "commit", STARTED)
         journal.write(release, "commit", DONE)
     assert journal.interrupted("r") is None
+
+
+def test_line_that_is_no_entry_is_skipped(prefix: Prefix) -> None:
+    (prefix.journal / "install.jsonl").write_text("[" * 100_000 + "\n[]\n7\n{}\n")
+    journal = Journal(prefix.journal / "install.jsonl", lambda: NOW)
+    journal.write("r", "import", STARTED)
+    assert [entry.step for entry in journal.read()] == ["import"]
 
 
 def test_line_torn_by_a_power_cut_is_skipped_and_does_not_swallow_the_next(prefix: Prefix) -> None:

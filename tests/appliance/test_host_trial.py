@@ -211,8 +211,11 @@ def test_choice_is_remembered_for_the_same_runtime_and_processor_only(tmp_path: 
     remember(path, "key", Choice("x64", 2, 1))
     assert recall(path, "key") == Choice("x64", 2, 1)
     assert recall(path, "other") is None
-    path.write_text("garbage")
-    assert recall(path, "key") is None
+    for garbage in ("garbage", "[" * 100_000):
+        path.write_text(garbage)
+        assert recall(path, "key") is None
+        remember(path, "key", Choice("x64", 2, 1))
+        assert recall(path, "key") == Choice("x64", 2, 1)
 
 
 def test_choice_of_a_time_without_a_comparison_is_made_again(tmp_path: Path) -> None:
