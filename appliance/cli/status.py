@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 
 from appliance.cli.options import json_option, pass_terminal, prefix_option
 from appliance.cli.terminal import Terminal
+from signing.errors import ApplianceError, DriftError
 
 if TYPE_CHECKING:
     from appliance.host.status import Status
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
     """Show the release that serves, who signed it, and every difference from what was signed.
 
-    Every byte of the release is read. The exit code is 9 where something differs.
+    Every byte of the release is read. The exit code is 9 where something differs. --json answers on failure too.
 
     \b
     Example:
@@ -31,8 +33,13 @@ def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
     from appliance.host.prefix import Prefix
     from appliance.host.status import read_status
 
-    with terminal.progress() as on_progress:
-        status = read_status(Prefix.at(prefix or Path("/")), utc_now(), on_progress)
+    try:
+        with terminal.progress() as on_progress:
+            status = read_status(Prefix.at(prefix or Path("/")), utc_now(), on_progress)
+    except ApplianceError as error:
+        if as_json:
+            terminal.answer_json({"release": None, **_problems(error.exit_code, (error, *error.others))})
+        raise
     if status.is_development:
         terminal.development()
     if as_json:
@@ -82,8 +89,11 @@ def _answer(status: Status) -> dict[str, Any]:
             for model in release.contents.models
         ],
         "services": [{"unit": unit.name, "active": unit.active, "enabled": unit.enabled} for unit in status.services],
-        "problems": [
-            {"code": error.code, "subject": error.subject, "expected": error.expected, "found": error.found}
-            for error in status.problems
-        ],
+        **_problems(DriftError.exit_code if status.problems else 0, status.problems),
     }
+
+
+def _problems(exit_code: int, errors: Sequence[ApplianceError]) -> dict[str, Any]:
+    from bundles.report import fault_fields
+
+    return {"exit_code": exit_code, "problems": [fault_fields(one) for one in errors]}

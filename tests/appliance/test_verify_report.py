@@ -168,6 +168,15 @@ def test_evidence_for_a_folder_that_is_not_there_is_refused_before_anything_is_r
     assert not (tmp_path / "none").exists()
 
 
+def test_status_answers_programs_on_failure_too(sim: SimHost, tmp_path: Path) -> None:
+    told = json.loads(command("status", "--prefix", sim.prefix.root, "--json").out)
+    assert (told["exit_code"], told["problems"]) == (0, [])
+    answer = command("status", "--prefix", tmp_path / "none", "--json")
+    told = json.loads(answer.out)
+    assert (answer.code, told["exit_code"], told["release"]) == (2, 2, None)
+    assert [problem["code"] for problem in told["problems"]] == ["release.none"]
+
+
 def test_evidence_is_written_where_something_failed_too(bundle: Copy, sim: SimHost, tmp_path: Path) -> None:
     bundle.chunks("licence")[0].unlink()
     record = tmp_path / "evidence.json"
