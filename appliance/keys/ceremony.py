@@ -17,7 +17,7 @@ from pathlib import Path
 
 from appliance.keys.metadata import root_body, targets_body
 from appliance.keys.pem import load_key
-from appliance.keys.repository import published, write_signed
+from appliance.keys.repository import finish_publication, published, write_signed
 from appliance.keys.request import MAX_REQUEST_BYTES, METADATA, Item, Request, read_request, write_request
 from appliance.keys.rules import check_rules
 from appliance.keys.signer import Signer, sign_checked
@@ -80,7 +80,7 @@ def ask(workspace: Workspace, request: Request, now: datetime) -> Request:
     explain(request)
     request = _sign_own(workspace, request)
     if request.is_complete:
-        _finish(workspace, request, now)
+        write_signed(workspace, request, now)
     else:
         Medium(workspace.path).write(f"requests/{request.label}.json", write_request(request))
     return request
@@ -97,7 +97,7 @@ def collect(workspace: Workspace, paths: Iterable[Path], now: datetime) -> Reque
 
     Args:
         workspace: locked by the caller.
-        paths: copies of one waiting request, untrusted.
+        paths: copies of one waiting request, untrusted; or of one that was published with their signatures.
         now: the time that the builder states.
 
     Raises:
@@ -105,6 +105,7 @@ def collect(workspace: Workspace, paths: Iterable[Path], now: datetime) -> Reque
         ApplianceError: it was asked for an older state of the repository (code `repository.stale`).
         UsageError: nothing of that name waits.
     """
+    finish_publication(workspace)
     request: Request | None = None
     for path in paths:
         data = _read(path)
@@ -112,12 +113,15 @@ def collect(workspace: Workspace, paths: Iterable[Path], now: datetime) -> Reque
             raise UsageError("request.missing", str(path), expected="a request", found="no file")
         copy = read_request(data, str(path))
         own = waiting(workspace, copy.label) if request is None else request
+        done = None if own else _done(workspace, copy.label)
+        if done and done.items == copy.items and copy.signatures.items() <= done.signatures.items():
+            return done  # this very file was published: by a run that did not get to say so
         if own is None:
             raise UsageError(
                 "request.none-waits",
                 copy.label,
                 expected=f"{workspace.requests / copy.label}.json",
-                found="published already" if _is_done(workspace, copy.label) else "no such request",
+                found="published already" if done else "no such request",
                 hint=f"look what waits: ls {workspace.requests}",
             )
         request = own.merged(copy)
@@ -126,7 +130,7 @@ def collect(workspace: Workspace, paths: Iterable[Path], now: datetime) -> Reque
     _check_current(workspace, request)
     Medium(workspace.path).write(f"requests/{request.label}.json", write_request(request))
     if request.is_complete:
-        _finish(workspace, request, now)
+        write_signed(workspace, request, now)
     return request
 
 
@@ -181,15 +185,6 @@ def _sign_own(workspace: Workspace, request: Request) -> Request:
     return request
 
 
-def _finish(workspace: Workspace, request: Request, now: datetime) -> None:
-    write_signed(workspace, request, now)
-    # The targets of that time are in the repository; what was signed, and by whom, is kept here.
-    kept = {name: data for name, data in request.before.items() if name == "root"}
-    done = Request(request.items, kept, request.install_by, request.signatures)
-    Medium(workspace.path).write(f"requests/done/{request.label}.json", write_request(done))
-    (workspace.requests / f"{request.label}.json").unlink(missing_ok=True)
-
-
 def _check_current(workspace: Workspace, request: Request) -> None:
     if not request.before:
         return
@@ -206,8 +201,9 @@ def _check_current(workspace: Workspace, request: Request) -> None:
         )
 
 
-def _is_done(workspace: Workspace, label: str) -> bool:
-    return (workspace.requests / "done" / f"{label}.json").is_file()
+def _done(workspace: Workspace, label: str) -> Request | None:
+    data = _read(workspace.requests / "done" / f"{label}.json")
+    return None if data is None else read_request(data, f"requests/done/{label}.json")
 
 
 def _read(path: Path) -> bytes | None:

@@ -4,19 +4,20 @@ Owns its files: what is published now, and putting in place what enough people h
 
 Rules:
 - nothing is written that our own verifier would not accept after it;
-- all files of a publication are first recorded in `trust/publishing.json`, then put in place; a run that was killed in
-  between is finished by the next one, so readers find the old or the new repository;
+- all files of a publication, and the request with what people have signed, are first recorded in
+  `trust/publishing.json`, then put in place; a run that was killed in between is finished by the next one, so readers
+  find the old or the new repository, and no signature is lost;
 - the versions that were published last are kept beside the repository: an older copy of it is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 
 from appliance.keys.metadata import LIFETIMES, spell_time, write_snapshot
-from appliance.keys.request import METADATA, Request
+from appliance.keys.request import METADATA, Request, write_request
 from appliance.keys.rules import check_expiry
 from appliance.keys.workspace import Workspace
 from bundles.layout import target_name
@@ -30,6 +31,7 @@ from signing.strictjson import Json, load, load_canonical, to_file
 
 JOURNAL = "trust/publishing.json"
 FLOORS = "trust/floors.json"
+REQUESTS, DONE = "requests", "requests/done"
 _MAX_JOURNAL = 64 << 20
 Files = dict[str, bytes]
 
@@ -65,7 +67,7 @@ def published(workspace: Workspace) -> Published:
         NotTrustedError: it is not covered by its own root.
         ApplianceError: it is older than what was published last (code `repository.stale`).
     """
-    _put_in_place(workspace)
+    finish_publication(workspace)
     walked = walk(workspace.root_file.read_bytes(), _reader(workspace, {}), Floors())
     last = _last(workspace)
     if walked.targets.version < last.targets or walked.root.version < last.root:
@@ -145,21 +147,27 @@ def write_signed(workspace: Workspace, request: Request, now: datetime) -> None:
     floors = Floors(walked.root.version, walked.floors.timestamp, walked.floors.snapshot, walked.targets.version)
     journal = {f"trust/repository/metadata/{name}": data for name, data in files.items()}
     journal[FLOORS] = to_file(asdict(floors))
+    # The targets of that time are in the repository; what was signed, and by whom, is kept here.
+    before = {name: data for name, data in request.before.items() if name == "root"}
+    journal[f"{DONE}/{request.label}.json"] = write_request(replace(request, before=before))
     # Last: a workspace is one that has trust/root.json.
     journal["trust/root.json"] = walked.root_bytes
     spelled = to_file([[path, load(data, path, _MAX_JOURNAL)] for path, data in journal.items()])
     workspace.repository.root.mkdir(parents=True, exist_ok=True)
     Medium(workspace.path).write(JOURNAL, spelled)
-    _put_in_place(workspace)
+    finish_publication(workspace)
 
 
-def _put_in_place(workspace: Workspace) -> None:
+def finish_publication(workspace: Workspace) -> None:
+    """Put in place what was recorded and not yet put in place; nothing where there is no such thing."""
     medium = Medium(workspace.path)
     journal = medium.read(JOURNAL, _MAX_JOURNAL)
     if journal is None:
         return
     for path, value in load_canonical(journal, JOURNAL, _MAX_JOURNAL):
         medium.write(path, to_file(value))
+        if path.startswith(f"{DONE}/"):
+            (workspace.path / REQUESTS / path.removeprefix(f"{DONE}/")).unlink(missing_ok=True)
     (workspace.path / JOURNAL).unlink()
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.keys.ceremony import begin, waiting
-from appliance.keys.request import Request
+from appliance.keys.ceremony import begin, collect, signatures_made, waiting
+from appliance.keys.publication import publish
+from appliance.keys.repository import published
+from appliance.keys.request import BOOT, Item, Request
 from appliance.keys.rotation import Change, rotate
 from appliance.keys.workspace import Workspace, create_development, open_workspace
 from signing.errors import UsageError
@@ -110,3 +112,26 @@ def test_new_builders_key_is_whole_or_not_there_however_its_making_was_killed(tm
         request = waiting(Workspace(path), "root-2")
         assert request is not None
         assert Workspace(path).builder(request.new_root())
+
+
+def test_publishing_that_was_killed_loses_no_signature_and_is_finished_by_the_same_command(tmp_path: Path) -> None:
+    ceremony, told = finished(tmp_path), tmp_path / "told"
+    boot = Item(BOOT, "BOOT/BOOT.sha256", b"0" * 64 + b"  serial-1\n")
+    publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW, items=(boot,))
+    files = ceremony.signed_by("targets-2", (*TARGETS[:2], *ROOT[:2]))
+
+    def bring(path: Path) -> Request:
+        return collect(Workspace(path), files, NOW)
+
+    shutil.copytree(ceremony.workspace.path, tmp_path / "0")
+    assert run_until(0, partial(bring, tmp_path / "0"), told) == 0
+    touches = int(told.read_text())
+    assert touches > 100
+    for event in range(1, touches + 1, 5):
+        path = tmp_path / str(event)
+        shutil.copytree(ceremony.workspace.path, path)
+        assert run_until(event, partial(bring, path), told) == -9
+        assert bring(path).is_complete
+        assert published(Workspace(path)).walked.targets.version == 2
+        assert set(signatures_made(Workspace(path))[boot.message]) == {one.public for one in ROOT[:2]}
+        assert [one.name for one in (path / "requests").iterdir()] == ["done"]
