@@ -19,11 +19,11 @@ demo: setup ## The whole journey on this machine, in .demo/ (first time: about 1
 test: runtime ## Run the tests, those of `make bed` too where it ran (TIER=ci: also the slow ones and the virtual machine)
 	@$(BIN)/python -m pytest $(if $(filter ci,$(TIER)),-m "not vagrant",-n 2)
 
-bed: setup ## Build the test hosts: Debian trees, the guest, the Vagrant box (first time: about 8 minutes, then instant)
+bed: setup ## Build the test hosts: Debian trees, the guest, the Vagrant box (first time: three to eight minutes, then instant)
 	@.ci/system bed
 	@$(BIN)/python -m tests.bed build
 
-prove: runtime bed ## The whole story in a virtual machine without a network card, with a transcript (8 minutes and more where it is emulated)
+prove: runtime bed ## The whole story in a virtual machine without a network card, with a transcript (five to nine minutes where it is emulated)
 	@$(BIN)/python -m tests.prove --workspace .demo/workspace
 
 soak: runtime bed ## Run what takes hours: faults in signing/, 2 000 mutations of the bundle, every test of a test host 20 times (ROUNDS=n), the runtime built again, models of 5 and 8 GiB
