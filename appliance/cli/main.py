@@ -144,7 +144,7 @@ def run(arguments: list[str], terminal: Terminal) -> int:
         _show_usage(error, terminal)
         return 2
     except click.ClickException as error:
-        terminal.failure(error.format_message())
+        terminal.failure(error.format_message(), exit_code=error.exit_code)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         terminal.say("interrupted")
@@ -163,7 +163,7 @@ def run(arguments: list[str], terminal: Terminal) -> int:
 
 def _show_usage(error: click.UsageError, terminal: Terminal) -> None:
     command = error.ctx.command_path if error.ctx else "appliance"
-    terminal.failure(error.format_message(), hint=f"{command} --help")
+    terminal.failure(error.format_message(), f"{command} --help", exit_code=2)
 
 
 def _machine_refused(error: OSError, arguments: list[str], terminal: Terminal) -> int:
@@ -182,7 +182,7 @@ def _our_bug(arguments: list[str], terminal: Terminal) -> int:
     from importlib.metadata import version
 
     kind, error, _ = sys.exc_info()
-    terminal.failure(f"this is a bug of ours: {kind.__name__ if kind else ''}: {error}")
+    terminal.failure(f"this is a bug of ours: {kind.__name__ if kind else ''}: {error}", exit_code=EXIT_OUR_BUG)
     report = (
         f"airgap-appliance {version('airgap-appliance')}, Python {platform.python_version()}, {platform.platform()}\n"
         f"appliance {' '.join(arguments)}\n\n{traceback.format_exc()}"

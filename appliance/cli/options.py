@@ -69,8 +69,20 @@ def trust_option(function: Command) -> Command:
 
 
 def json_option(function: Command) -> Command:
-    """Add `--json`; the parameter `as_json` is a `bool`."""
-    return click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")(function)
+    """Add `--json`; the parameter `as_json` is a `bool`, and errors are answered in JSON, too (`Terminal.error`)."""
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        is_eager=True,  # noted before another option is found wrong
+        callback=_note_json,
+        help="Answer in JSON, for programs, on failure too.",
+    )(function)
+
+
+def _note_json(context: click.Context, _option: click.Parameter, value: bool) -> bool:
+    context.ensure_object(Terminal).answers_json = value
+    return value
 
 
 def converter_option(function: Command) -> Command:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import click
 
 from appliance.cli.options import json_option, pass_terminal, prefix_option
 from appliance.cli.terminal import Terminal
-from signing.errors import ApplianceError, DriftError
+from signing.errors import DriftError
 
 if TYPE_CHECKING:
     from appliance.host.status import Status
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
     """Show the release that serves, who signed it, and every difference from what was signed.
 
-    Every byte of the release is read. The exit code is 9 where something differs. --json answers on failure too.
+    Every byte of the release is read. The exit code is 9 where something differs.
 
     \b
     Example:
@@ -33,13 +32,8 @@ def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
     from appliance.host.prefix import Prefix
     from appliance.host.status import read_status
 
-    try:
-        with terminal.progress() as on_progress:
-            status = read_status(Prefix.at(prefix or Path("/")), utc_now(), on_progress)
-    except ApplianceError as error:
-        if as_json:
-            terminal.answer_json({"release": None, **_problems(error.exit_code, (error, *error.others))})
-        raise
+    with terminal.progress() as on_progress:
+        status = read_status(Prefix.at(prefix or Path("/")), utc_now(), on_progress)
     if status.is_development:
         terminal.development()
     if as_json:
@@ -69,6 +63,8 @@ def _show(terminal: Terminal, status: Status) -> None:
 
 
 def _answer(status: Status) -> dict[str, Any]:
+    from bundles.report import fault_fields
+
     release, evidence = status.release, status.release.bundle.evidence
     return {
         "name": release.contents.name,
@@ -89,11 +85,6 @@ def _answer(status: Status) -> dict[str, Any]:
             for model in release.contents.models
         ],
         "services": [{"unit": unit.name, "active": unit.active, "enabled": unit.enabled} for unit in status.services],
-        **_problems(DriftError.exit_code if status.problems else 0, status.problems),
+        "exit_code": DriftError.exit_code if status.problems else 0,
+        "errors": [fault_fields(one) for one in status.problems],
     }
-
-
-def _problems(exit_code: int, errors: Sequence[ApplianceError]) -> dict[str, Any]:
-    from bundles.report import fault_fields
-
-    return {"exit_code": exit_code, "problems": [fault_fields(one) for one in errors]}

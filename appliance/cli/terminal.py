@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from appliance.cli.progress_view import ProgressView
 from appliance.cli.stream import Stream
-from bundles.report import DEVELOPMENT_ROOT, MOST_FAULTS, escape, fault_lines, hint_lines
+from bundles.report import DEVELOPMENT_ROOT, MOST_FAULTS, escape, fault_fields, fault_lines, hint_lines
 from signing.errors import ApplianceError
 
 
@@ -33,6 +33,9 @@ class Terminal:
     def __init__(self, out: TextIO | None = None, talk: TextIO | None = None) -> None:
         self._out = Stream(out, stderr=False)
         self._talk = Stream(talk, stderr=True)
+        self._has_answered = False
+        self.answers_json = False
+        """Whether a program reads the answer."""
 
     @property
     def is_interactive(self) -> bool:
@@ -47,6 +50,7 @@ class Terminal:
     def answer(self, text: str) -> None:
         """Print the answer, or a line of it."""
         ProgressView.close_all()
+        self._has_answered = True
         self._out.print(escape(text, keep="\n\t"))
 
     def answer_json(self, value: Any, *, one_line: bool = False) -> None:
@@ -57,6 +61,7 @@ class Terminal:
             one_line: for programs that read line by line.
         """
         ProgressView.close_all()
+        self._has_answered = True
         self._out.print(json.dumps(value, indent=None if one_line else 2))
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -84,7 +89,10 @@ class Terminal:
         return ProgressView(self._talk)
 
     def error(self, error: ApplianceError) -> None:
-        """Show an error: what, then expected and found, then the next step, then the other errors of the same check."""
+        """Show an error: what, then expected and found, then the next step, then the other errors of the same check.
+
+        A program that reads the answer gets it as `exit_code` and `errors`, unless it was answered already.
+        """
         self._fault(error)
         for other in error.others[:MOST_FAULTS]:
             self._fault(other)
@@ -92,12 +100,21 @@ class Terminal:
             self.say(f"and {len(error.others) - MOST_FAULTS} more like these")
         for line in hint_lines(error):
             self.say(line)
+        self._answer_failure(error.exit_code, [fault_fields(one) for one in (error, *error.others)])
 
-    def failure(self, what: str, hint: str = "") -> None:
-        """Show a failure that is not of the project's tree of errors, such as a wrong option."""
+    def failure(self, what: str, hint: str = "", exit_code: int = 1) -> None:
+        """Show a failure that is not of the project's tree of errors, such as a wrong option, as `error` does."""
         self._talk_line("error: ", what)
         if hint:
             self.say(f"hint: {escape(hint)}")
+        self._answer_failure(
+            exit_code,
+            [{"code": "", "subject": "", "expected": "", "found": what, "hint": hint, "exit_code": exit_code}],
+        )
+
+    def _answer_failure(self, exit_code: int, errors: list[dict[str, object]]) -> None:
+        if self.answers_json and not self._has_answered:
+            self.answer_json({"exit_code": exit_code, "errors": errors})
 
     def _fault(self, error: ApplianceError) -> None:
         first, *rest = fault_lines(error)

@@ -50,7 +50,7 @@ def command(
     """Verify signatures and every byte of PATH: a bundle, a stick, an installed release, or one model's file.
 
     Without PATH it is the installed release. It tells who signed, how many had to, how fresh that is, and how much was
-    compared; where something differs, all differences at once. --json answers on failure too.
+    compared; where something differs, all differences at once.
 
     Exit 0: everything is what was signed. 3: damaged, copy it again. 4: not trusted, stop and ask a key holder.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -228,3 +229,48 @@ def test_a_signal_lets_the_command_clean_up_and_exits_with_128_and_its_number(
     assert child.returncode == code
     assert (tmp_path / "cleaned").exists()
     assert "Traceback" not in talk
+
+
+@pytest.mark.parametrize(
+    ("body", "codes"),
+    [
+        ("raise DamagedError('a.b', 'x')", ["a.b"]),
+        ("raise worst([DamagedError('a.b', 'x'), NotTrustedError('c.d', 'y')])", ["c.d", "a.b"]),
+        ("raise click.BadParameter('x')", [""]),
+        ("raise OSError(errno.ENOSPC, 'no space')", [""]),
+        ("1 / 0", [""]),
+        ("terminal.answer_json({'own': 1}); raise DamagedError('a.b', 'x')", None),
+    ],
+)
+def test_every_failure_is_answered_to_programs_once(
+    body: str, codes: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "told_command.py").write_text(
+        "import click, errno\n"
+        "from appliance.cli.options import json_option, pass_terminal\n"
+        "from signing.errors import *\n"
+        "@click.command('told')\n"
+        "@json_option\n"
+        "@pass_terminal\n"
+        "def command(terminal, as_json):\n"
+        f"    {body}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(main.COMMANDS, "told", "told_command")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    sys.modules.pop("told_command", None)
+    for arguments in (["told"], ["told", "--json"]):
+        out = io.StringIO()
+        code = main.run(arguments, Terminal(out, io.StringIO()))
+        told = json.loads(out.getvalue() or "{}")
+        if codes is None:
+            assert told == {"own": 1}
+        elif "--json" in arguments:
+            assert (code, [error["code"] for error in told["errors"]]) == (told["exit_code"], codes)
+        else:
+            assert told == {}
+
+
+def test_wrong_option_is_answered_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["inspect", "/no/such/bundle", "--json"], Terminal()) == 2
+    assert "/no/such/bundle" in json.loads(capsys.readouterr().out)["errors"][0]["found"]

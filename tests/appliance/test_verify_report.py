@@ -170,11 +170,11 @@ def test_evidence_for_a_folder_that_is_not_there_is_refused_before_anything_is_r
 
 def test_status_answers_programs_on_failure_too(sim: SimHost, tmp_path: Path) -> None:
     told = json.loads(command("status", "--prefix", sim.prefix.root, "--json").out)
-    assert (told["exit_code"], told["problems"]) == (0, [])
+    assert (told["exit_code"], told["errors"]) == (0, [])
     answer = command("status", "--prefix", tmp_path / "none", "--json")
     told = json.loads(answer.out)
-    assert (answer.code, told["exit_code"], told["release"]) == (2, 2, None)
-    assert [problem["code"] for problem in told["problems"]] == ["release.none"]
+    assert (answer.code, told["exit_code"]) == (2, 2)
+    assert [problem["code"] for problem in told["errors"]] == ["release.none"]
 
 
 def test_evidence_is_written_where_something_failed_too(bundle: Copy, sim: SimHost, tmp_path: Path) -> None:

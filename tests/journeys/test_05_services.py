@@ -170,7 +170,7 @@ def test_engine_refuses_a_model_with_one_flipped_byte_and_install_repairs_it(sit
     assert "contents.file-changed" in site.host.run(["journalctl", "-u", engine, "-o", "cat"]).out
     code, told = site.status()
     assert code == 9
-    assert {problem["code"] for problem in told["problems"]} == {"contents.file-changed", "service.not-running"}
+    assert {problem["code"] for problem in told["errors"]} == {"contents.file-changed", "service.not-running"}
     site.host.run(["sh", "-c", "sleep 5"])
     assert site.ask()["status"] == 503
     done = site.install()
@@ -186,7 +186,7 @@ def test_unit_that_was_weakened_is_told_and_put_right(site: Site) -> None:
     site.host.run(["systemctl", "daemon-reload"])
     code, told = site.status()
     assert code == 9
-    assert {problem["code"] for problem in told["problems"]} == {"service.changed", "service.overridden"}
+    assert {problem["code"] for problem in told["errors"]} == {"service.changed", "service.overridden"}
     site.host.run(["rm", "-r", f"/etc/systemd/system/{GATEWAY}.d"])
     assert site.install().code == 0
     assert site.status()[0] == 0
