@@ -54,7 +54,7 @@ def load(data: bytes, subject: str, max_bytes: int = 1 << 20) -> Json:
         raise _refuse(subject, "strict JSON", f"no JSON at character {error.pos}") from None
     except (ValueError, RecursionError) as error:
         raise _refuse(subject, "strict JSON", str(error)[:200]) from None
-    _check_strings(value if b"\\u" in data else None, subject)  # UTF-8 itself has no surrogates
+    _check_strings(value, subject)
     return value
 
 
