@@ -85,4 +85,6 @@ def main(arguments: Sequence[str]) -> int:
 if __name__ == "__main__":
     # A background job starts with this signal ignored, and the tests would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Raised, so that the round that runs ends with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     raise SystemExit(main(sys.argv[1:]))
