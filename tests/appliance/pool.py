@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
@@ -91,7 +92,10 @@ class Pool:
         """End gpg's agents and forget their keys."""
         for home in self.homes.values():
             subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False, capture_output=True)
-            shutil.rmtree(home)
+            # An agent that is ending takes its sockets away itself, at the same time.
+            until = time.monotonic() + 10
+            while home.exists() and time.monotonic() < until:
+                shutil.rmtree(home, ignore_errors=True)
 
     def _home(self, key: str) -> Path:
         if key not in self.homes:
