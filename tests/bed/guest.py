@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -172,7 +173,9 @@ class Guest:
 
     def stop(self) -> None:
         """See `Host.stop`."""
-        self.run(["systemctl", "poweroff", "--no-block"])
+        # It may be gone before it can say that it heard.
+        with contextlib.suppress(ConnectionError):
+            self.run(["systemctl", "poweroff", "--no-block"])
         if not self.process.wait(STOP_TIMEOUT_S):
             raise BedError(f"{self.name} did not switch itself off in {STOP_TIMEOUT_S:.0f} s")
         self.kill()
