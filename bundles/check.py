@@ -17,7 +17,6 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 
 from bundles.attestations import check_attestations
 from bundles.boot import Boot, check_boot
@@ -25,8 +24,8 @@ from bundles.bundle import Bundle
 from bundles.contents import Chunk, File
 from bundles.layout import Layout
 from bundles.medium import NOT_A_FILE
-from bundles.progress import OnProgress, Progress, ignore
-from bundles.workers import work_off
+from bundles.progress import OnProgress, ignore
+from bundles.workers import judge_all
 from signing.errors import ApplianceError, DamagedError, NotTrustedError, worst
 from signing.verified import Verified
 
@@ -142,22 +141,12 @@ def check_descriptor(file: File, descriptor: int, on_progress: OnProgress = igno
     size = os.fstat(descriptor).st_size
     if size != file.size:
         raise changed(file, f"{file.size} bytes", f"{size} bytes")
-    done, lock = 0, Lock()
-    differences: dict[int, ApplianceError] = {}
-
-    def compare(place: tuple[int, Chunk]) -> None:
-        nonlocal done
-        start, chunk = place
-        difference = _difference(file, descriptor, start, chunk)
-        with lock:
-            if difference is not None:
-                differences[start] = difference
-            done += chunk.size
-            on_progress(Progress(f"checking {file.path}", done, file.size))
-
-    work_off(placed(file), compare)
+    places = {place: place[1].size for place in placed(file)}
+    differences = judge_all(
+        places, lambda place: _difference(file, descriptor, *place), f"checking {file.path}", on_progress
+    )
     if differences:
-        raise differences[min(differences)]
+        raise next(iter(differences.values()))
 
 
 def _difference(file: File, descriptor: int, start: int, chunk: Chunk) -> ApplianceError | None:
@@ -217,20 +206,9 @@ def _hostile(file: File, found: str) -> NotTrustedError:
 
 def _differences(layout: Layout, users: dict[Chunk, list[str]], on_progress: OnProgress) -> list[ApplianceError]:
     """What is wrong with blobs, in the order in which the bundle has them."""
-    total, done, lock = sum(chunk.size for chunk in users), 0, Lock()
-    found: dict[Chunk, ApplianceError] = {}
-
-    def compare(chunk: Chunk) -> None:
-        nonlocal done
-        difference = _check_blob(layout, chunk, users[chunk])
-        with lock:
-            if difference is not None:
-                found[chunk] = difference
-            done += chunk.size
-            on_progress(Progress("checking blobs", done, total))
-
     # The longest first, so that no thread is left alone with a long one at the end.
-    work_off(sorted(users, key=lambda chunk: -chunk.size), compare)
+    sizes = {chunk: chunk.size for chunk in sorted(users, key=lambda chunk: -chunk.size)}
+    found = judge_all(sizes, lambda chunk: _check_blob(layout, chunk, users[chunk]), "checking blobs", on_progress)
     return [found[chunk] for chunk in users if chunk in found]
 
 

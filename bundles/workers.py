@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable
-from threading import Thread
+from collections.abc import Iterable, Mapping
+from threading import Lock, Thread
 from typing import Callable, TypeVar
 
+from bundles.progress import OnProgress, Progress
+
+K = TypeVar("K")
 T = TypeVar("T")
 _MOST = 8
 
@@ -55,6 +58,39 @@ def work_off(things: Iterable[T], work: Callable[[T], object]) -> None:
             thread.join()
     if failures:
         raise failures[0]
+
+
+def judge_all(
+    things: Mapping[K, int], judge: Callable[[K], T | None], task: str, on_progress: OnProgress, unit: str = "bytes"
+) -> dict[K, T]:
+    """Judge each thing by itself, and tell how much is done.
+
+    Args:
+        things: each with its size in `unit`; taken from the first on.
+        judge: called by several threads at the same time; None where there is nothing to say.
+        task, unit: of `Progress`.
+        on_progress: called in any thread, one call at a time.
+
+    Returns:
+        What was said, in the order of the things.
+
+    Raises:
+        BaseException: what `judge` raised first.
+    """
+    total, done, lock = sum(things.values()), 0, Lock()
+    said: dict[K, T] = {}
+
+    def work(thing: K) -> None:
+        nonlocal done
+        answer = judge(thing)
+        with lock:
+            if answer is not None:
+                said[thing] = answer
+            done += things[thing]
+            on_progress(Progress(task, done, total, unit))
+
+    work_off(things, work)
+    return {thing: said[thing] for thing in things if thing in said}
 
 
 def _count() -> int:

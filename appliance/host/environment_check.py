@@ -21,12 +21,11 @@ from appliance.host.prefix import Prefix
 from appliance.host.wheelfile import Record, read_record
 from bundles.check import hash_range
 from bundles.contents import Contents, File
-from bundles.progress import OnProgress, Progress
-from bundles.workers import work_off
+from bundles.progress import OnProgress
+from bundles.workers import judge_all
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, DamagedError, NotTrustedError, worst
 
-_AT_ONCE = 256
 _HINT = "run the same `appliance install` again: it repairs the release"
 
 
@@ -51,21 +50,15 @@ def check_environment(
     is_blind = bool(errors)
     known_links = links(python)
     entries = dict(_walk(venv))
-    judged = [path for path in entries if not is_blind or path in expected or path in known_links]
-    found: dict[str, ApplianceError] = {}
-
-    def compare(path: str) -> None:
-        error = _compare(entries[path], path, expected.get(path), known_links)
-        if error is not None:
-            found[path] = error
-
-    # A part at a time, since most files are small: the threads share one counter and one list.
-    for start in range(0, len(judged), _AT_ONCE):
-        work_off(judged[start : start + _AT_ONCE], compare)
-        on_progress(
-            Progress("checking the Python environment", min(start + _AT_ONCE, len(judged)), len(judged), "steps")
-        )
-    errors += [found[path] for path in judged if path in found]
+    judged = {path: 1 for path in entries if not is_blind or path in expected or path in known_links}
+    found = judge_all(
+        judged,
+        lambda path: _compare(entries[path], path, expected.get(path), known_links),
+        "checking the Python environment",
+        on_progress,
+        "steps",
+    )
+    errors += found.values()
     for path in sorted((set(expected) | set(known_links)) - set(entries)):
         subject = expected[path].subject if path in expected else f"venv/{path}"
         errors.append(_changed(subject, f"a file at venv/{path}", "no file"))

@@ -17,17 +17,16 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 
 from appliance.host import cgroups
 from bundles.check import changed, hash_range, placed
 from bundles.contents import Chunk, File
-from bundles.progress import OnProgress, Progress, ignore
-from bundles.workers import work_off
+from bundles.progress import OnProgress, ignore
+from bundles.workers import judge_all
 from signing.errors import DamagedError, NotTrustedError
 
 E1, E2 = "E1", "E2"
@@ -176,22 +175,14 @@ def _copy_chunk(source: int, memory: int, start: int, size: int) -> str:
 
 
 def _compare(file: File, hash_chunk: HashChunk, on_progress: OnProgress) -> None:
-    differing: list[tuple[int, Chunk, str]] = []
-    done, lock = 0, Lock()
+    def differs(place: tuple[int, Chunk]) -> str | None:
+        found = _hash(hash_chunk, *place)
+        return None if found == place[1].sha256 else found
 
-    def compare(place: tuple[int, Chunk]) -> None:
-        nonlocal done
-        start, chunk = place
-        found = _hash(hash_chunk, start, chunk)
-        with lock:
-            if found != chunk.sha256:
-                differing.append((start, chunk, found))
-            done += chunk.size
-            on_progress(Progress(f"verifying {file.path}", done, file.size))
-
-    work_off(placed(file), compare)
+    places = {place: place[1].size for place in placed(file)}
+    differing = judge_all(places, differs, f"verifying {file.path}", on_progress)
     if differing:
-        raise _changed(file, sorted(differing, key=lambda place: place[0]))
+        raise _changed(file, differing)
 
 
 def _hash(hash_chunk: HashChunk, start: int, chunk: Chunk) -> str:
@@ -203,8 +194,8 @@ def _hash(hash_chunk: HashChunk, start: int, chunk: Chunk) -> str:
         return f"unreadable ({error.strerror})"
 
 
-def _changed(file: File, places: list[tuple[int, Chunk, str]]) -> DamagedError:
-    start, chunk, found = places[0]
+def _changed(file: File, places: Mapping[tuple[int, Chunk], str]) -> DamagedError:
+    (start, chunk), found = next(iter(places.items()))
     more = f", and {len(places) - 1} more places" if len(places) > 1 else ""
     span = f"bytes {start} to {start + chunk.size - 1}"
     error = changed(file, f"{span} with sha256 {chunk.sha256}", f"sha256 {found}{more}")

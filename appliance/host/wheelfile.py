@@ -24,6 +24,9 @@ from bundles.wheels import BROKEN_ZIP, MAX_RECORD_BYTES, Entry, parse_record
 from signing.digest import sha256
 from signing.errors import NotTrustedError
 
+_entries = lru_cache(maxsize=256)(parse_record)
+"""An install asks for the lines of the same RECORD several times."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -53,7 +56,7 @@ def read_record(file: File, wheel: Path) -> Record:
         raise NotTrustedError("wheel.no-record", file.path, expected="a signed digest of its RECORD", found="none")
     if sha256(data) != file.record:
         raise changed(file, f"RECORD with sha256 {file.record}", f"sha256 {sha256(data)}")
-    return Record(name, data, _entries(file.path, name, data))
+    return Record(name, data, _entries(data, name, file.path))
 
 
 def take_out(file: File, wheel: Path, members: tuple[Member, ...], folder: Path) -> None:
@@ -127,12 +130,6 @@ def _record_name(file: File, archive: zipfile.ZipFile) -> str:
     if len(names) != 1:
         raise changed(file, "one RECORD", f"{len(names)}")
     return names[0]
-
-
-@lru_cache(maxsize=256)
-def _entries(path: str, own_name: str, data: bytes) -> tuple[Entry, ...]:
-    """The lines of a RECORD; an install asks for the same several times."""
-    return parse_record(data, own_name, path)
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

@@ -12,7 +12,7 @@ from bundles.bundle import open_bundle
 from bundles.contents import Chunk
 from bundles.layout import Layout
 from bundles.progress import Progress
-from bundles.workers import work_off
+from bundles.workers import judge_all, work_off
 from signing.floors import Floors
 from tests.toy import NOW, build_toy
 
@@ -62,3 +62,14 @@ def test_blobs_are_hashed_longest_first_and_every_byte_is_told(
     assert sorted(seen, reverse=True) == seen or count > 1
     assert (len(seen), told[-1].done) == (checked.blobs, checked.size_bytes)
     assert [event.done for event in told] == sorted(event.done for event in told)
+
+
+def test_what_is_said_stands_in_the_order_of_the_things_and_every_size_is_told_once(count: int) -> None:
+    told: list[Progress] = []
+    sizes = {number: number + 1 for number in reversed(range(200))}
+    said = judge_all(sizes, lambda number: f"{number}" if number % 7 == 0 else None, "judging", told.append, "steps")
+    assert list(said) == [number for number in sizes if number % 7 == 0]
+    assert all(answer == f"{number}" for number, answer in said.items())
+    assert [event.done for event in told] == sorted({event.done for event in told})
+    assert {(event.task, event.total, event.unit) for event in told} == {("judging", sum(sizes.values()), "steps")}
+    assert told[-1].done == sum(sizes.values())
