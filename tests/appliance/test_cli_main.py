@@ -18,19 +18,22 @@ from appliance.cli import main
 from appliance.cli.terminal import Terminal
 
 PROGRAM = [sys.executable, "-m", "appliance.cli.main"]
-Run = Callable[[str], tuple[int, str, str]]
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def run_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run a command whose body is the given code; return exit code, standard output, standard error."""
+    """Run a command whose body is the given code, with options; return exit code, standard output, standard error."""
 
-    def run(body: str) -> tuple[int, str, str]:
+    def run(body: str, *options: str) -> tuple[int, str, str]:
         (tmp_path / "tried_command.py").write_text(
             "import click, errno, os, sys\n"
+            "from appliance.cli.options import json_option, pass_terminal\n"
             "from signing.errors import *\n"
             "@click.command('tried')\n"
-            "def command():\n"
+            "@json_option\n"
+            "@pass_terminal\n"
+            "def command(terminal, as_json):\n"
             f"    {body}\n"
         )
         monkeypatch.syspath_prepend(tmp_path)
@@ -38,7 +41,7 @@ def run_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         sys.modules.pop("tried_command", None)
         out, talk = io.StringIO(), io.StringIO()
-        return main.run(["tried"], Terminal(out, talk)), out.getvalue(), talk.getvalue()
+        return main.run(["tried", *options], Terminal(out, talk)), out.getvalue(), talk.getvalue()
 
     return run
 
@@ -242,33 +245,15 @@ def test_a_signal_lets_the_command_clean_up_and_exits_with_128_and_its_number(
         ("terminal.answer_json({'own': 1}); raise DamagedError('a.b', 'x')", None),
     ],
 )
-def test_every_failure_is_answered_to_programs_once(
-    body: str, codes: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "told_command.py").write_text(
-        "import click, errno\n"
-        "from appliance.cli.options import json_option, pass_terminal\n"
-        "from signing.errors import *\n"
-        "@click.command('told')\n"
-        "@json_option\n"
-        "@pass_terminal\n"
-        "def command(terminal, as_json):\n"
-        f"    {body}\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(main.COMMANDS, "told", "told_command")
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    sys.modules.pop("told_command", None)
-    for arguments in (["told"], ["told", "--json"]):
-        out = io.StringIO()
-        code = main.run(arguments, Terminal(out, io.StringIO()))
-        told = json.loads(out.getvalue() or "{}")
-        if codes is None:
-            assert told == {"own": 1}
-        elif "--json" in arguments:
-            assert (code, [error["code"] for error in told["errors"]]) == (told["exit_code"], codes)
-        else:
-            assert told == {}
+def test_every_failure_is_answered_to_programs_once(body: str, codes: list[str] | None, run_body: Run) -> None:
+    _, plain, _ = run_body(body)
+    code, answer, _ = run_body(body, "--json")
+    told = json.loads(answer)
+    if codes is None:
+        assert told == json.loads(plain) == {"own": 1}
+    else:
+        assert plain == ""
+        assert (code, [error["code"] for error in told["errors"]]) == (told["exit_code"], codes)
 
 
 def test_wrong_option_is_answered_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
