@@ -152,7 +152,6 @@ def run(arguments: list[str], terminal: Terminal) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BrokenPipeError:
-        _drop_stdout()
         return 128 + signal.SIGPIPE
     except OSError as error:
         return _machine_refused(error, arguments, terminal)
@@ -207,11 +206,6 @@ def _never_fail_to_spell() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _drop_stdout() -> None:
-    # The reader has gone. Python would complain once more when it flushes at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
