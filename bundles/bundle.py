@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from bundles.contents import Chunk, Contents
-from bundles.contents_json import parse_contents
-from bundles.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, Layout, blob_path, target_name
-from bundles.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index, parse_manifest
-from bundles.paths import check_name
-from bundles.statements import statements_in
+from bundles.attestation.required_statements import statements_in
+from bundles.contents.document import parse_contents
+from bundles.contents.model import Chunk, Contents
+from bundles.contents.paths import check_name
+from bundles.oci.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, Layout, blob_path, target_name
+from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index, parse_manifest
 from signing.chain import ReadMetadata
 from signing.digest import Digest, sha256
 from signing.errors import DamagedError, NotTrustedError, UsageError

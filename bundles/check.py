@@ -18,14 +18,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundles.attestations import check_attestations
-from bundles.boot import Boot, check_boot
+from bundles.attestation.attestations import check_attestations
+from bundles.bare_host.boot import Boot, check_boot
 from bundles.bundle import Bundle
-from bundles.contents import Chunk, File
-from bundles.layout import Layout
+from bundles.contents.model import Chunk, File
 from bundles.medium import NOT_A_FILE
+from bundles.oci.layout import Layout
+from bundles.parallel import judge_all
 from bundles.progress import OnProgress, ignore
-from bundles.workers import judge_all
 from signing.errors import ApplianceError, DamagedError, NotTrustedError, worst
 from signing.verified import Verified
 

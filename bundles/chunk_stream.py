@@ -10,8 +10,8 @@ import io
 import os
 
 from bundles.check import changed
-from bundles.contents import File
-from bundles.layout import Layout
+from bundles.contents.model import File
+from bundles.oci.layout import Layout
 from signing.digest import sha256
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bundles.check import changed, check_file, hash_range, placed
-from bundles.contents import Chunk, File
+from bundles.contents.model import Chunk, File
 from bundles.medium import explain_write, sync_folder
 from bundles.progress import OnProgress, Progress, ignore
 from signing.errors import DamagedError, NotTrustedError

@@ -1,6 +1,6 @@
 """What long work tells about itself: one small value for each step, passed to a callback.
 
-Owns the type only. Who shows it, and whether there is a terminal, is decided in `appliance.cli.terminal`.
+Owns the type only. Who shows it, and whether there is a terminal, is decided in `appliance.cli.console.terminal`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What people are told about a verification, as plain lines.
 
 Owns the words of a good answer and of an error, so that `appliance verify` and `verify.pyz` say the same. It never
-prints: `appliance.cli.terminal` and `bundles.__main__` do.
+prints: `appliance.cli.console.terminal` and `bundles.__main__` do.
 
 Rules:
 - text from outside is never trusted: control characters, and those that turn the direction of writing, are spelled out;
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from signing.errors import ApplianceError, NotTrustedError
 
 if TYPE_CHECKING:  # every command imports this module, and few need those
-    from bundles.boot import Boot
+    from bundles.bare_host.boot import Boot
     from bundles.bundle import Bundle
     from signing.verified import Verified
 

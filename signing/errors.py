@@ -1,7 +1,7 @@
 """Every error that the project raises on purpose, as data.
 
 Owns the tree of errors and the exit codes. It must never format for a terminal: the command line makes text from
-these fields once, in `appliance.cli.terminal`.
+these fields once, in `appliance.cli.console.terminal`.
 
 Rules:
 - an error says what it is about (`subject`), what was `expected`, what was `found`, and the next step (`hint`);

@@ -1,7 +1,7 @@
 """The lowest versions and time that a host accepts (threats T2, T3, T4).
 
-Owns the values and how they rise. Where they are kept is the host's (`appliance.host.floorstore`); they are values
-here.
+Owns the values and how they rise. Where they are kept is the host's (`appliance.host.trust.floor_store`); they are
+values here.
 
 Rules:
 - floors only rise, but for those that a replaced builder's key resets (TUF 5.3.11); only root and targets, which

@@ -17,11 +17,11 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from appliance.build.lockfile import lock_path
-from appliance.build.runtime.cuda import LIBRARY, LIBRARY_FOLDER
-from appliance.cli.athand import open_given
+from appliance.builder.lock.lockfile import lock_path
+from appliance.builder.runtime.cuda import LIBRARY, LIBRARY_FOLDER
+from appliance.cli.runtime_source import open_given
 from bundles.copy import copy_file
-from bundles.layout import Layout
+from bundles.oci.layout import Layout
 from tests.appliance.shipped import RECIPE
 
 TOP = Path(__file__).resolve().parents[1]
@@ -30,7 +30,7 @@ APPLIANCE = (sys.executable, "-m", "appliance.cli.main")
 CHILD = """
 import ctypes, os, sys
 from pathlib import Path
-from appliance.host.loader import load_binding
+from appliance.host.runtime.loader import load_binding
 site, library = Path(sys.argv[1]), sys.argv[2]
 load_binding(site / "llama_cpp" / "lib", "x64", site)
 ggml = ctypes.CDLL(str(site / "llama_cpp" / "lib" / "libggml.so"))

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from bundles.bundle import open_bundle
 from bundles.check import check_all
-from bundles.layout import Layout
+from bundles.oci.layout import Layout
 from signing.digest import sha256
 from signing.errors import ApplianceError
 from signing.floors import Floors

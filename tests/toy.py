@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from appliance.build.attest import attestations, signed_files
-from appliance.build.boot import boot_of
-from appliance.build.store import Source, store
-from appliance.build.writer import BLOBS, BundleWriter
+from appliance.builder.assembly.attestations import attestations, signed_files
+from appliance.builder.bare_host.boot_folder import boot_of
+from appliance.builder.chunking.bundle_writer import BLOBS, BundleWriter
+from appliance.builder.chunking.chunker import Source, store
 from appliance.keys.publication import publish
 from appliance.keys.repository import published, read_newest
 from appliance.keys.workspace import Workspace, create_development
-from bundles.contents import KINDS, Contents, Lineage, Model, Needs, Serve, Target
-from bundles.contents_json import write_contents
-from bundles.intoto import STATEMENT_TYPE
-from bundles.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
-from bundles.manifest import write_manifest
-from bundles.statements import ML_BOM, PROVENANCE, SBOM, statements_in
+from bundles.attestation.intoto import STATEMENT_TYPE
+from bundles.attestation.required_statements import ML_BOM, PROVENANCE, SBOM, statements_in
+from bundles.contents.document import write_contents
+from bundles.contents.model import KINDS, Contents, Lineage, Model, Needs, Serve, Target
+from bundles.oci.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
+from bundles.oci.manifest import write_manifest
 from signing.digest import sha256
 from signing.strictjson import to_file
 from tests.sim.gguf_files import gguf, string_key

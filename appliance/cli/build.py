@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import converter_option, json_option, pass_terminal, workspace_option
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import converter_option, json_option, pass_terminal, workspace_option
+from appliance.cli.console.terminal import Terminal
 from signing.errors import ApplianceError
 
 if TYPE_CHECKING:
-    from appliance.build.assemble import Built
+    from appliance.builder.assembly.assembler import Built
     from appliance.keys.workspace import Workspace
 
 
@@ -61,9 +61,9 @@ def command(
             raise click.UsageError("--install-by says what is signed, and --check signs nothing")
         _check(terminal, recipe, workspace, converter, as_json)
         return
-    from appliance.build.assemble import assemble
-    from appliance.build.cache import Cache, cache_root
-    from appliance.cli.clock import utc_now
+    from appliance.builder.assembly.assembler import assemble
+    from appliance.builder.cache.content_store import Cache, cache_root
+    from appliance.cli.console.clock import utc_now
     from appliance.keys.workspace import open_workspace
 
     opened = open_workspace(workspace)
@@ -81,7 +81,7 @@ def command(
 
 
 def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) -> None:
-    from appliance.keys.words import progress
+    from appliance.keys.requests.request_text import progress
 
     label = f"{built.contents.name} {built.contents.version}"
     if opened.root().profile:
@@ -116,8 +116,8 @@ def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) ->
 
 
 def _check(terminal: Terminal, recipe: Path, workspace: Path, converter: Path | None, as_json: bool) -> None:
-    from appliance.build.again import DIFFERS, build_again
-    from appliance.build.cache import Cache, cache_root
+    from appliance.builder.cache.content_store import Cache, cache_root
+    from appliance.builder.compare.rebuild import DIFFERS, build_again
     from appliance.keys.workspace import open_workspace
 
     try:

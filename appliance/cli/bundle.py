@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import json_option, named_workspace_option, pass_terminal, trust_option
-from appliance.cli.terminal import Terminal
-from appliance.cli.wrapped import size
+from appliance.cli.console.columns import size
+from appliance.cli.console.options import json_option, named_workspace_option, pass_terminal, trust_option
+from appliance.cli.console.terminal import Terminal
 
 credentials_option = click.option(
     "--credentials",
@@ -55,15 +55,15 @@ def export(
     Example:
       appliance bundle export dist/smollm2-1.0.0 registry.example/models/smollm2 --credentials ~/auth.json
     """
-    from appliance.build.registry.client import Registry
-    from appliance.build.registry.credentials import read_credentials
-    from appliance.build.registry.push import export_bundle
-    from appliance.build.registry.reference import parse_reference
-    from appliance.cli.clock import utc_now
-    from appliance.host.pinned import choose_root
-    from appliance.host.prefix import Prefix
+    from appliance.builder.registry.client import Registry
+    from appliance.builder.registry.credentials import read_credentials
+    from appliance.builder.registry.push import export_bundle
+    from appliance.builder.registry.reference import parse_reference
+    from appliance.cli.console.clock import utc_now
+    from appliance.host.tree.prefix import Prefix
+    from appliance.host.trust.root_choice import choose_root
     from bundles.bundle import open_bundle
-    from bundles.layout import Layout
+    from bundles.oci.layout import Layout
     from signing.floors import Floors
 
     place = parse_reference(registry)
@@ -108,13 +108,13 @@ def import_(
     Example:
       appliance bundle import registry.example/models/smollm2:1.0.0 /srv/smollm2-1.0.0 --trust root.json
     """
-    from appliance.build.registry.client import Registry
-    from appliance.build.registry.credentials import read_credentials
-    from appliance.build.registry.pull import import_bundle
-    from appliance.build.registry.reference import parse_reference
-    from appliance.cli.clock import utc_now
-    from appliance.host.pinned import choose_root
-    from appliance.host.prefix import Prefix
+    from appliance.builder.registry.client import Registry
+    from appliance.builder.registry.credentials import read_credentials
+    from appliance.builder.registry.pull import import_bundle
+    from appliance.builder.registry.reference import parse_reference
+    from appliance.cli.console.clock import utc_now
+    from appliance.host.tree.prefix import Prefix
+    from appliance.host.trust.root_choice import choose_root
     from signing.errors import UsageError
 
     place = parse_reference(registry)

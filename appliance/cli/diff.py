@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
-from appliance.cli.terminal import Terminal
-from appliance.cli.wrapped import labelled, size
+from appliance.cli.console.columns import labelled, size
+from appliance.cli.console.options import (
+    json_option,
+    named_workspace_option,
+    pass_terminal,
+    prefix_option,
+    trust_option,
+)
+from appliance.cli.console.terminal import Terminal
 
 if TYPE_CHECKING:
-    from appliance.build.difference import Difference, Differences
+    from appliance.builder.compare.bundles import Difference, Differences
 
 SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 SHOWN = 40
@@ -48,13 +54,13 @@ def command(
     """
     from dataclasses import asdict
 
-    from appliance.build.difference import compare
-    from appliance.build.inspection import inspect
-    from appliance.cli.clock import utc_now
-    from appliance.host.pinned import choose_root
-    from appliance.host.prefix import Prefix
+    from appliance.builder.compare.bundles import compare
+    from appliance.builder.compare.inspection import inspect
+    from appliance.cli.console.clock import utc_now
+    from appliance.host.tree.prefix import Prefix
+    from appliance.host.trust.root_choice import choose_root
     from bundles.bundle import open_bundle
-    from bundles.layout import Layout
+    from bundles.oci.layout import Layout
     from signing.floors import Floors
 
     root = choose_root(trust, Prefix.at(prefix or Path("/")), workspace)

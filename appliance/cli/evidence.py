@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import json_option, pass_terminal
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import json_option, pass_terminal
+from appliance.cli.console.terminal import Terminal
 
 
 @click.group("evidence", context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,8 +39,8 @@ def check(terminal: Terminal, file: Path, fingerprint: str, as_json: bool) -> No
     Example:
       appliance evidence check today.json --fingerprint 3f…e1
     """
-    from appliance.host.evidence import MAX_EVIDENCE_BYTES, read_evidence
-    from appliance.host.trust_pin import parse_fingerprint
+    from appliance.host.trust.root_pin import parse_fingerprint
+    from appliance.host.verification.evidence import MAX_EVIDENCE_BYTES, read_evidence
     from bundles.report import lines
 
     with file.open("rb") as stream:

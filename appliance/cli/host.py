@@ -12,11 +12,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import (
+    json_option,
+    named_workspace_option,
+    pass_terminal,
+    prefix_option,
+    trust_option,
+)
+from appliance.cli.console.terminal import Terminal
 
 if TYPE_CHECKING:
-    from appliance.host.card import Card, Variant
+    from appliance.host.machine.card import Card, Variant
     from bundles.progress import OnProgress
 
 _TOOL_TIMEOUT_S = 20.0
@@ -65,10 +71,10 @@ def probe(
     Example:
       appliance host probe --json >card.json
     """
-    from appliance.cli.clock import utc_now
-    from appliance.host.card import card_schema, card_value
-    from appliance.host.machine import read_machine
-    from appliance.host.probe import probe as look
+    from appliance.cli.console.clock import utc_now
+    from appliance.host.machine.card import card_schema, card_value
+    from appliance.host.machine.machine import read_machine
+    from appliance.host.machine.probe import probe as look
 
     if schema:
         terminal.answer_json(card_schema())
@@ -107,9 +113,9 @@ def run_tool(command: Sequence[str]) -> str:
 def _tried(
     bundle: Path | None, prefix: Path | None, trust: Path | None, workspace: Path | None, on_progress: OnProgress
 ) -> tuple[tuple[Variant, ...], str]:
-    from appliance.cli.athand import bundle_at_hand, release_at_hand
-    from appliance.host.cpu import cpu_flags
-    from appliance.host.verdicts import try_variants
+    from appliance.cli.runtime_source import bundle_at_hand, release_at_hand
+    from appliance.host.machine.cpu import cpu_flags
+    from appliance.host.runtime.variant_survey import try_variants
     from signing.errors import ApplianceError
 
     with tempfile.TemporaryDirectory(prefix="appliance-probe-") as name:

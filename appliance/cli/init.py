@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import json_option, pass_terminal
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import json_option, pass_terminal
+from appliance.cli.console.terminal import Terminal
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _AT_LEAST_1 = click.IntRange(1, 32)
@@ -52,7 +52,7 @@ def command(
         return
     if root_keys or targets_keys:
         raise click.UsageError("--root-key and --targets-key belong to --ceremony")
-    from appliance.cli.clock import utc_now
+    from appliance.cli.console.clock import utc_now
     from appliance.keys.workspace import create_development
 
     workspace, is_new = create_development(folder, utc_now())
@@ -80,11 +80,11 @@ def _begin(
     targets: tuple[tuple[Path, ...], int],
     as_json: bool,
 ) -> None:
-    from appliance.cli.clock import utc_now
+    from appliance.cli.console.clock import utc_now
     from appliance.cli.sign import describe
     from appliance.keys.ceremony import begin
-    from appliance.keys.pem import load_public
-    from appliance.keys.words import explain, progress
+    from appliance.keys.requests.request_text import explain, progress
+    from appliance.keys.signers.pem import load_public
 
     root_keys, targets_keys = ([load_public(path) for path in paths] for paths, _ in (root, targets))
     workspace, request = begin(folder, (root_keys, root[1]), (targets_keys, targets[1]), utc_now())

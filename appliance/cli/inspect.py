@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
-from appliance.cli.terminal import Terminal
-from appliance.cli.wrapped import labelled, size
+from appliance.cli.console.columns import labelled, size
+from appliance.cli.console.options import (
+    json_option,
+    named_workspace_option,
+    pass_terminal,
+    prefix_option,
+    trust_option,
+)
+from appliance.cli.console.terminal import Terminal
 
 if TYPE_CHECKING:
-    from appliance.build.inspection import Inspection, Template
+    from appliance.builder.compare.inspection import Inspection, Template
     from bundles.bundle import Bundle
-    from bundles.contents import Contents, Model
+    from bundles.contents.model import Contents, Model
     from signing.verified import Verified
 
 
@@ -41,14 +47,14 @@ def command(
     """
     from dataclasses import asdict
 
-    from appliance.build.inspection import inspect
-    from appliance.cli.clock import utc_now
-    from appliance.host.pinned import choose_root
-    from appliance.host.prefix import Prefix
+    from appliance.builder.compare.inspection import inspect
+    from appliance.cli.console.clock import utc_now
+    from appliance.host.tree.prefix import Prefix
+    from appliance.host.trust.root_choice import choose_root
+    from bundles.attestation.required_statements import statements_in
     from bundles.bundle import open_bundle
-    from bundles.layout import Layout
+    from bundles.oci.layout import Layout
     from bundles.report import describe
-    from bundles.statements import statements_in
     from signing.floors import Floors
 
     found = open_bundle(path, choose_root(trust, Prefix.at(prefix or Path("/")), workspace), Floors(), utc_now())
@@ -71,7 +77,7 @@ def command(
 
 
 def _who(found: Verified[Bundle]) -> Iterator[str]:
-    from bundles.statements import statements_in
+    from bundles.attestation.required_statements import statements_in
 
     evidence, bundle = found.evidence, found.value
     profile = evidence.profile or "production"

@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import (
+    json_option,
+    named_workspace_option,
+    pass_terminal,
+    prefix_option,
+    trust_option,
+)
+from appliance.cli.console.terminal import Terminal
 
 if TYPE_CHECKING:
-    from appliance.host.install import Installed
+    from appliance.host.install.installation import Installed
 
 
 @click.command("install")
@@ -40,12 +46,12 @@ def command(
       appliance install /media/stick
       appliance install /media/stick --prefix /srv/appliance
     """
-    from appliance.cli.clock import utc_now
-    from appliance.host.admission import Host
-    from appliance.host.install import install
-    from appliance.host.machine import read_machine
-    from appliance.host.pinned import choose_root
-    from appliance.host.prefix import Prefix
+    from appliance.cli.console.clock import utc_now
+    from appliance.host.install.admission import Host
+    from appliance.host.install.installation import install
+    from appliance.host.machine.machine import read_machine
+    from appliance.host.tree.prefix import Prefix
+    from appliance.host.trust.root_choice import choose_root
 
     place = Prefix.at(prefix or Path("/"))
     root = choose_root(trust, place, workspace)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import json_option, pass_terminal, passphrase_option
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import json_option, pass_terminal, passphrase_option
+from appliance.cli.console.terminal import Terminal
 
 
 @click.group("key", context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,8 +34,8 @@ def create(terminal: Terminal, file: Path, passphrase_fd: int | None, as_json: b
     Example:
       appliance key create alice.pem
     """
-    from appliance.cli.secrets import asker
-    from appliance.keys.pem import create_key, public_pem
+    from appliance.cli.console.passphrase import asker
+    from appliance.keys.signers.pem import create_key, public_pem
 
     key = create_key(file, asker(passphrase_fd, confirm=True)(f"new passphrase for {file}")).public
     half = file.with_suffix(".pub")
@@ -58,9 +58,9 @@ def show(terminal: Terminal, key: str, out: Path | None, passphrase_fd: int | No
       appliance key show alice.pub
       appliance key show 'pkcs11:token=bob;object=signing?module-path=/usr/lib/softhsm/libsofthsm2.so' --out bob.pub
     """
-    from appliance.cli.secrets import asker
-    from appliance.keys.named import open_signer
-    from appliance.keys.pem import load_public, public_pem
+    from appliance.cli.console.passphrase import asker
+    from appliance.keys.signers.key_name import open_signer
+    from appliance.keys.signers.pem import load_public, public_pem
 
     path = Path(key)
     is_private = not path.is_file() or b"PRIVATE KEY" in path.read_bytes()[:4096]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import converter_option, pass_terminal
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import converter_option, pass_terminal
+from appliance.cli.console.terminal import Terminal
 
 if TYPE_CHECKING:
-    from appliance.build.lockfile import Change, Locked
+    from appliance.builder.lock.lockfile import Change, Locked
 
 
 @click.command("lock")
@@ -30,11 +30,11 @@ def command(terminal: Terminal, recipe: Path, upgrade: bool, converter: Path | N
     Example:
       appliance lock bundles/recipes/smollm2.yaml
     """
-    from appliance.build.cache import Cache, cache_root
-    from appliance.build.lockfile import changes, lock_path, read_lock, write_lock
-    from appliance.build.recipe import load_recipe
-    from appliance.build.resolve import lock_recipe
-    from appliance.cli.clock import utc_now
+    from appliance.builder.cache.content_store import Cache, cache_root
+    from appliance.builder.lock.lockfile import changes, lock_path, read_lock, write_lock
+    from appliance.builder.recipe.model import load_recipe
+    from appliance.builder.resolve.resolver import lock_recipe
+    from appliance.cli.console.clock import utc_now
 
     asked = load_recipe(recipe)
     path = lock_path(recipe)

@@ -21,7 +21,7 @@ from types import FrameType
 
 import click
 
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.terminal import Terminal
 from signing.errors import ApplianceError
 
 EXIT_OUR_BUG = 70
@@ -45,7 +45,7 @@ COMMANDS = {
     "install": "appliance.cli.install",
     "serve": "appliance.cli.serve",
     "status": "appliance.cli.status",
-    "demo": "appliance.cli.demo",
+    "demo": "appliance.cli.demo.command",
 }
 """Every command and the module that holds it as `command`, in the order of a bundle's life."""
 

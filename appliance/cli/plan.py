@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
-from appliance.cli.terminal import Terminal
-from bundles.memory import KV_TYPES
+from appliance.cli.console.options import (
+    json_option,
+    named_workspace_option,
+    pass_terminal,
+    prefix_option,
+    trust_option,
+)
+from appliance.cli.console.terminal import Terminal
+from bundles.gguf.memory import KV_TYPES
 
 if TYPE_CHECKING:
     from appliance.cli.plan_source import Source
-    from appliance.host.card import Card
-    from appliance.host.fit import Asked, Fit
-    from bundles.memory import Need
+    from appliance.host.machine.card import Card
+    from appliance.host.models.fit import Asked, Fit
+    from bundles.gguf.memory import Need
 
 AGREED = 0.05
 """How far the formula may be from what the runtime itself says, as a part of the whole."""
@@ -58,7 +64,7 @@ def command(
       appliance plan bundles/recipes/smollm2.yaml --host card.json
     """
     from appliance.cli.plan_source import Options, read_source
-    from appliance.host.fit import Asked, fit
+    from appliance.host.models.fit import Asked, fit
 
     card = _card(card_path)
     options = Options(context, slots, kv_type, prefix, trust, workspace)
@@ -78,11 +84,11 @@ def command(
 
 
 def _card(path: Path | None) -> Card:
-    from appliance.cli.clock import utc_now
+    from appliance.cli.console.clock import utc_now
     from appliance.cli.host import run_tool
-    from appliance.host.card import MAX_CARD_BYTES, parse_card
-    from appliance.host.machine import read_machine
-    from appliance.host.probe import probe
+    from appliance.host.machine.card import MAX_CARD_BYTES, parse_card
+    from appliance.host.machine.machine import read_machine
+    from appliance.host.machine.probe import probe
     from signing.errors import UsageError
 
     if path is None:
@@ -97,8 +103,8 @@ def _card(path: Path | None) -> Card:
 
 def _rehearsed(source: Source, terminal: Terminal) -> list[Need | None]:
     """What the runtime itself says of each model; None where it was not or could not be asked."""
-    from appliance.host.rehearsal import rehearse
-    from bundles.memory import estimate
+    from appliance.host.runtime.memory_probe import rehearse
+    from bundles.gguf.memory import estimate
     from signing.errors import ApplianceError
 
     if isinstance(source.runtime, str):

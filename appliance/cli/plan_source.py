@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundles.memory import Load
+from bundles.gguf.memory import Load
 from signing.errors import ApplianceError, UsageError
 
 if TYPE_CHECKING:
-    from appliance.host.athand import AtHand
-    from appliance.host.modelhead import ModelHead
+    from appliance.host.models.header import ModelHead
+    from appliance.host.runtime.unpacked import AtHand
 
 DEFAULT_SLOTS = 4
 MOST_CONTEXT = 8192
@@ -59,7 +59,7 @@ def read_source(path: Path, options: Options, scratch: Path) -> Source:
         UsageError: it is none of the four, or a model's file is not on this machine.
         DamagedError, NotTrustedError: of a bundle or a GGUF.
     """
-    from appliance.host.modelhead import head_of_file, is_gguf
+    from appliance.host.models.header import head_of_file, is_gguf
 
     if path.is_dir():
         return _bundle(path, options, scratch)
@@ -75,10 +75,10 @@ def read_source(path: Path, options: Options, scratch: Path) -> Source:
 
 
 def _bundle(path: Path, options: Options, scratch: Path) -> Source:
-    from appliance.cli.athand import open_given
-    from appliance.host.athand import of_bundle
-    from appliance.host.modelhead import heads_of_bundle
-    from bundles.layout import Layout
+    from appliance.cli.runtime_source import open_given
+    from appliance.host.models.header import heads_of_bundle
+    from appliance.host.runtime.unpacked import of_bundle
+    from bundles.oci.layout import Layout
 
     layout = Layout(path)
     contents = open_given(path, options.prefix, options.trust, options.workspace).value.contents
@@ -91,9 +91,9 @@ def _bundle(path: Path, options: Options, scratch: Path) -> Source:
 
 
 def _recipe(path: Path, options: Options, scratch: Path) -> Source:
-    from appliance.build.lockfile import lock_path, read_lock
-    from appliance.build.recipe import load_recipe
-    from appliance.host.modelhead import head_of_file
+    from appliance.builder.lock.lockfile import lock_path, read_lock
+    from appliance.builder.recipe.model import load_recipe
+    from appliance.host.models.header import head_of_file
 
     recipe = load_recipe(path)
     lock = read_lock(lock_path(path)) if lock_path(path).exists() else None
@@ -116,10 +116,10 @@ def _recipe(path: Path, options: Options, scratch: Path) -> Source:
 
 
 def _model_file(source: str | tuple[str, ...], folder: Path, entry: object) -> Path | None:
-    from appliance.build.cache import Cache, cache_root
-    from appliance.build.lockfile import Locked
-    from appliance.build.sources import FileSource, parse_source
-    from appliance.build.sources.file import find
+    from appliance.builder.cache.content_store import Cache, cache_root
+    from appliance.builder.lock.lockfile import Locked
+    from appliance.builder.sources import FileSource, parse_source
+    from appliance.builder.sources.file import find
 
     is_as_it_is = isinstance(entry, Locked) and entry.made is None
     local = parse_source(source) if isinstance(source, str) and (is_as_it_is or entry is None) else None
@@ -133,8 +133,8 @@ def _model_file(source: str | tuple[str, ...], folder: Path, entry: object) -> P
 
 def _any_runtime(options: Options, scratch: Path) -> AtHand | str:
     """That of the installed release, or one that was built here before."""
-    from appliance.cli.athand import release_at_hand
-    from appliance.host.athand import of_wheel
+    from appliance.cli.runtime_source import release_at_hand
+    from appliance.host.runtime.unpacked import of_wheel
 
     try:
         found = release_at_hand(options.prefix, scratch)
@@ -147,8 +147,8 @@ def _any_runtime(options: Options, scratch: Path) -> AtHand | str:
 
 
 def _built_wheel() -> Path | None:
-    from appliance.build.cache import cache_root
-    from appliance.build.runtime.store import BUILD_FILE, Slot
+    from appliance.builder.cache.content_store import cache_root
+    from appliance.builder.runtime.store import BUILD_FILE, Slot
     from signing.digest import Digest
     from signing.errors import NotTrustedError
     from signing.strictjson import load_canonical

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import pass_terminal, prefix_option
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import pass_terminal, prefix_option
+from appliance.cli.console.terminal import Terminal
 
 if TYPE_CHECKING:
-    from appliance.host.prefix import Prefix
-    from appliance.serve.keeper import Happening
+    from appliance.host.tree.prefix import Prefix
+    from appliance.serve.supervisor.engine_keeper import Happening
 
 _WORDS = {
     "ready": "serves",
@@ -41,9 +41,9 @@ def command(terminal: Terminal, prefix: Path | None, port: int | None) -> None:
       appliance serve --prefix .demo/host --port 0
       curl -H "Authorization: Bearer $(cat .demo/host/etc/appliance/default.key)" URL/v1/models
     """
-    from appliance.cli.clock import utc_now
-    from appliance.host.prefix import Prefix
-    from appliance.serve.supervise import serving
+    from appliance.cli.console.clock import utc_now
+    from appliance.host.tree.prefix import Prefix
+    from appliance.serve.supervisor.service import serving
 
     def tell(happening: Happening) -> None:
         _show(terminal, happening)
@@ -63,11 +63,11 @@ def command(terminal: Terminal, prefix: Path | None, port: int | None) -> None:
 
 
 def _leave_to_systemd(host: Prefix) -> None:
-    from appliance.host import systemd
-    from appliance.host.units import GATEWAY_UNIT
+    from appliance.host.process import systemctl
+    from appliance.host.tree.units import GATEWAY_UNIT
     from signing.errors import BusyError
 
-    if host.is_system and systemd.version() and systemd.state(GATEWAY_UNIT).is_active:
+    if host.is_system and systemctl.version() and systemctl.state(GATEWAY_UNIT).is_active:
         raise BusyError(
             "serve.busy",
             GATEWAY_UNIT,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import json_option, pass_terminal, passphrase_option, workspace_option
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import json_option, pass_terminal, passphrase_option, workspace_option
+from appliance.cli.console.terminal import Terminal
 
 if TYPE_CHECKING:
-    from appliance.keys.request import Request
+    from appliance.keys.requests.request import Request
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -63,7 +63,7 @@ def command(
         return
     if len(requests) != 1:
         raise click.UsageError("one REQUEST at a time is shown and signed")
-    from appliance.keys.request import MAX_REQUEST_BYTES, read_request
+    from appliance.keys.requests.request import MAX_REQUEST_BYTES, read_request
 
     with requests[0].open("rb") as file:
         request = read_request(file.read(MAX_REQUEST_BYTES + 1), str(requests[0]))
@@ -74,9 +74,9 @@ def command(
 
 
 def _show(terminal: Terminal, request: Request, trust: Path | None) -> None:
-    from appliance.host.pinned import choose_root
-    from appliance.keys.rules import check_rules, check_trust
-    from appliance.keys.words import explain
+    from appliance.host.trust.root_choice import choose_root
+    from appliance.keys.requests.request_rules import check_rules, check_trust
+    from appliance.keys.requests.request_text import explain
 
     root = request.new_root()
     if trust is not None:
@@ -102,12 +102,12 @@ def _sign(
     passphrase_fd: int | None,
     yes: bool,
 ) -> Request:
-    from appliance.cli.secrets import asker
-    from appliance.host.durable import write_file
+    from appliance.cli.console.passphrase import asker
+    from appliance.host.tree.atomic_file import write_file
     from appliance.keys.ceremony import sign
-    from appliance.keys.named import open_signer
-    from appliance.keys.pem import load_public
-    from appliance.keys.request import write_request
+    from appliance.keys.requests.request import write_request
+    from appliance.keys.signers.key_name import open_signer
+    from appliance.keys.signers.pem import load_public
 
     if not yes:
         click.confirm("sign this?", abort=True, err=True)
@@ -120,8 +120,8 @@ def _sign(
 
 
 def _collect(terminal: Terminal, paths: tuple[Path, ...], workspace: Path, as_json: bool) -> None:
-    from appliance.build.handback import hand_back
-    from appliance.cli.clock import utc_now
+    from appliance.builder.assembly.signature_refresh import hand_back
+    from appliance.cli.console.clock import utc_now
     from appliance.keys.ceremony import collect
     from appliance.keys.workspace import Workspace
 
@@ -135,7 +135,7 @@ def _collect(terminal: Terminal, paths: tuple[Path, ...], workspace: Path, as_js
 
 
 def _tell(terminal: Terminal, request: Request, as_json: bool, bundles: tuple[Path, ...] = ()) -> None:
-    from appliance.keys.words import progress
+    from appliance.keys.requests.request_text import progress
 
     if as_json:
         terminal.answer_json(describe(request, bundles))
@@ -148,7 +148,7 @@ def _tell(terminal: Terminal, request: Request, as_json: bool, bundles: tuple[Pa
 
 def describe(request: Request, bundles: tuple[Path, ...] = ()) -> dict[str, object]:
     """What a request asks and how far it is, as one JSON object."""
-    from appliance.keys.words import explain
+    from appliance.keys.requests.request_text import explain
 
     return {
         "request": request.label,

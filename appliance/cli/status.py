@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from appliance.cli.options import json_option, pass_terminal, prefix_option
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import json_option, pass_terminal, prefix_option
+from appliance.cli.console.terminal import Terminal
 from signing.errors import DriftError
 
 if TYPE_CHECKING:
-    from appliance.host.status import Status
+    from appliance.host.maintenance.status import Status
 
 
 @click.command("status")
@@ -28,9 +28,9 @@ def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
     Example:
       appliance status
     """
-    from appliance.cli.clock import utc_now
-    from appliance.host.prefix import Prefix
-    from appliance.host.status import read_status
+    from appliance.cli.console.clock import utc_now
+    from appliance.host.maintenance.status import read_status
+    from appliance.host.tree.prefix import Prefix
 
     with terminal.progress() as on_progress:
         status = read_status(Prefix.at(prefix or Path("/")), utc_now(), on_progress)

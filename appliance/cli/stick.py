@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import json_option, named_workspace_option, pass_terminal, trust_option
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import json_option, named_workspace_option, pass_terminal, trust_option
+from appliance.cli.console.terminal import Terminal
 
 
 @click.group("stick", context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,14 +39,14 @@ def write(
     Example:
       appliance stick write dist/smollm2-1.0.0 /media/stick --workspace ~/appliance-workspace
     """
-    from appliance.cli.clock import utc_now
-    from appliance.host.pinned import choose_root
-    from appliance.host.prefix import Prefix
-    from bundles.attestations import check_attestations
-    from bundles.boot import check_boot
+    from appliance.cli.console.clock import utc_now
+    from appliance.host.tree.prefix import Prefix
+    from appliance.host.trust.root_choice import choose_root
+    from bundles.attestation.attestations import check_attestations
+    from bundles.bare_host.boot import check_boot
     from bundles.bundle import open_bundle
-    from bundles.layout import Layout
-    from bundles.stick_write import write_stick
+    from bundles.oci.layout import Layout
+    from bundles.stick.writer import write_stick
     from signing.floors import Floors
 
     found = open_bundle(bundle, choose_root(trust, Prefix.at(Path("/")), workspace), Floors(), utc_now())

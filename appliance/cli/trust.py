@@ -6,8 +6,14 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import (
+    json_option,
+    named_workspace_option,
+    pass_terminal,
+    prefix_option,
+    trust_option,
+)
+from appliance.cli.console.terminal import Terminal
 from appliance.cli.trust_change import revoke, rotate
 from appliance.cli.trust_sheet import sheet
 
@@ -37,9 +43,9 @@ def show(terminal: Terminal, trust: Path | None, prefix: Path | None, workspace:
     Example:
       appliance trust show --prefix /srv/appliance
     """
-    from appliance.host.pinned import choose_root
-    from appliance.host.prefix import Prefix
-    from appliance.keys.hostkey import host_public
+    from appliance.host.tree.prefix import Prefix
+    from appliance.host.trust.root_choice import choose_root
+    from appliance.keys.signers.host_key import host_public
     from signing.chain import read_root
 
     host = Prefix.at(prefix or Path("/"))
@@ -96,8 +102,8 @@ def pin(terminal: Terminal, root: Path, fingerprints: tuple[str, ...], prefix: P
     Example:
       appliance trust pin root.json --fingerprint 3f…e1 --prefix /srv/appliance
     """
-    from appliance.host.prefix import Prefix
-    from appliance.host.trust_pin import pin_root
+    from appliance.host.tree.prefix import Prefix
+    from appliance.host.trust.root_pin import pin_root
     from signing.chain import read_root
 
     is_new = pin_root(Prefix.at(prefix or Path("/")), root, fingerprints)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import json_option, pass_terminal, workspace_option
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import json_option, pass_terminal, workspace_option
+from appliance.cli.console.terminal import Terminal
 
 if TYPE_CHECKING:
-    from appliance.keys.request import Request
+    from appliance.keys.requests.request import Request
     from appliance.keys.rotation import Change
     from appliance.keys.workspace import Workspace
 
@@ -51,8 +51,8 @@ def rotate(
     Example:
       appliance trust rotate --remove 3fe1a0c2 --add-targets-key grace.pub --workspace ~/appliance-workspace
     """
-    from appliance.keys.pem import load_public
     from appliance.keys.rotation import Change
+    from appliance.keys.signers.pem import load_public
     from appliance.keys.workspace import open_workspace
 
     change = Change(
@@ -90,10 +90,10 @@ def revoke(
       appliance trust revoke smollm2 1.0.0 --workspace ~/appliance-workspace
       appliance trust revoke --key 3fe1a0c2 --replace-by grace.pub --workspace ~/appliance-workspace
     """
-    from appliance.cli.clock import utc_now
-    from appliance.keys.pem import load_public
+    from appliance.cli.console.clock import utc_now
     from appliance.keys.publication import revoke as revoke_bundle
     from appliance.keys.rotation import Change
+    from appliance.keys.signers.pem import load_public
     from appliance.keys.workspace import open_workspace
 
     if bool(bundle) == bool(key) or (bundle and (len(bundle) != 2 or replace_by)):
@@ -114,7 +114,7 @@ def revoke(
 
 
 def _rotate(terminal: Terminal, workspace: Workspace, change: Change, as_json: bool) -> None:
-    from appliance.cli.clock import utc_now
+    from appliance.cli.console.clock import utc_now
     from appliance.keys.rotation import rotate as ask_for_root
 
     with workspace.locked():
@@ -122,10 +122,10 @@ def _rotate(terminal: Terminal, workspace: Workspace, change: Change, as_json: b
 
 
 def _tell(terminal: Terminal, workspace: Workspace, request: Request, as_json: bool) -> None:
-    from appliance.build.handback import hand_back
-    from appliance.cli.clock import utc_now
+    from appliance.builder.assembly.signature_refresh import hand_back
+    from appliance.cli.console.clock import utc_now
     from appliance.cli.sign import describe
-    from appliance.keys.words import explain, progress
+    from appliance.keys.requests.request_text import explain, progress
 
     bundles = hand_back(workspace, request, utc_now())
     path = workspace.requests / f"{request.label}.json"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.options import pass_terminal, workspace_option
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import pass_terminal, workspace_option
+from appliance.cli.console.terminal import Terminal
 
 
 @click.command("sheet")
@@ -30,8 +30,8 @@ def sheet(terminal: Terminal, serial: int | None, workspace: Path) -> None:
     Example:
       appliance trust sheet --workspace ~/appliance-workspace > sheet.sh
     """
-    from appliance.build.boot import newest, serial_of
-    from appliance.build.sheet import render_sheet
+    from appliance.builder.bare_host.boot_folder import newest, serial_of
+    from appliance.builder.bare_host.sheet import render_sheet
     from appliance.keys.repository import published
     from appliance.keys.workspace import open_workspace
     from signing.errors import UsageError

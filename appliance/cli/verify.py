@@ -8,12 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.options import json_option, named_workspace_option, pass_terminal, prefix_option, trust_option
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.options import (
+    json_option,
+    named_workspace_option,
+    pass_terminal,
+    prefix_option,
+    trust_option,
+)
+from appliance.cli.console.terminal import Terminal
 from signing.errors import ApplianceError, UsageError
 
 if TYPE_CHECKING:
-    from appliance.host.verification import Subject, Trust
+    from appliance.host.verification.subject import Subject, Trust
 
 Report = dict[str, object]
 
@@ -60,9 +66,9 @@ def command(
       appliance verify /media/stick --prefix /srv/appliance
       appliance verify --prefix /srv/appliance --evidence today.json
     """
-    from appliance.cli.clock import utc_now
-    from appliance.host.prefix import Prefix
-    from appliance.host.verification import Trust
+    from appliance.cli.console.clock import utc_now
+    from appliance.host.tree.prefix import Prefix
+    from appliance.host.verification.subject import Trust
 
     now, host = utc_now(), Prefix.at(prefix or Path("/"))
     # Told before minutes of hashing, not after them.
@@ -91,8 +97,8 @@ def command(
 def _verify(
     terminal: Terminal, path: Path | None, trust: Trust, now: datetime, bundle: Path | None
 ) -> tuple[Report, ApplianceError | None]:
-    from appliance.host.stored import notices
-    from appliance.host.verification import open_subject
+    from appliance.host.trust.metadata_store import notices
+    from appliance.host.verification.subject import open_subject
     from bundles.report import clock_warning, fault_fields
 
     report: Report = {"verified": False, "path": str(path or trust.host.current)}
@@ -132,10 +138,10 @@ def _expected(subject: Subject) -> Report:
 def _record(terminal: Terminal, host: object, report: Report, path: Path, now: datetime) -> None:
     from importlib.metadata import version
 
-    from appliance.host.durable import write_file
-    from appliance.host.evidence import write_evidence
-    from appliance.host.prefix import Prefix
-    from appliance.keys.hostkey import host_key
+    from appliance.host.tree.atomic_file import write_file
+    from appliance.host.tree.prefix import Prefix
+    from appliance.host.verification.evidence import write_evidence
+    from appliance.keys.signers.host_key import host_key
 
     assert isinstance(host, Prefix)
     key = host_key(host.trust)

@@ -1,100 +1,10 @@
-"""Writes what a role of the playbooks rendered, all of it at once: `python -m appliance.host.rendered`, order on stdin.
-
-Owns the way of rendered text to the disk. Ansible renders; this checks each text as its reader will read it, and puts
-it in place durably, which Ansible's own modules do not. One process for a whole role: on a slow machine each start of
-a module takes seconds.
-
-The order is a JSON object: `{"folders": [{"path", "mode"}], "files": [{"path", "mode", "content", "check", "keep"}]}`.
-`mode` is octal text; `check` is one of `CHECKS`; a file to `keep` is left as it is where there is one. The answer on
-stdout is a JSON list of the paths that were changed.
-
-Rules:
-- everything is checked before anything is written;
-- nothing is written through a link, and no folder but those ordered is made.
-
-Exit codes: 0; 1 with the reason on stderr.
-"""
+"""Alias of `appliance.host.install.role_writer`: the name by which it is started (`appliance.entry_points`)."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
 
-from appliance.host.durable import write_file
-from appliance.host.siteconfig import parse_site
-from signing.errors import ApplianceError
-
-
-def write_rendered(order: Mapping[str, Any]) -> list[str]:
-    """Make the folders and write the files that differ.
-
-    Args:
-        order: from the role; its paths are absolute.
-
-    Returns:
-        The paths that were made or changed.
-
-    Raises:
-        ValueError: a text is not what its reader takes; nothing was written.
-        OSError: the disk refused.
-    """
-    files = [file for file in order.get("files", ()) if not (file.get("keep") and os.path.lexists(file["path"]))]
-    for file in files:
-        try:
-            CHECKS[file.get("check", "none")](file["content"])
-        except (ValueError, ApplianceError) as error:
-            raise ValueError(f"{file['path']}: {error}") from None
-    changed = [folder["path"] for folder in order.get("folders", ()) if _make(Path(folder["path"]), folder["mode"])]
-    for file in files:
-        if write_file(Path(file["path"]), file["content"].encode(), int(file["mode"], 8)):
-            changed.append(file["path"])
-    return changed
-
-
-def _make(path: Path, mode: str) -> bool:
-    wanted, is_new = int(mode, 8), not os.path.lexists(path)
-    if is_new:
-        path.mkdir(mode=0o700)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        if os.fstat(descriptor).st_mode & 0o7777 == wanted:
-            return is_new
-        os.fchmod(descriptor, wanted)
-        return True
-    finally:
-        os.close(descriptor)
-
-
-def _check_shell(text: str) -> None:
-    done = subprocess.run(["/bin/sh", "-n"], check=False, input=text.encode(), capture_output=True)
-    if done.returncode != 0:
-        raise ValueError(done.stderr.decode("utf-8", "replace").strip())
-
-
-CHECKS: Mapping[str, Callable[[str], object]] = {
-    "json": json.loads,
-    "none": str,
-    "shell": _check_shell,
-    "site": lambda text: parse_site(text.encode()),
-}
-"""How a text is checked before it is written, by the name that a role gives."""
-
-
-def main() -> int:
-    """Read the order, and tell what was changed."""
-    try:
-        changed = write_rendered(json.load(sys.stdin))
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    sys.stdout.write(json.dumps(changed) + "\n")
-    return 0
-
+from appliance.host.install.role_writer import main
 
 if __name__ == "__main__":
     sys.exit(main())

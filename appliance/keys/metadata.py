@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from appliance.keys.signer import Signer, sign_checked
+from appliance.keys.signers.signer import Signer, sign_checked
 from signing.digest import sha256
 from signing.keys import PublicKey, key_to_json
 from signing.roles import DEVELOPMENT

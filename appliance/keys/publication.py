@@ -16,9 +16,9 @@ from datetime import datetime
 from appliance.keys.ceremony import ask, waiting
 from appliance.keys.metadata import targets_body
 from appliance.keys.repository import Published, published
-from appliance.keys.request import METADATA, Item, Request
+from appliance.keys.requests.request import METADATA, Item, Request
 from appliance.keys.workspace import Workspace
-from bundles.layout import target_name, target_path
+from bundles.oci.layout import target_name, target_path
 from signing.digest import sha256
 from signing.errors import UsageError
 from signing.strictjson import Json
@@ -46,7 +46,7 @@ def publish(
         manifest: bytes of its OCI manifest.
         now: the time that the signers state, in UTC.
         items: further messages that are to be signed with it: statements, `BOOT`.
-        statements: those that readers must find in the bundle, by name (`bundles.statements`).
+        statements: those that readers must find in the bundle, by name (`bundles.attestation.required_statements`).
         install_by: the last day on which it is meant to be installed, as metadata spells times.
 
     Returns:

@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 
 from appliance.keys.metadata import LIFETIMES, spell_time, write_snapshot
-from appliance.keys.request import METADATA, Request, write_request
-from appliance.keys.rules import check_expiry
+from appliance.keys.requests.request import METADATA, Request, write_request
+from appliance.keys.requests.request_rules import check_expiry
 from appliance.keys.workspace import Workspace
-from bundles.layout import target_name
 from bundles.medium import Medium
+from bundles.oci.layout import target_name
 from signing.chain import ReadMetadata, Walked, walk
 from signing.digest import Digest
 from signing.errors import ApplianceError, DamagedError

@@ -18,9 +18,9 @@ from datetime import datetime
 
 from appliance.keys.ceremony import ask, waiting
 from appliance.keys.metadata import RoleKeys, root_body, targets_body
-from appliance.keys.pem import create_key, load_key
 from appliance.keys.repository import published
-from appliance.keys.request import Item, Request
+from appliance.keys.requests.request import Item, Request
+from appliance.keys.signers.pem import create_key, load_key
 from appliance.keys.workspace import Workspace
 from signing.errors import ApplianceError, UsageError
 from signing.keys import PublicKey

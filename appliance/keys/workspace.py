@@ -22,7 +22,7 @@ from pathlib import Path
 
 from appliance import filelock
 from appliance.keys.metadata import new_repository, new_root
-from appliance.keys.pem import PemKey, create_key, load_key
+from appliance.keys.signers.pem import PemKey, create_key, load_key
 from bundles.medium import Medium, explain_write, sync_folder
 from signing.chain import read_root
 from signing.errors import BusyError, UsageError

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.build.lockfile import lock_path
+from appliance.builder.lock.lockfile import lock_path
 from bundles.bundle import Bundle, open_bundle
 from signing.floors import Floors
 from tests.appliance.shipped import RECIPE

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.apt import Mirror
+from appliance.builder.debian.apt import Mirror
 
 
 def require_tools() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.cache import Cache, cache_root
-from appliance.build.lockfile import RUNTIME, Locked, lock_path, read_lock
-from appliance.build.recipe import load_recipe
-from appliance.build.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, find_runtime
+from appliance.builder.cache.content_store import Cache, cache_root
+from appliance.builder.lock.lockfile import RUNTIME, Locked, lock_path, read_lock
+from appliance.builder.recipe.model import load_recipe
+from appliance.builder.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, find_runtime
 from appliance.resources import recipes_path
 
 RECIPE = recipes_path() / "smollm2.yaml"

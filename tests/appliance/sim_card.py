@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
 
-from appliance.host.card import (
+from appliance.host.machine.card import (
     BY_FLAGS,
     FORMAT,
     TRIED,

@@ -16,27 +16,27 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.build.store import Source, store
-from appliance.build.wheels import wheel_members, wheel_record
-from appliance.build.writer import BundleWriter
-from appliance.host.bootstrap import find_python, make_venv, take_uv
-from appliance.host.environment import Interpreter, build_environment
-from appliance.host.facts import Facts
-from appliance.host.importer import accept, import_files, import_layout
-from appliance.host.lock import hold
-from appliance.host.prefix import Prefix
-from appliance.host.programs import Programs
-from appliance.host.release import Release, describe, open_current
-from appliance.host.runtime import prepare_runtime
-from appliance.host.switch import complete, point_at, target_of
+from appliance.builder.chunking.bundle_writer import BundleWriter
+from appliance.builder.chunking.chunker import Source, store
+from appliance.builder.wheels.reader import wheel_members, wheel_record
+from appliance.host.activation.switch import complete, point_at, target_of
+from appliance.host.install.importer import accept, import_files, import_layout
+from appliance.host.process.programs import Programs
+from appliance.host.release.bootstrap import find_python, make_venv, take_uv
+from appliance.host.release.environment import Interpreter, build_environment
+from appliance.host.release.facts import Facts
+from appliance.host.release.release import Release, describe, open_current
+from appliance.host.runtime.extraction import prepare_runtime
+from appliance.host.tree.install_lock import hold
+from appliance.host.tree.prefix import Prefix
 from appliance.keys.publication import publish
 from appliance.keys.repository import read_newest
 from appliance.keys.workspace import Workspace, create_development
 from bundles.bundle import Bundle, open_bundle
-from bundles.contents import Contents, Lineage, Model, Needs, Serve, Target
-from bundles.contents_json import write_contents
-from bundles.layout import LAYOUT_BYTES, LAYOUT_FILE, Layout, target_path
-from bundles.manifest import write_manifest
+from bundles.contents.document import write_contents
+from bundles.contents.model import Contents, Lineage, Model, Needs, Serve, Target
+from bundles.oci.layout import LAYOUT_BYTES, LAYOUT_FILE, Layout, target_path
+from bundles.oci.manifest import write_manifest
 from bundles.progress import ignore
 from signing.digest import sha256
 from signing.floors import Floors

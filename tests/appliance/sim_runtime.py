@@ -12,10 +12,10 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from appliance.build.runtime import RuntimeSpec, ToolWheels
-from appliance.build.runtime.compile import PROGRAMS
-from appliance.build.runtime.cuda import TOOLKIT
-from appliance.build.runtime.variants import VARIANTS
+from appliance.builder.runtime import RuntimeSpec, ToolWheels
+from appliance.builder.runtime.compile import PROGRAMS
+from appliance.builder.runtime.cuda import TOOLKIT
+from appliance.builder.runtime.variants import VARIANTS
 
 VERSION = "9.9.9"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

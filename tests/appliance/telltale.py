@@ -11,8 +11,8 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
-from appliance.build import pack
-from appliance.build.store import Source
+from appliance.builder.assembly import packing
+from appliance.builder.chunking.chunker import Source
 from signing.digest import Digest
 from tests.appliance.tiny import TinyBuild
 
@@ -22,7 +22,7 @@ LEAKS = ("nothing", "mtime", "environment", "folder", "time", "user", "permissio
 
 def build(folder: Path, leak: str) -> Digest:
     """Build the toy in a folder of that name, and return the digest of its manifest."""
-    program = Path(pack.__file__)
+    program = Path(packing.__file__)
     told = {
         "nothing": "nothing",
         "mtime": int(program.stat().st_mtime),

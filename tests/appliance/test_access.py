@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host import access
-from appliance.host.access import AccessStore, ensure_default, new_key
+from appliance.host.site import api_keys
+from appliance.host.site.api_keys import AccessStore, ensure_default, new_key
 from signing.errors import ApplianceError, UsageError
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -128,7 +128,7 @@ def test_keys_that_cannot_be_read_are_damage_and_no_bug(tmp_path: Path, data: by
 def test_keys_that_somebody_else_changes_for_long_are_busy(
     store: AccessStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access, "_BUSY_S", 0.05)
+    monkeypatch.setattr(api_keys, "_BUSY_S", 0.05)
     with closing(sqlite3.connect(tmp_path / "access.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(ApplianceError) as caught:

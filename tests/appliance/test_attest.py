@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance.build.handback import hand_back
-from appliance.keys.request import Request
+from appliance.builder.assembly.signature_refresh import hand_back
+from appliance.keys.requests.request import Request
 from appliance.keys.rotation import Change, rotate
 from appliance.keys.workspace import Workspace
 from bundles.bundle import open_bundle
 from bundles.check import check_all
-from bundles.layout import ATTESTATIONS, Layout
+from bundles.oci.layout import ATTESTATIONS, Layout
 from signing.floors import Floors
 from tests.sim.people import ROOT, TARGETS, finished
 from tests.sim.tuf import Keys, keys

@@ -16,9 +16,9 @@ from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
 from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement
 
-from appliance.build.assemble import Built
-from bundles.layout import Layout
-from bundles.statements import ML_BOM, PROVENANCE, REQUIRED, SBOM, STATEMENTS, statements_in
+from appliance.builder.assembly.assembler import Built
+from bundles.attestation.required_statements import ML_BOM, PROVENANCE, REQUIRED, SBOM, STATEMENTS, statements_in
+from bundles.oci.layout import Layout
 from signing.digest import sha256
 from tests.appliance.tiny import RUNTIME_WHEEL, TEMPLATE, TinyBuild
 

@@ -11,11 +11,12 @@ from unittest import mock
 
 import pytest
 
-from appliance.build import bills, pack
-from appliance.build.again import build_again
-from appliance.build.assemble import assemble
-from appliance.build.store import Source
-from bundles.layout import blob_path
+from appliance.builder.assembly import packing
+from appliance.builder.assembly.assembler import assemble
+from appliance.builder.bills import writer
+from appliance.builder.chunking.chunker import Source
+from appliance.builder.compare.rebuild import build_again
+from bundles.oci.layout import blob_path
 from bundles.progress import ignore
 from signing.errors import ApplianceError, BusyError, DamagedError
 from tests.appliance.tiny import TinyBuild, default_wheels
@@ -112,12 +113,12 @@ def test_what_is_new_gone_or_otherwise_described_is_named(tiny: TinyBuild) -> No
 
 def test_a_time_that_leaks_into_a_file_is_found_with_a_bundle_and_without(tiny: TinyBuild) -> None:
     count = itertools.count()
-    written = bills.write_bills
+    written = writer.write_bills
 
     def leaking(facts: object) -> list[Source]:
         return [replace(one, data=one.data + b" " * next(count)) for one in written(facts)]  # type: ignore[arg-type]
 
-    with mock.patch.object(pack, "write_bills", leaking):
+    with mock.patch.object(packing, "write_bills", leaking):
         assert set(refused(tiny)) >= {"bills/provenance.json", "bills/sbom.cdx.json", "bills/ml-bom.cdx.json"}
         tiny.build()
         found = refused(tiny)
@@ -169,8 +170,8 @@ def test_a_bundle_whose_documents_are_gone_is_damaged(tiny: TinyBuild, what: str
 
 def test_a_check_that_was_killed_leaves_nothing_that_the_next_one_keeps(tiny: TinyBuild) -> None:
     with (
-        mock.patch.object(pack, "write_bills", side_effect=KeyboardInterrupt),
-        mock.patch("appliance.build.again.remove"),
+        mock.patch.object(packing, "write_bills", side_effect=KeyboardInterrupt),
+        mock.patch("appliance.builder.compare.rebuild.remove"),
         pytest.raises(KeyboardInterrupt),
     ):
         tiny.check()

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.store import Source
-from appliance.build.writer import BundleWriter, remove_bundle
+from appliance.builder.chunking.bundle_writer import BundleWriter, remove_bundle
+from appliance.builder.chunking.chunker import Source
 from bundles.bundle import open_bundle
 from bundles.check import check_blobs
-from bundles.layout import Layout, blob_path
-from bundles.manifest import parse_index, parse_manifest
+from bundles.oci.layout import Layout, blob_path
+from bundles.oci.manifest import parse_index, parse_manifest
 from signing.floors import Floors
 from tests.toy import NOW, build_toy
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance.build.again import _differing, _standing
+from appliance.builder.compare.rebuild import _differing, _standing
 from signing.errors import ApplianceError
 from tests.appliance import telltale
 from tests.elsewhere import Elsewhere, elsewhere

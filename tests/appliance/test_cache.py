@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.cache import Cache, cache_root, home_folder
+from appliance.builder.cache.content_store import Cache, cache_root, home_folder
 from signing.digest import sha256
 from signing.errors import ApplianceError, UsageError
 
@@ -111,7 +111,7 @@ def test_claim_that_ends_after_its_file_was_adopted_leaves_the_next_claim_alone(
 
 def test_claim_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom appliance.build.cache import Cache\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom appliance.builder.cache.content_store import Cache\n"
         "with Cache(Path(sys.argv[1])).claim('x') as partial:\n"
         "    partial.write_bytes(b'weig')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

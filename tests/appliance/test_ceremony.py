@@ -11,9 +11,9 @@ import pytest
 from appliance.keys.ceremony import begin, collect, sign, signatures_made, waiting
 from appliance.keys.publication import publish, revoke
 from appliance.keys.repository import JOURNAL, published, read_newest, write_signed
-from appliance.keys.request import BOOT, STATEMENT, Item, Request, read_request, write_request
-from appliance.keys.rules import check_rules, check_trust
-from appliance.keys.words import explain, progress
+from appliance.keys.requests.request import BOOT, STATEMENT, Item, Request, read_request, write_request
+from appliance.keys.requests.request_rules import check_rules, check_trust
+from appliance.keys.requests.request_text import explain, progress
 from appliance.keys.workspace import create_development, open_workspace
 from bundles.medium import Medium
 from signing.errors import ApplianceError, NotTrustedError, UsageError

@@ -11,7 +11,7 @@ import pytest
 from appliance.keys.ceremony import begin, collect, signatures_made, waiting
 from appliance.keys.publication import publish
 from appliance.keys.repository import published
-from appliance.keys.request import BOOT, Item, Request
+from appliance.keys.requests.request import BOOT, Item, Request
 from appliance.keys.rotation import Change, rotate
 from appliance.keys.workspace import Workspace, create_development, open_workspace
 from signing.errors import UsageError

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli.demo_chat import Answer
-from appliance.cli.demo_commands import PROGRAM, Commands
-from appliance.cli.demo_flip import changed_byte, restore
-from appliance.cli.demo_network import enter_empty_network, interfaces
-from appliance.cli.demo_proof import trace
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.terminal import Terminal
+from appliance.cli.demo.chat import Answer
+from appliance.cli.demo.commands import PROGRAM, Commands
+from appliance.cli.demo.flip_byte import changed_byte, restore
+from appliance.cli.demo.network import enter_empty_network, interfaces
+from appliance.cli.demo.trace import trace
 from signing.digest import sha256
 from signing.errors import ApplianceError, DriftError
 
@@ -63,7 +63,7 @@ def test_a_demo_killed_while_a_byte_is_changed_repairs_it_next_time(model: Path,
     before = state_of(model)
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from appliance.cli.demo_flip import changed_byte\n"
+        "from appliance.cli.demo.flip_byte import changed_byte\n"
         "with changed_byte(Path(sys.argv[1]), Path(sys.argv[2])):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -129,10 +129,11 @@ def test_no_child_outlives_a_demo_that_is_ended(tmp_path: Path, number: signal.S
     )
     sleeper.write_text(sleeper.read_text() + "time.sleep(120)\n")
     code = (
-        "import sys; from appliance.cli import demo_commands, main; from appliance.cli.terminal import Terminal\n"
-        f"demo_commands.PROGRAM = (sys.executable, {str(sleeper)!r})\n"
+        "import sys; from appliance.cli import main; from appliance.cli.console.terminal import Terminal\n"
+        "from appliance.cli.demo import commands\n"
+        f"commands.PROGRAM = (sys.executable, {str(sleeper)!r})\n"
         "import signal; signal.signal(signal.SIGTERM, main._on_terminate)\n"
-        "demo_commands.Commands(Terminal()).run('x')"
+        "commands.Commands(Terminal()).run('x')"
     )
     demo = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, preexec_fn=heed_ctrl_c)
     pid = int(_soon(lambda: (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else ""))

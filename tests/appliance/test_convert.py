@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.cache import Cache
-from appliance.build.convert import NEEDS, Order, check_pinned, convert
-from appliance.build.coverage import check_covers
-from appliance.build.gather import _Desk, _gguf
-from appliance.build.lockfile import Lock, Locked, read_lock, write_lock
-from appliance.build.recipe import load_recipe
-from appliance.build.resolve import lock_recipe
-from appliance.build.sources import beside, transfer
+from appliance.builder.assembly.inputs import _Desk, _gguf
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.lock.lockfile import Lock, Locked, read_lock, write_lock
+from appliance.builder.models.conversion import NEEDS, Order, check_pinned, convert
+from appliance.builder.recipe.model import load_recipe
+from appliance.builder.resolve.coverage import check_covers
+from appliance.builder.resolve.resolver import lock_recipe
+from appliance.builder.sources import beside, transfer
 from bundles.progress import ignore
 from signing.digest import sha256
 from signing.errors import ApplianceError, UsageError

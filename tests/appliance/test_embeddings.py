@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.candidate import ask_model
-from appliance.host.embeddings import GoldenSentence, cosine, judge_embeddings
-from appliance.host.engine import Engine, start_engine
-from appliance.host.engine_client import EngineClient
-from bundles.contents import Lineage, Model
-from bundles.gguf import read_header
+from appliance.host.activation.candidate import ask_model
+from appliance.host.engine.client import EngineClient
+from appliance.host.engine.embedding_check import GoldenSentence, cosine, judge_embeddings
+from appliance.host.engine.process import Engine, start_engine
+from bundles.contents.model import Lineage, Model
+from bundles.gguf.header import read_header
 from signing.digest import sha256
 from signing.errors import ApplianceError, ApplyRestoredError
 from tests.sim.engines import make_spec, notes

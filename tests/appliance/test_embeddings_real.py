@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.athand import AtHand, of_wheel
-from appliance.host.embeddings import GoldenSentence, cosine, judge_embeddings
-from appliance.host.engine import Engine, start_engine
-from appliance.host.engine_command import EngineSpec
-from appliance.host.logits import TOLERANCE, Logits, read_logits
+from appliance.host.engine.command import EngineSpec
+from appliance.host.engine.embedding_check import GoldenSentence, cosine, judge_embeddings
+from appliance.host.engine.process import Engine, start_engine
+from appliance.host.runtime.logits import TOLERANCE, Logits, read_logits
+from appliance.host.runtime.unpacked import AtHand, of_wheel
 from signing.errors import ApplianceError, ApplyRestoredError
 from tests.appliance.real_engine import describe_model
 from tests.appliance.shipped import shipped_runtime
@@ -62,7 +62,15 @@ def test_model_whose_weights_are_zero_is_refused_at_the_gate(at_hand: AtHand, tm
 
 def evaluated(model: Path, variant: str, at_hand: AtHand) -> Logits | None:
     result = model.with_suffix(f".{variant}")
-    argv = [sys.executable, "-I", "-B", "-m", "appliance.host.logits", str(at_hand.folder_with(variant)), variant]
+    argv = [
+        sys.executable,
+        "-I",
+        "-B",
+        "-m",
+        "appliance.host.runtime.logits",
+        str(at_hand.folder_with(variant)),
+        variant,
+    ]
     argv += [str(at_hand.package), str(model), "1", str(result)]
     subprocess.run(argv, check=True, capture_output=True)
     return read_logits(result)

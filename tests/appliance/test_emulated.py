@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host import trial
-from appliance.host.athand import AtHand, of_wheel
-from appliance.host.programs import Programs
-from appliance.host.trial import BENCH, Bench, choose_variant
+from appliance.host.process.programs import Programs
+from appliance.host.runtime import variant_trial
+from appliance.host.runtime.unpacked import AtHand, of_wheel
+from appliance.host.runtime.variant_trial import BENCH, Bench, choose_variant
 from bundles.progress import ignore
 from tests.appliance.shipped import shipped_model, shipped_runtime
 
@@ -34,9 +34,9 @@ def at_hand(tmp_path_factory: pytest.TempPathFactory) -> AtHand:
 
 def emulated(at_hand: AtHand, folder: Path, cpu: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench whose programs all run on another processor."""
-    monkeypatch.setattr(trial, "SKETCH", trial.Load(2, 1, 1))
-    monkeypatch.setattr(trial, "SLOW_TOKENS_PER_S", 1 << 30)
-    monkeypatch.setattr(trial, "BASE_TIMEOUT_S", 600)
+    monkeypatch.setattr(variant_trial, "SKETCH", variant_trial.Load(2, 1, 1))
+    monkeypatch.setattr(variant_trial, "SLOW_TOKENS_PER_S", 1 << 30)
+    monkeypatch.setattr(variant_trial, "BASE_TIMEOUT_S", 600)
 
     def wrap(path: Path, program: str | Path) -> Path:
         path.unlink(missing_ok=True)

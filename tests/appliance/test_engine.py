@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.engine import MAX_SOCKET_PATH, start_engine
+from appliance.host.engine.process import MAX_SOCKET_PATH, start_engine
 from signing.errors import ApplianceError, DamagedError, HostUnfitError, UsageError
 from tests.sim.engines import make_spec, notes
 

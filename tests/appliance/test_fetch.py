@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from appliance.build.cache import Cache
-from appliance.build.fetch import bring, cached, check_cached, extract, fetch, fetch_whole
-from appliance.build.lockfile import Locked, LockedMember, Pin
-from appliance.build.sources import file as measured
-from appliance.build.sources import transfer
-from appliance.build.sources.file import measure
-from appliance.build.sources.transfer import Remote
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.lock.fetch import bring, cached, check_cached, extract, fetch, fetch_whole
+from appliance.builder.lock.lockfile import Locked, LockedMember, Pin
+from appliance.builder.sources import file as measured
+from appliance.builder.sources import transfer
+from appliance.builder.sources.file import measure
+from appliance.builder.sources.transfer import Remote
 from bundles.progress import Progress
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, UsageError
@@ -184,7 +184,7 @@ def test_file_of_the_cache_that_goes_while_it_is_looked_at_is_fetched_again(
         return measure_file(path, *more)
 
     with monkeypatch.context() as patched:
-        patched.setattr("appliance.build.fetch.file.measure", after_it_went)
+        patched.setattr("appliance.builder.lock.fetch.file.measure", after_it_went)
         assert cached(pin, other) is None
     assert not other.has(pin.sha256, pin.size)
     assert bring(_remote(site), other) == pin
@@ -319,13 +319,12 @@ def test_cached_files_are_checked_together_and_wrong_ones_go(cache: Cache, tmp_p
 FULL_DISK = """
 import sys
 from pathlib import Path
-from appliance.build import cache, partial
-from appliance.build.cache import Cache
-from appliance.build.fetch import bring
-from appliance.build.sources import file as measured
-from appliance.build.sources import transfer
-from appliance.build.sources.file import measure
-from appliance.build.sources.transfer import Remote
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.lock.fetch import bring
+from appliance.builder.sources import file as measured
+from appliance.builder.sources import transfer
+from appliance.builder.sources.file import measure
+from appliance.builder.sources.transfer import Remote
 from signing.errors import ApplianceError
 size = int(sys.argv[3]) or None
 try:

@@ -21,12 +21,12 @@ from pathlib import Path
 import openai
 import pytest
 
-from appliance.host.access import AccessStore
-from appliance.host.engine import start_engine
-from appliance.serve import listener
-from appliance.serve.front import Front
-from appliance.serve.limits import MAX_BODY_BYTES
-from appliance.serve.plan import RESTARTING, SERVING, STOPPED, News, Plan, PlannedModel
+from appliance.host.engine.process import start_engine
+from appliance.host.site.api_keys import AccessStore
+from appliance.serve.gateway.messages import RESTARTING, SERVING, STOPPED, News, Plan, PlannedModel
+from appliance.serve.gateway.request_limits import MAX_BODY_BYTES
+from appliance.serve.supervisor import listener
+from appliance.serve.supervisor.gateway_process import Front
 from tests.sim.engines import make_spec, notes
 
 NOW = datetime.now(timezone.utc)

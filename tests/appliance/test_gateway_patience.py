@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.serve.gateway import DESCRIPTORS
+from appliance.serve.gateway.server import DESCRIPTORS
 from tests.appliance.test_gateway import Site, eventually, opened, question
 
 # The gateway as it is started, with less patience.
-START = "from appliance.serve import patience; patience.IDLE_S = patience.STALLED_S = 1"
-START += "; from appliance.serve.gateway import main; main()"
+START = "from appliance.serve.gateway import connection_timeouts as limit; limit.IDLE_S = limit.STALLED_S = 1"
+START += "; from appliance.serve.gateway.server import main; main()"
 
 
 @pytest.fixture(scope="module")

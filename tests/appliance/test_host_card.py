@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from appliance.host.card import card_value, parse_card
+from appliance.host.machine.card import card_value, parse_card
 from signing.errors import UsageError
 from tests.appliance.sim_card import CARD, check_card, is_card
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.host.card import Card, Gpu, Memory
-from appliance.host.fit import ALTERNATIVES, GPU_RESERVE_BYTES, Asked, Fit, budget_bytes, fit
-from appliance.host.levels import MARGIN_BYTES
-from bundles.gguf import GgufHeader, read_header
-from bundles.memory import Load, estimate
+from appliance.host.machine.card import Card, Gpu, Memory
+from appliance.host.models.fit import ALTERNATIVES, GPU_RESERVE_BYTES, Asked, Fit, budget_bytes, fit
+from appliance.host.models.served_file import MARGIN_BYTES
+from bundles.gguf.header import GgufHeader, read_header
+from bundles.gguf.memory import Load, estimate
 from tests.appliance.sim_card import CARD, GIB
 from tests.sim.gguf_models import F16, Shape, write_model
 

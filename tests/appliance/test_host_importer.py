@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.floorstore import read_floors, read_root
-from appliance.host.importer import accept, import_files, import_layout
-from appliance.host.wheelfile import read_record
-from bundles.layout import Layout, blob_path
+from appliance.host.install.importer import accept, import_files, import_layout
+from appliance.host.release.wheel import read_record
+from appliance.host.trust.floor_store import read_floors, read_root
+from bundles.oci.layout import Layout, blob_path
 from bundles.progress import ignore
 from signing.errors import ApplianceError, DamagedError, NotTrustedError
 from tests.appliance.sim_host import SimHost, new_host

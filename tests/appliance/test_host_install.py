@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.admission import Host
-from appliance.host.install import install
-from appliance.host.lock import hold
-from appliance.host.machine import Machine
-from appliance.host.programs import Programs
+from appliance.host.install.admission import Host
+from appliance.host.install.installation import install
+from appliance.host.machine.machine import Machine
+from appliance.host.process.programs import Programs
+from appliance.host.tree.install_lock import hold
 from appliance.keys.workspace import create_development
 from signing.errors import ApplianceError, ApplyRestoredError, BusyError, HostUnfitError, NotTrustedError, UsageError
 from tests.appliance.sim_host import SimHost, new_host
@@ -64,7 +64,7 @@ def test_root_given_by_hand_does_not_replace_the_pinned_one(sim: SimHost, tmp_pa
 
 
 def test_second_install_leaves_with_exit_75(sim: SimHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("appliance.host.install.hold", lambda prefix: hold(prefix, wait_s=0.1))
+    monkeypatch.setattr("appliance.host.install.installation.hold", lambda prefix: hold(prefix, wait_s=0.1))
     sim.prefix.create()
     with hold(sim.prefix), pytest.raises(BusyError):
         install(sim.source, sim.trust, host_of(sim))

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from appliance.host import install as program
-from appliance.host.admission import Host
-from appliance.host.durable import write_file
-from appliance.host.install import Installed, install
-from appliance.host.journal import Journal
-from appliance.host.machine import Machine
-from appliance.host.prefix import Prefix
-from appliance.host.release import Release, check_release, current_target, open_current
-from appliance.host.render import Played
-from appliance.host.siteconfig import SiteConfig
+from appliance.host.install import installation as program
+from appliance.host.install.admission import Host
+from appliance.host.install.installation import Installed, install
+from appliance.host.install.journal import Journal
+from appliance.host.install.render import Played
+from appliance.host.machine.machine import Machine
+from appliance.host.release.release import Release, check_release, current_target, open_current
+from appliance.host.site.config import SiteConfig
+from appliance.host.tree.atomic_file import write_file
+from appliance.host.tree.prefix import Prefix
 from bundles.bundle import Bundle
 from signing.errors import ApplianceError, ApplyRestoredError
 from tests.appliance.sim_host import SimHost, build_bundle, new_host

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.floorstore import read_floors, read_root, write_floors, write_root
-from appliance.host.journal import DONE, FAILED, STARTED, Journal
-from appliance.host.prefix import Prefix
-from appliance.host.stored import remembered
+from appliance.host.install.journal import DONE, FAILED, STARTED, Journal
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust.floor_store import read_floors, read_root, write_floors, write_root
+from appliance.host.trust.metadata_store import remembered
 from signing.errors import DamagedError
 from signing.floors import Floors
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.durable import write_file
-from appliance.host.pinned import choose_root
-from appliance.host.prefix import Prefix
-from appliance.host.release import open_current
+from appliance.host.release.release import open_current
+from appliance.host.tree.atomic_file import write_file
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust.root_choice import choose_root
 from signing.errors import NotTrustedError, UsageError
 from tests.toy import NOW
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host import preflight
-from appliance.host.cpu import FLAGS, cpu_flags, fitting_variants
-from appliance.host.environment import Interpreter
-from appliance.host.machine import Machine, read_machine
-from appliance.host.prefix import Prefix
-from appliance.host.preflight import Fit, check_host
-from bundles.contents import Contents, Target
+from appliance.host.install import preflight
+from appliance.host.install.preflight import Fit, check_host
+from appliance.host.machine.cpu import FLAGS, cpu_flags, fitting_variants
+from appliance.host.machine.machine import Machine, read_machine
+from appliance.host.release.environment import Interpreter
+from appliance.host.tree.prefix import Prefix
+from bundles.contents.model import Contents, Target
 from signing.errors import ApplianceError, HostUnfitError
 from tests.appliance.sim_host import PYTHON, SimHost, new_host
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host import disks
-from appliance.host.card import BY_FLAGS, Card, card_value
-from appliance.host.gpus import read_gpus
-from appliance.host.machine import Machine, read_machine
-from appliance.host.probe import probe, variants_by_flags
+from appliance.host.machine import disks
+from appliance.host.machine.card import BY_FLAGS, Card, card_value
+from appliance.host.machine.gpus import read_gpus
+from appliance.host.machine.machine import Machine, read_machine
+from appliance.host.machine.probe import probe, variants_by_flags
 from tests.appliance.sim_card import NVIDIA, check_card, pci_device, write_machine
 
 MACHINE = Machine("debian-12", "x86_64", "2.36", "3.4.30", "1.3.13", frozenset({"avx2"}), 1 << 34)

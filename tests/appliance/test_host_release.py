@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.places import check_places
-from appliance.host.release import Release, check_release, current_target, open_current
-from appliance.host.status import read_status
-from appliance.host.switch import point_at
-from appliance.host.wheelfile import read_record
+from appliance.host.activation.switch import point_at
+from appliance.host.maintenance.status import read_status
+from appliance.host.release.release import Release, check_release, current_target, open_current
+from appliance.host.release.wheel import read_record
+from appliance.host.tree.places import check_places
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError, UsageError
 from signing.strictjson import load, to_file

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.siteconfig import SiteConfig, read_site
+from appliance.host.site.config import SiteConfig, read_site
 from signing.digest import sha256
 from signing.errors import UsageError
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from appliance.host import stored
-from appliance.host.admission import Host, admit
-from appliance.host.floorstore import read_floors
-from appliance.host.importer import accept, import_layout
-from appliance.host.machine import Machine
-from appliance.host.prefix import Prefix
-from appliance.host.stored import notices, open_newest
+from appliance.host.install.admission import Host, admit
+from appliance.host.install.importer import accept, import_layout
+from appliance.host.machine.machine import Machine
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust import metadata_store
+from appliance.host.trust.floor_store import read_floors
+from appliance.host.trust.metadata_store import notices, open_newest
 from appliance.keys.publication import revoke
 from appliance.keys.workspace import open_workspace
 from bundles.bundle import Bundle, open_bundle
-from bundles.layout import Layout
+from bundles.oci.layout import Layout
 from signing.errors import NotTrustedError
 from signing.verified import Verified
 from tests.attacks.harness import command
@@ -184,7 +184,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         paths.append(path)
         return open_bundle(path, *arguments)
 
-    monkeypatch.setattr(stored, "open_bundle", counted)
+    monkeypatch.setattr(metadata_store, "open_bundle", counted)
     return paths
 
 
@@ -204,10 +204,10 @@ def test_medium_whose_metadata_are_those_in_the_store_is_walked_once(
 def test_what_a_host_judges_by_changes_with_every_install_that_brings_something(
     sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
 ) -> None:
-    seen = [stored.remembered(prefix)]
+    seen = [metadata_store.remembered(prefix)]
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         take(sticks[version])
-        seen.append(stored.remembered(prefix))
+        seen.append(metadata_store.remembered(prefix))
     assert len(set(seen)) == 4
     take(sticks["1.1.0"])
-    assert stored.remembered(prefix) == seen[-1]
+    assert metadata_store.remembered(prefix) == seen[-1]

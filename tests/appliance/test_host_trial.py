@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host import trial
-from appliance.host.lock import hold
-from appliance.host.logits import TOLERANCE
-from appliance.host.places import place
-from appliance.host.prefix import Prefix
-from appliance.host.programs import Programs
-from appliance.host.release import check_runtime
-from appliance.host.runtime import prepare_runtime
-from appliance.host.trial import Bench, Choice, choose_variant, fastest, recall, remember
+from appliance.host.process.programs import Programs
+from appliance.host.release.release import check_runtime
+from appliance.host.runtime import variant_trial
+from appliance.host.runtime.extraction import prepare_runtime
+from appliance.host.runtime.logits import TOLERANCE
+from appliance.host.runtime.variant_trial import Bench, Choice, choose_variant, fastest, recall, remember
+from appliance.host.tree.install_lock import hold
+from appliance.host.tree.places import place
+from appliance.host.tree.prefix import Prefix
 from bundles.progress import ignore
 from signing.errors import DamagedError, HostUnfitError
 from tests.appliance.sim_host import BENCH, SimHost, new_host
@@ -112,7 +112,7 @@ def test_variant_that_dies_of_an_illegal_instruction_means_the_next_one(tmp_path
 def test_variant_that_hangs_means_the_next_one(
     tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial, "BASE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(variant_trial, "BASE_TIMEOUT_S", 0.5)
     assert choose(tmp_path, programs, "zen4", "x64").variant == "x64"
 
 
@@ -162,7 +162,7 @@ def test_variant_without_a_measurement_does_not_count(tmp_path: Path, programs: 
 def test_faster_variant_that_computes_wrongly_means_the_next_one(
     tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch, logits: str, reason: str
 ) -> None:
-    monkeypatch.setattr(trial, "BASE_TIMEOUT_S", 1.5 if "sleep" in logits else 60)
+    monkeypatch.setattr(variant_trial, "BASE_TIMEOUT_S", 1.5 if "sleep" in logits else 60)
     choice = choose(tmp_path, programs, "haswell", "x64", logits={"haswell": logits})
     assert choice.variant == "x64"
     (told,) = choice.passed_over
@@ -186,7 +186,7 @@ def test_where_only_wrong_ones_ran_first_the_older_ones_are_tried(tmp_path: Path
     assert len(choice.passed_over) == 3
     # Each is measured as often as the rule says, whoever else turned out to be wrong in the meantime.
     runs = (tmp_path / "runs").read_text().split()
-    assert {runs.count(name) for name in runs} == {trial.ROUNDS}
+    assert {runs.count(name) for name in runs} == {variant_trial.ROUNDS}
     assert len(set(runs)) == 5
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from appliance.build.store import Source
+from appliance.builder.chunking.chunker import Source
 from bundles.delta import delta, held_by
 from tests.appliance.tiny import RUNTIME_WHEEL, TEMPLATE, TinyBuild, default_wheels
 from tests.appliance.web import wheel

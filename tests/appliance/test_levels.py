@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.levels import E1, E2, MARGIN_BYTES, memory_available_bytes, open_verified
-from bundles.contents import Chunk, File
+from appliance.host.models.served_file import E1, E2, MARGIN_BYTES, memory_available_bytes, open_verified
+from bundles.contents.model import Chunk, File
 from bundles.progress import Progress
 from signing.digest import sha256
 from signing.errors import DamagedError, NotTrustedError

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance.build.cache import Cache
-from appliance.build.licences import licence_files
-from appliance.build.lockfile import Lock, Locked, LockedMember
-from appliance.build.selfwheel import own_licence
-from bundles.paths import check_path, check_unique
+from appliance.builder.assembly.licences import licence_files
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.lock.lockfile import Lock, Locked, LockedMember
+from appliance.builder.wheels.appliance_wheel import own_licence
+from bundles.contents.paths import check_path, check_unique
 from signing.digest import sha256
 from tests.appliance.web import wheel
 

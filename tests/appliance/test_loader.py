@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.athand import AtHand, of_wheel
-from appliance.host.engine import start_engine
-from appliance.host.engine_command import EngineSpec
-from appliance.host.loader import CPU_LIBRARY, cpu_libraries
+from appliance.host.engine.command import EngineSpec
+from appliance.host.engine.process import start_engine
+from appliance.host.runtime.loader import CPU_LIBRARY, cpu_libraries
+from appliance.host.runtime.unpacked import AtHand, of_wheel
 from tests.appliance.real_engine import describe_model
 from tests.appliance.shipped import shipped_model, shipped_runtime
 
 CHILD = """
 import sys
 from pathlib import Path
-from appliance.host.loader import cpu_libraries, load_binding
+from appliance.host.runtime.loader import cpu_libraries, load_binding
 binding = load_binding(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
 binding.llama_backend_init()
 print(binding.__name__, *cpu_libraries(), *(name for name in sys.modules if name in ("numpy", "llama_cpp.llama")))

@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from appliance.build.closure import host_requires
-from appliance.build.coverage import check_covers
-from appliance.build.lockfile import (
+from appliance.builder.lock.lockfile import (
     Closure,
     Lock,
     Locked,
@@ -25,8 +23,10 @@ from appliance.build.lockfile import (
     spell,
     write_lock,
 )
-from appliance.build.recipe import Acceptance, Recipe, load_recipe
-from appliance.build.sources import HfSource, parse_source
+from appliance.builder.recipe.model import Acceptance, Recipe, load_recipe
+from appliance.builder.resolve.coverage import check_covers
+from appliance.builder.resolve.wheel_closure import host_requires
+from appliance.builder.sources import HfSource, parse_source
 from appliance.resources import recipes_path
 from signing.digest import sha256
 from signing.errors import UsageError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.logits import MAX_BYTES, TOLERANCE, Logits, read_logits, write_logits
+from appliance.host.runtime.logits import MAX_BYTES, TOLERANCE, Logits, read_logits, write_logits
 
 
 def logits(*values: float) -> Logits:

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from appliance.build import apt
-from appliance.build.apt import Mirror, Package, machine_mirror
-from appliance.build.cache import Cache
-from appliance.build.coverage import check_covers
-from appliance.build.lockfile import Lock, Locked, System, order, read_lock, spell, write_lock
-from appliance.build.ospackages import bring_packages, lock_packages
-from appliance.build.recipe import BARE_HOST, RecipeTarget, load_recipe
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.debian import apt
+from appliance.builder.debian.apt import Mirror, Package, machine_mirror
+from appliance.builder.debian.packages import bring_packages, lock_packages
+from appliance.builder.lock.lockfile import Lock, Locked, System, order, read_lock, spell, write_lock
+from appliance.builder.recipe.model import BARE_HOST, RecipeTarget, load_recipe
+from appliance.builder.resolve.coverage import check_covers
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, HostUnfitError, UsageError
 from tests.appliance.pool import Pool, require_tools
@@ -148,7 +148,7 @@ def test_mirror_that_does_not_answer_in_time_is_an_error(
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
     monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr("appliance.build.apt.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("appliance.builder.debian.apt.TIMEOUT_S", 0.2)
     with pytest.raises(ApplianceError) as caught:
         lock_packages(TARGET, cache, find_mirror=lambda _: pool.mirror())
     assert caught.value.code == "packages.unreachable"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.policyrc import TEXT, no_service_starts, remove_policy
+from appliance.host.install.policy_rc import TEXT, no_service_starts, remove_policy
 
 OWN = b"#!/bin/sh\nexit 0\n"
 

@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 import uv
 
-from appliance.build import proof, tree
-from appliance.build.cache import Cache
-from appliance.build.proof import closure_of, prove
-from appliance.build.recipe import Recipe, load_recipe
-from appliance.build.store import Source
-from appliance.build.tree import DEBIAN_12, FOLDER
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.chunking.chunker import Source
+from appliance.builder.debian import rootfs
+from appliance.builder.debian.rootfs import DEBIAN_12, FOLDER
+from appliance.builder.proof import closure_proof
+from appliance.builder.proof.closure_proof import closure_of, prove
+from appliance.builder.recipe.model import Recipe, load_recipe
 from signing.digest import sha256
 from signing.errors import ApplianceError, HostUnfitError, UsageError
 from tests.appliance.pool import Pool, require_tools
@@ -89,7 +90,7 @@ def test_closure_that_works_is_proved_once(bench: Bench, cache: Cache, monkeypat
     def again(*_: object) -> int:
         raise AssertionError("proved again")
 
-    monkeypatch.setattr(proof, "_prove", again)
+    monkeypatch.setattr(closure_proof, "_prove", again)
     assert prove(bench.recipe(), bench.sources, cache) == 0
     bench.add("gamma", {"gamma.py": b""})
     with pytest.raises(AssertionError, match="proved again"):
@@ -160,7 +161,7 @@ def test_wheel_under_proof_cannot_change_what_lies_in_the_cache(bench: Bench, ca
 def test_wheel_whose_import_does_not_end_is_not_proved(
     bench: Bench, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.build.cell.TIMEOUT_S", 5)
+    monkeypatch.setattr("appliance.builder.proof.sandbox.TIMEOUT_S", 5)
     bench.add("alpha", {"alpha.py": b"while True: pass\n"})
     with pytest.raises(ApplianceError) as caught:
         prove(bench.recipe(), bench.sources, cache)
@@ -239,7 +240,7 @@ exec "$@"
 
 def test_machine_that_refuses_namespaces_is_unfit_with_the_remedy(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from appliance.build.cell import run_in\n"
+        "import sys; from pathlib import Path; from appliance.builder.proof.sandbox import run_in\n"
         "from signing.errors import HostUnfitError\n"
         f"try: run_in(Path('/'), Path({str(tmp_path)!r}), ['true'])\n"
         "except HostUnfitError as error: print(error.code, error.exit_code, error.hint); sys.exit(6)\n"
@@ -258,10 +259,10 @@ def test_user_who_may_map_no_ids_is_told_to_get_a_line_for_it_and_not_to_look_at
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(HostUnfitError) as caught:
-        tree._check(tree.TREES["debian-12"], 25, said)
+        rootfs._check(rootfs.TREES["debian-12"], 25, said)
     assert (caught.value.code, "/etc/subuid" in caught.value.hint) == ("tree.machine", True)
     with pytest.raises(ApplianceError, match=r"tree\.failed"):
-        tree._check(tree.TREES["debian-12"], 100, "E: the mirror does not answer")
+        rootfs._check(rootfs.TREES["debian-12"], 100, "E: the mirror does not answer")
 
 
 @pytest.fixture

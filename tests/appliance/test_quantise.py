@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.cache import Cache
-from appliance.build.lockfile import Pin
-from appliance.build.quantise import QUANTISATIONS, WHOLE_TYPES, Wish, quantise
-from appliance.build.runtime import BuiltRuntime
-from bundles.ggml_types import FILE_TYPES
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.lock.lockfile import Pin
+from appliance.builder.models.quantisation import QUANTISATIONS, WHOLE_TYPES, Wish, quantise
+from appliance.builder.runtime import BuiltRuntime
+from bundles.gguf.types import FILE_TYPES
 from bundles.progress import Progress, ignore
 from signing.digest import sha256
 from signing.errors import ApplianceError, UsageError

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build import assemble as assembling
-from appliance.build.cache import Cache
-from appliance.build.lockfile import Pin, lock_path
-from appliance.build.quantise import Wish, quantise
-from appliance.build.wheels import wheel_members
+from appliance.builder.assembly import assembler as assembling
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.lock.lockfile import Pin, lock_path
+from appliance.builder.models.quantisation import Wish, quantise
+from appliance.builder.wheels.reader import wheel_members
 from appliance.keys.workspace import create_development
-from bundles.gguf import read_header
+from bundles.gguf.header import read_header
 from bundles.progress import ignore
 from signing.digest import sha256
 from signing.errors import ApplianceError

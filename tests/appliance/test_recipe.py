@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.recipe import OS_GLIBC, Recipe, load_recipe
-from appliance.build.sources import parse_source
+from appliance.builder.recipe.model import OS_GLIBC, Recipe, load_recipe
+from appliance.builder.sources import parse_source
 from appliance.resources import recipes_path
 from signing.errors import UsageError
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build import schema
-from appliance.build.cache import Cache
-from appliance.build.coverage import check_covers
-from appliance.build.fetch import fetch, fetch_joined
-from appliance.build.joined import join
-from appliance.build.lockfile import Lock, Locked
-from appliance.build.recipe import load_recipe
-from appliance.build.resolve import lock_recipe
-from appliance.build.sources import transfer
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.lock.fetch import fetch, fetch_joined
+from appliance.builder.lock.lockfile import Lock, Locked
+from appliance.builder.lock.parts import join
+from appliance.builder.recipe import schema
+from appliance.builder.recipe.model import load_recipe
+from appliance.builder.resolve.coverage import check_covers
+from appliance.builder.resolve.resolver import lock_recipe
+from appliance.builder.sources import transfer
 from appliance.resources import recipes_path
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, UsageError
@@ -208,5 +208,5 @@ def test_file_may_take_no_place_of_something_else(tmp_path: Path, place: str) ->
 
 def test_schema_beside_the_recipes_is_the_models() -> None:
     path = recipes_path() / schema.FILE
-    assert path.read_text("utf-8") == schema.spell(), "run: python -m appliance.build.schema"
+    assert path.read_text("utf-8") == schema.spell(), "run: python -m appliance.builder.recipe.schema"
     assert set(json.loads(path.read_text())["properties"]) >= {"name", "targets", "models", "files", "serve"}

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.registry.artifact import EVIDENCE_TYPE
-from appliance.build.registry.reference import may_connect, parse_reference
+from appliance.builder.registry.artifact import EVIDENCE_TYPE
+from appliance.builder.registry.reference import may_connect, parse_reference
 from appliance.keys.workspace import create_development
-from bundles.layout import INDEX_FILE, blob_path
+from bundles.oci.layout import INDEX_FILE, blob_path
 from signing.digest import Digest, sha256
 from signing.errors import UsageError
 from signing.strictjson import load, to_file

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.cache import Cache
-from appliance.build.quantise import Wish, quantise
-from appliance.host import rehearsal
-from appliance.host.athand import AtHand, of_wheel
-from appliance.host.cpu import cpu_flags, fitting_variants
-from appliance.host.engine import start_engine
-from appliance.host.engine_command import EngineSpec
-from appliance.host.modelhead import head_of_file
-from appliance.host.programs import Programs
-from appliance.host.rehearsal import Rehearsed, Runtime, rehearse
-from appliance.host.trial import Bench, compare, evaluate
-from appliance.host.verdicts import try_variants
-from bundles.memory import Load, Need, estimate
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.models.quantisation import Wish, quantise
+from appliance.host.engine.command import EngineSpec
+from appliance.host.engine.process import start_engine
+from appliance.host.machine.cpu import cpu_flags, fitting_variants
+from appliance.host.models.header import head_of_file
+from appliance.host.process.programs import Programs
+from appliance.host.runtime import memory_probe
+from appliance.host.runtime.memory_probe import Rehearsed, Runtime, rehearse
+from appliance.host.runtime.unpacked import AtHand, of_wheel
+from appliance.host.runtime.variant_survey import try_variants
+from appliance.host.runtime.variant_trial import Bench, compare, evaluate
+from bundles.gguf.memory import Load, Need, estimate
 from bundles.progress import ignore
 from signing.errors import ApplianceError
 from tests.appliance.real_engine import describe_model
@@ -188,7 +188,7 @@ def stand_in(folder: Path, body: str) -> Runtime:
 def test_child_that_dies_lies_or_hangs_is_an_error_and_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, told: str
 ) -> None:
-    monkeypatch.setattr(rehearsal, "TIMEOUT_S", 1.5 if "sleep" in body else 60)
+    monkeypatch.setattr(memory_probe, "TIMEOUT_S", 1.5 if "sleep" in body else 60)
     with pytest.raises(ApplianceError) as caught:
         rehearse(stand_in(tmp_path, body), b"head", 1000, Load(512, 1))
     assert told in caught.value.found

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from packaging.tags import Tag
 
-from appliance.build.cache import Cache
-from appliance.build.closure import host_requires, target_tags, without_extras
-from appliance.build.coverage import check_covers
-from appliance.build.fetch import fetch
-from appliance.build.lockfile import Lock, changes, spell
-from appliance.build.recipe import load_recipe
-from appliance.build.resolve import lock_recipe
-from appliance.build.runtime.cuda import TOOLKIT_NAMES
-from appliance.build.sources import transfer
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.lock.fetch import fetch
+from appliance.builder.lock.lockfile import Lock, changes, spell
+from appliance.builder.recipe.model import load_recipe
+from appliance.builder.resolve.coverage import check_covers
+from appliance.builder.resolve.resolver import lock_recipe
+from appliance.builder.resolve.wheel_closure import host_requires, target_tags, without_extras
+from appliance.builder.runtime.cuda import TOOLKIT_NAMES
+from appliance.builder.sources import transfer
 from signing.digest import sha256
 from signing.errors import ApplianceError, UsageError
 from tests.appliance.web import PackageIndex, sdist, serve, wheel, write_recipe
@@ -279,7 +279,7 @@ def test_host_needs_this_program_without_its_extras() -> None:
 
 def _forget_pages() -> None:
     # A page is asked for once in a process; a new version is seen by the next one.
-    from appliance.build.sources.pypi import open_index
+    from appliance.builder.sources.pypi import open_index
 
     open_index.cache_clear()
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, build_runtime, find_runtime, job
-from appliance.build.wheels import wheel_metadata
+from appliance.builder.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, build_runtime, find_runtime, job
+from appliance.builder.wheels.reader import wheel_metadata
+from bundles.contents.wheel_record import parse_record
 from bundles.progress import Progress
-from bundles.wheels import parse_record
 from signing.digest import sha256
 from signing.errors import ApplianceError, BusyError, DamagedError, HostUnfitError
 from tests.appliance.sim_runtime import SPEC, STEPS, make_sdist, make_tools
@@ -27,7 +27,7 @@ from tests.appliance.sim_runtime import SPEC, STEPS, make_sdist, make_tools
 CHILD = """
 import sys
 from pathlib import Path
-from appliance.build.runtime import ToolWheels, build_runtime, find_runtime, job
+from appliance.builder.runtime import ToolWheels, build_runtime, find_runtime, job
 from signing.errors import ApplianceError
 from tests.appliance.sim_runtime import SPEC
 sdist, cmake, ninja, cache, needed = sys.argv[1:]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.runtime import BuiltRuntime, CudaSpec, build_cuda, build_runtime
-from appliance.build.runtime.cuda import LIBRARY, LIBRARY_FOLDER
-from appliance.build.runtime.symbols import read_elf
-from appliance.build.wheels import wheel_metadata
+from appliance.builder.runtime import BuiltRuntime, CudaSpec, build_cuda, build_runtime
+from appliance.builder.runtime.cuda import LIBRARY, LIBRARY_FOLDER
+from appliance.builder.runtime.symbols import read_elf
+from appliance.builder.wheels.reader import wheel_metadata
 from signing.errors import ApplianceError, DamagedError, UsageError
 from tests.appliance.sim_runtime import SPEC, VERSION, make_sdist, make_toolkit, make_tools
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.runtime import RuntimeSpec, ToolWheels, build_runtime
-from appliance.build.runtime.changes import BACKEND_SEARCH, VARIANT_LIST, forget_working_folder, keep_variants
-from appliance.build.runtime.source import licence_files, unpack_sdist
+from appliance.builder.runtime import RuntimeSpec, ToolWheels, build_runtime
+from appliance.builder.runtime.changes import BACKEND_SEARCH, VARIANT_LIST, forget_working_folder, keep_variants
+from appliance.builder.runtime.source import licence_files, unpack_sdist
 from signing.errors import ApplianceError, DamagedError, UsageError
 from tests.appliance.sim_runtime import COMMIT, SEARCH, SPEC, VERSION, make_sdist, make_tools
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.build.runtime.symbols import Elf, Floors, check_needed, floors, read_elf
+from appliance.builder.runtime.symbols import Elf, Floors, check_needed, floors, read_elf
 from signing.errors import ApplianceError, DamagedError
 
 LIBRARY = """

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.runtime.symbols import dotted, floors, read_elf
-from appliance.build.wheels import wheel_members
+from appliance.builder.runtime.symbols import dotted, floors, read_elf
+from appliance.builder.wheels.reader import wheel_members
 from tests.appliance.shipped import shipped_runtime
 
 pytestmark = pytest.mark.ci

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.runtime.variants import VARIANTS, choose_variants, read_cpu_flags
+from appliance.builder.runtime.variants import VARIANTS, choose_variants, read_cpu_flags
 from signing.errors import HostUnfitError, UsageError
 
 HASWELL = frozenset({"sse4_2", "avx", "f16c", "fma", "avx2", "bmi2"})

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.cache import cache_root
-from appliance.build.runtime import RuntimeSpec, build_runtime
-from appliance.build.runtime.compile import PROGRAMS
-from appliance.build.runtime.symbols import SYSTEM_LIBRARIES, read_elf
-from appliance.build.runtime.variants import VARIANTS
-from appliance.build.wheels import licence_texts, wheel_members
+from appliance.builder.cache.content_store import cache_root
+from appliance.builder.runtime import RuntimeSpec, build_runtime
+from appliance.builder.runtime.compile import PROGRAMS
+from appliance.builder.runtime.symbols import SYSTEM_LIBRARIES, read_elf
+from appliance.builder.runtime.variants import VARIANTS
+from appliance.builder.wheels.reader import licence_texts, wheel_members
+from bundles.contents.wheel_record import parse_record
 from bundles.progress import Progress
-from bundles.wheels import parse_record
 from signing.digest import sha256
 from tests.appliance.shipped import shipped_cache, shipped_runtime, shipped_sdist, shipped_tools
 

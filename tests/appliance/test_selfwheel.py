@@ -19,17 +19,18 @@ import pytest
 import uv
 from packaging.requirements import Requirement
 
-from appliance.build import gather, selfwheel
-from appliance.build.cache import Cache
-from appliance.build.selfwheel import build_self_wheel, own_licence
-from appliance.build.wheels import wheel_metadata, wheel_record
+from appliance.builder.assembly import inputs
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.wheels import appliance_wheel
+from appliance.builder.wheels.appliance_wheel import build_self_wheel, own_licence
+from appliance.builder.wheels.reader import wheel_metadata, wheel_record
 from appliance.resources import playbooks_path
 from signing.errors import ApplianceError
 
 EPOCH = 1_700_000_000
 ROOT = Path(__file__).parents[2]
 BUILD = (
-    "import sys; from pathlib import Path; from appliance.build.selfwheel import build_self_wheel\n"
+    "import sys; from pathlib import Path; from appliance.builder.wheels.appliance_wheel import build_self_wheel\n"
     f"print(build_self_wheel(Path(sys.argv[1]), {EPOCH}))\n"
 )
 
@@ -122,7 +123,7 @@ def test_installed_wheel_builds_itself_again_byte_for_byte(built: Path, tmp_path
 def test_link_among_the_programs_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "playbooks").mkdir()
     (tmp_path / "playbooks" / "site.yml").symlink_to("/etc/passwd")
-    monkeypatch.setattr(selfwheel, "playbooks_path", lambda: tmp_path / "playbooks")
+    monkeypatch.setattr(appliance_wheel, "playbooks_path", lambda: tmp_path / "playbooks")
     with pytest.raises(ApplianceError) as caught:
         build_self_wheel(tmp_path, EPOCH)
     assert (caught.value.code, caught.value.subject) == ("self.odd-file", str(tmp_path / "playbooks" / "site.yml"))
@@ -133,9 +134,9 @@ def test_two_versions_of_the_program_that_share_a_cache_do_not_take_each_others_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = Cache(tmp_path)
-    first, digest = gather._own_wheel(0, cache)
-    monkeypatch.setattr(selfwheel, "own_licence", lambda: b"another version")
-    second, other = gather._own_wheel(0, cache)
+    first, digest = inputs._own_wheel(0, cache)
+    monkeypatch.setattr(appliance_wheel, "own_licence", lambda: b"another version")
+    second, other = inputs._own_wheel(0, cache)
     assert (first.name, digest != other) == (second.name, True)
     assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in (first, second)] == [digest, other]
     assert not list(cache.folder("self").glob("making-*"))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from appliance.host.release import Release
-from appliance.serve.launch import read_launch
+from appliance.host.release.release import Release
+from appliance.serve.supervisor.launch import read_launch
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, DriftError
 from signing.strictjson import load

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from appliance.serve import listener
+from appliance.serve.supervisor import listener
 from signing.errors import HostUnfitError, UsageError
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from appliance.serve.queue import Full, Lane
+from appliance.serve.gateway.queue import Full, Lane
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

@@ -14,11 +14,12 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
-from appliance.host.release import Release
-from appliance.serve import keeper, listener, rundir, supervise
-from appliance.serve.keeper import Happening
-from appliance.serve.launch import read_launch
-from appliance.serve.supervise import Service
+from appliance.host.release.release import Release
+from appliance.serve.supervisor import engine_keeper, listener, run_dir
+from appliance.serve.supervisor import service as service_module
+from appliance.serve.supervisor.engine_keeper import Happening
+from appliance.serve.supervisor.launch import read_launch
+from appliance.serve.supervisor.service import Service
 from bundles.progress import ignore
 from signing.errors import ApplianceError, BusyError, DamagedError, DriftError
 from tests.sim.releases import install_toy
@@ -61,8 +62,8 @@ def eventually(condition: Callable[[], object], timeout_s: float = 15) -> bool:
 
 @contextmanager
 def running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    monkeypatch.setattr(keeper, "PAUSES_S", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(supervise, "GATEWAY_PAUSES_S", (0.0,))
+    monkeypatch.setattr(engine_keeper, "PAUSES_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(service_module, "GATEWAY_PAUSES_S", (0.0,))
     release = install_toy(folder)
     told: list[Happening] = []
     refusal: list[ApplianceError] = []
@@ -73,7 +74,7 @@ def running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
 
     with ExitStack() as stack:
         listening = stack.enter_context(listener.bind("127.0.0.1", 0))
-        sockets = stack.enter_context(rundir.sockets(release.prefix))
+        sockets = stack.enter_context(run_dir.sockets(release.prefix))
         service = Service(read_launch(release, 1), listening, sockets, recheck, told.append)
         stack.callback(service.stop)
         service.start_engines(ignore)
@@ -132,7 +133,7 @@ def test_an_engine_that_keeps_ending_is_given_up(run: Running) -> None:
     with pytest.raises(ApplianceError) as caught:
         run.service.wait()
     assert caught.value.code == "engine.died"
-    assert run.what().count("ended") == len(keeper.PAUSES_S) + 1
+    assert run.what().count("ended") == len(engine_keeper.PAUSES_S) + 1
 
 
 def test_a_killed_gateway_is_started_again_and_given_up_at_last(run: Running) -> None:
@@ -163,7 +164,7 @@ def test_a_killed_gateway_is_started_again_and_given_up_at_last(run: Running) ->
 def test_gateway_that_has_served_for_long_gets_all_its_tries_again(
     run: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervise, "SETTLED_S", 0.0)
+    monkeypatch.setattr(service_module, "SETTLED_S", 0.0)
     original, starts = run.service.front.start, []
 
     def start_and_kill() -> None:
@@ -191,18 +192,18 @@ def test_when_serving_ends_nothing_is_left(tmp_path: Path, monkeypatch: pytest.M
         gateway = run.service.front._child
         assert gateway is not None
         pids += [gateway.process.pid, gateway.program_pid or 0]
-        state = rundir.read_state(run.release.prefix)
+        state = run_dir.read_state(run.release.prefix)
         assert Path(state["sockets"]).is_dir()
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
     assert not Path(state["sockets"]).exists()
-    assert rundir.read_state(run.release.prefix) == {}
+    assert run_dir.read_state(run.release.prefix) == {}
 
 
 def test_a_model_that_is_damaged_at_the_start_stops_the_start(tmp_path: Path) -> None:
     release = install_toy(tmp_path)
     launch = read_launch(release, 1)
     launch.models[0].spec.store.write_bytes(b"")
-    with listener.bind("127.0.0.1", 0) as listening, rundir.sockets(release.prefix) as sockets:
+    with listener.bind("127.0.0.1", 0) as listening, run_dir.sockets(release.prefix) as sockets:
         service = Service(launch, listening, sockets, lambda: None, lambda _told: None)
         try:
             with pytest.raises(DamagedError):
@@ -215,28 +216,28 @@ def test_a_model_that_is_damaged_at_the_start_stops_the_start(tmp_path: Path) ->
 def test_one_serve_at_a_time_for_each_host(tmp_path: Path) -> None:
     release = install_toy(tmp_path)
     prefix = release.prefix
-    assert rundir.read_serving(prefix) is None
-    with rundir.hold(prefix):
-        rundir.write_state(prefix, {"pid": 7, "url": "http://127.0.0.1:1"})
-        with pytest.raises(BusyError) as caught, rundir.hold(prefix):
+    assert run_dir.read_serving(prefix) is None
+    with run_dir.hold(prefix):
+        run_dir.write_state(prefix, {"pid": 7, "url": "http://127.0.0.1:1"})
+        with pytest.raises(BusyError) as caught, run_dir.hold(prefix):
             pass
         assert caught.value.found == "process 7 serving at http://127.0.0.1:1"
-        serving = rundir.read_serving(prefix)
+        serving = run_dir.read_serving(prefix)
         assert serving is not None
         assert serving["pid"] == 7
-    assert rundir.read_serving(prefix) is None
-    with rundir.hold(prefix):
+    assert run_dir.read_serving(prefix) is None
+    with run_dir.hold(prefix):
         pass
 
 
 def test_the_sockets_of_a_killed_serve_are_removed_by_the_next(tmp_path: Path) -> None:
     prefix = install_toy(tmp_path).prefix
-    with rundir.sockets(prefix) as left:
-        kept = rundir.read_state(prefix)
+    with run_dir.sockets(prefix) as left:
+        kept = run_dir.read_state(prefix)
     left.mkdir()
     (left / "toy.sock").touch()
-    rundir.write_state(prefix, kept)
-    with rundir.sockets(prefix) as fresh:
+    run_dir.write_state(prefix, kept)
+    with run_dir.sockets(prefix) as fresh:
         assert fresh.stat().st_mode & 0o777 == 0o700
         assert not left.exists() or left == fresh
 
@@ -247,14 +248,14 @@ def test_a_recorded_folder_that_is_not_ours_is_never_removed(tmp_path: Path) -> 
     precious.mkdir()
     (tmp_path / "appliance-sockets-link").symlink_to(precious)
     for recorded in (precious, tmp_path / "appliance-sockets-link", Path("appliance-sockets-relative")):
-        rundir.write_state(prefix, {"sockets": str(recorded)})
-        with rundir.sockets(prefix):
+        run_dir.write_state(prefix, {"sockets": str(recorded)})
+        with run_dir.sockets(prefix):
             assert precious.is_dir()
 
 
 def test_a_long_log_is_put_aside_once(tmp_path: Path) -> None:
     prefix = install_toy(tmp_path).prefix
-    log = rundir.log_file(prefix, "gateway")
+    log = run_dir.log_file(prefix, "gateway")
     log.write_bytes(bytes(2 << 20))
-    assert not rundir.log_file(prefix, "gateway").exists()
+    assert not run_dir.log_file(prefix, "gateway").exists()
     assert log.with_suffix(".log.1").stat().st_size == 2 << 20

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.keys.external import ExternalSigner
-from appliance.keys.named import open_signer
-from appliance.keys.pem import PemKey, create_key, load_key, load_public, public_pem
-from appliance.keys.signer import sign_checked
+from appliance.keys.signers.external_signer import ExternalSigner
+from appliance.keys.signers.key_name import open_signer
+from appliance.keys.signers.pem import PemKey, create_key, load_key, load_public, public_pem
+from appliance.keys.signers.signer import sign_checked
 from signing.errors import ApplianceError, UsageError
 from signing.keys import PublicKey
 from tests.sim.tuf import key
@@ -111,7 +111,7 @@ def test_program_signs_by_the_protocol(tmp_path: Path) -> None:
     made = create_key(tmp_path / "a.pem")
     signer = program(
         tmp_path,
-        f"from appliance.keys.pem import load_key; from pathlib import Path\n"
+        f"from appliance.keys.signers.pem import load_key; from pathlib import Path\n"
         f"assert sys.argv[1:] == ['sign', 'hsm-7'], sys.argv\n"
         f"key = load_key(Path({str(tmp_path / 'a.pem')!r}))\n"
         "print(base64.b64encode(key.sign(sys.stdin.buffer.read())).decode())",

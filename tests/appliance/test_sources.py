@@ -17,12 +17,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from appliance.build.cache import Cache
-from appliance.build.fetch import bring, fetch
-from appliance.build.lockfile import Locked
-from appliance.build.sources import FileSource, HfSource, HttpsSource, PypiSource, hf, https, parse_source, transfer
-from appliance.build.sources.pypi import Index, index_url, remote
-from appliance.build.sources.transfer import Remote
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.lock.fetch import bring, fetch
+from appliance.builder.lock.lockfile import Locked
+from appliance.builder.sources import FileSource, HfSource, HttpsSource, PypiSource, hf, https, parse_source, transfer
+from appliance.builder.sources.pypi import Index, index_url, remote
+from appliance.builder.sources.transfer import Remote
 from signing.digest import sha256
 from signing.errors import ApplianceError
 from tests.appliance.web import PackageIndex, Site, serve
@@ -278,7 +278,7 @@ def test_redirect_from_https_to_plain_http_is_refused(
     assert site.sent == 0 or not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
-@pytest.mark.parametrize("module", ["appliance.build.sources", "appliance.build.assemble"])
+@pytest.mark.parametrize("module", ["appliance.builder.sources", "appliance.builder.assembly.assembler"])
 def test_building_what_is_at_hand_loads_no_network_library(module: str) -> None:
     code = (
         f"import sys, {module}\n"

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build import hashers, store, writer
-from appliance.build.hashers import Hashers
-from appliance.build.store import Source, store_all
-from appliance.build.writer import BundleWriter
-from bundles import disk
-from bundles.contents import MAX_CHUNK_BYTES, Chunk
+from appliance.builder.chunking import bundle_writer, chunker, hash_pool
+from appliance.builder.chunking.bundle_writer import BundleWriter
+from appliance.builder.chunking.chunker import Source, store_all
+from appliance.builder.chunking.hash_pool import Hashers
+from bundles import durability
+from bundles.contents.model import MAX_CHUNK_BYTES, Chunk
 from bundles.fsverity import digest_of
-from bundles.layout import blob_path
+from bundles.oci.layout import blob_path
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, DamagedError, NotTrustedError
 from tests.sim.gguf_files import HOSTILE, gguf, string_key
@@ -70,14 +70,14 @@ def test_each_byte_of_a_source_is_read_once_after_its_header(
     bundle: BundleWriter, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = 0
-    real = hashers._read_into
+    real = hash_pool._read_into
 
     def count(stream: io.RawIOBase, view: memoryview) -> int:
         nonlocal counted
         counted += (got := real(stream, view))  # type: ignore[arg-type]
         return got
 
-    monkeypatch.setattr(hashers, "_read_into", count)
+    monkeypatch.setattr(hash_pool, "_read_into", count)
     store_all([Source("models/m/m.gguf", "model", file=model)], bundle)
     assert counted == model.stat().st_size
 
@@ -85,7 +85,7 @@ def test_each_byte_of_a_source_is_read_once_after_its_header(
 def test_a_file_of_many_chunks_is_never_held_in_more_than_the_buffers(
     tmp_path: Path, bundle: BundleWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "cut_plain", lambda size: (100,) * (size // 100))
+    monkeypatch.setattr(chunker, "cut_plain", lambda size: (100,) * (size // 100))
     (tmp_path / "many").write_bytes(random.Random(2).randbytes(100_000))
     made: list[int] = []
     real = mmap.mmap
@@ -99,7 +99,7 @@ def test_a_file_of_many_chunks_is_never_held_in_more_than_the_buffers(
     assert len(file.chunks) == 1000
     assert assembled(bundle, file.chunks) == (tmp_path / "many").read_bytes()
     assert len(made) <= 8
-    assert 2 * MAX_CHUNK_BYTES + 8 * hashers.SMALL_BYTES < 150 << 20
+    assert 2 * MAX_CHUNK_BYTES + 8 * hash_pool.SMALL_BYTES < 150 << 20
 
 
 def test_work_in_order_sees_the_pieces_as_they_were_read() -> None:
@@ -147,7 +147,7 @@ def test_a_source_that_grows_or_shrinks_while_it_is_read_is_refused(
         os.truncate(path, size + change)
         return (size,)
 
-    monkeypatch.setattr(store, "cut_plain", cut)
+    monkeypatch.setattr(chunker, "cut_plain", cut)
     with pytest.raises(DamagedError) as caught:
         store_all([Source("config/x", "config", file=path)], bundle)
     assert (caught.value.code, caught.value.subject) == ("source.changed", str(path))
@@ -157,7 +157,7 @@ def test_a_source_that_grows_or_shrinks_while_it_is_read_is_refused(
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The disk is full after so many new files."""
     left = [5]
-    real = disk.start_writing
+    real = durability.start_writing
 
     def start(descriptor: int) -> None:
         left[0] -= 1
@@ -165,7 +165,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise OSError(errno.ENOSPC, "No space left on device")
         real(descriptor)
 
-    monkeypatch.setattr(writer, "start_writing", start)
+    monkeypatch.setattr(bundle_writer, "start_writing", start)
     return left
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.build.template import digests_of, find_faults, is_hidden, known_as, remarks
+from appliance.builder.models.chat_template import digests_of, find_faults, is_hidden, known_as, remarks
 from signing.digest import sha256
 from tests.appliance.shipped import shipped_model, shipped_sdist
 
@@ -84,7 +84,7 @@ def test_person_is_told_of_addresses_and_of_words_that_a_template_looks_for() ->
 
 
 def test_template_of_the_real_model_is_good_and_nobody_elses() -> None:
-    from bundles.gguf import read_header
+    from bundles.gguf.header import read_header
 
     entry, path = shipped_model()
     with path.open("rb") as stream:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host import cgroups
-from appliance.host.threads import thread_count
+from appliance.host.machine import cgroups
+from appliance.host.machine.threads import thread_count
 
 
 def machine(folder: Path, groups: str, files: dict[str, str]) -> tuple[Path, Path]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.keys.pem import create_key, load_public, public_pem
-from appliance.keys.request import read_request
+from appliance.keys.requests.request import read_request
+from appliance.keys.signers.pem import create_key, load_public, public_pem
 from tests.sim.people import ROOT, TARGETS, Ceremony
 from tests.sim.tuf import key
 

@@ -11,13 +11,13 @@ import pytest
 
 from tests.appliance.loaded import below
 
-GATEWAY, ENGINE = "appliance.serve.gateway_unit", "appliance.serve.engine_unit"
+GATEWAY, ENGINE = "appliance.serve.units.gateway", "appliance.serve.units.engine"
 NEVER = {
     GATEWAY: ("ansible_runner", "httpx", "jinja2", "pydantic", "pygments", "rich", "yaml"),
     ENGINE: (
         *("ansible_runner", "asyncio", "concurrent.futures", "email", "h11", "http", "httpcore", "httpx", "jinja2"),
         *("logging", "pydantic", "rich", "sqlite3", "starlette", "uvicorn", "yaml", "zipfile"),
-        *("appliance.host.environment_check", "appliance.keys"),
+        *("appliance.host.release.environment_check", "appliance.keys"),
     ),
 }
 """Modules and packages that each has no use for."""
@@ -42,4 +42,4 @@ def test_a_unit_does_not_load(loaded: dict[str, set[str]], unit: str, name: str)
 
 def test_the_list_would_show_what_is_loaded(loaded: dict[str, set[str]]) -> None:
     assert {"uvicorn", "starlette", "httpcore"} <= loaded[GATEWAY]
-    assert {"cryptography", "signing.verify", "appliance.host.levels"} <= loaded[ENGINE]
+    assert {"cryptography", "signing.verify", "appliance.host.models.served_file"} <= loaded[ENGINE]

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host import service_check, systemd
-from appliance.host.access import AccessStore
-from appliance.host.machine import read_machine
-from appliance.host.places import check_places, is_rendered, rendered_names
-from appliance.host.prefix import Prefix
-from appliance.host.preflight import check_host
-from appliance.host.release import Release
-from appliance.host.systemd import UnitState
-from appliance.host.units import GATEWAY_UNIT, engine_unit, install_unit, is_installed, trial_mark, unit_names
-from appliance.serve import engine_unit as program
-from appliance.serve import unit
+from appliance.host.activation import service_check
+from appliance.host.install.preflight import check_host
+from appliance.host.machine.machine import read_machine
+from appliance.host.process import systemctl
+from appliance.host.process.systemctl import UnitState
+from appliance.host.release.release import Release
+from appliance.host.site.api_keys import AccessStore
+from appliance.host.tree.places import check_places, is_rendered, rendered_names
+from appliance.host.tree.prefix import Prefix
+from appliance.host.tree.units import GATEWAY_UNIT, engine_unit, install_unit, is_installed, trial_mark, unit_names
+from appliance.serve.units import engine as program
+from appliance.serve.units import startup
 from bundles.bundle import Bundle
 from signing.digest import Digest
 from signing.errors import ApplianceError, DamagedError, DriftError, HostUnfitError, NotTrustedError
@@ -109,19 +110,19 @@ def test_unit_ends_with_the_code_that_systemd_does_not_try_again(capfd: pytest.C
     def unreadable() -> None:
         raise OSError(5, "Input/output error", "/opt/appliance/x")
 
-    assert unit.run(damaged) == 3
+    assert startup.run(damaged) == 3
     assert "error: contents.file-changed: models/a.gguf" in capfd.readouterr().err
-    assert unit.run(unreadable) == 3
-    assert unit.run(lambda: None) == 0
+    assert startup.run(unreadable) == 3
+    assert startup.run(lambda: None) == 0
 
 
 def test_ready_is_told_to_whoever_started_the_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    unit.tell_ready()
+    startup.tell_ready()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        unit.tell_ready()
+        startup.tell_ready()
         assert heard.recv(64) == b"READY=1"
 
 
@@ -167,7 +168,7 @@ def test_service_that_is_not_as_it_was_installed_is_drift(
     code: str | None,
 ) -> None:
     monkeypatch.setattr(service_check, "is_installed", lambda *_: True)
-    monkeypatch.setattr(systemd, "last_words", lambda _unit: "nothing")
+    monkeypatch.setattr(systemctl, "last_words", lambda _unit: "nothing")
     release = Release(tmp_path, SYSTEM, bundle, None)  # type: ignore[arg-type]
     problems = service_check.service_problems(release, (unit_state,))
     assert [problem.code for problem in problems] == ([code] if code else [])
@@ -178,8 +179,8 @@ def test_systemctl_that_fails_is_told_in_its_own_words(tmp_path: Path, monkeypat
     fake = tmp_path / "systemctl"
     fake.write_text("#!/bin/sh\necho 'Unit x.service not found.' >&2\nexit 5\n")
     fake.chmod(0o755)
-    monkeypatch.setattr(systemd, "_ENVIRONMENT", {"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    monkeypatch.setattr(systemctl, "_ENVIRONMENT", {"PATH": f"{tmp_path}:/usr/bin:/bin"})
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(ApplianceError) as raised:
-        systemd.start(["x.service"])
+        systemctl.start(["x.service"])
     assert (raised.value.code, raised.value.found) == ("systemd.failed", "Unit x.service not found.")

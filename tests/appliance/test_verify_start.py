@@ -17,14 +17,14 @@ HEAVY = (
     *("logging", "multiprocessing", "packaging", "pydantic", "rich", "socket", "ssl", "starlette", "subprocess"),
     *("tempfile", "uvicorn", "yaml", "zipfile"),
     *("cryptography.hazmat.primitives.serialization", "cryptography.x509"),
-    *("appliance.build", "appliance.keys", "appliance.serve"),
+    *("appliance.builder", "appliance.keys", "appliance.serve"),
 )
 """Modules and packages that a check of a bundle has no use for."""
 
 VERIFY = """
 import json, sys
 from appliance.cli.main import run
-from appliance.cli.terminal import Terminal
+from appliance.cli.console.terminal import Terminal
 code = run(["verify", *sys.argv[1:]], Terminal())
 json.dump({"code": code, "modules": sorted(sys.modules)}, sys.stderr)
 """

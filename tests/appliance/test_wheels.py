@@ -11,22 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build import wheels
-from appliance.build.cache import Cache
-from appliance.build.fetch import extract
-from appliance.build.kept import kept
-from appliance.build.members import members_of
-from appliance.build.secrets import KEYS
-from appliance.build.secrets import _search_archive as search_wheel
-from appliance.build.wheels import (
-    licence_texts,
-    unpacked_bytes,
-    wheel_members,
-    wheel_metadata,
-    wheel_record,
-)
+from appliance.builder.assembly.secret_scan import KEYS
+from appliance.builder.assembly.secret_scan import _search_archive as search_wheel
+from appliance.builder.cache.built_once import kept
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.lock.fetch import extract
+from appliance.builder.wheels import reader
+from appliance.builder.wheels.member_cache import members_of
+from appliance.builder.wheels.reader import licence_texts, unpacked_bytes, wheel_members, wheel_metadata, wheel_record
+from bundles.contents.wheel_record import Entry, parse_record
 from bundles.fsverity import digest_of
-from bundles.wheels import Entry, parse_record
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, NotTrustedError
 
@@ -136,7 +130,7 @@ def test_member_in_a_deeper_folder_is_refused(tmp_path: Path) -> None:
 
 def test_member_above_the_cap_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _wheel(tmp_path / "w.whl", {"llama_cpp/lib/libx.so": bytes(1001)})
-    monkeypatch.setattr(wheels, "MAX_MEMBER_BYTES", 1000)
+    monkeypatch.setattr(reader, "MAX_MEMBER_BYTES", 1000)
 
     with pytest.raises(NotTrustedError, match="1001 bytes"):
         wheel_members(path)
@@ -153,7 +147,7 @@ def test_member_that_is_larger_than_it_says_is_refused(tmp_path: Path) -> None:
 
 def test_metadata_above_the_cap_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _wheel(tmp_path / "w.whl", {}, METADATA + "\n" + "x" * 2000)
-    monkeypatch.setattr(wheels, "MAX_TEXT_BYTES", 1000)
+    monkeypatch.setattr(reader, "MAX_TEXT_BYTES", 1000)
 
     with pytest.raises(NotTrustedError):
         wheel_metadata(path)
@@ -200,7 +194,7 @@ def test_wheel_with_a_member_twice_is_refused(tmp_path: Path) -> None:
 
 
 def test_wheel_with_too_many_members_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wheels, "MAX_MEMBERS", 2)
+    monkeypatch.setattr(reader, "MAX_MEMBERS", 2)
 
     with pytest.raises(NotTrustedError):
         wheel_metadata(_wheel(tmp_path / "w.whl", {"a.py": b""}))
@@ -247,7 +241,7 @@ def test_members_of_a_wheel_are_remembered_by_its_digest(tmp_path: Path, monkeyp
     found = wheel_members(path)
     digest = sha256(path.read_bytes())
     assert members_of(path, digest, "llama_cpp/lib", cache) == found
-    monkeypatch.setattr("appliance.build.members.wheel_members", lambda *_: ())
+    monkeypatch.setattr("appliance.builder.wheels.member_cache.wheel_members", lambda *_: ())
     assert members_of(path, digest, "llama_cpp/lib", cache) == found
     assert members_of(path, sha256(b"another wheel"), "llama_cpp/lib", cache) == ()
     assert members_of(path, digest, "other", cache) == ()
@@ -269,7 +263,7 @@ def test_what_is_kept_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monk
     def sync(folder: Path) -> None:
         synced.append(sorted(path.name for path in folder.iterdir()))
 
-    monkeypatch.setattr("appliance.build.kept.sync_file_system", sync)
+    monkeypatch.setattr("appliance.builder.cache.built_once.sync_file_system", sync)
     for _ in range(2):
         assert kept(tmp_path, "thing", lambda path: path.mkdir()) == tmp_path / "thing"
     assert synced == [["thing.lock", "thing.unfinished"]]

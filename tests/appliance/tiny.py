@@ -9,17 +9,17 @@ from datetime import datetime
 from pathlib import Path
 from unittest import mock
 
-from appliance.build import assemble as assembling
-from appliance.build.again import Again, build_again
-from appliance.build.assemble import Built, assemble
-from appliance.build.cache import Cache
-from appliance.build.gather import LIBRARIES, Gathered, GatheredModel
-from appliance.build.lockfile import RUNTIME, Lock, Locked, lock_path, write_lock
-from appliance.build.runtime import BuiltRuntime
-from appliance.build.store import Source
-from appliance.build.wheels import wheel_members, wheel_record
+from appliance.builder.assembly import assembler as assembling
+from appliance.builder.assembly.assembler import Built, assemble
+from appliance.builder.assembly.inputs import LIBRARIES, Gathered, GatheredModel
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.chunking.chunker import Source
+from appliance.builder.compare.rebuild import Again, build_again
+from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, lock_path, write_lock
+from appliance.builder.runtime import BuiltRuntime
+from appliance.builder.wheels.reader import wheel_members, wheel_record
 from appliance.keys.workspace import Workspace, create_development
-from bundles.contents import Lineage
+from bundles.contents.model import Lineage
 from bundles.progress import ignore
 from signing.digest import sha256
 from tests.appliance.web import wheel, write_recipe

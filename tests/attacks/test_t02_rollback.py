@@ -6,10 +6,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from appliance.host.floorstore import write_floors, write_root
-from appliance.host.prefix import Prefix
-from appliance.host.stored import open_newest
-from bundles.layout import LAYOUT_BYTES, LAYOUT_FILE, target_name
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust.floor_store import write_floors, write_root
+from appliance.host.trust.metadata_store import open_newest
+from bundles.oci.layout import LAYOUT_BYTES, LAYOUT_FILE, target_name
 from signing.floors import Floors
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.sim.tuf import entry, key

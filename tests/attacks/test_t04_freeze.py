@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.admission import Host, admit
-from appliance.host.floorstore import write_floors
-from appliance.host.machine import read_machine
-from appliance.host.prefix import Prefix
+from appliance.host.install.admission import Host, admit
+from appliance.host.machine.machine import read_machine
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust.floor_store import write_floors
 from signing.floors import Floors
 from tests.attacks.harness import Stick, command, guard_off, refused, row
 from tests.sim.clock import SimClock

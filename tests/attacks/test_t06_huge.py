@@ -9,8 +9,8 @@ from unittest import mock
 
 import pytest
 
-from bundles.layout import INDEX_FILE
-from bundles.manifest import MAX_MANIFEST_BYTES, write_index
+from bundles.oci.layout import INDEX_FILE
+from bundles.oci.manifest import MAX_MANIFEST_BYTES, write_index
 from signing.chain import ReadMetadata
 from signing.digest import sha256
 from tests.attacks.harness import Stick, guard_off, refused, row

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.engine_command import PROGRAM
-from appliance.host.machine import Machine
-from appliance.host.prefix import Prefix
-from appliance.host.preflight import Fit, check_host
-from appliance.host.trial import BENCH
-from bundles.contents import Contents, Member
-from bundles.layout import target_name
+from appliance.host.engine.command import PROGRAM
+from appliance.host.install.preflight import Fit, check_host
+from appliance.host.machine.machine import Machine
+from appliance.host.runtime.variant_trial import BENCH
+from appliance.host.tree.prefix import Prefix
+from bundles.contents.model import Contents, Member
+from bundles.oci.layout import target_name
 from signing.digest import sha256
 from tests.attacks.harness import Agreeing, Stick, guard_off, refused, row
 from tests.toy import NOW
@@ -81,5 +81,5 @@ def test_unguarded_the_wrong_machine_takes_it(stick: Stick, tmp_path: Path) -> N
 
 def test_unguarded_the_wrong_name_is_taken(stick: Stick) -> None:
     rename(stick)
-    with guard_off("bundles.layout.target_name", lambda name, version: Agreeing(target_name(name, version))):
+    with guard_off("bundles.oci.layout.target_name", lambda name, version: Agreeing(target_name(name, version))):
         assert stick.verify().value.contents.name == "toy"

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.wheels import wheel_record
-from appliance.host import ospackages
-from appliance.host.bootstrap import find_python, make_venv
-from appliance.host.environment import Interpreter, build_environment, site_packages
-from appliance.host.environment_check import check_environment
-from appliance.host.lock import hold
-from appliance.host.ospackages import install_packages, wanted_packages
-from appliance.host.prefix import Prefix
-from appliance.host.programs import Programs
-from bundles.contents import Chunk, Contents, File
+from appliance.builder.wheels.reader import wheel_record
+from appliance.host.install import os_packages
+from appliance.host.install.os_packages import install_packages, wanted_packages
+from appliance.host.process.programs import Programs
+from appliance.host.release.bootstrap import find_python, make_venv
+from appliance.host.release.environment import Interpreter, build_environment, site_packages
+from appliance.host.release.environment_check import check_environment
+from appliance.host.tree.install_lock import hold
+from appliance.host.tree.prefix import Prefix
+from bundles.contents.model import Chunk, Contents, File
 from bundles.progress import ignore
 from signing.digest import sha256
 from signing.errors import ApplyRestoredError, DamagedError
@@ -104,7 +104,10 @@ def test_attacked_by_another_wheel_under_the_signed_name(environment: Environmen
     with pytest.raises(DamagedError) as caught:
         environment.build()
     assert caught.value.code == "contents.file-changed"
-    with guard_off("appliance.host.environment.check_unpacked", lambda *_: 0), pytest.raises(ApplyRestoredError) as uv:
+    with (
+        guard_off("appliance.host.release.environment.check_unpacked", lambda *_: 0),
+        pytest.raises(ApplyRestoredError) as uv,
+    ):
         environment.build()
     assert uv.value.code == "environment.refused"
     assert not (environment.site / "honest.py").exists()
@@ -167,9 +170,9 @@ def test_attacked_by_the_machines_own_sources_for_packages(
     (tmp_path / "sources.list").write_text(f"deb [trusted=yes] file:{tmp_path} ./\n")
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
     # What the package asks for stands in no signed file: apt must not find it anywhere. It only looks, and says so.
-    monkeypatch.setattr(ospackages, "_MODE", ("--simulate",))
-    monkeypatch.setattr(ospackages, "_FINISH", ("/bin/true",))
-    monkeypatch.setattr(ospackages, "_POLICY", tmp_path / "policy-rc.d")
+    monkeypatch.setattr(os_packages, "_MODE", ("--simulate",))
+    monkeypatch.setattr(os_packages, "_FINISH", ("/bin/true",))
+    monkeypatch.setattr(os_packages, "_POLICY", tmp_path / "policy-rc.d")
     found = wanted_packages(packages.prefix, packages.release, packages.contents, SYSTEM)
     with pytest.raises(ApplyRestoredError) as caught:
         install_packages(found, packages.programs)

@@ -7,8 +7,8 @@ import base64
 import pytest
 
 from appliance.keys.metadata import sign
-from bundles.envelope import check_signers, pae, parse_envelope
-from bundles.intoto import PAYLOAD_TYPE, STATEMENT_TYPE, parse_statement
+from bundles.attestation.dsse import check_signers, pae, parse_envelope
+from bundles.attestation.intoto import PAYLOAD_TYPE, STATEMENT_TYPE, parse_statement
 from signing import roles
 from signing.roles import Envelope
 from signing.strictjson import load, to_file

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from bundles.layout import INDEX_FILE
-from bundles.wheels import parse_record
+from bundles.contents.wheel_record import parse_record
+from bundles.oci.layout import INDEX_FILE
 from signing.digest import Digest
 from signing.strictjson import load, to_file
 from tests.attacks.harness import Stick, guard_off, refused, row

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.importer import import_files, import_layout
-from appliance.host.prefix import Prefix
+from appliance.host.install.importer import import_files, import_layout
+from appliance.host.tree.prefix import Prefix
 from bundles.bundle import Bundle
 from bundles.check import check_blobs
-from bundles.contents import Chunk, File
-from bundles.layout import blob_path
+from bundles.contents.model import Chunk, File
+from bundles.oci.layout import blob_path
 from bundles.progress import ignore
 from signing.verified import Verified
 from tests.attacks.harness import Stick, guard_off, refused, row

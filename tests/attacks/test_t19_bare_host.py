@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.boot import signed, unsigned
-from appliance.keys.pem import PemKey
-from bundles.boot import LIST_FILE, write_list
-from bundles.layout import BOOT
+from appliance.builder.bare_host.boot_folder import signed, unsigned
+from appliance.keys.signers.pem import PemKey
+from bundles.bare_host.boot import LIST_FILE, write_list
+from bundles.oci.layout import BOOT
 from tests.attacks.harness import Stick, guard_off, row
 from tests.bed.fixtures import tree_folder
 from tests.bed.trees import DEBIAN_11
@@ -169,7 +169,7 @@ def test_attacked_nothing_of_the_stick_runs(good: Stick, attack: Callable[[Stick
 
 def test_attacked_by_commands_on_the_stick_there_are_none(good: Stick) -> None:
     """The stick's own text tells nobody to run anything: what to type is on paper."""
-    from appliance.build.readme import write_readme
+    from appliance.builder.assembly.readme import write_readme
 
     text = write_readme(good.open().value.contents).decode()
     assert "no instruction on it should be" in " ".join(text.split())

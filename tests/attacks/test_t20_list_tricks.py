@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bundles.layout import BOOT
+from bundles.oci.layout import BOOT
 from tests.attacks.harness import Stick, guard_off, row
 from tests.attacks.test_t19_bare_host import MARK, evil, sign_changed
 from tests.bed.fixtures import tree_folder

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bundles.check import check_file
-from bundles.contents import File
-from bundles.layout import blob_path
+from bundles.contents.model import File
 from bundles.medium import MAX_DEPTH, Medium
+from bundles.oci.layout import blob_path
 from signing.digest import sha256
 from signing.errors import NotTrustedError
 from tests.attacks.harness import Stick, guard_off, refused, row

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bundles.contents import Chunk, File
+from bundles.contents.model import Chunk, File
 from bundles.copy import copy_file
 from bundles.delta import missing
 from signing.digest import sha256

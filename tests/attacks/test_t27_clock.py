@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli import clock as machine_clock
-from appliance.host.admission import Host, admit
-from appliance.host.floorstore import write_floors
-from appliance.host.machine import read_machine
-from appliance.host.prefix import Prefix
+from appliance.cli.console import clock as machine_clock
+from appliance.host.install.admission import Host, admit
+from appliance.host.machine.machine import read_machine
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust.floor_store import write_floors
 from signing.errors import NotTrustedError
 from signing.floors import Floors
 from tests.attacks.harness import Stick, guard_off, row

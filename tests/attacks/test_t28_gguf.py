@@ -8,9 +8,9 @@ from typing import BinaryIO
 
 import pytest
 
-from appliance.build.store import Source, store
-from appliance.build.writer import BundleWriter
-from bundles.gguf import GgufHeader
+from appliance.builder.chunking.bundle_writer import BundleWriter
+from appliance.builder.chunking.chunker import Source, store
+from bundles.gguf.header import GgufHeader
 from tests.attacks.harness import guard_off, refused, row
 from tests.sim.gguf_files import HOSTILE, gguf, write_sparse
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bundles.gguf import GgufHeader
+from bundles.gguf.header import GgufHeader
 from tests.appliance.tiny import TEMPLATE, TinyBuild
 from tests.attacks.harness import guard_off, refused, row
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from appliance.keys.pem import PemKey
+from appliance.keys.signers.pem import PemKey
 from signing import p256
 from signing.digest import sha256
 from signing.keys import KEY_TYPE, SCHEME, PublicKey

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bundles.layout import target_name
-from bundles.statements import REQUIRED, STATEMENTS
+from bundles.attestation.required_statements import REQUIRED, STATEMENTS
+from bundles.oci.layout import target_name
 from signing.roles import TargetEntry
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.sim.tuf import Signed

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.importer import import_files
-from appliance.host.prefix import Prefix
+from appliance.host.install.importer import import_files
+from appliance.host.tree.prefix import Prefix
 from bundles.check import check_file
-from bundles.contents import KINDS, File
+from bundles.contents.model import KINDS, File
 from bundles.progress import ignore
 from tests.attacks.harness import AGREES, Stick, guard_off, refused, row
 

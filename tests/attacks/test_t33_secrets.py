@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.store import Source
+from appliance.builder.chunking.chunker import Source
 from tests.appliance.tiny import TinyBuild
 from tests.appliance.web import wheel
 from tests.attacks.harness import guard_off, refused, row
@@ -98,7 +98,7 @@ def test_attacked_through_what_a_run_of_ansible_leaves_behind(tmp_path: Path) ->
     (role / "main.yml").write_text(task)
     order = {"playbooks": str(playbooks), "variables": {"appliance_secret": LEAK}}
     (run / "order.json").write_text(json.dumps(order))
-    command = [sys.executable, "-I", "-B", "-m", "appliance.host.runner", str(run)]
+    command = [sys.executable, "-I", "-B", "-m", "appliance.host.install.ansible_child", str(run)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TOKEN": LEAK}, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert LEAK not in done.stdout + done.stderr

@@ -19,7 +19,7 @@ ROW = row(34)
 TOP = Path(__file__).resolve().parents[2]
 DIAL = "import socket; s = socket.socket(); s.settimeout(2); s.connect(('192.0.2.1', 443))"
 LOOK_UP = "import socket; socket.getaddrinfo('updates.example', 443)"
-# As `appliance.host.programs` and `appliance.host.engine` start uv, Ansible and llama-server.
+# As `appliance.host.process.programs` and `appliance.host.engine.process` start uv, Ansible and llama-server.
 START = """
 import sys
 from functools import partial
@@ -59,7 +59,7 @@ def test_attacked_by_a_child_that_dials_out_nothing_leaves(ledger: Ledger, progr
 
 
 def test_unguarded_the_attempt_is_counted_and_named(loud_ledger: Ledger) -> None:
-    assert ROW.guard == "appliance.host.processes.spawn"
+    assert ROW.guard == "appliance.host.process.child.spawn"
     assert start(loud_ledger, DIAL, "off") != 0
     with pytest.raises(AttemptsError, match=r"192\.0\.2\.1"):
         loud_ledger.require_none()

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.admission import Host
-from appliance.host.install import install
-from appliance.host.lock import hold
-from appliance.host.machine import read_machine
-from appliance.host.prefix import Prefix
-from appliance.host.preflight import Fit
-from appliance.host.programs import Programs
+from appliance.host.install.admission import Host
+from appliance.host.install.installation import install
+from appliance.host.install.preflight import Fit
+from appliance.host.machine.machine import read_machine
+from appliance.host.process.programs import Programs
+from appliance.host.tree.install_lock import hold
+from appliance.host.tree.prefix import Prefix
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.sim.clock import SimClock
 from tests.toy import NOW
@@ -48,8 +48,8 @@ def test_attacked_by_a_second_install(prefix: Prefix) -> None:
 def test_attacked_by_a_second_install_nothing_is_written(
     prefix: Prefix, stick: Stick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.host.install.hold", lambda prefix: hold(prefix, 0.1))
-    monkeypatch.setattr("appliance.host.install.fit_for", lambda *_: Fit)
+    monkeypatch.setattr("appliance.host.install.installation.hold", lambda prefix: hold(prefix, 0.1))
+    monkeypatch.setattr("appliance.host.install.installation.fit_for", lambda *_: Fit)
     before = sorted(prefix.root.rglob("*"))
     host = Host(prefix, read_machine(), SimClock(NOW), "")
     with hold(prefix):

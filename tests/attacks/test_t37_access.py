@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from appliance.host.access import AccessStore, Key
-from appliance.host.engine import start_engine
-from appliance.serve.limits import MAX_BODY_BYTES
-from appliance.serve.plan import SERVING, News, Plan, PlannedModel
-from appliance.serve.queue import Lane
-from appliance.serve.routes import ASKED, Gateway
+from appliance.host.engine.process import start_engine
+from appliance.host.site.api_keys import AccessStore, Key
+from appliance.serve.gateway.messages import SERVING, News, Plan, PlannedModel
+from appliance.serve.gateway.queue import Lane
+from appliance.serve.gateway.request_limits import MAX_BODY_BYTES
+from appliance.serve.gateway.routes import ASKED, Gateway
 from tests.attacks.harness import guard_off, row
 from tests.sim.clock import SimClock
 from tests.sim.engines import make_spec
@@ -151,11 +151,11 @@ def test_unguarded_anybody_is_answered(site: Site) -> None:
 
 
 def test_unguarded_models_and_slots_are_anybodys(site: Site) -> None:
-    with guard_off("appliance.host.access.Key.may_use", lambda *_: True):
+    with guard_off("appliance.host.site.api_keys.Key.may_use", lambda *_: True):
         assert site.ask("toy", model="secret").status_code == 200
 
     async def walk_in(_lane: Lane) -> None: ...
 
     flood(site)
-    with guard_off("appliance.serve.queue.Lane._enter", walk_in):
+    with guard_off("appliance.serve.gateway.queue.Lane._enter", walk_in):
         assert site.ask("all").status_code == 200

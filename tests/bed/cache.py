@@ -2,7 +2,8 @@
 
 Rules:
 
-- A thing is named by the digest of everything that shapes it, and appears whole or not at all (`appliance.build.kept`).
+- A thing is named by the digest of everything that shapes it, and appears whole or not at all
+  (`appliance.builder.cache.built_once`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from appliance.build.cache import Cache, cache_root
-from appliance.build.kept import kept, key_of, remove
-from appliance.build.tree import FOLDER
+from appliance.builder.cache.built_once import kept, key_of, remove
+from appliance.builder.cache.content_store import Cache, cache_root
+from appliance.builder.debian.rootfs import FOLDER
 
 __all__ = ["Say", "bed_folder", "built", "key_of", "remove", "timed"]
 

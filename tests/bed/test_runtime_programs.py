@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.runtime.compile import PROGRAMS
-from appliance.build.runtime.symbols import SYSTEM_LIBRARIES
-from appliance.build.wheels import wheel_members
+from appliance.builder.runtime.compile import PROGRAMS
+from appliance.builder.runtime.symbols import SYSTEM_LIBRARIES
+from appliance.builder.wheels.reader import wheel_members
 from tests.appliance.shipped import shipped_runtime
 from tests.bed.nspawn import NspawnHost
 

@@ -19,8 +19,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from bundles.contents_json import parse_contents
-from bundles.layout import Layout
+from bundles.contents.document import parse_contents
+from bundles.oci.layout import Layout
 from signing.digest import sha256
 from tests.bed.host import BedError, Host
 

@@ -1,14 +1,14 @@
-"""The root file systems of test hosts: the trees of `appliance.build.tree`, built with words for the bed, and more."""
+"""The root file systems of test hosts: those of `appliance.builder.debian.rootfs`, with more packages."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from appliance.build import tree as product
-from appliance.build.apt import KEYRING
-from appliance.build.cache import Cache, cache_root
-from appliance.build.tree import DEBIAN_12, DEBIAN_13, HOOKS, PACKAGES, Tree
+from appliance.builder.cache.content_store import Cache, cache_root
+from appliance.builder.debian import rootfs as product
+from appliance.builder.debian.apt import KEYRING
+from appliance.builder.debian.rootfs import DEBIAN_12, DEBIAN_13, HOOKS, PACKAGES, Tree
 from signing.errors import ApplianceError
 from tests.bed.cache import Say, timed
 from tests.bed.host import BedError

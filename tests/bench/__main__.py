@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from appliance.build.writer import remove_bundle
+from appliance.builder.chunking.bundle_writer import remove_bundle
 from tests.appliance.shipped import shipped_model
 from tests.bench import builds, checks
 from tests.bench.figure import TOP, Figure, Taken, take_turns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from appliance.build.writer import remove_bundle
+from appliance.builder.chunking.bundle_writer import remove_bundle
 from bundles.bundle import Bundle, open_bundle
 from bundles.delta import delta as missing
 from bundles.delta import held_by

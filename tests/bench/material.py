@@ -13,8 +13,8 @@ from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 
-from appliance.build.lockfile import Locked, lock_path, order, read_lock, write_lock
-from appliance.build.writer import remove_bundle
+from appliance.builder.chunking.bundle_writer import remove_bundle
+from appliance.builder.lock.lockfile import Locked, lock_path, order, read_lock, write_lock
 from signing.digest import sha256_stream
 from tests.bench.figure import TOP, Taken, run
 from tests.sim.gguf_files import header, string_key

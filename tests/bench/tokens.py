@@ -61,10 +61,10 @@ def measure_all(sides: list[Side], model: Path) -> dict[str, tuple[float, float]
 
 def our_sides(folder: Path, model: Path) -> tuple[Side, Side]:
     """Our runtime with the variant that a trial on this machine finds, and with the one that runs everywhere."""
-    from appliance.host.athand import of_wheel
-    from appliance.host.cpu import REFERENCE, cpu_flags, fitting_variants
-    from appliance.host.programs import Programs
-    from appliance.host.trial import Bench, choose_variant
+    from appliance.host.machine.cpu import REFERENCE, cpu_flags, fitting_variants
+    from appliance.host.process.programs import Programs
+    from appliance.host.runtime.unpacked import of_wheel
+    from appliance.host.runtime.variant_trial import Bench, choose_variant
     from bundles.progress import ignore
     from tests.appliance.shipped import shipped_runtime
 
@@ -133,7 +133,7 @@ def main(words: list[str]) -> int:
     if libraries == "-":
         binding = _stock_binding(Path(package))
     else:
-        from appliance.host.loader import load_binding
+        from appliance.host.runtime.loader import load_binding
 
         binding = load_binding(Path(libraries), variant, Path(package))
     prompt, written = run_tokens(binding, Path(model))

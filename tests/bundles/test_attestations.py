@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.build.attest import Attestation
-from appliance.keys.pem import create_key
-from bundles.attestations import check_attestations, model_files
+from appliance.builder.assembly.attestations import Attestation
+from appliance.keys.signers.pem import create_key
+from bundles.attestation.attestations import check_attestations, model_files
+from bundles.attestation.dsse import Dsse, check_signers, pae, parse_envelope
+from bundles.attestation.intoto import PAYLOAD_TYPE, STATEMENT_TYPE, parse_statement
+from bundles.attestation.oms import parse_oms, verify_oms
 from bundles.bundle import open_bundle
 from bundles.check import check_blobs
-from bundles.envelope import Dsse, check_signers, pae, parse_envelope
-from bundles.intoto import PAYLOAD_TYPE, STATEMENT_TYPE, parse_statement
-from bundles.layout import Layout
-from bundles.oms import parse_oms, verify_oms
-from bundles.stick_write import write_stick
+from bundles.oci.layout import Layout
+from bundles.stick.writer import write_stick
 from signing.digest import sha256
 from signing.errors import NotTrustedError
 from signing.floors import Floors

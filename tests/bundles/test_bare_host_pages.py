@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from appliance.keys.workspace import Workspace
-from bundles.boot import LIST_FILE
-from bundles.layout import BOOT
-from bundles.stick_write import write_stick
+from bundles.bare_host.boot import LIST_FILE
+from bundles.oci.layout import BOOT
+from bundles.stick.writer import write_stick
 from tests.attacks.harness import Stick, command, make_stick
 from tests.toy import build_toy
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bundles.contents import MAX_CHUNK_BYTES
-from bundles.cuts import ALONE_BYTES, cut_gguf
-from bundles.ggml_types import TENSOR_TYPES
-from bundles.gguf import GgufHeader, read_header
+from bundles.contents.model import MAX_CHUNK_BYTES
+from bundles.gguf.chunk_boundaries import ALONE_BYTES, cut_gguf
+from bundles.gguf.header import GgufHeader, read_header
+from bundles.gguf.types import TENSOR_TYPES
 from tests.sim.gguf_files import ARCH, head, tensor_info
 from tests.sim.gguf_models import F16, Q4_0, Q8_0, Shape, write_model
 

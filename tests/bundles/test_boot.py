@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build import boot as making
-from appliance.build.boot import ask_boot, boot_of, carry, list_packages, newest, unsigned
-from appliance.build.zipapp import build_verifier
+from appliance.builder.bare_host import boot_folder as making
+from appliance.builder.bare_host.boot_folder import ask_boot, boot_of, carry, list_packages, newest, unsigned
+from appliance.builder.bare_host.verifier_zip import build_verifier
 from appliance.keys.publication import publish
 from appliance.keys.repository import published
+from appliance.keys.requests.request_text import progress
 from appliance.keys.rotation import Change, rotate
-from appliance.keys.words import progress
 from appliance.keys.workspace import Workspace, create_development
-from bundles.boot import LIST_FILE, MAX_FILE_BYTES, check_boot, parse_list
-from bundles.contents import Chunk, File
-from bundles.layout import BOOT, Layout
-from bundles.stick_write import write_stick
+from bundles.bare_host.boot import LIST_FILE, MAX_FILE_BYTES, check_boot, parse_list
+from bundles.contents.model import Chunk, File
+from bundles.oci.layout import BOOT, Layout
+from bundles.stick.writer import write_stick
 from signing.digest import sha256
 from signing.errors import ApplianceError, NotTrustedError
 from tests.attacks.harness import Stick, make_stick
@@ -293,7 +293,7 @@ def test_list_that_leaves_out_a_root_key_is_refused(stick: Stick) -> None:
     root = stick.repository.people.root
     files = unsigned(stick.root, 1)
     del files[f"{root[2].public.fingerprint}.der"]
-    from bundles.boot import write_list
+    from bundles.bare_host.boot import write_list
 
     files[LIST_FILE] = write_list({name: data for name, data in files.items() if name != LIST_FILE}, 1)
     shutil.rmtree(stick.path / BOOT)

@@ -11,9 +11,9 @@ import pytest
 
 from bundles.bundle import open_bundle
 from bundles.check import check_blobs
-from bundles.contents import KINDS
-from bundles.layout import Layout, blob_path
-from bundles.stick_write import write_stick
+from bundles.contents.model import KINDS
+from bundles.oci.layout import Layout, blob_path
+from bundles.stick.writer import write_stick
 from signing.errors import ApplianceError, DamagedError, NotTrustedError, UsageError
 from signing.floors import Floors
 from tests.toy import NOW, build_toy

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bundles.chunk_stream import ChunkStream
-from bundles.contents import Chunk, File
-from bundles.layout import Layout
+from bundles.contents.model import Chunk, File
+from bundles.oci.layout import Layout
 from signing.digest import sha256
 from signing.errors import DamagedError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bundles.contents import Chunk, File
+from bundles.contents.model import Chunk, File
 from bundles.copy import copy_file
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, NotTrustedError

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.store import Source
+from appliance.builder.chunking.chunker import Source
 from bundles.bundle import Bundle, open_bundle
-from bundles.contents import Chunk
+from bundles.contents.model import Chunk
 from bundles.delta import delta, held_by
-from bundles.layout import blob_path
+from bundles.oci.layout import blob_path
 from signing.digest import sha256
 from signing.floors import Floors
 from tests.toy import NOW, build_toy

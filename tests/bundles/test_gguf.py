@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundles.cuts import cut_gguf, cut_plain
-from bundles.gguf import GgufHeader, read_header
+from bundles.gguf.chunk_boundaries import cut_gguf, cut_plain
+from bundles.gguf.header import GgufHeader, read_header
 from signing.digest import sha256
 from signing.errors import NotTrustedError
 from tests.sim.gguf_files import ARCH, HOSTILE, gguf, head, string_key, tensor_info

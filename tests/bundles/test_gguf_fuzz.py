@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bundles.cuts import cut_gguf
-from bundles.ggml_types import TENSOR_TYPES
-from bundles.gguf import MAX_KEYS, MAX_WEIGHTS, GgufHeader, read_header
+from bundles.gguf.chunk_boundaries import cut_gguf
+from bundles.gguf.header import MAX_KEYS, MAX_WEIGHTS, GgufHeader, read_header
+from bundles.gguf.types import TENSOR_TYPES
 from signing.errors import NotTrustedError
 from tests.sim.gguf_files import ARCH, ARRAY, HOSTILE, TEXT, gguf, head, string_key, tensor_info, text
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bundles.gguf import GgufHeader, read_header
-from bundles.memory import PROGRAM_BYTES, Load, compute_bytes, estimate, kv_bytes, layer_bytes, layer_kv_bytes
+from bundles.gguf.header import GgufHeader, read_header
+from bundles.gguf.memory import PROGRAM_BYTES, Load, compute_bytes, estimate, kv_bytes, layer_bytes, layer_kv_bytes
 from tests.sim.gguf_files import gguf
 from tests.sim.gguf_models import F16, Q4_0, Q8_0, Shape, number_key, write_model
 

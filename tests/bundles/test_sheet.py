@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.sheet import render_sheet
+from appliance.builder.bare_host.sheet import render_sheet
 from appliance.keys.workspace import create_development
 from signing.chain import read_root
 from signing.roles import Root

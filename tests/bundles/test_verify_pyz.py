@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.zipapp import build_verifier
+from appliance.builder.bare_host.verifier_zip import build_verifier
 from bundles import report
-from bundles.pyz_members import MAIN, MEMBERS
+from bundles.bare_host.pyz_members import MAIN, MEMBERS
 from tests.attacks.harness import Stick, make_stick
 from tests.bed.entered import enter
 from tests.bed.fixtures import tree_folder
@@ -69,7 +69,7 @@ def reached_from(start: str) -> set[str]:
 
 
 def test_members_are_exactly_what_the_verifier_imports() -> None:
-    packages = {f"{member.split('/')[0]}/__init__.py" for member in MEMBERS}
+    packages = {f"{parent}/__init__.py" for member in MEMBERS for parent in Path(member).parents if parent != Path()}
     assert {*MEMBERS, MAIN} == reached_from(MAIN) | packages
     assert list(MEMBERS) == sorted(MEMBERS, key=lambda name: (name.split("/")[0] != "signing", name))
 
@@ -105,8 +105,8 @@ def test_same_bytes_from_another_folder_at_another_time_under_another_umask(tmp_
         os.utime(path, (1_000_000_000, 1_000_000_000))
         path.chmod(0o600)
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from appliance.build import zipapp;"
-        "assert zipapp.__file__.startswith(sys.argv[1]); sys.stdout.buffer.write(zipapp.build_verifier())"
+        "import sys; sys.path.insert(0, sys.argv[1]); from appliance.builder.bare_host import verifier_zip;"
+        "assert verifier_zip.__file__.startswith(sys.argv[1]); sys.stdout.buffer.write(verifier_zip.build_verifier())"
     )
     done = subprocess.run(
         [sys.executable, "-I", "-B", "-c", script, str(tmp_path / "a longer name")],

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from bundles import check, workers
+from bundles import check, parallel
 from bundles.bundle import open_bundle
-from bundles.contents import Chunk
-from bundles.layout import Layout
+from bundles.contents.model import Chunk
+from bundles.oci.layout import Layout
+from bundles.parallel import judge_all, work_off
 from bundles.progress import Progress
-from bundles.workers import judge_all, work_off
 from signing.floors import Floors
 from tests.toy import NOW, build_toy
 
 
 @pytest.fixture(params=[1, 2, 8])
 def count(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(workers, "_count", lambda: request.param)
+    monkeypatch.setattr(parallel, "_count", lambda: request.param)
     return int(request.param)
 
 

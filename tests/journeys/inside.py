@@ -102,7 +102,7 @@ def reaches_out() -> bool:
 
 
 def main() -> None:
-    from appliance.cli.demo_network import enter_empty_network, interfaces
+    from appliance.cli.demo.network import enter_empty_network, interfaces
 
     stick, root, fingerprint, prefix = sys.argv[1:]
     refusal = enter_empty_network()

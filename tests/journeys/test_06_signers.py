@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.keys.pem import load_public
+from appliance.keys.signers.pem import load_public
 from tests.appliance.test_token import LIBRARY, MAKE_KEY, PIN
 from tests.journeys.conftest import RECIPE, Finished, appliance
 from tests.journeys.typing import Desk, commands_of
@@ -73,7 +73,7 @@ def make_program(desk: Desk) -> Path:
     program = desk.folder / "hsm-sign"
     program.write_text(
         f"#!{sys.executable}\nimport base64, sys\nfrom pathlib import Path\n"
-        "from appliance.keys.pem import load_key\nassert sys.argv[1:] == ['sign', 'slot-7']\n"
+        "from appliance.keys.signers.pem import load_key\nassert sys.argv[1:] == ['sign', 'slot-7']\n"
         f"key = load_key(Path({str(desk.folder / 'frank.pem')!r}), lambda _what: {WORDS!r})\n"
         "print(base64.b64encode(key.sign(sys.stdin.buffer.read())).decode())\n"
     )

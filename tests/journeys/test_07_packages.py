@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from appliance.build.cache import Cache, cache_root
-from appliance.build.lockfile import Locked, System, lock_path, order, read_lock, write_lock
-from appliance.host.policyrc import TEXT
+from appliance.builder.cache.content_store import Cache, cache_root
+from appliance.builder.lock.lockfile import Locked, System, lock_path, order, read_lock, write_lock
+from appliance.host.install.policy_rc import TEXT
 from signing.digest import sha256
 from tests.appliance.pool import Pool, require_tools
 from tests.bed.fixtures import quiet_nspawn_host

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from appliance.build.cache import Cache, cache_root
-from appliance.build.lockfile import lock_path, read_lock, write_lock
-from appliance.host.embeddings import cosine
+from appliance.builder.cache.content_store import Cache, cache_root
+from appliance.builder.lock.lockfile import lock_path, read_lock, write_lock
+from appliance.host.engine.embedding_check import cosine
 from bundles.bundle import open_bundle
 from signing.digest import sha256
 from signing.floors import Floors

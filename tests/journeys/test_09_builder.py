@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.lockfile import lock_path, read_lock
+from appliance.builder.lock.lockfile import lock_path, read_lock
 from tests.appliance.big_build import TEMPLATE, write_recipe
 from tests.appliance.shipped import RECIPE, shipped_cache, shipped_runtime
 from tests.appliance.test_build_reproducible import differences

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.lockfile import lock_path
+from appliance.builder.lock.lockfile import lock_path
 from bundles.bundle import open_bundle
 from signing.floors import Floors
 from tests.bed.fixtures import quiet_nspawn_host

@@ -13,7 +13,7 @@ import sys
 import venv
 from pathlib import Path
 
-from appliance.build.cache import cache_root
+from appliance.builder.cache.content_store import cache_root
 from signing.digest import sha256
 
 HERE = Path(__file__).resolve().parent

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from appliance.keys.workspace import Workspace
+from bundles.attestation.dsse import pae
 from bundles.bundle import open_bundle
 from bundles.copy import copy_file
-from bundles.envelope import pae
-from bundles.layout import Layout
+from bundles.oci.layout import Layout
 from signing.floors import Floors
 from signing.keys import key_to_json
 from signing.strictjson import load

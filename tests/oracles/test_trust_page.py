@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.evidence import write_evidence
-from appliance.keys.hostkey import host_key, make_host_key
-from appliance.keys.pem import load_public
+from appliance.host.verification.evidence import write_evidence
+from appliance.keys.signers.host_key import host_key, make_host_key
+from appliance.keys.signers.pem import load_public
 from bundles.bundle import open_bundle
 from bundles.copy import copy_file
-from bundles.layout import Layout
+from bundles.oci.layout import Layout
 from signing.floors import Floors
 from tests.bundles.test_bare_host_pages import TOP, blocks
 from tests.oracles.__main__ import MODEL_SIGNING

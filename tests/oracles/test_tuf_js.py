@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bundles.layout import target_name
+from bundles.oci.layout import target_name
 from tests.oracles.__main__ import HERE, TUF_JS, node_of
 from tests.oracles.ready import oracle
 from tests.toy import build_toy

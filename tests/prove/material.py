@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from appliance.build.recipe import load_recipe
+from appliance.builder.recipe.model import load_recipe
 from bundles.bundle import open_bundle
-from bundles.contents import File, Model
+from bundles.contents.model import File, Model
 from signing.floors import Floors
 from tests.bed.host import BedError
 from tests.bed.usb import UsbStick, make_stick

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build.store import Source
+from appliance.builder.chunking.chunker import Source
 from bundles.bundle import open_bundle
 from bundles.check import check_all
-from bundles.layout import Layout
+from bundles.oci.layout import Layout
 from signing.errors import ApplianceError, DamagedError, NotTrustedError
 from signing.floors import Floors
 from tests.attacks.harness import command

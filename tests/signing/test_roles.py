@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from appliance.keys.metadata import sign
-from appliance.keys.pem import PemKey
+from appliance.keys.signers.pem import PemKey
 from signing.digest import sha256
 from signing.errors import NotTrustedError
 from signing.keys import key_to_json

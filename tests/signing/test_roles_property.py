@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.keys.metadata import LIFETIMES, root_body, sign, spell_time, targets_body, write_snapshot
-from appliance.keys.pem import PemKey
+from appliance.keys.signers.pem import PemKey
 from signing.chain import read_root
 from signing.digest import sha256
 from signing.errors import NotTrustedError

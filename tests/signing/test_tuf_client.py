@@ -13,7 +13,7 @@ from tuf.ngclient.updater import Updater
 from appliance.keys.publication import publish
 from appliance.keys.repository import read_newest
 from appliance.keys.rotation import Change, rotate
-from bundles.layout import target_name
+from bundles.oci.layout import target_name
 from tests.sim.people import ROOT, TARGETS, finished
 from tests.sim.tuf import keys
 from tests.toy import NOW, build_toy

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.build import sheet as paper
+from appliance.builder.bare_host import sheet as paper
 from signing.chain import read_root
 from tests.attacks.harness import Stick
 from tests.bed.entered import enter

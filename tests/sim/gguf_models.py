@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bundles.ggml_types import TENSOR_TYPES
-from bundles.gguf import read_header
+from bundles.gguf.header import read_header
+from bundles.gguf.types import TENSOR_TYPES
 from tests.sim.gguf_files import ALIGNMENT, ARRAY, F32, TEXT, U32, head, string_key, tensor_info, text
 from tests.sim.noise import noise
 

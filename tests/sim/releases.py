@@ -7,13 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from appliance.host.engine_command import PROGRAM
-from appliance.host.facts import Facts
-from appliance.host.floorstore import write_root
-from appliance.host.prefix import Prefix
-from appliance.host.release import Release
+from appliance.host.engine.command import PROGRAM
+from appliance.host.release.facts import Facts
+from appliance.host.release.release import Release
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust.floor_store import write_root
 from bundles.bundle import open_bundle
-from bundles.contents import Contents, Member
+from bundles.contents.model import Contents, Member
 from signing.digest import Digest, sha256
 from signing.floors import Floors
 from signing.strictjson import to_file

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import IO, Any, BinaryIO, cast
 from unittest import mock
 
-import bundles.layout
-from bundles.layout import BLOBS
+import bundles.oci.layout
 from bundles.medium import PART_FILE, Medium, explain_write
+from bundles.oci.layout import BLOBS
 
 Data = bytes | bytearray | memoryview
 
@@ -91,7 +91,7 @@ class SimStick(Medium):
         def medium(root: Path) -> Medium:
             return self if root == self.root else Medium(root)
 
-        with mock.patch.object(bundles.layout, "Medium", medium):
+        with mock.patch.object(bundles.oci.layout, "Medium", medium):
             yield
 
     def open(self, path: str) -> int:

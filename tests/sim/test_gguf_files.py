@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from bundles.cuts import cut_gguf
-from bundles.gguf import read_header
+from bundles.gguf.chunk_boundaries import cut_gguf
+from bundles.gguf.header import read_header
 from tests.sim.gguf_files import gguf, header, string_key, write_sparse
 
 GIB = 1 << 30

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bundles.layout import Layout
 from bundles.medium import PART_FILE, Medium
+from bundles.oci.layout import Layout
 from signing.errors import ApplianceError, DamagedError
 from tests.sim.sticks import SimStick, spread
 

@@ -9,8 +9,8 @@ import pytest
 
 from bundles.bundle import Bundle, open_bundle
 from bundles.check import check_blobs
-from bundles.layout import BLOBS, Layout, blob_path
-from bundles.stick_write import write_stick
+from bundles.oci.layout import BLOBS, Layout, blob_path
+from bundles.stick.writer import write_stick
 from signing.errors import ApplianceError
 from signing.floors import Floors
 from tests.sim.sticks import SimStick, spread
@@ -118,7 +118,7 @@ def test_every_name_is_durable_before_the_stick_is_read_back(
         opened.append({*stick.opened})
         stick.opened.clear()
 
-    monkeypatch.setattr("bundles.stick_write.sync_file_system", sync)
+    monkeypatch.setattr("bundles.stick.writer.sync_file_system", sync)
     write(made, bundle, stick)
     assert len(opened) == 2
     assert opened[1] >= wanted
@@ -130,7 +130,7 @@ def test_file_system_that_cannot_keep_it_is_told(
     def fails(_folder: Path) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("bundles.stick_write.sync_file_system", fails)
+    monkeypatch.setattr("bundles.stick.writer.sync_file_system", fails)
     assert fail(made, bundle, stick).code == "write.failed"
 
 

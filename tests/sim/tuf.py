@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from appliance.keys.metadata import new_root, sign, spell_time, write_snapshot, write_targets
-from appliance.keys.pem import PemKey
+from appliance.keys.signers.pem import PemKey
 from signing.chain import Walked, walk
 from signing.digest import sha256
 from signing.floors import Floors

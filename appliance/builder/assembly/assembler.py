@@ -1,0 +1,149 @@
+"""From a recipe and its lock to a signed bundle.
+
+Owns the order: gather, cut into chunks, write the bills, `contents.json` and the manifest, sign, give the bundle its
+name. The same recipe and lock give the same manifest digest; only metadata carries times.
+
+Rules:
+- the bundle appears under its name when it is complete; once enough people have signed it is opened through the door
+  of users, and until then no host accepts it;
+- nothing is written before the closure of every target has been proved (`appliance.builder.proof.closure_proof`);
+- one build at a time in a workspace: two would sign the same version;
+- building again changes nothing that is right, and puts back what is damaged.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from appliance.builder.assembly.attestations import attestations, signed_files
+from appliance.builder.assembly.inputs import gather
+from appliance.builder.assembly.packing import Packed, Prepared, pack
+from appliance.builder.assembly.readme import write_readme
+from appliance.builder.assembly.secret_scan import check_secrets
+from appliance.builder.bare_host.boot_folder import ask_boot, boot_of
+from appliance.builder.cache.content_store import Cache, home_folder
+from appliance.builder.chunking.bundle_writer import BundleWriter
+from appliance.builder.lock.lockfile import lock_path, read_lock
+from appliance.builder.proof.closure_proof import prove
+from appliance.builder.recipe.model import load_recipe
+from appliance.builder.resolve.coverage import check_covers
+from appliance.builder.resolve.wheel_closure import host_requires
+from appliance.keys.publication import publish
+from appliance.keys.repository import published, published_manifest, read_newest
+from appliance.keys.requests.request import Request
+from appliance.keys.workspace import Workspace
+from bundles.attestation.required_statements import REQUIRED
+from bundles.bundle import Bundle, open_bundle
+from bundles.contents.model import Contents
+from bundles.oci.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
+from bundles.progress import OnProgress
+from signing.digest import Digest, sha256
+from signing.floors import Floors
+from signing.verified import Verified
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A bundle that was built.
+
+    Args:
+        path: where it lies.
+        manifest: the digest of its manifest.
+        contents: what is in it.
+        bundle: it, as hosts verify it; None while it waits for signatures.
+        request: what waits for signatures, or was signed just now; None where it was published before.
+        files_written: how many files had to be written.
+        replaced: the manifest that this version was published with before, where it was another.
+    """
+
+    path: Path
+    manifest: Digest
+    contents: Contents
+    bundle: Verified[Bundle] | None
+    request: Request | None
+    files_written: int
+    replaced: Digest | None
+
+
+def assemble(
+    recipe_path: Path,
+    workspace: Workspace,
+    cache: Cache,
+    now: datetime,
+    on_progress: OnProgress,
+    install_by: str = "",
+    converter: Path | None = None,
+) -> Built:
+    """Build the bundle of a recipe.
+
+    Args:
+        recipe_path: the recipe; its lock lies beside it.
+        workspace: holds the keys, and gets the bundle in `dist/`.
+        cache: of downloads and runtimes.
+        now: the time that the signer states, in UTC.
+        on_progress: called with bytes and steps.
+        install_by: the last day on which it is meant to be installed, as metadata spells times; empty: not said.
+        converter: a Python that has what llama.cpp's converter imports, for a converted model that is not in the cache.
+
+    Raises:
+        UsageError: the recipe or lock is wrong, or the lock does not cover the recipe.
+        HostUnfitError: this machine cannot prove the closure of a target.
+        ApplianceError: of any part; nothing half-made carries the bundle's name.
+    """
+    prepared = prepare(recipe_path, workspace, cache, on_progress, converter)
+    recipe = prepared.recipe
+    with workspace.locked():
+        writer = BundleWriter(workspace.dist / f"{recipe.name}-{recipe.version}")
+        return _publish(pack(prepared, writer, cache, on_progress), writer, workspace, now, install_by)
+
+
+def prepare(
+    recipe_path: Path, workspace: Workspace, cache: Cache, on_progress: OnProgress, converter: Path | None = None
+) -> Prepared:
+    """Gather, search and prove everything that goes into the bundle of a recipe. Nothing of a bundle is written.
+
+    Args, Raises:
+        As `assemble`.
+    """
+    recipe, lock = load_recipe(recipe_path), read_lock(lock_path(recipe_path))
+    check_covers(lock, recipe, recipe_path, host_requires())
+    gathered = gather(recipe, recipe_path, lock, cache, on_progress, converter)
+    check_secrets(gathered.sources, _folders(workspace), cache.folder("searched"))
+    prove(recipe, gathered.sources, cache, on_progress)
+    return Prepared(recipe, recipe_path, lock, gathered)
+
+
+def _folders(workspace: Workspace) -> tuple[str, ...]:
+    # What tells who built it, and where: two builders could not make the same bytes.
+    return str(home_folder(os.environ) or ""), str(workspace.path.resolve())
+
+
+def _publish(packed: Packed, writer: BundleWriter, workspace: Workspace, now: datetime, install_by: str) -> Built:
+    contents, manifest = packed.contents, packed.manifest
+    name, version, files = contents.name, contents.version, contents.files
+    replaced = published_manifest(workspace, name, version)
+    attested = attestations(contents, manifest, packed.provenance)
+    root = published(workspace).walked.root_bytes
+    items = [*ask_boot(workspace, root, files), *(one.item for one in attested)]
+    request = publish(workspace, name, version, manifest, now, items=items, statements=REQUIRED, install_by=install_by)
+    metadata = read_newest(workspace, request, now)
+    more = boot_of(workspace, root, files) | signed_files(workspace, attested, root)
+    path = writer.finish(manifest, _small_files(contents, manifest, metadata, more))
+    found = None
+    if request is None or request.is_complete:
+        found = open_bundle(path, workspace.root_file.read_bytes(), Floors(), now)
+    digest = sha256(manifest)
+    return Built(path, digest, contents, found, request, writer.written, None if replaced == digest else replaced)
+
+
+def _small_files(
+    contents: Contents, manifest: bytes, metadata: dict[str, bytes], more: dict[str, bytes]
+) -> dict[str, bytes]:
+    files = {**more, **{f"metadata/{name}": data for name, data in metadata.items()}}
+    files[target_path(contents.name, contents.version, sha256(manifest))] = manifest
+    files[LAYOUT_FILE] = LAYOUT_BYTES
+    files["README.txt"] = write_readme(contents)
+    return files

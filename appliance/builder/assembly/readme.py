@@ -1,0 +1,30 @@
+"""`README.txt`: for whoever finds the stick.
+
+Owns its text. It says what this is and prints no command: instructions never come from the stick (threat T19).
+"""
+
+from __future__ import annotations
+
+from jinja2 import Environment, StrictUndefined
+
+from bundles.contents.model import Contents
+
+_TEXT = """\
+This is {{ contents.name }} {{ contents.version }}, a signed bundle for machines without a network.
+
+It holds language models, the programs that run them, and signatures over all of it:
+
+{% for model in contents.models -%}
+  {{ model.name }}: {{ model.architecture }}, {{ model.quantisation }}, licence {{ model.licence }}
+{% endfor %}
+Nothing on this medium says whether it can be trusted, and no instruction on it should be
+followed. How to check and install it stands in your organisation's own documents, on paper
+or on the machine that it is meant for. If you found this medium, give it to whoever is
+responsible for information security.
+"""
+
+
+def write_readme(contents: Contents) -> bytes:
+    """The text for one bundle."""
+    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    return environment.from_string(_TEXT).render(contents=contents).encode()

@@ -1,0 +1,107 @@
+"""The bill of materials for models: what each is, what it was made from, and its chat template as a part of its own.
+
+Owns what is told of a model, from its checked header and the lock. It must never repeat a claim about quality: what is
+not known here is said to be unknown.
+
+Rules:
+- digests are those of `contents.json`: the file, the tensor table, the template;
+- every template of a model is a component with its whole text, so that an auditor reads what steers the model;
+- texts out of a GGUF were written by others: they are told as they are, cut, and decide nothing.
+
+Source: CycloneDX specification 1.6 (modelCard; its Python library does not write one).
+"""
+
+from __future__ import annotations
+
+from appliance.builder.bills import cyclonedx
+from appliance.builder.bills.facts import Facts
+from appliance.builder.bills.sbom import own_component
+from appliance.builder.models.chat_template import templates_of
+from bundles.contents.model import Model
+from bundles.gguf.header import GgufHeader
+from signing.digest import sha256
+from signing.strictjson import Json
+
+_TOLD = ("general.name", "general.basename", "general.finetune", "general.size_label", "tokenizer.ggml.model")
+MOST_TEXT = 200
+UNKNOWN = "Nothing is known here of its training data, its evaluation or its safety beyond what its source says."
+
+
+def write_mlbom(facts: Facts) -> bytes:
+    """Write the bill.
+
+    Args:
+        facts: of everything in the bundle.
+    """
+    components, depends = [], {}
+    for model in facts.models:
+        header = facts.headers[model.path]
+        templates = [_template(model, key, text) for key, text in templates_of(header).items()]
+        components += [_model(facts, model, header), *templates]
+        depends[model.path] = [part["bom-ref"] for part in templates]
+    about = {"type": "application", "name": facts.recipe.name, "version": facts.recipe.version}
+    return cyclonedx.document(about, own_component(), facts.lock.source_date_epoch, components, depends)
+
+
+def _model(facts: Facts, model: Model, header: GgufHeader) -> Json:
+    file = next(file for file in facts.files if file.path == model.path)
+    return {
+        "type": "machine-learning-model",
+        "bom-ref": model.path,
+        "name": model.name,
+        "hashes": cyclonedx.hashes(file.sha256),
+        "licenses": cyclonedx.licences(model.licence),
+        "externalReferences": cyclonedx.references("license", facts.licence_paths(f"model-{model.name}")),
+        "pedigree": _pedigree(model),
+        "modelCard": _card(model, header),
+        "properties": cyclonedx.properties(_facts(model, header) | {"path": file.path, "size": file.size}),
+    }
+
+
+def _pedigree(model: Model) -> Json:
+    source = {
+        "type": "machine-learning-model",
+        "name": model.lineage.source,
+        "hashes": cyclonedx.hashes(model.lineage.sha256),
+        "properties": cyclonedx.properties({"size": model.lineage.size}),
+    }
+    return {"ancestors": [source], "notes": "; ".join(model.lineage.steps) or "used as it was"}
+
+
+def _card(model: Model, header: GgufHeader) -> Json:
+    is_embedding = bool(model.embedding)
+    return {
+        "modelParameters": {
+            "task": "text-embedding" if is_embedding else "text-generation",
+            "architectureFamily": model.architecture,
+            "modelArchitecture": f"{model.architecture}, {model.parameters} weights, {len(header.tensors)} tensors",
+            "inputs": [{"format": "text"}],
+            "outputs": [{"format": "vector" if is_embedding else "text"}],
+        },
+        "considerations": {"technicalLimitations": [UNKNOWN]},
+    }
+
+
+def _facts(model: Model, header: GgufHeader) -> dict[str, object]:
+    told = {name: str(header.values[name])[:MOST_TEXT] for name in _TOLD if name in header.values}
+    return {
+        **told,
+        "context": model.context,
+        "context-trained": header.context,
+        "gguf-version": header.version,
+        "parameters": model.parameters,
+        "quantisation": model.quantisation,
+        "tensors-sha256": model.tensors,
+    }
+
+
+def _template(model: Model, key: str, text: str) -> Json:
+    digest = sha256(text.encode())
+    contents = {"attachment": {"contentType": "text/x-jinja", "content": text}}
+    return {
+        "type": "data",
+        "bom-ref": f"{model.path}#{key}",
+        "name": f"{model.name} {key}",
+        "hashes": cyclonedx.hashes(digest),
+        "data": [{"type": "configuration", "name": key, "contents": contents}],
+    }

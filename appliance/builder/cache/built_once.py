@@ -1,0 +1,60 @@
+"""Things that take long to make and are made once: folders and files of the cache, named by all that shapes them.
+
+Owns how such a thing appears: whole, or not at all. It must never change one that is there: another recipe is another
+name.
+
+Rules:
+- it is made under another name and renamed when whole, which means on the disk: after a power cut it is not empty;
+- one process makes it, others wait; what a killed one left is removed by the next.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from appliance.builder.cache.content_store import room
+from bundles.durability import sync_file_system
+from signing.digest import sha256
+
+KEY_LENGTH = 16
+
+
+def key_of(*parts: str) -> str:
+    """The short name of a thing, by everything that shapes it."""
+    return sha256("\0".join(parts).encode())[:KEY_LENGTH]
+
+
+def kept(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
+    """The thing called `name`, made when it is not there.
+
+    Args:
+        folder: of the cache; exists.
+        name: with its key, such as `debian-12-0123456789abcdef`.
+        make: writes the thing to the path given, which does not exist.
+    """
+    done = folder / name
+    if done.exists():
+        return done
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if done.exists():
+            return done
+        unfinished = folder / f"{name}.unfinished"
+        remove(unfinished)
+        make(unfinished)
+        with room(done):
+            sync_file_system(folder)
+        unfinished.rename(done)
+        (folder / f"{name}.lock").unlink()
+    return done
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a tree, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""A file that is being written, with the hash of everything in it.
+
+Owns the one way in which downloaded or unpacked bytes reach the disk: hashed while written, continued or begun again.
+It must never decide where the file goes when it is whole: `Cache.adopt` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from types import TracebackType
+
+from appliance.builder.cache.content_store import room
+from signing.digest import READ_BYTES, Digest
+
+
+class Partial:
+    """A context manager around one partial file; what lies in it already is hashed on entering.
+
+    Args:
+        path: held by the caller (`Cache.claim`).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        self._state = hashlib.sha256()
+        with room(path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        self._file = io.FileIO(descriptor, "r+")
+
+    def __enter__(self) -> Partial:
+        while block := self._file.read(READ_BYTES):
+            self._state.update(block)
+            self.size += len(block)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+
+    @property
+    def digest(self) -> Digest:
+        """The SHA-256 of all bytes so far."""
+        return Digest(self._state.hexdigest())
+
+    def write(self, block: bytes) -> None:
+        """Append bytes.
+
+        Raises:
+            ApplianceError: the disk is full; what was written before stays.
+        """
+        left = memoryview(block)
+        while left:
+            with room(self.path):
+                left = left[self._file.write(left) :]
+        self._state.update(block)
+        self.size += len(block)
+
+    def restart(self) -> None:
+        """Throw away what is there."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._state = hashlib.sha256()
+        self.size = 0

@@ -1,0 +1,141 @@
+"""What a bundle says about itself, as values that are shown or compared.
+
+Owns the reading of a bundle's contents and bills for people: packages with their licences, models with their
+templates. It must never decide whether something is good, nor show a claim that was not signed.
+
+Rules:
+- bills are read through their signed chunks; where a medium does not hold them, what they alone tell is empty;
+- names and versions of packages are in the files' names, which are signed; licences come from the bill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from appliance.builder.models.chat_template import known_as, remarks
+from bundles.attestation.required_statements import ML_BOM, SBOM, Statement
+from bundles.chunk_stream import ChunkStream
+from bundles.contents.model import Contents, File, Model
+from bundles.oci.layout import Layout
+from signing.digest import Digest, sha256
+from signing.errors import DamagedError
+from signing.strictjson import Json, load_canonical
+
+MAX_BILL_BYTES = 32 << 20
+PACKAGED = ("wheel", "tool", "runtime", "os-package")
+PROGRAMS = "runtime"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package of the bundle: its name, version, kind of file, path, and licence (empty: no bill tells it)."""
+
+    name: str
+    version: str
+    kind: str
+    path: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A chat template.
+
+    Args:
+        key: in the GGUF.
+        sha256: of its text.
+        size: in bytes.
+        known: the name of the one that llama.cpp ships and that it is; None for any other.
+        remarks: what a person should know of it, each with its line.
+    """
+
+    key: str
+    sha256: Digest
+    size: int
+    known: str | None
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What is told beside the contents: packages by name, templates by model, and whether the bills are here."""
+
+    packages: tuple[Package, ...]
+    templates: Mapping[str, tuple[Template, ...]]
+    has_bills: bool
+
+    @property
+    def licences(self) -> dict[str, list[str]]:
+        """The names of packages by their licence."""
+        found: dict[str, list[str]] = {}
+        for package in self.packages:
+            found.setdefault(package.licence or "unknown", []).append(package.name)
+        return {licence: sorted(set(names)) for licence, names in sorted(found.items())}
+
+
+def inspect(layout: Layout, contents: Contents) -> Inspection:
+    """Read what a bundle tells of itself.
+
+    Args:
+        layout: where its blobs lie; untrusted.
+        contents: believed.
+
+    Raises:
+        DamagedError: a bill is there and differs from its signed digest.
+        NotTrustedError: a bill is not canonical JSON.
+    """
+    sbom, mlbom = _bill(layout, contents, SBOM), _bill(layout, contents, ML_BOM)
+    licences = {part["bom-ref"]: _licence(part) for part in sbom.get("components", ())}
+    packages = [_package(file, licences) for file in contents.of_kind(*PACKAGED)]
+    parts = {part["bom-ref"]: part for part in mlbom.get("components", ())}
+    templates = {model.name: _templates(model, parts) for model in contents.models}
+    return Inspection(tuple(sorted(packages, key=lambda one: (one.name, one.path))), templates, bool(sbom and mlbom))
+
+
+def _bill(layout: Layout, contents: Contents, statement: Statement) -> Json:
+    file = contents.by_path.get(statement.path)
+    if file is None or file.size > MAX_BILL_BYTES:
+        return {}
+    try:
+        data = ChunkStream(layout, file).read()
+    except DamagedError as error:
+        if error.code == "blob.missing":
+            return {}  # an installed release, or a stick that carries a part of the blobs
+        raise
+    value = load_canonical(data, statement.path, MAX_BILL_BYTES)
+    return value if isinstance(value, dict) else {}
+
+
+def _package(file: File, licences: Mapping[str, str]) -> Package:
+    name = PurePosixPath(file.path).name
+    if file.kind == "os-package":
+        name, version = name.split("_")[:2]
+    else:
+        name, version = name.split("-")[:2]
+        name = name.replace("_", "-").lower()
+    return Package(name, version, file.kind, file.path, licences.get(file.path, ""))
+
+
+def _licence(part: Json) -> str:
+    told = part.get("licenses") or [{}]
+    return str(told[0].get("expression") or told[0].get("license", {}).get("name", ""))
+
+
+def _templates(model: Model, parts: Mapping[str, Json]) -> tuple[Template, ...]:
+    prefix = f"{model.path}#"
+    found = [
+        _template(ref.removeprefix(prefix), part["data"][0]["contents"]["attachment"]["content"])
+        for ref, part in parts.items()
+        if ref.startswith(prefix)
+    ]
+    if not found and model.template is not None:  # no bill here: the digest alone is signed in the contents
+        return (Template("tokenizer.chat_template", model.template, 0, known_as(model.template), ()),)
+    return tuple(found)
+
+
+def _template(key: str, text: str) -> Template:
+    data = text.encode()
+    digest = sha256(data)
+    return Template(key, digest, len(data), known_as(digest), tuple(map(str, remarks(text))))

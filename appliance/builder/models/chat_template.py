@@ -1,0 +1,270 @@
+"""The lint of chat templates: what a small program inside a model may do (threat T29).
+
+Owns the rules that a template must follow to be packed, and what is worth telling a person about one. It never renders
+a template, and it cannot know what an author means: what it lets pass may still put words into a conversation, which
+is why `inspect` shows what it found and whether the template is a known one.
+
+Rules:
+- only the syntax, filters, tests, functions and methods that chat templates need; no include, import, inheritance,
+  `attr`, power, or any name of Python's insides, in whatever way it is spelled;
+- no character that a reader would not see: control, bidirectional, zero-width and other blank ones, neither in the text
+  nor in what a constant becomes;
+- all faults of a template are told at once, with their lines.
+
+Source: jinja2, "Sandbox"; the templates that llama.cpp ships.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from jinja2 import TemplateSyntaxError, nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from bundles.gguf.header import GgufHeader
+from signing.digest import sha256
+from signing.errors import NotTrustedError
+
+TEMPLATE_KEY = "tokenizer.chat_template"
+KNOWN_FILE = "known_templates.txt"
+MAX_TEMPLATE_BYTES = 256 << 10
+MAX_DEPTH = 64
+MOST_FAULTS = 20
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_NODES = _words(
+    """Add And Assign AssignBlock Break Call Compare Concat CondExpr Const Continue Dict Div Filter FilterBlock FloorDiv
+    For Getattr Getitem If Keyword List Macro Mod Mul NSRef Name Neg Not Operand Or Output Pair Pos Slice Sub Template
+    TemplateData Test Tuple"""
+)
+_FILTERS = _words(
+    """capitalize count d default dictsort e escape first float from_json indent int items join last length list lower
+    map max min reject rejectattr replace reverse round safe select selectattr sort string sum title tojson trim unique
+    upper"""
+)
+_TESTS = _words(
+    """boolean defined divisibleby eq equalto even false float ge gt in integer iterable le lower lt mapping ne none
+    number odd sequence string true undefined upper"""
+)
+_FUNCTIONS = _words("dict namespace raise_exception range strftime_now")
+_METHODS = _words(
+    """append capitalize count endswith find format get index items keys lower lstrip pop replace rfind rsplit rstrip
+    split splitlines startswith strip title update upper values"""
+)
+_OUT_OF_REACH = _words("caller cycler joiner lipsum self")
+_INSIDES = re.compile(r"__\w+__")
+_FIELD = re.compile(r"\{[^{}]*[.\[][^{}]*\}")
+_ADDRESS = re.compile(r"\b(?:https?|ftp)://[^\s'\"<>|{}%]{1,80}")
+# Letters and marks that take no room or show nothing, beside those whose category says so.
+_BLANK = frozenset(
+    [
+        *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800, 0x3164, 0xFFA0),
+        *range(0xFE00, 0xFE10),
+        *range(0xE0100, 0xE01F0),
+    ]
+)
+_HIDDEN_CATEGORIES = frozenset(["Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"])
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks what a model says, for training; here it is only its body."""
+
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that a template must not have, or that a person should know: the line, and what it is."""
+
+    line: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.what}"
+
+
+def templates_of(header: GgufHeader) -> dict[str, str]:
+    """Every chat template of a model by its key: the default one, and those for special uses."""
+    found = {key: value for key, value in header.values.items() if key.startswith(TEMPLATE_KEY)}
+    return {key: value for key, value in sorted(found.items()) if isinstance(value, str)}
+
+
+def lint_templates(header: GgufHeader, subject: str) -> None:
+    """Refuse a model with a template that breaks a rule of this module.
+
+    Args:
+        header: of a model that others made.
+        subject: its path in the bundle.
+
+    Raises:
+        NotTrustedError: code `template.refused`, naming the key and the lines.
+    """
+    for key, text in templates_of(header).items():
+        if faults := find_faults(text):
+            raise NotTrustedError(
+                "template.refused",
+                f"{subject} {key}",
+                expected="a chat template of plain syntax that hides nothing",
+                found="; ".join(map(str, faults[:MOST_FAULTS])),
+                hint="do not use this model before somebody has read its template; take it from its author",
+            )
+
+
+def find_faults(text: str) -> list[Fault]:
+    """What a template has that no template may have, by line; empty for a good one. Cost: one parse."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_TEMPLATE_BYTES:
+        return [Fault(1, f"longer than {MAX_TEMPLATE_BYTES} bytes")]
+    faults = list(_hidden_in_text(text))
+    try:
+        tree = _environment().parse(text)
+        faults += _walk(tree, _functions_in(tree), 0)
+    except TemplateSyntaxError as error:
+        faults.append(Fault(error.lineno, f"no Jinja: {error.message}"))
+    except ValueError:
+        faults.append(Fault(1, "no Jinja: a number that nobody can read"))
+    except RecursionError:
+        faults.append(Fault(1, "nested too deeply"))
+    return sorted(set(faults), key=lambda fault: (fault.line, fault.what))
+
+
+def remarks(text: str) -> list[Fault]:
+    """What a person should know of a template that passed: addresses, and where it looks for words in messages."""
+    found = [Fault(_line(text, match.start()), f"names {match.group()}") for match in _ADDRESS.finditer(text)]
+    for test in _environment().parse(text).find_all(nodes.Compare):
+        operand = test.ops[0]
+        if operand.op in ("in", "eq") and (word := _looked_for(test.expr, operand.expr)):
+            found.append(Fault(test.lineno, f"looks for {word!r} in a message"))
+    return sorted(set(found), key=lambda fault: (fault.line, fault.what))
+
+
+def known_as(digest: str) -> str | None:
+    """The name of a template that llama.cpp ships, by the sha256 of its text; None for any other."""
+    return _known().get(digest)
+
+
+def digests_of(text: str) -> tuple[str, str]:
+    """The digests under which a shipped template is known: as it is, and without the newline at its end."""
+    return sha256(text.encode()), sha256(text.removesuffix("\n").encode())
+
+
+@cache
+def _known() -> dict[str, str]:
+    lines = resources.files("appliance.builder.models").joinpath(KNOWN_FILE).read_text("utf-8").splitlines()
+    return {digest: name for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+@cache
+def _environment() -> ImmutableSandboxedEnvironment:
+    return ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols", _Generation])
+
+
+def _hidden_in_text(text: str) -> Iterator[Fault]:
+    for at, letter in enumerate(text):
+        if is_hidden(letter):
+            yield Fault(_line(text, at), f"a character that nobody sees, U+{ord(letter):04X}")
+
+
+def is_hidden(letter: str) -> bool:
+    """Whether a reader would not see a character; tabs and ends of lines are seen by what they do."""
+    if letter in "\n\r\t" or (letter.isascii() and letter.isprintable()):
+        return False
+    return ord(letter) in _BLANK or unicodedata.category(letter) in _HIDDEN_CATEGORIES
+
+
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1
+
+
+def _functions_in(tree: nodes.Template) -> frozenset[str]:
+    return _FUNCTIONS | {macro.name for macro in tree.find_all(nodes.Macro)}
+
+
+def _walk(node: nodes.Node, functions: frozenset[str], depth: int) -> Iterator[Fault]:
+    if depth > MAX_DEPTH:
+        yield Fault(node.lineno, "nested too deeply")
+        return
+    for what in _faults_of(node, functions):
+        yield Fault(node.lineno, what)
+    # `a ~ b` and `a + b + c` nest without meaning depth: templates are long sums of texts.
+    flat = isinstance(node, (nodes.Add, nodes.Concat, nodes.If, nodes.And, nodes.Or))
+    for child in node.iter_child_nodes():
+        yield from _walk(child, functions, depth if flat else depth + 1)
+
+
+def _faults_of(node: nodes.Node, functions: frozenset[str]) -> Iterator[str]:
+    kind = type(node).__name__
+    if kind not in _NODES:
+        yield f"the syntax {kind}"
+    if isinstance(node, nodes.Filter) and node.name not in _FILTERS:
+        yield f"the filter {node.name}"
+    elif isinstance(node, nodes.Test) and node.name not in _TESTS:
+        yield f"the test {node.name}"
+    elif isinstance(node, nodes.Call):
+        yield from _faults_of_call(node, functions)
+    elif isinstance(node, nodes.Const) and isinstance(node.value, str):
+        yield from _faults_of_text(node.value)
+    for name in _names(node):
+        if name.startswith("__") or (isinstance(node, nodes.Name) and name in _OUT_OF_REACH):
+            yield f"the name {name}"
+
+
+def _faults_of_text(value: str) -> Iterator[str]:
+    if hidden := sorted({f"U+{ord(letter):04X}" for letter in value if is_hidden(letter)}):
+        yield f"a constant with characters that nobody sees, {', '.join(hidden)}"
+    if inside := _INSIDES.search(value):
+        yield f"the name {inside.group()} in a constant"
+
+
+def _faults_of_call(node: nodes.Call, functions: frozenset[str]) -> Iterator[str]:
+    called = node.node
+    if isinstance(called, nodes.Name):
+        if called.name not in functions:
+            yield f"the function {called.name}"
+    elif isinstance(called, nodes.Getattr) and called.attr in _METHODS:
+        if called.attr == "format" and not _is_plain_format(called.node):
+            yield "the method format of something that is no plain constant"
+    else:
+        yield f"a call of {getattr(called, 'attr', type(called).__name__)}"
+    if node.dyn_args is not None or node.dyn_kwargs is not None:
+        yield "a call with unpacked arguments"
+
+
+def _is_plain_format(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Const) and isinstance(node.value, str) and not _FIELD.search(node.value)
+
+
+def _names(node: nodes.Node) -> Iterator[str]:
+    for field in ("name", "attr"):
+        value = getattr(node, field, None)
+        if isinstance(value, str):
+            yield value
+
+
+def _looked_for(left: nodes.Expr, right: nodes.Expr) -> str | None:
+    for word, place in ((left, right), (right, left)):
+        if isinstance(word, nodes.Const) and isinstance(word.value, str) and word.value and _is_content(place):
+            return word.value[:40]
+    return None
+
+
+def _is_content(node: nodes.Expr) -> bool:
+    if isinstance(node, nodes.Getattr):
+        return node.attr == "content"
+    if isinstance(node, nodes.Getitem):
+        return isinstance(node.arg, nodes.Const) and node.arg.value == "content"
+    return isinstance(node, nodes.Filter) and node.node is not None and _is_content(node.node)

@@ -1,0 +1,225 @@
+"""Making a GGUF from a model's own files with llama.cpp's converter (DESIGN 4, `convert:` in a recipe).
+
+Owns which files the converter sees, how it is called, and what is recorded of it. It must never change the converter,
+or bring it anything that the lock does not name.
+
+Rules:
+- the converter is the one of the runtime's own sdist; what it imports (torch, transformers, numpy) is too big to
+  travel or to be locked, so a person names a Python that has it, and the lock pins the result instead;
+- a build takes the pinned result from the cache by its digest, and needs that Python only where it is not there; what
+  is made anew must be the pinned bytes;
+- the files are data: by their endings none is a program, and none is a pickle, which would be one;
+- the converter reads files that others wrote: no network, and nothing of this machine's environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.builder.cache.content_store import Cache
+from appliance.builder.lock.fetch import at_hand, cached
+from appliance.builder.lock.lockfile import Locked, Pin
+from appliance.builder.models.produced_file import make_file
+from appliance.builder.runtime.child import run
+from appliance.builder.runtime.source import LLAMA, unpack_sdist
+from bundles.gguf.header import read_header
+from bundles.progress import OnProgress, Progress
+from signing.digest import Digest, sha256
+from signing.errors import ApplianceError, UsageError
+
+PROGRAM = "convert_hf_to_gguf.py"
+WEIGHTS = ".safetensors"
+ENDINGS = (WEIGHTS, ".json", ".txt", ".model", ".jinja")
+NEEDS = ("numpy", "torch", "transformers")
+_OPTION = "--converter PYTHON, the path of a Python that has " + ", ".join(NEEDS)
+_VERSIONS = f"import importlib.metadata as m; print(*(f'{{n}}=={{m.version(n)}}' for n in {NEEDS!r}), sep=', ')"
+_TOLD = re.compile(r"\w+==\S+(, \w+==\S+)*")
+_LAST_LINES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be converted, by what, and to which type.
+
+    Args:
+        model: its name in the recipe.
+        to: `F32`, `F16` or `BF16`.
+        sdist: digest of the sdist that holds the converter.
+        inputs: the digest of each file of the model, by its path in the model's folder.
+    """
+
+    model: str
+    to: str
+    sdist: Digest
+    inputs: Mapping[str, Digest]
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments that shape the result, in the program's own spelling and order, without paths."""
+        return ("--outtype", self.to.lower(), "--model-name", self.model)
+
+    @property
+    def step(self) -> str:
+        """The line of the model's lineage (FORMAT 3.1): the converter, its arguments, and a digest of all inputs."""
+        listed = "".join(f"{digest}  {name}\n" for name, digest in sorted(self.inputs.items()))
+        return " ".join((PROGRAM, f"sha256:{self.sdist}", *self.arguments, f"inputs=sha256:{sha256(listed.encode())}"))
+
+    @property
+    def file(self) -> str:
+        """The name of the result."""
+        return f"{self.model}.{self.to}.gguf"
+
+
+def convert(
+    order: Order,
+    sdist: Path,
+    version: str,
+    files: Mapping[str, Path],
+    python: Path | None,
+    cache: Cache,
+    on_progress: OnProgress,
+) -> tuple[Pin, str]:
+    """Run the converter.
+
+    Args:
+        order: what to do.
+        sdist: verified, of that version of the runtime.
+        files: verified, by their path in the model's folder.
+        python: has what the converter imports; None where nobody named one.
+        cache: gets the result, under its digest.
+        on_progress: told that it begins and ends.
+
+    Returns:
+        Name, size and digest of the result, which lies in the cache; and the versions of what the converter imports.
+
+    Raises:
+        UsageError: no Python, or one without what the converter imports.
+        NotTrustedError: the result is a GGUF that our parser refuses.
+        ApplianceError: the converter failed, or the disk is full.
+    """
+    task = f"converting {order.model}"
+    on_progress(Progress(task, 0, 1, "steps"))
+    log = cache.folder("converted") / f"{sha256(order.step.encode())[:16]}.log"
+    log.write_bytes(b"")
+    versions = _versions(order, python, log)
+
+    def write(out: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="convert-", dir=out.parent) as name:
+            _run_program(order, sdist, version, files, Path(str(python)), out, Path(name), log)
+        _check_result(order, out)
+
+    most = 2 * sum(path.stat().st_size for path in files.values())
+    made, size = make_file(cache, sha256(f"{PROGRAM} {order.step}".encode()), most, write)
+    on_progress(Progress(task, 1, 1, "steps"))
+    return Pin(order.file, size, made), versions
+
+
+def converted(locked: Locked, cache: Cache, *, is_read_later: bool, on_progress: OnProgress) -> Path | None:
+    """The pinned result, where the cache has it; hashed here, unless whoever takes it does that in one pass."""
+    if is_read_later:
+        return at_hand(locked, cache, Path())
+    return cached(locked.used, cache, on_progress)
+
+
+def check_pinned(locked: Locked, made: Pin, versions: str, cache: Cache) -> None:
+    """Refuse a result that is not what the lock pins.
+
+    Raises:
+        ApplianceError: it is another; the cache forgets it.
+    """
+    if (made.sha256, made.size) == (locked.sha256, locked.size):
+        return
+    cache.discard(made.sha256)
+    raise ApplianceError(
+        "convert.differs",
+        f"model {locked.name}: convert",
+        expected=f"sha256 {locked.sha256}, {locked.size} bytes, as the lock says, made with {locked.version}",
+        found=f"sha256 {made.sha256}, {made.size} bytes, made with {versions}",
+        hint="take the versions that the lock names, or pin this result: appliance lock --upgrade --converter PYTHON",
+    )
+
+
+def _versions(order: Order, python: Path | None, log: Path) -> str:
+    said: list[str] = []
+    if python is not None and python.is_file():
+        run(
+            [str(python.absolute()), "-c", _VERSIONS],
+            environment=_environment(log.parent),
+            log=log,
+            on_line=said.append,
+        )
+    if said and _TOLD.fullmatch(said[-1]):
+        return said[-1].replace("==", " ")
+    raise UsageError(
+        "convert.no-python",
+        f"model {order.model}: convert",
+        expected=f"its GGUF in the cache, or a Python that has {', '.join(NEEDS)}",
+        found=f"{python}: {said[-1] if said else 'no such program'}" if python else "neither",
+        hint=f"run the same command with {_OPTION}",
+    )
+
+
+def _run_program(
+    order: Order,
+    sdist: Path,
+    version: str,
+    files: Mapping[str, Path],
+    python: Path,
+    out: Path,
+    folder: Path,
+    log: Path,
+) -> None:
+    model = folder / order.model
+    for name, path in files.items():
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).symlink_to(path.resolve())
+    unpack_sdist(sdist, folder / "sdist", version)
+    last: list[str] = []
+
+    def hear(line: str) -> None:
+        if line.strip():
+            last[:] = [*last[1 - _LAST_LINES :], line.strip()[:240]]
+
+    script = folder / "sdist" / LLAMA / PROGRAM
+    argv = [
+        *_without_network(),
+        str(python.absolute()),
+        str(script),
+        *order.arguments,
+        "--outfile",
+        str(out),
+        str(model),
+    ]
+    status = run(argv, environment=_environment(folder), log=log, on_line=hear)
+    if status:
+        ended = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
+        raise _failed(order, f"success of {PROGRAM} {' '.join(order.arguments)}", "\n".join([*last, ended]), log)
+
+
+def _environment(home: Path) -> dict[str, str]:
+    # PATH: unshare is looked for there, and some packages ask programs of the system about the processor.
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "PYTHONDONTWRITEBYTECODE", "PYTHONNOUSERSITE")
+    fixed = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(home), "PYTHONHASHSEED": "0"}
+    return fixed | dict.fromkeys(names, "1")
+
+
+def _without_network() -> list[str]:
+    own = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    return ["/usr/bin/unshare", *own, "--net", "--"]
+
+
+def _check_result(order: Order, path: Path) -> None:
+    with path.open("rb") as stream:
+        found = read_header(stream, path.stat().st_size, order.file).quantisation
+    if found != order.to:
+        raise _failed(order, f"a model of type {order.to}", found, None)
+
+
+def _failed(order: Order, expected: str, found: str, log: Path | None) -> ApplianceError:
+    hint = f"the whole log: {log}" if log else "name the type that its weights have"
+    return ApplianceError("convert.failed", f"model {order.model}", expected=expected, found=found, hint=hint)

@@ -1,0 +1,196 @@
+"""Making a model smaller with the bundle's own `llama-quantize` (DESIGN 4, `quantize:` in a recipe).
+
+Owns which quantisations a recipe may name, how the program is called, and what is recorded of it. It must never change
+a model in another way, or use a program that does not travel in the same bundle.
+
+Rules:
+- the same source, runtime and arguments give the same bytes, with any number of threads and on any processor: the
+  program computes with plain C code, and no CPU variant is laid beside it;
+- only weights of 16 or 32 bits are quantised; others only where the recipe allows it, and then the record says so;
+- a result is kept in the cache under the digest of all that made it, and hashed again before it is used;
+- the program reads a file that others wrote: it runs with nothing of this machine's environment, and when it dies, its
+  last lines are shown.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.builder.cache.content_store import Cache, disk_full
+from appliance.builder.lock.fetch import cached
+from appliance.builder.lock.lockfile import Pin
+from appliance.builder.models.produced_file import make_file
+from appliance.builder.runtime import BuiltRuntime
+from appliance.builder.runtime.child import run
+from appliance.builder.runtime.repack import LIBRARY_FOLDER
+from bundles.gguf.header import GgufHeader, read_header
+from bundles.progress import OnProgress, Progress
+from signing.digest import Digest, sha256
+from signing.errors import ApplianceError, NotTrustedError, UsageError
+from signing.strictjson import load_canonical, to_file
+
+PROGRAM = "llama-quantize"
+QUANTISATIONS = (
+    *("Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_0", "Q4_1", "Q4_K_S", "Q4_K_M", "Q5_0", "Q5_1", "Q5_K_S", "Q5_K_M"),
+    *("Q6_K", "Q8_0", "IQ4_NL", "IQ4_XS", "F16", "BF16", "F32"),
+)
+"""What needs nothing but the model itself. The smaller IQ types need a file of importances that nobody can check."""
+
+WHOLE_TYPES = ("F32", "F16", "BF16")
+_BITS = {"F32": 32, "F16": 16, "BF16": 16}
+_MOST_OTHER_BITS = 12
+_VARIANT = "libggml-cpu-"
+_STEP = re.compile(r"\[\s*(\d+)/\s*(\d+)\] ")
+_LAST_LINES = 6
+_LEAST_FREE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a recipe asks for.
+
+    Args:
+        model: its name in the recipe.
+        quantisation: one of `QUANTISATIONS`.
+        allow_requantize: whether weights that are quantised already may be quantised again.
+    """
+
+    model: str
+    quantisation: str
+    allow_requantize: bool = False
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments that shape the result, in the program's own spelling and order, without paths."""
+        return (*(["--allow-requantize"] if self.allow_requantize else []), self.quantisation)
+
+    def step(self, runtime: Digest) -> str:
+        """The line of the model's lineage (FORMAT 3.1)."""
+        return " ".join((PROGRAM, f"sha256:{runtime}", *self.arguments))
+
+
+def quantise(
+    wish: Wish, source: Path, digest: Digest, runtime: BuiltRuntime, cache: Cache, on_progress: OnProgress
+) -> Pin:
+    """Make the model, or find it in the cache.
+
+    Args:
+        wish: what the recipe asks for.
+        source: a GGUF, verified.
+        digest: of the source.
+        runtime: the one that the bundle carries.
+        cache: gets the result, under its digest.
+        on_progress: told `n of m` tensors.
+
+    Returns:
+        Name, size and digest of the result, which lies in the cache.
+
+    Raises:
+        UsageError: the source is quantised already, and the recipe does not allow to do it again.
+        NotTrustedError: the source is a GGUF that our parser refuses.
+        ApplianceError: the program failed, or the disk is full.
+    """
+    header = _header(source)
+    _check_source(wish, header)
+    name = f"{wish.model}.{wish.quantisation}.gguf"
+    key = sha256("\n".join((PROGRAM, digest, runtime.sha256, *wish.arguments)).encode())
+    record = cache.folder("quantised") / f"{key[:16]}.json"
+    if (found := _recall(record, key, name)) and cached(found, cache, on_progress):
+        return found
+
+    def write(out: Path) -> None:
+        _run_program(wish, source, out, runtime, record.with_suffix(".log"), on_progress)
+        _check_result(wish, out)
+
+    made, size = make_file(cache, key, _most_bytes(wish, header), write)
+    temporary = record.with_suffix(".part")
+    temporary.write_bytes(to_file({"key": key, "sha256": made, "size": size}))
+    temporary.rename(record)
+    return Pin(name, size, made)
+
+
+def _header(path: Path) -> GgufHeader:
+    with path.open("rb") as stream:
+        return read_header(stream, path.stat().st_size, path.name)
+
+
+def _check_source(wish: Wish, header: GgufHeader) -> None:
+    small = sorted({tensor.type.name for tensor in header.tensors} - set(WHOLE_TYPES))
+    if small and not wish.allow_requantize:
+        raise UsageError(
+            "quantise.twice",
+            f"model {wish.model}: quantize",
+            expected="a source whose weights are F32, F16 or BF16",
+            found=f"{', '.join(small)} in it",
+            hint="name such a source, or add `allow_requantize: true`, which costs quality and is recorded",
+        )
+
+
+def _recall(record: Path, key: Digest, name: str) -> Pin | None:
+    try:
+        facts = load_canonical(record.read_bytes(), record.name)
+        return Pin(name, facts["size"], facts["sha256"]) if facts["key"] == key else None
+    except (OSError, NotTrustedError, KeyError, TypeError):
+        return None
+
+
+def _most_bytes(wish: Wish, header: GgufHeader) -> int:
+    return header.data_start + header.parameters * _BITS.get(wish.quantisation, _MOST_OTHER_BITS) // 8
+
+
+def _run_program(
+    wish: Wish, source: Path, out: Path, runtime: BuiltRuntime, log: Path, on_progress: OnProgress
+) -> None:
+    last: list[str] = []
+
+    def hear(line: str) -> None:
+        if step := _STEP.match(line):
+            on_progress(Progress(f"quantising {wish.model}", int(step[1]), int(step[2]), "steps"))
+        elif line.strip():
+            last[:] = [*last[1 - _LAST_LINES :], line.strip()[:240]]
+
+    *options, quantisation = wish.arguments
+    threads = str(len(os.sched_getaffinity(0)))
+    with tempfile.TemporaryDirectory(prefix="quantise-", dir=out.parent) as name:
+        folder = Path(name)
+        _take_out(runtime.path, folder)
+        argv = [str(folder / PROGRAM), *options, str(source.resolve()), str(out), quantisation, threads]
+        log.write_bytes(b"")
+        status = run(argv, environment={"LC_ALL": "C", "HOME": name}, log=log, on_line=hear)
+    if status == 0:
+        return
+    if shutil.disk_usage(out.parent).free < _LEAST_FREE_BYTES:
+        raise disk_full(out, source.stat().st_size)
+    ended = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
+    raise ApplianceError(
+        "quantise.failed",
+        f"model {wish.model}",
+        expected=f"success of {PROGRAM} {' '.join(wish.arguments)}",
+        found="\n".join([*last, ended]),
+        hint=f"the whole log: {log}",
+    )
+
+
+def _take_out(wheel: Path, folder: Path) -> None:
+    # All but the CPU variants: see the rules.
+    with zipfile.ZipFile(wheel) as archive:
+        for info in archive.infolist():
+            parent, _, name = info.filename.rpartition("/")
+            if parent == LIBRARY_FOLDER and not name.startswith(_VARIANT):
+                with archive.open(info) as stream, (folder / name).open("wb") as out:
+                    shutil.copyfileobj(stream, out, 1 << 20)
+    (folder / PROGRAM).chmod(0o755)
+
+
+def _check_result(wish: Wish, path: Path) -> None:
+    found = _header(path).quantisation
+    if found != wish.quantisation:
+        raise ApplianceError(
+            "quantise.failed", f"model {wish.model}", expected=f"a model of type {wish.quantisation}", found=found
+        )

@@ -1,0 +1,104 @@
+"""A command in a tree, with nothing of this machine: no network, no other process, no file but those given.
+
+Owns the namespaces and mounts. The tree itself is never written: a file system in memory lies over it and is gone with
+the command.
+
+Rules:
+- root needs no user namespace; an ordinary user gets one, in which he is root;
+- a machine that refuses is told apart from a command that fails: a trial comes first;
+- a command that does not end has failed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.builder.debian.rootfs import NO_NAMESPACES, unfit
+
+TIMEOUT_S = 600
+TIMED_OUT = 124
+"""The exit code of what was ended because it took too long, as `timeout` of coreutils has it."""
+WORK = "/work"
+_DEVICES = "null zero random urandom"
+# $1: an empty folder, $2: the tree, $3: the folder that becomes /work.
+_ENTER = f"""
+mount --make-rprivate /
+mount -t tmpfs -o mode=0755 cell "$1"
+mkdir "$1/below" "$1/above" "$1/changes" "$1/root"
+mount --bind "$2" "$1/below"
+mount -t overlay -o "lowerdir=$1/below,upperdir=$1/above,workdir=$1/changes" cell "$1/root"
+mount -t proc proc "$1/root/proc"
+mount -t tmpfs -o mode=0755 cell "$1/root/dev"
+for name in {_DEVICES}; do
+    : > "$1/root/dev/$name"
+    mount --bind "/dev/$name" "$1/root/dev/$name"
+done
+mount -t tmpfs cell "$1/root/tmp"
+mkdir "$1/root{WORK}"
+mount --bind "$3" "$1/root{WORK}"
+root="$1/root"
+shift 3
+exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 \
+    DEBIAN_FRONTEND=noninteractive PYTHONDONTWRITEBYTECODE=1 "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended: its exit code, what it printed, and what it complained about."""
+
+    code: int
+    out: str
+    said: str
+
+
+def run_in(tree: Path, work: Path, command: Sequence[str], *, many_owners: bool = False) -> Ended:
+    """Run a command as root of a tree.
+
+    Args:
+        tree: a root file system; not written to.
+        work: appears as `/work`, writable.
+        command: a program of the tree, and its arguments.
+        many_owners: whether files of several owners will be made, as by installing packages.
+
+    Raises:
+        HostUnfitError: this machine refuses the namespaces or mounts.
+    """
+    with tempfile.TemporaryDirectory(prefix="cell-") as room:
+        enter = ["unshare", *_user(many_owners), "--mount", "--net", "--ipc", "--uts", "--pid", "--fork"]
+        enter += ["--kill-child", "--", "sh", "-euc", _ENTER, "sh", room, str(tree), str(work)]
+        trial = _run([*enter, "true"])
+        if trial.code:
+            found = " ".join(trial.said.split())[-300:] or f"exit code {trial.code}"
+            raise unfit("namespaces and mounts of its own", found, NO_NAMESPACES)
+        return _run([*enter, *command])
+
+
+def _user(many_owners: bool) -> list[str]:
+    if os.geteuid() == 0:
+        return []
+    if many_owners and shutil.which("newuidmap") is None:
+        raise unfit("newuidmap", "none", "apt-get install uidmap")
+    return ["--user", "--map-root-user", *(["--map-auto"] if many_owners else [])]
+
+
+def _run(argv: Sequence[str]) -> Ended:
+    try:
+        done = subprocess.run(
+            argv,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return Ended(TIMED_OUT, "", f"it did not end within {TIMEOUT_S} s")
+    return Ended(done.returncode, done.stdout, done.stderr)

@@ -1,0 +1,76 @@
+"""What is changed in llama.cpp's sources before they are compiled: two things, each by a rule that is refused where it
+does not fit.
+
+Owns both changes. It must never guess: where the text is not the one that is known, the build ends.
+
+Rules:
+- CPU variants that nobody asked for are struck out of ggml's list, because ggml waits for all it names;
+- the working directory is struck out of the places where a program looks for backends: it loads every library of a
+  fitting name that it finds there, before it chooses one. What is left is the program's own folder.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from appliance.builder.runtime.source import LLAMA
+from appliance.builder.runtime.variants import VARIANTS
+from signing.errors import ApplianceError
+
+VARIANT_LIST = f"{LLAMA}/ggml/src/CMakeLists.txt"
+BACKEND_SEARCH = f"{LLAMA}/ggml/src/ggml-backend-reg.cpp"
+
+_X86 = re.compile(r'STREQUAL "x86"\)\n(?P<list>\s+ggml_add_cpu_backend_variant\(x64\).*?)\n\s*elseif', re.DOTALL)
+_VARIANT = re.compile(
+    r"^[ \t]*ggml_add_cpu_backend_variant\((?P<name>\w+)(?P<features>[\w \t]*)\)[^\n]*\n", re.MULTILINE
+)
+_OWN_FOLDER = "search_paths.push_back(get_executable_path());"
+_WORKING_FOLDER = "search_paths.push_back(cwd);"
+_HINT = "use the llama-cpp-python version of the shipped recipes, or a newer appliance"
+
+
+def keep_variants(source: Path, chosen: tuple[str, ...]) -> None:
+    """Strike the variants that are not `chosen` out of ggml's list.
+
+    Raises:
+        ApplianceError: the list is not the one that `variants.VARIANTS` describes.
+    """
+    path = source / VARIANT_LIST
+    text = path.read_text("utf-8")
+    block = _X86.search(text)
+    found = {}
+    if block:
+        found = {match["name"]: set(match["features"].split()) for match in _VARIANT.finditer(block["list"] + "\n")}
+    expected = {name: set(features) for name, features in VARIANTS.items()}
+    if block is None or found != expected:
+        differing = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+        raise ApplianceError(
+            "runtime.variants-differ",
+            VARIANT_LIST,
+            expected="the CPU variants that this version of the appliance knows",
+            found=f"differences in {', '.join(differing)}",
+            hint=_HINT,
+        )
+    kept = _VARIANT.sub(lambda match: match[0] if match["name"] in chosen else "", block["list"] + "\n")
+    start, end = block.span("list")
+    path.write_text(text[:start] + kept.rstrip("\n") + text[end:], "utf-8")
+
+
+def forget_working_folder(source: Path) -> None:
+    """Let programs look for backends in their own folder only.
+
+    Raises:
+        ApplianceError: the search is not written as it is known.
+    """
+    path = source / BACKEND_SEARCH
+    text = path.read_text("utf-8") if path.is_file() else ""
+    if text.count(_OWN_FOLDER) != 1 or text.count(_WORKING_FOLDER) != 1 or "current_path" not in text:
+        raise ApplianceError(
+            "runtime.search-differs",
+            BACKEND_SEARCH,
+            expected="the search for backends that this version of the appliance knows",
+            found="another",
+            hint=_HINT,
+        )
+    path.write_text(text.replace(_WORKING_FOLDER, "(void) cwd;"), "utf-8")

@@ -1,0 +1,220 @@
+"""The CUDA backend of the same sources: a distribution of its own, with one library.
+
+Owns which graphics processors it can be compiled for, the toolkit made of NVIDIA's wheels, and the distribution
+`llama-cpp-python-cuda`. A bundle for processors alone stays small, because nothing of this is in the runtime's wheel.
+
+Rules:
+- the toolkit comes from hash-verified wheels, never from this machine; of these, those in `TRAVELLING` go to the host;
+- machine code for exactly the architectures that were asked for: nothing is compiled on a host;
+- the library finds NVIDIA's by a path relative to itself, where the installer of Python packages puts them, and
+  `libggml-base` in the process that has loaded the runtime already;
+- nothing ever searches for it: whoever wants it names its absolute path;
+- it asks for no driver to be loaded: without one it says that there is no device.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from appliance.builder.runtime.compile import LINK_FLAGS, OPTIONS, Workplace, compiler_flags
+from appliance.builder.runtime.job import PATIENCE_S, Job, run_job
+from appliance.builder.runtime.repack import Part
+from appliance.builder.runtime.spec import BuiltRuntime, CudaSpec, ToolWheels
+from appliance.builder.runtime.symbols import SYSTEM_LIBRARIES, Floors, floors, read_elf
+from appliance.builder.runtime.toolchain import find_compiler, record_tools, record_wheels, unpack_wheel
+from appliance.builder.runtime.wheel import WheelIdentity, local_version
+from bundles.progress import OnProgress, ignore
+from signing.errors import ApplianceError, DamagedError, UsageError
+
+DISTRIBUTION = "llama_cpp_python_cuda"
+LIBRARY = "libggml-cuda.so"
+LIBRARY_FOLDER = "llama_cpp_cuda/lib"
+LAYOUT = 1
+"""Raised when the same settings would give another wheel."""
+
+ARCHITECTURES = {75: "75", 80: "80", 86: "86", 89: "89", 90: "90", 100: "100", 120: "120a"}
+"""Graphics processors by the number of their generation, with the compiler's name for it: 80 is A100, 90 is H100."""
+
+DRIVER = "580"
+"""The lowest driver that runs what this toolkit makes."""
+
+TRAVELLING = ("nvidia-cuda-runtime", "nvidia-cublas")
+TOOLKIT_NAMES = ("nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-cccl", *TRAVELLING)
+_SERIES = "==13.0.*"
+TOOLKIT = tuple(f"{name}{_SERIES}" for name in TOOLKIT_NAMES)
+"""What the toolkit is made of, as requirements. One series, since its parts fit no other."""
+
+_ROOT = "nvidia/cu13"
+_RPATH = f"$ORIGIN/../../{_ROOT}/lib"
+_NVIDIA_LIBRARIES = frozenset({"libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13"})
+_TARGETS = ("ggml-cuda",)
+_NEEDED_BYTES = 4 << 30
+_OPTIONS = {
+    "CMAKE_CUDA_RUNTIME_LIBRARY": "Shared",
+    "CMAKE_INSTALL_RPATH": _RPATH,
+    "GGML_CPU": "OFF",
+    "GGML_CPU_ALL_VARIANTS": "OFF",
+    "GGML_CUDA": "ON",
+    # Would look for another library, and for a toolkit's sources on a network.
+    "GGML_CUDA_CUB_3DOT2": "OFF",
+    "GGML_CUDA_NCCL": "OFF",
+    # Else the driver's own library must be there before anybody asks for a device.
+    "GGML_CUDA_NO_VMM": "ON",
+    "LLAMA_BUILD_COMMON": "OFF",
+    "LLAMA_BUILD_SERVER": "OFF",
+    "LLAMA_BUILD_TOOLS": "OFF",
+}
+_SUMMARY = "The CUDA backend of llama.cpp for llama-cpp-python, as one library to be loaded by its absolute path"
+
+
+def build_cuda(
+    sdist: Path,
+    tools: ToolWheels,
+    toolkit: tuple[Path, ...],
+    spec: CudaSpec,
+    cache_dir: Path,
+    on_progress: OnProgress = ignore,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    patience_s: float = PATIENCE_S,
+) -> BuiltRuntime:
+    """Build the backend's wheel, or take it from the cache. One architecture takes an hour of one processor.
+
+    Args:
+        sdist: verified bytes of the llama-cpp-python sdist.
+        tools: verified wheels of cmake and ninja.
+        toolkit: verified wheels of everything in `TOOLKIT`.
+        spec: what the recipe asks for.
+        cache_dir: the runtime part of the cache.
+        on_progress: told `n of m` steps.
+        environment: PATH to find the compiler, HOME to make sure that it is not in the result.
+        patience_s: how long to wait for another build of the same.
+
+    Raises:
+        UsageError: an unknown architecture, or none.
+        HostUnfitError, DamagedError, BusyError, ApplianceError: as `job.build_runtime`.
+    """
+    unknown = [str(number) for number in spec.architectures if number not in ARCHITECTURES]
+    if unknown or not spec.architectures:
+        raise UsageError(
+            "runtime.architecture-unknown",
+            "runtime.cuda",
+            expected=f"a list of: {', '.join(map(str, ARCHITECTURES))}",
+            found=", ".join(unknown) or "an empty list",
+        )
+    compiler = find_compiler(environment.get("PATH", os.defpath))
+    toolchain = {**compiler.versions, **record_tools(tools), **record_wheels(toolkit)}
+    chosen = tuple(sorted(set(spec.architectures)))
+    job = CudaJob(sdist, tools, spec.version, (), compiler, toolchain, on_progress, toolkit, chosen)
+    return run_job(job, cache_dir, environment, patience_s)
+
+
+@dataclass(frozen=True)
+class CudaJob(Job):
+    """A build of the backend: of the same sources, in the same steps, with a toolkit more.
+
+    Args:
+        toolkit: verified wheels.
+        architectures: sorted, each once.
+    """
+
+    toolkit: tuple[Path, ...] = ()
+    architectures: tuple[int, ...] = ()
+
+    def flags(self) -> tuple[str, ...]:
+        """Every setting that shapes the wheel."""
+        return (
+            f"layout={LAYOUT}",
+            f"cuda={self._names()}",
+            f"link={' '.join(LINK_FLAGS)}",
+            *(f"{name}={value}" for name, value in sorted((OPTIONS | _OPTIONS).items())),
+            f"targets={','.join(_TARGETS)}",
+        )
+
+    def targets(self) -> tuple[str, ...]:
+        """The one library and what it links to."""
+        return _TARGETS
+
+    def needed_bytes(self) -> int:
+        """The toolkit alone takes two GiB."""
+        return _NEEDED_BYTES
+
+    def adapt(self, place: Workplace) -> dict[str, str]:
+        """Unpack the toolkit, and name it to cmake."""
+        root = unpack_toolkit(self.toolkit, place.folder / "toolkit")
+        return _OPTIONS | {
+            "CMAKE_CUDA_ARCHITECTURES": self._names(),
+            "CMAKE_CUDA_COMPILER": str(root / "bin" / "nvcc"),
+            "CMAKE_CUDA_FLAGS": " ".join(f"-Xcompiler={flag}" for flag in compiler_flags(place)),
+            "CMAKE_CUDA_HOST_COMPILER": self.compiler.cxx,
+            "CUDAToolkit_ROOT": str(root),
+        }
+
+    def collect(self, place: Workplace) -> tuple[tuple[Part, ...], Floors]:
+        """The one library, checked."""
+        path = place.binaries / LIBRARY
+        elf = read_elf(path)
+        foreign = set(elf.needed) - SYSTEM_LIBRARIES - _NVIDIA_LIBRARIES - {"libggml-base.so"}
+        if foreign:
+            expected = (
+                "only the runtime, NVIDIA's libraries in the wheels beside it, and the system's C and C++ library"
+            )
+            raise ApplianceError(
+                "runtime.library-foreign", LIBRARY, expected=expected, found=", ".join(sorted(foreign))
+            )
+        if elf.rpath != _RPATH or elf.runpath is not None:
+            found = f"rpath {elf.rpath}, runpath {elf.runpath}"
+            raise ApplianceError("runtime.search-path", LIBRARY, expected=f"DT_RPATH {_RPATH}", found=found)
+        # NVIDIA's libraries give all their symbols one version, called like the library.
+        own = replace(elf, versions=elf.versions - _NVIDIA_LIBRARIES)
+        return (Part(f"{LIBRARY_FOLDER}/{LIBRARY}", path, 0o644),), floors([(LIBRARY, own)])
+
+    def identity(self, floors: Floors) -> WheelIdentity:
+        """How the wheel is called."""
+        return WheelIdentity(local_version(self.version, self.flags()), floors.manylinux, DISTRIBUTION)
+
+    def metadata(self, place: Workplace) -> bytes:
+        """A distribution of its own, which says what it needs beside it."""
+        del place
+        needs = [f"llama-cpp-python=={self.version}", *(f"{name}{_SERIES}" for name in TRAVELLING)]
+        fields = [f"Name: {DISTRIBUTION}", f"Summary: {_SUMMARY}", "License-Expression: MIT"]
+        return "".join(f"{field}\n" for field in [*fields, *(f"Requires-Dist: {need}" for need in needs)]).encode()
+
+    def _names(self) -> str:
+        return ";".join(f"{ARCHITECTURES[number]}-real" for number in self.architectures)
+
+
+def unpack_toolkit(wheels: tuple[Path, ...], folder: Path) -> Path:
+    """Lay NVIDIA's wheels into one folder, as their compiler looks for its parts.
+
+    Args:
+        wheels: verified.
+        folder: made anew.
+
+    Returns:
+        The toolkit's root.
+
+    Raises:
+        DamagedError: a wheel cannot be read, or the compiler is not among them.
+    """
+    for wheel in wheels:
+        unpack_wheel(wheel, rf"(?P<path>{_ROOT}/(?:bin|include|lib|nvvm)/.+)", folder)
+    root = folder / _ROOT
+    for path in sorted((root / "lib").glob("*.so.*")):
+        # Linking asks for the name without a number; the wheels are for running and leave it out.
+        link = path.with_name(re.sub(r"\.so\..*", ".so", path.name))
+        if not link.exists():
+            link.symlink_to(path.name)
+    # The compiler looks for both spellings, its wheels have one.
+    (root / "lib64").symlink_to("lib")
+    nvcc = root / "bin" / "nvcc"
+    if not nvcc.is_file():
+        raise DamagedError("runtime.tool-missing", "nvidia-cuda-nvcc", expected="nvcc", found="no such program inside")
+    for program in (*(root / "bin").iterdir(), *(root / "nvvm" / "bin").glob("*")):
+        if program.is_file():
+            program.chmod(0o755)
+    return root

@@ -1,0 +1,19 @@
+"""Files of a web server.
+
+Owns where an `https:` source is. Its digest is known only from the lock, never from the server.
+"""
+
+from __future__ import annotations
+
+from appliance.builder.sources import HttpsSource
+from appliance.builder.sources.transfer import Remote
+
+
+def locate(source: HttpsSource, size: int | None = None) -> Remote:
+    """Where the file is.
+
+    Args:
+        source: the parsed source.
+        size: what the lock says, in bytes; None while the lock is being made.
+    """
+    return Remote(url=source.text, subject=source.file, size=size)

@@ -1,0 +1,141 @@
+"""Files of a Python package index: wheels, sdists, and the models that some wheels carry.
+
+Owns which index is asked, how its pages are read and where a named file is. It must never choose by anything but name,
+version and file name: which of several wheels fits is decided in `appliance.builder.resolve.wheel_closure`.
+
+Rules:
+- the index is the one that pip or uv would use (environment, then pip's configuration, then the library's default), and
+  only that one: further indexes are not mixed in, since the same name may be somebody else's there;
+- both forms of a page work, HTML and JSON; sizes and digests that a page lacks are learnt by downloading;
+- errors name the package, never the URL of the index: it may hold a password.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import sys
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance.builder.cache.content_store import home_folder
+from appliance.builder.sources.transfer import Remote, get
+from signing.digest import Digest, parse_digest
+from signing.errors import ApplianceError
+
+if TYPE_CHECKING:  # a build whose cache is warm asks no index, and this library takes half a second to load
+    from pypi_simple import DistributionPackage, ProjectPage
+
+VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+
+
+def index_url(env: Mapping[str, str]) -> str:
+    """The address of the package index that this machine is set up for, without a slash at its end.
+
+    Args:
+        env: the environment; may hold a user and a password within the address.
+    """
+    from pypi_simple import PYPI_SIMPLE_ENDPOINT
+
+    for variable in VARIABLES:
+        if chosen := env.get(variable, "").strip():
+            return chosen.rstrip("/")
+    return (_configured(env) or PYPI_SIMPLE_ENDPOINT).rstrip("/")
+
+
+def _configured(env: Mapping[str, str]) -> str | None:
+    # pip reads these in this order, the later wins.
+    home = home_folder(env) or Path(os.devnull)
+    files = [
+        Path("/etc/pip.conf"),
+        home / ".pip" / "pip.conf",
+        Path(env.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf",
+        Path(sys.prefix) / "pip.conf",
+    ]
+    if named := env.get("PIP_CONFIG_FILE"):
+        files = [] if named == "/dev/null" else [*files, Path(named)]
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read(files, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError):
+        return None
+    return parser.get("global", "index-url", fallback=None)
+
+
+class Index:
+    """A package index; each page is asked for once."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._pages: dict[str, ProjectPage] = {}
+
+    def files(self, project: str) -> list[DistributionPackage]:
+        """Everything that the index offers under a project's name.
+
+        Raises:
+            ApplianceError: unreachable, no such project, or not a page of an index.
+        """
+        if project not in self._pages:
+            self._pages[project] = self._read(project)
+        return self._pages[project].packages
+
+    def locate(self, project: str, file: str, size: int | None = None) -> Remote:
+        """Where one file is.
+
+        Args:
+            project: the name of the package.
+            file: the name of the file.
+            size: what the lock says, in bytes.
+
+        Raises:
+            ApplianceError: the index does not offer it, or cannot be asked.
+        """
+        for package in self.files(project):
+            if package.filename == file:
+                return remote(package, size)
+        raise ApplianceError(
+            "source.gone",
+            file,
+            expected=f"a file of the package {project} in the package index",
+            found=f"{len(self.files(project))} other files",
+            hint="check the name and version; when upstream has removed it: appliance lock --upgrade RECIPE",
+        )
+
+    def _read(self, project: str) -> ProjectPage:
+        from pypi_simple import ACCEPT_ANY, ProjectPage, UnsupportedRepoVersionError
+
+        subject = f"the page of {project} in the package index"
+        said = get(f"{self.url}/{project}/", subject, {"Accept": ACCEPT_ANY})
+        base = str(said.url)
+        try:
+            if said.headers.get("Content-Type", "").partition(";")[0].strip().endswith("+json"):
+                return ProjectPage.from_json_data(json.loads(said.body), base)
+            return ProjectPage.from_html(project, said.body, base, said.charset)
+        except (ValueError, LookupError, TypeError, RecursionError, UnsupportedRepoVersionError) as error:
+            raise ApplianceError(
+                "source.refused", subject, expected="a page of a simple repository", found=str(error)[:200]
+            ) from None
+
+
+@cache
+def open_index(url: str) -> Index:
+    """The index at an address; the same one for the whole process, so that pages are not asked for twice."""
+    return Index(url)
+
+
+def remote(package: DistributionPackage, size: int | None = None) -> Remote:
+    """A file of the index as something that `transfer` can bring, with what the index says about it."""
+    return Remote(
+        url=package.url,
+        subject=package.filename,
+        size=size if size is not None else package.size,
+        sha256=_claimed(package),
+    )
+
+
+def _claimed(package: DistributionPackage) -> Digest | None:
+    digest = package.digests.get("sha256")
+    return None if digest is None else parse_digest(digest.lower(), f"the index's digest of {package.filename}")

@@ -1,0 +1,60 @@
+"""One stream that people may look at: whole lines, in colour where it is a terminal.
+
+Owns where text goes and when it is coloured. It must never change, wrap or cut a text: `appliance.cli.console.terminal`
+has made what comes from outside harmless.
+
+Rules:
+- colour only on a terminal that knows it (`TERM` is not `dumb`), and not where `NO_COLOR` is set;
+- every text is on its way when `print` returns, so that two streams keep the order in which they were used;
+- a reader who went away is a `BrokenPipeError`, for the front door to judge.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+STYLES = {"bold": "\x1b[1m", "bold red": "\x1b[1;31m"}
+_PLAIN = "\x1b[0m"
+
+
+class Stream:
+    """A file for text.
+
+    Args:
+        file: None is standard output or error, whatever it is at that moment.
+        stderr: which of the two.
+    """
+
+    def __init__(self, file: TextIO | None, *, stderr: bool) -> None:
+        self._file = file
+        self._stderr = stderr
+
+    @property
+    def file(self) -> TextIO | None:
+        """Where text goes now; None where this process was started without such a stream."""
+        return self._file or (sys.stderr if self._stderr else sys.stdout)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person watches."""
+        return self.file is not None and self.file.isatty()
+
+    def print(self, text: str, style: str | None = None, end: str = "\n") -> None:
+        """Write a text.
+
+        Args:
+            text: harmless.
+            style: a name in `STYLES`, or None.
+            end: what follows it.
+        """
+        if self.file is None:
+            return
+        if style is not None and self._is_coloured():
+            text = f"{STYLES[style]}{text}{_PLAIN}"
+        self.file.write(text + end)
+        self.file.flush()
+
+    def _is_coloured(self) -> bool:
+        return self.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"

@@ -1,0 +1,128 @@
+"""The only place that knows there is a terminal.
+
+Owns what people see: answers on standard output, talk (headings, progress, errors) on standard error.
+
+Rules:
+- text from outside is never trusted: control characters are shown escaped, and nothing is read as markup;
+- an error is made into text here, once: what, expected, found, hint;
+- without a terminal there are no bars, colours or carriage returns, only lines;
+- `NO_COLOR` is honoured;
+- `rich` is loaded when it draws bars or measures columns, since most commands only say a few lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+from appliance.cli.console.progress import ProgressView
+from appliance.cli.console.stream import Stream
+from bundles.report import DEVELOPMENT_ROOT, MOST_FAULTS, escape, fault_fields, fault_lines, hint_lines
+from signing.errors import ApplianceError
+
+
+class Terminal:
+    """Standard output for answers, standard error for talk.
+
+    Args:
+        out: where answers go; None is standard output, whatever it is at that moment.
+        talk: where everything else goes; None is standard error.
+    """
+
+    def __init__(self, out: TextIO | None = None, talk: TextIO | None = None) -> None:
+        self._out = Stream(out, stderr=False)
+        self._talk = Stream(talk, stderr=True)
+        self._has_answered = False
+        self.answers_json = False
+        """Whether a program reads the answer."""
+
+    @property
+    def is_interactive(self) -> bool:
+        """Whether a person watches the talk."""
+        return self._talk.is_terminal
+
+    def say(self, text: str = "", style: str | None = None) -> None:
+        """Tell the person something that is not the answer."""
+        ProgressView.close_all()
+        self._talk.print(escape(text, keep="\n\t"), style=style)
+
+    def answer(self, text: str) -> None:
+        """Print the answer, or a line of it."""
+        ProgressView.close_all()
+        self._has_answered = True
+        self._out.print(escape(text, keep="\n\t"))
+
+    def answer_json(self, value: Any, *, one_line: bool = False) -> None:
+        """Print the answer as one JSON value, in ASCII.
+
+        Args:
+            value: what `json` can write.
+            one_line: for programs that read line by line.
+        """
+        ProgressView.close_all()
+        self._has_answered = True
+        self._out.print(json.dumps(value, indent=None if one_line else 2))
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Print an answer in columns. Nothing is cut: a digest stays whole on a narrow terminal."""
+        from rich.cells import cell_len
+
+        ProgressView.close_all()
+        cells = [[escape(str(cell)) for cell in row] for row in [head, *rows]]
+        widths = [max(cell_len(row[at]) for row in cells) for at in range(len(head))]
+        for number, row in enumerate(cells):
+            line = "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+            self._out.print(line.rstrip(), style="bold" if number == 0 else None)
+
+    def step(self, title: str) -> None:
+        """Begin a new part of a longer piece of work."""
+        self.say()
+        self.say(title, style="bold")
+
+    def development(self, text: str = DEVELOPMENT_ROOT) -> None:
+        """Warn that a development trust root stands behind what is shown."""
+        self.say(f"DEVELOPMENT TRUST ROOT: {text}", style="bold red")
+
+    def progress(self) -> ProgressView:
+        """A callback for `bundles.progress`; may be used as a context manager, which ends its bars."""
+        return ProgressView(self._talk)
+
+    def error(self, error: ApplianceError) -> None:
+        """Show an error: what, then expected and found, then the next step, then the other errors of the same check.
+
+        A program that reads the answer gets it as `exit_code` and `errors`, unless it was answered already.
+        """
+        self._fault(error)
+        for other in error.others[:MOST_FAULTS]:
+            self._fault(other)
+        if len(error.others) > MOST_FAULTS:
+            self.say(f"and {len(error.others) - MOST_FAULTS} more like these")
+        for line in hint_lines(error):
+            self.say(line)
+        self._answer_failure(error.exit_code, [fault_fields(one) for one in (error, *error.others)])
+
+    def failure(self, what: str, hint: str = "", exit_code: int = 1) -> None:
+        """Show a failure that is not of the project's tree of errors, such as a wrong option, as `error` does."""
+        self._talk_line("error: ", what)
+        if hint:
+            self.say(f"hint: {escape(hint)}")
+        self._answer_failure(
+            exit_code,
+            [{"code": "", "subject": "", "expected": "", "found": what, "hint": hint, "exit_code": exit_code}],
+        )
+
+    def _answer_failure(self, exit_code: int, errors: list[dict[str, object]]) -> None:
+        if self.answers_json and not self._has_answered:
+            self.answer_json({"exit_code": exit_code, "errors": errors})
+
+    def _fault(self, error: ApplianceError) -> None:
+        first, *rest = fault_lines(error)
+        self._talk_line("error: ", first)
+        for line in rest:
+            self.say(line)
+
+    def _talk_line(self, label: str, text: str) -> None:
+        ProgressView.close_all()
+        self._talk.print(label, style="bold red", end="")
+        self._talk.print(escape(text))

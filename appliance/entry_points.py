@@ -1,0 +1,26 @@
+"""The modules of a host that other programs start by name: units, playbooks, and an installer of another version.
+
+Owns the names. An installer starts some of these modules in the environment of a release of another version, so a
+name never changes, wherever the code lies: it is an alias of the module that holds the code.
+"""
+
+from __future__ import annotations
+
+ANSIBLE_CHILD = "appliance.host.runner"
+ROLE_WRITER = "appliance.host.rendered"
+LOGITS = "appliance.host.logits"
+MEMORY_PROBE = "appliance.host.rehearsal"
+GATEWAY = "appliance.serve.gateway"
+GATEWAY_UNIT = "appliance.serve.gateway_unit"
+ENGINE_UNIT = "appliance.serve.engine_unit"
+
+MODULES = {
+    ANSIBLE_CHILD: "appliance.host.install.ansible_child",
+    ROLE_WRITER: "appliance.host.install.role_writer",
+    LOGITS: "appliance.host.runtime.logits",
+    MEMORY_PROBE: "appliance.host.runtime.memory_probe",
+    GATEWAY: "appliance.serve.gateway.server",
+    GATEWAY_UNIT: "appliance.serve.units.gateway",
+    ENGINE_UNIT: "appliance.serve.units.engine",
+}
+"""The module that holds the code, by the name that is started."""

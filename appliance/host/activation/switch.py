@@ -1,0 +1,57 @@
+"""The switch from one release to the next: one rename, after everything else is durable (threat T35).
+
+Owns `RELEASE.json`, `RELEASE.ok` and the link `current`. The link never points to a release without `RELEASE.ok`, and
+the release before stays where it is.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from appliance.host.release.facts import Facts, write_facts
+from appliance.host.release.release import current_target
+from appliance.host.tree.atomic_file import write_file
+from appliance.host.tree.places import FACTS_FILE, OK_FILE
+from appliance.host.tree.prefix import Prefix
+from bundles.durability import sync_file_system
+from bundles.medium import sync_folder
+
+
+def complete(release: Path, facts: Facts) -> bool:
+    """Mark a release as complete: its facts, then `RELEASE.ok`, last and durable.
+
+    Returns:
+        False when both were there already.
+    """
+    sync_file_system(release)
+    wrote = write_file(release / FACTS_FILE, write_facts(facts))
+    return write_file(release / OK_FILE, b"") or wrote
+
+
+def target_of(prefix: Prefix, release: Path) -> str:
+    """How the link names a release."""
+    return str(release.relative_to(prefix.opt))
+
+
+def point_at(prefix: Prefix, target: str | None) -> bool:
+    """Let the link name a release, or nothing, durably.
+
+    Args:
+        prefix: the host.
+        target: from `target_of` or `release.current_target`.
+
+    Returns:
+        False when it did so already.
+    """
+    if current_target(prefix) == target:
+        return False
+    if target is None:
+        prefix.current.unlink()
+    else:
+        partial = prefix.opt / ".current.partial"
+        partial.unlink(missing_ok=True)
+        partial.symlink_to(target)
+        os.rename(partial, prefix.current)
+    sync_folder(prefix.opt)
+    return True

@@ -1,0 +1,191 @@
+"""A release as services of systemd: tried, switched to, checked, and taken back.
+
+Owns the order in which units are installed, started, enabled and ended. Rules (threat T35):
+- engines of a release that is not switched to start only while its trial mark is there, which no boot survives;
+- enabling comes before the one rename of `current`, ending the old engines after it: whenever the power goes, the units
+  that a boot starts hold those of the release that `current` names, and the others do not start;
+- a unit that was changed since it was installed is written again by every install.
+"""
+
+from __future__ import annotations
+
+import grp
+import http.client
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+
+from appliance.host.activation.candidate import DEFAULT, Golden, ask_model, judged
+from appliance.host.engine.client import EngineClient
+from appliance.host.process import systemctl
+from appliance.host.release.release import Release, open_release
+from appliance.host.site.api_keys import AccessStore, ensure_default
+from appliance.host.tree.prefix import Prefix
+from appliance.host.tree.units import (
+    ENGINE,
+    GATEWAY_UNIT,
+    GROUP,
+    RENDERED,
+    engine_folder,
+    engine_unit,
+    engine_units,
+    install_unit,
+    installed_engines,
+    trial_mark,
+    unit_names,
+)
+from bundles.contents.model import Model
+from bundles.progress import OnProgress, Progress
+from signing.errors import ApplianceError
+
+READY_S = 300.0
+_POLL_S = 0.5
+
+
+class SystemdServices:
+    """On a whole machine.
+
+    Args:
+        prefix: the host.
+        now: the clock, in UTC, for the first key.
+    """
+
+    def __init__(self, prefix: Prefix, now: Callable[[], datetime]) -> None:
+        self._prefix, self._now = prefix, now
+        self._changed: list[str] = []
+
+    def ask(self, release: Release, on_progress: OnProgress, golden: Golden = DEFAULT) -> str:
+        """See `Services.ask`. The engines go on running: after the switch it is they who serve."""
+        models, manifest = release.contents.models, release.bundle.value.manifest
+        names = engine_units(release.contents, manifest)
+        for name in names:
+            install_unit(self._prefix, release.path, name)
+        systemctl.reload()
+        trial_mark(self._prefix, release.path).touch()
+        answer = ""
+        with judged(models[-1].name):
+            systemctl.restart(names)
+        for done, model in enumerate(models):
+            on_progress(Progress("asking the candidate", done, len(models), "steps"))
+            with judged(model.name):
+                answer = self._ask(release, model, golden)
+        on_progress(Progress("asking the candidate", len(models), len(models), "steps"))
+        return answer
+
+    def enable(self, release: Release) -> None:
+        """See `Services.enable`."""
+        names = unit_names(release.contents, release.bundle.value.manifest)
+        self._changed = [name for name in names if install_unit(self._prefix, release.path, name)]
+        if self._changed:
+            systemctl.reload()
+        systemctl.enable(names)
+
+    def follow(self, release: Release) -> bool:
+        """See `Services.follow`."""
+        self._prepare_access()
+        if not self._changed and self._is_served(release):
+            return False
+        engines = engine_units(release.contents, release.bundle.value.manifest)
+        systemctl.start(engines)
+        systemctl.restart(dict.fromkeys((*self._changed, GATEWAY_UNIT)))
+        self._await_served(release, (GATEWAY_UNIT, *engines))
+        return True
+
+    def retire(self, release: Release) -> None:
+        """See `Services.retire`."""
+        manifest = release.bundle.value.manifest
+        own = engine_units(release.contents, manifest)
+        if others := [name for name in installed_engines(self._prefix) if name not in own]:
+            systemctl.disable(others)
+            systemctl.stop(others)
+        trial_mark(self._prefix, release.path).unlink(missing_ok=True)
+
+    def restore(self, before: Path | None, tried: Path) -> None:
+        """See `Services.restore`."""
+        if before != tried and (engines := _installed(self._prefix, tried)):
+            systemctl.disable(engines)
+            systemctl.stop(engines)
+        if before is None:
+            if (self._prefix.units / GATEWAY_UNIT).exists():
+                systemctl.disable([GATEWAY_UNIT])
+                systemctl.stop([GATEWAY_UNIT])
+            return
+        names = _rendered(before)
+        for name in names:
+            install_unit(self._prefix, before, name)
+        systemctl.reload()
+        systemctl.enable(names)
+        # What has not been touched goes on undisturbed, unless the release that failed is this very one.
+        (systemctl.restart if before == tried else systemctl.start)([name for name in names if name != GATEWAY_UNIT])
+        systemctl.restart([GATEWAY_UNIT])
+        self._await_served(open_release(self._prefix, before, self._now()), names)
+
+    def _await_served(self, release: Release, units: Iterable[str]) -> None:
+        until = time.monotonic() + READY_S
+        while not self._is_served(release):
+            for name in units:
+                _require_running(name)
+            if time.monotonic() > until:
+                said = systemctl.last_words(GATEWAY_UNIT)
+                raise _not_served(GATEWAY_UNIT, f"none within {READY_S:.0f} s; it said: {said}")
+            time.sleep(_POLL_S)
+
+    def _ask(self, release: Release, model: Model, golden: Golden) -> str:
+        manifest = release.bundle.value.manifest
+        unit, folder = engine_unit(manifest, model.name), engine_folder(self._prefix, manifest, model.name)
+        client = EngineClient(model.name, folder / "engine.sock", f"journalctl -u {unit}")
+        until = time.monotonic() + READY_S
+        while not client.is_healthy():
+            _require_running(unit)
+            if time.monotonic() > until:
+                raise _not_served(unit, f"none within {READY_S:.0f} s; it said: {systemctl.last_words(unit)}")
+            time.sleep(_POLL_S)
+        return ask_model(client, model, golden)
+
+    def _prepare_access(self) -> None:
+        path = self._prefix.access
+        ensure_default(AccessStore(path), self._prefix.default_key, self._now())
+        # The gateway reads the digests of the keys and can change none.
+        os.chown(path, 0, grp.getgrnam(GROUP).gr_gid)
+        path.chmod(0o640)
+
+    def _is_served(self, release: Release) -> bool:
+        """Whether the gateway answers from this very release and configuration, and an engine is behind it."""
+        facts = release.facts.config["config/gateway.json"]
+        gateway = json.loads((release.config / "gateway.json").read_bytes())
+        connection = http.client.HTTPConnection(gateway["bind"], gateway["port"], timeout=5.0)
+        try:
+            connection.request("GET", "/readyz")
+            reply = connection.getresponse()
+            found = (reply.headers.get("appliance-release"), reply.headers.get("appliance-policy"))
+            return reply.status == http.client.OK and found == (release.bundle.value.manifest, facts)
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+def _rendered(release: Path) -> list[str]:
+    return sorted(os.listdir(release / RENDERED))
+
+
+def _installed(prefix: Prefix, release: Path) -> list[str]:
+    """The engines' units of a release that systemd knows; the release may be half-made."""
+    folder = release / RENDERED
+    names = _rendered(release) if folder.is_dir() else []
+    return [name for name in names if name.startswith(f"{ENGINE}@") and (prefix.units / name).exists()]
+
+
+def _require_running(unit: str) -> None:
+    state = systemctl.state(unit)
+    if state.has_ended:
+        raise _not_served(unit, f"{state.active}, exit status {state.exit_code}; it said: {systemctl.last_words(unit)}")
+
+
+def _not_served(unit: str, found: str) -> ApplianceError:
+    return ApplianceError(
+        "service.not-running", unit, expected="an answer", found=found, hint=f"see `journalctl -u {unit}`"
+    )

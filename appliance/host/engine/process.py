@@ -1,0 +1,177 @@
+"""The process that runs one model: `llama-server` on a UNIX socket, without a network.
+
+Owns the engine's life. It must never open a model itself: it gets one that is verified and open.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from appliance.host.engine.client import Answer, EngineClient
+from appliance.host.engine.command import EngineSpec, engine_command
+from appliance.host.models.served_file import open_verified
+from appliance.host.process.child import Child, describe_exit, spawn
+from bundles.progress import OnProgress, ignore
+from signing.errors import ApplianceError, HostUnfitError, UsageError
+
+READY_TIMEOUT_S = 300.0
+MAX_SOCKET_PATH = 107
+"""What the kernel's address of a UNIX socket holds, in bytes."""
+
+_POLL_S = 0.05
+_TAIL_LINES = 3
+_ILLEGAL_INSTRUCTION = 128 + 4
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A started engine. Use as a context manager, or call `stop`.
+
+    Args:
+        spec: what it runs.
+        child: its process.
+        socket: where it listens.
+        level: how strongly the served bytes are bound to the verified ones; see `appliance.host.models.served_file`.
+        log: what it says.
+    """
+
+    spec: EngineSpec
+    child: Child
+    socket: Path
+    level: str
+    log: Path
+
+    @property
+    def isolation(self) -> str:
+        """`netns` where the engine has no network at all, else `none`."""
+        return self.child.isolation
+
+    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Wait until the model is loaded and the engine answers.
+
+        Raises:
+            HostUnfitError: the engine needs an instruction that this processor lacks.
+            ApplianceError: it ended, or is not ready in time.
+        """
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until:
+            code = self.child.poll()
+            if code is not None:
+                raise self.died(code)
+            if self._client().is_healthy():
+                return
+            time.sleep(_POLL_S)
+        raise ApplianceError(
+            "engine.not-ready",
+            self.spec.name,
+            expected=f"an answer within {timeout_s:.0f} s",
+            found=f"none; the log ends with: {self._last_words()}",
+            hint=f"see the whole log: {self.log}",
+        )
+
+    def ask(self, prompt: str, max_tokens: int, timeout_s: float = 120.0) -> Answer:
+        """See `EngineClient.ask`; where the engine has ended, that is the error."""
+        with self._told_if_dead():
+            return self._client().ask(prompt, max_tokens, timeout_s)
+
+    def embed(self, texts: Sequence[str], timeout_s: float = 120.0) -> list[list[float]]:
+        """See `EngineClient.embed`; where the engine has ended, that is the error."""
+        with self._told_if_dead():
+            return self._client().embed(texts, timeout_s)
+
+    @contextmanager
+    def _told_if_dead(self) -> Iterator[None]:
+        try:
+            yield
+        except ApplianceError:
+            code = self.child.poll()
+            if code is not None:
+                raise self.died(code) from None
+            raise
+
+    def died(self, code: int) -> ApplianceError:
+        """The error for an engine that ended by itself with this exit status."""
+        error = HostUnfitError if code == _ILLEGAL_INSTRUCTION else ApplianceError
+        return error(
+            "engine.died",
+            self.spec.name,
+            expected="an engine that keeps running",
+            found=f"{describe_exit(code)}; the log ends with: {self._last_words()}",
+            hint=(
+                "the processor differs from the one at install: run `appliance install SOURCE` again"
+                if error is HostUnfitError
+                else f"see the whole log: {self.log}"
+            ),
+        )
+
+    def stop(self) -> int:
+        """End the engine and return its exit status. Safe to call twice."""
+        code = self.child.stop()
+        self.socket.unlink(missing_ok=True)
+        return code
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _client(self) -> EngineClient:
+        return EngineClient(self.spec.name, self.socket, str(self.log))
+
+    def _last_words(self) -> str:
+        try:
+            lines = self.log.read_text("utf-8", "replace").splitlines()
+        except OSError:
+            return "nothing"
+        return " | ".join(line.strip()[:200] for line in lines[-_TAIL_LINES:] if line.strip()) or "nothing"
+
+
+def start_engine(spec: EngineSpec, run_dir: Path, log: Path, on_progress: OnProgress = ignore) -> Engine:
+    """Verify a model and start an engine on it.
+
+    Args:
+        spec: what to run.
+        run_dir: a private folder for the socket, on a short path.
+        log: the file that the engine's talk is added to.
+        on_progress: called while the model is verified.
+
+    Returns:
+        The engine, which is loading; see `Engine.wait_ready`.
+
+    Raises:
+        DamagedError: the model's bytes differ from the signed ones.
+        UsageError: the socket's path would be too long.
+        ApplianceError: the engine cannot be started.
+    """
+    path = socket_path(run_dir, spec.name)
+    path.unlink(missing_ok=True)
+    with open_verified(spec.file, spec.store, on_progress) as served:
+        command, environment = engine_command(spec, served, path)
+        child = spawn(command, cwd=spec.runtime, env=environment, pass_fds=(served.fd,), log=log)
+        return Engine(spec, child, path, served.level, log)
+
+
+def socket_path(run_dir: Path, name: str) -> Path:
+    """Where an engine listens.
+
+    Raises:
+        UsageError: the path is longer than a socket's address may be.
+    """
+    path = run_dir / f"{name}.sock"
+    if len(bytes(path)) > MAX_SOCKET_PATH:
+        raise UsageError(
+            "engine.socket-path",
+            str(path),
+            expected=f"at most {MAX_SOCKET_PATH} bytes",
+            found=f"{len(bytes(path))} bytes",
+            hint="use a shorter path for temporary files (TMPDIR)",
+        )
+    return path

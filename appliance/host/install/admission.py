@@ -1,0 +1,114 @@
+"""What may be installed at all: the bundle's chain of trust, the machine, and the site's own decisions.
+
+Owns the questions that an install asks before it writes anything, and the pinning of a newer root after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from appliance.host.install.preflight import Fit, check_host
+from appliance.host.machine.machine import Machine
+from appliance.host.release.release import Release
+from appliance.host.site.config import SiteConfig
+from appliance.host.tree.places import OK_FILE
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust.floor_store import read_floors, read_root, write_root
+from appliance.host.trust.metadata_store import open_newest
+from bundles.bundle import Bundle, open_bundle
+from bundles.oci.layout import Layout
+from signing.digest import sha256
+from signing.errors import NotTrustedError, UsageError
+from signing.verified import Verified
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine and the person's choices, as values.
+
+    Args:
+        prefix: where to install.
+        machine: what preflight looks at.
+        now: the clock, in UTC.
+        search_path: the caller's PATH, for finding a Python.
+    """
+
+    prefix: Prefix
+    machine: Machine
+    now: Callable[[], datetime]
+    search_path: str
+
+
+def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
+    """Open a medium whose bundle may be installed here, by the newest metadata of it and of this host.
+
+    Args:
+        source: untrusted.
+        trust: bytes of the root to verify against; the root that this host has pinned must stand behind it, too.
+        host: where it would be installed.
+
+    Raises:
+        NotTrustedError: a chain of trust does not cover it, or it has expired and is not installed yet.
+        DamagedError: a file of the chain cannot be read.
+    """
+    floors, now = read_floors(host.prefix), host.now()
+    found = open_newest(source, trust, floors, now, host.prefix)
+    pinned = read_root(host.prefix)
+    if pinned is not None and pinned != trust:
+        # A root given by hand does not replace the one that this host has pinned: both must stand behind the bundle.
+        other = open_newest(source, pinned, floors, now, host.prefix)
+        if other.value.manifest != found.value.manifest:
+            raise NotTrustedError(
+                "install.two-bundles", str(source), expected=found.value.manifest, found=other.value.manifest
+            )
+    if found.evidence.is_expired and not (release_path(host.prefix, found.value) / OK_FILE).exists():
+        moment, role = found.evidence.expires
+        raise NotTrustedError(
+            "install.expired",
+            str(source),
+            expected=f"metadata that is valid at {found.evidence.floors.time}",
+            found=f"{role} expired at {moment}",
+            hint="ask for a newer stick; what is installed goes on serving",
+        )
+    return found
+
+
+def fit_for(bundle: Bundle, floor_time: str, host: Host) -> Fit:
+    """Whether this machine can take a bundle; see `check_host`."""
+    release = release_path(host.prefix, bundle)
+    return check_host(bundle.contents, host.prefix, release, host.machine, host.now(), floor_time, host.search_path)
+
+
+def check_site(prefix: Prefix, site: SiteConfig) -> None:
+    """Refuse what a site may decide for itself, but not for services.
+
+    Raises:
+        UsageError: naming the field.
+    """
+    if prefix.is_system and site.port == 0:
+        raise UsageError(
+            "site.refused",
+            f"{prefix.site_file} field port",
+            expected="1 to 65535: users must find a service",
+            found="0",
+            hint=f"edit {prefix.site_file}, then install again",
+        )
+
+
+def release_path(prefix: Prefix, bundle: Bundle) -> Path:
+    """The folder of a bundle's release."""
+    return prefix.release_path(bundle.contents.version, bundle.manifest)
+
+
+def follow_root(prefix: Prefix, release: Release, now: datetime) -> None:
+    """Pin the newest root that the pinned one's threshold has signed; the walk over this release has just proved it."""
+    newest = Layout(release.path / "bundle").medium.read(
+        f"metadata/{release.bundle.evidence.floors.root}.root.json", 256 << 10
+    )
+    if newest is None or sha256(newest) == sha256(read_root(prefix) or b""):
+        return
+    open_bundle(release.path / "bundle", newest, release.bundle.evidence.floors, now)
+    write_root(prefix, newest)

@@ -1,0 +1,156 @@
+"""The child process that runs Ansible, in the environment of the release itself.
+
+Command line: `python -I -m appliance.host.install.ansible_child RUN`.
+
+Owns the call of ansible-runner. It reads `RUN/order.json`, runs the playbook from the verified copy, and prints one
+JSON object a line: `{"total": n}`, `{"task": name}`, and at the end `{"end": {…}}`. Nothing else is printed.
+
+Rules:
+- the run folder is fresh: what ansible-runner keeps in one would otherwise steer the next run;
+- success is a code of 0 *and* a recap that names the host: an interrupted or empty play is no success;
+- the environment that ansible-runner writes down, and the variables, are wiped at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+IDENT = "run"
+ORDER = "order.json"
+PROGRAM = "ansible-playbook"
+
+
+def main(arguments: list[str]) -> int:
+    """Run one playbook.
+
+    Args:
+        arguments: the run folder.
+    """
+    os.umask(0o077)  # whatever the caller has: what a run leaves is its owner's alone
+    run = Path(arguments[0])
+    order = json.loads((run / ORDER).read_text("utf-8"))
+    playbooks = Path(order["playbooks"])
+    try:
+        _write_program(run)
+        _say({"total": count_tasks(playbooks)})
+        end = _play(run, playbooks, order["variables"], _environment(run, playbooks))
+    finally:
+        _wipe(run)
+    _say({"end": end})
+    return 0 if end["ok"] else 1
+
+
+def _play(run: Path, playbooks: Path, variables: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
+    import ansible_runner
+
+    failures: list[dict[str, str]] = []
+
+    def on_event(event: dict[str, Any]) -> bool:
+        data = event.get("event_data") or {}
+        if event.get("event") == "playbook_on_task_start":
+            _say({"task": str(data.get("task", ""))})
+        elif event.get("event") in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
+            failures.append({"task": str(data.get("task", "")), "message": _message(data.get("res"))})
+        return True  # else ansible-runner forgets the event, and with it the recap
+
+    runner = ansible_runner.run(
+        private_data_dir=str(run),
+        playbook=str(playbooks / "site.yml"),
+        inventory=str(playbooks / "inventory.yml"),
+        extravars=variables,
+        envvars=environment,
+        settings={"pexpect_timeout": 1},
+        ident=IDENT,
+        quiet=True,
+        event_handler=on_event,
+    )
+    stats = runner.stats or {}
+    counts = {name: sum((stats.get(name) or {}).values()) for name in ("ok", "changed", "failures", "dark")}
+    return {
+        "ok": runner.rc == 0 and runner.status == "successful" and counts["ok"] > 0,
+        "status": f"{runner.status}, exit code {runner.rc}",
+        "counts": counts,
+        "failures": failures,
+        "said": "" if failures else _said(run),
+    }
+
+
+def _environment(run: Path, playbooks: Path) -> dict[str, str]:
+    return {
+        "PATH": f"{run}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": str(run),
+        "TMPDIR": str(run / "tmp"),
+        "LC_ALL": "C.UTF-8",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "ANSIBLE_CONFIG": str(playbooks / "ansible.cfg"),
+        "ANSIBLE_HOME": str(run / "ansible"),
+        "ANSIBLE_LOCAL_TEMP": str(run / "tmp"),
+        "ANSIBLE_REMOTE_TMP": str(run / "tmp"),
+    }
+
+
+def _write_program(run: Path) -> None:
+    # The scripts of the environment are removed at install; ansible-runner looks for this name on PATH.
+    for name in ("bin", "tmp"):
+        (run / name).mkdir(mode=0o700)
+    program = run / "bin" / PROGRAM
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -B -m ansible playbook "$@"\n', "utf-8")
+    program.chmod(0o700)
+
+
+def count_tasks(playbooks: Path) -> int:
+    """How many tasks the playbook has, as it will tell them: a role's check of its arguments is one.
+
+    Read from the files, since asking Ansible would start it a second time.
+
+    Args:
+        playbooks: the verified folder with `site.yml` and `roles/`.
+    """
+    import yaml
+
+    total = 0
+    for play in yaml.safe_load((playbooks / "site.yml").read_text("utf-8")):
+        for role in play["roles"]:
+            folder = playbooks / "roles" / role["role"]
+            total += len(yaml.safe_load((folder / "tasks" / "main.yml").read_text("utf-8")))
+            total += (folder / "meta" / "argument_specs.yml").exists()
+    return total
+
+
+def _message(result: object) -> str:
+    if not isinstance(result, Mapping):
+        return str(result)
+    items = [item for item in result.get("results") or [] if isinstance(item, Mapping) and item.get("failed")]
+    parts = [str(part.get(name) or "").strip() for part in (items[:1] or [result]) for name in ("msg", "stderr")]
+    # Of a traceback, the last line says what happened.
+    texts = [part.splitlines()[-1] if "Traceback (" in part else part for part in parts if part]
+    return " / ".join(" ".join(text.split()) for text in texts)[:600]
+
+
+def _said(run: Path) -> str:
+    try:
+        text = (run / "artifacts" / IDENT / "stdout").read_text("utf-8", "replace")
+    except OSError:
+        return ""
+    return " / ".join(line.strip() for line in text.splitlines()[-12:] if line.strip())[-800:]
+
+
+def _wipe(run: Path) -> None:
+    for name in ("env", "ansible", "tmp", "bin", f"artifacts/{IDENT}/fact_cache"):
+        shutil.rmtree(run / name, ignore_errors=True)
+    for path in (run / ORDER, run / "artifacts" / IDENT / "command"):
+        path.unlink(missing_ok=True)
+
+
+def _say(value: dict[str, Any]) -> None:
+    os.write(1, (json.dumps(value) + "\n").encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,175 @@
+"""Bringing a bundle's bytes onto the host: one pass from the medium, each byte hashed while it is copied.
+
+Owns which files go where and in which order. How one file is copied is `bundles.copy`'s.
+
+Rules (threats T2, T16, T35):
+- metadata comes first and goes to every installed release, so that all of them are judged by the newest; then the
+  floors rise; only then is content written;
+- what is used afterwards is read from the copy: the copied manifest and contents are verified again;
+- a file that is right is left alone; a damaged one is replaced by a new inode; what nothing names is removed and told.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from appliance.host.tree.places import FACTS_FILE, OK_FILE, OWN, STORED, check_places, place, rendered_names
+from appliance.host.tree.prefix import Prefix, make_folder
+from appliance.host.trust.floor_store import write_floors, write_root
+from bundles.bundle import Bundle, open_bundle
+from bundles.copy import copy_file
+from bundles.oci.layout import INDEX_FILE, LAYOUT_FILE, METADATA, TARGETS, Layout, blob_path
+from bundles.oci.manifest import MAX_INDEX_BYTES
+from bundles.progress import OnProgress, Progress
+from signing.errors import DamagedError
+from signing.roles import MAX_TARGET_BYTES
+from signing.verified import Evidence, Verified
+from signing.verify import consistent_path
+
+BUNDLE = "bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did: files copied with their bytes, files that were right already, and paths that were removed."""
+
+    copied: int
+    copied_bytes: int
+    kept: int
+    removed: tuple[str, ...]
+
+
+def accept(prefix: Prefix, found: Verified[Bundle], trust: bytes) -> None:
+    """Remember what a verified bundle proves: metadata for every release, the pinned root, the floors.
+
+    Args:
+        prefix: the host; its folders exist.
+        found: verified, by the newest metadata of a medium and of this host.
+        trust: the root that it was verified under, to be pinned where none is yet.
+    """
+    for release in sorted(prefix.releases.iterdir()):
+        if (release / BUNDLE / LAYOUT_FILE).is_file():
+            _write_metadata(Layout(release / BUNDLE), found.evidence)
+    write_root(prefix, trust)
+    write_floors(prefix, found.evidence.floors)
+
+
+def import_layout(
+    source: Layout, release: Path, found: Verified[Bundle], trust: bytes, now: datetime
+) -> Verified[Bundle]:
+    """Copy what an installed release is verified by, and verify the copy.
+
+    Returns:
+        The bundle, as the copy proves it; use this value from here on.
+
+    Raises:
+        NotTrustedError: the medium gave other bytes than before.
+        DamagedError: the same, by an accident.
+    """
+    make_folder(release / BUNDLE)
+    copy = Layout(release / BUNDLE)
+    known = _write_metadata(copy, found.evidence)
+    bundle = found.value
+    files = {
+        f"{TARGETS}/{consistent_path(found.evidence.target, found.evidence.sha256)}": MAX_TARGET_BYTES,
+        blob_path(bundle.manifest): MAX_TARGET_BYTES,
+        blob_path(bundle.config.sha256): bundle.config.size,
+        INDEX_FILE: MAX_INDEX_BYTES,
+        LAYOUT_FILE: 1024,
+    }
+    for path, most in files.items():
+        _copy_small(source, copy, path, most)
+    for path in _files_below(copy.path):
+        if path not in known and path not in files:
+            (copy.path / path).unlink()
+    again = open_bundle(copy.path, trust, found.evidence.floors, now)
+    if again.value.manifest != bundle.manifest:
+        raise DamagedError(
+            "import.second-read",
+            INDEX_FILE,
+            expected=f"manifest {bundle.manifest}, as a moment ago",
+            found=f"manifest {again.value.manifest}",
+            hint="this medium does not give the same bytes twice; use another",
+        )
+    return again
+
+
+def import_files(prefix: Prefix, source: Layout, release: Path, bundle: Bundle, on_progress: OnProgress) -> Imported:
+    """Copy every file of the bundle to its place.
+
+    Args:
+        prefix, release: where to.
+        source: untrusted blobs.
+        bundle: believed.
+        on_progress: called with bytes done, over all files.
+
+    Raises:
+        DamagedError: a blob is missing or differs; no half-made file stands under a final name.
+        NotTrustedError: the bundle's paths would take the installer's own places.
+    """
+    check_places(bundle.contents)
+    removed = _remove_unlisted(prefix, release, bundle)
+    total, before, copied, copied_bytes = bundle.contents.size_bytes, 0, 0, 0
+    for file in bundle.contents.files:
+        path = place(prefix, release, file)
+        make_folder(path.parent)
+        start = before
+
+        def tell(event: Progress, start: int = start) -> None:
+            on_progress(Progress("importing the bundle", start + event.done, total))
+
+        if copy_file(file, source.open_chunk, path, tell, mode=0o444 if file.kind in STORED else None):
+            copied, copied_bytes = copied + 1, copied_bytes + file.size
+        before += file.size
+        on_progress(Progress("importing the bundle", before, total))
+    return Imported(copied, copied_bytes, len(bundle.contents.files) - copied, removed)
+
+
+def _write_metadata(copy: Layout, evidence: Evidence) -> set[str]:
+    # What was walked, and not what the medium says now. The timestamp is what names the rest, so it comes last: the
+    # copy is whole at every moment.
+    names = sorted(evidence.metadata, key=lambda name: name == "timestamp.json")
+    make_folder(copy.path / METADATA)
+    for name in names:
+        copy.medium.write(f"{METADATA}/{name}", evidence.metadata[name])
+    return {f"{METADATA}/{name}" for name in names}
+
+
+def _copy_small(source: Layout, copy: Layout, path: str, most: int) -> None:
+    data = source.medium.read(path, most)
+    if data is None:
+        raise DamagedError("import.missing", path, expected="a file", found="none", hint="copy the stick again")
+    make_folder((copy.path / path).parent)
+    copy.medium.write(path, data)
+
+
+def _files_below(folder: Path) -> Iterator[str]:
+    """Everything below a folder that is not itself a folder, by its path below it; links are not followed."""
+    for where, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(f"{where}/{name}")]
+        for name in (*names, *links):
+            yield os.path.relpath(f"{where}/{name}", folder)
+
+
+def _remove_unlisted(prefix: Prefix, release: Path, bundle: Bundle) -> tuple[str, ...]:
+    known = {str(place(prefix, release, file)) for file in bundle.contents.files}
+    known |= {f"{path}.partial" for path in known}
+    known |= {str(release / name) for name in rendered_names(prefix, bundle.contents, bundle.manifest)}
+    removed = []
+    for path in sorted((*known, str(release / FACTS_FILE), str(release / OK_FILE))):
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+            removed.append(os.path.relpath(path, release))
+    for path in _files_below(release):
+        # What lies in the installer's own folders is made again where it is wrong; a link in their place goes.
+        is_own = path.split("/")[0] in OWN and not (release / path).parent.samefile(release)
+        is_expected = path in (FACTS_FILE, OK_FILE) or str(release / path) in known
+        if not is_own and not is_expected:
+            (release / path).unlink()
+            removed.append(path)
+    return tuple(removed)

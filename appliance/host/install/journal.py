@@ -1,0 +1,115 @@
+"""What an install has begun and finished, one line each, durable before the next thing happens.
+
+Owns `journal/install.jsonl` of a prefix. It is evidence for people and for the next run's messages; whether a step has
+to be done again is decided by looking at the result itself, never by believing this file.
+
+Rules:
+- a line is appended with one write and fsynced; a torn last line is what a power cut leaves, and is skipped;
+- the file starts anew when it has grown beyond 1 MiB; the one before it is kept as `install.1.jsonl`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bundles.medium import sync_folder
+
+STARTED, DONE, FAILED = "started", "done", "failed"
+LAST = "commit"
+"""The step after which nothing of an install is left to do."""
+_MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line.
+
+    Args:
+        time: UTC, as this machine's clock had it; told, never trusted.
+        release: the release's folder name.
+        step: one of `appliance.host.install.steps.STEPS`.
+        state: `started`, `done` or `failed`.
+        note: for failed steps, the error's code.
+    """
+
+    time: str
+    release: str
+    step: str
+    state: str
+    note: str = ""
+
+
+class Journal:
+    """The journal of one prefix.
+
+    Args:
+        path: of the file; its folder exists.
+        now: the clock, in UTC.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], datetime]) -> None:
+        self._path = path
+        self._now = now
+
+    def write(self, release: str, step: str, state: str, note: str = "") -> None:
+        """Append one line, durably."""
+        is_new = self._turn()
+        time = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        line = json.dumps(asdict(Entry(time, release, step, state, note))) + "\n"
+        descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            # A torn line of an interrupted run must not swallow this one.
+            size = os.fstat(descriptor).st_size
+            is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            os.write(descriptor, ("\n" * is_torn + line).encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if is_new:
+            sync_folder(self._path.parent)
+
+    def read(self) -> list[Entry]:
+        """All whole lines, oldest first."""
+        try:
+            text = self._path.read_text("utf-8", "replace")
+        except FileNotFoundError:
+            return []
+        return [entry for entry in map(_parse, text.splitlines()) if entry is not None]
+
+    def interrupted(self, release: str) -> Entry | None:
+        """The step in which a run for a release stopped without saying why, while no run has ended well since; or None.
+
+        Args:
+            release: the release's folder name.
+        """
+        begun = stopped = None
+        for entry in self.read():
+            if entry.state == STARTED:
+                # Steps do not overlap: one that begins shows that the one before it never ended.
+                begun, stopped = entry, begun if begun and begun.release == release else stopped
+            else:
+                begun = None
+                stopped = None if (entry.release, entry.step, entry.state) == (release, LAST, DONE) else stopped
+        return begun if begun and begun.release == release else stopped
+
+    def _turn(self) -> bool:
+        try:
+            is_full = self._path.stat().st_size > _MAX_BYTES
+        except FileNotFoundError:
+            return True
+        if is_full:
+            os.replace(self._path, self._path.with_name(f"{self._path.stem}.1{self._path.suffix}"))
+        return is_full
+
+
+def _parse(line: str) -> Entry | None:
+    try:
+        value = json.loads(line)
+        return Entry(**{name: str(value[name]) for name in ("time", "release", "step", "state", "note")})
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

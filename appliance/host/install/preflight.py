@@ -1,0 +1,272 @@
+"""Whether this machine can take a bundle: all problems at once, with a remedy each (DESIGN 9).
+
+Owns the comparison of the machine with the contents' `targets` and `needs`. It changes nothing, and asks no network and
+no clock for a decision: a wrong clock is a warning (threat T27).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from appliance.host.engine.command import PROGRAM
+from appliance.host.machine.cpu import fitting_variants
+from appliance.host.machine.machine import Machine, version_key
+from appliance.host.process import systemctl
+from appliance.host.release.bootstrap import find_python
+from appliance.host.release.environment import Interpreter
+from appliance.host.runtime.variant_trial import BENCH
+from appliance.host.tree.places import PACKED, STORED, place
+from appliance.host.tree.prefix import Prefix
+from bundles.contents.model import Contents, File
+from signing.errors import ApplianceError, HostUnfitError
+
+UNPACKED_FACTOR = 8
+"""Room for a wheel beyond itself: unpacked in uv's cache, in the environment, and for trials of the runtime."""
+RELEASE_INODES = 12_000
+# Units, sockets and files are named after models.
+_UNIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What preflight found out for the steps after it.
+
+    Args:
+        python: to link environments to; None where one of `pythons` comes with the bundle's OS packages.
+        variants: CPU variants to try.
+        warnings: for people.
+        pythons: the versions that the bundle is for on this system.
+    """
+
+    python: Interpreter | None
+    variants: tuple[str, ...]
+    warnings: tuple[str, ...]
+    pythons: tuple[str, ...] = ()
+
+    def require_python(self) -> Interpreter:
+        """The Python that was found, or has come with the packages since.
+
+        Raises:
+            HostUnfitError: there is none, although the packages were to bring it.
+        """
+        if found := self.python or find_python(self.pythons, ""):
+            return found
+        raise _no_python(self.pythons)
+
+
+def check_host(
+    contents: Contents,
+    prefix: Prefix,
+    release: Path,
+    machine: Machine,
+    now: datetime,
+    floor_time: str,
+    search_path: str,
+) -> Fit:
+    """Compare a machine with what a bundle needs.
+
+    Args:
+        contents: believed.
+        prefix: where it will be installed; need not exist.
+        release: the release's folder; what is there already needs no room.
+        machine: this machine.
+        now: its clock, UTC.
+        floor_time: the signed time below which it cannot be.
+        search_path: the caller's PATH, where a Python is looked for after the system's own.
+
+    Raises:
+        HostUnfitError: it cannot; every reason is told.
+    """
+    check_installable(contents)
+    targets = [target for target in contents.targets if (target.os, target.arch) == (machine.os, machine.arch)]
+    versions = tuple(version for target in targets or contents.targets for version in target.python)
+    # The services' own users must be able to run it: somebody's PATH may lead into a home folder.
+    python = find_python(versions, "" if prefix.is_system else search_path)
+    variants = fitting_variants(contents.needs.cpu_variants, machine.cpu_flags)
+    problems = _system_problems(contents, machine)
+    if prefix.is_system:
+        problems += _service_problems(machine)
+    if python is None and not (prefix.is_system and _brings_python(contents, machine, versions)):
+        problems.append(_no_python(versions))
+    if not variants:
+        problems.append(
+            _unfit("cpu", f"one of {', '.join(contents.needs.cpu_variants)}", "none fits", "use a newer machine")
+        )
+    problems += _room_problems(contents, prefix, release)
+    if problems:
+        problems[0].others = tuple(problems[1:])
+        raise problems[0]
+    warnings = (*_clock_warnings(now, floor_time), *_unused_warnings(contents))
+    return Fit(python, variants, warnings, tuple(dict.fromkeys(versions)))
+
+
+def check_installable(contents: Contents) -> None:
+    """Refuse a bundle that lacks what an install needs, such as one of models alone.
+
+    Raises:
+        ApplianceError: code `bundle.not-installable`, naming what is missing.
+    """
+    members = {member.path.rpartition("/")[2] for file in contents.of_kind("runtime") for member in file.members}
+    missing = [name for name in (PROGRAM, BENCH) if name not in members]
+    if not contents.models:
+        missing.append("a model")
+    names = [model.name for model in contents.models if not _UNIT_NAME.fullmatch(model.name)]
+    missing += [f"a model name of letters, digits and . _ - instead of {name}" for name in names]
+    if missing:
+        raise ApplianceError(
+            "bundle.not-installable",
+            f"{contents.name} {contents.version}",
+            expected="a model, and a runtime with its programs",
+            found=f"missing: {', '.join(missing)}",
+            hint="ask whoever built this bundle",
+        )
+
+
+def _brings_python(contents: Contents, machine: Machine, versions: tuple[str, ...]) -> bool:
+    """Whether a Python of one of these versions is among the OS packages for this machine's system."""
+    starts = tuple(f"os-packages/{machine.os}/python{version}_" for version in versions)
+    return any(file.path.startswith(starts) for file in contents.of_kind("os-package"))
+
+
+def _no_python(versions: tuple[str, ...]) -> HostUnfitError:
+    wanted = f"Python {', '.join(dict.fromkeys(versions))} with the module venv"
+    return _unfit("python", wanted, "none", "apt install python3 python3-venv")
+
+
+def _system_problems(contents: Contents, machine: Machine) -> list[HostUnfitError]:
+    problems = []
+    targets = [f"{target.os} {target.arch}" for target in contents.targets]
+    if f"{machine.os} {machine.arch}" not in targets:
+        problems.append(
+            _unfit(
+                "system",
+                ", ".join(targets),
+                f"{machine.os} {machine.arch}",
+                "build this bundle for this system: field targets",
+            )
+        )
+    needs = contents.needs
+    for name, wanted, found in (
+        ("glibc", needs.glibc, machine.glibc),
+        ("libstdc++ GLIBCXX", needs.glibcxx, machine.glibcxx),
+        ("libstdc++ CXXABI", needs.cxxabi, machine.cxxabi),
+    ):
+        if wanted and version_key(found) < version_key(wanted):
+            remedy = "apt install libstdc++6" if not found else "build the runtime on a system as old as this one"
+            problems.append(_unfit(name, f"{wanted} or newer", found or "none", remedy))
+    if machine.ram_bytes < needs.ram_bytes:
+        remedy = "add memory, or build with a smaller model, context or number of slots"
+        problems.append(_unfit("memory", f"{needs.ram_bytes} bytes", f"{machine.ram_bytes} bytes", remedy))
+    return problems
+
+
+def _service_problems(machine: Machine) -> list[HostUnfitError]:
+    problems = []
+    if not machine.is_root:
+        problems.append(_unfit("user", "root", "another user", "run it as root, or install below --prefix DIR"))
+    if machine.systemd < systemctl.LEAST_VERSION:
+        found = f"systemd {machine.systemd}" if machine.systemd else "no systemd"
+        wanted = f"systemd {systemctl.LEAST_VERSION} or newer"
+        problems.append(_unfit("services", wanted, found, "install below --prefix DIR, and start `appliance serve`"))
+    return problems
+
+
+def _room_problems(contents: Contents, prefix: Prefix, release: Path) -> list[HostUnfitError]:
+    needed: dict[int, list[int]] = {}
+    folders: dict[int, Path] = {}
+    for path, size, inodes in _needed(contents, prefix, release):
+        folder = _existing(path)
+        device = folder.stat().st_dev
+        folders.setdefault(device, folder)
+        total = needed.setdefault(device, [0, 0])
+        total[0] += size
+        total[1] += inodes
+    problems = []
+    for device, (size, inodes) in needed.items():
+        folder, status = folders[device], os.statvfs(folders[device])
+        free = status.f_bavail * status.f_frsize
+        if free < size:
+            problems.append(
+                _unfit(
+                    f"disk at {folder}",
+                    f"{size} bytes free",
+                    f"{free} bytes",
+                    "free some space, or choose another --prefix",
+                )
+            )
+        if status.f_files and status.f_favail < inodes:
+            remedy = "remove small files, or choose another --prefix"
+            problems.append(_unfit(f"inodes at {folder}", f"{inodes} free", str(status.f_favail), remedy))
+    problems += [_foreign(folder) for folder in prefix.folders() if _is_foreign(folder)]
+    folder = _existing(prefix.root)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        remedy = "run as the user who owns it, or choose another --prefix"
+        problems.append(_unfit(f"prefix {prefix.root}", "a folder that this user can write", "not writable", remedy))
+    return problems
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether somebody else could exchange what lies in a folder between looking and using."""
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return False
+    is_ours = status.st_uid in (0, os.geteuid())
+    return not (stat.S_ISDIR(status.st_mode) and is_ours and not status.st_mode & stat.S_IWOTH)
+
+
+def _foreign(folder: Path) -> HostUnfitError:
+    status = folder.lstat()
+    return _unfit(
+        f"folder {folder}",
+        f"a folder of user {os.geteuid()} that not everybody can write",
+        f"mode {stat.filemode(status.st_mode)} of user {status.st_uid}",
+        f"run as user {status.st_uid} if that is you, or choose another --prefix",
+    )
+
+
+def _needed(contents: Contents, prefix: Prefix, release: Path) -> list[tuple[Path, int, int]]:
+    found = []
+    for file in contents.files:
+        path = place(prefix, release, file)
+        if not _is_there(path, file):
+            found.append((prefix.models if file.kind in STORED else release, file.size, 2))
+    if not (release / "venv" / "pyvenv.cfg").exists():
+        packed = sum(file.size for file in contents.of_kind(*PACKED))
+        found.append((release, packed * UNPACKED_FACTOR, RELEASE_INODES))
+    return found
+
+
+def _is_there(path: Path, file: File) -> bool:
+    try:
+        return path.stat().st_size == file.size
+    except OSError:
+        return False
+
+
+def _existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
+
+
+def _clock_warnings(now: datetime, floor_time: str) -> tuple[str, ...]:
+    text = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if text >= floor_time:
+        return ()
+    return (
+        f"this machine's clock says {text}, but signed files prove that it is at least {floor_time}: set the clock",
+    )
+
+
+def _unused_warnings(contents: Contents) -> tuple[str, ...]:
+    if contents.needs.gpu_driver is None:
+        return ()
+    return ("this bundle carries the CUDA backend, but this version serves with the processor alone",)
+
+
+def _unfit(what: str, expected: str, found: str, remedy: str) -> HostUnfitError:
+    return HostUnfitError("host.unfit", what, expected=expected, found=found, hint=remedy)

@@ -1,0 +1,261 @@
+"""Whether models fit into a host's memory, and what would fit where they do not.
+
+Owns the comparison of a card with what models need (`bundles.gguf.memory`), and the search for alternatives. It looks
+at no machine and asks no runtime: both are values here.
+
+Rules:
+- a part of the memory belongs to the rest of the machine and is never planned with;
+- every model of a bundle is served at the same time, so their needs add up;
+- where it does not fit, three alternatives are named, those that fit first, each with what it would take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from appliance.host.machine.card import Card, Gpu
+from appliance.host.models.served_file import MARGIN_BYTES
+from bundles.gguf.header import GgufHeader
+from bundles.gguf.memory import CELLS, Load, Need, compute_bytes, estimate, layer_bytes, layer_kv_bytes
+
+MAX_SLOTS = 256
+ALTERNATIVES = 3
+GPU_RESERVE_BYTES = 512 << 20
+"""Memory of a graphics processor that its driver and the libraries take."""
+
+
+class Quantisation(NamedTuple):
+    """A way to store weights: its name, bits for one on average over a model, and bits of its repacked copy."""
+
+    name: str
+    bits: float
+    copied_bits: float
+
+
+QUANTISATIONS = (
+    Quantisation("Q8_0", 8.5, 0),
+    Quantisation("Q6_K", 6.6, 0),
+    Quantisation("Q5_K_M", 5.7, 0),
+    Quantisation("Q4_K_M", 4.9, 3.8),
+    Quantisation("Q3_K_M", 4.0, 0),
+    Quantisation("Q2_K", 3.3, 2.2),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A model and what it is to bear.
+
+    Args:
+        name: for people.
+        header: of its GGUF, checked.
+        load: context, slots and type of the cache.
+        quantised: where other weights than those of the header are considered.
+    """
+
+    name: str
+    header: GgufHeader
+    load: Load
+    quantised: Quantisation | None = None
+
+    @property
+    def need(self) -> Need:
+        """What it takes, by the formula."""
+        need, kind, count = estimate(self.header, self.load), self.quantised, self.header.parameters
+        if kind is None:
+            return need
+        weights = self.header.data_start + int(count * kind.bits / 8)
+        return replace(need, weights=weights, repacked=int(count * kind.copied_bits / 8))
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Something else to ask for: in words, what all models then take in bytes, and whether that fits."""
+
+    text: str
+    total: int
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFit:
+    """How many layers of a model a graphics processor could hold; None where its memory is unseen."""
+
+    address: str
+    model: str
+    layers: int | None
+    of_layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The answer.
+
+    Args:
+        budget: bytes that models may take on this host.
+        total: bytes that they need.
+        most_slots, longest_context: what would still fit, each with the other as it was asked; 0 where nothing does.
+        alternatives: empty where it fits.
+        gpus: for each model and graphics processor.
+    """
+
+    budget: int
+    total: int
+    most_slots: int
+    longest_context: int
+    alternatives: tuple[Alternative, ...]
+    gpus: tuple[GpuFit, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether what was asked fits."""
+        return self.total <= self.budget
+
+
+def budget_bytes(card: Card) -> int:
+    """What models may take on a host: its memory, or what control groups leave, less a part for the rest."""
+    memory = card.memory
+    most = memory.ram_bytes if memory.limit_bytes is None else min(memory.ram_bytes, memory.limit_bytes)
+    return max(0, most - MARGIN_BYTES)
+
+
+def fit(asked: Sequence[Asked], card: Card, needs: Sequence[Need]) -> Fit:
+    """Compare models with a host.
+
+    Args:
+        asked: what is to be served at the same time; at least one.
+        card: the host.
+        needs: what each takes, by the formula or as the runtime itself says it.
+    """
+    budget, total = budget_bytes(card), sum(need.total for need in needs)
+    # Where the runtime was asked, its answer is nearer than the formula's by a little; the search carries that along.
+    search = _Search(tuple(asked), budget, total - _total(asked))
+    return Fit(
+        budget=budget,
+        total=total,
+        most_slots=search.most_slots(MAX_SLOTS),
+        longest_context=search.longest_context(max(_trained(one) for one in asked)),
+        alternatives=search.alternatives() if total > budget else (),
+        gpus=tuple(_gpu_fit(gpu, one) for gpu in card.gpus for one in asked),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    asked: tuple[Asked, ...]
+    budget: int
+    offset: int
+
+    def total(self, asked: Sequence[Asked]) -> int:
+        return max(0, _total(asked) + self.offset)
+
+    def most_slots(self, top: int) -> int:
+        return _largest(1, top, lambda slots: self.total(_with(self.asked, slots=slots)) <= self.budget)
+
+    def longest_context(self, top: int) -> int:
+        cells = max(1, top // CELLS)
+        return CELLS * _largest(1, cells, lambda n: self.total(_with(self.asked, context=n * CELLS)) <= self.budget)
+
+    def alternatives(self) -> tuple[Alternative, ...]:
+        found = [*self.simple(), *self.combined()]
+        named: dict[str, Alternative] = {}
+        for one in sorted(found, key=lambda one: not one.fits):
+            named.setdefault(one.text, one)
+        return tuple(named.values())[:ALTERNATIVES]
+
+    def simple(self) -> list[Alternative]:
+        """One thing changed, by as little as makes it fit, else by all that is possible."""
+        slots, context = self.asked_slots, self.asked_context
+        found = []
+        if slots > 1:
+            fewer = max(1, self.most_slots(slots))
+            found.append(self.named(f"{fewer} instead of {slots} slots", _with(self.asked, slots=fewer)))
+        if context > CELLS:
+            shorter = max(CELLS, self.longest_context(context - 1))
+            found.append(
+                self.named(f"a context of {shorter} instead of {context} tokens", _with(self.asked, context=shorter))
+            )
+        if any(one.load.kv_type == "f16" for one in self.asked):
+            found.append(self.named("a KV cache of type q8_0 instead of f16", _with(self.asked, kv_type="q8_0")))
+        return found + self.quantised(self.asked, "")
+
+    def combined(self) -> list[Alternative]:
+        """Several things at once, for hosts where none of them is enough alone."""
+        small = _with(self.asked, slots=1, context=min(self.asked_context, 4096), kv_type="q8_0")
+        least = _with(self.asked, slots=1, context=min(self.asked_context, CELLS), kv_type="q8_0")
+        words = f"1 slot, a context of {small[0].load.context} tokens and a KV cache of type q8_0"
+        tiny = f"1 slot, a context of {least[0].load.context} tokens and a KV cache of type q8_0"
+        return [self.named(words, small), self.named(tiny, least), *self.quantised(small, f", {words}")]
+
+    def quantised(self, asked: Sequence[Asked], also: str) -> list[Alternative]:
+        """The largest smaller quantisation that fits, or the smallest."""
+        found = []
+        for kind in QUANTISATIONS:
+            smaller = [replace(one, quantised=kind) for one in asked]
+            if self.total(smaller) < self.total(asked):
+                found.append(self.named(f"weights quantised to {kind.name}{also}", smaller))
+        fitting = [one for one in found if one.fits]
+        return fitting[:1] or found[-1:]
+
+    def named(self, text: str, asked: Sequence[Asked]) -> Alternative:
+        total = self.total(asked)
+        return Alternative(text, total, total <= self.budget)
+
+    @property
+    def asked_slots(self) -> int:
+        return max(one.load.slots for one in self.asked)
+
+    @property
+    def asked_context(self) -> int:
+        return max(one.load.context for one in self.asked)
+
+
+def _total(asked: Sequence[Asked]) -> int:
+    return sum(one.need.total for one in asked)
+
+
+def _with(
+    asked: Sequence[Asked], slots: int | None = None, context: int | None = None, kv_type: str | None = None
+) -> list[Asked]:
+    return [
+        replace(
+            one,
+            load=Load(
+                one.load.context if context is None else context,
+                one.load.slots if slots is None else slots,
+                kv_type or one.load.kv_type,
+            ),
+        )
+        for one in asked
+    ]
+
+
+def _trained(asked: Asked) -> int:
+    return asked.header.context or asked.load.context
+
+
+def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:
+    """The largest number that fits; 0 where none does. What fits must stay so for smaller numbers."""
+    if not fits(low):
+        return 0
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _gpu_fit(gpu: Gpu, asked: Asked) -> GpuFit:
+    layers = list(zip(layer_bytes(asked.header), layer_kv_bytes(asked.header, asked.load), strict=True))
+    if gpu.memory_bytes is None:
+        return GpuFit(gpu.address, asked.name, None, len(layers))
+    left = gpu.memory_bytes - GPU_RESERVE_BYTES - compute_bytes(asked.header, asked.load)
+    count = 0
+    # The last layers go first: that is the order in which llama.cpp moves them.
+    for weights, cache in reversed(layers):
+        left -= weights + cache
+        if left < 0:
+            break
+        count += 1
+    return GpuFit(gpu.address, asked.name, count, len(layers))

@@ -1,0 +1,81 @@
+"""The head of a model: everything before its weights, read from wherever the model lies.
+
+Owns how a head is read from a GGUF file or out of a bundle. It never reads weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from bundles.chunk_stream import ChunkStream
+from bundles.contents.model import Contents
+from bundles.gguf.header import GgufHeader, read_header
+from bundles.oci.layout import Layout
+from signing.errors import NotTrustedError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHead:
+    """A model's name, its checked header, and the bytes of that header as they stand in the file."""
+
+    name: str
+    header: GgufHeader
+    data: bytes = field(repr=False)
+
+
+def head_of_file(path: Path, name: str) -> ModelHead:
+    """Read the head of a GGUF file.
+
+    Args:
+        path: untrusted.
+        name: what the model is called.
+
+    Raises:
+        NotTrustedError: a rule of `bundles.gguf.header` is broken.
+        UsageError: there is no such file, or it cannot be read.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            header = read_header(file, size, path.name)
+            file.seek(0)
+            return ModelHead(name, header, file.read(header.data_start))
+    except OSError as error:
+        found = (error.strerror or str(error)).lower()
+        raise UsageError("plan.unreadable", str(path), expected="a GGUF file", found=found) from None
+
+
+def heads_of_bundle(layout: Layout, contents: Contents) -> tuple[ModelHead, ...]:
+    """Read the heads of all models of a bundle or stick; only the blobs that hold them are read.
+
+    Args:
+        layout: untrusted.
+        contents: believed.
+
+    Raises:
+        DamagedError: a blob is missing or differs.
+    """
+    found = []
+    for model in contents.models:
+        file = contents.by_path[model.path]
+        header = read_header(_stream(layout, contents, model.path), file.size, model.path)
+        found.append(ModelHead(model.name, header, _stream(layout, contents, model.path).read(header.data_start)))
+    return tuple(found)
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file begins as a GGUF does."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
+
+
+def _stream(layout: Layout, contents: Contents, path: str) -> BinaryIO:
+    file = contents.by_path[path]
+    if file.kind != "model":
+        raise NotTrustedError("contents.model", path, expected="a file of kind model", found=file.kind)
+    return cast(BinaryIO, ChunkStream(layout, file))

@@ -1,0 +1,158 @@
+"""Whether a release's Python environment still holds what the signed wheels list, and nothing else.
+
+Owns the comparison of `venv/` with the wheels' RECORDs. It changes nothing.
+
+Rules (threat T32):
+- a file that no RECORD lists is not trusted, wherever in the environment it lies;
+- one that is missing or differs is damaged, and the wheel and the member are named;
+- all differences are told at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.host.release.environment import Interpreter, links, pyvenv_cfg, site_packages
+from appliance.host.release.wheel import Record, read_record
+from appliance.host.tree.places import packed_for, place
+from appliance.host.tree.prefix import Prefix
+from bundles.check import hash_range
+from bundles.contents.model import Contents, File
+from bundles.parallel import judge_all
+from bundles.progress import OnProgress
+from signing.digest import Digest, sha256
+from signing.errors import ApplianceError, DamagedError, NotTrustedError, worst
+
+_HINT = "run the same `appliance install` again: it repairs the release"
+
+
+def check_environment(
+    prefix: Prefix, release: Path, contents: Contents, python: Interpreter, on_progress: OnProgress
+) -> None:
+    """Compare `venv/` with the RECORDs of the signed wheels; each file is read once.
+
+    Args:
+        prefix, release: where it lies.
+        contents: believed.
+        python: what it has to link to.
+        on_progress: called with steps done.
+
+    Raises:
+        NotTrustedError: files that no wheel brought; beats damaged.
+        DamagedError: files that are missing or differ; all are named.
+    """
+    venv = release / "venv"
+    expected, errors = _expected(prefix, release, contents, python)
+    # Without its RECORD nobody knows what a damaged wheel brought, so nothing is called unlisted.
+    is_blind = bool(errors)
+    known_links = links(python)
+    entries = dict(_walk(venv))
+    judged = {path: 1 for path in entries if not is_blind or path in expected or path in known_links}
+    found = judge_all(
+        judged,
+        lambda path: _compare(entries[path], path, expected.get(path), known_links),
+        "checking the Python environment",
+        on_progress,
+        "steps",
+    )
+    errors += found.values()
+    for path in sorted((set(expected) | set(known_links)) - set(entries)):
+        subject = expected[path].subject if path in expected else f"venv/{path}"
+        errors.append(_changed(subject, f"a file at venv/{path}", "no file"))
+    if not os.access(python.path, os.X_OK):
+        errors.append(_changed("venv/bin/python", f"a link to the interpreter {python.path}", "no such program"))
+    if errors:
+        raise worst(errors)
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    subject: str
+    sha256: Digest
+    size: int
+
+
+def _expected(
+    prefix: Prefix, release: Path, contents: Contents, python: Interpreter
+) -> tuple[dict[str, _Expected], list[ApplianceError]]:
+    cfg = pyvenv_cfg(python)
+    found = {"pyvenv.cfg": _Expected("venv/pyvenv.cfg", sha256(cfg), len(cfg))}
+    errors: list[ApplianceError] = []
+    for file in packed_for(contents, python.minor):
+        try:
+            record = read_record(file, place(prefix, release, file))
+        except (DamagedError, NotTrustedError) as error:
+            errors.append(error)
+            continue
+        found.update(_installed(file, record, site_packages(python)))
+    return found, errors
+
+
+def _installed(file: File, record: Record, site: str) -> Iterator[tuple[str, _Expected]]:
+    yield f"{site}/{record.path}", _Expected(f"{file.path}: {record.path}", sha256(record.data), len(record.data))
+    for entry in record.entries:
+        where = _destination(entry.path, site)
+        if where is not None:
+            yield where, _Expected(f"{file.path}: {entry.path}", entry.sha256, entry.size)
+
+
+def _destination(path: str, site: str) -> str | None:
+    top, _, rest = path.partition("/")
+    if not top.endswith(".data"):
+        return f"{site}/{path}"
+    scheme, _, rest = rest.partition("/")
+    return {"purelib": f"{site}/{rest}", "platlib": f"{site}/{rest}", "data": rest}.get(scheme)
+
+
+def _walk(venv: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    stack = [""]
+    while stack:
+        folder = stack.pop()
+        try:
+            entries = sorted(os.scandir(venv / folder), key=lambda entry: entry.name)
+        except FileNotFoundError:
+            continue
+        for entry in entries:
+            path = f"{folder}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                stack.append(f"{path}/")
+            else:
+                yield path, entry
+
+
+def _compare(
+    entry: os.DirEntry[str], path: str, expected: _Expected | None, known_links: dict[str, str]
+) -> ApplianceError | None:
+    if entry.is_symlink() and path in known_links:
+        target = os.readlink(entry.path)
+        return (
+            None if target == known_links[path] else _changed(f"venv/{path}", f"a link to {known_links[path]}", target)
+        )
+    if expected is None or not entry.is_file(follow_symlinks=False):
+        return NotTrustedError(
+            "release.unlisted",
+            f"venv/{path}",
+            expected="only what the signed wheels list",
+            found="a file that no wheel brought",
+            hint=f"find out who put it there; then {_HINT}",
+        )
+    wanted = f"{expected.size} bytes with sha256 {expected.sha256}"
+    try:
+        descriptor = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            size = os.fstat(descriptor).st_size
+            found = hash_range(descriptor, 0, size) if size == expected.size else ""
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return _changed(expected.subject, wanted, error.strerror or "an unreadable file")
+    if found == expected.sha256:
+        return None
+    return _changed(expected.subject, wanted, f"{size} bytes with sha256 {found or 'not computed'}")
+
+
+def _changed(subject: str, expected: str, found: str) -> DamagedError:
+    return DamagedError("release.file-changed", subject, expected=expected, found=found, hint=_HINT)

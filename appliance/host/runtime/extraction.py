@@ -1,0 +1,118 @@
+"""The runtime of a release: programs and libraries taken out of the signed wheel, with the one CPU variant that runs
+here.
+
+Owns `runtime/` of a release folder. Only what the signed contents list as members comes out of the wheel, each compared
+with its size and sha256; only the variant that passed the trial is kept, so that the engine cannot load another.
+
+Rules:
+- `runtime/` appears by a rename, complete; one that is already right is left alone;
+- trials run in folders beside it that share the files by hard link, and leave nothing behind; they come after the
+  release's environment, whose binding they use.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from appliance.host.machine.cpu import cpu_identity
+from appliance.host.machine.threads import thread_count
+from appliance.host.process.programs import Programs
+from appliance.host.release.release import VARIANT_PREFIX, check_runtime
+from appliance.host.release.wheel import take_out
+from appliance.host.runtime.variant_trial import Bench, Choice, choose_variant, recall, remember
+from appliance.host.tree.places import place
+from appliance.host.tree.prefix import Prefix, make_folder
+from bundles.contents.model import Contents, File
+from bundles.medium import sync_folder
+from bundles.progress import OnProgress
+
+WORK = ".runtime-trial"
+
+
+def prepare_runtime(
+    prefix: Prefix,
+    release: Path,
+    contents: Contents,
+    variants: tuple[str, ...],
+    programs: Programs,
+    on_progress: OnProgress,
+) -> Choice:
+    """Fill `runtime/` with what serves best on this host.
+
+    Args:
+        prefix, release: where wheels and models lie, verified.
+        contents: believed.
+        variants: those worth a trial, newest generation first.
+        programs: starts the trials.
+        on_progress: called with steps done.
+
+    Returns:
+        The variant that is in place, as it was measured now or before on the same processor.
+
+    Raises:
+        HostUnfitError: no variant runs here.
+        DamagedError: the wheel is not what was signed.
+    """
+    record = prefix.journal / "trials.json"
+    model = min(contents.of_kind("model"), key=lambda file: file.size)
+    key = _key(contents, model)
+    known = recall(record, key)
+    if known is not None and not check_runtime(release / "runtime", contents, known.variant):
+        return known
+    work = release / WORK
+    _remove(work)
+    make_folder(work)
+    _take_out_all(prefix, release, contents, work / "all")
+    choice = known if known is not None and known.variant in variants else None
+    if choice is None:
+        bench = Bench(
+            folder_of=lambda variant: _folder_with(work, variant),
+            python=release / "venv" / "bin" / "python",
+            model=place(prefix, release, model),
+            # The spinning threads of llama.cpp collapse on a busy machine; variants compare as well on few.
+            threads=max(1, thread_count() // 2),
+            programs=programs,
+        )
+        choice = choose_variant(variants, bench, on_progress)
+    _put_in_place(_folder_with(work, choice.variant), release / "runtime")
+    _remove(work)
+    remember(record, key, choice)
+    return choice
+
+
+def _key(contents: Contents, model: File) -> str:
+    parts = [file.sha256 for file in contents.of_kind("runtime")]
+    return "\n".join([*parts, model.sha256, cpu_identity()])
+
+
+def _take_out_all(prefix: Prefix, release: Path, contents: Contents, folder: Path) -> None:
+    make_folder(folder)
+    for file in contents.of_kind("runtime"):
+        take_out(file, place(prefix, release, file), file.members, folder)
+
+
+def _folder_with(work: Path, variant: str) -> Path:
+    folder = work / variant
+    if folder.exists():
+        return folder
+    make_folder(folder)
+    every = work / "all"
+    for name in sorted(os.listdir(every)):
+        if not name.startswith(VARIANT_PREFIX) or name == f"{VARIANT_PREFIX}{variant}.so":
+            os.link(every / name, folder / name)
+    return folder
+
+
+def _put_in_place(folder: Path, runtime: Path) -> None:
+    old = folder.parent / "old"
+    if runtime.exists() or runtime.is_symlink():
+        os.rename(runtime, old)
+    os.rename(folder, runtime)
+    sync_folder(runtime.parent)
+
+
+def _remove(work: Path) -> None:
+    if work.exists():
+        shutil.rmtree(work)

@@ -1,0 +1,178 @@
+"""llama.cpp's own account of the memory it would take, given before it takes any.
+
+Owns the child process that opens a model without its weights, makes the context as an engine would, and reports the
+sizes; and the parent's side of it. The child is given a file that holds the header and a hole where the weights are: it
+cannot read them, and this works for a model that lies in pieces on a stick.
+
+Rules:
+- the header has passed `bundles.gguf.header` before llama.cpp sees it; what llama.cpp makes of it happens in an
+  isolated child with a limit on memory and time;
+- the settings are those of `appliance.host.engine.process`, or the numbers would be of another engine.
+
+Command line: `python -m appliance.host.runtime.memory_probe RUNTIME VARIANT PACKAGE MODEL CONTEXT SLOTS KV_TYPE`, where
+PACKAGE is the folder that holds the binding, or `-` for that of the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from appliance.entry_points import MEMORY_PROBE
+from appliance.host.process.child import describe_exit, spawn
+from appliance.host.runtime.loader import load_binding
+from bundles.gguf.memory import BATCH_TOKENS, KV_TYPES, Load
+from signing.errors import ApplianceError
+
+TIMEOUT_S = 120.0
+MEMORY_BYTES = 4 << 30
+_MAX_ANSWER_BYTES = 64 << 10
+_MIB = 1 << 20
+_SIZE = re.compile(
+    r"(kv_cache\w*|memory_recurrent): size = +([0-9.]+) MiB|(compute|output) buffer size = +([0-9.]+) MiB"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A runtime at hand.
+
+    Args:
+        folder: its programs and libraries, verified by the caller.
+        variant: a CPU variant in that folder that runs here.
+        python: an interpreter with this program; for a release, that of its environment.
+        package: the folder that holds the binding; None where `python` has it in its environment.
+    """
+
+    folder: Path
+    variant: str
+    python: Path
+    package: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """What llama.cpp would allocate beside the weights, in bytes: KV cache, buffers for computing, logits."""
+
+    kv: int
+    compute: int
+
+
+def rehearse(runtime: Runtime, header: bytes, file_size: int, load: Load) -> Rehearsed:
+    """Ask llama.cpp how much memory a model would take.
+
+    Args:
+        runtime: what is asked.
+        header: everything before the weights, checked by `bundles.gguf.header`.
+        file_size: of the whole file, in bytes.
+        load: what the model is to bear.
+
+    Raises:
+        ApplianceError: llama.cpp refuses the model, or died of it; nothing else is affected.
+    """
+    with tempfile.TemporaryDirectory(prefix="appliance-plan-") as name:
+        scratch = Path(name)
+        model, log = scratch / "model.gguf", scratch / "log"
+        with model.open("wb") as file:
+            file.write(header)
+            file.truncate(file_size)
+        command: list[str | Path] = [runtime.python, "-I", "-B", "-m", MEMORY_PROBE]
+        command += [runtime.folder, runtime.variant, runtime.package or "-", model]
+        command += [str(load.context), str(load.slots), load.kv_type]
+        environment = {"HOME": name, "TMPDIR": name, "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+        child = spawn(command, cwd=scratch, env=environment, log=log, stdout=subprocess.PIPE)
+        try:
+            code = child.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            code = 128 + 9
+        finally:
+            child.kill()
+        assert child.stdout is not None  # asked for above
+        with child.stdout as answer:
+            said = answer.read(_MAX_ANSWER_BYTES)
+        if code != 0:
+            raise _failed(f"{_last_words(log)} ({describe_exit(code)})")
+    return _read(said)
+
+
+def account(binding: Any, model_path: Path, load: Load) -> dict[str, int]:
+    """The child's work: open the model without weights, make the context, and collect what llama.cpp says.
+
+    Args:
+        binding: from `appliance.host.runtime.loader`.
+        model_path: a GGUF; its weights are not read.
+        load: what the model is to bear.
+
+    Raises:
+        ApplianceError: llama.cpp refuses the model.
+    """
+    said: list[str] = []
+    hear = binding.llama_log_callback(lambda _level, text, _data: said.append(text.decode("utf-8", "replace")))
+    binding.llama_log_set(hear, None)
+    binding.llama_backend_init()
+    params = binding.llama_model_default_params()
+    params.no_alloc, params.load_mode = True, binding.LLAMA_LOAD_MODE_NONE
+    model = binding.llama_model_load_from_file(os.fsencode(model_path), params)
+    context = binding.llama_init_from_model(model, _context_params(binding, load)) if model else None
+    if not context:
+        raise _failed(" / ".join(line.strip() for line in said[-3:]))
+    sizes = {"kv": 0.0, "compute": 0.0}
+    for match in _SIZE.finditer("".join(said)):
+        sizes["kv" if match.group(1) else "compute"] += float(match.group(2) or match.group(4))
+    return {name: round(size * _MIB) for name, size in sizes.items()}
+
+
+def main(arguments: list[str]) -> int:
+    """The child: as in the module's docstring; prints one line of JSON."""
+    runtime, variant, package, model, context, slots, kv_type = arguments
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+    binding = load_binding(Path(runtime), variant, None if package == "-" else Path(package))
+    sizes = account(binding, Path(model), Load(int(context), int(slots), kv_type))
+    sys.stdout.write(json.dumps(sizes) + "\n")
+    sys.stdout.flush()
+    # The destructors of a model without weights are nobody's concern.
+    os._exit(0)
+
+
+def _context_params(binding: Any, load: Load) -> Any:
+    params = binding.llama_context_default_params()
+    params.n_ctx, params.n_seq_max, params.n_ubatch = load.context * load.slots, load.slots, BATCH_TOKENS
+    params.n_outputs_max, params.n_outputs_max_per_seq = load.slots, 1
+    params.type_k = params.type_v = KV_TYPES[load.kv_type]
+    params.kv_unified = params.swa_full = False
+    return params
+
+
+def _read(said: bytes) -> Rehearsed:
+    try:
+        value = json.loads(said)
+        return Rehearsed(int(value["kv"]), int(value["compute"]))
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise _failed("an answer that is none") from None
+
+
+def _last_words(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
+    return lines[-1][-300:] if lines else "no word"
+
+
+def _failed(found: str) -> ApplianceError:
+    return ApplianceError(
+        "plan.rehearsal",
+        "llama.cpp",
+        expected="a model that it accepts",
+        found=found[:400],
+        hint="this runtime cannot serve this model; the numbers from the header stand alone",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

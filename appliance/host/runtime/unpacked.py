@@ -1,0 +1,140 @@
+"""A runtime at hand: one that can be asked something on this machine without installing anything.
+
+Owns taking a runtime out of an installed release, a bundle or a wheel, for a moment, into a private folder. What is
+taken out of a release or a bundle is compared with what was signed; a wheel of the builder's own cache was compared by
+its caller.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from appliance.host.machine.cpu import REFERENCE
+from appliance.host.release.release import VARIANT_PREFIX, Release
+from appliance.host.release.wheel import take_out
+from appliance.host.runtime.loader import CPU_LIBRARY, LIBRARY, PACKAGE
+from appliance.host.runtime.memory_probe import Runtime
+from bundles.check import check_file
+from bundles.contents.model import Contents, File
+from bundles.copy import copy_file
+from bundles.oci.layout import Layout
+from signing.errors import UsageError
+
+_MAX_MEMBER_BYTES = 256 << 20
+_EXECUTABLE = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """An unpacked runtime.
+
+    Args:
+        everything: a folder with all libraries and programs, all variants among them.
+        package: the folder that holds the binding.
+        variants: those in `everything`.
+    """
+
+    everything: Path
+    package: Path
+    variants: tuple[str, ...]
+
+    def folder_with(self, variant: str) -> Path:
+        """A folder beside that has exactly one variant."""
+        folder = self.everything.with_name(f"only-{variant}")
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            for name in os.listdir(self.everything):
+                if not name.startswith(VARIANT_PREFIX) or name == CPU_LIBRARY.format(variant):
+                    os.link(self.everything / name, folder / name)
+        return folder
+
+    def runtime(self, variant: str = REFERENCE) -> Runtime:
+        """It, as something to ask; by default with the variant that runs everywhere."""
+        return Runtime(self.folder_with(variant), variant, Path(sys.executable), self.package)
+
+
+def of_release(release: Release, scratch: Path) -> AtHand:
+    """Take the runtime of an installed release out of its wheel.
+
+    Raises:
+        DamagedError: the wheel is not what was signed.
+    """
+
+    def wheel_of(file: File) -> Path:
+        check_file(file, release.place(file))
+        return release.place(file)
+
+    return _take(release.contents, wheel_of, scratch)
+
+
+def of_bundle(layout: Layout, contents: Contents, scratch: Path) -> AtHand:
+    """Take the runtime out of a bundle or stick.
+
+    Args:
+        layout: untrusted.
+        contents: believed.
+        scratch: a private folder.
+
+    Raises:
+        DamagedError: a blob differs, or is missing.
+        UsageError: the bundle has no runtime.
+    """
+
+    def wheel_of(file: File) -> Path:
+        path = scratch / PurePosixPath(file.path).name
+        copy_file(file, layout.open_chunk, path)
+        return path
+
+    return _take(contents, wheel_of, scratch)
+
+
+def of_wheel(wheel: Path, scratch: Path) -> AtHand:
+    """Take the runtime out of a wheel that the caller has checked."""
+    folder = _made(scratch, "all")
+    with zipfile.ZipFile(wheel) as archive:
+        for info in archive.infolist():
+            path = PurePosixPath(info.filename)
+            if path.parent == PurePosixPath(PACKAGE, "lib") and info.file_size < _MAX_MEMBER_BYTES:
+                (folder / path.name).write_bytes(archive.read(info))
+                (folder / path.name).chmod(_EXECUTABLE)
+    return _at_hand(folder, _take_package(wheel, scratch))
+
+
+def _take(contents: Contents, wheel_of: Callable[[File], Path], scratch: Path) -> AtHand:
+    package = None
+    folder = _made(scratch, "all")
+    for file in contents.of_kind("runtime"):
+        wheel = wheel_of(file)
+        take_out(file, wheel, file.members, folder)
+        package = _take_package(wheel, scratch)
+    if package is None or not (folder / LIBRARY).exists():
+        raise UsageError("runtime.none", contents.name, expected="a runtime in this bundle", found="none")
+    return _at_hand(folder, package)
+
+
+def _take_package(wheel: Path, scratch: Path) -> Path:
+    folder = _made(scratch, "package")
+    (folder / PACKAGE).mkdir(exist_ok=True)
+    with zipfile.ZipFile(wheel) as archive:
+        for info in archive.infolist():
+            path = PurePosixPath(info.filename)
+            if path.parent == PurePosixPath(PACKAGE) and path.suffix == ".py" and info.file_size < _MAX_MEMBER_BYTES:
+                (folder / PACKAGE / path.name).write_bytes(archive.read(info))
+    return folder
+
+
+def _at_hand(folder: Path, package: Path) -> AtHand:
+    start, end = CPU_LIBRARY.split("{}")
+    names = sorted(name for name in os.listdir(folder) if name.startswith(start) and name.endswith(end))
+    return AtHand(folder, package, tuple(name[len(start) : -len(end)] for name in names))
+
+
+def _made(scratch: Path, name: str) -> Path:
+    folder = scratch / name
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder

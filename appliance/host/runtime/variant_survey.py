@@ -1,0 +1,68 @@
+"""Which CPU variants of a runtime run and are right on this host: every one of them tried.
+
+Owns the verdicts of the card. Which variant serves is `appliance.host.runtime.variant_trial`'s, which stops at the
+first that will do.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from appliance.host.machine.card import BY_FLAGS, TRIED, Variant
+from appliance.host.machine.cpu import REFERENCE
+from appliance.host.machine.probe import variants_by_flags
+from appliance.host.machine.threads import thread_count
+from appliance.host.process.programs import Programs
+from appliance.host.runtime.unpacked import AtHand
+from appliance.host.runtime.variant_trial import Bench, compare, evaluate
+from bundles.progress import OnProgress, Progress
+
+
+def try_variants(at_hand: AtHand, model: Path, flags: frozenset[str], on_progress: OnProgress) -> tuple[Variant, ...]:
+    """Try every variant of a runtime that the processor claims to be enough for.
+
+    Args:
+        at_hand: the runtime.
+        model: a GGUF, verified by the caller.
+        flags: of this processor.
+        on_progress: called with variants done.
+
+    Returns:
+        One verdict for each variant of the runtime, newest generation first. `how` is `tried` where it was tried.
+    """
+    claimed = {variant.name: variant for variant in variants_by_flags(flags)}
+    unknown = [Variant(name, True, BY_FLAGS, "") for name in at_hand.variants if name not in claimed]
+    offered = [*unknown, *(variant for name, variant in claimed.items() if name in at_hand.variants)]
+    with tempfile.TemporaryDirectory(prefix="appliance-trial-") as name:
+        lock = os.open(Path(name) / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            programs = Programs(Path(name), lock)
+            runtime = at_hand.runtime()
+            bench = Bench(
+                at_hand.folder_with, runtime.python, model, max(1, thread_count() // 2), programs, runtime.package
+            )
+            return _judge_all(offered, bench, on_progress)
+        finally:
+            os.close(lock)
+
+
+def _judge_all(offered: list[Variant], bench: Bench, on_progress: OnProgress) -> tuple[Variant, ...]:
+    reference = evaluate(REFERENCE, bench)
+    found = []
+    for done, variant in enumerate(offered):
+        on_progress(Progress(f"trying CPU variant {variant.name}", done, len(offered), "steps"))
+        if not variant.is_fit:
+            found.append(variant)
+        elif variant.name == REFERENCE:
+            found.append(Variant(REFERENCE, not isinstance(reference, str), TRIED, _words(reference)))
+        else:
+            verdict = compare(reference, variant.name, bench)
+            found.append(Variant(variant.name, not isinstance(verdict, str), TRIED, _words(verdict)))
+    on_progress(Progress("trying CPU variants", len(offered), len(offered), "steps"))
+    return tuple(found)
+
+
+def _words(verdict: object) -> str:
+    return verdict if isinstance(verdict, str) else ""

@@ -1,0 +1,261 @@
+"""Which CPU variant of the runtime serves on this host: the fastest that is right (DESIGN 5).
+
+Owns the trial: each candidate runs `llama-bench` on an installed model in a child process, from a folder that holds
+exactly this variant; the one that would win then evaluates a fixed prompt, and so does the x64 variant. A processor
+that lacks what it claims ends the child, not the install.
+
+Rules:
+- the newest generations come first; of `RUNS_WANTED` that run, the fastest at generating wins, and within 3 % the
+  fastest at reading the prompt;
+- they run in turn, `ROUNDS` times, and of each the best time counts: a machine's other work only ever adds, and what it
+  adds to one of them differs from what it adds to the next by more than the variants do;
+- a crash, a refusal, no answer in time or a wrong answer means the next variant, and is told;
+- right is what `appliance.host.runtime.logits` calls close to x64 on the same host; x64 itself needs no comparison, so
+  where it wins none is made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from appliance.entry_points import LOGITS
+from appliance.host.machine.cpu import REFERENCE
+from appliance.host.process.programs import Done, Programs
+from appliance.host.runtime.logits import TOLERANCE, Logits, read_logits
+from appliance.host.tree.atomic_file import write_file
+from bundles.progress import OnProgress, Progress
+from signing.digest import sha256
+from signing.errors import HostUnfitError
+
+RUNS_WANTED, ROUNDS = 3, 2
+TIE = 0.97
+BENCH = "llama-bench"
+BASE_TIMEOUT_S = 300.0
+BYTES_PER_S = 20 << 20
+"""The slowest reading of a model that still counts as running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one run of `llama-bench` computes: tokens read, tokens written, and how often."""
+
+    prompt: int
+    generated: int
+    repeats: int
+
+    @property
+    def options(self) -> list[str]:
+        """For its command line; one repetition is not worth a rehearsal."""
+        rehearsal = ["--no-warmup"] if self.repeats == 1 else []
+        return ["-p", str(self.prompt), "-n", str(self.generated), "-r", str(self.repeats), *rehearsal]
+
+
+SKETCH, MEASURE = Load(4, 2, 1), Load(16, 8, 2)
+SLOW_TOKENS_PER_S = 4
+"""Where the sketch is slower, it is the measurement: a machine that imitates its processor would take minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The variant that won.
+
+    Args:
+        variant: its name.
+        prompt_tokens_per_s: when reading a prompt, whole.
+        generated_tokens_per_s: when writing text, whole.
+        divergence: how far its results are from those of x64, in nats; see `appliance.host.runtime.logits`.
+        passed_over: variants that did not run or were wrong, each with how it ended.
+    """
+
+    variant: str
+    prompt_tokens_per_s: int
+    generated_tokens_per_s: int
+    divergence: float = field(default=0.0, compare=False)
+    passed_over: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What variants are tried with.
+
+    Args:
+        folder_of: makes the folder with the runtime and exactly the variant of that name.
+        python: an interpreter with this program; for a release, that of its environment.
+        model: a GGUF of the bundle, verified.
+        threads: for the runtime.
+        programs: starts the children.
+        package: the folder that holds the binding; None where `python` has it in its environment.
+    """
+
+    folder_of: Callable[[str], Path]
+    python: Path
+    model: Path
+    threads: int
+    programs: Programs
+    package: Path | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        """For one child."""
+        return BASE_TIMEOUT_S + self.model.stat().st_size / BYTES_PER_S
+
+
+def choose_variant(variants: tuple[str, ...], bench: Bench, on_progress: OnProgress) -> Choice:
+    """Try variants until enough have run, and take the fastest that is right.
+
+    Args:
+        variants: newest generation first; at least one.
+        bench: what they are tried with.
+        on_progress: called with steps done.
+
+    Raises:
+        HostUnfitError: none of them runs here and is right; with how each ended.
+    """
+    pending, failed = list(variants), list[str]()
+    ran: list[Choice] = []
+    reference: Logits | str | None = None
+    while pending or ran:
+        fresh: list[Choice] = []
+        while pending and len(ran) + len(fresh) < RUNS_WANTED:
+            variant = pending.pop(0)
+            done = len(variants) - len(pending) - 1
+            on_progress(Progress(f"trying CPU variant {variant}", done, len(variants), "steps"))
+            outcome = _try(variant, bench)
+            if isinstance(outcome, Choice):
+                fresh.append(outcome)
+            else:
+                failed.append(f"{variant}: {outcome}")
+        if len(ran) + len(fresh) > 1:
+            for _ in range(ROUNDS - 1):
+                fresh = list(_measured_again(fresh, bench, failed))
+        ran += fresh
+        if not ran:
+            continue
+        best = fastest(ran)
+        ran.remove(best)
+        if best.variant != REFERENCE:
+            on_progress(Progress(f"comparing {best.variant} with {REFERENCE}", 1, 1, "steps"))
+            reference = reference or evaluate(REFERENCE, bench)
+            divergence = compare(reference, best.variant, bench)
+            if isinstance(divergence, str):
+                failed.append(f"{best.variant}: {divergence}")
+                continue
+            best = replace(best, divergence=divergence)
+        on_progress(Progress("choosing the CPU variant", 1, 1, "steps"))
+        return replace(best, passed_over=tuple(failed))
+    raise HostUnfitError(
+        "trial.none-runs",
+        "CPU",
+        expected=f"one of {', '.join(variants)} to run, and to compute what {REFERENCE} does",
+        found="; ".join(failed)[:1500],
+        hint="check that libstdc++6 is installed; else this processor is too old for this bundle",
+    )
+
+
+def fastest(ran: list[Choice]) -> Choice:
+    """The best of several that ran: by generation, within 3 % by prompt reading."""
+    limit = TIE * max(choice.generated_tokens_per_s for choice in ran)
+    close = [choice for choice in ran if choice.generated_tokens_per_s >= limit]
+    return max(close, key=lambda choice: choice.prompt_tokens_per_s)
+
+
+def recall(path: Path, key: str) -> Choice | None:
+    """The choice that was made for the same runtime, model and processor before, or None."""
+    try:
+        value = json.loads(path.read_bytes())[sha256(key.encode())]
+        choice = Choice(**{**value, "passed_over": tuple(map(str, value["passed_over"]))})
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    # A record without the comparison is of a time when none was made.
+    kinds = [type(value.get(spec.name)) for spec in fields(Choice)]
+    return choice if kinds == [str, int, int, float, list] else None
+
+
+def remember(path: Path, key: str, choice: Choice) -> None:
+    """Keep a choice, so that the same install does not try again."""
+    try:
+        known = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        known = {}
+    kept = dict(list(known.items())[-15:]) if isinstance(known, dict) else {}
+    write_file(path, json.dumps({**kept, sha256(key.encode()): asdict(choice)}).encode(), 0o600)
+
+
+def compare(reference: Logits | str, variant: str, bench: Bench) -> float | str:
+    """How far a variant's results are from the reference's; words where it is not right, or cannot be said to be."""
+    if isinstance(reference, str):
+        return f"cannot be compared, {REFERENCE} ended with {reference}"
+    found = evaluate(variant, bench)
+    if isinstance(found, str):
+        return f"no results: {found}"
+    divergence = reference.divergence(found)
+    if not divergence <= TOLERANCE:
+        return f"wrong results, {divergence:.3g} from those of {REFERENCE} where {TOLERANCE} is allowed"
+    return divergence
+
+
+def evaluate(variant: str, bench: Bench) -> Logits | str:
+    """Let a variant evaluate the fixed prompt; words where it could not."""
+    folder, name = bench.folder_of(variant), f"logits-{variant}"
+    result = bench.programs.scratch / f"{name}.bin"
+    result.unlink(missing_ok=True)
+    command: list[str | Path] = [bench.python, "-I", "-B", "-m", LOGITS]
+    command += [folder, variant, bench.package or "-", bench.model, str(bench.threads), result]
+    done = bench.programs.run(command, name, cwd=folder, timeout_s=bench.timeout_s)
+    if done.code != 0:
+        return done.reason()
+    return read_logits(result) or "no numbers"
+
+
+def _try(variant: str, bench: Bench) -> Choice | str:
+    sketch = _measure(variant, SKETCH, bench)
+    if isinstance(sketch, str) or sketch.generated_tokens_per_s < SLOW_TOKENS_PER_S:
+        return sketch
+    return _measure(variant, MEASURE, bench)
+
+
+def _measured_again(ran: list[Choice], bench: Bench, failed: list[str]) -> Iterator[Choice]:
+    """The better of what each showed and shows now, but for slow machines, which have no time for this."""
+    for before in ran:
+        if before.generated_tokens_per_s < SLOW_TOKENS_PER_S:
+            yield before
+            continue
+        now = _measure(before.variant, MEASURE, bench)
+        if isinstance(now, str):
+            failed.append(f"{before.variant}: {now}")
+            continue
+        yield replace(
+            before,
+            prompt_tokens_per_s=max(before.prompt_tokens_per_s, now.prompt_tokens_per_s),
+            generated_tokens_per_s=max(before.generated_tokens_per_s, now.generated_tokens_per_s),
+        )
+
+
+def _measure(variant: str, load: Load, bench: Bench) -> Choice | str:
+    folder = bench.folder_of(variant)
+    command: list[str | Path] = [folder / BENCH, "-m", bench.model, *load.options]
+    command += ["-t", str(bench.threads), "-o", "json"]
+    done = bench.programs.run(command, f"trial-{variant}", cwd=folder, timeout_s=bench.timeout_s)
+    return _read(variant, done) if done.code == 0 else done.reason()
+
+
+def _best(row: dict[str, Any]) -> float:
+    return max(float(rate) for rate in row["samples_ts"])
+
+
+def _read(variant: str, done: Done) -> Choice | str:
+    """What llama-bench measured: a JSON list with one object for the prompt and one for the generation."""
+    try:
+        rows = json.loads(done.said[done.said.index("[\n") :])
+        prompt = next(_best(row) for row in rows if row["n_prompt"])
+        generated = next(_best(row) for row in rows if row["n_gen"])
+        found = Choice(variant, round(prompt), round(generated))
+    except (ValueError, KeyError, TypeError, StopIteration, OverflowError, RecursionError):
+        return f"no measurement: {done.reason()}"
+    if not (prompt > 0 and generated > 0):
+        return "no tokens"
+    return found

@@ -1,0 +1,232 @@
+"""Who may ask: named keys, and the models that each may use (threat T37).
+
+Owns `access.db`. It must never keep a key: only its sha256, which suffices because a key is 256 random bits.
+
+Rules:
+- a key is `ak-<id>-<secret>`: the id finds the row, the secret is compared in constant time, also for unknown ids;
+- expired and revoked keys are refused like wrong ones; the caller is not told which it was;
+- the database only grows columns: a release before this one must be able to use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from appliance.host.tree.atomic_file import write_file
+from signing.errors import ApplianceError, BusyError, DamagedError, UsageError
+
+_KEY = re.compile(r"ak-([0-9a-f]{12})-([A-Za-z0-9_-]{43})\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}\Z")
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS keys (
+    name    TEXT PRIMARY KEY,
+    id      TEXT NOT NULL UNIQUE,
+    sha256  TEXT NOT NULL,
+    created TEXT NOT NULL,
+    expires TEXT,
+    revoked TEXT,
+    models  TEXT
+)
+"""
+_BUSY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that was presented and is good, or an entry of the list.
+
+    Args:
+        name: who it was given to.
+        models: the models that it may use; None for all.
+        expires: when it ends, in UTC; None for never.
+        is_revoked: whether it was withdrawn.
+    """
+
+    name: str
+    models: frozenset[str] | None
+    expires: datetime | None
+    is_revoked: bool = False
+
+    def may_use(self, model: str) -> bool:
+        """Whether this key may ask that model."""
+        return self.models is None or model in self.models
+
+
+class AccessStore:
+    """The keys of one host. Every call sees what other processes have changed.
+
+    Args:
+        path: of the database; made with mode 0600 where it is missing.
+        is_read_only: for who must not change anything, and may not: nothing is made then.
+    """
+
+    def __init__(self, path: Path, *, is_read_only: bool = False) -> None:
+        self._path, self._mode = path, "ro" if is_read_only else "rw"
+        if is_read_only:
+            return
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        with self._open() as database:
+            database.execute(_SCHEMA)
+
+    def grant(
+        self,
+        name: str,
+        now: datetime,
+        *,
+        models: frozenset[str] | None = None,
+        expires: datetime | None = None,
+        key: str | None = None,
+    ) -> str:
+        """Add a key.
+
+        Args:
+            name: who gets it.
+            now: the clock, in UTC.
+            models: what it may use; None for all.
+            expires: when it ends, in UTC; None for never.
+            key: one made by `new_key`; None makes one.
+
+        Returns:
+            The key. It is kept nowhere: whoever asked must keep it now.
+
+        Raises:
+            UsageError: the name is malformed or taken.
+        """
+        if not _NAME.match(name):
+            raise UsageError(
+                "access.name", name, expected="letters, digits, . _ @ -, at most 64", found=repr(name)[:80]
+            )
+        key = key or new_key()
+        match = _KEY.match(key)
+        assert match is not None  # made by new_key
+        row = (
+            name,
+            match[1],
+            _hash(match[2]),
+            now.strftime(_TIME),
+            expires.astimezone(timezone.utc).strftime(_TIME) if expires else None,
+            json.dumps(sorted(models)) if models is not None else None,
+        )
+        with self._open() as database:
+            try:
+                database.execute(
+                    "INSERT INTO keys (name, id, sha256, created, expires, models) VALUES (?, ?, ?, ?, ?, ?)", row
+                )
+            except sqlite3.IntegrityError:
+                raise UsageError(
+                    "access.taken", name, expected="a new name", found="a key of that name", hint="choose another name"
+                ) from None
+        return key
+
+    def revoke(self, name: str, now: datetime) -> bool:
+        """Withdraw a key for good. Returns False when there is none of that name, or it was withdrawn before."""
+        with self._open() as database:
+            change = "UPDATE keys SET revoked = ? WHERE name = ? AND revoked IS NULL"
+            return database.execute(change, (now.strftime(_TIME), name)).rowcount == 1
+
+    def list(self) -> tuple[Key, ...]:
+        """All keys that were ever granted, by name."""
+        with self._open() as database:
+            rows = database.execute("SELECT name, models, expires, revoked FROM keys ORDER BY name").fetchall()
+        return tuple(_entry(*row) for row in rows)
+
+    def check(self, presented: str, now: datetime) -> Key | None:
+        """The key that was presented, where it is good now; else None.
+
+        Args:
+            presented: untrusted.
+            now: the clock, in UTC.
+        """
+        match = _KEY.match(presented)
+        key_id, secret = (match[1], match[2]) if match else ("", presented[:200])
+        with self._open() as database:
+            row = database.execute(
+                "SELECT sha256, name, models, expires, revoked FROM keys WHERE id = ?", (key_id,)
+            ).fetchone()
+        is_same = hmac.compare_digest(_hash(secret), row[0] if row else "0" * 64)
+        if row is None or not is_same:
+            return None
+        key = _entry(*row[1:])
+        is_over = key.expires is not None and key.expires <= now
+        return None if is_over or key.is_revoked else key
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        name = f"{self._path.absolute().as_uri()}?mode={self._mode}"
+        try:
+            with closing(sqlite3.connect(name, uri=True, timeout=_BUSY_S)) as database, database:
+                yield database
+        except sqlite3.Error as error:
+            raise _unusable(self._path, str(error)) from error
+
+
+def _unusable(path: Path, found: str) -> ApplianceError:
+    if "locked" in found:
+        return BusyError(
+            "access.busy",
+            str(path),
+            expected=f"nobody else to change the keys for {_BUSY_S:.0f} s",
+            found=found,
+            hint="run the same command again",
+        )
+    return DamagedError(
+        "access.damaged",
+        str(path),
+        expected="the keys that this host granted",
+        found=found,
+        hint="restore this file from a backup, or remove it: every key then ends, and the next start grants a new one",
+    )
+
+
+def new_key() -> str:
+    """A key with a random id and 256 random bits."""
+    return f"ak-{secrets.token_hex(6)}-{secrets.token_urlsafe(32)}"
+
+
+def ensure_default(store: AccessStore, key_file: Path, now: datetime) -> Path | None:
+    """On a host where no key was ever granted, grant one named `default` and write it to a file.
+
+    Args:
+        store: the keys.
+        key_file: gets the key, with mode 0600; in a folder that exists.
+        now: the clock, in UTC.
+
+    Returns:
+        The file, where it is there and its key is good; else None.
+    """
+    if not store.list():
+        # The file first: a key in a file that nobody knows is harmless, a known key that nobody has is not.
+        key = new_key()
+        write_file(key_file, f"{key}\n".encode(), 0o600)
+        store.grant("default", now, key=key)
+        return key_file
+    try:
+        presented = key_file.read_text("ascii", "replace").strip()
+    except OSError:
+        return None
+    return key_file if store.check(presented, now) else None
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _entry(name: str, models: str | None, expires: str | None, revoked: str | None) -> Key:
+    return Key(
+        name,
+        None if models is None else frozenset(json.loads(models)),
+        None if expires is None else datetime.strptime(expires, _TIME).replace(tzinfo=timezone.utc),
+        revoked is not None,
+    )

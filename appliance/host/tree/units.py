@@ -1,0 +1,94 @@
+"""The systemd units of a release: their names, and how they get from the release to where systemd reads them.
+
+Owns the names and the copying. What stands in a unit is the playbooks' (roles engine and gateway): they render it into
+the release, where it is compared with what was rendered like every other file. It must never start or stop anything.
+
+Rules:
+- an engine's unit names one release and one model, so that two releases can run beside each other for a trial;
+- the gateway's unit names no release: it serves whatever `current` names;
+- a unit is installed by exchanging a whole file, so that systemd never reads a half-written one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from appliance.host.tree.atomic_file import write_file
+from appliance.host.tree.prefix import Prefix
+from bundles.contents.model import Contents
+from bundles.medium import sync_folder
+from signing.digest import Digest
+
+ENGINE, GATEWAY_UNIT = "appliance-engine", "appliance-gateway.service"
+RENDERED = "config/units"
+"""Where the rendered units lie below a release."""
+USERS = ("appliance-engine", "appliance-gateway")
+GROUP = "appliance"
+"""Both users' own group: what may connect to an engine's socket and read the keys' digests."""
+
+
+def release_id(manifest: Digest) -> str:
+    """The 12 digits that name a release in units, sockets and folders."""
+    return manifest[:12]
+
+
+def engine_unit(manifest: Digest, model: str) -> str:
+    """The unit that runs one model of one release."""
+    return f"{ENGINE}@{release_id(manifest)}-{model}.service"
+
+
+def engine_units(contents: Contents, manifest: Digest) -> tuple[str, ...]:
+    """The units of all engines of a release, in the order of its models."""
+    return tuple(engine_unit(manifest, model.name) for model in contents.models)
+
+
+def unit_names(contents: Contents, manifest: Digest) -> tuple[str, ...]:
+    """All units of a release."""
+    return (*engine_units(contents, manifest), GATEWAY_UNIT)
+
+
+def engine_folder(prefix: Prefix, manifest: Digest, model: str) -> Path:
+    """Where an engine that systemd runs keeps its socket and says how it was started; there only while it runs."""
+    return prefix.run_dir / f"{release_id(manifest)}-{model}"
+
+
+def trial_mark(prefix: Prefix, release: Path) -> Path:
+    """The file that lets a release's engines start although `current` does not name it; gone after a reboot.
+
+    Args:
+        prefix: the host.
+        release: the release's folder, whose name ends with the digits that name it.
+    """
+    return prefix.run_dir / f"trial-{release.name.rpartition('-')[2]}"
+
+
+def install_unit(prefix: Prefix, release: Path, name: str) -> bool:
+    """Put a release's rendered unit where systemd reads it.
+
+    Returns:
+        False when the very bytes were there already.
+    """
+    return write_file(prefix.units / name, (release / RENDERED / name).read_bytes())
+
+
+def is_installed(prefix: Prefix, release: Path, name: str) -> bool:
+    """Whether systemd reads the bytes that the release holds."""
+    try:
+        return (prefix.units / name).read_bytes() == (release / RENDERED / name).read_bytes()
+    except OSError:
+        return False
+
+
+def installed_engines(prefix: Prefix) -> Iterator[str]:
+    """The engines' units of all releases that were ever installed here and not removed."""
+    for entry in sorted(os.listdir(prefix.units)) if prefix.units.is_dir() else ():
+        if entry.startswith(f"{ENGINE}@") and entry.endswith(".service"):
+            yield entry
+
+
+def remove_unit(prefix: Prefix, name: str) -> None:
+    """Take a unit away from systemd; it must have been stopped and disabled."""
+    (prefix.units / name).unlink(missing_ok=True)
+    sync_folder(prefix.units)

@@ -1,0 +1,84 @@
+"""Pinning a trust root on a host: the one decision that a person makes about trust (threats T9, T40).
+
+Owns the comparison of a root file with fingerprints that came another way. It never takes a fingerprint from the file
+that it checks, and never replaces a pinned root: successors come through the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust.floor_store import read_root, read_root_file, write_root
+from signing.chain import read_root as parse_root
+from signing.digest import Digest, parse_digest
+from signing.errors import ApplianceError, NotTrustedError, UsageError
+
+
+def pin_root(prefix: Prefix, path: Path, fingerprints: Sequence[str]) -> bool:
+    """Pin a root file whose keys have the fingerprints.
+
+    Args:
+        prefix: the host's tree; made where it is missing.
+        path: the root file, untrusted.
+        fingerprints: of root keys, from paper; spaces, colons and capitals do not matter.
+
+    Returns:
+        False where exactly this root is pinned already.
+
+    Raises:
+        NotTrustedError: a fingerprint is no root key's, or fewer were given than must sign.
+        ApplianceError: another root is pinned (code `trust.already-pinned`).
+    """
+    data = read_root_file(path)
+    root = parse_root(data, str(path)).roles["root"]
+    known = {key.fingerprint for key in root.keys.values()}
+    given = {parse_fingerprint(text) for text in fingerprints}
+    strangers = sorted(given - known)
+    if strangers:
+        raise NotTrustedError(
+            "trust.wrong-fingerprint",
+            str(path),
+            expected=f"a root key with fingerprint {', '.join(strangers)}",
+            found=", ".join(sorted(known)),
+            hint="compare with the paper once more; if it still differs, this root is not the one you were told of",
+        )
+    if len(given) < root.threshold:
+        raise NotTrustedError(
+            "trust.too-few-fingerprints",
+            str(path),
+            expected=f"{root.threshold} fingerprints, as many as must sign",
+            found=str(len(given)),
+            hint="give --fingerprint once for each key on the paper",
+        )
+    pinned = read_root(prefix)
+    if pinned is not None and pinned != data:
+        raise ApplianceError(
+            "trust.already-pinned",
+            str(prefix.trust),
+            expected="no pinned root, or this one",
+            found="another root",
+            hint="a new root of the same publisher comes with its bundles; another publisher needs another --prefix",
+        )
+    prefix.create()
+    return write_root(prefix, data)
+
+
+def parse_fingerprint(text: str) -> Digest:
+    """A fingerprint as a person types it from paper: spaces, colons and capitals do not matter.
+
+    Raises:
+        UsageError: it is none.
+    """
+    spelled = "".join(text.split()).replace(":", "").lower()
+    try:
+        return parse_digest(spelled, "--fingerprint")
+    except NotTrustedError:
+        raise UsageError(
+            "trust.fingerprint-spelling",
+            "--fingerprint",
+            expected="64 hexadecimal digits; spaces, colons and capitals are fine",
+            found=f"{len(spelled)} characters: {text[:80]!r}",
+            hint="type it again from the paper",
+        ) from None

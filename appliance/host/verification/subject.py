@@ -1,0 +1,205 @@
+"""What `appliance verify` is pointed at, and against what it is checked.
+
+Owns telling a bundle or stick, an installed release and a single model apart, and counting what is to be checked. It
+changes nothing.
+
+Rules:
+- whom to trust is the caller's choice; a tree that is being looked at never brings its own root (threat T40);
+- a model is checked against the signed contents of the installed release, or of a bundle that the person names.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust.floor_store import read_floors, read_root
+from appliance.host.trust.metadata_store import open_newest
+from appliance.host.trust.root_choice import choose_root
+from bundles.bundle import Bundle, open_bundle
+from bundles.check import check_all, check_file
+from bundles.contents.model import Contents, File
+from bundles.oci.layout import LAYOUT_FILE, Layout
+from bundles.progress import OnProgress
+from bundles.report import describe_boot
+from signing.errors import NotTrustedError, UsageError
+from signing.floors import Floors
+from signing.verified import Verified
+
+if TYPE_CHECKING:
+    from appliance.host.release.release import Release
+
+BUNDLE, RELEASE, MODEL = "bundle", "release", "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Something whose chain of trust holds, and whose bytes are still to be compared.
+
+    Args:
+        kind: `bundle` (a stick is one), `release` or `model`.
+        path: where it lies.
+        bundle: what was signed.
+        files: how many files are expected.
+        size_bytes: how many bytes they have.
+        check: compares every byte, and gives what more there is to report; raises with all differences at once.
+        blobs: how many distinct blobs are expected; of a bundle only.
+        file: the model's path in the bundle; of a model only.
+    """
+
+    kind: str
+    path: Path
+    bundle: Verified[Bundle]
+    files: int
+    size_bytes: int
+    check: Callable[[OnProgress], dict[str, object]]
+    blobs: int | None = None
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whose root counts: a file that a person names, a host's own, or a workspace's.
+
+    Args:
+        host: the host's tree.
+        file: of `--trust`, or None.
+        workspace: of `--workspace`, or None.
+    """
+
+    host: Prefix
+    file: Path | None = None
+    workspace: Path | None = None
+
+    def open(self, path: Path, now: datetime) -> Verified[Bundle]:
+        """Verify the chain of a bundle or stick.
+
+        Raises:
+            NotTrustedError, DamagedError, UsageError: as `open_bundle`.
+        """
+        root = choose_root(self.file, self.host, self.workspace)
+        # Floors and stored metadata belong to the root that this host has pinned; another publisher has its own.
+        if root == read_root(self.host):
+            return open_newest(path, root, read_floors(self.host), now, self.host)
+        return open_bundle(path, root, Floors(), now)
+
+
+def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | None = None) -> Subject:
+    """Open what a person points at, down to its signed contents.
+
+    Args:
+        path: untrusted; None is the installed release.
+        trust: whose root counts.
+        now: the clock, in UTC; see `signing.verify`.
+        bundle: for a model: the bundle or stick that it should be from; None is the installed release.
+
+    Raises:
+        UsageError: there is nothing, or nothing of these kinds.
+        NotTrustedError, DamagedError: the chain of trust does not hold.
+    """
+    if path is None:
+        from appliance.host.release.release import open_current
+
+        return _release(open_current(trust.host, now))
+    if path.is_file():
+        return _model(path, trust, now, bundle)
+    if bundle is not None:
+        raise UsageError("verify.not-a-model", str(path), expected="a GGUF file with --bundle", found="no file")
+    real = Path(os.path.realpath(path))
+    if real.parent == trust.host.releases:
+        from appliance.host.release.release import open_release
+
+        return _release(open_release(trust.host, real, now))
+    if (real / "RELEASE.json").is_file() and not (real / LAYOUT_FILE).exists():
+        import shlex
+
+        prefix = real.parents[3] if len(real.parents) > 3 else real.parent
+        raise UsageError(
+            "verify.other-host",
+            str(path),
+            expected=f"a bundle, a stick, or a release below {trust.host.releases}",
+            found="an installed release of another tree",
+            hint=f"say which host's trust root counts: appliance verify --prefix {shlex.quote(str(prefix))}",
+        )
+    found = trust.open(path, now)
+    users = {chunk for file in found.value.contents.files for chunk in file.chunks}
+    return Subject(
+        BUNDLE,
+        path,
+        found,
+        len(found.value.contents.files),
+        sum(chunk.size for chunk in users),
+        lambda on_progress: _check_bundle(path, found, on_progress),
+        blobs=len(users),
+    )
+
+
+def _check_bundle(path: Path, found: Verified[Bundle], on_progress: OnProgress) -> dict[str, object]:
+    _, boot = check_all(Layout(path), found, on_progress)
+    return {"boot": describe_boot(found, boot)}
+
+
+def _release(release: Release) -> Subject:
+    from appliance.host.release.release import check_release
+
+    def check(on_progress: OnProgress) -> dict[str, object]:
+        check_release(release, on_progress)
+        return {}
+
+    contents = release.contents
+    return Subject(
+        RELEASE,
+        release.path,
+        release.bundle,
+        len(contents.files),
+        contents.size_bytes,
+        check,
+    )
+
+
+def _model(path: Path, trust: Trust, now: datetime, bundle: Path | None) -> Subject:
+    if bundle is not None:
+        found = trust.open(bundle, now)
+        place: Callable[[File], Path | None] = lambda _file: None  # noqa: E731 - a bundle holds chunks, not files
+    else:
+        from appliance.host.release.release import open_current
+
+        release = open_current(trust.host, now)
+        found, place = release.bundle, release.place
+    file = _which(path, found.value.contents, place)
+
+    def check(on_progress: OnProgress) -> dict[str, object]:
+        check_file(file, path, on_progress)
+        return {}
+
+    return Subject(MODEL, path, found, 1, file.size, check, file=file.path)
+
+
+def _which(path: Path, contents: Contents, place: Callable[[File], Path | None]) -> File:
+    files = [contents.by_path[model.path] for model in contents.models]
+    here = os.path.realpath(path)
+    for file in files:
+        placed = place(file)
+        if placed is not None and os.path.realpath(placed) == here:
+            return file
+    size = path.stat().st_size
+    fitting = [file for file in files if file.size == size] or [
+        file for file in files if Path(file.path).name == path.name
+    ]
+    if not fitting:
+        raise NotTrustedError(
+            "model.unknown",
+            str(path),
+            expected="a model of "
+            + contents.name
+            + ": "
+            + ", ".join(f"{file.path}, {file.size} bytes" for file in files),
+            found=f"{size} bytes",
+            hint="it is not from this bundle; name the one that it should be from: --bundle DIR",
+        )
+    return fitting[0]

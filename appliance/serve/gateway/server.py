@@ -1,0 +1,116 @@
+"""The process that users talk to. Started by `appliance.serve.supervisor.service`, from the release's own environment:
+`venv/bin/python -I -B -m appliance.serve.gateway.server --plan FD --listen FD --news FD`.
+
+Owns the event loop and the web server. All that it knows comes through three descriptors: the plan, a socket that
+listens already, and news about engines, one line each. It opens the database of keys and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from appliance.host.site.api_keys import AccessStore
+from appliance.serve.gateway.connection_timeouts import IDLE_S, PatientProtocol
+from appliance.serve.gateway.messages import News, Plan
+from appliance.serve.gateway.routes import Gateway
+
+FINISH_S = 5
+MAX_CONNECTIONS = 1024
+DESCRIPTORS = 4 * MAX_CONNECTIONS
+"""A connection takes one, and while it is answered one for the keys and one for the engine."""
+MAX_HEAD_BYTES = 64 << 10
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    parser = argparse.ArgumentParser(prog="appliance.serve.gateway.server")
+    for name in ("--plan", "--listen", "--news"):
+        parser.add_argument(name, type=int, required=True, metavar="FD")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with open(options.plan, "rb") as file:
+        plan = Plan.from_bytes(file.read())
+    gateway = Gateway(plan, AccessStore(Path(plan.access)), lambda: datetime.now(timezone.utc))
+    serve(gateway, socket.socket(fileno=options.listen), _beside(gateway, options.news))
+
+
+def serve(
+    gateway: Gateway,
+    listener: socket.socket,
+    beside: Callable[[Starlette], AbstractAsyncContextManager[None]],
+) -> None:
+    """Serve until told to stop.
+
+    Args:
+        gateway: what the routes work on.
+        listener: a socket that listens already.
+        beside: runs as long as this serves; see Starlette's lifespan.
+    """
+    _allow_descriptors()
+    config = uvicorn.Config(
+        gateway.application(beside),
+        http=PatientProtocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=IDLE_S,
+        timeout_graceful_shutdown=FINISH_S,
+        limit_concurrency=MAX_CONNECTIONS,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+    )
+    asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+
+
+def _allow_descriptors() -> None:
+    # A unit may not change its limits; there the unit itself says so.
+    with contextlib.suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def _beside(gateway: Gateway, news: int) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_application: Starlette) -> AsyncIterator[None]:
+        reader = asyncio.StreamReader()
+        pipe = os.fdopen(news, "rb", buffering=0)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        listening = asyncio.create_task(_hear(gateway, reader))
+        try:
+            yield
+        finally:
+            listening.cancel()
+            transport.close()
+            await gateway.close()
+
+    return lifespan
+
+
+async def _hear(gateway: Gateway, reader: asyncio.StreamReader) -> None:
+    # The pipe ends with the supervisor, and so does this process: its launcher sees to that.
+    async for line in reader:
+        gateway.hear(News.from_line(line))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""The gateway's process, as its parent sees it.
+
+Owns how the gateway is started, told news, and ended. It runs in the release's own environment and in the host's
+network, since users connect to it; whatever else it knows it gets through descriptors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import time
+from pathlib import Path
+from socket import socket
+from threading import Lock
+
+from appliance.entry_points import GATEWAY
+from appliance.host.process.child import Child, describe_exit, spawn
+from appliance.serve.gateway.messages import News, Plan
+from signing.errors import ApplianceError
+
+READY_S = 60.0
+_POLL_S = 0.02
+
+
+class Front:
+    """Starts the gateway, again where it has ended, and tells it what becomes of the engines.
+
+    Args:
+        python: the interpreter of the release's environment.
+        cwd: where it runs.
+        plan: what it serves.
+        listening: the socket that users connect to.
+        log: of the gateway.
+    """
+
+    def __init__(self, python: Path, cwd: Path, plan: Plan, listening: socket, log: Path) -> None:
+        self._python, self._cwd, self._plan = python, cwd, plan
+        self._listening, self._log = listening, log
+        self._child: Child | None = None
+        self._pipe = -1
+        self._news: dict[str, News] = {}
+        self._lock = Lock()
+
+    def start(self) -> None:
+        """Start the gateway, tell it all news so far, and wait until it answers.
+
+        Raises:
+            ApplianceError: it ended, or does not answer in time.
+        """
+        plan, port = _memory(self._plan.to_bytes()), self._listening.fileno()
+        reading, writing = os.pipe()
+        try:
+            command: list[str | Path] = [self._python, "-I", "-B", "-m", GATEWAY]
+            command += ["--plan", str(plan), "--listen", str(port), "--news", str(reading)]
+            self._child = spawn(
+                command,
+                cwd=self._cwd,
+                env={"LC_ALL": "C.UTF-8", "HOME": "/nonexistent"},
+                pass_fds=(plan, port, reading),
+                log=self._log,
+                isolated=False,
+            )
+        finally:
+            os.close(plan)
+            os.close(reading)
+            self._take_pipe(writing)
+        self._wait_ready()
+
+    def report(self, news: News) -> None:
+        """Tell the gateway, and remember for the next one. May be called from any thread."""
+        with self._lock:
+            self._news[news.model] = news
+            self._write(news)
+
+    def exit_status(self) -> str | None:
+        """How the gateway ended, in words; None while it runs."""
+        assert self._child is not None  # started before
+        code = self._child.poll()
+        return None if code is None else describe_exit(code)
+
+    def stop(self) -> None:
+        """Let the gateway finish what it began, then end it. Safe to call twice."""
+        if self._child is not None:
+            self._child.stop()
+        self._take_pipe(-1)
+
+    def ended(self, found: str) -> ApplianceError:
+        """The error for a gateway that cannot be kept."""
+        return ApplianceError(
+            "gateway.ended",
+            "gateway",
+            expected="a gateway that keeps running",
+            found=found,
+            hint=f"see its log: {self._log}",
+        )
+
+    def _wait_ready(self) -> None:
+        until = time.monotonic() + READY_S
+        while time.monotonic() < until:
+            status = self.exit_status()
+            if status is not None:
+                raise self.ended(status)
+            if self._is_ready():
+                return
+            time.sleep(_POLL_S)
+        raise self.ended(f"no answer within {READY_S:.0f} s")
+
+    def _is_ready(self) -> bool:
+        address, port = self._listening.getsockname()[:2]
+        connection = http.client.HTTPConnection(address, port, timeout=5.0)
+        try:
+            connection.request("GET", "/readyz")
+            # Its own readiness, not the engines': with none serving, 503 is the right answer.
+            return connection.getresponse().status in (200, 503)
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _take_pipe(self, writing: int) -> None:
+        with self._lock:
+            if self._pipe >= 0:
+                os.close(self._pipe)
+            self._pipe = writing
+            for news in self._news.values():
+                self._write(news)
+
+    def _write(self, news: News) -> None:
+        if self._pipe >= 0:
+            with contextlib.suppress(BrokenPipeError):  # it has ended; the next one is told everything
+                os.write(self._pipe, news.to_line())
+
+
+def _memory(data: bytes) -> int:
+    """A descriptor from which a child reads these bytes."""
+    descriptor = os.memfd_create("plan", os.MFD_CLOEXEC)
+    os.write(descriptor, data)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor

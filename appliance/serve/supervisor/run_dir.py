@@ -1,0 +1,114 @@
+"""Where serving keeps what it needs: its lock, the folder of its sockets, its logs.
+
+Owns those paths and their modes. Rules:
+- one `serve` at a time for each host;
+- sockets lie in a private folder on a short path, since a socket's address holds 107 bytes; the folder is recorded in
+  `serve.json`, so that the next start removes what a kill left behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from appliance import filelock
+from appliance.host.tree.atomic_file import write_file
+from appliance.host.tree.prefix import Prefix, make_folder
+from signing.errors import BusyError
+
+STATE_FILE, LOCK_FILE = "serve.json", "serve.lock"
+_SOCKETS = "appliance-sockets-"
+_KEPT_LOG_BYTES = 1 << 20
+
+
+@contextmanager
+def hold(prefix: Prefix) -> Iterator[None]:
+    """Hold the right to serve from a host for the length of the block.
+
+    Raises:
+        BusyError: another process serves from it.
+    """
+    make_folder(prefix.run_dir)
+    with filelock.hold(prefix.run_dir / LOCK_FILE, lambda _: _busy(prefix)):
+        yield
+
+
+def _busy(prefix: Prefix) -> BusyError:
+    state = read_state(prefix)
+    where = state.get("url", "an address that it has not told yet")
+    return BusyError(
+        "serve.busy",
+        str(prefix.root),
+        expected="a host that serves nothing yet",
+        found=f"process {state.get('pid', 'unknown')} serving at {where}",
+        hint=f"use what it serves, or end it: kill {state.get('pid', 'PID')}",
+    )
+
+
+@contextmanager
+def sockets(prefix: Prefix) -> Iterator[Path]:
+    """A private folder for sockets, removed after the block. The caller holds the lock.
+
+    Args:
+        prefix: where the folder is recorded.
+    """
+    _remove(Path(str(read_state(prefix).get("sockets", ""))))
+    folder = Path(tempfile.mkdtemp(prefix=_SOCKETS))
+    write_state(prefix, {"sockets": str(folder), "pid": os.getpid()})
+    try:
+        yield folder
+    finally:
+        _remove(folder)
+        (prefix.run_dir / STATE_FILE).unlink(missing_ok=True)
+
+
+def read_state(prefix: Prefix) -> dict[str, Any]:
+    """What the process that serves has told of itself; empty where none has. Believe it only while the lock is held."""
+    try:
+        value = json.loads((prefix.run_dir / STATE_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_serving(prefix: Prefix) -> dict[str, Any] | None:
+    """What serves from this host now, as `serve` printed it, with its `pid`; None where nothing does."""
+    try:
+        descriptor = os.open(prefix.run_dir / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return read_state(prefix)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def write_state(prefix: Prefix, state: dict[str, Any]) -> None:
+    """Tell others what serves."""
+    write_file(prefix.run_dir / STATE_FILE, json.dumps(state, indent=2).encode() + b"\n", 0o600)
+
+
+def log_file(prefix: Prefix, name: str) -> Path:
+    """The log of one child. What is long already is put aside, once."""
+    folder = prefix.root / "var" / "log" / "appliance"
+    make_folder(folder, 0o700)
+    path = folder / f"{name}.log"
+    if path.is_file() and path.stat().st_size > _KEPT_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    return path
+
+
+def _remove(folder: Path) -> None:
+    # The name comes from a file: only a folder of ours that looks like one is taken away.
+    if folder.is_absolute() and folder.name.startswith(_SOCKETS) and not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,207 @@
+"""`appliance serve`: verify, start, watch, stop.
+
+Owns the order of a start and the end of everything that was started. Rules:
+- nothing is started before the chain of trust, every installed file and the configuration have been compared;
+- nobody is told that the host is ready before an engine answers from verified bytes through the gateway;
+- the port is taken first, since a port in use should be told before minutes of hashing, not after them;
+- when this ends, however it ends, no child is left.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+from appliance.host.engine.process import socket_path
+from appliance.host.machine.threads import thread_count
+from appliance.host.release.release import check_release, open_current
+from appliance.host.site.api_keys import AccessStore, ensure_default
+from appliance.host.tree.prefix import Prefix, make_folder
+from appliance.serve.supervisor import listener, run_dir
+from appliance.serve.supervisor.engine_keeper import SETTLED_S, Happening, Keeper, Tell, unreadable
+from appliance.serve.supervisor.gateway_process import Front
+from appliance.serve.supervisor.launch import Launch, plan_of, read_launch
+from bundles.progress import OnProgress
+from signing.errors import ApplianceError, worst
+
+GATEWAY_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+"""Before each new try. A gateway that has served for `SETTLED_S` begins again with the first."""
+_POLL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What serves now.
+
+    Args:
+        url: where users connect.
+        key_file: holds a key that is good; None where the site keeps its keys elsewhere.
+        launch: what is served.
+        keepers: one for each model.
+    """
+
+    url: str
+    key_file: Path | None
+    launch: Launch
+    keepers: tuple[Keeper, ...]
+    _service: Service
+
+    def describe(self) -> dict[str, Any]:
+        """One JSON value for the program that started us."""
+        bundle = self.launch.release.bundle.value
+        engines = [keeper.engine for keeper in self.keepers if keeper.engine is not None]
+        return {
+            "url": self.url,
+            "key_file": str(self.key_file) if self.key_file else None,
+            "release": {
+                "name": bundle.contents.name,
+                "version": bundle.contents.version,
+                "manifest": bundle.manifest,
+            },
+            "models": [
+                {
+                    "name": engine.spec.name,
+                    "level": engine.level,
+                    "isolation": engine.isolation,
+                    "pid": engine.child.program_pid,
+                }
+                for engine in engines
+            ],
+        }
+
+    def wait(self) -> None:
+        """Watch until nothing is left to serve.
+
+        Raises:
+            ApplianceError: why nothing is left.
+        """
+        self._service.wait()
+
+
+@contextmanager
+def serving(
+    prefix: Prefix, port: int | None, now: Callable[[], datetime], tell: Tell, on_progress: OnProgress
+) -> Iterator[Serving]:
+    """Serve what is installed, for the length of the block.
+
+    Args:
+        prefix: the host.
+        port: where users connect; 0 for any free one, None for the site's.
+        now: the clock, in UTC.
+        tell: gets what happens; may be called from other threads.
+        on_progress: called while bytes are compared.
+
+    Yields:
+        What serves, when it is ready.
+
+    Raises:
+        DamagedError, NotTrustedError, DriftError: what is installed is not what was signed; nothing was started.
+        HostUnfitError: the port is taken.
+        BusyError: another process serves from this host.
+        ApplianceError: an engine or the gateway does not start.
+    """
+    release = open_current(prefix, now())
+    launch = read_launch(release, thread_count())
+    with ExitStack() as stack:
+        stack.enter_context(run_dir.hold(prefix))
+        listening = stack.enter_context(listener.bind(launch.bind, launch.port if port is None else port))
+        check_release(release, on_progress, models=False)
+        sockets = stack.enter_context(run_dir.sockets(prefix))
+        service = Service(launch, listening, sockets, lambda: check_release(release, models=False), tell)
+        stack.callback(service.stop)
+        service.start_engines(on_progress)
+        make_folder(prefix.etc)
+        store = AccessStore(prefix.access)
+        key_file = ensure_default(store, prefix.default_key, now())
+        listener.listen(listening)
+        service.front.start()
+        found = Serving(listener.url_of(listening), key_file, launch, service.keepers, service)
+        run_dir.write_state(prefix, {**found.describe(), "sockets": str(sockets), "pid": os.getpid()})
+        yield found
+
+
+class Service:
+    """The engines and the gateway of one release.
+
+    Args:
+        launch: what is served.
+        listening: the socket that users connect to.
+        sockets: a private folder for those of the engines.
+        recheck: compares everything but the models with what was signed; called before each new start.
+        tell: gets what happens.
+    """
+
+    def __init__(
+        self, launch: Launch, listening: socket, sockets: Path, recheck: Callable[[], None], tell: Tell
+    ) -> None:
+        self._recheck, self._tell = recheck, tell
+        release = launch.release
+        plan = plan_of(launch, lambda name: socket_path(sockets, name))
+        self.front = Front(release.python, release.path, plan, listening, run_dir.log_file(release.prefix, "gateway"))
+        self.keepers = tuple(
+            Keeper(
+                served,
+                sockets,
+                run_dir.log_file(release.prefix, f"engine-{served.model.name}"),
+                recheck,
+                tell,
+                self.front.report,
+            )
+            for served in launch.models
+        )
+
+    def start_engines(self, on_progress: OnProgress) -> None:
+        """Verify every model, start every engine, and wait until all answer; all differences are told at once."""
+        errors: list[ApplianceError] = []
+        for keeper in self.keepers:
+            try:
+                keeper.open(on_progress)
+            except ApplianceError as error:
+                errors.append(error)
+            except OSError as error:
+                errors.append(unreadable(keeper.served.model.path, error))
+        if errors:
+            raise worst(errors)
+        for keeper in self.keepers:
+            keeper.settle()
+            keeper.keep()
+
+    def wait(self) -> None:
+        """Keep the gateway, until that fails or no model is left."""
+        tries, began = 0, time.monotonic()
+        while True:
+            self._check_keepers()
+            status = self.front.exit_status()
+            if status is None:
+                time.sleep(_POLL_S)
+                continue
+            self._tell(Happening("ended", "gateway", status))
+            tries = 0 if time.monotonic() - began > SETTLED_S else tries
+            if tries == len(GATEWAY_PAUSES_S):
+                raise self.front.ended(status)
+            time.sleep(GATEWAY_PAUSES_S[tries])
+            tries += 1
+            self._recheck()
+            self.front.start()
+            began = time.monotonic()
+
+    def stop(self) -> None:
+        """End the gateway, which finishes what it began, then the engines."""
+        self.front.stop()
+        for keeper in self.keepers:
+            keeper.stop()
+
+    def _check_keepers(self) -> None:
+        errors = [keeper.error for keeper in self.keepers if keeper.error is not None]
+        if len(errors) == len(self.keepers):
+            raise worst(errors)
+        for keeper in self.keepers:
+            if keeper.error is None and not keeper.is_kept:
+                raise RuntimeError(f"nobody watches the engine of {keeper.name}")

@@ -1,0 +1,51 @@
+"""The statements that a bundle makes about itself, and that its signers can require of it (threat T31).
+
+Owns their names, as targets spell them in `custom.statements`, and where each one lies in a bundle. It must never judge
+what a statement says.
+
+Rules:
+- a statement is there when the signed contents list its file, of its kind, with at least one byte;
+- a name that this version does not know is required by somebody newer: the reader refuses, it never skips.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bundles.contents.model import Contents
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement.
+
+    Args:
+        name: in a target's `custom.statements`.
+        path: its file in the bundle.
+        kind: of that file.
+        type: what the document is, for programs that read it: a predicate type or a format.
+    """
+
+    name: str
+    path: str
+    kind: str
+    type: str
+
+
+SBOM = Statement("sbom", "bills/sbom.cdx.json", "sbom", "application/vnd.cyclonedx+json; version=1.6")
+ML_BOM = Statement("ml-bom", "bills/ml-bom.cdx.json", "sbom", "application/vnd.cyclonedx+json; version=1.6")
+PROVENANCE = Statement("provenance", "bills/provenance.json", "provenance", "https://slsa.dev/provenance/v1")
+STATEMENTS = (ML_BOM, PROVENANCE, SBOM)
+"""Every statement that this version writes and knows, by name."""
+REQUIRED = tuple(statement.name for statement in STATEMENTS)
+"""What a bundle that this version publishes must have."""
+
+
+def statements_in(contents: Contents) -> frozenset[str]:
+    """The names of the statements that a bundle makes.
+
+    Args:
+        contents: named by a signed manifest.
+    """
+    found = {file.path: file for file in contents.files if file.size}
+    return frozenset(one.name for one in STATEMENTS if one.path in found and found[one.path].kind == one.kind)

@@ -1,0 +1,46 @@
+"""Which modules `verify.pyz` is made of, in the order in which they lie in it.
+
+Owns the list, and nothing else. A test compares it with what these modules import: one too few would fail on the bare
+host, one too many would be code that nobody there needs.
+"""
+
+from __future__ import annotations
+
+MAIN = "bundles/__main__.py"
+"""The module that becomes the archive's own `__main__.py`."""
+
+MEMBERS = (
+    "signing/__init__.py",
+    "signing/chain.py",
+    "signing/digest.py",
+    "signing/errors.py",
+    "signing/floors.py",
+    "signing/keys.py",
+    "signing/p256.py",
+    "signing/roles.py",
+    "signing/strictjson.py",
+    "signing/verified.py",
+    "signing/verify.py",
+    "bundles/__init__.py",
+    "bundles/attestation/__init__.py",
+    "bundles/attestation/attestations.py",
+    "bundles/attestation/dsse.py",
+    "bundles/attestation/intoto.py",
+    "bundles/attestation/oms.py",
+    "bundles/attestation/required_statements.py",
+    "bundles/bare_host/__init__.py",
+    "bundles/bare_host/boot.py",
+    "bundles/bundle.py",
+    "bundles/check.py",
+    "bundles/contents/__init__.py",
+    "bundles/contents/document.py",
+    "bundles/contents/model.py",
+    "bundles/contents/paths.py",
+    "bundles/medium.py",
+    "bundles/oci/__init__.py",
+    "bundles/oci/layout.py",
+    "bundles/oci/manifest.py",
+    "bundles/parallel.py",
+    "bundles/progress.py",
+    "bundles/report.py",
+)

@@ -1,0 +1,128 @@
+"""The OCI artifact manifest and the index that points to it (FORMAT 2).
+
+Owns both spellings. The manifest's config is `contents.json`; its layers are the chunks, each once, in the order in
+which the files need them. Nothing in it is dated or signed, so that the same content gives the same digest everywhere.
+
+Source: OCI image specification 1.1, manifest.md ("guidelines for artifact usage") and image-index.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bundles.contents.model import MAX_CONTENTS_BYTES, Chunk, Contents
+from signing.digest import Digest, parse_oci_digest, sha256
+from signing.errors import NotTrustedError
+from signing.strictjson import Json, load_canonical, to_file
+
+ARTIFACT_TYPE = "application/vnd.airgap-appliance.bundle.v1"
+CONTENTS_TYPE = "application/vnd.airgap-appliance.contents.v1+json"
+CHUNK_TYPE = "application/vnd.airgap-appliance.chunk.v1"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_INDEX_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a manifest says that matters to us: the digest and size of `contents.json`, and every blob with its size."""
+
+    contents: Digest
+    contents_size: int
+    blobs: dict[Digest, int]
+
+
+def write_manifest(contents: Contents, contents_bytes: bytes) -> bytes:
+    """The manifest of a bundle.
+
+    Args:
+        contents: the parsed value of `contents_bytes`.
+        contents_bytes: the config blob.
+    """
+    blobs = {chunk.sha256: chunk.size for file in contents.files for chunk in file.chunks}
+    return to_file(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "artifactType": ARTIFACT_TYPE,
+            "config": _descriptor(CONTENTS_TYPE, sha256(contents_bytes), len(contents_bytes)),
+            "layers": [_descriptor(CHUNK_TYPE, digest, size) for digest, size in blobs.items()],
+            "annotations": {
+                "org.opencontainers.image.title": contents.name,
+                "org.opencontainers.image.version": contents.version,
+            },
+        }
+    )
+
+
+def write_index(manifest_bytes: bytes) -> bytes:
+    """The `index.json` of a layout that holds one bundle."""
+    descriptor = _descriptor(MANIFEST_TYPE, sha256(manifest_bytes), len(manifest_bytes))
+    return to_file(
+        {
+            "schemaVersion": 2,
+            "mediaType": INDEX_TYPE,
+            "manifests": [{**descriptor, "artifactType": ARTIFACT_TYPE}],
+        }
+    )
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Read a manifest whose digest the chain of trust has named.
+
+    Raises:
+        NotTrustedError: not canonical, or not the manifest of a bundle.
+    """
+    value = load_canonical(data, "manifest", MAX_MANIFEST_BYTES)
+    if (
+        not isinstance(value, dict)
+        or value.get("artifactType") != ARTIFACT_TYPE
+        or not isinstance(value.get("layers"), list)
+    ):
+        raise _refuse("manifest", f"an OCI manifest of artifact type {ARTIFACT_TYPE}")
+    contents, size = _read_descriptor(value.get("config"), CONTENTS_TYPE)
+    if size > MAX_CONTENTS_BYTES:
+        raise _refuse("manifest config", f"at most {MAX_CONTENTS_BYTES} bytes")
+    if len(value["layers"]) != len({str(layer) for layer in value["layers"]}):
+        raise _refuse("manifest", "each layer once")
+    layers = dict(_read_descriptor(layer, CHUNK_TYPE) for layer in value["layers"])
+    return Manifest(contents, size, layers)
+
+
+def parse_index(data: bytes) -> Chunk:
+    """Read an untrusted `index.json` as a hint: which manifest lies here.
+
+    Returns:
+        The manifest's digest, which the chain of trust has yet to name, and its size.
+
+    Raises:
+        NotTrustedError: not the index of one bundle.
+    """
+    value = load_canonical(data, "index.json", MAX_INDEX_BYTES)
+    manifests = value.get("manifests") if isinstance(value, dict) else None
+    if not isinstance(manifests, list) or len(manifests) != 1:
+        raise _refuse("index.json", "an index with one manifest")
+    entry = manifests[0]
+    if not isinstance(entry, dict) or entry.get("artifactType") != ARTIFACT_TYPE:
+        raise _refuse("index.json", f"a manifest of artifact type {ARTIFACT_TYPE}")
+    size = entry.get("size")
+    if type(size) is not int or not 0 < size <= MAX_MANIFEST_BYTES:
+        raise _refuse("index.json", f"a manifest of at most {MAX_MANIFEST_BYTES} bytes")
+    return Chunk(parse_oci_digest(entry.get("digest"), "index.json"), size)
+
+
+def _descriptor(media_type: str, digest: Digest, size: int) -> dict[str, Json]:
+    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}
+
+
+def _read_descriptor(value: Json, media_type: str) -> tuple[Digest, int]:
+    if not isinstance(value, dict) or set(value) != {"mediaType", "digest", "size"} or value["mediaType"] != media_type:
+        raise _refuse("manifest", f"a descriptor of {media_type}")
+    if type(value["size"]) is not int or value["size"] < 0:
+        raise _refuse("manifest", "a size in bytes")
+    return parse_oci_digest(value["digest"], "manifest"), value["size"]
+
+
+def _refuse(subject: str, expected: str) -> NotTrustedError:
+    return NotTrustedError("manifest.refused", subject, expected=expected, found="something else")
