@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from appliance.keys.signers.pem import load_public
-from tests.appliance.test_token import LIBRARY, MAKE_KEY, PIN
+from tests.appliance.keys.signers.test_token import LIBRARY, MAKE_KEY, PIN
 from tests.journeys.conftest import RECIPE, Finished, appliance
 from tests.journeys.typing import Desk, commands_of
 

@@ -17,8 +17,8 @@ import pytest
 
 from appliance.builder.lock.lockfile import lock_path, read_lock
 from tests.appliance.big_build import TEMPLATE, write_recipe
+from tests.appliance.builder.test_build_reproducible import differences
 from tests.appliance.shipped import RECIPE, shipped_cache, shipped_runtime
-from tests.appliance.test_build_reproducible import differences
 from tests.elsewhere import elsewhere
 from tests.journeys.conftest import PROGRAM, Demo, Finished, appliance, snapshot
 from tests.sim.gguf_models import Shape, write_model

@@ -345,7 +345,7 @@ def test_full_disk_ends_the_download_with_the_bytes_needed_and_free(
         pytest.skip("this machine allows no mount in a user namespace")
     url = site.put("/big", DATA)
     argv = [*namespace, sys.executable, "-c", FULL_DISK, url, str(tmp_path), str(len(DATA) if says_size else 0)]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=Path(__file__).parents[4])
     assert done.stderr == ""
     told, left = done.stdout.splitlines()
     assert told.startswith(f"disk.full 1 {tmp_path}")

@@ -18,9 +18,9 @@ from appliance.host.engine.process import Engine, start_engine
 from appliance.host.runtime.logits import TOLERANCE, Logits, read_logits
 from appliance.host.runtime.unpacked import AtHand, of_wheel
 from signing.errors import ApplianceError, ApplyRestoredError
+from tests.appliance.host.engine.test_embedding_check import MODEL
 from tests.appliance.real_engine import describe_model
 from tests.appliance.shipped import shipped_runtime
-from tests.appliance.test_embeddings import MODEL
 from tests.sim.gguf_models import EMBEDDER, write_embedder
 
 pytestmark = pytest.mark.ci

@@ -28,7 +28,7 @@ from appliance.resources import playbooks_path
 from signing.errors import ApplianceError
 
 EPOCH = 1_700_000_000
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 BUILD = (
     "import sys; from pathlib import Path; from appliance.builder.wheels.appliance_wheel import build_self_wheel\n"
     f"print(build_self_wheel(Path(sys.argv[1]), {EPOCH}))\n"

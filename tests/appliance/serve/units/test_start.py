@@ -30,7 +30,7 @@ def loaded() -> dict[str, set[str]]:
     for unit in NEVER:
         told = f"import json, sys, {unit}; json.dump(sorted(sys.modules), sys.stdout)"
         words = [sys.executable, "-I", "-c", told]
-        done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+        done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[4])
         found[unit] = set(json.loads(done.stdout))
     return found
 

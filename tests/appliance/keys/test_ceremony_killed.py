@@ -15,7 +15,7 @@ from appliance.keys.requests.request import BOOT, Item, Request
 from appliance.keys.rotation import Change, rotate
 from appliance.keys.workspace import Workspace, create_development, open_workspace
 from signing.errors import UsageError
-from tests.appliance.test_build_killed import run_until
+from tests.appliance.builder.test_build_killed import run_until
 from tests.sim.people import ROOT, TARGETS, Ceremony, finished
 from tests.sim.tuf import Keys
 from tests.toy import NOW

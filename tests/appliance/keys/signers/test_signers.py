@@ -1,4 +1,4 @@
-"""Whoever signs: a key in an encrypted file, a program of the site's own. (Tokens: tests/appliance/test_token.py.)"""
+"""Signers: a key in an encrypted file, and a program of the site's own. Tokens have a file of their own beside this one."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_program_signs_by_the_protocol(tmp_path: Path) -> None:
         f"key = load_key(Path({str(tmp_path / 'a.pem')!r}))\n"
         "print(base64.b64encode(key.sign(sys.stdin.buffer.read())).decode())",
     )
-    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+    os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[4])
     try:
         external = open_signer(f"exec:{signer}#hsm-7", lambda _what: "", (), made.public)
         made.public.verify(sign_checked(external, b"message", "x"), b"message", "x")

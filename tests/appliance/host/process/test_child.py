@@ -17,7 +17,7 @@ import pytest
 from appliance.host.process.child import NETNS, NONE, Child, describe_exit, spawn
 from signing.errors import ApplianceError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]
 PROBE = """
 import socket

@@ -285,5 +285,5 @@ def test_building_what_is_at_hand_loads_no_network_library(module: str) -> None:
         "names = {'bs4', 'httpx', 'huggingface_hub', 'pypi_simple', 'requests', 'rich'}\n"
         "print(sorted(names & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[4], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
