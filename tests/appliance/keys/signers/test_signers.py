@@ -1,4 +1,4 @@
-"""Signers: a key in an encrypted file, and a program of the site's own. Tokens have a file of their own beside this one."""
+"""Signers: a key in an encrypted file, and a program of the site's own. For tokens see `test_token.py` beside this."""
 
 from __future__ import annotations
 
