@@ -1,0 +1,61 @@
+"""The pages of `docs/` that are generated from the code and the recipes: which there are, and how each is written.
+
+Command line: `python -m tests.pages [NAME…]` writes the pages named, by default all; `--check` lists the stale ones.
+
+Rules:
+- a page is a function of the files of the repository: no clock, no network, nothing of the machine;
+- `tests/pages/test_pages.py` fails while a page is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent.parent
+DOCS = TOP / "docs"
+PAGES: dict[str, Callable[[], str]] = {}
+"""What writes the text of `docs/NAME.md`, by NAME."""
+
+
+def page_path(name: str) -> Path:
+    """The file of a page."""
+    return DOCS / f"{name}.md"
+
+
+def stale_pages(names: Iterable[str] = ()) -> list[str]:
+    """The pages whose file is missing or has another text than the code writes now, of some pages or of all."""
+    return [name for name in names or PAGES if _stored(page_path(name)) != PAGES[name]()]
+
+
+def write_pages(names: Iterable[str] = ()) -> None:
+    """Write some pages, or all."""
+    DOCS.mkdir(exist_ok=True)
+    for name in names or PAGES:
+        page_path(name).write_text(PAGES[name](), encoding="utf-8")
+
+
+def _stored(path: Path) -> str | None:
+    return path.read_text("utf-8") if path.exists() else None
+
+
+def main(arguments: list[str]) -> int:
+    """Write pages, or list the stale ones and exit with 1."""
+    parser = argparse.ArgumentParser(prog="python -m tests.pages", description="Write the generated pages of docs/.")
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"one of: {', '.join(PAGES)}")
+    parser.add_argument("--check", action="store_true", help="list the stale pages, write nothing")
+    given = parser.parse_args(arguments)
+    if unknown := [name for name in given.names if name not in PAGES]:
+        parser.error(f"no such page: {', '.join(unknown)}")
+    if not given.check:
+        write_pages(given.names)
+        return 0
+    stale = stale_pages(given.names)
+    sys.stdout.write("".join(f"docs/{name}.md is stale: python -m tests.pages {name}\n" for name in stale))
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
