@@ -33,8 +33,8 @@ soak: runtime bed ## Run what takes hours: faults in signing/, 2 000 mutations o
 	@$(BIN)/python -m tests.appliance.big_build
 	@$(BIN)/python -m tests.bed.soak $(or $(ROUNDS),20)
 
-bench: runtime oracles ## Measure the figures of the README, each beside its peer (exit 1 where one is missed; ONLY=name: one row)
-	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write README.md)
+bench: runtime oracles ## Measure the figures, each beside its peer (exit 1 where one is missed; ONLY=name: one row; WRITE=1: into docs/figures.md)
+	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY)) $(if $(WRITE),--write docs/figures.md)
 
 check: lint test ## Everything that must hold before a change is done: lint, then test
 

@@ -71,6 +71,8 @@ def test_what_a_row_waits_for_is_not_there_yet(threat: Threat) -> None:
     assert arrived == [], f"row {threat.row} needs tests for {arrived}: {threat.note}"
 
 
-def test_readme_says_how_many_rows_are_answered() -> None:
-    readme = (HERE.parents[1] / "README.md").read_text()
-    assert f"lists {len(ROWS)} attacks. {len(ANSWERED_ROWS)} are answered" in readme
+def test_page_of_limits_states_how_many_rows_are_answered_and_lists_the_open_ones() -> None:
+    page = (HERE.parents[1] / "docs" / "limits.md").read_text()
+    assert f"lists {len(ROWS)} attacks. {len(ANSWERED_ROWS)} are answered" in page
+    listed = re.findall(r"^\| (\d+) \|", page.partition("## The list of attacks")[2], re.MULTILINE)
+    assert [int(number) for number in listed] == [threat.row for threat in ROWS if threat.status == OPEN]

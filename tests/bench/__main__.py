@@ -87,17 +87,17 @@ def table(figures: Sequence[Figure]) -> str:
     return "\n".join([machine, "", *head, *rows, *absent, ""])
 
 
-def write(readme: Path, text: str) -> None:
+def write(page: Path, text: str) -> None:
     """Put the table between its marks."""
-    before, rest = readme.read_text().split(BEGIN)
-    readme.write_text(f"{before}{BEGIN}{text}{END}{rest.split(END)[1]}")
+    before, rest = page.read_text().split(BEGIN)
+    page.write_text(f"{before}{BEGIN}{text}{END}{rest.split(END)[1]}")
 
 
 def main() -> int:
-    """Measure, print, and optionally write the README; 1 where a figure is missed."""
+    """Measure, print, and optionally write them into a page; 1 where a figure is missed."""
     options = argparse.ArgumentParser(prog="python -m tests.bench")
     options.add_argument("--only", choices=ROWS, action="append", help="measure only this; may be given again")
-    options.add_argument("--write", type=Path, metavar="README", help="put the table into this file")
+    options.add_argument("--write", type=Path, metavar="PAGE", help="put the table into this page")
     chosen = options.parse_args()
     if chosen.write and chosen.only:
         options.error("--write wants every row")

@@ -1,4 +1,4 @@
-"""A figure says honestly whether it was reached, and the table in the README is the one that was printed."""
+"""A figure says honestly whether it was reached, and the table in docs/figures.md is the one that was printed."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def test_a_side_that_fails_ends_the_run_and_tells_why() -> None:
         run("sh", "-c", "echo why >&2; exit 3")
 
 
-def test_the_readme_holds_the_table_between_its_marks(tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}old\n{END}\nafter\n")
-    write(readme, table([figure(0.5)]))
-    text = readme.read_text()
+def test_the_page_of_figures_holds_the_table_between_its_marks(tmp_path: Path) -> None:
+    page = tmp_path / "figures.md"
+    page.write_text(f"before\n{BEGIN}old\n{END}\nafter\n")
+    write(page, table([figure(0.5)]))
+    text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert figure(0.5).row() in text
     assert "old" not in text
     assert all(what in text for what, _ in UNMEASURED)
-    assert BEGIN in (TOP / "README.md").read_text()
+    assert BEGIN in (TOP / "docs" / "figures.md").read_text()
 
 
 def test_every_row_says_what_it_measures() -> None:
