@@ -41,7 +41,7 @@ def stick(toy: tuple[Workspace, Path], tmp_path: Path) -> Stick:
 def test_the_readmes_two_commands_take_a_stick_from_the_sheet_to_its_last_byte(
     toy: tuple[Workspace, Path], tmp_path: Path
 ) -> None:
-    [[printing], [checking]] = blocks("README.md", "On a bare host")
+    [[printing], [checking]] = blocks("docs/README-old.md", "On a bare host")
     workspace, bundle = toy
     opened = command("verify", bundle, "--workspace", workspace.path)
     assert opened.code == 0

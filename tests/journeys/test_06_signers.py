@@ -1,4 +1,4 @@
-"""Six people and a builder: the signers' page of the README, typed as it stands; then everything that must not work."""
+"""Six people and a builder: the signers' page, typed as it stands; then everything that must not work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.appliance.keys.signers.test_token import LIBRARY, MAKE_KEY, PIN
 from tests.journeys.conftest import RECIPE, Finished, appliance
 from tests.journeys.typing import Desk, commands_of
 
-PAGE = commands_of("For the signers")
+PAGE = commands_of("docs/README-old.md", "For the signers")
 WORDS = "several plain words"
 PEOPLE = ("alice", "bob", "carol", "dan", "eve", "frank", "grace", "heidi")
 TOKEN = f"pkcs11:token=eve;object=signing?module-path={LIBRARY}"

@@ -92,7 +92,7 @@ def test_minilm_is_built_from_its_converted_file_and_embeds_what_is_related_clos
     pinned = read_lock(lock_path(recipe)).find("converted", "all-minilm-l6-v2")
     assert pinned is not None
     if not Cache(cache_root(os.environ)).has(pinned.sha256, pinned.size):
-        pytest.skip(f"{pinned.file} is not in the cache, and making it takes torch: see README, Building")
+        pytest.skip(f"{pinned.file} is not in the cache, and making it takes torch: see docs/builder.md")
     assert appliance("init", workspace).code == 0
     built = appliance("build", recipe, "--workspace", workspace)
     assert built.code == 0, built.err

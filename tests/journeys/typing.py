@@ -15,9 +15,11 @@ import pexpect
 TOP = Path(__file__).resolve().parents[2]
 
 
-def commands_of(section: str) -> list[str]:
-    """The command lines that stand in a section of the README, without their remarks."""
-    text = (TOP / "README.md").read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+def commands_of(page: str, section: str = "") -> list[str]:
+    """The command lines that stand on a page, or in one section of it, without their remarks."""
+    text = (TOP / page).read_text()
+    if section:
+        text = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     lines = re.findall(r"^    (appliance .+)$", text, re.MULTILINE)
     return [re.split(r"\s{2,}# ", line)[0].rstrip() for line in lines]
 
