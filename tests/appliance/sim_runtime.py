@@ -12,10 +12,10 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from appliance.builder.recipe.choices import CPU_VARIANTS
 from appliance.builder.runtime import RuntimeSpec, ToolWheels
 from appliance.builder.runtime.compile import PROGRAMS
 from appliance.builder.runtime.cuda import TOOLKIT
-from appliance.builder.runtime.variants import VARIANTS
 
 VERSION = "9.9.9"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -157,7 +157,7 @@ def make_sdist(
         changed: files by path, added to the others or in their place; None leaves one out.
         entries: tar entries without bytes, added at the end.
     """
-    variants = "".join(f"        ggml_add_cpu_backend_variant({' '.join((n, *f))})\n" for n, f in VARIANTS.items())
+    variants = "".join(f"        ggml_add_cpu_backend_variant({' '.join((n, *f))})\n" for n, f in CPU_VARIANTS.items())
     llama = "vendor/llama.cpp"
     files: dict[str, str | None] = {
         ".git/config": "[core]\n",

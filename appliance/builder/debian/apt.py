@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from appliance.builder.recipe.choices import SUITES
 from signing.digest import Digest, parse_digest
 from signing.errors import ApplianceError, HostUnfitError, UsageError
 
-SUITES = {"debian-12": "bookworm", "debian-13": "trixie"}
-"""The systems whose packages can be had, and what Debian calls them."""
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 TIMEOUT_S = 600

@@ -24,7 +24,8 @@ from typing import IO
 
 from appliance.builder.cache.built_once import kept, key_of
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.debian.apt import SUITES, Mirror, machine_mirror, without_addresses
+from appliance.builder.debian.apt import Mirror, machine_mirror, without_addresses
+from appliance.builder.recipe.choices import SUITES
 from bundles.progress import OnProgress, Progress, ignore
 from signing.errors import ApplianceError, HostUnfitError
 

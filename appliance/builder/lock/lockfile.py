@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.builder.lock.parts import BETWEEN
+from appliance.builder.recipe.choices import PART_SEPARATOR
 from appliance.builder.sources import parse_source
 from bundles.contents.paths import check_name
 from signing.digest import Digest, parse_digest
@@ -278,7 +278,7 @@ def _parse_entry(value: Any, where: str) -> Locked:
 
 def _check_source(text: str, where: str) -> None:
     try:
-        for source in text.split(BETWEEN):
+        for source in text.split(PART_SEPARATOR):
             parse_source(source)
     except ValueError:
         raise ValueError(f"{where}: the source {text[:120]!r}") from None

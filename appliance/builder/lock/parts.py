@@ -13,9 +13,6 @@ from appliance.builder.cache.partial_file import Partial
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import READ_BYTES, Digest, sha256
 
-BETWEEN = " + "
-"""Stands between the sources of parts in the lock."""
-
 
 def join(name: str, parts: Sequence[Path], cache: Cache, on_progress: OnProgress = ignore) -> tuple[Digest, int]:
     """Write parts one after the other into the cache. Each byte is read and written once.

@@ -33,8 +33,6 @@ from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, UsageError
 
 PROGRAM = "convert_hf_to_gguf.py"
-WEIGHTS = ".safetensors"
-ENDINGS = (WEIGHTS, ".json", ".txt", ".model", ".jinja")
 NEEDS = ("numpy", "torch", "transformers")
 _OPTION = "--converter PYTHON, the path of a Python that has " + ", ".join(NEEDS)
 _VERSIONS = f"import importlib.metadata as m; print(*(f'{{n}}=={{m.version(n)}}' for n in {NEEDS!r}), sep=', ')"

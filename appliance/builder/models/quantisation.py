@@ -36,12 +36,6 @@ from signing.errors import ApplianceError, NotTrustedError, UsageError
 from signing.strictjson import load_canonical, to_file
 
 PROGRAM = "llama-quantize"
-QUANTISATIONS = (
-    *("Q2_K", "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_0", "Q4_1", "Q4_K_S", "Q4_K_M", "Q5_0", "Q5_1", "Q5_K_S", "Q5_K_M"),
-    *("Q6_K", "Q8_0", "IQ4_NL", "IQ4_XS", "F16", "BF16", "F32"),
-)
-"""What needs nothing but the model itself. The smaller IQ types need a file of importances that nobody can check."""
-
 WHOLE_TYPES = ("F32", "F16", "BF16")
 _BITS = {"F32": 32, "F16": 16, "BF16": 16}
 _MOST_OTHER_BITS = 12

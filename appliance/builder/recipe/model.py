@@ -29,31 +29,25 @@ from pydantic import (
     field_validator,
 )
 
-from appliance.builder.debian.apt import SUITES
-from appliance.builder.lock.parts import BETWEEN
-from appliance.builder.models.conversion import ENDINGS, WEIGHTS
-from appliance.builder.models.quantisation import QUANTISATIONS
+from appliance.builder.recipe.choices import (
+    BARE_HOST_PACKAGES,
+    CPU_SHORT_LISTS,
+    CPU_VARIANTS,
+    CUDA_ARCHITECTURES,
+    MODEL_FILE_SUFFIXES,
+    OS_GLIBC,
+    PART_SEPARATOR,
+    QUANTISATIONS,
+    SUITES,
+    WEIGHTS_SUFFIX,
+)
 from appliance.builder.recipe.errors import duplicates, located, recipe_error, together
-from appliance.builder.runtime.cuda import ARCHITECTURES
-from appliance.builder.runtime.variants import SHORT_LISTS, VARIANTS
 from appliance.builder.sources import beside, parse_source
 from appliance.resources import recipes_path
 from bundles.contents.paths import GRAMMAR, check_path
 from signing.errors import NotTrustedError, UsageError
 
 MAX_RECIPE_BYTES = 1 << 20
-
-OS_GLIBC = {
-    "debian-12": (2, 36),
-    "debian-13": (2, 41),
-    "ubuntu-22.04": (2, 35),
-    "ubuntu-24.04": (2, 39),
-    "rhel-9": (2, 34),
-}
-"""The systems that a target may name, and the version of their C library. Debian 12 and 13 are tested."""
-
-BARE_HOST = ("libstdc++6", "openssl", "python3", "python3-venv")
-"""What this program and the runtime need of a host on which nothing but the system itself is installed."""
 
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,100}")
 
@@ -103,13 +97,13 @@ def _check_os(text: str) -> str:
 
 
 def _check_variants(value: object) -> object:
-    if value in SHORT_LISTS:
+    if value in CPU_SHORT_LISTS:
         return value
     names = value if isinstance(value, list) else []
-    distinct = {name for name in names if isinstance(name, str)} & VARIANTS.keys()
+    distinct = {name for name in names if isinstance(name, str)} & CPU_VARIANTS.keys()
     if names and len(distinct) == len(names):
         return tuple(names)
-    raise ValueError(f"{', '.join(SHORT_LISTS)}, or a list of: {', '.join(VARIANTS)}")
+    raise ValueError(f"{', '.join(CPU_SHORT_LISTS)}, or a list of: {', '.join(CPU_VARIANTS)}")
 
 
 def _check_packages(value: object) -> object:
@@ -124,10 +118,10 @@ def _check_cuda(value: object) -> object:
     if value is False:
         return ()
     numbers = value if isinstance(value, list) else []
-    distinct = {number for number in numbers if type(number) is int} & ARCHITECTURES.keys()
+    distinct = {number for number in numbers if type(number) is int} & CUDA_ARCHITECTURES.keys()
     if numbers and len(distinct) == len(numbers):
         return tuple(sorted(distinct))
-    raise ValueError(f"false, or a list of: {', '.join(map(str, ARCHITECTURES))}")
+    raise ValueError(f"false, or a list of: {', '.join(map(str, CUDA_ARCHITECTURES))}")
 
 
 def _check_quantisation(text: str) -> str:
@@ -139,11 +133,12 @@ def _check_quantisation(text: str) -> str:
 def _check_beside(value: object) -> object:
     names = value if isinstance(value, (list, tuple)) else []
     try:
-        plain = [check_path(name) for name in names if isinstance(name, str) and name.endswith(ENDINGS)]
+        plain = [check_path(name) for name in names if isinstance(name, str) and name.endswith(MODEL_FILE_SUFFIXES)]
     except NotTrustedError:
         plain = []
     if not plain or len({name.casefold() for name in plain}) != len(names):
-        raise ValueError(f"distinct files beside the weights, relative to them, each ending in {' '.join(ENDINGS)}")
+        endings = " ".join(MODEL_FILE_SUFFIXES)
+        raise ValueError(f"distinct files beside the weights, relative to them, each ending in {endings}")
     return tuple(plain)
 
 
@@ -200,7 +195,7 @@ class RecipeTarget(_Part):
     @property
     def wanted_packages(self) -> tuple[str, ...]:
         """The packages by name, sorted, each once."""
-        return BARE_HOST if isinstance(self.packages, str) else tuple(sorted(set(self.packages)))
+        return BARE_HOST_PACKAGES if isinstance(self.packages, str) else tuple(sorted(set(self.packages)))
 
 
 class Acceptance(_Part):
@@ -240,15 +235,16 @@ class RecipeModel(_Part):
     @field_validator("convert")
     @classmethod
     def _only_weights(cls, value: Conversion | None, info: ValidationInfo) -> Conversion | None:
-        source = info.data.get("source", WEIGHTS)
-        if value and not (isinstance(source, str) and source.endswith(WEIGHTS)):
-            raise ValueError(f"a source that is one file ending in {WEIGHTS}, where the model is to be converted")
+        source = info.data.get("source", WEIGHTS_SUFFIX)
+        if value and not (isinstance(source, str) and source.endswith(WEIGHTS_SUFFIX)):
+            ending = WEIGHTS_SUFFIX
+            raise ValueError(f"a source that is one file ending in {ending}, where the model is to be converted")
         return value
 
     @property
     def source_text(self) -> str:
         """The source in one line, as the lock spells it."""
-        return self.source if isinstance(self.source, str) else BETWEEN.join(self.source)
+        return self.source if isinstance(self.source, str) else PART_SEPARATOR.join(self.source)
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from appliance.builder.recipe.choices import CPU_VARIANTS
 from appliance.builder.runtime.source import LLAMA
-from appliance.builder.runtime.variants import VARIANTS
 from signing.errors import ApplianceError
 
 VARIANT_LIST = f"{LLAMA}/ggml/src/CMakeLists.txt"
@@ -34,7 +34,7 @@ def keep_variants(source: Path, chosen: tuple[str, ...]) -> None:
     """Strike the variants that are not `chosen` out of ggml's list.
 
     Raises:
-        ApplianceError: the list is not the one that `variants.VARIANTS` describes.
+        ApplianceError: the list is not the one that `recipe.choices.CPU_VARIANTS` describes.
     """
     path = source / VARIANT_LIST
     text = path.read_text("utf-8")
@@ -42,7 +42,7 @@ def keep_variants(source: Path, chosen: tuple[str, ...]) -> None:
     found = {}
     if block:
         found = {match["name"]: set(match["features"].split()) for match in _VARIANT.finditer(block["list"] + "\n")}
-    expected = {name: set(features) for name, features in VARIANTS.items()}
+    expected = {name: set(features) for name, features in CPU_VARIANTS.items()}
     if block is None or found != expected:
         differing = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
         raise ApplianceError(

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from appliance.builder.recipe.choices import CUDA_ARCHITECTURES
 from appliance.builder.runtime.compile import LINK_FLAGS, OPTIONS, Workplace, compiler_flags
 from appliance.builder.runtime.job import PATIENCE_S, Job, run_job
 from appliance.builder.runtime.repack import Part
@@ -35,9 +36,6 @@ LIBRARY = "libggml-cuda.so"
 LIBRARY_FOLDER = "llama_cpp_cuda/lib"
 LAYOUT = 1
 """Raised when the same settings would give another wheel."""
-
-ARCHITECTURES = {75: "75", 80: "80", 86: "86", 89: "89", 90: "90", 100: "100", 120: "120a"}
-"""Graphics processors by the number of their generation, with the compiler's name for it: 80 is A100, 90 is H100."""
 
 DRIVER = "580"
 """The lowest driver that runs what this toolkit makes."""
@@ -98,12 +96,12 @@ def build_cuda(
         UsageError: an unknown architecture, or none.
         HostUnfitError, DamagedError, BusyError, ApplianceError: as `job.build_runtime`.
     """
-    unknown = [str(number) for number in spec.architectures if number not in ARCHITECTURES]
+    unknown = [str(number) for number in spec.architectures if number not in CUDA_ARCHITECTURES]
     if unknown or not spec.architectures:
         raise UsageError(
             "runtime.architecture-unknown",
             "runtime.cuda",
-            expected=f"a list of: {', '.join(map(str, ARCHITECTURES))}",
+            expected=f"a list of: {', '.join(map(str, CUDA_ARCHITECTURES))}",
             found=", ".join(unknown) or "an empty list",
         )
     compiler = find_compiler(environment.get("PATH", os.defpath))
@@ -185,7 +183,7 @@ class CudaJob(Job):
         return "".join(f"{field}\n" for field in [*fields, *(f"Requires-Dist: {need}" for need in needs)]).encode()
 
     def _names(self) -> str:
-        return ";".join(f"{ARCHITECTURES[number]}-real" for number in self.architectures)
+        return ";".join(f"{CUDA_ARCHITECTURES[number]}-real" for number in self.architectures)
 
 
 def unpack_toolkit(wheels: tuple[Path, ...], folder: Path) -> Path:

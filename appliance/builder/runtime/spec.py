@@ -30,7 +30,7 @@ class RuntimeSpec:
 
     Args:
         version: of llama-cpp-python, as the recipe and the sdist must both say it.
-        cpu: `all`; `native`, which is a short list for this machine; or names from `variants.VARIANTS`.
+        cpu: `all`; `native`, which is a short list for this machine; or names from `recipe.choices.CPU_VARIANTS`.
     """
 
     version: str
@@ -43,7 +43,7 @@ class CudaSpec:
 
     Args:
         version: of llama-cpp-python; a backend fits the runtime of the same sources only.
-        architectures: of graphics processors, as numbers from `cuda.ARCHITECTURES`.
+        architectures: of graphics processors, as numbers from `recipe.choices.CUDA_ARCHITECTURES`.
     """
 
     version: str

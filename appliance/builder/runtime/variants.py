@@ -12,31 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from appliance.builder.recipe.choices import CPU_VARIANTS, REFERENCE_VARIANT
 from signing.errors import HostUnfitError, UsageError
-
-_AVX2 = ("SSE42", "AVX", "F16C", "FMA", "AVX2", "BMI2")
-_AVX512 = (*_AVX2, "AVX512")
-
-VARIANTS: dict[str, tuple[str, ...]] = {
-    "x64": (),
-    "sse42": ("SSE42",),
-    "sandybridge": ("SSE42", "AVX"),
-    "ivybridge": ("SSE42", "AVX", "F16C"),
-    "piledriver": ("SSE42", "AVX", "F16C", "FMA"),
-    "haswell": _AVX2,
-    "skylakex": _AVX512,
-    "cannonlake": (*_AVX512, "AVX512_VBMI"),
-    "cascadelake": (*_AVX512, "AVX512_VNNI"),
-    "icelake": (*_AVX512, "AVX512_VBMI", "AVX512_VNNI"),
-    "cooperlake": (*_AVX512, "AVX512_VNNI", "AVX512_BF16"),
-    "zen4": (*_AVX512, "AVX512_VBMI", "AVX512_VNNI", "AVX512_BF16"),
-    "alderlake": (*_AVX2, "AVX_VNNI"),
-    "sapphirerapids": (*_AVX512, "AVX512_VBMI", "AVX512_VNNI", "AVX512_BF16", "AMX_TILE", "AMX_INT8"),
-}
-"""Every x86-64 variant of llama.cpp, lowest first, with the features that it is compiled for."""
-
-REFERENCE = "x64"
-SHORT_LISTS = ("all", "native")
 
 _CPU_FLAGS: dict[str, tuple[str, ...]] = {
     "SSE42": ("sse4_2",),
@@ -69,16 +46,16 @@ def choose_variants(cpu: str | tuple[str, ...], cpu_flags: frozenset[str]) -> tu
         UsageError: an unknown name, or none at all.
     """
     if cpu == "all":
-        return tuple(VARIANTS)
+        return tuple(CPU_VARIANTS)
     wanted = _native(cpu_flags) if cpu == "native" else {cpu} if isinstance(cpu, str) else set(cpu)
-    if not wanted or wanted - VARIANTS.keys():
+    if not wanted or wanted - CPU_VARIANTS.keys():
         raise UsageError(
             "runtime.variant-unknown",
             "runtime.cpu",
-            expected=f"all, native, or a list of: {', '.join(VARIANTS)}",
-            found=", ".join(sorted(wanted - VARIANTS.keys())) or "an empty list",
+            expected=f"all, native, or a list of: {', '.join(CPU_VARIANTS)}",
+            found=", ".join(sorted(wanted - CPU_VARIANTS.keys())) or "an empty list",
         )
-    return tuple(name for name in VARIANTS if name in wanted | {REFERENCE})
+    return tuple(name for name in CPU_VARIANTS if name in wanted | {REFERENCE_VARIANT})
 
 
 def read_cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
@@ -99,9 +76,9 @@ def read_cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def _native(cpu_flags: frozenset[str]) -> set[str]:
-    def runs(name: str) -> bool:
-        return all(flag in cpu_flags for feature in VARIANTS[name] for flag in _CPU_FLAGS[feature])
+    def runs(features: tuple[str, ...]) -> bool:
+        return all(flag in cpu_flags for feature in features for flag in _CPU_FLAGS[feature])
 
-    allowed = {name for name in VARIANTS if runs(name)}
-    largest = {name for name in allowed if not any(set(VARIANTS[name]) < set(VARIANTS[other]) for other in allowed)}
-    return largest | ({"haswell"} & allowed) | {REFERENCE}
+    allowed = {name: set(features) for name, features in CPU_VARIANTS.items() if runs(features)}
+    largest = {name for name, features in allowed.items() if not any(features < other for other in allowed.values())}
+    return largest | ({"haswell"} & allowed.keys()) | {REFERENCE_VARIANT}

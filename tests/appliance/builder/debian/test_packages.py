@@ -15,7 +15,8 @@ from appliance.builder.debian import apt
 from appliance.builder.debian.apt import Mirror, Package, machine_mirror
 from appliance.builder.debian.packages import bring_packages, lock_packages
 from appliance.builder.lock.lockfile import Lock, Locked, System, order, read_lock, spell, write_lock
-from appliance.builder.recipe.model import BARE_HOST, RecipeTarget, load_recipe
+from appliance.builder.recipe.choices import BARE_HOST_PACKAGES
+from appliance.builder.recipe.model import RecipeTarget, load_recipe
 from appliance.builder.resolve.coverage import check_covers
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, HostUnfitError, UsageError
@@ -192,7 +193,7 @@ def test_lock_is_stale_when_the_recipe_asks_for_other_packages(tmp_path: Path) -
 
 def test_bare_host_is_what_this_program_needs() -> None:
     target = RecipeTarget(os="debian-13", arch="x86_64", python=("3.13",), packages="bare-host")
-    assert target.wanted_packages == BARE_HOST
+    assert target.wanted_packages == BARE_HOST_PACKAGES
     assert RecipeTarget(os="debian-13", arch="x86_64", python=("3.13",)).wanted_packages == ()
 
 
@@ -227,6 +228,6 @@ def test_bare_host_closure_of_a_real_release_is_whole(system: str, python: str, 
     target = RecipeTarget(os=system, arch="x86_64", python=(python,), packages="bare-host")
     entries = lock_packages(target, cache)
     names = {entry.name for entry in entries}
-    assert names > {*BARE_HOST, "libc6", f"python{python}", "libssl3" if python == "3.11" else "libssl3t64"}
+    assert names > {*BARE_HOST_PACKAGES, "libc6", f"python{python}", "libssl3" if python == "3.11" else "libssl3t64"}
     assert all(entry.system == system for entry in entries)
     assert sum(entry.size for entry in entries) < 40 << 20

@@ -12,7 +12,8 @@ import pytest
 
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.lockfile import Pin
-from appliance.builder.models.quantisation import QUANTISATIONS, WHOLE_TYPES, Wish, quantise
+from appliance.builder.models.quantisation import WHOLE_TYPES, Wish, quantise
+from appliance.builder.recipe.choices import QUANTISATIONS
 from appliance.builder.runtime import BuiltRuntime
 from bundles.gguf.types import FILE_TYPES
 from bundles.progress import Progress, ignore

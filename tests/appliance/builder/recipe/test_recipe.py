@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.recipe.model import OS_GLIBC, Recipe, load_recipe
+from appliance.builder.recipe.choices import OS_GLIBC
+from appliance.builder.recipe.model import Recipe, load_recipe
 from appliance.builder.sources import parse_source
 from appliance.resources import recipes_path
 from signing.errors import UsageError

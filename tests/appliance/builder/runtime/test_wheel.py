@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.cache.content_store import cache_root
+from appliance.builder.recipe.choices import CPU_VARIANTS
 from appliance.builder.runtime import RuntimeSpec, build_runtime
 from appliance.builder.runtime.compile import PROGRAMS
 from appliance.builder.runtime.symbols import SYSTEM_LIBRARIES, read_elf
-from appliance.builder.runtime.variants import VARIANTS
 from appliance.builder.wheels.reader import licence_texts, wheel_members
 from bundles.contents.wheel_record import parse_record
 from bundles.progress import Progress
@@ -70,7 +70,7 @@ def test_each_file_is_there_once_and_is_no_symlink(wheel: Path) -> None:
     assert {Path(member.path).name for member in members if member.mode == 0o755} == set(PROGRAMS)
     built = shipped_runtime()
     assert {f"libggml-cpu-{name}.so" for name in built.variants} <= {Path(member.path).name for member in members}
-    assert built.variants == tuple(VARIANTS)
+    assert built.variants == tuple(CPU_VARIANTS)
 
 
 def test_second_build_is_a_look_into_the_cache_of_less_than_two_seconds(wheel: Path) -> None:
