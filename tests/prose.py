@@ -72,7 +72,7 @@ def faults(path: Path) -> Iterator[str]:
 def sentences(prose: str) -> Iterator[str]:
     """The sentences of a docstring or comment. A list item, an entry of `Args` and a heading end one, too."""
     for block in re.split(r"\n\s*\n|\n(?=\s*(?:- |\d+\. |\||    |[\w, *`]+: ))", prose):
-        if block.lstrip().startswith(("|", "```")) or re.match(r"\n?    ", block) and "::" in prose:
+        if block.lstrip().startswith(("|", "```")) or (re.match(r"\n?    ", block) and "::" in prose):
             continue
         one = " ".join(part for part in block.splitlines() if not _SECTION.match(part))
         one = re.sub(r"`[^`]*`", "x", re.sub(r"\s+", " ", one)).strip(" -")
@@ -94,9 +94,9 @@ def _prose(text: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Docstrings, the strings that stand below a constant, and comments; runs of comment lines as one."""
     for node in ast.walk(tree):
         for statement in getattr(node, "body", ()) if not isinstance(node, ast.Lambda | ast.IfExp) else ():
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-                if isinstance(statement.value.value, str):
-                    yield statement.lineno, statement.value.value
+            value = statement.value if isinstance(statement, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                yield statement.lineno, value.value
     run: list[str] = []
     start = last = 0
     for token in tokenize.generate_tokens(io.StringIO(text).readline):

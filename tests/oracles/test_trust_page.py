@@ -19,7 +19,7 @@ from bundles.bundle import open_bundle
 from bundles.copy import copy_file
 from bundles.oci.layout import Layout
 from signing.floors import Floors
-from tests.bundles.test_bare_host_pages import TOP, blocks
+from tests.bundles.bare_host.test_bare_host_pages import TOP, blocks
 from tests.oracles.__main__ import MODEL_SIGNING
 from tests.oracles.ready import oracle
 from tests.toy import NOW, build_toy
@@ -86,7 +86,7 @@ def test_every_block_of_commands_on_the_page_is_run() -> None:
     headings = {
         part.partition("\n")[0] for part in text.split("\n## ")[1:] if re.search(r"^    \S", part, re.MULTILINE)
     }
-    assert headings == {"7. A bare host", HOST, TOOLS}  # that of the bare host: tests/bundles/test_bare_host_pages.py
+    assert headings == {"7. A bare host", HOST, TOOLS}  # section 7 has tests/bundles/bare_host
 
 
 def test_a_fingerprint_is_what_openssl_and_sha256sum_say(desk: Path) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parent.parent
+TOP = Path(__file__).resolve().parents[2]
 NAMES = ("tests/a/test_1.py", "tests/b/test_2.py", "tests/journeys/test_01.py", "tests/journeys/test_02.py")
 
 
@@ -19,7 +19,7 @@ def test_journeys_come_first_in_one_process_and_every_file_stays_whole(tmp_path:
         count = 2 if "journeys" in name else 6
         (tmp_path / name).write_text("".join(f"def test_{number}(): pass\n" for number in range(count)))
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
-    argv = [sys.executable, "-m", "pytest", "-p", "tests.parallel", "-p", "no:cacheprovider", "-v", "-n", "2"]
+    argv = [sys.executable, "-m", "pytest", "-p", "tests.runner.parallel", "-p", "no:cacheprovider", "-v", "-n", "2"]
     env = {**os.environ, "PYTEST_ADDOPTS": ""}
     done = subprocess.run(
         [*argv, "-c", str(tmp_path / "pytest.ini"), str(tmp_path)],

@@ -16,7 +16,7 @@ from bundles.stick.writer import write_stick
 from tests.attacks.harness import Stick, command, make_stick
 from tests.toy import build_toy
 
-TOP = Path(__file__).resolve().parents[2]
+TOP = Path(__file__).resolve().parents[3]
 GOOD = "every byte is what was signed"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.bed.abilities import BUILD_HINT, LACKS
 
-TOP = Path(__file__).resolve().parent.parent
+TOP = Path(__file__).resolve().parents[2]
 TESTS = f"""
 import pytest
 
@@ -29,7 +29,18 @@ def test_of_what_is_there():
 
 def run(folder: Path, tier: str, *options: str) -> subprocess.CompletedProcess[str]:
     (folder / "test_it.py").write_text(TESTS)
-    argv = [sys.executable, "-m", "pytest", "-p", "tests.skips", "-p", "no:cacheprovider", "-c", os.devnull, *options]
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "tests.runner.skips",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        os.devnull,
+        *options,
+    ]
     env = {**os.environ, "TIER": tier, "PYTEST_ADDOPTS": ""}
     return subprocess.run([*argv, str(folder)], cwd=TOP, env=env, capture_output=True, text=True, timeout=60)
 

@@ -23,7 +23,7 @@ from tests.bed.fixtures import tree_folder
 from tests.bed.trees import DEBIAN_11
 from tests.toy import build_toy
 
-TOP = Path(__file__).resolve().parents[2]
+TOP = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
