@@ -14,8 +14,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
-from urllib.parse import quote
 
+from packageurl import PackageURL
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from signing.digest import Digest
@@ -89,6 +89,11 @@ def references(kind: str, paths: Iterable[str]) -> Json:
     return [{"type": kind, "url": path} for path in sorted(paths)]
 
 
-def package_url(kind: str, name: str, version: str, qualifiers: str = "") -> str:
-    """A package URL, for example `pkg:pypi/click@8.1.8`."""
-    return f"pkg:{kind}/{name}@{quote(version, safe=':~')}{'?' + qualifiers if qualifiers else ''}"
+def pypi_url(name: str, version: str) -> str:
+    """The package URL of a Python distribution, for example `pkg:pypi/click@8.1.8`."""
+    return PackageURL("pypi", None, name, version).to_string()
+
+
+def debian_url(name: str, version: str, qualifiers: Mapping[str, str] | None = None) -> str:
+    """The package URL of a Debian package, for example `pkg:deb/debian/bubblewrap@0.8.0-2?arch=amd64`."""
+    return PackageURL("deb", "debian", name, version, dict(qualifiers or {})).to_string()

@@ -92,14 +92,13 @@ def _built(runtime: BuiltRuntime) -> dict[str, Json]:
 
 def _dependency(entry: Locked) -> Json:
     # A purl for packages; a model from elsewhere has the recipe's words for its place.
-    kinds = {"os-package": "deb/debian"}
-    uri = cyclonedx.package_url(kinds.get(entry.kind, "pypi"), entry.name, entry.version)
+    package_url = cyclonedx.debian_url if entry.kind == "os-package" else cyclonedx.pypi_url
     annotations: dict[str, Json] = {"kind": entry.kind, "size": entry.size, "licence": entry.licence}
     if entry.member is not None:
         annotations |= {"member": entry.member.path, "member_sha256": entry.member.sha256}
     return {
         "name": entry.file,
-        "uri": entry.source or uri,
+        "uri": entry.source or package_url(entry.name, entry.version),
         "digest": {"sha256": entry.sha256},
         "annotations": annotations,
     }

@@ -77,7 +77,7 @@ def _wheel(facts: Facts, file: File, path: Path) -> Json:
         "type": "application" if file.kind == "tool" or plain == DISTRIBUTION else "library",
         "name": plain,
         "version": version,
-        "purl": cyclonedx.package_url("pypi", plain, version),
+        "purl": cyclonedx.pypi_url(plain, version),
         "licenses": cyclonedx.licences(licence),
         "externalReferences": cyclonedx.references("license", facts.licence_paths(plain)),
     }
@@ -103,7 +103,7 @@ def _runtime_sources(facts: Facts) -> Iterator[Json]:
                 "type": "library",
                 "name": entry.name,
                 "version": entry.version,
-                "purl": cyclonedx.package_url("pypi", entry.name, entry.version),
+                "purl": cyclonedx.pypi_url(entry.name, entry.version),
                 "hashes": cyclonedx.hashes(entry.sha256),
             }
 
@@ -119,12 +119,12 @@ def _os_package(facts: Facts, file: File) -> Json:
     entry = facts.locked(file.sha256)
     if entry is None:
         raise ValueError(f"{file.path} is not in the lock")
-    where = f"arch={_DEB_ARCH[facts.recipe.arch]}&distro={entry.system}"
+    where = {"arch": _DEB_ARCH[facts.recipe.arch], "distro": entry.system or ""}
     return {
         "type": "library",
         "name": entry.name,
         "version": entry.version,
-        "purl": cyclonedx.package_url("deb/debian", entry.name, entry.version, where),
+        "purl": cyclonedx.debian_url(entry.name, entry.version, where),
         "licenses": cyclonedx.licences(entry.licence or f"usr/share/doc/{entry.name}/copyright, in the package"),
     }
 

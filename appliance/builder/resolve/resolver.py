@@ -208,7 +208,7 @@ def _lock_sdist(desk: _Desk, kept: Lock | None) -> Locked:
     if not found:
         raise _absent(f"{RUNTIME} {version}", "a source archive in the package index")
     pin = bring(remote(found[0]), desk.cache, desk.on_progress)
-    licence = sdist_metadata(desk.cache.path(pin.sha256)).get("License", "")
+    licence = sdist_metadata(desk.cache.path(pin.sha256)).get("license", "")
     return Locked("sdist", RUNTIME, version, pin.file, pin.size, pin.sha256, licence)
 
 
@@ -250,7 +250,7 @@ def _resolve_wheels(
 ) -> tuple[Closure, list[Locked]]:
     # The binding is part of the runtime that is built from the sdist, so only what it needs is resolved here.
     archive = fetch(sdist, desk.cache, desk.on_progress, env=desk.env)
-    wanted = tuple(sorted({*requires, *without_extras(sdist_metadata(archive).get_all("Requires-Dist", []))}))
+    wanted = tuple(sorted({*requires, *without_extras(sdist_metadata(archive).get("requires_dist", []))}))
     arch, glibc = desk.recipe.arch, desk.recipe.glibc_for(python)
     desk.on_progress(Progress(f"resolving the wheels for Python {python}", 0, 1, "steps"))
     preferred = {entry.name: entry.version for entry in kept.wheels_for(python)} if kept else {}

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import tarfile
 import zlib
-from email.message import Message
-from email.parser import HeaderParser
 from pathlib import Path
 
+from packaging.metadata import RawMetadata
+
+from appliance.builder.wheels.core_metadata import parse_core_metadata
 from signing.errors import DamagedError
 
 MAX_TEXT_BYTES = 8 << 20
 
 
-def sdist_metadata(path: Path) -> Message:
+def sdist_metadata(path: Path) -> RawMetadata:
     """The fields of the archive's PKG-INFO.
 
     Raises:
@@ -35,8 +36,8 @@ def sdist_metadata(path: Path) -> Message:
                 _, _, inner = member.name.partition("/")
                 if inner == "PKG-INFO" and member.isreg() and member.size <= MAX_TEXT_BYTES:
                     stream = archive.extractfile(member)
-                    return HeaderParser().parsestr(stream.read().decode("utf-8", "replace") if stream else "")
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+                    return parse_core_metadata(stream.read() if stream else b"")
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
         raise _not_an_sdist(path, str(error)) from None
     raise _not_an_sdist(path, "no PKG-INFO")
 

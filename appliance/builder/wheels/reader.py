@@ -19,13 +19,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from email.message import Message
-from email.parser import HeaderParser
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+from packaging.metadata import RawMetadata
+
 from appliance.builder.sources.file import identity
+from appliance.builder.wheels.core_metadata import declared_licence, parse_core_metadata
 from bundles.contents.model import Member
 from bundles.contents.wheel_record import BROKEN_ZIP, MAX_RECORD_BYTES, parse_record
 from bundles.fsverity import VerityHasher
@@ -75,27 +76,21 @@ def wheel_metadata(path: Path) -> tuple[str, str, str]:
     """Name, version and licence of a wheel, as its METADATA says.
 
     Returns:
-        The licence is the SPDX expression, else a License field of one line, else the licence classifiers joined by
-        `; `, else empty.
+        The licence is as `core_metadata.declared_licence` gives it.
 
     Raises:
         DamagedError: it is no wheel, or its METADATA has no name or version.
     """
     fields = _metadata(path)
-    name, version = fields.get("Name", "").strip(), fields.get("Version", "").strip()
+    name, version = fields.get("name", "").strip(), fields.get("version", "").strip()
     if not name or not version:
         raise _not_a_wheel(path, "no Name or Version in METADATA")
-    classifiers = [text.split(" :: ")[-1] for text in fields.get_all("Classifier", []) if text.startswith("License ::")]
-    single = fields.get("License", "").strip()
-    # setuptools writes UNKNOWN where an author wrote nothing.
-    one_line = "" if "\n" in single or single == "UNKNOWN" else single
-    licence = fields.get("License-Expression", "").strip() or one_line or "; ".join(classifiers)
-    return name, version, licence
+    return name, version, declared_licence(fields)
 
 
 def wheel_requires(path: Path) -> tuple[str, ...]:
     """What a wheel's METADATA says that it needs, in its own words and order (`Requires-Dist`)."""
-    return tuple(_metadata(path).get_all("Requires-Dist") or ())
+    return tuple(_metadata(path).get("requires_dist", ()))
 
 
 def unpacked_bytes(path: Path) -> int:
@@ -113,7 +108,7 @@ class _Inside:
     """What is read of a wheel at its first use; None where it has no such file."""
 
     record: Digest | None
-    metadata: Message | None
+    metadata: RawMetadata | None
     unpacked_bytes: int
     licences: tuple[tuple[str, bytes], ...]
 
@@ -127,10 +122,9 @@ def _look(path: Path, _identity: tuple[int, ...]) -> _Inside:
     with _open(path) as archive:
         folder, names = _dist_info(archive, path), set(archive.namelist())
         record, metadata = folder + "RECORD", folder + "METADATA"
-        texts = _read(archive, metadata, MAX_TEXT_BYTES, path).decode("utf-8", "replace") if metadata in names else None
         return _Inside(
             record=_record(archive, record, path) if record in names else None,
-            metadata=None if texts is None else HeaderParser().parsestr(texts),
+            metadata=_parse_metadata(archive, metadata, path) if metadata in names else None,
             unpacked_bytes=sum(info.file_size for info in archive.infolist()),
             licences=tuple(
                 (name.removeprefix(folder).removeprefix("licenses/"), _read(archive, name, MAX_TEXT_BYTES, path))
@@ -150,7 +144,14 @@ def _record(archive: zipfile.ZipFile, name: str, path: Path) -> Digest:
     return sha256(data)
 
 
-def _metadata(path: Path) -> Message:
+def _parse_metadata(archive: zipfile.ZipFile, name: str, path: Path) -> RawMetadata:
+    try:
+        return parse_core_metadata(_read(archive, name, MAX_TEXT_BYTES, path))
+    except ValueError as error:
+        raise _refuse(f"{path.name}/{name}", "core metadata", str(error)) from None
+
+
+def _metadata(path: Path) -> RawMetadata:
     found = _inside(path).metadata
     if found is None:
         raise _not_a_wheel(path, "no METADATA")

@@ -15,8 +15,10 @@ from google.protobuf.json_format import ParseDict
 from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
 from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.statement import Statement
+from packageurl import PackageURL
 
 from appliance.builder.assembly.assembler import Built
+from appliance.builder.bills import cyclonedx
 from bundles.attestation.required_statements import ML_BOM, PROVENANCE, REQUIRED, SBOM, STATEMENTS, statements_in
 from bundles.oci.layout import Layout
 from signing.digest import sha256
@@ -107,6 +109,14 @@ def test_os_package_is_named_as_its_release_names_it(sbom: dict[str, Any]) -> No
     package = component(sbom, "os-packages/debian-12/tool_1-2.3_amd64.deb")
     assert package["purl"] == "pkg:deb/debian/tool@1:2.3?arch=amd64&distro=debian-12"
     assert "copyright" in package["licenses"][0]["license"]["name"]
+
+
+def test_package_url_quotes_a_name_and_a_version_as_its_specification_asks() -> None:
+    where = {"distro": "debian-12", "arch": "amd64"}
+    url = cyclonedx.debian_url("libstdc++6", "1:12.2.0-14+deb12u1~bpo", where)
+    assert url == "pkg:deb/debian/libstdc%2B%2B6@1:12.2.0-14%2Bdeb12u1~bpo?arch=amd64&distro=debian-12"
+    assert PackageURL.from_string(url).name == "libstdc++6"
+    assert cyclonedx.pypi_url("Typing_Extensions", "4.0") == "pkg:pypi/typing-extensions@4.0"
 
 
 def test_model_has_a_card_a_lineage_and_its_template_as_a_part_of_its_own(built: Built, mlbom: dict[str, Any]) -> None:

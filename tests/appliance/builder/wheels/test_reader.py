@@ -295,3 +295,18 @@ def test_member_twice_among_many_is_found_at_once(tmp_path: Path) -> None:
     with pytest.raises(NotTrustedError, match="each member once"):
         wheel_record(tmp_path / "w.whl")
     assert time.monotonic() - began < 4  # comparing each with all others takes three times as long, and grows with both
+
+
+def test_field_that_stands_twice_but_may_not_is_left_out(tmp_path: Path) -> None:
+    with pytest.raises(DamagedError, match="no Name or Version"):
+        wheel_metadata(_wheel(tmp_path / "w.whl", {}, METADATA + "Version: 2.0\n"))
+
+
+def test_metadata_of_parts_within_parts_is_refused(tmp_path: Path) -> None:
+    parts = "".join(f"Content-Type: multipart/mixed; boundary=b{number}\nx\n--b{number}\n" for number in range(2000))
+    with pytest.raises(NotTrustedError, match="parts within parts"):
+        wheel_metadata(_wheel(tmp_path / "w.whl", {}, METADATA + parts))
+
+
+def test_description_of_the_metadata_is_not_read(tmp_path: Path) -> None:
+    assert wheel_metadata(_wheel(tmp_path / "w.whl", {}, METADATA + "\nLicense: MIT\n")) == ("Thing", "1.0", "")
