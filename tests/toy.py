@@ -16,7 +16,8 @@ from appliance.keys.workspace import Workspace, create_development
 from bundles.attestation.intoto import STATEMENT_TYPE
 from bundles.attestation.required_statements import ML_BOM, PROVENANCE, SBOM, statements_in
 from bundles.contents.document import write_contents
-from bundles.contents.model import KINDS, Contents, Lineage, Model, Needs, Serve, Target
+from bundles.contents.model import KINDS, Contents, File, Lineage, Model, Needs, Serve, Target
+from bundles.gguf.header import GgufHeader
 from bundles.oci.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
 from bundles.oci.manifest import write_manifest
 from signing.digest import sha256
@@ -66,8 +67,31 @@ def build_toy(
     sources += [Source(one.path, one.kind, data=data) for one, data in BILLS.items()]
     sources += [Source("models/toy/toy.gguf", "model", file=model), *extra]
     stored = [store(source, writer) for source in sorted(sources, key=lambda item: item.path)]
-    files = [file for file, _ in stored]
     packed, header = next((file, header) for file, header in stored if header is not None)
+    contents = toy_contents(version, [file for file, _ in stored], packed, header)
+    config = write_contents(contents)
+    writer.put(config)
+    manifest = write_manifest(contents, config)
+    attested = attestations(contents, manifest, BILLS[PROVENANCE])
+    items = [one.item for one in attested]
+    publish(workspace, "toy", version, manifest, NOW, items=items, statements=statements_in(contents))
+    small = {f"metadata/{name}": data for name, data in read_newest(workspace).items()}
+    small[target_path("toy", version, sha256(manifest))] = manifest
+    small[LAYOUT_FILE] = LAYOUT_BYTES
+    root = published(workspace).walked.root_bytes
+    small |= boot_of(workspace, root, contents.files)
+    small |= signed_files(workspace, attested, root)
+    path = writer.finish(manifest, small)
+    return workspace, path if sealed else unsealed(path)
+
+
+def toy_contents(version: str, files: Sequence[File], packed: File, header: GgufHeader) -> Contents:
+    """The contents of a toy bundle with one model.
+
+    Args:
+        files: all files of the bundle.
+        packed, header: the model's file and what its header states.
+    """
     entry = Model(
         name="toy",
         path="models/toy/toy.gguf",
@@ -80,7 +104,7 @@ def build_toy(
         licence="Apache-2.0",
         lineage=Lineage("file:toy.gguf", packed.sha256, packed.size),
     )
-    contents = Contents(
+    return Contents(
         name="toy",
         version=version,
         source_date_epoch=1_700_000_000,
@@ -90,20 +114,6 @@ def build_toy(
         models=(entry,),
         files=tuple(files),
     )
-    config = write_contents(contents)
-    writer.put(config)
-    manifest = write_manifest(contents, config)
-    attested = attestations(contents, manifest, BILLS[PROVENANCE])
-    items = [one.item for one in attested]
-    publish(workspace, "toy", version, manifest, NOW, items=items, statements=statements_in(contents))
-    small = {f"metadata/{name}": data for name, data in read_newest(workspace).items()}
-    small[target_path("toy", version, sha256(manifest))] = manifest
-    small[LAYOUT_FILE] = LAYOUT_BYTES
-    root = published(workspace).walked.root_bytes
-    small |= boot_of(workspace, root, files)
-    small |= signed_files(workspace, attested, root)
-    path = writer.finish(manifest, small)
-    return workspace, path if sealed else unsealed(path)
 
 
 def unsealed(bundle: Path) -> Path:
