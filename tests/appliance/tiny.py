@@ -11,7 +11,8 @@ from unittest import mock
 
 from appliance.builder.assembly import assembler as assembling
 from appliance.builder.assembly.assembler import Built, assemble
-from appliance.builder.assembly.inputs import LIBRARIES, Gathered, GatheredModel
+from appliance.builder.assembly.inputs import LIBRARIES
+from appliance.builder.bills.facts import Gathered, GatheredModel
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.chunker import Source
 from appliance.builder.compare.rebuild import Again, build_again

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.builder.assembly.licences import licence_files
+from appliance.builder.bills.facts import Gathered, GatheredModel
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.chunker import Source
 from appliance.builder.debian.packages import KIND, bring_packages
@@ -41,33 +42,6 @@ from signing.errors import UsageError
 
 LIBRARIES = "llama_cpp/lib"
 UV = "uv"
-
-
-@dataclass(frozen=True, slots=True)
-class GatheredModel:
-    """A model of the recipe.
-
-    Args:
-        name: in the recipe.
-        source: its file; the path is the one in the bundle.
-        lineage: the pinned source, and what was done to it.
-    """
-
-    name: str
-    source: Source
-    lineage: Lineage
-
-
-@dataclass(frozen=True, slots=True)
-class Gathered:
-    """The sources of a bundle, its models in the recipe's order, its runtime, the wheels for the host, and the CUDA
-    backend where there is one."""
-
-    sources: tuple[Source, ...]
-    models: tuple[GatheredModel, ...]
-    runtime: BuiltRuntime
-    wheels: tuple[Path, ...]
-    cuda: BuiltRuntime | None = None
 
 
 def gather(

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.builder.assembly.inputs import Gathered, GatheredModel
-from appliance.builder.bills.facts import Facts
+from appliance.builder.bills.facts import BillFacts, Gathered, GatheredModel
 from appliance.builder.bills.writer import write_bills
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.bundle_writer import BundleWriter
@@ -73,7 +72,7 @@ def pack(prepared: Prepared, writer: BundleWriter, cache: Cache, on_progress: On
     headers = {file.path: header for file, header in stored if header is not None}
     pairs = zip(recipe.models, gathered.models, strict=True)
     models = tuple(_model(model, made, headers[made.source.path]) for model, made in pairs)
-    bills = write_bills(Facts(recipe, lock, gathered, files, models, headers))
+    bills = write_bills(BillFacts(recipe, lock, gathered, files, models, headers))
     files = tuple(sorted((*files, *(bill for bill, _ in store_all(bills, writer))), key=lambda file: file.path))
     contents = _contents(recipe, lock.source_date_epoch, gathered, files, models, headers)
     config = write_contents(contents)

@@ -14,7 +14,7 @@ Source: CycloneDX specification 1.6 (modelCard; its Python library does not writ
 from __future__ import annotations
 
 from appliance.builder.bills import cyclonedx
-from appliance.builder.bills.facts import Facts
+from appliance.builder.bills.facts import BillFacts
 from appliance.builder.bills.sbom import own_component
 from appliance.builder.models.chat_template import templates_of
 from bundles.contents.model import Model
@@ -27,7 +27,7 @@ MOST_TEXT = 200
 UNKNOWN = "Nothing is known here of its training data, its evaluation or its safety beyond what its source says."
 
 
-def write_mlbom(facts: Facts) -> bytes:
+def write_mlbom(facts: BillFacts) -> bytes:
     """Write the bill.
 
     Args:
@@ -43,7 +43,7 @@ def write_mlbom(facts: Facts) -> bytes:
     return cyclonedx.document(about, own_component(), facts.lock.source_date_epoch, components, depends)
 
 
-def _model(facts: Facts, model: Model, header: GgufHeader) -> Json:
+def _model(facts: BillFacts, model: Model, header: GgufHeader) -> Json:
     file = next(file for file in facts.files if file.path == model.path)
     return {
         "type": "machine-learning-model",

@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib.metadata
 
 from appliance.builder.bills import cyclonedx
-from appliance.builder.bills.facts import Facts
+from appliance.builder.bills.facts import BillFacts
 from appliance.builder.lock.lockfile import Locked
 from appliance.builder.runtime import BuiltRuntime
 from appliance.builder.wheels.appliance_wheel import DISTRIBUTION
@@ -29,7 +29,7 @@ BUILDER_ID = "urn:airgap-appliance:builder:1"
 _BILLS = ("provenance", "sbom")
 
 
-def write_provenance(facts: Facts) -> bytes:
+def write_provenance(facts: BillFacts) -> bytes:
     """Write the statement.
 
     Args:
@@ -59,12 +59,12 @@ def write_provenance(facts: Facts) -> bytes:
     return to_file(statement)
 
 
-def _config(facts: Facts, path: str) -> Json:
+def _config(facts: BillFacts, path: str) -> Json:
     digest = next(file.sha256 for file in facts.files if file.path == path)
     return {"name": path, "digest": {"sha256": digest}}
 
 
-def _internal(facts: Facts) -> Json:
+def _internal(facts: BillFacts) -> Json:
     runtime, cuda = facts.gathered.runtime, facts.gathered.cuda
     return {
         "source_date_epoch": facts.lock.source_date_epoch,

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from appliance.builder.bills import cyclonedx
-from appliance.builder.bills.facts import Facts
+from appliance.builder.bills.facts import BillFacts
 from appliance.builder.lock.lockfile import RUNTIME
 from appliance.builder.wheels.appliance_wheel import DISTRIBUTION
 from appliance.builder.wheels.reader import wheel_metadata, wheel_requires
@@ -33,7 +33,7 @@ _TOLD_ELSEWHERE = ("licence", "provenance", "sbom")
 _DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def write_sbom(facts: Facts) -> bytes:
+def write_sbom(facts: BillFacts) -> bytes:
     """Write the bill.
 
     Args:
@@ -58,7 +58,7 @@ def own_component() -> Json:
     return {"type": "application", "name": DISTRIBUTION, "version": version}
 
 
-def _component(facts: Facts, file: File, wheel: Path | None) -> Json:
+def _component(facts: BillFacts, file: File, wheel: Path | None) -> Json:
     base = {"bom-ref": file.path, "hashes": cyclonedx.hashes(file.sha256)}
     facts_of = cyclonedx.properties({"kind": file.kind, "path": file.path, "size": file.size})
     if wheel is not None:
@@ -70,7 +70,7 @@ def _component(facts: Facts, file: File, wheel: Path | None) -> Json:
     return {**base, "type": "file", "name": file.path, "properties": facts_of}
 
 
-def _wheel(facts: Facts, file: File, path: Path) -> Json:
+def _wheel(facts: BillFacts, file: File, path: Path) -> Json:
     name, version, licence = wheel_metadata(path)
     plain = canonicalize_name(name)
     component = {
@@ -96,7 +96,7 @@ def _member(file: File, member: Member) -> Json:
     }
 
 
-def _runtime_sources(facts: Facts) -> Iterator[Json]:
+def _runtime_sources(facts: BillFacts) -> Iterator[Json]:
     for entry in facts.lock.of_kind("sdist"):
         if entry.name == RUNTIME:
             yield {
@@ -108,14 +108,14 @@ def _runtime_sources(facts: Facts) -> Iterator[Json]:
             }
 
 
-def _how_built(facts: Facts) -> str:
+def _how_built(facts: BillFacts) -> str:
     runtime = facts.gathered.runtime
     return (
         f"built for this bundle with {runtime.toolchain.get('gcc', 'gcc')}; processors: {', '.join(runtime.variants)}"
     )
 
 
-def _os_package(facts: Facts, file: File) -> Json:
+def _os_package(facts: BillFacts, file: File) -> Json:
     entry = facts.locked(file.sha256)
     if entry is None:
         raise ValueError(f"{file.path} is not in the lock")
@@ -129,7 +129,7 @@ def _os_package(facts: Facts, file: File) -> Json:
     }
 
 
-def _model(facts: Facts, file: File) -> Json:
+def _model(facts: BillFacts, file: File) -> Json:
     model = next(model for model in facts.models if model.path == file.path)
     return {
         "type": "machine-learning-model",
@@ -142,7 +142,7 @@ def _model(facts: Facts, file: File) -> Json:
     }
 
 
-def _depends(facts: Facts, wheels: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
+def _depends(facts: BillFacts, wheels: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
     names: dict[str, list[str]] = {}
     for path, wheel in wheels.items():
         names.setdefault(canonicalize_name(wheel_metadata(wheel)[0]), []).append(path)
@@ -151,7 +151,7 @@ def _depends(facts: Facts, wheels: dict[str, Path]) -> Iterator[tuple[str, list[
         yield path, [other for name in sorted(wanted) for other in names.get(name, []) if other != path]
 
 
-def _holds(facts: Facts, requirement: Requirement) -> bool:
+def _holds(facts: BillFacts, requirement: Requirement) -> bool:
     if requirement.marker is None:
         return True
     return any(

@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from appliance.builder.bills.facts import Facts
+from appliance.builder.bills.facts import BillFacts
 from appliance.builder.bills.mlbom import write_mlbom
 from appliance.builder.bills.provenance import write_provenance
 from appliance.builder.bills.sbom import write_sbom
@@ -18,7 +18,7 @@ from appliance.builder.chunking.chunker import Source
 from bundles.attestation.required_statements import ML_BOM, PROVENANCE, SBOM
 
 
-def write_bills(facts: Facts) -> tuple[Source, ...]:
+def write_bills(facts: BillFacts) -> tuple[Source, ...]:
     """Write every bill.
 
     Args:
