@@ -73,7 +73,6 @@ def probe(
     """
     from appliance.cli.console.clock import utc_now
     from appliance.host.machine.card import card_schema, card_value
-    from appliance.host.machine.machine import read_machine
     from appliance.host.machine.probe import probe as look
 
     if schema:
@@ -81,7 +80,7 @@ def probe(
         return
     with terminal.progress() as on_progress:
         variants, note = _tried(bundle, prefix, trust, workspace, on_progress)
-    card = look(read_machine(), utc_now(), run_tool, variants)
+    card = look(utc_now(), run_tool, variants)
     if as_json:
         terminal.answer_json(card_value(card))
         return

@@ -47,15 +47,17 @@ def command(
       appliance install /media/stick --prefix /srv/appliance
     """
     from appliance.cli.console.clock import utc_now
-    from appliance.host.install.admission import Host
+    from appliance.cli.host import run_tool
+    from appliance.host.install.host import Host
     from appliance.host.install.installation import install
-    from appliance.host.machine.machine import read_machine
+    from appliance.host.machine.probe import probe_essentials
     from appliance.host.tree.prefix import Prefix
     from appliance.host.trust.root_choice import choose_root
 
     place = Prefix.at(prefix or Path("/"))
     root = choose_root(trust, place, workspace)
-    host = Host(place, read_machine(), utc_now, os.environ.get("PATH", ""))
+    card = probe_essentials(utc_now(), run_tool)
+    host = Host(place, card, utc_now, os.environ.get("PATH", ""), is_root=os.geteuid() == 0)
     with terminal.progress() as on_progress:
         done = install(source, root, host, on_progress)
     for warning in done.warnings:

@@ -23,7 +23,7 @@ from bundles.gguf.memory import KV_TYPES
 if TYPE_CHECKING:
     from appliance.cli.plan_source import Source
     from appliance.host.machine.card import Card
-    from appliance.host.models.fit import Asked, Fit
+    from appliance.host.models.fit import Fit, PlannedModel
     from bundles.gguf.memory import Need
 
 AGREED = 0.05
@@ -64,14 +64,14 @@ def command(
       appliance plan bundles/recipes/smollm2.yaml --host card.json
     """
     from appliance.cli.plan_source import Options, read_source
-    from appliance.host.models.fit import Asked, fit
+    from appliance.host.models.fit import PlannedModel, fit
 
     card = _card(card_path)
     options = Options(context, slots, kv_type, prefix, trust, workspace)
     with tempfile.TemporaryDirectory(prefix="appliance-plan-") as scratch:
         read = read_source(source, options, Path(scratch))
         rehearsed = _rehearsed(read, terminal)
-    asked = [Asked(head.name, head.header, load) for head, load in read.models]
+    asked = [PlannedModel(head.name, head.header, load) for head, load in read.models]
     formula = [one.need for one in asked]
     needs = [told or need for told, need in zip(rehearsed, formula, strict=True)]
     answer = fit(asked, card, needs)
@@ -87,12 +87,11 @@ def _card(path: Path | None) -> Card:
     from appliance.cli.console.clock import utc_now
     from appliance.cli.host import run_tool
     from appliance.host.machine.card import MAX_CARD_BYTES, parse_card
-    from appliance.host.machine.machine import read_machine
     from appliance.host.machine.probe import probe
     from signing.errors import UsageError
 
     if path is None:
-        return probe(read_machine(), utc_now(), run_tool)
+        return probe(utc_now(), run_tool)
     try:
         with path.open("rb") as file:
             return parse_card(file.read(MAX_CARD_BYTES + 1), str(path))
@@ -127,7 +126,11 @@ def _rehearsed(source: Source, terminal: Terminal) -> list[Need | None]:
 
 
 def _show(
-    terminal: Terminal, asked: Sequence[Asked], needs: Sequence[Need], rehearsed: Sequence[Need | None], answer: Fit
+    terminal: Terminal,
+    asked: Sequence[PlannedModel],
+    needs: Sequence[Need],
+    rehearsed: Sequence[Need | None],
+    answer: Fit,
 ) -> None:
     for one, need, told in zip(asked, needs, rehearsed, strict=True):
         header, load = one.header, one.load
@@ -153,7 +156,7 @@ def _show(
 
 
 def _answer(
-    asked: Sequence[Asked], formula: Sequence[Need], rehearsed: Sequence[Need | None], answer: Fit
+    asked: Sequence[PlannedModel], formula: Sequence[Need], rehearsed: Sequence[Need | None], answer: Fit
 ) -> dict[str, Any]:
     models = [
         {

@@ -76,17 +76,18 @@ def read_source(path: Path, options: Options, scratch: Path) -> Source:
 
 def _bundle(path: Path, options: Options, scratch: Path) -> Source:
     from appliance.cli.runtime_source import open_given
-    from appliance.host.models.header import heads_of_bundle
+    from appliance.host.models.header import head_of_bundle
     from appliance.host.runtime.unpacked import of_bundle
     from bundles.oci.layout import Layout
 
     layout = Layout(path)
     contents = open_given(path, options.prefix, options.trust, options.workspace).value.contents
-    heads = heads_of_bundle(layout, contents)
-    if not heads:
+    if not contents.models:
         raise UsageError("plan.no-model", str(path), expected="at least one model", found="none")
-    loads = [options.load(model.context, contents.serve.slots) for model in contents.models]
-    models = tuple(zip(heads, loads, strict=True))
+    models = tuple(
+        (head_of_bundle(layout, contents, model), options.load(model.context, contents.serve.slots))
+        for model in contents.models
+    )
     return Source(models, of_bundle(layout, contents, scratch) if contents.of_kind("runtime") else "it holds none")
 
 

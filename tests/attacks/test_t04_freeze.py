@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.install.admission import Host, admit
-from appliance.host.machine.machine import read_machine
+from appliance.host.install.admission import admit
+from appliance.host.install.host import Host
 from appliance.host.tree.prefix import Prefix
 from appliance.host.trust.floor_store import write_floors
 from signing.floors import Floors
+from tests.appliance.sim_card import CARD
 from tests.attacks.harness import Stick, command, guard_off, refused, row
 from tests.sim.clock import SimClock
 from tests.sim.tuf import stated
@@ -27,7 +28,7 @@ def host(tmp_path: Path) -> Host:
     prefix = Prefix.at(tmp_path / "host")
     prefix.create()
     # The clock shows the time of signing: it must not help.
-    return Host(prefix, read_machine(), SimClock(NOW), "")
+    return Host(prefix, CARD, SimClock(NOW), "")
 
 
 def begin_install(stick: Stick, host: Host) -> None:

@@ -5,22 +5,26 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.host.engine.command import PROGRAM
-from appliance.host.install.preflight import Fit, check_host
-from appliance.host.machine.machine import Machine
+from appliance.host.install.admission import planned_models
+from appliance.host.install.host import Host
+from appliance.host.install.preflight import PreflightResult, check_host
+from appliance.host.machine.card import Card
 from appliance.host.runtime.variant_trial import BENCH
 from appliance.host.tree.prefix import Prefix
 from bundles.contents.model import Contents, Member
-from bundles.oci.layout import target_name
+from bundles.oci.layout import Layout, target_name
 from signing.digest import sha256
+from tests.appliance.sim_card import CARD
 from tests.attacks.harness import Agreeing, Stick, guard_off, refused, row
 from tests.toy import NOW
 
 ROW = row(7)
-RIGHT = Machine("debian-12", "x86_64", "2.36", "3.4.30", "1.3.13", frozenset(), 8 << 30)
+RIGHT = replace(CARD, cpu=replace(CARD.cpu, flags=()))
 OTHER = "bundles/other/1.0.0/manifest.json"
 
 
@@ -37,13 +41,15 @@ def with_programs(contents: Contents) -> Contents:
     return replace(contents, files=files)
 
 
-def fit(stick: Stick, folder: Path, machine: Machine) -> Fit:
+def fit(stick: Stick, folder: Path, card: Card) -> PreflightResult:
     contents = with_programs(stick.open().value.contents)
     here = ".".join(map(str, sys.version_info[:2]))
     targets = tuple(replace(target, python=(here,)) for target in contents.targets)
     contents = replace(contents, targets=targets)
-    prefix = Prefix.at(folder / "host")
-    return check_host(contents, prefix, prefix.releases / "x", machine, NOW, "", "")
+    host = Host(Prefix.at(folder / "host"), card, lambda: NOW, "")
+    models = planned_models(Layout(stick.path), contents)
+    assert len(models) == len(contents.models)
+    return check_host(contents, models, host, host.prefix.releases / "x", "")
 
 
 def test_unattacked_bundle_of_the_right_name_on_the_right_machine_passes(stick: Stick, tmp_path: Path) -> None:
@@ -58,25 +64,27 @@ def test_attacked_with_another_products_contents_under_a_signed_name(stick: Stic
 
 
 @pytest.mark.parametrize(
-    ("change", "subject"),
+    ("part", "change", "subject"),
     [
-        ({"os": "debian-13"}, "system"),
-        ({"arch": "aarch64"}, "system"),
-        ({"glibc": "2.31"}, "glibc"),
-        ({"glibcxx": ""}, "libstdc++ GLIBCXX"),
-        ({"ram_bytes": 1 << 10}, "memory"),
+        ("system", {"os": "debian-13"}, "system"),
+        ("system", {"arch": "aarch64"}, "system"),
+        ("system", {"glibc": "2.31"}, "glibc"),
+        ("system", {"glibcxx": ""}, "libstdc++ GLIBCXX"),
+        ("memory", {"ram_bytes": 1 << 10}, "memory"),
     ],
 )
-def test_attacked_on_another_machine(stick: Stick, tmp_path: Path, change: dict[str, object], subject: str) -> None:
-    machine = replace(RIGHT, **change)  # type: ignore[arg-type]
-    error = refused(ROW, lambda: fit(stick, tmp_path, machine), "host.unfit", subject)
+def test_attacked_on_another_machine(
+    stick: Stick, tmp_path: Path, part: str, change: dict[str, Any], subject: str
+) -> None:
+    card = replace(RIGHT, **{part: replace(getattr(RIGHT, part), **change)})
+    error = refused(ROW, lambda: fit(stick, tmp_path, card), "host.unfit", subject)
     assert error.exit_code == 6
     assert not (tmp_path / "host").exists()
 
 
 def test_unguarded_the_wrong_machine_takes_it(stick: Stick, tmp_path: Path) -> None:
     with guard_off(ROW.guard, lambda *_: []):
-        fit(stick, tmp_path, replace(RIGHT, arch="aarch64"))
+        fit(stick, tmp_path, replace(RIGHT, system=replace(RIGHT.system, arch="aarch64")))
 
 
 def test_unguarded_the_wrong_name_is_taken(stick: Stick) -> None:

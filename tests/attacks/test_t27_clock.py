@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from appliance.cli.console import clock as machine_clock
-from appliance.host.install.admission import Host, admit
-from appliance.host.machine.machine import read_machine
+from appliance.host.install.admission import admit
+from appliance.host.install.host import Host
 from appliance.host.tree.prefix import Prefix
 from appliance.host.trust.floor_store import write_floors
 from signing.errors import NotTrustedError
 from signing.floors import Floors
+from tests.appliance.sim_card import CARD
 from tests.attacks.harness import Stick, guard_off, row
 from tests.sim.clock import EPOCH, SimClock
 from tests.sim.tuf import stated
@@ -30,7 +31,7 @@ def begin_install(stick: Stick, folder: Path, clock: datetime) -> None:
     prefix = Prefix.at(folder / "host")
     prefix.create()
     write_floors(prefix, Floors(time=stated(NOW + timedelta(days=6 * 365))))
-    admit(stick.path, stick.root, Host(prefix, read_machine(), SimClock(clock), ""))
+    admit(stick.path, stick.root, Host(prefix, CARD, SimClock(clock), ""))
 
 
 def test_unattacked_right_clock_gives_no_warning(stick: Stick, monkeypatch: pytest.MonkeyPatch) -> None:

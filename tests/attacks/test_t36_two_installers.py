@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.install.admission import Host
+from appliance.host.install.host import Host
 from appliance.host.install.installation import install
-from appliance.host.install.preflight import Fit
-from appliance.host.machine.machine import read_machine
+from appliance.host.install.preflight import PreflightResult
 from appliance.host.process.programs import Programs
 from appliance.host.tree.install_lock import hold
 from appliance.host.tree.prefix import Prefix
+from tests.appliance.sim_card import CARD
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.sim.clock import SimClock
 from tests.toy import NOW
@@ -49,9 +49,9 @@ def test_attacked_by_a_second_install_nothing_is_written(
     prefix: Prefix, stick: Stick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("appliance.host.install.installation.hold", lambda prefix: hold(prefix, 0.1))
-    monkeypatch.setattr("appliance.host.install.installation.fit_for", lambda *_: Fit)
+    monkeypatch.setattr("appliance.host.install.installation.run_preflight", lambda *_: PreflightResult)
     before = sorted(prefix.root.rglob("*"))
-    host = Host(prefix, read_machine(), SimClock(NOW), "")
+    host = Host(prefix, CARD, SimClock(NOW), "")
     with hold(prefix):
         refused(ROW, lambda: install(stick.path, stick.root, host), "install.busy", str(prefix.journal / "lock"))
     assert sorted(path for path in prefix.root.rglob("*") if path.name != "lock") == before

@@ -5,13 +5,14 @@ Owns the questions that an install asks before it writes anything, and the pinni
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from appliance.host.install.preflight import Fit, check_host
-from appliance.host.machine.machine import Machine
+from appliance.host.install.host import Host
+from appliance.host.install.preflight import PreflightResult, check_host
+from appliance.host.models.fit import PlannedModel
+from appliance.host.models.header import head_of_bundle
 from appliance.host.release.release import Release
 from appliance.host.site.config import SiteConfig
 from appliance.host.tree.places import OK_FILE
@@ -19,27 +20,12 @@ from appliance.host.tree.prefix import Prefix
 from appliance.host.trust.floor_store import read_floors, read_root, write_root
 from appliance.host.trust.metadata_store import open_newest
 from bundles.bundle import Bundle, open_bundle
+from bundles.contents.model import Contents
+from bundles.gguf.memory import Load
 from bundles.oci.layout import Layout
 from signing.digest import sha256
-from signing.errors import NotTrustedError, UsageError
+from signing.errors import DamagedError, NotTrustedError, UsageError
 from signing.verified import Verified
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """The machine and the person's choices, as values.
-
-    Args:
-        prefix: where to install.
-        machine: what preflight looks at.
-        now: the clock, in UTC.
-        search_path: the caller's PATH, for finding a Python.
-    """
-
-    prefix: Prefix
-    machine: Machine
-    now: Callable[[], datetime]
-    search_path: str
 
 
 def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
@@ -76,10 +62,36 @@ def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
     return found
 
 
-def fit_for(bundle: Bundle, floor_time: str, host: Host) -> Fit:
-    """Whether this machine can take a bundle; see `check_host`."""
-    release = release_path(host.prefix, bundle)
-    return check_host(bundle.contents, host.prefix, release, host.machine, host.now(), floor_time, host.search_path)
+def run_preflight(source: Path, bundle: Bundle, floor_time: str, host: Host) -> PreflightResult:
+    """Check whether this machine can take a bundle; see `check_host`.
+
+    Args:
+        source: untrusted; the medium that the bundle is on.
+        bundle: verified.
+        floor_time: the signed time below which the clock cannot be.
+        host: where it would be installed.
+
+    Raises:
+        HostUnfitError: it cannot; every reason is in it.
+        NotTrustedError: the header of a model breaks a rule of `bundles.gguf.header`.
+    """
+    contents = bundle.contents
+    models = planned_models(Layout(source), contents)
+    return check_host(contents, models, host, release_path(host.prefix, bundle), floor_time)
+
+
+def planned_models(layout: Layout, contents: Contents) -> tuple[PlannedModel, ...]:
+    """The models with what each is to serve.
+
+    One whose header is damaged on the medium is left out: the import reports it with all other damage, unless this host
+    has a right copy and needs nothing from there.
+    """
+    found = []
+    for model in contents.models:
+        with suppress(DamagedError):
+            head = head_of_bundle(layout, contents, model)
+            found.append(PlannedModel(head.name, head.header, Load(model.context, contents.serve.slots)))
+    return tuple(found)
 
 
 def check_site(prefix: Prefix, site: SiteConfig) -> None:

@@ -18,12 +18,13 @@ from pathlib import Path
 from appliance.host.activation.services import NoServices, Services
 from appliance.host.activation.switch import complete, point_at, target_of
 from appliance.host.activation.systemd_services import SystemdServices
-from appliance.host.install.admission import Host, admit, check_site, fit_for, follow_root, release_path
+from appliance.host.install.admission import admit, check_site, follow_root, release_path, run_preflight
+from appliance.host.install.host import Host
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.install.journal import Entry, Journal
 from appliance.host.install.os_packages import install_packages, wanted_packages
 from appliance.host.install.policy_rc import POLICY
-from appliance.host.install.preflight import Fit
+from appliance.host.install.preflight import PreflightResult
 from appliance.host.install.render import Played, render
 from appliance.host.install.steps import Steps, Took
 from appliance.host.process.programs import Programs
@@ -95,16 +96,16 @@ def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ig
     prefix = host.prefix
     known = remembered(prefix)
     found = admit(source, trust, host)
-    fit = fit_for(found.value, found.evidence.floors.time, host)
+    preflight = run_preflight(source, found.value, found.evidence.floors.time, host)
     prefix.create()
     with hold(prefix) as lock:
         if remembered(prefix) != known:
             # Another install has raised the floors in the meantime.
             found = admit(source, trust, host)
-            fit = fit_for(found.value, found.evidence.floors.time, host)
+            preflight = run_preflight(source, found.value, found.evidence.floors.time, host)
         make_host_key(prefix.trust)
         _empty(prefix.scratch)
-        run = _Run(host, Programs(prefix.scratch, lock), fit, on_progress, found, source, trust)
+        run = _Run(host, Programs(prefix.scratch, lock), preflight, on_progress, found, source, trust)
         try:
             return run.all()
         finally:
@@ -118,20 +119,20 @@ class _Run:
         self,
         host: Host,
         programs: Programs,
-        fit: Fit,
+        preflight: PreflightResult,
         on_progress: OnProgress,
         found: Verified[Bundle],
         source: Path,
         trust: bytes,
     ) -> None:
-        self.host, self.prefix, self.programs, self.fit = host, host.prefix, programs, fit
+        self.host, self.prefix, self.programs, self.preflight = host, host.prefix, programs, preflight
         self.on_progress, self.found, self.source, self.trust = on_progress, found, Layout(source), trust
         self.path = release_path(host.prefix, found.value)
         is_system = host.prefix.is_system
         self.services: Services = SystemdServices(host.prefix, host.now) if is_system else NoServices(programs)
         self.journal = Journal(host.prefix.journal / "install.jsonl", host.now)
         self.steps = Steps(self.journal, self.path.name, host.prefix.root)
-        self.warnings = [*fit.warnings, *notices(found)]
+        self.warnings = [*preflight.warnings, *notices(found)]
         self.copied = 0
         self.is_tried = self.is_reached = False
 
@@ -146,8 +147,8 @@ class _Run:
             took.note = "complete already" if was_complete else "to be installed"
         with self.steps.step("preflight") as took:
             # It was done before anything was written; here it is put on record.
-            here = self.fit.python.version if self.fit.python else "to come with the bundle's packages"
-            took.note = f"Python {here}, CPU variants {' '.join(self.fit.variants)}"
+            here = self.preflight.python.version if self.preflight.python else "to come with the bundle's packages"
+            took.note = f"Python {here}, CPU variants {' '.join(self.preflight.variants)}"
         with self.steps.step("import") as took:
             accept(self.prefix, self.found, read_root(self.prefix) or self.trust)
             took.note = "nothing to copy" if was_complete else self._import()
@@ -158,7 +159,7 @@ class _Run:
             choice = Choice(facts.cpu_variant, 0, facts.tokens_per_s)
             python = Interpreter(Path(facts.python), facts.python_version)
         else:
-            python = self.fit.require_python()
+            python = self.preflight.require_python()
             choice = self._materialise(python)
         kept, before = self._rendered(), current_target(self.prefix)
         try:
@@ -242,7 +243,7 @@ class _Run:
 
     def _install_packages(self) -> None:
         with self.steps.step("packages") as took:
-            system = self.host.machine.os
+            system = self.host.card.system.os
             wanted = wanted_packages(self.prefix, self.path, self.found.value.contents, system)
             if not install_packages(wanted, self.programs):
                 self.warnings.append(f"{POLICY} of this machine decided which services the packages start")
@@ -258,7 +259,7 @@ class _Run:
                 build_environment(self.prefix, self.path, contents, python, self.programs, uv)
                 check_environment(self.prefix, self.path, contents, python, ignore)
         with self.steps.step("runtime") as took:
-            variants = self.fit.variants
+            variants = self.preflight.variants
             choice = prepare_runtime(self.prefix, self.path, contents, variants, self.programs, self.on_progress)
             took.note = f"{choice.variant}, {choice.generated_tokens_per_s} tokens/s"
         return choice

@@ -1,7 +1,8 @@
-"""Whether this machine can take a bundle: all problems at once, with a remedy each (DESIGN 9).
+"""Whether this machine can take a bundle: all problems at once, with a remedy each (docs/architecture.md, The host).
 
-Owns the comparison of the machine with the contents' `targets` and `needs`. It changes nothing, and asks no network and
-no clock for a decision: a wrong clock is a warning (threat T27).
+Owns the comparison of the machine with the contents' `targets` and `needs`; the verdict about memory is that of
+`appliance.host.models.fit`. It changes nothing, and neither a network nor a clock decides anything: a wrong clock is a
+warning (threat T27).
 """
 
 from __future__ import annotations
@@ -9,18 +10,22 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from appliance.host.engine.command import PROGRAM
+from appliance.host.install.host import Host
+from appliance.host.machine.card import Card, System
 from appliance.host.machine.cpu import fitting_variants
-from appliance.host.machine.machine import Machine, version_key
+from appliance.host.machine.libraries import version_key
+from appliance.host.models.fit import PlannedModel, fit
 from appliance.host.process import systemctl
 from appliance.host.release.bootstrap import find_python
 from appliance.host.release.environment import Interpreter
 from appliance.host.runtime.variant_trial import BENCH
-from appliance.host.tree.places import PACKED, STORED, place
+from appliance.host.tree.places import OK_FILE, PACKED, STORED, place
 from appliance.host.tree.prefix import Prefix
 from bundles.contents.model import Contents, File
 from signing.errors import ApplianceError, HostUnfitError
@@ -33,7 +38,7 @@ _UNIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class PreflightResult:
     """What preflight found out for the steps after it.
 
     Args:
@@ -60,38 +65,32 @@ class Fit:
 
 
 def check_host(
-    contents: Contents,
-    prefix: Prefix,
-    release: Path,
-    machine: Machine,
-    now: datetime,
-    floor_time: str,
-    search_path: str,
-) -> Fit:
+    contents: Contents, models: Sequence[PlannedModel], host: Host, release: Path, floor_time: str
+) -> PreflightResult:
     """Compare a machine with what a bundle needs.
 
     Args:
-        contents: believed.
-        prefix: where it will be installed; need not exist.
+        contents: verified.
+        models: those of the contents whose headers could be read.
+        host: the machine, and where to install; the prefix need not exist.
         release: the release's folder; what is there already needs no room.
-        machine: this machine.
-        now: its clock, UTC.
-        floor_time: the signed time below which it cannot be.
-        search_path: the caller's PATH, where a Python is looked for after the system's own.
+        floor_time: the signed time below which the clock cannot be.
 
     Raises:
-        HostUnfitError: it cannot; every reason is told.
+        ApplianceError: the bundle cannot be installed anywhere; see `check_installable`.
+        HostUnfitError: this machine cannot take it; every reason is in it.
     """
     check_installable(contents)
-    targets = [target for target in contents.targets if (target.os, target.arch) == (machine.os, machine.arch)]
+    prefix, system = host.prefix, host.card.system
+    targets = [target for target in contents.targets if (target.os, target.arch) == (system.os, system.arch)]
     versions = tuple(version for target in targets or contents.targets for version in target.python)
     # The services' own users must be able to run it: somebody's PATH may lead into a home folder.
-    python = find_python(versions, "" if prefix.is_system else search_path)
-    variants = fitting_variants(contents.needs.cpu_variants, machine.cpu_flags)
-    problems = _system_problems(contents, machine)
+    python = find_python(versions, "" if prefix.is_system else host.search_path)
+    variants = fitting_variants(contents.needs.cpu_variants, frozenset(host.card.cpu.flags))
+    problems = _system_problems(contents, system) + _memory_problems(models, host.card, release)
     if prefix.is_system:
-        problems += _service_problems(machine)
-    if python is None and not (prefix.is_system and _brings_python(contents, machine, versions)):
+        problems += _service_problems(host)
+    if python is None and not (prefix.is_system and _brings_python(contents, system, versions)):
         problems.append(_no_python(versions))
     if not variants:
         problems.append(
@@ -101,8 +100,8 @@ def check_host(
     if problems:
         problems[0].others = tuple(problems[1:])
         raise problems[0]
-    warnings = (*_clock_warnings(now, floor_time), *_unused_warnings(contents))
-    return Fit(python, variants, warnings, tuple(dict.fromkeys(versions)))
+    warnings = (*_clock_warnings(host.now(), floor_time), *_unused_warnings(contents))
+    return PreflightResult(python, variants, warnings, tuple(dict.fromkeys(versions)))
 
 
 def check_installable(contents: Contents) -> None:
@@ -127,9 +126,9 @@ def check_installable(contents: Contents) -> None:
         )
 
 
-def _brings_python(contents: Contents, machine: Machine, versions: tuple[str, ...]) -> bool:
+def _brings_python(contents: Contents, system: System, versions: tuple[str, ...]) -> bool:
     """Whether a Python of one of these versions is among the OS packages for this machine's system."""
-    starts = tuple(f"os-packages/{machine.os}/python{version}_" for version in versions)
+    starts = tuple(f"os-packages/{system.os}/python{version}_" for version in versions)
     return any(file.path.startswith(starts) for file in contents.of_kind("os-package"))
 
 
@@ -138,40 +137,51 @@ def _no_python(versions: tuple[str, ...]) -> HostUnfitError:
     return _unfit("python", wanted, "none", "apt install python3 python3-venv")
 
 
-def _system_problems(contents: Contents, machine: Machine) -> list[HostUnfitError]:
+def _system_problems(contents: Contents, system: System) -> list[HostUnfitError]:
     problems = []
     targets = [f"{target.os} {target.arch}" for target in contents.targets]
-    if f"{machine.os} {machine.arch}" not in targets:
+    if f"{system.os} {system.arch}" not in targets:
         problems.append(
             _unfit(
                 "system",
                 ", ".join(targets),
-                f"{machine.os} {machine.arch}",
+                f"{system.os} {system.arch}",
                 "build this bundle for this system: field targets",
             )
         )
     needs = contents.needs
     for name, wanted, found in (
-        ("glibc", needs.glibc, machine.glibc),
-        ("libstdc++ GLIBCXX", needs.glibcxx, machine.glibcxx),
-        ("libstdc++ CXXABI", needs.cxxabi, machine.cxxabi),
+        ("glibc", needs.glibc, system.glibc),
+        ("libstdc++ GLIBCXX", needs.glibcxx, system.glibcxx),
+        ("libstdc++ CXXABI", needs.cxxabi, system.cxxabi),
     ):
         if wanted and version_key(found) < version_key(wanted):
             remedy = "apt install libstdc++6" if not found else "build the runtime on a system as old as this one"
             problems.append(_unfit(name, f"{wanted} or newer", found or "none", remedy))
-    if machine.ram_bytes < needs.ram_bytes:
-        remedy = "add memory, or build with a smaller model, context or number of slots"
-        problems.append(_unfit("memory", f"{needs.ram_bytes} bytes", f"{machine.ram_bytes} bytes", remedy))
     return problems
 
 
-def _service_problems(machine: Machine) -> list[HostUnfitError]:
+def _memory_problems(models: Sequence[PlannedModel], card: Card, release: Path) -> list[HostUnfitError]:
+    if not models:
+        return []
+    if (release / OK_FILE).is_file():
+        # What this release's own engines use, where they run in this control group, is no reason against its repair.
+        card = replace(card, memory=replace(card.memory, limit_bytes=None))
+    verdict = fit(models, card, [model.need for model in models])
+    if verdict.fits:
+        return []
+    remedy = "add memory, or build with a smaller model, context or number of slots"
+    return [_unfit("memory", f"{verdict.total} bytes for models", f"{verdict.budget} bytes for models", remedy)]
+
+
+def _service_problems(host: Host) -> list[HostUnfitError]:
     problems = []
-    if not machine.is_root:
+    if not host.is_root:
         problems.append(_unfit("user", "root", "another user", "run it as root, or install below --prefix DIR"))
-    if machine.systemd < systemctl.LEAST_VERSION:
-        found = f"systemd {machine.systemd}" if machine.systemd else "no systemd"
-        wanted = f"systemd {systemctl.LEAST_VERSION} or newer"
+    version = host.card.system.systemd
+    if version_key(version) < (systemctl.MIN_VERSION,):
+        found = f"systemd {version}" if version else "no systemd"
+        wanted = f"systemd {systemctl.MIN_VERSION} or newer"
         problems.append(_unfit("services", wanted, found, "install below --prefix DIR, and start `appliance serve`"))
     return problems
 

@@ -1,11 +1,12 @@
-"""Looking at a host: everything that the card says, seen by an ordinary user, without a network.
+"""Reading a host: everything that its card holds, as an ordinary user sees it, without a network.
 
 Owns the assembly of a `Card` from what the kernel and the system's files show. It must never change the host, and never
-fail: what it cannot see it says in `unseen`.
+fail: what it cannot see stands in `unseen`.
 
 Rules:
 - what can be tried is tried, in a child or on memory of its own: isolation, sealed memory, CPU variants;
-- a CPU variant is called tried only where a runtime ran a computation here; else its verdict is the flags';
+- a CPU variant is called tried only where a runtime ran a computation here; else the processor's flags decide;
+- an install needs the system, the processor and the memory: `probe_essentials` reads those alone, and tries nothing;
 - the machine is read below `root`, so that the tests can show another one.
 """
 
@@ -24,22 +25,23 @@ from appliance.host.machine.card import BY_FLAGS, FORMAT, Card, Clock, Cpu, Kern
 from appliance.host.machine.cpu import FLAGS, cpu_flags, fitting_variants
 from appliance.host.machine.disks import read_disks
 from appliance.host.machine.gpus import Run, read_gpus
-from appliance.host.machine.machine import Machine
+from appliance.host.machine.libraries import read_libraries
 from appliance.host.machine.proc_file import read_text
 from appliance.host.machine.threads import thread_count
 from appliance.host.process.child import NONE, spawn
 from signing.errors import ApplianceError
 
+SYSTEMCTL = "/usr/bin/systemctl"
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 _SEAL_BYTES = 4096
 _SYSTEMD = re.compile(r"libsystemd-shared-([0-9][0-9A-Za-z.~+-]*)\.so")
-_SYSTEMD_FOLDERS = ("usr/lib/systemd", "lib/systemd", "usr/lib/x86_64-linux-gnu/systemd", "usr/lib64/systemd")
+_SYSTEMD_FOLDERS = ("usr/lib/systemd", "lib/systemd", "usr/lib64/systemd", "usr/lib/*/systemd")
 
 
-def probe(machine: Machine, now: datetime, run: Run, variants: Sequence[Variant] = (), root: Path = Path("/")) -> Card:
-    """Look at this host.
+def probe(now: datetime, run: Run, variants: Sequence[Variant] = (), root: Path = Path("/")) -> Card:
+    """Read this host's card.
 
     Args:
-        machine: what preflight reads of it.
         now: its clock, UTC.
         run: starts tools that may be there, such as `nvidia-smi`.
         variants: verdicts that a trial has reached; without any, those of the flags are given.
@@ -48,14 +50,39 @@ def probe(machine: Machine, now: datetime, run: Run, variants: Sequence[Variant]
     unseen: list[str] = []
     return Card(
         format=FORMAT,
-        system=_read_system(machine, root, unseen),
-        cpu=_read_cpu(machine, root, tuple(variants), unseen),
+        system=_read_system(run, root, unseen),
+        cpu=_read_cpu(root, tuple(variants), unseen),
         memory=_read_memory(root, unseen),
         gpus=read_gpus(root, run, unseen),
         disks=read_disks(root, unseen),
         kernel=_read_kernel(root, unseen),
-        clock=Clock(now.strftime("%Y-%m-%dT%H:%M:%SZ"), _is_synchronised(root)),
+        clock=Clock(now.strftime(_TIME), _is_synchronised(root)),
         unseen=tuple(unseen),
+    )
+
+
+def probe_essentials(now: datetime, run: Run, root: Path = Path("/")) -> Card:
+    """Read the part of this host's card that an install decides by: system, processor and memory.
+
+    The rest is empty. No child process is tried, no disk is asked and no graphics processor is looked for, so it takes
+    milliseconds, also where a mounted network disk does not answer.
+
+    Args:
+        now: its clock, UTC.
+        run: starts `systemctl`, where no file shows the version of systemd.
+        root: `/`, or a folder that stands for it.
+    """
+    unseen: list[str] = []
+    return Card(
+        format=FORMAT,
+        system=_read_system(run, root, unseen),
+        cpu=_read_cpu(root, (), unseen),
+        memory=_read_memory(root, unseen),
+        gpus=(),
+        disks=(),
+        kernel=Kernel(NONE, False, None, None, None),
+        clock=Clock(now.strftime(_TIME), None),
+        unseen=(*unseen, "graphics processors, disks, kernel and the clock's keeper: not looked at"),
     )
 
 
@@ -69,33 +96,46 @@ def variants_by_flags(flags: frozenset[str]) -> tuple[Variant, ...]:
     )
 
 
-def _read_system(machine: Machine, root: Path, unseen: list[str]) -> System:
-    pretty = re.search(r'^PRETTY_NAME="?([^"\n]*)', read_text(root / "etc/os-release"), re.MULTILINE)
-    names = [path.name for folder in _SYSTEMD_FOLDERS for path in _entries(root / folder)]
-    versions = [match.group(1) for name in names if (match := _SYSTEMD.fullmatch(name))]
-    runs = (root / "run/systemd/system").is_dir()
-    if versions and not runs:
-        unseen.append(f"systemd {versions[0]} is installed but does not run this machine")
+def _read_system(run: Run, root: Path, unseen: list[str]) -> System:
+    release, libraries = _os_release(root), read_libraries()
     return System(
-        os=machine.os,
-        name=pretty.group(1) if pretty else "",
-        arch=machine.arch,
+        os=f"{release.get('ID') or 'unknown'}-{release.get('VERSION_ID') or 'unknown'}",
+        name=release.get("PRETTY_NAME", ""),
+        arch=platform.machine(),
         kernel=read_text(root / "proc/sys/kernel/osrelease") or platform.release(),
-        systemd=(versions or ["unknown"])[0] if runs else "",
-        glibc=machine.glibc,
-        glibcxx=machine.glibcxx,
-        cxxabi=machine.cxxabi,
+        systemd=_systemd_version(run, root, unseen),
+        glibc=libraries.glibc,
+        glibcxx=libraries.glibcxx,
+        cxxabi=libraries.cxxabi,
     )
 
 
-def _read_cpu(machine: Machine, root: Path, tried: tuple[Variant, ...], unseen: list[str]) -> Cpu:
+def _os_release(root: Path) -> dict[str, str]:
+    pairs = (line.partition("=") for line in read_text(root / "etc/os-release").splitlines())
+    return {name: value.strip().strip("\"'") for name, _, value in pairs}
+
+
+def _systemd_version(run: Run, root: Path, unseen: list[str]) -> str:
+    """The version of the systemd that runs the machine; empty where none does."""
+    folders = [folder for pattern in _SYSTEMD_FOLDERS for folder in sorted(root.glob(pattern))]
+    names = [path.name for folder in folders for path in _entries(folder)]
+    versions = [match.group(1) for name in names if (match := _SYSTEMD.fullmatch(name))]
+    if (root / "run/systemd/system").is_dir():
+        words = [] if versions else run((SYSTEMCTL, "--version")).split()
+        return (versions or words[1:2] or ["unknown"])[0]
+    if versions:
+        unseen.append(f"systemd {versions[0]} is installed but does not run this machine")
+    return ""
+
+
+def _read_cpu(root: Path, tried: tuple[Variant, ...], unseen: list[str]) -> Cpu:
     info = root / "proc/cpuinfo"
     flags = cpu_flags(info)
     if not flags:
         unseen.append("processor flags: /proc/cpuinfo shows none")
     model = re.search(r"^model name\s*: (.*)", read_text(info), re.MULTILINE)
     quota = cgroups.cpu_quota(root / "proc", root / "sys/fs/cgroup")
-    is_x86 = machine.arch == "x86_64"
+    is_x86 = platform.machine() == "x86_64"
     return Cpu(
         model=model.group(1) if model else "",
         flags=tuple(sorted(flags)),

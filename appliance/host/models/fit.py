@@ -1,10 +1,12 @@
 """Whether models fit into a host's memory, and what would fit where they do not.
 
-Owns the comparison of a card with what models need (`bundles.gguf.memory`), and the search for alternatives. It looks
-at no machine and asks no runtime: both are values here.
+Owns the one verdict about memory: the comparison of a card with what models need (`bundles.gguf.memory`), and the
+search for alternatives. `plan` and the preflight of an install both use it. It reads no machine and runs no runtime:
+both are values here.
 
 Rules:
 - a part of the memory belongs to the rest of the machine and is never planned with;
+- a limit of control groups counts as the machine's own memory does;
 - every model of a bundle is served at the same time, so their needs add up;
 - where it does not fit, three alternatives are named, those that fit first, each with what it would take.
 """
@@ -45,8 +47,8 @@ QUANTISATIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A model and what it is to bear.
+class PlannedModel:
+    """A model that is to be served, with its workload.
 
     Args:
         name: for people.
@@ -72,7 +74,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """Something else to ask for: in words, what all models then take in bytes, and whether that fits."""
+    """Another way to serve the models: in words, the bytes that all of them then take, and whether that fits."""
 
     text: str
     total: int
@@ -91,12 +93,12 @@ class GpuFit:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The answer.
+    """The verdict.
 
     Args:
         budget: bytes that models may take on this host.
         total: bytes that they need.
-        most_slots, longest_context: what would still fit, each with the other as it was asked; 0 where nothing does.
+        most_slots, longest_context: what would still fit, each with the other as planned; 0 where nothing does.
         alternatives: empty where it fits.
         gpus: for each model and graphics processor.
     """
@@ -110,53 +112,53 @@ class Fit:
 
     @property
     def fits(self) -> bool:
-        """Whether what was asked fits."""
+        """Whether the models fit as they are planned."""
         return self.total <= self.budget
 
 
 def budget_bytes(card: Card) -> int:
-    """What models may take on a host: its memory, or what control groups leave, less a part for the rest."""
+    """Bytes that models may take on a host: its memory, or what control groups leave, less a part for the rest."""
     memory = card.memory
     most = memory.ram_bytes if memory.limit_bytes is None else min(memory.ram_bytes, memory.limit_bytes)
     return max(0, most - MARGIN_BYTES)
 
 
-def fit(asked: Sequence[Asked], card: Card, needs: Sequence[Need]) -> Fit:
+def fit(models: Sequence[PlannedModel], card: Card, needs: Sequence[Need]) -> Fit:
     """Compare models with a host.
 
     Args:
-        asked: what is to be served at the same time; at least one.
+        models: served at the same time; at least one.
         card: the host.
-        needs: what each takes, by the formula or as the runtime itself says it.
+        needs: what each takes, by the formula or as the runtime itself reports it.
     """
     budget, total = budget_bytes(card), sum(need.total for need in needs)
-    # Where the runtime was asked, its answer is nearer than the formula's by a little; the search carries that along.
-    search = _Search(tuple(asked), budget, total - _total(asked))
+    # The runtime's own numbers differ from the formula's by a little; the search adds that difference to every total.
+    search = _Search(tuple(models), budget, total - _total(models))
     return Fit(
         budget=budget,
         total=total,
         most_slots=search.most_slots(MAX_SLOTS),
-        longest_context=search.longest_context(max(_trained(one) for one in asked)),
+        longest_context=search.longest_context(max(_trained(one) for one in models)),
         alternatives=search.alternatives() if total > budget else (),
-        gpus=tuple(_gpu_fit(gpu, one) for gpu in card.gpus for one in asked),
+        gpus=tuple(_gpu_fit(gpu, one) for gpu in card.gpus for one in models),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    asked: tuple[Asked, ...]
+    models: tuple[PlannedModel, ...]
     budget: int
     offset: int
 
-    def total(self, asked: Sequence[Asked]) -> int:
-        return max(0, _total(asked) + self.offset)
+    def total(self, models: Sequence[PlannedModel]) -> int:
+        return max(0, _total(models) + self.offset)
 
     def most_slots(self, top: int) -> int:
-        return _largest(1, top, lambda slots: self.total(_with(self.asked, slots=slots)) <= self.budget)
+        return _largest(1, top, lambda slots: self.total(_with(self.models, slots=slots)) <= self.budget)
 
     def longest_context(self, top: int) -> int:
         cells = max(1, top // CELLS)
-        return CELLS * _largest(1, cells, lambda n: self.total(_with(self.asked, context=n * CELLS)) <= self.budget)
+        return CELLS * _largest(1, cells, lambda n: self.total(_with(self.models, context=n * CELLS)) <= self.budget)
 
     def alternatives(self) -> tuple[Alternative, ...]:
         found = [*self.simple(), *self.combined()]
@@ -167,58 +169,58 @@ class _Search:
 
     def simple(self) -> list[Alternative]:
         """One thing changed, by as little as makes it fit, else by all that is possible."""
-        slots, context = self.asked_slots, self.asked_context
+        slots, context = self.planned_slots, self.planned_context
         found = []
         if slots > 1:
             fewer = max(1, self.most_slots(slots))
-            found.append(self.named(f"{fewer} instead of {slots} slots", _with(self.asked, slots=fewer)))
+            found.append(self.named(f"{fewer} instead of {slots} slots", _with(self.models, slots=fewer)))
         if context > CELLS:
             shorter = max(CELLS, self.longest_context(context - 1))
             found.append(
-                self.named(f"a context of {shorter} instead of {context} tokens", _with(self.asked, context=shorter))
+                self.named(f"a context of {shorter} instead of {context} tokens", _with(self.models, context=shorter))
             )
-        if any(one.load.kv_type == "f16" for one in self.asked):
-            found.append(self.named("a KV cache of type q8_0 instead of f16", _with(self.asked, kv_type="q8_0")))
-        return found + self.quantised(self.asked, "")
+        if any(one.load.kv_type == "f16" for one in self.models):
+            found.append(self.named("a KV cache of type q8_0 instead of f16", _with(self.models, kv_type="q8_0")))
+        return found + self.quantised(self.models, "")
 
     def combined(self) -> list[Alternative]:
         """Several things at once, for hosts where none of them is enough alone."""
-        small = _with(self.asked, slots=1, context=min(self.asked_context, 4096), kv_type="q8_0")
-        least = _with(self.asked, slots=1, context=min(self.asked_context, CELLS), kv_type="q8_0")
+        small = _with(self.models, slots=1, context=min(self.planned_context, 4096), kv_type="q8_0")
+        least = _with(self.models, slots=1, context=min(self.planned_context, CELLS), kv_type="q8_0")
         words = f"1 slot, a context of {small[0].load.context} tokens and a KV cache of type q8_0"
         tiny = f"1 slot, a context of {least[0].load.context} tokens and a KV cache of type q8_0"
         return [self.named(words, small), self.named(tiny, least), *self.quantised(small, f", {words}")]
 
-    def quantised(self, asked: Sequence[Asked], also: str) -> list[Alternative]:
+    def quantised(self, models: Sequence[PlannedModel], also: str) -> list[Alternative]:
         """The largest smaller quantisation that fits, or the smallest."""
         found = []
         for kind in QUANTISATIONS:
-            smaller = [replace(one, quantised=kind) for one in asked]
-            if self.total(smaller) < self.total(asked):
+            smaller = [replace(one, quantised=kind) for one in models]
+            if self.total(smaller) < self.total(models):
                 found.append(self.named(f"weights quantised to {kind.name}{also}", smaller))
         fitting = [one for one in found if one.fits]
         return fitting[:1] or found[-1:]
 
-    def named(self, text: str, asked: Sequence[Asked]) -> Alternative:
-        total = self.total(asked)
+    def named(self, text: str, models: Sequence[PlannedModel]) -> Alternative:
+        total = self.total(models)
         return Alternative(text, total, total <= self.budget)
 
     @property
-    def asked_slots(self) -> int:
-        return max(one.load.slots for one in self.asked)
+    def planned_slots(self) -> int:
+        return max(one.load.slots for one in self.models)
 
     @property
-    def asked_context(self) -> int:
-        return max(one.load.context for one in self.asked)
+    def planned_context(self) -> int:
+        return max(one.load.context for one in self.models)
 
 
-def _total(asked: Sequence[Asked]) -> int:
-    return sum(one.need.total for one in asked)
+def _total(models: Sequence[PlannedModel]) -> int:
+    return sum(one.need.total for one in models)
 
 
 def _with(
-    asked: Sequence[Asked], slots: int | None = None, context: int | None = None, kv_type: str | None = None
-) -> list[Asked]:
+    models: Sequence[PlannedModel], slots: int | None = None, context: int | None = None, kv_type: str | None = None
+) -> list[PlannedModel]:
     return [
         replace(
             one,
@@ -228,12 +230,12 @@ def _with(
                 kv_type or one.load.kv_type,
             ),
         )
-        for one in asked
+        for one in models
     ]
 
 
-def _trained(asked: Asked) -> int:
-    return asked.header.context or asked.load.context
+def _trained(model: PlannedModel) -> int:
+    return model.header.context or model.load.context
 
 
 def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:
@@ -246,11 +248,11 @@ def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _gpu_fit(gpu: Gpu, asked: Asked) -> GpuFit:
-    layers = list(zip(layer_bytes(asked.header), layer_kv_bytes(asked.header, asked.load), strict=True))
+def _gpu_fit(gpu: Gpu, model: PlannedModel) -> GpuFit:
+    layers = list(zip(layer_bytes(model.header), layer_kv_bytes(model.header, model.load), strict=True))
     if gpu.memory_bytes is None:
-        return GpuFit(gpu.address, asked.name, None, len(layers))
-    left = gpu.memory_bytes - GPU_RESERVE_BYTES - compute_bytes(asked.header, asked.load)
+        return GpuFit(gpu.address, model.name, None, len(layers))
+    left = gpu.memory_bytes - GPU_RESERVE_BYTES - compute_bytes(model.header, model.load)
     count = 0
     # The last layers go first: that is the order in which llama.cpp moves them.
     for weights, cache in reversed(layers):
@@ -258,4 +260,4 @@ def _gpu_fit(gpu: Gpu, asked: Asked) -> GpuFit:
         if left < 0:
             break
         count += 1
-    return GpuFit(gpu.address, asked.name, count, len(layers))
+    return GpuFit(gpu.address, model.name, count, len(layers))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from bundles.chunk_stream import ChunkStream
-from bundles.contents.model import Contents
+from bundles.contents.model import Contents, File, Model
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.oci.layout import Layout
 from signing.errors import NotTrustedError, UsageError
@@ -47,22 +47,21 @@ def head_of_file(path: Path, name: str) -> ModelHead:
         raise UsageError("plan.unreadable", str(path), expected="a GGUF file", found=found) from None
 
 
-def heads_of_bundle(layout: Layout, contents: Contents) -> tuple[ModelHead, ...]:
-    """Read the heads of all models of a bundle or stick; only the blobs that hold them are read.
+def head_of_bundle(layout: Layout, contents: Contents, model: Model) -> ModelHead:
+    """Read the head of a model of a bundle or stick; only the blobs that hold it are read.
 
     Args:
         layout: untrusted.
-        contents: believed.
+        contents: verified.
+        model: one of the contents'.
 
     Raises:
         DamagedError: a blob is missing or differs.
+        NotTrustedError: the file is no model, or its header breaks a rule of `bundles.gguf.header`.
     """
-    found = []
-    for model in contents.models:
-        file = contents.by_path[model.path]
-        header = read_header(_stream(layout, contents, model.path), file.size, model.path)
-        found.append(ModelHead(model.name, header, _stream(layout, contents, model.path).read(header.data_start)))
-    return tuple(found)
+    file = contents.by_path[model.path]
+    header = read_header(_stream(layout, file), file.size, model.path)
+    return ModelHead(model.name, header, _stream(layout, file).read(header.data_start))
 
 
 def is_gguf(path: Path) -> bool:
@@ -74,8 +73,7 @@ def is_gguf(path: Path) -> bool:
         return False
 
 
-def _stream(layout: Layout, contents: Contents, path: str) -> BinaryIO:
-    file = contents.by_path[path]
+def _stream(layout: Layout, file: File) -> BinaryIO:
     if file.kind != "model":
-        raise NotTrustedError("contents.model", path, expected="a file of kind model", found=file.kind)
+        raise NotTrustedError("contents.model", file.path, expected="a file of kind model", found=file.kind)
     return cast(BinaryIO, ChunkStream(layout, file))

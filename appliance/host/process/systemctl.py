@@ -15,7 +15,7 @@ from pathlib import Path
 
 from signing.errors import ApplianceError
 
-LEAST_VERSION = 248
+MIN_VERSION = 248
 """The oldest systemd that knows every setting of the units (NoExecPaths)."""
 TIMEOUT_S = 120.0
 _RUNNING = Path("/run/systemd/system")

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from appliance.host.install.admission import Host
+from appliance.host.install.host import Host
 from appliance.host.install.installation import install
-from appliance.host.machine.machine import Machine
+from appliance.host.machine.card import Card
 from appliance.host.process.programs import Programs
 from appliance.host.tree.install_lock import hold
 from appliance.keys.workspace import create_development
 from signing.errors import ApplianceError, ApplyRestoredError, BusyError, HostUnfitError, NotTrustedError, UsageError
+from tests.appliance.sim_card import CARD
 from tests.appliance.sim_host import SimHost, new_host
 from tests.toy import NOW
-
-FIT = Machine("debian-12", "x86_64", "2.36", "3.4.30", "1.3.13", frozenset(), 1 << 34)
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def sim(tmp_path: Path) -> SimHost:
     return new_host(tmp_path)
 
 
-def host_of(sim: SimHost, machine: Machine = FIT) -> Host:
-    return Host(sim.prefix, machine, lambda: datetime.now(timezone.utc), "")
+def host_of(sim: SimHost, card: Card = CARD) -> Host:
+    return Host(sim.prefix, card, lambda: datetime.now(timezone.utc), "")
 
 
 def other_root(tmp_path: Path) -> bytes:
@@ -44,7 +44,9 @@ def test_bundle_of_another_publisher_is_refused_with_exit_4_and_nothing_is_writt
 
 def test_unfit_host_is_told_why_and_nothing_is_written(sim: SimHost) -> None:
     with pytest.raises(HostUnfitError):
-        install(sim.source, sim.trust, host_of(sim, Machine("plan9-4", "mips", "", "", "", frozenset(), 1)))
+        install(
+            sim.source, sim.trust, host_of(sim, replace(CARD, system=replace(CARD.system, os="plan9-4", arch="mips")))
+        )
     assert not sim.prefix.root.exists()
 
 

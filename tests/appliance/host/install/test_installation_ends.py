@@ -13,21 +13,20 @@ from typing import Any
 import pytest
 
 from appliance.host.install import installation as program
-from appliance.host.install.admission import Host
+from appliance.host.install.host import Host
 from appliance.host.install.installation import Installed, install
 from appliance.host.install.journal import Journal
 from appliance.host.install.render import Played
-from appliance.host.machine.machine import Machine
 from appliance.host.release.release import Release, check_release, current_target, open_current
 from appliance.host.site.config import SiteConfig
 from appliance.host.tree.atomic_file import write_file
 from appliance.host.tree.prefix import Prefix
 from bundles.bundle import Bundle
 from signing.errors import ApplianceError, ApplyRestoredError
+from tests.appliance.sim_card import CARD
 from tests.appliance.sim_host import SimHost, build_bundle, new_host
 from tests.toy import NOW
 
-FIT = Machine("debian-12", "x86_64", "2.36", "3.4.30", "1.3.13", frozenset(), 1 << 34)
 Step = Callable[[], None]
 
 
@@ -81,7 +80,7 @@ class Site:
 
     def install(self, source: Path | None = None) -> Installed:
         self.services.calls.clear()
-        machine = Host(self.sim.prefix, FIT, lambda: datetime.now(timezone.utc), "")
+        machine = Host(self.sim.prefix, CARD, lambda: datetime.now(timezone.utc), "")
         return install(source or self.sim.source, self.sim.trust, machine)
 
     def decide(self, port: int) -> None:

@@ -1,24 +1,37 @@
-"""Preflight tells every reason at once, changes nothing, and believes no clock."""
+"""Preflight reports every reason at once, changes nothing, and lets no clock decide."""
 
 from __future__ import annotations
 
+import io
+import json
+import shutil
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from appliance.cli.console.terminal import Terminal
+from appliance.cli.main import run
 from appliance.host.install import preflight
-from appliance.host.install.preflight import Fit, check_host
+from appliance.host.install.admission import planned_models
+from appliance.host.install.host import Host
+from appliance.host.install.preflight import PreflightResult, check_host
+from appliance.host.machine.card import Card, card_value
 from appliance.host.machine.cpu import FLAGS, cpu_flags, fitting_variants
-from appliance.host.machine.machine import Machine, read_machine
+from appliance.host.machine.probe import probe_essentials
+from appliance.host.models.served_file import MARGIN_BYTES
 from appliance.host.release.environment import Interpreter
+from appliance.host.tree.places import OK_FILE
 from appliance.host.tree.prefix import Prefix
 from bundles.contents.model import Contents, Target
+from bundles.oci.layout import Layout, blob_path
 from signing.errors import ApplianceError, HostUnfitError
+from tests.appliance.sim_card import CARD, GIB, write_machine
 from tests.appliance.sim_host import PYTHON, SimHost, new_host
 
-FIT = Machine("debian-12", "x86_64", "2.36", "3.4.30", "1.3.13", frozenset({"sse4_2"}), 1 << 34)
+FIT = replace(CARD, cpu=replace(CARD.cpu, flags=("sse4_2",)))
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 
 
@@ -28,10 +41,17 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> SimHost:
 
 
 def check(
-    host: SimHost, machine: Machine, contents: Contents | None = None, now: datetime = NOW, floor: str = ""
-) -> Fit:
+    host: SimHost,
+    card: Card,
+    contents: Contents | None = None,
+    now: datetime = NOW,
+    floor: str = "",
+    is_root: bool = False,
+) -> PreflightResult:
     contents = contents or host.verify().value.contents
-    return check_host(contents, host.prefix, host.prefix.releases / "r", machine, now, floor, "")
+    models = planned_models(Layout(host.source), contents)
+    where = Host(host.prefix, card, lambda: now, "", is_root)
+    return check_host(contents, models, where, host.prefix.releases / "r", floor)
 
 
 def test_fit_host_passes_and_nothing_is_written(host: SimHost) -> None:
@@ -42,8 +62,13 @@ def test_fit_host_passes_and_nothing_is_written(host: SimHost) -> None:
     assert not host.prefix.root.exists()
 
 
-def test_every_problem_is_told_at_once_with_a_remedy_each(host: SimHost) -> None:
-    machine = Machine("plan9-4", "mips", "2.3", "3.4.2", "", frozenset(), 1000)
+def test_every_problem_is_reported_at_once_with_a_remedy_each(host: SimHost) -> None:
+    card = replace(
+        CARD,
+        system=replace(CARD.system, os="plan9-4", arch="mips", glibc="2.3", glibcxx="3.4.2", cxxabi=""),
+        cpu=replace(CARD.cpu, flags=()),
+        memory=replace(CARD.memory, ram_bytes=1000),
+    )
     contents = host.verify().value.contents
     contents = replace(
         contents,
@@ -51,7 +76,7 @@ def test_every_problem_is_told_at_once_with_a_remedy_each(host: SimHost) -> None
         needs=replace(contents.needs, cpu_variants=("haswell",)),
     )
     with pytest.raises(HostUnfitError) as caught:
-        check(host, machine, contents)
+        check(host, card, contents)
     problems = (caught.value, *caught.value.others)
     assert caught.value.exit_code == 6
     assert [problem.subject for problem in problems] == [
@@ -66,9 +91,69 @@ def test_every_problem_is_told_at_once_with_a_remedy_each(host: SimHost) -> None
     assert all(problem.hint and problem.expected and problem.found for problem in problems)
 
 
+def in_group(folder: Path, limit_bytes: int, used_bytes: int = 0) -> Card:
+    """A machine of 16 GB whose control group allows this process only so much."""
+    files = {"sys/fs/cgroup/job/memory.max": f"{limit_bytes}\n", "sys/fs/cgroup/job/memory.current": f"{used_bytes}\n"}
+    card = probe_essentials(NOW, lambda _command: "", write_machine(folder, files))
+    return replace(card, system=FIT.system)
+
+
+def plan_json(host: SimHost, card: Card, folder: Path) -> tuple[int, dict[str, Any]]:
+    """What `appliance plan` answers for this bundle and that machine."""
+    (folder / "card.json").write_text(json.dumps(card_value(card)))
+    given = ("--host", folder / "card.json", "--workspace", host.workspace.path, "--prefix", folder / "nothing")
+    out = io.StringIO()
+    words = [str(word) for word in ("plan", host.source, *given, "--json")]
+    return run(words, Terminal(out, io.StringIO())), json.loads(out.getvalue())
+
+
+@pytest.mark.parametrize(("limit_bytes", "used_bytes"), [(MARGIN_BYTES, 0), (8 * GIB, 7 * GIB), (1 << 20, 0)])
+def test_control_group_that_leaves_too_little_memory_is_refused_with_the_verdict_of_plan(
+    host: SimHost, tmp_path: Path, limit_bytes: int, used_bytes: int
+) -> None:
+    card = in_group(tmp_path, limit_bytes, used_bytes)
+    code, planned = plan_json(host, card, tmp_path)
+    assert (code, planned["fits"]) == (6, False)
+    with pytest.raises(HostUnfitError) as caught:
+        check(host, card)
+    assert (caught.value.subject, caught.value.exit_code, caught.value.others) == ("memory", 6, ())
+    assert caught.value.expected == f"{planned['total']} bytes for models"
+    assert caught.value.found == f"{planned['budget']} bytes for models"
+
+
+def test_control_group_that_leaves_just_enough_is_accepted_as_by_plan(host: SimHost, tmp_path: Path) -> None:
+    _, planned = plan_json(host, in_group(tmp_path, 8 * GIB), tmp_path)
+    needed = planned["total"] + MARGIN_BYTES
+    assert plan_json(host, in_group(tmp_path, needed), tmp_path)[0] == 0
+    assert check(host, in_group(tmp_path, needed)).variants
+    with pytest.raises(HostUnfitError):
+        check(host, in_group(tmp_path, needed - 1))
+
+
+def test_release_that_serves_in_this_control_group_can_be_repaired(host: SimHost, tmp_path: Path) -> None:
+    card = in_group(tmp_path, 8 * GIB, used_bytes=7 * GIB)
+    finished = host.prefix.releases / "r" / OK_FILE
+    finished.parent.mkdir(parents=True)
+    finished.touch()
+    try:
+        assert check(host, card).variants
+    finally:
+        shutil.rmtree(host.prefix.root)
+
+
+def test_model_whose_header_is_damaged_on_the_medium_is_left_to_the_import(host: SimHost, tmp_path: Path) -> None:
+    contents = host.verify().value.contents
+    shutil.copytree(host.source, tmp_path / "stick")
+    chunk = contents.by_path[contents.models[0].path].chunks[0]
+    blob = tmp_path / "stick" / blob_path(chunk.sha256)
+    blob.chmod(0o644)
+    blob.write_bytes(bytes(chunk.size))
+    assert planned_models(Layout(tmp_path / "stick"), contents) == ()
+
+
 def test_disk_that_is_too_small_is_named_with_needed_and_free_bytes(host: SimHost) -> None:
     contents = host.verify().value.contents
-    files = tuple(replace(file, size=1 << 60) if file.kind == "model" else file for file in contents.files)
+    files = tuple(replace(file, size=1 << 60) if file.kind == "wheel" else file for file in contents.files)
     with pytest.raises(HostUnfitError) as caught:
         check(host, FIT, replace(contents, files=files))
     assert caught.value.subject.startswith("disk at ")
@@ -94,29 +179,20 @@ def test_wrong_clock_is_a_warning_at_most(host: SimHost, year: int) -> None:
     assert bool(fit.warnings) == (year < 2026)
 
 
-def test_backend_that_this_version_does_not_use_is_said_and_keeps_no_host_from_the_bundle(host: SimHost) -> None:
+def test_backend_that_this_version_does_not_use_is_a_warning_and_no_refusal(host: SimHost) -> None:
     contents = host.verify().value.contents
     fit = check(host, FIT, replace(contents, needs=replace(contents.needs, gpu_driver="580")))
     assert [warning for warning in fit.warnings if "CUDA" in warning]
     assert fit.variants == ("x64",)
 
 
-def test_bundle_without_a_model_or_programs_is_told_before_the_host_is_looked_at(host: SimHost) -> None:
+def test_bundle_without_a_model_or_programs_is_refused_before_the_host_is_judged(host: SimHost) -> None:
     contents = host.verify().value.contents
     files = tuple(replace(file, members=()) for file in contents.files)
     with pytest.raises(ApplianceError) as caught:
         check(host, FIT, replace(contents, models=(), files=files))
     assert caught.value.code == "bundle.not-installable"
     assert "llama-server, llama-bench, a model" in caught.value.found
-
-
-def test_this_machine_can_be_read() -> None:
-    machine = read_machine()
-    assert machine.arch
-    assert machine.os.count("-") >= 1
-    assert [int(part) for part in machine.glibc.split(".")] >= [2, 17]
-    assert machine.glibcxx.startswith("3.4")
-    assert machine.ram_bytes > 1 << 28
 
 
 def test_variants_are_ordered_newest_first_and_filtered_by_flags() -> None:
@@ -139,10 +215,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> dict[str, Interpreter | None]:
     return found
 
 
-BARE = replace(FIT, is_root=True, systemd=252)
-
-
-def with_package(host: SimHost, name: str, system: str = FIT.os) -> Contents:
+def with_package(host: SimHost, name: str, system: str = CARD.system.os) -> Contents:
     contents = host.verify().value.contents
     packed = replace(contents.files[0], path=f"os-packages/{system}/{name}", kind="os-package")
     return replace(contents, files=(*contents.files, packed))
@@ -151,16 +224,16 @@ def with_package(host: SimHost, name: str, system: str = FIT.os) -> Contents:
 def test_python_that_comes_with_the_packages_is_looked_for_after_them(
     host: SimHost, bare: dict[str, Interpreter | None]
 ) -> None:
-    fit = check(host, BARE, with_package(host, f"python{PYTHON}_{PYTHON}.2-6_amd64.deb"))
+    fit = check(host, FIT, with_package(host, f"python{PYTHON}_{PYTHON}.2-6_amd64.deb"), is_root=True)
     assert fit.python is None
     bare["python"] = Interpreter(Path(f"/usr/bin/python{PYTHON}"), f"{PYTHON}.2")
     assert fit.require_python() == bare["python"]
 
 
-def test_packages_that_brought_no_python_are_told_when_it_is_looked_for(
+def test_packages_that_brought_no_python_are_reported_when_it_is_looked_for(
     host: SimHost, bare: dict[str, Interpreter | None]
 ) -> None:
-    fit = check(host, BARE, with_package(host, f"python{PYTHON}_{PYTHON}.2-6_amd64.deb"))
+    fit = check(host, FIT, with_package(host, f"python{PYTHON}_{PYTHON}.2-6_amd64.deb"), is_root=True)
     with pytest.raises(HostUnfitError) as caught:
         fit.require_python()
     assert caught.value.subject == "python"
@@ -169,8 +242,8 @@ def test_packages_that_brought_no_python_are_told_when_it_is_looked_for(
 @pytest.mark.parametrize(
     ("name", "system"),
     [
-        ("python2.7_2.7.18_amd64.deb", FIT.os),
-        (f"python{PYTHON}-doc_{PYTHON}.2-6_all.deb", FIT.os),
+        ("python2.7_2.7.18_amd64.deb", CARD.system.os),
+        (f"python{PYTHON}-doc_{PYTHON}.2-6_all.deb", CARD.system.os),
         (f"python{PYTHON}_{PYTHON}.2-6_amd64.deb", "debian-13"),
     ],
 )
@@ -178,7 +251,7 @@ def test_python_of_another_version_or_system_does_not_come(
     host: SimHost, bare: dict[str, Interpreter | None], name: str, system: str
 ) -> None:
     with pytest.raises(HostUnfitError) as caught:
-        check(host, BARE, with_package(host, name, system))
+        check(host, FIT, with_package(host, name, system), is_root=True)
     assert (caught.value.subject, caught.value.others) == ("python", ())
 
 
@@ -187,4 +260,4 @@ def test_below_a_prefix_no_package_brings_a_python(
 ) -> None:
     monkeypatch.setattr(Prefix, "is_system", False)
     with pytest.raises(HostUnfitError):
-        check(host, BARE, with_package(host, f"python{PYTHON}_{PYTHON}.2-6_amd64.deb"))
+        check(host, FIT, with_package(host, f"python{PYTHON}_{PYTHON}.2-6_amd64.deb"), is_root=True)

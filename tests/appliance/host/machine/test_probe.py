@@ -15,11 +15,10 @@ import pytest
 from appliance.host.machine import disks
 from appliance.host.machine.card import BY_FLAGS, Card, card_value
 from appliance.host.machine.gpus import read_gpus
-from appliance.host.machine.machine import Machine, read_machine
-from appliance.host.machine.probe import probe, variants_by_flags
+from appliance.host.machine.libraries import read_libraries
+from appliance.host.machine.probe import SYSTEMCTL, probe, probe_essentials, variants_by_flags
 from tests.appliance.sim_card import NVIDIA, check_card, pci_device, write_machine
 
-MACHINE = Machine("debian-12", "x86_64", "2.36", "3.4.30", "1.3.13", frozenset({"avx2"}), 1 << 34)
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
@@ -28,16 +27,41 @@ def absent(_command: Sequence[str]) -> str:
 
 
 def look(root: Path) -> Card:
-    return probe(MACHINE, NOW, absent, root=root)
+    return probe(NOW, absent, root=root)
 
 
 def test_this_machine_has_a_card_whoever_asks() -> None:
-    card = probe(read_machine(), NOW, absent)
+    card = probe(NOW, absent)
     check_card(card_value(card))
     assert card.memory.ram_bytes > 1 << 28
     assert card.cpu.engine_threads >= 1
     assert card.disks
     assert card.clock.time == "2026-01-02T03:04:05Z"
+
+
+def test_this_machine_has_versions_of_its_libraries() -> None:
+    found = read_libraries()
+    assert [int(part) for part in found.glibc.split(".")] >= [2, 17]
+    assert found.glibcxx.startswith("3.4")
+    assert found.cxxabi.startswith("1.3")
+
+
+def test_essentials_are_those_of_the_whole_card_and_try_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_machine(tmp_path)
+    whole = look(root)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("an install needs no child, no disk and no graphics processor for its verdict")
+
+    for slow in ("spawn", "read_disks", "read_gpus"):
+        monkeypatch.setattr(f"appliance.host.machine.probe.{slow}", refuse)
+    card = probe_essentials(NOW, absent, root)
+    check_card(card_value(card))
+    assert (card.system, card.cpu, card.memory) == (whole.system, whole.cpu, whole.memory)
+    assert (card.gpus, card.disks) == ((), ())
+    assert "not looked at" in card.unseen[-1]
 
 
 def test_another_machine_is_shown_as_its_files_say(tmp_path: Path) -> None:
@@ -68,6 +92,16 @@ def test_systemd_that_does_not_run_the_machine_is_none(tmp_path: Path) -> None:
     card = look(tmp_path)
     assert card.system.systemd == ""
     assert "systemd 252" in card.unseen[0]
+
+
+def test_systemd_whose_library_names_no_version_is_asked_for_it(tmp_path: Path) -> None:
+    (write_machine(tmp_path) / "usr/lib/systemd/libsystemd-shared-252.so").unlink()
+    assert look(tmp_path).system.systemd == "unknown"
+
+    def tool(command: Sequence[str]) -> str:
+        return "systemd 256 (256.7-1)\n+PAM\n" if command == (SYSTEMCTL, "--version") else ""
+
+    assert probe_essentials(NOW, tool, tmp_path).system.systemd == "256"
 
 
 def test_verdict_without_a_trial_is_called_one_by_flags(tmp_path: Path) -> None:

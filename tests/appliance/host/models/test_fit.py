@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from appliance.host.machine.card import Card, Gpu, Memory
-from appliance.host.models.fit import ALTERNATIVES, GPU_RESERVE_BYTES, Asked, Fit, budget_bytes, fit
+from appliance.host.models.fit import ALTERNATIVES, GPU_RESERVE_BYTES, Fit, PlannedModel, budget_bytes, fit
 from appliance.host.models.served_file import MARGIN_BYTES
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.gguf.memory import Load, estimate
@@ -31,8 +31,8 @@ def host(ram_gib: float, limit: int | None = None) -> Card:
 
 
 def ask(header: GgufHeader, card: Card, load: Load, copies: int = 1) -> Fit:
-    asked = [Asked(f"m{number}", header, load) for number in range(copies)]
-    return fit(asked, card, [one.need for one in asked])
+    models = [PlannedModel(f"m{number}", header, load) for number in range(copies)]
+    return fit(models, card, [one.need for one in models])
 
 
 def test_part_of_the_memory_is_never_planned_with() -> None:
@@ -93,9 +93,9 @@ def test_models_of_one_bundle_are_served_at_the_same_time(big: GgufHeader) -> No
 
 
 def test_what_the_runtime_says_counts_instead_of_the_formula(big: GgufHeader) -> None:
-    asked = [Asked("m", big, Load(8192, 4))]
-    need = asked[0].need
-    answer = fit(asked, host(32), [replace(need, kv=need.kv + 8 * GIB)])
+    models = [PlannedModel("m", big, Load(8192, 4))]
+    need = models[0].need
+    answer = fit(models, host(32), [replace(need, kv=need.kv + 8 * GIB)])
     assert answer.total == need.total + 8 * GIB
     assert answer.most_slots < ask(big, host(32), Load(8192, 4)).most_slots
 

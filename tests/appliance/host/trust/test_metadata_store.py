@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from appliance.host.install.admission import Host, admit
+from appliance.host.install.admission import admit
+from appliance.host.install.host import Host
 from appliance.host.install.importer import accept, import_layout
-from appliance.host.machine.machine import Machine
 from appliance.host.tree.prefix import Prefix
 from appliance.host.trust import metadata_store
 from appliance.host.trust.floor_store import read_floors
@@ -23,6 +23,7 @@ from bundles.bundle import Bundle, open_bundle
 from bundles.oci.layout import Layout
 from signing.errors import NotTrustedError
 from signing.verified import Verified
+from tests.appliance.sim_card import CARD
 from tests.attacks.harness import command
 from tests.toy import NOW, build_toy
 
@@ -74,7 +75,7 @@ def take(prefix: Prefix, root: bytes) -> Callable[[Path], Path]:
 
 
 def judged(stick: Path, root: bytes, prefix: Prefix) -> Verified[Bundle]:
-    return admit(stick, root, Host(prefix, Machine("", "", "", "", "", frozenset(), 0), lambda: NOW, ""))
+    return admit(stick, root, Host(prefix, CARD, lambda: NOW, ""))
 
 
 def test_an_older_stick_is_judged_by_what_the_host_has_stored_and_that_is_told(

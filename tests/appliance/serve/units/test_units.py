@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from appliance.host.activation import service_check
+from appliance.host.install.host import Host
 from appliance.host.install.preflight import check_host
-from appliance.host.machine.machine import read_machine
 from appliance.host.process import systemctl
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release
@@ -25,6 +25,7 @@ from bundles.bundle import Bundle
 from signing.digest import Digest
 from signing.errors import ApplianceError, DamagedError, DriftError, HostUnfitError, NotTrustedError
 from signing.verified import Verified
+from tests.appliance.sim_card import CARD
 from tests.appliance.sim_host import new_host
 from tests.toy import NOW
 
@@ -138,11 +139,11 @@ def test_gateway_reads_keys_and_can_grant_none(tmp_path: Path) -> None:
 
 
 def test_whole_machine_without_root_or_systemd_is_told_at_once_with_both_reasons(bundle: Verified[Bundle]) -> None:
-    machine = replace(read_machine(), systemd=0, is_root=False)
+    card = replace(CARD, system=replace(CARD.system, systemd=""))
     contents = bundle.value.contents
     release = SYSTEM.release_path(contents.version, bundle.value.manifest)
     with pytest.raises(HostUnfitError) as raised:
-        check_host(contents, SYSTEM, release, machine, NOW, "2026-01-01T00:00:00Z", "")
+        check_host(contents, (), Host(SYSTEM, card, lambda: NOW, ""), release, "2026-01-01T00:00:00Z")
     told = {error.subject for error in (raised.value, *raised.value.others)}
     assert {"user", "services"} <= told
 
