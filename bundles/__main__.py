@@ -2,7 +2,8 @@
 
     python3 -I -B verify.pyz PATH --trust ROOT
 
-Owns this command line, which is the whole program inside the archive (DESIGN 7). It writes no file and starts nothing.
+Owns this command line, which is the whole program inside the archive (docs/architecture.md, The bare host).
+It writes no file and starts nothing.
 
 Rules:
 - the same checks, errors and exit codes as `appliance verify`, through the same functions;

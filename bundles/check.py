@@ -1,7 +1,8 @@
 """Comparing big bytes with the signed list of chunks.
 
-Owns the hashing of blobs and of files. Trust in a file is its chunk list (DESIGN 4): every chunk is read once and
-hashed, several at a time. It must never stop at the first difference: all of them are told at once.
+Owns the hashing of blobs and of files. Trust in a file is its chunk list (docs/architecture.md, The bundle): every
+chunk is read once and hashed, several at a time. It must never stop at the first difference: all of them are reported
+at once.
 
 Rules:
 - a blob that is longer than signed is not trusted (exit 4); one that is missing, shorter or different is damaged (3);

@@ -1,4 +1,4 @@
-"""One pass from blobs to a file (DESIGN 8).
+"""One pass from blobs to a file (docs/architecture.md, Sticks).
 
 Owns the copy: each byte of the medium is read once, hashed while it is copied, and written once at its final offset. It
 must never use a byte that was not hashed in this pass, and never leaves a half-written file under the final name.

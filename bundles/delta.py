@@ -1,4 +1,4 @@
-"""What has to be carried to somebody who has some of a bundle's bytes already (DESIGN 4, FORMAT 4).
+"""What has to be carried to somebody who has some of a bundle's bytes already (FORMAT 4).
 
 Owns the comparison of blobs alone: digests in, blobs out, no byte read. `diff`, sticks and the figures all ask here, so
 that what is announced is what is carried. It must never decide what to trust: a blob that is left out is still hashed

@@ -1,4 +1,4 @@
-"""Writing a bundle to a stick, and proving that it arrived (DESIGN 8).
+"""Writing a bundle to a stick, and proving that it arrived (docs/architecture.md, Sticks).
 
 Owns what a stick carries: the layout's small files whole and the blobs. It must never delete what it finds there, but
 for the files of an older `BOOT/`.

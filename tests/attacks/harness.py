@@ -1,6 +1,6 @@
 """What the attack tests share: the table of threats, a signed stick to attack, and the switch that turns a guard off.
 
-Every module `test_tNN_*.py` has three parts (DESIGN 13), told apart by the start of a test's name:
+Every module `test_tNN_*.py` has three parts (docs/architecture.md, Decisions), known by the start of a test's name:
 - `test_unattacked_…`: the same input without the attack passes;
 - `test_attacked_…`: it is refused with the row's exit code, an error code and a subject;
 - `test_unguarded_…`: with the row's guard off the attack gets through, or meets the second guard that is named there.
