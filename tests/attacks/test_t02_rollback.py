@@ -98,7 +98,7 @@ def test_attacked_by_a_root_before_the_rotation_that_threw_a_thief_out(stick: St
 
 
 def test_attacked_by_a_stick_from_before_a_revocation_that_the_host_has_stored(stick: Stick, tmp_path: Path) -> None:
-    """The stick is whole, and older than the floors: the host's stored metadata judge it (docs/architecture.md, Trust)."""
+    """A whole stick, older than the floors: the stored metadata of the host judge it (docs/architecture.md, Trust)."""
     prefix = Prefix(host_with(stick.verify().evidence.floors, stick, tmp_path))
     older = dict(stick.repository.files)
     stick.publish("revoked")
