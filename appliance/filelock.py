@@ -24,7 +24,7 @@ def hold(
     path: Path,
     busy: Callable[[int], BusyError],
     *,
-    patience_s: float = 0.0,
+    timeout_s: float = 0.0,
     on_wait: Callable[[], object] = lambda: None,
     mode: int = 0o600,
 ) -> Iterator[int]:
@@ -33,7 +33,7 @@ def hold(
     Args:
         path: of the lock file, made where it is missing; a link in its place is refused.
         busy: the error for a lock that somebody else still has; gets the descriptor, to read who it is.
-        patience_s: how long to wait for them.
+        timeout_s: how long to wait for them.
         on_wait: called again and again while waiting.
         mode: of a new file.
 
@@ -46,7 +46,7 @@ def hold(
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        until = time.monotonic() + patience_s
+        until = time.monotonic() + timeout_s
         while not _take(descriptor):
             if time.monotonic() >= until:
                 raise busy(descriptor)

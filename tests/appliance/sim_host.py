@@ -22,7 +22,7 @@ from appliance.builder.wheels.reader import wheel_members, wheel_record
 from appliance.host.activation.switch import complete, point_at, target_of
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.process.programs import Programs
-from appliance.host.release.bootstrap import find_python, make_venv, take_uv
+from appliance.host.release.bootstrap import extract_uv, find_python, make_venv
 from appliance.host.release.environment import Interpreter, build_environment
 from appliance.host.release.facts import Facts
 from appliance.host.release.release import Release, describe, open_current
@@ -203,7 +203,7 @@ class SimHost:
             found = import_layout(Layout(self.source), path, found, self.trust, NOW)
             import_files(self.prefix, Layout(self.source), path, found.value, ignore)
             python = self.python()
-            uv = take_uv(self.prefix, path, contents, self.prefix.scratch)
+            uv = extract_uv(self.prefix, path, contents, self.prefix.scratch)
             make_venv(path, python, programs)
             build_environment(self.prefix, path, contents, python, programs, uv)
             choice = prepare_runtime(self.prefix, path, contents, ("haswell", "x64"), programs, ignore)

@@ -76,7 +76,7 @@ class Slot:
         path = self.cache / f"{self.key[:_KEY_LENGTH]}.lock"
         told = Progress("waiting for another build of the same runtime", 0, 0, "steps")
         with filelock.hold(
-            path, lambda _: _busy(path), patience_s=patience_s, on_wait=lambda: on_progress(told), mode=0o644
+            path, lambda _: _busy(path), timeout_s=patience_s, on_wait=lambda: on_progress(told), mode=0o644
         ) as descriptor:
             yield descriptor
 

@@ -33,7 +33,7 @@ def service_problems(release: Release, services: tuple[UnitState, ...]) -> list[
         if unit.enabled != "enabled":
             problems.append(_drift("service.not-enabled", unit.name, "enabled", unit.enabled or "unknown to systemd"))
         if not unit.is_active:
-            found = f"{unit.active}, exit status {unit.exit_code}; it said: {systemctl.last_words(unit.name)}"
+            found = f"{unit.active}, exit status {unit.exit_code}; it said: {systemctl.last_log_lines(unit.name)}"
             problems.append(_drift("service.not-running", unit.name, "active", found))
     return problems
 

@@ -129,7 +129,7 @@ class SystemdServices:
             for name in units:
                 _require_running(name)
             if time.monotonic() > until:
-                said = systemctl.last_words(GATEWAY_UNIT)
+                said = systemctl.last_log_lines(GATEWAY_UNIT)
                 raise _not_served(GATEWAY_UNIT, f"none within {READY_S:.0f} s; it said: {said}")
             time.sleep(_POLL_S)
 
@@ -141,7 +141,7 @@ class SystemdServices:
         while not client.is_healthy():
             _require_running(unit)
             if time.monotonic() > until:
-                raise _not_served(unit, f"none within {READY_S:.0f} s; it said: {systemctl.last_words(unit)}")
+                raise _not_served(unit, f"none within {READY_S:.0f} s; it said: {systemctl.last_log_lines(unit)}")
             time.sleep(_POLL_S)
         return ask_model(client, model, golden)
 
@@ -182,7 +182,9 @@ def _installed(prefix: Prefix, release: Path) -> list[str]:
 def _require_running(unit: str) -> None:
     state = systemctl.state(unit)
     if state.has_ended:
-        raise _not_served(unit, f"{state.active}, exit status {state.exit_code}; it said: {systemctl.last_words(unit)}")
+        raise _not_served(
+            unit, f"{state.active}, exit status {state.exit_code}; it said: {systemctl.last_log_lines(unit)}"
+        )
 
 
 def _not_served(unit: str, found: str) -> ApplianceError:

@@ -28,7 +28,7 @@ from appliance.host.install.preflight import PreflightResult
 from appliance.host.install.render import Played, render
 from appliance.host.install.steps import Steps, Took
 from appliance.host.process.programs import Programs
-from appliance.host.release.bootstrap import make_venv, take_uv
+from appliance.host.release.bootstrap import extract_uv, make_venv
 from appliance.host.release.environment import Interpreter, build_environment
 from appliance.host.release.environment_check import check_environment
 from appliance.host.release.facts import Facts, read_facts, write_facts
@@ -40,7 +40,7 @@ from appliance.host.tree.atomic_file import write_file
 from appliance.host.tree.install_lock import hold
 from appliance.host.tree.places import FACTS_FILE, OK_FILE, rendered_names
 from appliance.host.trust.floor_store import read_root
-from appliance.host.trust.metadata_store import notices, remembered
+from appliance.host.trust.metadata_store import notices, trust_state
 from appliance.keys.signers.host_key import make_host_key
 from bundles.bundle import Bundle
 from bundles.contents.model import Contents
@@ -94,12 +94,12 @@ def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ig
         BusyError: another install is at work here.
     """
     prefix = host.prefix
-    known = remembered(prefix)
+    known = trust_state(prefix)
     found = admit(source, trust, host)
     preflight = run_preflight(source, found.value, found.evidence.floors.time, host)
     prefix.create()
     with hold(prefix) as lock:
-        if remembered(prefix) != known:
+        if trust_state(prefix) != known:
             # Another install has raised the floors in the meantime.
             found = admit(source, trust, host)
             preflight = run_preflight(source, found.value, found.evidence.floors.time, host)
@@ -253,7 +253,7 @@ class _Run:
         contents = self.found.value.contents
         if not self._has_environment(contents, python):
             with self.steps.step("bootstrap"):
-                uv = take_uv(self.prefix, self.path, contents, self.prefix.scratch)
+                uv = extract_uv(self.prefix, self.path, contents, self.prefix.scratch)
                 make_venv(self.path, python, self.programs)
             with self.steps.step("environment"):
                 build_environment(self.prefix, self.path, contents, python, self.programs, uv)

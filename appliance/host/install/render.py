@@ -23,7 +23,7 @@ from typing import Any
 
 from appliance.entry_points import ANSIBLE_CHILD
 from appliance.host.install.ansible_child import ORDER
-from appliance.host.process.programs import Programs, no_space, tells_no_space
+from appliance.host.process.programs import Programs, no_space, reports_full_disk
 from appliance.host.site.config import SiteConfig
 from appliance.host.tree.places import place
 from appliance.host.tree.prefix import PRIVATE, Prefix, make_folder
@@ -165,7 +165,7 @@ def _failed(end: dict[str, Any] | None, reason: str, run: Path) -> ApplyRestored
         found = "; ".join(f"{failure['task']}: {failure['message']}" for failure in end["failures"])
     else:
         found = f"{end['status']}: {end['said']}"
-    if tells_no_space(found):
+    if reports_full_disk(found):
         return no_space(run, "the playbook")
     subject = end["failures"][0]["task"] if end and end["failures"] else "the playbook"
     return ApplyRestoredError(

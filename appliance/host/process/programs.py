@@ -27,15 +27,15 @@ _NO_SPACE = ("No space left on device", "os error 28", "Errno 28", "Disk quota e
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ProgramResult:
     """How a program ended: its exit code (128 + n after signal n), and the end of what it said."""
 
     code: int
-    said: str
+    output: str
 
     def reason(self) -> str:
         """One line for an error: the last thing it said, and how it ended."""
-        lines = [line.strip() for line in self.said.splitlines() if line.strip()]
+        lines = [line.strip() for line in self.output.splitlines() if line.strip()]
         end = describe_exit(self.code)
         return f"{' / '.join(lines[-3:])[-400:]} ({end})" if lines else end
 
@@ -104,7 +104,7 @@ class Programs:
             self.isolation = child.isolation
         return child
 
-    def finish(self, child: Child, name: str, timeout_s: float) -> Done:
+    def finish(self, child: Child, name: str, timeout_s: float) -> ProgramResult:
         """Wait for a program that `start` started under this name.
 
         Args:
@@ -121,8 +121,8 @@ class Programs:
             code = 128 + signal.SIGKILL
         finally:
             child.kill()
-        done = Done(code, _tail(self.scratch / f"{name}.log"))
-        if code != 0 and tells_no_space(done.said):
+        done = ProgramResult(code, _tail(self.scratch / f"{name}.log"))
+        if code != 0 and reports_full_disk(done.output):
             raise no_space(self.scratch, name)
         return done
 
@@ -134,14 +134,14 @@ class Programs:
         cwd: Path,
         timeout_s: float,
         env: Mapping[str, str] | None = None,
-    ) -> Done:
+    ) -> ProgramResult:
         """Run a program to its end; the arguments are those of `start` and `finish`."""
         return self.finish(self.start(command, name, cwd=cwd, env=env), name, timeout_s)
 
 
-def tells_no_space(said: str) -> bool:
+def reports_full_disk(output: str) -> bool:
     """Whether a program's last words are about a full disk."""
-    return any(mark in said for mark in _NO_SPACE)
+    return any(mark in output for mark in _NO_SPACE)
 
 
 def no_space(where: Path, what: str) -> ApplyRestoredError:

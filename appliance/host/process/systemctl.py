@@ -106,7 +106,7 @@ def state(unit: str) -> UnitState:
     )
 
 
-def last_words(unit: str, lines: int = 4) -> str:
+def last_log_lines(unit: str, lines: int = 4) -> str:
     """The newest lines that a unit wrote, on one line."""
     told = _call(
         ["journalctl", f"--unit={unit}", f"--lines={lines}", "--output=cat", "--no-pager", "--quiet"], check=False

@@ -71,7 +71,7 @@ def make_venv(release: Path, python: Interpreter, programs: Programs) -> None:
     (venv / "pyvenv.cfg").write_bytes(pyvenv_cfg(python))
 
 
-def take_uv(prefix: Prefix, release: Path, contents: Contents, scratch: Path) -> Path:
+def extract_uv(prefix: Prefix, release: Path, contents: Contents, scratch: Path) -> Path:
     """Take uv out of the bundle's wheel, checked against the wheel's signed RECORD.
 
     Args:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from appliance.host.process.programs import Programs
 from appliance.host.release.wheel import read_record
 from appliance.host.release.wheel_size import check_unpacked
-from appliance.host.tree.places import packed_for, place, python_folder
+from appliance.host.tree.places import place, python_folder, wheels_for
 from appliance.host.tree.prefix import Prefix, make_folder
 from bundles.contents.model import Contents, File
 from signing.errors import ApplyRestoredError
@@ -61,7 +61,7 @@ def build_environment(
     check_unpacked(prefix, release, contents)
     venv = release / "venv"
     requirements = prefix.scratch / "requirements.txt"
-    requirements.write_text("".join(_requirement(file) for file in packed_for(contents, python.minor)), "utf-8")
+    requirements.write_text("".join(_requirement(file) for file in wheels_for(contents, python.minor)), "utf-8")
     command = [str(uv), "pip", "sync", "--no-config", "--offline", "--no-index", "--require-hashes", "--no-build"]
     for folder in (release / "wheels", release / "wheels" / python_folder(python.minor)):
         command += ["--find-links", str(folder)] if folder.is_dir() else []
@@ -123,6 +123,6 @@ def _tidy(venv: Path, python: Interpreter) -> None:
 def _restore_records(prefix: Prefix, release: Path, contents: Contents, python: Interpreter) -> None:
     """Put each wheel's own RECORD back in place of the one that the installer wrote."""
     site = release / "venv" / site_packages(python)
-    for file in packed_for(contents, python.minor):
+    for file in wheels_for(contents, python.minor):
         record = read_record(file, place(prefix, release, file))
         (site / record.path).write_bytes(record.data)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.host.release.environment import Interpreter, links, pyvenv_cfg, site_packages
-from appliance.host.release.wheel import Record, read_record
-from appliance.host.tree.places import packed_for, place
+from appliance.host.release.wheel import WheelRecord, read_record
+from appliance.host.tree.places import place, wheels_for
 from appliance.host.tree.prefix import Prefix
 from bundles.check import hash_range
 from bundles.contents.model import Contents, File
@@ -81,7 +81,7 @@ def _expected(
     cfg = pyvenv_cfg(python)
     found = {"pyvenv.cfg": _Expected("venv/pyvenv.cfg", sha256(cfg), len(cfg))}
     errors: list[ApplianceError] = []
-    for file in packed_for(contents, python.minor):
+    for file in wheels_for(contents, python.minor):
         try:
             record = read_record(file, place(prefix, release, file))
         except (DamagedError, NotTrustedError) as error:
@@ -91,7 +91,7 @@ def _expected(
     return found, errors
 
 
-def _installed(file: File, record: Record, site: str) -> Iterator[tuple[str, _Expected]]:
+def _installed(file: File, record: WheelRecord, site: str) -> Iterator[tuple[str, _Expected]]:
     yield f"{site}/{record.path}", _Expected(f"{file.path}: {record.path}", sha256(record.data), len(record.data))
     for entry in record.entries:
         where = _destination(entry.path, site)

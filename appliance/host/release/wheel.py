@@ -29,7 +29,7 @@ _entries = lru_cache(maxsize=256)(parse_record)
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class WheelRecord:
     """A wheel's RECORD: its own path in the wheel, its bytes, and its lines but the one about itself."""
 
     path: str
@@ -37,7 +37,7 @@ class Record:
     entries: tuple[Entry, ...]
 
 
-def read_record(file: File, wheel: Path) -> Record:
+def read_record(file: File, wheel: Path) -> WheelRecord:
     """Read a wheel's RECORD.
 
     Args:
@@ -48,7 +48,7 @@ def read_record(file: File, wheel: Path) -> Record:
         DamagedError: the wheel is no archive, or its RECORD has another sha256 than the signed one.
         NotTrustedError: a line of the RECORD breaks a rule.
     """
-    with opened(file, wheel) as archive:
+    with open_wheel(file, wheel) as archive:
         name = _record_name(file, archive)
         with archive.open(name) as stream:
             data = stream.read(MAX_RECORD_BYTES + 1)
@@ -56,10 +56,10 @@ def read_record(file: File, wheel: Path) -> Record:
         raise NotTrustedError("wheel.no-record", file.path, expected="a signed digest of its RECORD", found="none")
     if sha256(data) != file.record:
         raise changed(file, f"RECORD with sha256 {file.record}", f"sha256 {sha256(data)}")
-    return Record(name, data, _entries(data, name, file.path))
+    return WheelRecord(name, data, _entries(data, name, file.path))
 
 
-def take_out(file: File, wheel: Path, members: tuple[Member, ...], folder: Path) -> None:
+def extract_members(file: File, wheel: Path, members: tuple[Member, ...], folder: Path) -> None:
     """Write members of a wheel into a folder, under the last part of their path.
 
     Args:
@@ -73,7 +73,7 @@ def take_out(file: File, wheel: Path, members: tuple[Member, ...], folder: Path)
     """
     for member in members:
         # Opened for each, so that a full disk while writing is not taken for a damaged wheel.
-        with opened(file, wheel) as archive:
+        with open_wheel(file, wheel) as archive:
             try:
                 with archive.open(member.path) as stream:
                     data = stream.read(member.size + 1)
@@ -91,7 +91,7 @@ def read_member(file: File, wheel: Path, entry: Entry) -> bytes:
     Raises:
         DamagedError: it is missing or differs from its line in the RECORD.
     """
-    with opened(file, wheel) as archive:
+    with open_wheel(file, wheel) as archive:
         try:
             with archive.open(entry.path) as stream:
                 data = stream.read(entry.size + 1)
@@ -103,7 +103,7 @@ def read_member(file: File, wheel: Path, entry: Entry) -> bytes:
 
 
 @contextmanager
-def opened(file: File, wheel: Path) -> Iterator[zipfile.ZipFile]:
+def open_wheel(file: File, wheel: Path) -> Iterator[zipfile.ZipFile]:
     """A wheel on this host as an archive; what breaks while it is read is a changed file.
 
     Args:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from appliance.host.release.wheel import Record, opened, read_record
+from appliance.host.release.wheel import WheelRecord, open_wheel, read_record
 from appliance.host.tree.places import PACKED, place
 from appliance.host.tree.prefix import Prefix
 from bundles.contents.model import Contents, File
@@ -42,14 +42,14 @@ def check_unpacked(prefix: Prefix, release: Path, contents: Contents) -> int:
     for file in contents.of_kind(*PACKED):
         wheel = place(prefix, release, file)
         record = read_record(file, wheel)
-        with opened(file, wheel) as archive:
+        with open_wheel(file, wheel) as archive:
             total += _check_members(file, archive, record)
     if total > contents.needs.disk_bytes:
         raise _bomb("wheels", f"at most {contents.needs.disk_bytes} bytes, as the contents say", f"{total} bytes")
     return total
 
 
-def _check_members(file: File, archive: zipfile.ZipFile, record: Record) -> int:
+def _check_members(file: File, archive: zipfile.ZipFile, record: WheelRecord) -> int:
     sizes = {entry.path: entry.size for entry in record.entries} | {record.path: len(record.data)}
     total, seen = 0, set()
     for info in archive.infolist():

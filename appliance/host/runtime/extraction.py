@@ -20,7 +20,7 @@ from appliance.host.machine.cpu import cpu_identity
 from appliance.host.machine.threads import thread_count
 from appliance.host.process.programs import Programs
 from appliance.host.release.release import VARIANT_PREFIX, check_runtime
-from appliance.host.release.wheel import take_out
+from appliance.host.release.wheel import extract_members
 from appliance.host.runtime.variant_trial import Bench, Choice, choose_variant, recall, remember
 from appliance.host.tree.places import place
 from appliance.host.tree.prefix import Prefix, make_folder
@@ -90,7 +90,7 @@ def _key(contents: Contents, model: File) -> str:
 def _take_out_all(prefix: Prefix, release: Path, contents: Contents, folder: Path) -> None:
     make_folder(folder)
     for file in contents.of_kind("runtime"):
-        take_out(file, place(prefix, release, file), file.members, folder)
+        extract_members(file, place(prefix, release, file), file.members, folder)
 
 
 def _folder_with(work: Path, variant: str) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from appliance.host.machine.cpu import REFERENCE
 from appliance.host.release.release import VARIANT_PREFIX, Release
-from appliance.host.release.wheel import take_out
+from appliance.host.release.wheel import extract_members
 from appliance.host.runtime.loader import CPU_LIBRARY, LIBRARY, PACKAGE
 from appliance.host.runtime.memory_probe import Runtime
 from bundles.check import check_file
@@ -110,7 +110,7 @@ def _take(contents: Contents, wheel_of: Callable[[File], Path], scratch: Path) -
     folder = _made(scratch, "all")
     for file in contents.of_kind("runtime"):
         wheel = wheel_of(file)
-        take_out(file, wheel, file.members, folder)
+        extract_members(file, wheel, file.members, folder)
         package = _take_package(wheel, scratch)
     if package is None or not (folder / LIBRARY).exists():
         raise UsageError("runtime.none", contents.name, expected="a runtime in this bundle", found="none")

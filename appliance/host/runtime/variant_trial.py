@@ -24,7 +24,7 @@ from typing import Any
 
 from appliance.entry_points import LOGITS
 from appliance.host.machine.cpu import REFERENCE
-from appliance.host.process.programs import Done, Programs
+from appliance.host.process.programs import ProgramResult, Programs
 from appliance.host.runtime.logits import TOLERANCE, Logits, read_logits
 from appliance.host.tree.atomic_file import write_file
 from bundles.progress import OnProgress, Progress
@@ -247,10 +247,10 @@ def _best(row: dict[str, Any]) -> float:
     return max(float(rate) for rate in row["samples_ts"])
 
 
-def _read(variant: str, done: Done) -> Choice | str:
+def _read(variant: str, done: ProgramResult) -> Choice | str:
     """What llama-bench measured: a JSON list with one object for the prompt and one for the generation."""
     try:
-        rows = json.loads(done.said[done.said.index("[\n") :])
+        rows = json.loads(done.output[done.output.index("[\n") :])
         prompt = next(_best(row) for row in rows if row["n_prompt"])
         generated = next(_best(row) for row in rows if row["n_gen"])
         found = Choice(variant, round(prompt), round(generated))

@@ -33,7 +33,7 @@ def hold(prefix: Prefix, wait_s: float = WAIT_S) -> Iterator[int]:
         BusyError: somebody else held it for all that time.
     """
     path = prefix.journal / "lock"
-    with filelock.hold(path, lambda descriptor: _busy(path, descriptor), patience_s=wait_s) as descriptor:
+    with filelock.hold(path, lambda descriptor: _busy(path, descriptor), timeout_s=wait_s) as descriptor:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield descriptor

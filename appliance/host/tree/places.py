@@ -42,7 +42,7 @@ def place(prefix: Prefix, release: Path, file: File) -> Path:
     return release / file.path
 
 
-def packed_for(contents: Contents, python: str) -> tuple[File, ...]:
+def wheels_for(contents: Contents, python: str) -> tuple[File, ...]:
     """The wheels, and the runtime, that belong into an environment of one Python.
 
     Args:

@@ -54,7 +54,7 @@ def open_newest(path: Path, trust: bytes, floors: Floors, now: datetime, prefix:
     return open_bundle(path, trust, floors, now, stored)
 
 
-def remembered(prefix: Prefix) -> tuple[object, ...]:
+def trust_state(prefix: Prefix) -> tuple[object, ...]:
     """What this host judges by: while it stays the same, so does the judgement of a medium."""
     stored = (read("timestamp.json", MAX_BYTES["timestamp"]) for read in _stored(prefix))
     return read_root(prefix), read_floors(prefix), *stored

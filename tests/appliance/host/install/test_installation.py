@@ -104,5 +104,5 @@ def test_children_get_nothing_of_the_caller_s_environment(sim: SimHost, monkeypa
         programs = Programs(sim.prefix.scratch, lock)
         done = programs.run(["/usr/bin/env"], "env", cwd=sim.prefix.scratch, timeout_s=10)
     assert done.code == 0
-    assert "hunter2" not in done.said
-    assert "PROXY" not in done.said
+    assert "hunter2" not in done.output
+    assert "PROXY" not in done.output

@@ -10,7 +10,7 @@ import pytest
 from appliance.host.install.journal import DONE, FAILED, STARTED, Journal
 from appliance.host.tree.prefix import Prefix
 from appliance.host.trust.floor_store import read_floors, read_root, write_floors, write_root
-from appliance.host.trust.metadata_store import remembered
+from appliance.host.trust.metadata_store import trust_state
 from signing.errors import DamagedError
 from signing.floors import Floors
 
@@ -53,7 +53,7 @@ def test_damaged_floors_are_a_refusal_never_a_fresh_start(prefix: Prefix, text: 
 def test_what_a_host_remembers_is_damaged_where_no_file_is(prefix: Prefix, name: str, code: str) -> None:
     (prefix.trust / name).mkdir()
     with pytest.raises(DamagedError) as caught:
-        remembered(prefix)
+        trust_state(prefix)
     assert caught.value.code == code
 
 

@@ -205,10 +205,10 @@ def test_medium_whose_metadata_are_those_in_the_store_is_walked_once(
 def test_what_a_host_judges_by_changes_with_every_install_that_brings_something(
     sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
 ) -> None:
-    seen = [metadata_store.remembered(prefix)]
+    seen = [metadata_store.trust_state(prefix)]
     for version in ("1.0.0", "1.1.0", "1.2.0"):
         take(sticks[version])
-        seen.append(metadata_store.remembered(prefix))
+        seen.append(metadata_store.trust_state(prefix))
     assert len(set(seen)) == 4
     take(sticks["1.1.0"])
-    assert metadata_store.remembered(prefix) == seen[-1]
+    assert metadata_store.trust_state(prefix) == seen[-1]
