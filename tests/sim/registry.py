@@ -109,6 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         registry = self.registry
         if registry.token and self.path.startswith("/token"):
+            registry.asked.append((self.command, self.path))
             is_known = registry.login is None or self.headers.get("Authorization") == _basic(*registry.login)
             self._answer(200 if is_known else 401, json.dumps({"token": registry.token}).encode())
             return

@@ -1,12 +1,12 @@
 """Files of a model hub, each at one commit.
 
-Owns where a `hf:` source is and with which token it is asked for. It must never follow a branch or
-tag: only while a lock is being made is the newest commit asked for, and from then on it is the one that the lock names.
+Owns the address of a `hf:` source and the token for it. It must never follow a branch or a tag: the newest commit is
+looked up while a lock is made, and from then on it is the one that the lock names.
 
 Rules:
 - the address and the person's token come from `huggingface_hub` (HF_ENDPOINT, HF_TOKEN and its login are honoured);
-- the bytes come through `transfer`, like all others: continued, bounded, hashed;
-- the hub has to say that it answers for the commit that was asked for.
+- the bytes come through `transfer`, like all others: continued, limited, hashed;
+- the hub must name the requested commit in its answer.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def locate(source: HfSource, env: Mapping[str, str], size: int | None = None) ->
     Args:
         source: the parsed source.
         env: the environment, for HF_ENDPOINT.
-        size: what the lock says, in bytes.
+        size: in bytes, from the lock; None while the lock is made.
 
     Raises:
         ApplianceError: unreachable, no such file, a login is needed, or the hub answers for another commit.
     """
-    url, headers = _ask_at(source, source.commit, env)
-    said = head(url, source.text, headers).headers
-    commit = said.get("X-Repo-Commit", "")
+    url, headers = _address(source, source.commit, env)
+    answer = head(url, source.text, headers).headers
+    commit = answer.get("X-Repo-Commit", "")
     if commit != source.commit:
         raise ApplianceError(
             "source.wrong-commit",
@@ -45,10 +45,10 @@ def locate(source: HfSource, env: Mapping[str, str], size: int | None = None) ->
             found=commit or "an answer that names no commit",
             hint="check HF_ENDPOINT: it does not speak for this repository",
         )
-    linked_size = said.get("X-Linked-Size", "")
+    linked_size = answer.get("X-Linked-Size", "")
     if size is None and re.fullmatch(r"[0-9]{1,15}", linked_size):
         size = int(linked_size)
-    return Remote(url=url, subject=source.file, headers=headers, size=size, sha256=_digest(said))
+    return Remote(url=url, subject=source.file, headers=headers, size=size, sha256=_digest(answer))
 
 
 def newest(source: HfSource, env: Mapping[str, str]) -> HfSource:
@@ -61,7 +61,7 @@ def newest(source: HfSource, env: Mapping[str, str]) -> HfSource:
     Raises:
         ApplianceError: as `locate`, or the hub names no commit.
     """
-    url, headers = _ask_at(source, "main", env)
+    url, headers = _address(source, "main", env)
     commit = head(url, source.text, headers).headers.get("X-Repo-Commit", "")
     if len(commit) != 40 or not set(commit) <= _HEX:
         raise ApplianceError(
@@ -74,7 +74,7 @@ def newest(source: HfSource, env: Mapping[str, str]) -> HfSource:
     return replace(source, commit=commit)
 
 
-def _ask_at(source: HfSource, revision: str, env: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def _address(source: HfSource, revision: str, env: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     from huggingface_hub import get_token, hf_hub_url
 
     endpoint = env.get("HF_ENDPOINT", "").rstrip("/") or None

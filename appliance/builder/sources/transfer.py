@@ -1,15 +1,14 @@
-"""Bringing bytes over HTTP to the disk of the builder.
+"""Downloads over HTTP to the builder's disk, and small answers that are kept in memory.
 
-Owns the one HTTP client of the build half, how a download is continued, tried again and stopped, and what its failures
-are called. It must never decide whether bytes are the right ones: it hashes them, and the caller compares.
+Owns how a download is continued, retried and stopped, and the errors of a source that cannot be had. It must never
+decide whether bytes are the right ones: it hashes them, and the caller compares.
 
 Rules:
-- TLS is checked against the certificates of the system (SSL_CERT_FILE is honoured), never switched off;
 - what began as https is never continued by a redirect to http;
 - each byte is hashed while it is written; a partial file of an earlier run is hashed once, then continued by range;
-- a body longer than expected is cut off one byte after it, so that no server can fill the disk; a small answer has a
-  limit, however it is packed;
-- three tries with a pause in between for what may pass (no connection, 429, 5xx, an early end), none for the rest.
+- a body that is longer than expected is cut off one byte after its end, so that no server can fill the disk;
+- a small answer has a limit that counts its decompressed bytes;
+- three tries, with a pause in between, for what may pass: no connection, 429, 5xx, an early end. None for the rest.
 """
 
 from __future__ import annotations
@@ -20,39 +19,42 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from appliance.builder.cache.content_store import require_space
 from appliance.builder.cache.partial_file import Partial
+from appliance.builder.sources.http import (
+    BrokenConnection,
+    HttpClient,
+    HttpStream,
+    UndecodableBody,
+    UnusableUrl,
+    Url,
+)
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest
 from signing.errors import ApplianceError
 
-if TYPE_CHECKING:  # a build whose cache is warm asks no network, and httpx takes a tenth of a second to load
-    import httpx
-
-TRIES = 3
-MAX_HOPS = 5
+MAX_TRIES = 3
+MAX_REDIRECTS = 5
 PAUSE_S = 0.5
-TIMEOUT_S = 30.0
-AGENT = "airgap-appliance"
 MAX_ANSWER_BYTES = 64 << 20
 """Of what is kept in memory: the longest pages of package indexes take some 10 MiB."""
 
 T = TypeVar("T")
-_MAKING = threading.Lock()
+_CREATING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """A file somewhere else.
+    """A file on a server.
 
     Args:
         url: where it is.
-        subject: what people call it; the URL is not shown, since it may hold a password of the index.
+        subject: its name in errors; the URL is not shown, since it may hold a password of the index.
         headers: to send along, for example a token.
-        size: in bytes, where the lock or the server says so; the download stops one byte after it.
-        sha256: what the server says it is; None where it says nothing.
+        size: in bytes, as the lock or the server states it; the download stops one byte after it.
+        sha256: as the server states it; None where it states none.
     """
 
     url: str
@@ -63,93 +65,91 @@ class Remote:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A small answer: where it came from at last, what was said about it, and its bytes."""
+class HttpAnswer:
+    """A small answer: the URL that it came from at last, its headers, its decompressed body and its character set."""
 
-    url: httpx.URL
-    headers: httpx.Headers
+    url: Url
+    headers: Mapping[str, str]
     body: bytes
     charset: str | None
 
 
-class _Again(Exception):
-    """A failure that may pass."""
+class _TemporaryFailure(Exception):
+    """A failure that another try may not meet."""
 
 
-def client() -> httpx.Client:
-    """The HTTP client of this process: one pool of connections, proxies from the environment."""
-    with _MAKING:
+def client() -> HttpClient:
+    """The HTTP client that all downloads of this process share."""
+    with _CREATING:
         return _client()
 
 
 def close() -> None:
     """End all connections; the next call to `client` reads the environment and the certificates anew."""
-    with _MAKING:
+    with _CREATING:
         _client().close()
         _client.cache_clear()
 
 
 @cache
-def _client() -> httpx.Client:
-    import ssl
-
-    import httpx
-
-    return httpx.Client(
-        verify=ssl.create_default_context(),
-        follow_redirects=True,
-        timeout=TIMEOUT_S,
-        headers={"User-Agent": AGENT, "Accept-Encoding": "identity"},
-    )
+def _client() -> HttpClient:
+    return HttpClient()
 
 
-def get(url: str, subject: str, headers: Mapping[str, str]) -> Said:
-    """Ask for a small answer, for example an index page, and keep it in memory.
+def get(url: str, subject: str, headers: Mapping[str, str]) -> HttpAnswer:
+    """Fetch a small answer, for example an index page, and keep it in memory.
+
+    Args:
+        url: absolute; redirects are followed.
+        subject: its name in errors.
+        headers: to send along.
 
     Raises:
         ApplianceError: unreachable, refused by the server, or too long an answer.
     """
+    return _request("GET", url, subject, headers, follows_redirects=True)
 
-    return _ask("GET", url, subject, headers, follow=True)
 
+def head(url: str, subject: str, headers: Mapping[str, str]) -> HttpAnswer:
+    """Fetch the headers of a file. Only redirects within the same server are followed.
 
-def head(url: str, subject: str, headers: Mapping[str, str]) -> Said:
-    """Ask what a server says about a file. Only redirects within that server are followed.
+    Args:
+        As `get`.
 
     Raises:
         ApplianceError: unreachable, or refused by the server.
     """
-    for _ in range(MAX_HOPS):
-        said = _ask("HEAD", url, subject, headers, follow=False)
-        location = said.headers.get("Location", "")
+    for _ in range(MAX_REDIRECTS):
+        answer = _request("HEAD", url, subject, headers, follows_redirects=False)
+        location = answer.headers.get("Location", "")
         # Two slashes name another host, which must not get the headers of this one.
         if not location.startswith("/") or location.startswith("//"):
-            return said
-        url = str(said.url.join(location))
-    raise _refused(subject, "an answer", f"{MAX_HOPS} redirects in a row")
+            return answer
+        url = str(answer.url.join(location))
+    raise _refused(subject, "an answer", f"{MAX_REDIRECTS} redirects in a row")
 
 
-def _ask(method: str, url: str, subject: str, headers: Mapping[str, str], *, follow: bool) -> Said:
-    def once() -> Said:
-        with client().stream(method, url, headers=dict(headers), follow_redirects=follow) as response:
-            _check_status(response, subject)
+def _request(method: str, url: str, subject: str, headers: Mapping[str, str], *, follows_redirects: bool) -> HttpAnswer:
+    def once() -> HttpAnswer:
+        with client().send(method, url, headers=headers, follows_redirects=follows_redirects) as stream:
+            _check_status(stream, subject)
             body = bytearray()
-            for block in response.iter_bytes():
+            for block in stream.decoded_blocks():
                 body += block
                 if len(body) > MAX_ANSWER_BYTES:
                     raise _refused(subject, f"at most {MAX_ANSWER_BYTES} bytes", "more")
-            return Said(response.url, response.headers, bytes(body), response.charset_encoding)
+            return HttpAnswer(stream.url, stream.headers, bytes(body), stream.charset)
 
-    return _try(once, subject)
+    return _retry(once, subject)
 
 
 def download(remote: Remote, partial: Path, on_progress: OnProgress = ignore) -> tuple[Digest, int]:
-    """Bring a file to `partial`, continuing what is there already.
+    """Fetch a file to `partial`, continuing what is there already.
 
     Args:
-        remote: what to bring.
+        remote: what to fetch.
         partial: held by the caller (`Cache.claim`).
-        on_progress: told about bytes.
+        on_progress: called with bytes done.
 
     Returns:
         The digest and size of what lies in `partial` now. A size above `remote.size` means that there was more.
@@ -160,24 +160,23 @@ def download(remote: Remote, partial: Path, on_progress: OnProgress = ignore) ->
     with Partial(partial) as sink:
         if remote.size is not None:
             require_space(partial.parent, remote.size - sink.size)
-        _try(lambda: _receive(remote, sink, on_progress), remote.subject)
+        _retry(lambda: _receive(remote, sink, on_progress), remote.subject)
         return sink.digest, sink.size
 
 
-def _try(act: Callable[[], T], subject: str) -> T:
-    import httpx
-
-    for attempt in range(1, TRIES + 1):
+def _retry(act: Callable[[], T], subject: str) -> T:
+    for attempt in range(1, MAX_TRIES + 1):
         try:
             return act()
-        # A host name that has no spelling in ASCII is a UnicodeError, of whichever library meets it first.
-        except (httpx.TooManyRedirects, httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
+        except UnusableUrl as error:
             raise _refused(subject, "a usable address", str(error)) from None
-        except httpx.DecodingError as error:
-            raise _refused(subject, "an answer that is packed as it says", str(error)) from None
-        except (httpx.TransportError, _Again) as error:
-            reason = str(error) or type(error).__name__
-        if attempt < TRIES:
+        except UndecodableBody as error:
+            raise _refused(subject, "a body that is encoded as its headers state", str(error)) from None
+        except BrokenConnection as error:
+            reason = str(error) or error.kind
+        except _TemporaryFailure as error:
+            reason = str(error)
+        if attempt < MAX_TRIES:
             time.sleep(PAUSE_S * 2 ** (attempt - 1))
     raise unreachable(subject, reason)
 
@@ -188,44 +187,44 @@ def _receive(remote: Remote, sink: Partial, on_progress: OnProgress) -> None:
     headers = dict(remote.headers)
     if sink.size:
         headers["Range"] = f"bytes={sink.size}-"
-    with client().stream("GET", remote.url, headers=headers) as response:
-        if response.status_code == 416:
+    with client().send("GET", remote.url, headers=headers, follows_redirects=True) as stream:
+        if stream.status == 416:
             sink.restart()
-            raise _Again("the server has no such range")
-        _check_status(response, remote.subject)
-        if response.status_code != 206 or not _continues(response, sink.size):
+            raise _TemporaryFailure("the server has no such range")
+        _check_status(stream, remote.subject)
+        if stream.status != 206 or not _continues(stream, sink.size):
             sink.restart()
-        total = remote.size or _total(response, sink.size)
-        # As the network brings it: gathering larger blocks would lose the last one when the connection breaks.
-        for block in response.iter_raw():
+        total = remote.size or _total(stream, sink.size)
+        # In blocks as they arrive: collecting larger ones would lose the last one when the connection breaks.
+        for block in stream.raw_blocks():
             sink.write(block[: _allowance(remote, sink)])
             on_progress(Progress(f"fetching {remote.subject}", sink.size, total))
             if remote.size is not None and sink.size > remote.size:
                 return
     if sink.size < total:
-        raise _Again(f"the answer ended after {sink.size} of {total} bytes")
+        raise _TemporaryFailure(f"the answer ended after {sink.size} of {total} bytes")
 
 
 def _allowance(remote: Remote, sink: Partial) -> int | None:
     return None if remote.size is None else remote.size + 1 - sink.size
 
 
-def _continues(response: httpx.Response, offset: int) -> bool:
-    return str(response.headers.get("Content-Range", "")).startswith(f"bytes {offset}-")
+def _continues(stream: HttpStream, offset: int) -> bool:
+    return stream.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
 
 
-def _total(response: httpx.Response, offset: int) -> int:
-    length = response.headers.get("Content-Length", "")
+def _total(stream: HttpStream, offset: int) -> int:
+    length = stream.headers.get("Content-Length", "")
     return offset + int(length) if length.isdecimal() else 0
 
 
-def _check_status(response: httpx.Response, subject: str) -> None:
-    hops = [*response.history, response]
-    if hops[0].url.scheme == "https" and any(hop.url.scheme != "https" for hop in hops):
+def _check_status(stream: HttpStream, subject: str) -> None:
+    hops = [*stream.followed, stream.url]
+    if hops[0].scheme == "https" and any(url.scheme != "https" for url in hops):
         raise _refused(subject, "https all the way", "a redirect to plain http")
-    status = response.status_code
+    status = stream.status
     if status == 429 or status >= 500:
-        raise _Again(f"the server answered {status}")
+        raise _TemporaryFailure(f"the server answered {status}")
     if status in (404, 410):
         raise ApplianceError(
             "source.gone",
@@ -234,7 +233,7 @@ def _check_status(response: httpx.Response, subject: str) -> None:
             found=f"the server answered {status}",
             hint="check its name; when upstream has removed it: appliance lock --upgrade RECIPE",
         )
-    if not (response.is_success or response.has_redirect_location):
+    if not (stream.is_success or stream.redirect):
         raise ApplianceError(
             "source.refused",
             subject,

@@ -264,6 +264,23 @@ def test_login_comes_from_a_file_of_its_owner(stick: Stick, registry: SimRegistr
     assert fetch(stick, registry, tmp_path / "back", "--credentials", file).code == 0
 
 
+def test_credentials_stay_with_the_registry_where_another_server_takes_its_blobs(
+    stick: Stick, registry: SimRegistry, tmp_path: Path
+) -> None:
+    registry.login = ("someone", "a word")
+    file = tmp_path / "auth.json"
+    auth = base64.b64encode(b"someone:a word").decode()
+    file.write_text(json.dumps({"auths": {registry.host: {"auth": auth}}}))
+    file.chmod(0o600)
+    with serve_registry(SimRegistry()) as other:
+        other.token = "of-the-other"
+        registry.upload = f"http://{other.host}/v2/upload/1"
+        answer = export(stick, registry, "--credentials", file)
+    assert (answer.code, "registry.denied" in answer.talk) == (1, True)
+    assert other.sent("PUT", "/upload/") > 0
+    assert other.sent("GET", "/token") == 0
+
+
 def test_folder_that_is_there_is_left_alone(stick: Stick, registry: SimRegistry, tmp_path: Path) -> None:
     export(stick, registry)
     (tmp_path / "back").mkdir()
