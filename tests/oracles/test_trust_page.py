@@ -25,7 +25,7 @@ from tests.oracles.ready import oracle
 from tests.toy import NOW, build_toy
 
 PAGE = "signing/TRUST.md"
-HOST, TOOLS = "9. The host key, and what a host says", "11. Checking a bundle with other people's tools"
+HOST, TOOLS = "9. The host key, and what a host states", "11. Checking a bundle with other people's tools"
 # Whatever fails, the page's own server is not left behind.
 TIDY = """server=; trap '[ -z "$server" ] || kill "$server" 2>/dev/null || :' EXIT"""
 KEYS, SIGNATURES, CLIENT, BYTES, MODEL, PROVENANCE = range(6)
