@@ -2,13 +2,13 @@
 
     python3 -I -B verify.pyz PATH --trust ROOT
 
-Owns this command line, which is the whole program inside the archive (docs/architecture.md, The bare host).
-It writes no file and starts nothing.
+Owns this command line, which is the whole program in the archive (docs/architecture.md, The bare host). It writes no
+file and starts nothing.
 
 Rules:
 - the same checks, errors and exit codes as `appliance verify`, through the same functions;
-- signatures are checked in plain Python: what a host has installed by chance plays no part;
-- nothing of the project is imported before the arguments are read, so that even an old python3 says what it lacks.
+- signatures are checked in plain Python: packages that a host happens to have play no part;
+- nothing of the project is imported before the arguments are read, so that even an old python3 reports what it lacks.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command line, and give its exit code."""
     options = _parse(arguments)
     if sys.version_info < OLDEST_PYTHON:
-        _say(f"error: this is Python {sys.version.split()[0]}; Python 3.9 or newer is needed")
+        _print(f"error: this is Python {sys.version.split()[0]}; Python 3.9 or newer is needed")
         return EXIT_HOST_UNFIT
     from signing.errors import ApplianceError
 
     try:
         _verify(options.path, options.trust)
     except ApplianceError as error:
-        _tell(error)
+        _print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
-        _say("interrupted")
+        _print("interrupted")
         return 130
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-        _say(f"error: {os.strerror(error.errno or 0).lower()}: {error.filename}")
+        _print(f"error: {os.strerror(error.errno or 0).lower()}: {error.filename}")
         return 1
     return 0
 
@@ -86,15 +86,15 @@ def _verify(path: Path, trust: Path | None) -> None:
     found = open_bundle(path, _read_root(trust), Floors(), datetime.now(timezone.utc))
     checked, boot = check_all(Layout(path), found, _Lines())
     if found.evidence.is_development:
-        _say(f"DEVELOPMENT TRUST ROOT: {DEVELOPMENT_ROOT}")
+        _print(f"DEVELOPMENT TRUST ROOT: {DEVELOPMENT_ROOT}")
     if warning := clock_warning(found):
-        _say(warning)
+        _print(warning)
     answer = {**describe(found), "path": str(path), "files": checked.files, "bytes": checked.size_bytes}
     answer["boot"] = describe_boot(found, boot)
     for line in lines(answer):
         sys.stdout.write(f"{escape(line)}\n")
     sys.stdout.flush()
-    _say(escape(_NEXT.format(root=os.path.abspath(trust or ""), path=os.path.abspath(path)), keep="\n"))
+    _print(escape(_NEXT.format(root=os.path.abspath(trust or ""), path=os.path.abspath(path)), keep="\n"))
 
 
 def _read_root(trust: Path | None) -> bytes:
@@ -117,7 +117,7 @@ def _read_root(trust: Path | None) -> bytes:
 
 
 class _Lines:
-    """Tells how far long work is, a line now and then."""
+    """Reports the progress of long work, one line every few seconds."""
 
     def __init__(self) -> None:
         self._told = time.monotonic()
@@ -126,24 +126,24 @@ class _Lines:
         now = time.monotonic()
         if now - self._told >= _LINE_EVERY_S and event.total:
             self._told = now
-            _say(f"{event.task}: {event.done >> 20} of {event.total >> 20} MiB")
+            _print(f"{event.task}: {event.done >> 20} of {event.total >> 20} MiB")
 
 
-def _tell(error: ApplianceError) -> None:
-    from bundles.report import MOST_FAULTS, fault_lines, hint_lines
+def _print_error(error: ApplianceError) -> None:
+    from bundles.report import MAX_FAULTS, fault_lines, hint_lines
 
-    for one in (error, *error.others[:MOST_FAULTS]):
+    for one in (error, *error.others[:MAX_FAULTS]):
         first, *rest = fault_lines(one)
-        _say(f"error: {first}")
+        _print(f"error: {first}")
         for line in rest:
-            _say(line)
-    if len(error.others) > MOST_FAULTS:
-        _say(f"and {len(error.others) - MOST_FAULTS} more like these")
+            _print(line)
+    if len(error.others) > MAX_FAULTS:
+        _print(f"and {len(error.others) - MAX_FAULTS} more like these")
     for line in hint_lines(error):
-        _say(line)
+        _print(line)
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 

@@ -1,7 +1,7 @@
-"""What a bundle is once it is believed: the digest of its manifest, and its contents.
+"""A verified bundle: the digest of its manifest, and its contents.
 
-Owns the value and how it is opened from a layout through the one door. It reads kilobytes only; the big bytes are
-`bundles.check`'s.
+Owns the value and how it is opened from a layout through `signing.verify`. It reads kilobytes only; `bundles.check`
+reads the blobs.
 
 Rules (threats T5, T7):
 - `index.json` and the manifest's annotations are hints about which target to ask for, and decide nothing;

@@ -1,8 +1,7 @@
-"""Comparing big bytes with the signed list of chunks.
+"""Compares blobs and files with the signed list of chunks.
 
-Owns the hashing of blobs and of files. Trust in a file is its chunk list (docs/architecture.md, The bundle): every
-chunk is read once and hashed, several at a time. It must never stop at the first difference: all of them are reported
-at once.
+Owns the hashing of blobs and of files. Trust in a file is its chunk list (FORMAT 4): every chunk is read once and
+hashed, several at a time. It must never stop at the first difference: all of them are reported at once.
 
 Rules:
 - a blob that is longer than signed is not trusted (exit 4); one that is missing, shorter or different is damaged (3);
@@ -53,7 +52,7 @@ def check_all(layout: Layout, found: Verified[Bundle], on_progress: OnProgress =
 
     Raises:
         NotTrustedError: as `check_blobs`, `check_boot` and `check_attestations`; beats damaged.
-        DamagedError: likewise; what is wrong with both is told at once.
+        DamagedError: likewise; the faults of both are reported together.
     """
     errors: list[ApplianceError] = []
     boot, checked = None, Checked(0, 0, 0)
@@ -79,7 +78,7 @@ def check_blobs(layout: Layout, bundle: Bundle, on_progress: OnProgress = ignore
 
     Args:
         layout: untrusted bytes.
-        bundle: believed contents.
+        bundle: verified.
         on_progress: called with bytes done, in any thread, one call at a time.
 
     Returns:
@@ -105,7 +104,7 @@ def check_file(file: File, path: Path, on_progress: OnProgress = ignore) -> None
     """Compare one file on disk with its signed chunks.
 
     Args:
-        file: believed.
+        file: verified.
         path: untrusted; opened without following a link.
         on_progress: called with bytes done.
 

@@ -1,7 +1,7 @@
-"""A file of a bundle, read forward from its blobs without being assembled.
+"""A file of a bundle as a stream, read from its blobs.
 
-Owns the stream. It must never hand out a byte of a blob that is not the signed one: each is hashed before any of it
-counts, so memory is one chunk (at most 64 MiB).
+Owns the stream. It must never return a byte of a blob that is not the signed one. Each blob is hashed before
+any of it is returned, so memory is one chunk (at most 64 MiB).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ChunkStream(io.RawIOBase):
 
     Args:
         layout: the bundle or stick, untrusted.
-        file: believed.
+        file: verified.
 
     Raises:
         DamagedError: when read, where a blob is missing or differs from its signed digest.

@@ -1,4 +1,4 @@
-"""One pass from blobs to a file (docs/architecture.md, Sticks).
+"""Copies blobs to a file in one pass (docs/architecture.md, Sticks).
 
 Owns the copy: each byte of the medium is read once, hashed while it is copied, and written once at its final offset. It
 must never use a byte that was not hashed in this pass, and never leaves a half-written file under the final name.
@@ -36,7 +36,7 @@ def copy_file(
     """Assemble a file of the bundle from its blobs.
 
     Args:
-        file: believed.
+        file: verified.
         open_chunk: opens a blob, untrusted, for reading; the descriptor is closed here.
         destination: the final path; its folder is made where it is missing.
         on_progress: called with bytes done.

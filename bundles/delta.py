@@ -1,8 +1,8 @@
-"""What has to be carried to somebody who has some of a bundle's bytes already (FORMAT 4).
+"""The delta: which blobs are carried to a place that holds some of a bundle already (FORMAT 4).
 
-Owns the comparison of blobs alone: digests in, blobs out, no byte read. `diff`, sticks and the figures all ask here, so
-that what is announced is what is carried. It must never decide what to trust: a blob that is left out is still hashed
-by whoever uses their own copy of it (threat T25).
+Owns the comparison of blobs alone: digests in, blobs out, no byte read. `diff`, sticks and the figures all use
+it, so that what is announced is what is carried. It must never decide what to trust: a reader hashes its own copy of a
+blob that is left out (threat T25).
 
 Rules:
 - a blob is carried once, for the first file that needs it, in the order of the contents;
@@ -65,7 +65,7 @@ def delta(new: Bundle, held: Collection[Digest]) -> Delta:
     """Which blobs of a bundle have to be carried to a place that holds others.
 
     Args:
-        new: the bundle that is wanted there; believed.
+        new: the bundle that is wanted there; verified.
         held: digests of what is there, for example `held_by` of the bundle that it runs; only ever a reason to leave
             something out.
     """

@@ -1,4 +1,4 @@
-"""What a program that writes gigabytes asks of the system, for which Python has no name.
+"""Two Linux system calls for programs that write gigabytes: `syncfs` and `sync_file_range`.
 
 Owns two calls of Linux. It must never be needed for reading: `verify.pyz` does without it.
 """

@@ -1,4 +1,4 @@
-"""The one way to touch a stick or a bundle folder.
+"""Access to the files of a stick or bundle folder, the only one.
 
 Owns opening, reading, listing, writing and renaming below one root folder, whose content is hostile. A simulated medium
 takes its place in tests, so nothing else in `bundles` may call `open` on such a path.

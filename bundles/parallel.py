@@ -1,4 +1,4 @@
-"""The same work on many things, on all cores.
+"""Runs the same work on many things, on all cores.
 
 Owns the threads. It exists because `concurrent.futures` loads a logging system, which costs a short command more than
 all of its checks.
@@ -20,7 +20,7 @@ from bundles.progress import OnProgress, Progress
 
 K = TypeVar("K")
 T = TypeVar("T")
-_MOST = 8
+_MAX_THREADS = 8
 
 
 def work_off(things: Iterable[T], work: Callable[[T], object]) -> None:
@@ -63,16 +63,16 @@ def work_off(things: Iterable[T], work: Callable[[T], object]) -> None:
 def judge_all(
     things: Mapping[K, int], judge: Callable[[K], T | None], task: str, on_progress: OnProgress, unit: str = "bytes"
 ) -> dict[K, T]:
-    """Judge each thing by itself, and tell how much is done.
+    """Check each thing by itself, and report how much is done.
 
     Args:
         things: each with its size in `unit`; taken from the first on.
-        judge: called by several threads at the same time; None where there is nothing to say.
+        judge: called by several threads at the same time; None where there is nothing to report.
         task, unit: of `Progress`.
         on_progress: called in any thread, one call at a time.
 
     Returns:
-        What was said, in the order of the things.
+        What was reported, in the order of the things.
 
     Raises:
         BaseException: what `judge` raised first.
@@ -94,4 +94,4 @@ def judge_all(
 
 
 def _count() -> int:
-    return max(1, min(_MOST, len(os.sched_getaffinity(0))))
+    return max(1, min(_MAX_THREADS, len(os.sched_getaffinity(0))))

@@ -1,4 +1,4 @@
-"""What long work tells about itself: one small value for each step, passed to a callback.
+"""Progress of long work: one small value for each step, passed to a callback.
 
 Owns the type only. Who shows it, and whether there is a terminal, is decided in `appliance.cli.console.terminal`.
 """
@@ -30,4 +30,4 @@ OnProgress = Callable[[Progress], None]
 
 
 def ignore(_event: Progress) -> None:
-    """The callback for those who do not listen."""
+    """A callback that does nothing."""

@@ -1,11 +1,11 @@
-"""What people are told about a verification, as plain lines.
+"""The report of a verification, as plain lines for people.
 
-Owns the words of a good answer and of an error, so that `appliance verify` and `verify.pyz` say the same. It never
+Owns the words of a good answer and of an error, so that `appliance verify` and `verify.pyz` print the same. It never
 prints: `appliance.cli.console.terminal` and `bundles.__main__` do.
 
 Rules:
-- text from outside is never trusted: control characters, and those that turn the direction of writing, are spelled out;
-- an error is told as what, expected, found; then the other errors of the same check; then every hint once.
+- text from outside is never trusted: control characters, and those that turn the direction of writing, are escaped;
+- an error is printed as what, expected, found; then the other errors of the same check; then every hint once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # every command imports this module, and few need those
     from bundles.bundle import Bundle
     from signing.verified import Verified
 
-MOST_FAULTS = 20
+MAX_FAULTS = 20
 NOT_TRUSTED_HINT = "do not use it: write it again from a good bundle; if it is refused again, stop and ask a key holder"
 DEVELOPMENT_ROOT = "one key for trials, held by one machine: do not install this for real use"
 # Invisible characters that turn the direction of the text after them: a name could be shown as another.
@@ -30,13 +30,13 @@ _HIDDEN = {"Cc", "Cs", "Zl", "Zp"}
 
 
 def escape(text: str, keep: str = "") -> str:
-    """Spell control characters out, so that text from outside cannot move the cursor or hide itself.
+    """Escape control characters, so that text from outside cannot move the cursor or hide itself.
 
     Args:
         text: anything.
         keep: control characters that stay as they are, for example a newline.
     """
-    return "".join(_spell(letter) if _is_hidden(letter) and letter not in keep else letter for letter in text)
+    return "".join(_escape_char(letter) if _is_hidden(letter) and letter not in keep else letter for letter in text)
 
 
 def describe(found: Verified[Bundle]) -> dict[str, object]:
@@ -129,5 +129,5 @@ def _is_hidden(letter: str) -> bool:
     return unicodedata.category(letter) in _HIDDEN or ord(letter) in _BIDI
 
 
-def _spell(letter: str) -> str:
+def _escape_char(letter: str) -> str:
     return repr(letter)[1:-1] if not letter.isprintable() else f"\\u{ord(letter):04x}"

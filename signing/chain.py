@@ -9,8 +9,8 @@ Rules (numbers of the TUF specification 1.0.34, section 5):
 - 5.3.11: a root that replaces keys of timestamp or snapshot resets those two version floors, once, and nothing else;
 - 5.4, 5.5, 5.6: timestamp, snapshot and targets reach their thresholds and are not below the floors; snapshot and
   targets are the very version, length and sha256 that the file before them names (5.5.2, 5.6.2);
-- 5.1, 5.3.10, 5.4.4, 5.5.6, 5.6.5: expiry is told, not judged by a clock; time is what people have signed (T4, T27);
-- of several sources the newest valid one wins; one that is older or broken is passed over, and told.
+- 5.1, 5.3.10, 5.4.4, 5.5.6, 5.6.5: expiry is reported, not judged by a clock; time is what people signed (T4, T27);
+- of several sources the newest valid one wins; one that is older or broken is passed over and reported.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Walked:
     """Where the walk ended: the newest root and targets, who signed targets, the floors proved and the first expiry.
 
     `attesters` are the targets keys of every root on the way, who may have signed in other formats; `files` are the
-    bytes that were walked, by name; `passed_over` says why other sources were not used.
+    bytes that were walked, by name; `passed_over` holds the reasons why other sources were not used.
     """
 
     root: Root
@@ -163,7 +163,7 @@ def _roots(pinned: bytes, read: ReadMetadata, rules: Rules) -> tuple[list[Root],
 
 
 def _check_copies(root: Root, pinned: bytes, read: ReadMetadata, rules: Rules) -> None:
-    # Nothing is decided by these copies, but a forged one says that this came from somebody else.
+    # Nothing is decided by these copies, but a forged one shows that this came from somebody else.
     for version in range(max(1, root.version - MAX_ROTATIONS), root.version + 1):
         name = f"{version}.root.json"
         data = read(name, MAX_BYTES["root"])
@@ -182,8 +182,8 @@ def _check_copies(root: Root, pinned: bytes, read: ReadMetadata, rules: Rules) -
 
 
 def _check_first_contact(floors: Floors, timestamp: int, snapshot: int, targets: int) -> None:
-    # A host without floors takes any version of targets, which people signed by threshold. That version is the measure
-    # for what the builder's key alone signed: a stolen one could else put a new host out of reach of what follows (T3).
+    # A host without floors takes any version of targets, which people signed by threshold. That version limits what the
+    # builder's key alone signed. A stolen key could otherwise put a new host out of reach of later versions (T3).
     first = replace(floors, timestamp=min(timestamp, targets), snapshot=min(snapshot, targets))
     if not floors.timestamp:
         first.check("timestamp", timestamp, "timestamp.json")

@@ -22,8 +22,8 @@ def parse_digest(text: object, subject: str) -> Digest:
     """Turn untrusted text into a `Digest`.
 
     Args:
-        text: what a file said.
-        subject: where it said it, for the error.
+        text: as a file has it.
+        subject: where it stands, for the error.
 
     Raises:
         NotTrustedError: it is not 64 lowercase hexadecimal characters.

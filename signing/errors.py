@@ -4,7 +4,7 @@ Owns the tree of errors and the exit codes. It must never format for a terminal:
 these fields once, in `appliance.cli.console.terminal`.
 
 Rules:
-- an error says what it is about (`subject`), what was `expected`, what was `found`, and the next step (`hint`);
+- an error holds what it is about (`subject`), what was `expected`, what was `found`, and the next step (`hint`);
 - the class decides the exit code; `code` is a stable dotted name that scripts and tests may compare;
 - *damaged* (copy it again) and *not trusted* (stop, ask a key holder) are different classes and never exchanged;
 - what is not in this tree is our own bug, and leaves with exit code 70.
@@ -24,7 +24,7 @@ class ApplianceError(Exception):
         expected: what should have been there; empty where nothing fits.
         found: what was there instead; empty where nothing fits.
         hint: the next command or act, in words a tired operator understands.
-        others: further errors of the same check, so that all differences are told at once.
+        others: further errors of the same check, so that all differences are reported at once.
     """
 
     exit_code: ClassVar[int] = 1

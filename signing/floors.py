@@ -21,7 +21,7 @@ MAX_STEP = 10_000
 
 @dataclass(frozen=True)
 class Floors:
-    """Lowest accepted versions, and the signed time below which this host does not believe to be.
+    """Lowest accepted versions, and the signed time that has passed at least.
 
     Args:
         root, timestamp, snapshot, targets: versions; 0 where nothing was ever accepted.

@@ -3,9 +3,9 @@
 Owns `PublicKey`: how a key is read, named, fingerprinted, and how one signature is checked. It holds no private key.
 
 Rules (threats T11, T13, T30):
-- the key says its type and scheme, and both must be ours; another value is refused, never guessed;
-- the PEM text must be the one spelling of a P-256 SubjectPublicKeyInfo, so one key has one key id;
-- the key id is the sha256 of the key's canonical JSON, and is computed, never believed;
+- the key states its type and scheme, and both must be ours; another value is refused, never guessed;
+- the PEM text must be the one encoding of a P-256 SubjectPublicKeyInfo, so one key has one key id;
+- the key id is the sha256 of the key's canonical JSON, and is computed, never taken from the file;
 - signatures are strict DER: what does not re-encode to the same bytes is refused;
 - `cryptography` checks signatures where it is there; `signing.p256` does on a bare host, with the same outcome.
 
@@ -36,7 +36,7 @@ else:
         """Check one signature as `signing.p256.check_signature` does, only faster."""
         if len(signature) > _MAX_SIGNATURE_BYTES or encode_dss_signature(*decode_dss_signature(signature)) != signature:
             raise ValueError("not strict DER")
-        # The one spelling ends with the point; what reads every kind of DER takes longer to load than all checks.
+        # The one encoding ends with the point; what reads every kind of DER takes longer to load than all checks.
         p256.check_key(spki)
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), spki[-65:])
         try:
@@ -96,7 +96,7 @@ def key_from_spki(spki: bytes, subject: str) -> PublicKey:
     """Make a `PublicKey` from DER.
 
     Raises:
-        NotTrustedError: not a P-256 key, or not its one spelling.
+        NotTrustedError: not a P-256 key, or not its one encoding.
     """
     return _load(spki, subject)
 
@@ -110,7 +110,7 @@ def key_from_json(value: Json, subject: str, schemes: Schemes = OURS) -> PublicK
         schemes: further ones that are accepted.
 
     Raises:
-        NotTrustedError: another type, scheme or field, or not a valid P-256 key in its one spelling.
+        NotTrustedError: another type, scheme or field, or not a valid P-256 key in its one encoding.
     """
     if not isinstance(value, dict) or set(value) != {"keytype", "scheme", "keyval"}:
         raise _refuse(subject, "fields keytype, scheme, keyval", "others")
@@ -125,7 +125,7 @@ def key_from_json(value: Json, subject: str, schemes: Schemes = OURS) -> PublicK
     try:
         spki = p256.spki_of(keyval["public"])
     except ValueError:
-        raise _refuse(subject, "a public key in its one PEM spelling", "another spelling") from None
+        raise _refuse(subject, "a public key in its one PEM form", "another form") from None
     return _load(spki, subject)
 
 
@@ -138,7 +138,7 @@ def _load(spki: bytes, subject: str) -> PublicKey:
     try:
         p256.check_key(spki)
     except ValueError:
-        raise _refuse(subject, "a P-256 public key in its one spelling", "something else") from None
+        raise _refuse(subject, "a P-256 public key in its one encoding", "something else") from None
     return PublicKey(sha256(to_signing(_key_json(spki))), sha256(spki), spki)
 
 

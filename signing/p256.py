@@ -1,11 +1,11 @@
 """ECDSA P-256 with SHA-256 in plain Python, for a host that has nothing else.
 
-Owns the one spelling of a public key (DER and PEM), the check of its point, and a verifier that needs no package. It
+Owns the one encoding of a public key (DER and PEM), the check of its point, and a verifier that needs no package. It
 never signs and holds no secret, so nothing here needs constant time.
 
 Rules (threat T30):
 - a key is the 91 bytes of an uncompressed P-256 SubjectPublicKeyInfo; its point lies on the curve and is not infinity;
-- a signature is strict DER: two integers from 1 to n - 1 that spell the same bytes again;
+- a signature is strict DER: two integers from 1 to n - 1 that encode to the same bytes again;
 - what does not hold raises ValueError; `signing.keys` turns that into an error for people.
 
 Source: SEC 1 version 2, sections 2.3.4, 3.2.2.1 and 4.1.4; RFC 5480 for the SubjectPublicKeyInfo; RFC 7468 for the PEM.
@@ -36,10 +36,10 @@ def check_key(spki: bytes) -> tuple[int, int]:
     """The point of a public key.
 
     Raises:
-        ValueError: not the one spelling of a P-256 SubjectPublicKeyInfo, or its point is not on the curve.
+        ValueError: not the one encoding of a P-256 SubjectPublicKeyInfo, or its point is not on the curve.
     """
     if len(spki) != _SPKI_BYTES or not spki.startswith(_SPKI):
-        raise ValueError("no P-256 public key in its one spelling")
+        raise ValueError("no P-256 public key in its one encoding")
     x, y = int.from_bytes(spki[-64:-32], "big"), int.from_bytes(spki[-32:], "big")
     if x >= _P or y >= _P or (y * y - x * x * x + 3 * x - _B) % _P:
         raise ValueError("a point beside the curve")
@@ -47,21 +47,21 @@ def check_key(spki: bytes) -> tuple[int, int]:
 
 
 def pem_of(spki: bytes) -> str:
-    """The one PEM spelling of a key: lines of 64 characters, a newline after each."""
+    """The one PEM form of a key: lines of 64 characters, a newline after each."""
     body = binascii.b2a_base64(spki, newline=False).decode("ascii")
     lines = [f"{body[at : at + 64]}\n" for at in range(0, len(body), 64)]
     return f"{_PEM_HEAD}{''.join(lines)}{_PEM_TAIL}"
 
 
 def spki_of(pem: str) -> bytes:
-    """The DER that a PEM text in its one spelling holds; `check_key` has yet to look at it.
+    """The DER that a PEM text in its one encoding holds; `check_key` has yet to look at it.
 
     Raises:
-        ValueError: another spelling, or something else.
+        ValueError: another encoding, or something else.
     """
     spki = binascii.a2b_base64(pem[len(_PEM_HEAD) : -len(_PEM_TAIL)].encode("ascii"))
     if pem_of(spki) != pem:
-        raise ValueError("not the one PEM spelling of a public key")
+        raise ValueError("not the one PEM form of a public key")
     return spki
 
 
@@ -87,7 +87,7 @@ def _numbers(signature: bytes) -> tuple[int, int]:
     except IndexError:
         raise ValueError("a signature that is cut") from None
     r, s = (int.from_bytes(number, "big") for number in numbers)
-    # Whatever was skipped over or spelled in another way shows here.
+    # Whatever was skipped over or encoded in another way shows here.
     if not (0 < r < _N and 0 < s < _N) or _der(r, s) != signature:
         raise ValueError("not two numbers in strict DER")
     return r, s

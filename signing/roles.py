@@ -55,7 +55,7 @@ class Root:
 
 @dataclass(frozen=True)
 class FileMeta:
-    """What one metadata file says of another: its version, length in bytes and sha256."""
+    """What one metadata file states of another: its version, length in bytes and sha256."""
 
     version: int
     length: int

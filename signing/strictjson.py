@@ -5,7 +5,7 @@ Owns how the project reads and writes JSON that somebody signs. It must never gu
 Rules (threat T15):
 - UTF-8 without a byte order mark, one value, nothing after it;
 - no floats, no NaN or Infinity, integers below 2^63 in size, no duplicate keys, no lone surrogates, depth at most 32;
-- our own files have one spelling, `to_file`; `load_canonical` refuses any other;
+- our own files have one form, `to_file`; `load_canonical` refuses any other;
 - `to_signing` is the canonical form that TUF signatures and key ids are made over (OLPC canonical JSON).
 """
 
@@ -59,24 +59,24 @@ def load(data: bytes, subject: str, max_bytes: int = 1 << 20) -> Json:
 
 
 def load_canonical(data: bytes, subject: str, max_bytes: int = 1 << 20) -> Json:
-    """Parse bytes that must be spelled exactly as `to_file` would spell them.
+    """Parse bytes that must be exactly what `to_file` writes.
 
     Raises:
-        NotTrustedError: not strict JSON, or another spelling of the same value.
+        NotTrustedError: not strict JSON, or another form of the same value.
     """
     value = load(data, subject, max_bytes)
     if to_file(value) != data:
-        raise _refuse(subject, "canonical spelling (sorted keys, no spaces)", "another spelling of the same value")
+        raise _refuse(subject, "canonical form (sorted keys, no spaces)", "another form of the same value")
     return value
 
 
 def to_file(value: Json) -> bytes:
-    """Spell a value as our files do: RFC 8785 (sorted keys, no spaces, UTF-8), integers only."""
+    """Serialize a value as our files do: RFC 8785 (sorted keys, no spaces, UTF-8), integers only."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def to_signing(value: Json) -> bytes:
-    """Spell a value as TUF signs it: OLPC canonical JSON, where only `"` and backslash are escaped in strings.
+    """Serialize a value as TUF signs it: OLPC canonical JSON, where only `"` and backslash are escaped in strings.
 
     Source: TUF specification, section 4.2.1 (canonical JSON).
     """

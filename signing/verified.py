@@ -1,7 +1,7 @@
 """`Verified[T]`: a value that the chain of trust covers.
 
-Owns the type and the token that lets only `signing.verify` build one. Whoever takes a `Verified[Contents]` need not ask
-where it came from.
+Owns the type and the token that lets only `signing.verify` build one. A function that takes a `Verified[Contents]`
+need not check where it came from.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TOKEN = object()
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why a value is believed.
+    """Why a value is verified: who signed it, and what the chain proves.
 
     Args:
         target: the TUF target's name.
@@ -39,8 +39,8 @@ class Evidence:
         is_expired: whether the time that the chain itself proves has reached that moment.
         attesters: who may have signed statements in other formats.
         metadata: the files that were walked, by name: what a host keeps, so that it reads them once (T16).
-        passed_over: why other sources of metadata were not used: told, not decided by.
-        clock_is_behind: whether the machine's clock shows less than the proved time: told, never decided by (T27).
+        passed_over: why other sources of metadata were not used: reported, nothing is decided by it.
+        clock_is_behind: whether the machine's clock shows less than the proved time: reported only (T27).
     """
 
     target: str

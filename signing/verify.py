@@ -1,4 +1,4 @@
-"""The one door: untrusted bytes in, `Verified` values out.
+"""The one entry point of verification: untrusted bytes in, `Verified` values out.
 
 Owns the decision that a target is covered by a chain of trust. There is no mode without signatures and no argument that
 skips a check. It opens no file: bytes come through callbacks.
@@ -64,7 +64,7 @@ def verify(
         target: the target's name, for example `bundles/smollm2/1.0.0/manifest.json`.
         parse: turns the target's bytes into a value; called only after their digest was checked.
         floors: what this host accepts at least.
-        now: the clock, in UTC; the evidence tells when it is behind the proved time, it decides nothing.
+        now: the clock, in UTC; it decides nothing. The evidence shows whether it is behind the proved time.
         statements: names the statements that a parsed value makes; by default it makes none.
 
     Returns:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from appliance.cli.plan_source import Source
     from appliance.host.machine.card import Card
     from appliance.host.models.fit import Fit, PlannedModel
-    from bundles.gguf.memory import Need
+    from bundles.gguf.memory import MemoryNeed
 
 AGREED = 0.05
 """How far the formula may be from what the runtime itself says, as a part of the whole."""
@@ -100,7 +100,7 @@ def _card(path: Path | None) -> Card:
         raise UsageError("card.missing", str(path), expected="a card", found=str(error.strerror), hint=hint) from None
 
 
-def _rehearsed(source: Source, terminal: Terminal) -> list[Need | None]:
+def _rehearsed(source: Source, terminal: Terminal) -> list[MemoryNeed | None]:
     """What the runtime itself says of each model; None where it was not or could not be asked."""
     from appliance.host.runtime.memory_probe import rehearse
     from bundles.gguf.memory import estimate
@@ -110,7 +110,7 @@ def _rehearsed(source: Source, terminal: Terminal) -> list[Need | None]:
         terminal.say(f"no runtime is at hand ({source.runtime}): by the formula alone")
         return [None] * len(source.models)
     runtime = source.runtime.runtime()
-    found: list[Need | None] = []
+    found: list[MemoryNeed | None] = []
     for head, load in source.models:
         need = estimate(head.header, load)
         try:
@@ -128,8 +128,8 @@ def _rehearsed(source: Source, terminal: Terminal) -> list[Need | None]:
 def _show(
     terminal: Terminal,
     asked: Sequence[PlannedModel],
-    needs: Sequence[Need],
-    rehearsed: Sequence[Need | None],
+    needs: Sequence[MemoryNeed],
+    rehearsed: Sequence[MemoryNeed | None],
     answer: Fit,
 ) -> None:
     for one, need, told in zip(asked, needs, rehearsed, strict=True):
@@ -156,7 +156,7 @@ def _show(
 
 
 def _answer(
-    asked: Sequence[PlannedModel], formula: Sequence[Need], rehearsed: Sequence[Need | None], answer: Fit
+    asked: Sequence[PlannedModel], formula: Sequence[MemoryNeed], rehearsed: Sequence[MemoryNeed | None], answer: Fit
 ) -> dict[str, Any]:
     models = [
         {

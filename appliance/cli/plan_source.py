@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundles.gguf.memory import Load
+from bundles.gguf.memory import Workload
 from signing.errors import ApplianceError, UsageError
 
 if TYPE_CHECKING:
@@ -34,16 +34,16 @@ class Options:
     trust: Path | None
     workspace: Path | None
 
-    def load(self, context: int, slots: int) -> Load:
+    def load(self, context: int, slots: int) -> Workload:
         """What a model is to bear: as the source says, unless set otherwise."""
-        return Load(self.context or context, self.slots or slots, self.kv_type)
+        return Workload(self.context or context, self.slots or slots, self.kv_type)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """Models with what each is to bear, and a runtime at hand, or words why there is none."""
 
-    models: tuple[tuple[ModelHead, Load], ...]
+    models: tuple[tuple[ModelHead, Workload], ...]
     runtime: AtHand | str
 
 

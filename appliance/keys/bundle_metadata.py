@@ -1,8 +1,8 @@
 """The metadata of the bundles in `dist/`.
 
-Owns bringing it up to what a request has collected. Until enough have signed, a host that meets such a bundle says how
-many have; it never accepts it. What is in force, a revocation for example, goes into every bundle of the workspace, so
-that each stick carries it.
+Owns its renewal with the signatures that a request has collected. Until enough have signed, a host reports how many
+have, and never accepts such a bundle. What is in force, a revocation for example, goes into every bundle of the
+workspace, so that each stick carries it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Asking k of n people for signatures, and publishing when enough have signed.
+"""The ceremony: k of n people sign a request, and it is published when enough have signed.
 
 Owns the requests of a workspace: `requests/<label>.json` waits, `requests/done/<label>.json` was signed. The file
 itself is what travels: a signer's machine adds a signature to a copy, and `collect` brings copies together.
@@ -35,7 +35,7 @@ def begin(
     """Make a workspace whose trust root waits for its people's signatures.
 
     Args:
-        path: where; holds no workspace yet, or one whose making was killed: that goes on.
+        path: where; holds no workspace yet, or one whose creation was killed: that continues.
         root: the keys of those who may change who signs, and how many must.
         targets: the keys of those who stand for content, and how many must.
         now: the time that is stated, in UTC.
@@ -58,14 +58,14 @@ def begin(
         request = Request((Item.of_metadata(root_body(1, roles, now)), Item.of_metadata(targets_body(1, {}, now))))
         asked = waiting(workspace, request.label)
         if asked is None:
-            return workspace, ask(workspace, request, now)
-        # Somebody may have signed what was asked before the making was killed: it can be kept, and not be replaced.
+            return workspace, request_signatures(workspace, request, now)
+        # Somebody may have signed the request before the creation was killed: it can be kept, and not be replaced.
         if asked.items[0].body["roles"] != request.items[0].body["roles"]:
             refuse_occupied(path)
         return workspace, asked
 
 
-def ask(workspace: Workspace, request: Request, now: datetime) -> Request:
+def request_signatures(workspace: Workspace, request: Request, now: datetime) -> Request:
     """Ask for signatures. In a development workspace they are made and published at once.
 
     Args:
@@ -138,7 +138,7 @@ def sign(request: Request, signer: Signer) -> Request:
     """Add a person's signatures: to every item that they may sign.
 
     Args:
-        request: which the person has read, in the words of `appliance.keys.requests.request_text`.
+        request: which the person has read, as `appliance.keys.requests.request_text` shows it.
         signer: their key.
 
     Raises:

@@ -1,6 +1,6 @@
 """Writing TUF metadata: values in, signed bytes out.
 
-Owns the spelling of root, targets, snapshot and timestamp (TRUST 2). It keeps no files: `appliance.keys.repository`
+Owns the form of root, targets, snapshot and timestamp (TRUST 2). It keeps no files: `appliance.keys.repository`
 does.
 
 Source: TUF specification 1.0.34, section 4.
@@ -27,7 +27,7 @@ RoleKeys = Mapping[str, tuple[Sequence[PublicKey], int]]
 
 
 def root_body(version: int, roles: RoleKeys, now: datetime, profile: str = "") -> dict[str, Json]:
-    """What a root file says, before anybody has signed it.
+    """The `signed` part of a root file, without signatures.
 
     Args:
         version: one more than the last.
@@ -41,20 +41,20 @@ def root_body(version: int, roles: RoleKeys, now: datetime, profile: str = "") -
         "consistent_snapshot": True,
         "keys": keys,
         "roles": {name: _role(people, threshold) for name, (people, threshold) in roles.items()},
-        "x-appliance-issued": spell_time(now),
+        "x-appliance-issued": format_time(now),
         **({"x-appliance-profile": profile} if profile else {}),
     }
 
 
 def targets_body(version: int, entries: dict[str, Json], now: datetime) -> dict[str, Json]:
-    """What a targets file says, before anybody has signed it.
+    """The `signed` part of a targets file, without signatures.
 
     Args:
         version: one more than the last.
         entries: target name to `{length, hashes, custom}`.
         now: the time that the signers state; it raises the floors of hosts.
     """
-    return {**_common("targets", version, now), "targets": entries, "x-appliance-issued": spell_time(now)}
+    return {**_common("targets", version, now), "targets": entries, "x-appliance-issued": format_time(now)}
 
 
 def new_root(root: Signer, targets: Signer, builder: Signer, now: datetime) -> bytes:
@@ -107,13 +107,13 @@ def sign(signed: dict[str, Json], keys: Sequence[Signer]) -> bytes:
     return to_file({"signatures": sorted(signatures, key=lambda item: item["keyid"]), "signed": signed})
 
 
-def spell_time(moment: datetime) -> str:
+def format_time(moment: datetime) -> str:
     """`YYYY-MM-DDThh:mm:ssZ`, as TUF writes times."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _common(kind: str, version: int, now: datetime) -> dict[str, Json]:
-    expires = spell_time(now + timedelta(days=LIFETIMES[kind]))
+    expires = format_time(now + timedelta(days=LIFETIMES[kind]))
     return {"_type": kind, "spec_version": SPEC_VERSION, "version": version, "expires": expires}
 
 

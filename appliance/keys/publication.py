@@ -1,4 +1,4 @@
-"""Changing what is published: a bundle becomes current, or is revoked.
+"""Changes of what is published: a bundle becomes current, or is revoked.
 
 Owns the next targets file. Who signs it, and when it is in force, is `appliance.keys.ceremony`'s.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from appliance.keys.ceremony import ask, waiting
+from appliance.keys.ceremony import request_signatures, waiting
 from appliance.keys.metadata import targets_body
 from appliance.keys.repository import Published, published
 from appliance.keys.requests.request import METADATA, Item, Request
@@ -47,7 +47,7 @@ def publish(
         now: the time that the signers state, in UTC.
         items: further messages that are to be signed with it: statements, `BOOT`.
         statements: those that readers must find in the bundle, by name (`bundles.attestation.required_statements`).
-        install_by: the last day on which it is meant to be installed, as metadata spells times.
+        install_by: the last day on which it is meant to be installed, in the form of metadata's times.
 
     Returns:
         The request: complete, and then published, or waiting for signatures. None where exactly this was published
@@ -64,7 +64,7 @@ def publish(
     entries = _with_bundle(_entries(pending, current), name, version, manifest, sorted(statements))
     if entries == current.entries:
         return None
-    return _ask(workspace, current, pending, entries, items, install_by, now)
+    return _request(workspace, current, pending, entries, items, install_by, now)
 
 
 def revoke(workspace: Workspace, name: str, version: str, now: datetime) -> Request | None:
@@ -97,10 +97,10 @@ def revoke(workspace: Workspace, name: str, version: str, now: datetime) -> Requ
     if current.entries.get(target, {}).get("custom", {}).get("status") == "revoked":
         return None
     entries[target] = _with_status(entries[target], "revoked")
-    return _ask(workspace, current, pending, entries, (), "", now)
+    return _request(workspace, current, pending, entries, (), "", now)
 
 
-def _ask(
+def _request(
     workspace: Workspace,
     current: Published,
     pending: Request | None,
@@ -117,7 +117,9 @@ def _ask(
         if (same.items, same.install_by) == (pending.items, pending.install_by):
             return pending
     body = targets_body(current.walked.targets.version + 1, entries, now)
-    return ask(workspace, Request((Item.of_metadata(body), *kept.values()), current.before, install_by), now)
+    return request_signatures(
+        workspace, Request((Item.of_metadata(body), *kept.values()), current.before, install_by), now
+    )
 
 
 def _pending(workspace: Workspace, current: Published) -> Request | None:

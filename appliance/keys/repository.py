@@ -4,9 +4,8 @@ Owns its files: what is published now, and putting in place what enough people h
 
 Rules:
 - nothing is written that our own verifier would not accept after it;
-- all files of a publication, and the request with what people have signed, are first recorded in
-  `trust/publishing.json`, then put in place; a run that was killed in between is finished by the next one, so readers
-  find the old or the new repository, and no signature is lost;
+- all files of a publication, and the signed request, are first recorded in `trust/publishing.json`, then put in place;
+- the next run finishes one that was killed: readers find the old or the new repository, and no signature is lost;
 - the versions that were published last are kept beside the repository: an older copy of it is refused.
 """
 
@@ -16,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 
-from appliance.keys.metadata import LIFETIMES, spell_time, write_snapshot
+from appliance.keys.metadata import LIFETIMES, format_time, write_snapshot
 from appliance.keys.requests.request import METADATA, Request, write_request
 from appliance.keys.requests.request_rules import check_expiry
 from appliance.keys.workspace import Workspace
@@ -38,7 +37,7 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What the repository says now.
+    """The state of the repository.
 
     Args:
         walked: as our own verifier reads it.
@@ -125,7 +124,7 @@ def proposed(workspace: Workspace, request: Request, now: datetime) -> Files:
     number = int(load(targets, "targets", MAX_BYTES["targets"])["signed"]["version"])
     last = published(workspace).walked.floors.snapshot if request.before else 0
     for role in ("snapshot", "timestamp"):
-        check_expiry(spell_time(now + timedelta(days=LIFETIMES[role])), request.install_by, role)
+        check_expiry(format_time(now + timedelta(days=LIFETIMES[role])), request.install_by, role)
     return {**files, **write_snapshot(last + 1, targets, number, workspace.builder(request.new_root()), now)}
 
 
@@ -152,9 +151,9 @@ def write_signed(workspace: Workspace, request: Request, now: datetime) -> None:
     journal[f"{DONE}/{request.label}.json"] = write_request(replace(request, before=before))
     # Last: a workspace is one that has trust/root.json.
     journal["trust/root.json"] = walked.root_bytes
-    spelled = to_file([[path, load(data, path, _MAX_JOURNAL)] for path, data in journal.items()])
+    serialized = to_file([[path, load(data, path, _MAX_JOURNAL)] for path, data in journal.items()])
     workspace.repository.root.mkdir(parents=True, exist_ok=True)
-    Medium(workspace.path).write(JOURNAL, spelled)
+    Medium(workspace.path).write(JOURNAL, serialized)
     finish_publication(workspace)
 
 

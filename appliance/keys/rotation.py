@@ -4,7 +4,7 @@ Owns root N+1 (threats T9, T40). Hosts follow it when the thresholds of root N a
 are asked.
 
 Rules:
-- a key that was removed never comes back: whoever may hold a copy of it would come back with it;
+- a key that was removed never comes back: somebody may hold a copy of it;
 - where the people of targets change, targets are signed anew in the same request, by the new people;
 - a development root stays one: a root for real use begins with `appliance init --ceremony`;
 - one new root at a time: the next is asked when this one is signed, or its request is thrown away.
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from appliance.keys.ceremony import ask, waiting
+from appliance.keys.ceremony import request_signatures, waiting
 from appliance.keys.metadata import RoleKeys, root_body, targets_body
 from appliance.keys.repository import published
 from appliance.keys.requests.request import Item, Request
@@ -77,7 +77,7 @@ def rotate(workspace: Workspace, change: Change, now: datetime, items: Sequence[
     asked = [Item.of_metadata(body)]
     if _differs(old.roles["targets"], roles["targets"]):
         asked.append(Item.of_metadata(targets_body(current.walked.targets.version + 1, current.entries, now)))
-    return ask(workspace, Request((*asked, *items), current.before), now)
+    return request_signatures(workspace, Request((*asked, *items), current.before), now)
 
 
 def _new_roles(workspace: Workspace, old: Root, change: Change, removed: set[PublicKey]) -> RoleKeys:
@@ -115,10 +115,10 @@ def _check_enough(name: str, keys: Sequence[PublicKey], threshold: int) -> None:
 
 
 def _find(root: Root, text: str) -> Iterable[PublicKey]:
-    spelled = "".join(text.split()).replace(":", "").lower()
+    prefix = "".join(text.split()).replace(":", "").lower()
     known = {key.fingerprint: key for role in root.roles.values() for key in role.keys.values()}
-    found = [key for fingerprint, key in known.items() if fingerprint.startswith(spelled)]
-    if len(found) != 1 or len(spelled) < MIN_PREFIX:
+    found = [key for fingerprint, key in known.items() if fingerprint.startswith(prefix)]
+    if len(found) != 1 or len(prefix) < MIN_PREFIX:
         raise UsageError(
             "rotation.unknown-key",
             text,

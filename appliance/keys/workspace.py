@@ -1,6 +1,6 @@
-"""The workspace of a publisher: trust root, TUF repository, keys and finished bundles (DESIGN 6).
+"""The workspace of a publisher: trust root, TUF repository, keys and finished bundles (docs/architecture.md, Trust).
 
-Owns the folder's layout and its making. It lies outside the project's tracked files, and `keys/` never leaves it.
+Owns the folder's layout and its creation. It lies outside the project's tracked files, and `keys/` never leaves it.
 
     trust/root.json           the root that this workspace's bundles are verified against
     trust/repository/         the TUF repository: metadata/ and targets/
@@ -165,11 +165,11 @@ def create_development(path: Path, now: datetime) -> tuple[Workspace, bool]:
 def making_ceremony(path: Path) -> Iterator[PublicKey]:
     """Make the folders and the builder's key of a workspace of several people around what the caller adds.
 
-    `.init` lies there until the caller is done, so that a making that was killed is told from a workspace that lost a
-    part, and goes on with the same key.
+    `.init` lies there until the caller is done, so that a creation that was killed is not taken for a workspace that
+    lost a part, and continues with the same key.
 
     Args:
-        path: where; holds no workspace, or one whose making was killed.
+        path: where; holds no workspace, or one whose creation was killed.
 
     Raises:
         UsageError: something lies there.

@@ -1,7 +1,7 @@
 """Signatures in other people's formats, which lie in `attestations/` (FORMAT 11).
 
-Owns their places, and checking that each one says of this bundle what is true. Nothing else is decided by them: what a
-host installs follows from TUF alone. Yet one that does not hold is a refusal, since somebody put it there.
+Owns their places, and the check that each one is true of this bundle. Nothing else is decided by them: what a
+host installs follows from TUF alone. Yet one that does not verify is a refusal, since somebody put it there.
 
 Rules:
 - `attestations/<sha256 of the statement's subject>/<key id>.<oms|dsse>`, at most 64 KiB, canonical JSON;
@@ -32,7 +32,7 @@ PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
 
 @dataclass(frozen=True)
 class Attested:
-    """One file of `attestations/` that holds: who says what about which subject."""
+    """One verified file of `attestations/`: its signer, its format and its subject."""
 
     path: str
     format: str
@@ -59,7 +59,7 @@ def check_attestations(layout: Layout, found: Verified[Bundle]) -> tuple[Atteste
         found: the bundle that it lies beside, verified.
 
     Raises:
-        NotTrustedError: one is not what it says, told with all others.
+        NotTrustedError: one does not verify; reported with all others.
     """
     keys = {key.key_id: key for key in found.evidence.attesters}
     attested: list[Attested] = []

@@ -6,7 +6,7 @@ Rules (threats T11, T13):
 - the caller states the payload type that it expects; another one is a refusal;
 - a threshold counts distinct public keys; `keyid` is a hint without authority, but it may not name another key;
 - every signature must be by one of the given keys and stand once: a stray one is a refusal, not noise;
-- standard base64 in its one spelling; fields that DSSE does not name are refused.
+- standard base64 in its one encoding; fields that DSSE does not name are refused.
 
 Source: DSSE 1.0, protocol.md and envelope.md.
 """
@@ -63,7 +63,7 @@ def check_signers(envelope: Dsse, keys: Iterable[PublicKey], threshold: int, sub
 
     Args:
         envelope: its payload may be used once this returns.
-        keys: those who may sign, each believed.
+        keys: those who may sign, each verified.
         threshold: how many distinct ones must, at least 1.
         subject: the file's name, for the error.
 

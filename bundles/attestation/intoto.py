@@ -1,4 +1,4 @@
-"""in-toto Statements: what a signature in another format says about which bytes.
+"""in-toto Statements: what a signature in another format states about which bytes.
 
 Owns the reading of the outside of a statement, version 1. What a predicate means is its owner's:
 `bundles.attestation.oms` for models. Strict JSON, four fields, sha256 alone, each subject once (threats T13, T14).

@@ -1,7 +1,7 @@
 """The statements that a bundle makes about itself, and that its signers can require of it (threat T31).
 
-Owns their names, as targets spell them in `custom.statements`, and where each one lies in a bundle. It must never judge
-what a statement says.
+Owns their names, as targets have them in `custom.statements`, and where each one lies in a bundle. It must never
+judge what a statement contains.
 
 Rules:
 - a statement is there when the signed contents list its file, of its kind, with at least one byte;
@@ -16,7 +16,7 @@ from bundles.contents.model import Contents
 
 
 @dataclass(frozen=True)
-class Statement:
+class RequiredStatement:
     """One statement.
 
     Args:
@@ -32,9 +32,9 @@ class Statement:
     type: str
 
 
-SBOM = Statement("sbom", "bills/sbom.cdx.json", "sbom", "application/vnd.cyclonedx+json; version=1.6")
-ML_BOM = Statement("ml-bom", "bills/ml-bom.cdx.json", "sbom", "application/vnd.cyclonedx+json; version=1.6")
-PROVENANCE = Statement("provenance", "bills/provenance.json", "provenance", "https://slsa.dev/provenance/v1")
+SBOM = RequiredStatement("sbom", "bills/sbom.cdx.json", "sbom", "application/vnd.cyclonedx+json; version=1.6")
+ML_BOM = RequiredStatement("ml-bom", "bills/ml-bom.cdx.json", "sbom", "application/vnd.cyclonedx+json; version=1.6")
+PROVENANCE = RequiredStatement("provenance", "bills/provenance.json", "provenance", "https://slsa.dev/provenance/v1")
 STATEMENTS = (ML_BOM, PROVENANCE, SBOM)
 """Every statement that this version writes and knows, by name."""
 REQUIRED = tuple(statement.name for statement in STATEMENTS)

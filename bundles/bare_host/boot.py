@@ -1,6 +1,6 @@
 """`BOOT/`: what a bare host checks first, with `openssl` and `sha256sum` alone (FORMAT 9).
 
-Owns which files lie there, how their list is spelled, and the check of all of it under a trust root. It decides nothing
+Owns which files lie there, the form of their list, and the check of all of it under a trust root. It decides nothing
 about the rest of a medium, and an installed appliance never runs anything from there.
 
 Rules (threats T9, T19, T20):
@@ -48,12 +48,12 @@ def signature_file(key: PublicKey) -> str:
 
 
 def serial_file(serial: int) -> str:
-    """The name of the first file of the list, which says how new all of it is."""
+    """The name of the first file of the list: its number shows how new the list is."""
     return f"serial-{serial}"
 
 
 def write_list(files: Mapping[str, bytes], serial: int) -> bytes:
-    """Spell the list as `sha256sum` does: the serial first, then by name.
+    """Write the list as `sha256sum` does: the serial first, then by name.
 
     Args:
         files: every file but the list and the signatures, by name.
@@ -132,7 +132,7 @@ def _signers(layout: Layout, root: Role, present: set[str], text: bytes) -> tupl
     signers = [key for key in root.keys.values() if signature_file(key) in present]
     for key in signers:
         name = signature_file(key)
-        # Nobody can tell which of the two was changed.
+        # It is unknown which of the two was changed.
         key.verify(_read(layout, name, 1 << 10), text, f"{BOOT}/{LIST_FILE} with {BOOT}/{name}")
     if len({key.spki for key in signers}) < root.threshold:
         raise NotTrustedError(

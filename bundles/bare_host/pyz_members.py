@@ -1,7 +1,7 @@
-"""Which modules `verify.pyz` is made of, in the order in which they lie in it.
+"""The modules that `verify.pyz` is made of, in the order in which they lie in it.
 
-Owns the list, and nothing else. A test compares it with what these modules import: one too few would fail on the bare
-host, one too many would be code that nobody there needs.
+Owns the list, and nothing else. A test compares it with what these modules import. One too few would fail on the
+bare host, and one too many would be code that nobody there needs.
 """
 
 from __future__ import annotations

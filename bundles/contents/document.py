@@ -1,9 +1,9 @@
-"""The one spelling of `contents.json` (FORMAT 3).
+"""Reads and writes `contents.json` (FORMAT 3): one value has one form.
 
 Owns bytes to `Contents` and back. It must never open a file: the bytes it reads were named by the signed manifest.
 
 Rules:
-- the bytes are canonical JSON; an unknown or missing field is a refusal, and a newer format says that it is newer;
+- the bytes are canonical JSON; an unknown or missing field is a refusal, and a newer format is reported as newer;
 - paths follow `bundles.contents.paths`, are sorted, and unique without regard to case;
 - chunks are 1 byte to 64 MiB each and add up to the file's size; an empty file has none;
 - a model's file is listed, of kind `model`, and carries its fs-verity digest.
@@ -89,7 +89,7 @@ def check_contents(contents: Contents) -> None:
 
 
 def write_contents(contents: Contents) -> bytes:
-    """Spell `Contents` as bytes; `parse_contents` of them gives the same value.
+    """Serialize `Contents`; `parse_contents` of them gives the same value.
 
     Raises:
         NotTrustedError: the value breaks a rule, so no reader would accept it.

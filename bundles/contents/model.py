@@ -1,7 +1,7 @@
 """`contents.json`: the closed list of a bundle's files, and what a host must be.
 
-Owns the types (FORMAT 3); how they are spelled is in `bundles.contents.document`. It must never open a file or decide
-who signed.
+Owns the types (FORMAT 3); `bundles.contents.document` serializes them. It must never open a file or decide who
+signed.
 
 Rules:
 - a file that is not listed does not belong to the bundle;

@@ -1,7 +1,7 @@
 """The one grammar for paths inside a bundle (threat T22).
 
-Owns which relative paths may stand in `contents.json`. Checked when a bundle is built and again when it is read, so
-that no path can leave its folder, collide on a file system without case, or be unwritable on FAT32.
+Owns which relative paths may stand in `contents.json`. They are checked when a bundle is built and again when it is
+read. So no path can leave its folder, collide on a file system without case, or be impossible on FAT32.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a wheel says that it brings: its RECORD (FORMAT 3.2).
+"""The RECORD of a wheel: the files that it brings (FORMAT 3.2).
 
 Owns how a RECORD is read, by the builder and by a host alike: what a host would refuse is not packed. It opens no file;
-whether the bytes are the right ones is decided by whoever has a digest of them.
+whether the bytes are the right ones is decided by the caller, who has their digest.
 
 Rules:
 - three fields a line, each path once and below the wheel's root;
@@ -34,7 +34,7 @@ _UNLISTED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
 
 @dataclass(frozen=True)
-class Entry:
+class RecordEntry:
     """One line of a RECORD.
 
     Args:
@@ -48,7 +48,7 @@ class Entry:
     size: int
 
 
-def parse_record(data: bytes, own: str, subject: str) -> tuple[Entry, ...]:
+def parse_record(data: bytes, own: str, subject: str) -> tuple[RecordEntry, ...]:
     """The lines of a RECORD but those about itself and its signatures, in its order.
 
     Args:
@@ -61,7 +61,7 @@ def parse_record(data: bytes, own: str, subject: str) -> tuple[Entry, ...]:
     """
     folder = own.rpartition("/")[0]
     unlisted = {f"{folder}/{name}" for name in _UNLISTED}
-    found: dict[str, Entry] = {}
+    found: dict[str, RecordEntry] = {}
     try:
         rows = [row for row in csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True) if row]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -74,7 +74,7 @@ def parse_record(data: bytes, own: str, subject: str) -> tuple[Entry, ...]:
             continue
         if path in found:
             raise _refuse(subject, "each path once in its RECORD", path[:120])
-        found[path] = Entry(path, _digest(row[1], path, subject), _size(row[2], path, subject))
+        found[path] = RecordEntry(path, _digest(row[1], path, subject), _size(row[2], path, subject))
     return tuple(found.values())
 
 

@@ -1,7 +1,7 @@
-"""Where a file is cut into chunks (FORMAT 4).
+"""The places where a file is cut into chunks (FORMAT 4).
 
-Owns the rule alone: sizes in, sizes out, no bytes read. The rule depends on the file's own structure and nothing
-else, so that two builders cut alike and a small change of a model moves few chunks.
+Owns the rule alone: sizes in, sizes out, no bytes read. The rule depends on the file's own structure alone.
+So two builders cut alike, and a small change of a model moves few chunks.
 
 Rules for a GGUF:
 - the header is cut before and after every key that starts with `tokenizer.chat_template` and every value over 64 KiB;

@@ -73,7 +73,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What the header of one GGUF file says, checked.
+    """The checked header of one GGUF file.
 
     Args:
         version: 2 or 3.
@@ -119,7 +119,7 @@ class GgufHeader:
 
     @property
     def context(self) -> int:
-        """The context that the model was trained for, in tokens; 0 where the file does not say."""
+        """The context that the model was trained for, in tokens; 0 where the file does not state it."""
         return self.number(f"{self.architecture}.context_length")
 
     @property

@@ -5,8 +5,8 @@ Owns the one formula that the builder (what a bundle needs) and the host (what f
 Rules:
 - what stands in memory at once: the file, copies of weights that a processor wants in another order, the KV cache of
   all slots, the buffers for computing, the program itself;
-- each part is what llama.cpp allocates when it runs as `appliance.host.engine.process` runs it: a cache of its own for
-  each slot, batches of 512 tokens, flash attention, one row of logits for each slot;
+- each part is what llama.cpp allocates when `appliance.host.engine.process` starts it;
+- that means a cache of its own for each slot, batches of 512 tokens, flash attention, one row of logits for each slot;
 - where a header does not say enough, the larger number is taken: a plan may be too careful, never too bold.
 
 Source: llama.cpp as vendored by llama-cpp-python 0.3.36: `llama_kv_cache`, `llama_kv_cache_iswa`, the repacking rules
@@ -40,12 +40,12 @@ _WITHOUT_CACHE = (
 )
 _COMPARED = ("bert", "gemma2", "gemma3", "llama", "qwen2", "qwen3")
 _SLIDING = {"cohere2": 4, "gemma2": 2, "gemma3": 6, "gpt-oss": 2}
-"""Architectures that look back only so far in all layers but every n-th; others say so in a list, or not at all."""
+"""Architectures that look back only so far in all layers but every n-th; others have a list, or nothing."""
 
 
 @dataclass(frozen=True)
-class Load:
-    """What a model is to bear: tokens of a conversation, conversations at the same time, the type of the cache."""
+class Workload:
+    """The workload of a model: tokens of a conversation, conversations at the same time, the type of the cache."""
 
     context: int
     slots: int
@@ -58,7 +58,7 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryNeed:
     """Bytes of memory, part by part.
 
     Args:
@@ -83,14 +83,14 @@ class Need:
         return self.weights + self.repacked + self.kv + self.compute + self.program
 
 
-def estimate(header: GgufHeader, load: Load) -> Need:
+def estimate(header: GgufHeader, load: Workload) -> MemoryNeed:
     """What a model needs to be served.
 
     Args:
         header: of its GGUF, checked; its numbers are the author's and may be anything.
-        load: what it is to bear.
+        load: the workload.
     """
-    return Need(
+    return MemoryNeed(
         weights=header.file_size,
         repacked=sum(tensor.size for tensor in header.tensors if _is_repacked(tensor)),
         kv=kv_bytes(header, load),
@@ -100,12 +100,12 @@ def estimate(header: GgufHeader, load: Load) -> Need:
     )
 
 
-def kv_bytes(header: GgufHeader, load: Load) -> int:
+def kv_bytes(header: GgufHeader, load: Workload) -> int:
     """Bytes of the KV cache: layers x cells x (key length + value length) x bytes of one number, for each slot."""
     return sum(layer_kv_bytes(header, load))
 
 
-def layer_kv_bytes(header: GgufHeader, load: Load) -> tuple[int, ...]:
+def layer_kv_bytes(header: GgufHeader, load: Workload) -> tuple[int, ...]:
     """Bytes of the KV cache of each layer, for all slots together."""
     layers = _number(header, "block_count")
     if header.architecture in _WITHOUT_CACHE:
@@ -138,7 +138,7 @@ def layer_bytes(header: GgufHeader) -> tuple[int, ...]:
     return tuple(found)
 
 
-def compute_bytes(header: GgufHeader, load: Load) -> int:
+def compute_bytes(header: GgufHeader, load: Workload) -> int:
     """Bytes of the buffers for computing: what a layer holds at its widest, the attention masks, the logits."""
     tokens = load.batch_tokens
     width = _number(header, "embedding_length") * tokens * _FLOAT_BYTES
@@ -151,7 +151,7 @@ def compute_bytes(header: GgufHeader, load: Load) -> int:
     return max(feeding, attending, width + logits) + _mask_bytes(header, load) + logits
 
 
-def _mask_bytes(header: GgufHeader, load: Load) -> int:
+def _mask_bytes(header: GgufHeader, load: Workload) -> int:
     tokens, cells = load.batch_tokens, _padded(load.context, CELLS)
     if header.architecture in _WITHOUT_CACHE:
         return tokens * tokens * (_FLOAT_BYTES + _MASK_BYTES)

@@ -47,7 +47,7 @@ def target_path(name: str, version: str, digest: Digest) -> str:
 
 
 def is_boot_name(path: str) -> bool:
-    """Whether a file of this name may lie in `BOOT/` at all; which of them must, its signed list says."""
+    """Whether a file of this name may lie in `BOOT/` at all; its signed list names those that must."""
     return bool(_BOOT_NAME.match(path))
 
 

@@ -1,6 +1,6 @@
 """The OCI artifact manifest and the index that points to it (FORMAT 2).
 
-Owns both spellings. The manifest's config is `contents.json`; its layers are the chunks, each once, in the order in
+Owns the form of both. The manifest's config is `contents.json`; its layers are the chunks, each once, in the order in
 which the files need them. Nothing in it is dated or signed, so that the same content gives the same digest everywhere.
 
 Source: OCI image specification 1.1, manifest.md ("guidelines for artifact usage") and image-index.md.
@@ -26,7 +26,7 @@ MAX_INDEX_BYTES = 64 << 10
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a manifest says that matters to us: the digest and size of `contents.json`, and every blob with its size."""
+    """The parts of a manifest that matter here: digest and size of `contents.json`, and every blob with its size."""
 
     contents: Digest
     contents_size: int

@@ -1,4 +1,4 @@
-"""Writing a bundle to a stick, and proving that it arrived (docs/architecture.md, Sticks).
+"""Writes a bundle to a stick, and proves that it arrived (docs/architecture.md, Sticks).
 
 Owns what a stick carries: the layout's small files whole and the blobs. It must never delete what it finds there, but
 for the files of an older `BOOT/`.
@@ -6,7 +6,7 @@ for the files of an older `BOOT/`.
 Rules:
 - only blobs that the stick does not hold are written; a new file, fsync, rename;
 - afterwards every file is read back from the medium, past the cache, and what differs is written once more;
-- names are made durable before that, so that a stick can be pulled once it is said to be written;
+- names are made durable before that, so that a stick can be pulled once it is reported as written;
 - a stick that holds another bundle is refused rather than mixed;
 - `STICK.json` holds hints for people and has no authority.
 """
@@ -59,7 +59,7 @@ def write_stick(source: Layout, bundle: Bundle, destination: Path, on_progress: 
 
     Args:
         source: the bundle's layout.
-        bundle: its believed contents.
+        bundle: its verified contents.
         destination: the stick's folder; made where it is missing.
         on_progress: called with bytes written, then with bytes read back.
 

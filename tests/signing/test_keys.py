@@ -143,7 +143,7 @@ def test_key_of_another_kind_is_refused(key_json: dict[str, object], change: dic
         key_from_json({**key_json, **change}, "key")
 
 
-def test_second_spelling_of_the_same_key_is_refused(key_json: dict[str, object]) -> None:
+def test_second_encoding_of_the_same_key_is_refused(key_json: dict[str, object]) -> None:
     keyval = key_json["keyval"]
     assert isinstance(keyval, dict)
     with pytest.raises(NotTrustedError):
@@ -157,7 +157,7 @@ def test_p384_key_is_refused() -> None:
         key_from_spki(spki, "key")
 
 
-def test_compressed_point_is_another_spelling_and_refused() -> None:
+def test_compressed_point_is_another_encoding_and_refused() -> None:
     public = ec.generate_private_key(ec.SECP256R1()).public_key()
     point = public.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
     spki = bytes.fromhex("3039301306072a8648ce3d020106082a8648ce3d030107032200") + point
@@ -166,7 +166,7 @@ def test_compressed_point_is_another_spelling_and_refused() -> None:
         key_from_spki(spki, "key")
 
 
-def test_coordinate_above_the_field_is_another_spelling_and_refused() -> None:
+def test_coordinate_above_the_field_is_another_encoding_and_refused() -> None:
     field = 2**256 - 2**224 + 2**192 + 2**96 - 1
     x, b = 5, 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
     y = pow(x**3 - 3 * x + b, (field + 1) // 4, field)
@@ -185,7 +185,7 @@ def refused(value: object, expected: str, schemes: Schemes = OURS) -> None:
 FIELDS = "fields keytype, scheme, keyval"
 TYPE = "ecdsa / ecdsa-sha2-nistp256"
 KEYVAL = "keyval with the field public"
-SPELLING = "a public key in its one PEM spelling"
+SPELLING = "a public key in its one PEM form"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_key_object_has_all_its_fields(key_json: dict[str, object]) -> None:
 
 
 def test_well_spelled_pem_of_something_else_is_refused(key_json: dict[str, object]) -> None:
-    refused({**key_json, "keyval": {"public": p256.pem_of(b"x" * 91)}}, "a P-256 public key in its one spelling")
+    refused({**key_json, "keyval": {"public": p256.pem_of(b"x" * 91)}}, "a P-256 public key in its one encoding")
     for spki in (b"", b"x" * 91):
         with pytest.raises(NotTrustedError) as caught:
             key_from_spki(spki, "where")
@@ -313,7 +313,7 @@ def test_kernel_without_the_library_is_the_same_kernel(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("check", [keys.check_signature, p256.check_signature])
-def test_neither_verifier_takes_a_key_in_another_spelling(check: Callable[[bytes, bytes, bytes], None]) -> None:
+def test_neither_verifier_takes_a_key_in_another_encoding(check: Callable[[bytes, bytes, bytes], None]) -> None:
     private = ec.derive_private_key(7, ec.SECP256R1())
     spki = private.public_key().public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -321,5 +321,5 @@ def test_neither_verifier_takes_a_key_in_another_spelling(check: Callable[[bytes
     made = private.sign(b"message", ec.ECDSA(hashes.SHA256(), deterministic_signing=True))
     check(spki, made, b"message")
     for other in (b"x" + spki[1:], spki[-65:], spki + b"\0", b"\0" + spki, spki[:26] + b"\2" + spki[27:]):
-        with pytest.raises(ValueError, match="spelling"):
+        with pytest.raises(ValueError, match="encoding"):
             check(other, made, b"message")

@@ -17,7 +17,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from appliance.keys.metadata import new_root, sign, spell_time, write_snapshot, write_targets
+from appliance.keys.metadata import format_time, new_root, sign, write_snapshot, write_targets
 from appliance.keys.signers.pem import PemKey
 from signing.chain import Walked, walk
 from signing.digest import sha256
@@ -204,4 +204,4 @@ def entry(data: bytes, status: str = "current") -> Signed:
 
 def stated(moment: datetime) -> str:
     """A moment as metadata spells it."""
-    return spell_time(moment)
+    return format_time(moment)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from appliance.builder.models.chat_template import known_as, remarks
-from bundles.attestation.required_statements import ML_BOM, SBOM, Statement
+from bundles.attestation.required_statements import ML_BOM, SBOM, RequiredStatement
 from bundles.chunk_stream import ChunkStream
 from bundles.contents.model import Contents, File, Model
 from bundles.oci.layout import Layout
@@ -94,7 +94,7 @@ def inspect(layout: Layout, contents: Contents) -> Inspection:
     return Inspection(tuple(sorted(packages, key=lambda one: (one.name, one.path))), templates, bool(sbom and mlbom))
 
 
-def _bill(layout: Layout, contents: Contents, statement: Statement) -> Json:
+def _bill(layout: Layout, contents: Contents, statement: RequiredStatement) -> Json:
     file = contents.by_path.get(statement.path)
     if file is None or file.size > MAX_BILL_BYTES:
         return {}

@@ -7,7 +7,7 @@ for what runs beside a model.
 from __future__ import annotations
 
 from bundles.gguf.header import GgufHeader
-from bundles.gguf.memory import Load, estimate
+from bundles.gguf.memory import Workload, estimate
 
 REST_BYTES = 512 << 20
 """The system, the gateway, and the room that a busy machine needs."""
@@ -21,4 +21,4 @@ def serving_bytes(header: GgufHeader, context: int, slots: int) -> int:
         context: tokens for each slot.
         slots: parallel requests.
     """
-    return estimate(header, Load(context, slots)).total + REST_BYTES
+    return estimate(header, Workload(context, slots)).total + REST_BYTES

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from appliance.cli.console.progress import ProgressView
 from appliance.cli.console.stream import Stream
-from bundles.report import DEVELOPMENT_ROOT, MOST_FAULTS, escape, fault_fields, fault_lines, hint_lines
+from bundles.report import DEVELOPMENT_ROOT, MAX_FAULTS, escape, fault_fields, fault_lines, hint_lines
 from signing.errors import ApplianceError
 
 
@@ -94,10 +94,10 @@ class Terminal:
         A program that reads the answer gets it as `exit_code` and `errors`, unless it was answered already.
         """
         self._fault(error)
-        for other in error.others[:MOST_FAULTS]:
+        for other in error.others[:MAX_FAULTS]:
             self._fault(other)
-        if len(error.others) > MOST_FAULTS:
-            self.say(f"and {len(error.others) - MOST_FAULTS} more like these")
+        if len(error.others) > MAX_FAULTS:
+            self.say(f"and {len(error.others) - MAX_FAULTS} more like these")
         for line in hint_lines(error):
             self.say(line)
         self._answer_failure(error.exit_code, [fault_fields(one) for one in (error, *error.others)])

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from appliance.host.machine.card import Card, Gpu
 from appliance.host.models.served_file import MARGIN_BYTES
 from bundles.gguf.header import GgufHeader
-from bundles.gguf.memory import CELLS, Load, Need, compute_bytes, estimate, layer_bytes, layer_kv_bytes
+from bundles.gguf.memory import CELLS, MemoryNeed, Workload, compute_bytes, estimate, layer_bytes, layer_kv_bytes
 
 MAX_SLOTS = 256
 ALTERNATIVES = 3
@@ -59,11 +59,11 @@ class PlannedModel:
 
     name: str
     header: GgufHeader
-    load: Load
+    load: Workload
     quantised: Quantisation | None = None
 
     @property
-    def need(self) -> Need:
+    def need(self) -> MemoryNeed:
         """What it takes, by the formula."""
         need, kind, count = estimate(self.header, self.load), self.quantised, self.header.parameters
         if kind is None:
@@ -123,7 +123,7 @@ def budget_bytes(card: Card) -> int:
     return max(0, most - MARGIN_BYTES)
 
 
-def fit(models: Sequence[PlannedModel], card: Card, needs: Sequence[Need]) -> Fit:
+def fit(models: Sequence[PlannedModel], card: Card, needs: Sequence[MemoryNeed]) -> Fit:
     """Compare models with a host.
 
     Args:
@@ -224,7 +224,7 @@ def _with(
     return [
         replace(
             one,
-            load=Load(
+            load=Workload(
                 one.load.context if context is None else context,
                 one.load.slots if slots is None else slots,
                 kv_type or one.load.kv_type,

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from bundles.check import changed
 from bundles.contents.model import File, Member
-from bundles.contents.wheel_record import BROKEN_ZIP, MAX_RECORD_BYTES, Entry, parse_record
+from bundles.contents.wheel_record import BROKEN_ZIP, MAX_RECORD_BYTES, RecordEntry, parse_record
 from signing.digest import sha256
 from signing.errors import NotTrustedError
 
@@ -34,7 +34,7 @@ class WheelRecord:
 
     path: str
     data: bytes
-    entries: tuple[Entry, ...]
+    entries: tuple[RecordEntry, ...]
 
 
 def read_record(file: File, wheel: Path) -> WheelRecord:
@@ -85,7 +85,7 @@ def extract_members(file: File, wheel: Path, members: tuple[Member, ...], folder
         _write(folder / PurePosixPath(member.path).name, data, member.mode)
 
 
-def read_member(file: File, wheel: Path, entry: Entry) -> bytes:
+def read_member(file: File, wheel: Path, entry: RecordEntry) -> bytes:
     """The bytes of one file that the wheel's signed RECORD lists.
 
     Raises:

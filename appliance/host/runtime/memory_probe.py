@@ -29,7 +29,7 @@ from typing import Any
 from appliance.entry_points import MEMORY_PROBE
 from appliance.host.process.child import describe_exit, spawn
 from appliance.host.runtime.loader import load_binding
-from bundles.gguf.memory import BATCH_TOKENS, KV_TYPES, Load
+from bundles.gguf.memory import BATCH_TOKENS, KV_TYPES, Workload
 from signing.errors import ApplianceError
 
 TIMEOUT_S = 120.0
@@ -66,7 +66,7 @@ class Rehearsed:
     compute: int
 
 
-def rehearse(runtime: Runtime, header: bytes, file_size: int, load: Load) -> Rehearsed:
+def rehearse(runtime: Runtime, header: bytes, file_size: int, load: Workload) -> Rehearsed:
     """Ask llama.cpp how much memory a model would take.
 
     Args:
@@ -103,7 +103,7 @@ def rehearse(runtime: Runtime, header: bytes, file_size: int, load: Load) -> Reh
     return _read(said)
 
 
-def account(binding: Any, model_path: Path, load: Load) -> dict[str, int]:
+def account(binding: Any, model_path: Path, load: Workload) -> dict[str, int]:
     """The child's work: open the model without weights, make the context, and collect what llama.cpp says.
 
     Args:
@@ -135,14 +135,14 @@ def main(arguments: list[str]) -> int:
     runtime, variant, package, model, context, slots, kv_type = arguments
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     binding = load_binding(Path(runtime), variant, None if package == "-" else Path(package))
-    sizes = account(binding, Path(model), Load(int(context), int(slots), kv_type))
+    sizes = account(binding, Path(model), Workload(int(context), int(slots), kv_type))
     sys.stdout.write(json.dumps(sizes) + "\n")
     sys.stdout.flush()
     # The destructors of a model without weights are nobody's concern.
     os._exit(0)
 
 
-def _context_params(binding: Any, load: Load) -> Any:
+def _context_params(binding: Any, load: Workload) -> Any:
     params = binding.llama_context_default_params()
     params.n_ctx, params.n_seq_max, params.n_ubatch = load.context * load.slots, load.slots, BATCH_TOKENS
     params.n_outputs_max, params.n_outputs_max_per_seq = load.slots, 1

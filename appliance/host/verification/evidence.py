@@ -16,7 +16,7 @@ import base64
 from dataclasses import dataclass
 from datetime import datetime
 
-from appliance.keys.metadata import spell_time
+from appliance.keys.metadata import format_time
 from appliance.keys.signers.pem import PemKey
 from appliance.keys.signers.signer import sign_checked
 from bundles.attestation.dsse import check_signers, pae, parse_envelope
@@ -51,7 +51,7 @@ def write_evidence(report: dict[str, Json], key: PemKey | None, now: datetime, t
             "format": 1,
             "host": key_to_json(key.public) if key else None,
             "report": report,
-            "stated_time": spell_time(now),
+            "stated_time": format_time(now),
             "tool": tool,
         }
     )

@@ -6,10 +6,10 @@ Owns its format, and who has to sign each message of it. One file serves both wa
      "items": [{"kind", "path", "message" or "signed"}], "signatures": [{"keyid", "path", "sig"}]}
 
 Rules:
-- nothing in it says who must sign: that follows from `before` (the published root) and from the root that it proposes;
-- `before` holds whole signed files, so a signer's machine can tell what changes without believing the request;
+- nothing in it states who must sign: `before` (the published root) and the root that it proposes decide that;
+- `before` holds whole signed files, so a signer's machine can show what changes without trusting the request;
 - metadata stands there as it is, any other message in base64; a kind that is not known is refused, never signed;
-- what metadata says is shown to the last field: one that this program does not know is refused, too;
+- metadata is shown to the last field: one that this program does not know is refused, too;
 - a signature in it by a stranger, or one that does not verify, refuses the file;
 - canonical JSON, at most 8 MiB and 256 items.
 """
@@ -35,13 +35,13 @@ MAX_ITEMS = 256
 METADATA, BOOT, STATEMENT = "metadata", "boot", "statement"
 MAX_SIGNATURES = 8 * MAX_ITEMS
 KINDS = {METADATA: (), BOOT: ("root",), STATEMENT: ("targets",)}
-"""What may be signed, and by which roles' keys; metadata says that itself."""
+"""What may be signed, and by which roles' keys; metadata names its role itself."""
 _COMMON = ("_type", "expires", "spec_version", "version", "x-appliance-issued")
 FIELDS = {
     "root": {*_COMMON, "consistent_snapshot", "keys", "roles", "x-appliance-profile"},
     "targets": {*_COMMON, "targets"},
 }
-"""What a metadata file may say: a field that is not shown is not signed."""
+"""The fields that a metadata file may have: one that is not shown is not signed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Item:
         kind: of `KINDS`.
         path: what it will be, for example `metadata/2.targets.json` or `BOOT/BOOT.sha256`; each path stands once.
         message: the bytes that get signed.
-        body: what a metadata message says; the message is its canonical form.
+        body: the value of a metadata message; the message is its canonical form.
     """
 
     kind: str
@@ -81,7 +81,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class SignersNeeded:
     """Signatures that an item needs: whose, how many, and who has signed."""
 
     role: str
@@ -107,7 +107,7 @@ class Request:
     Args:
         items: what is to be signed.
         before: the files that are published now: `root` and `targets`; empty for a new trust root.
-        install_by: the last day on which the bundle is meant to be installed; empty where that is not said.
+        install_by: the last day on which the bundle is meant to be installed; empty where that is not stated.
         signatures: DER by path and key id; all of them verified.
     """
 
@@ -152,7 +152,7 @@ class Request:
             raise _refuse("request", "the published root, or a new one", "neither")
         return old
 
-    def needs(self, item: Item) -> tuple[Need, ...]:
+    def needs(self, item: Item) -> tuple[SignersNeeded, ...]:
         """Whose signatures an item needs; a new root needs those of the old one's people too."""
         new, old = self.new_root(), self.old_root()
         roles: list[tuple[str, Role]] = []
@@ -166,10 +166,10 @@ class Request:
             roles += [(name, new.roles[name]) for name in KINDS[item.kind]]
         return tuple(self._need(item, name, role) for name, role in roles)
 
-    def _need(self, item: Item, name: str, role: Role) -> Need:
+    def _need(self, item: Item, name: str, role: Role) -> SignersNeeded:
         keys = tuple(sorted(role.keys.values(), key=lambda key: key.fingerprint))
         signers = tuple(key for key in keys if (item.path, key.key_id) in self.signatures)
-        return Need(name, keys, role.threshold, signers)
+        return SignersNeeded(name, keys, role.threshold, signers)
 
     def keys(self, item: Item) -> dict[str, PublicKey]:
         """Everybody who may sign an item, by key id."""
@@ -230,7 +230,7 @@ def _proposed_root(data: bytes, path: str) -> Root:
 
 
 def write_request(request: Request) -> bytes:
-    """Spell a request as a file."""
+    """Serialize a request."""
     return to_file(
         {
             "format": FORMAT,

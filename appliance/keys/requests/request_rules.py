@@ -1,4 +1,4 @@
-"""What nobody may sign, however many they are: rules that a request must keep.
+"""Rules that every request must keep, even with every signature.
 
 Owns the checks that the builder makes when it asks and that every signer's machine makes again before it signs.
 
@@ -57,7 +57,7 @@ def check_trust(request: Request, trusted: bytes) -> None:
 
     Args:
         request: untrusted.
-        trusted: a root file that the signer knows: the one that the request was made under, whoever else signed it.
+        trusted: a root file that the signer knows: the one that the request was made under.
 
     Raises:
         NotTrustedError: code `request.other-root`.
@@ -94,8 +94,8 @@ def check_expiry(expires: str, install_by: str, what: str) -> None:
     """Refuse what expires before the day on which it is meant to be installed.
 
     Args:
-        expires: as metadata spells it.
-        install_by: likewise; empty means that nobody said.
+        expires: in the form of metadata's times.
+        install_by: likewise; empty means that no day was stated.
         what: which file.
 
     Raises:

@@ -1,7 +1,7 @@
-"""What a request asks to sign, in words, for the person who is to sign it.
+"""The content of a request as text, for the person who is to sign it.
 
-Owns the reading of each kind of message. The words come from the very bytes that get signed and from signed files,
-never from what the request says about itself. What does not parse is refused: nobody signs what they cannot read.
+Owns the reading of each kind of message. The text comes from the bytes that get signed and from signed files,
+never from what the request states about itself. What does not parse is refused: nobody signs what they cannot read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from signing.strictjson import load
 IN_TOTO = "application/vnd.in-toto+json"
 _BOOT_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9._-]{1,100})\Z")
 _BUNDLE = re.compile(r"bundles/([^/]+)/([^/]+)/manifest\.json\Z")
-_MOST_UNCHANGED = 5
+_MAX_UNCHANGED = 5
 
 
 def explain(request: Request) -> tuple[str, ...]:
     """Everything that gets signed, line by line.
 
     Raises:
-        NotTrustedError: a message is not what its kind says.
+        NotTrustedError: a message does not have the form of its kind.
     """
     lines: list[str] = []
     for item in request.items:
@@ -36,17 +36,17 @@ def explain(request: Request) -> tuple[str, ...]:
 
 def progress(request: Request) -> tuple[str, ...]:
     """How many have signed and who may still, line by line: `targets: 1 of 2 signatures, waiting for 1 of …`."""
-    told: dict[str, str] = {}
+    lines: dict[str, str] = {}
     for item in request.items:
         for need in request.needs(item):
             count = f"{need.role}: {min(len(need.signers), need.threshold)} of {need.threshold} signatures"
             if not need.is_met:
                 waiting = ", ".join(key.fingerprint for key in need.waiting)
                 count += f", waiting for {need.threshold - len(need.signers)} of {waiting}"
-            # The least finished item of a role speaks for it.
-            if need.role not in told or not need.is_met:
-                told[need.role] = count
-    return tuple(told.values())
+            # The item with the fewest signatures stands for its role.
+            if need.role not in lines or not need.is_met:
+                lines[need.role] = count
+    return tuple(lines.values())
 
 
 def _explain_metadata(request: Request, item: Item) -> Iterator[str]:
@@ -89,8 +89,8 @@ def _explain_targets(request: Request, item: Item) -> Iterator[str]:
         else:
             same.append(f"{_bundle(name)} ({new[name][0]})")
     if same:
-        more = f" and {len(same) - _MOST_UNCHANGED} more" if len(same) > _MOST_UNCHANGED else ""
-        yield f"  as before: {', '.join(same[:_MOST_UNCHANGED])}{more}"
+        more = f" and {len(same) - _MAX_UNCHANGED} more" if len(same) > _MAX_UNCHANGED else ""
+        yield f"  as before: {', '.join(same[:_MAX_UNCHANGED])}{more}"
     if not new:
         yield "  no bundles"
 
@@ -111,7 +111,7 @@ def parse_unsigned(item: Item, root: Root) -> Entries:
     """The targets that an item proposes.
 
     Raises:
-        NotTrustedError: a host would refuse them whoever signed.
+        NotTrustedError: a host would refuse them, even with every signature.
     """
     nobody = Role(root.roles["targets"].keys, 0)
     return _entries(parse_targets(item.unsigned(), nobody, item.path)[0])

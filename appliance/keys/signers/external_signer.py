@@ -1,11 +1,11 @@
-"""Signing by a program of the site's own: a key server, an HSM's client, a person's script.
+"""Signs by a program of the site's own: a key server, an HSM's client, a person's script.
 
-Owns the protocol, which is all of it: `PROGRAM sign KEYID`, the message on standard input, the DER signature in base64
+Owns the protocol: `PROGRAM sign KEYID`, the message on standard input, the DER signature in base64
 on standard output, exit code 0.
 
 Rules:
 - a program that fails, hangs, or answers anything else is an error that names it; nothing was signed then;
-- its standard error is shown to the person, cut short, and never believed.
+- its standard error is shown to the person, cut short, and never trusted.
 """
 
 from __future__ import annotations

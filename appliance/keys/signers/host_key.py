@@ -1,7 +1,7 @@
-"""The key of a host: it signs what this host says about itself, evidence and receipts.
+"""The key of a host: it signs this host's own statements, evidence and receipts.
 
-Owns its making and its two files. It is made when something is first installed, and never leaves the host: no command
-prints it, copies it or puts it into a bundle (threat T33). Nobody trusts a bundle because of it.
+Owns its creation and its two files. It is made by the first installation, and never leaves the host (threat T33).
+No command prints it, copies it or puts it into a bundle. It makes no bundle trusted.
 
 Rules:
 - `host.pem` is 0600 and its owner's alone; `host.pub` beside it is for everybody;

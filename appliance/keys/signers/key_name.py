@@ -1,6 +1,6 @@
-"""How a person names the key that signs.
+"""The name of a signing key: the value of `--key`.
 
-Owns the spelling of `--key`:
+Owns its three forms:
 
     alice.pem                                                   a file; its passphrase is asked for
     pkcs11:token=alice;object=signing?module-path=LIBRARY       a key on a token; its PIN is asked for
@@ -27,7 +27,7 @@ def open_signer(name: str, ask: AskSecret, known: Sequence[PublicKey], public: P
     """Open the key that a person named.
 
     Args:
-        name: as `--key` spells it.
+        name: the value of `--key`.
         ask: gives a passphrase or PIN.
         known: keys that may be meant, for a program whose KEYID is the fingerprint of one of them.
         public: the public half of a program's key, where the person gave it.

@@ -63,7 +63,7 @@ def create_key(path: Path, passphrase: str | None = None) -> PemKey:
             found=f"{len(passphrase)} characters",
             hint="several words are easier to remember than odd letters",
         )
-    secret = None if passphrase is None else _spell(passphrase, path)
+    secret = None if passphrase is None else _encode(passphrase, path)
     private = ec.generate_private_key(ec.SECP256R1())
     encryption = serialization.NoEncryption() if secret is None else serialization.BestAvailableEncryption(secret)
     data = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
@@ -101,7 +101,7 @@ def load_key(path: Path, ask: AskSecret | None = None) -> PemKey:
             raise UsageError(
                 "key.encrypted", str(path), expected="a key that needs no passphrase here", found="an encrypted one"
             )
-        secret = _spell(ask(f"passphrase of {path}"), path)
+        secret = _encode(ask(f"passphrase of {path}"), path)
     try:
         private = serialization.load_pem_private_key(data, password=secret)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -145,7 +145,7 @@ def public_pem(key: PublicKey) -> bytes:
     )
 
 
-def _spell(passphrase: str, path: Path) -> bytes:
+def _encode(passphrase: str, path: Path) -> bytes:
     # A terminal that sends what is no UTF-8 gives letters that stand for nothing.
     data = passphrase.encode("utf-8", "replace")
     if len(data) > MAX_PASSPHRASE_BYTES or data.decode() != passphrase:

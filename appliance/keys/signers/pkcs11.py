@@ -174,12 +174,12 @@ def _session(name: TokenName, pin: str) -> Iterator[pkcs11.Session]:
 def _explain(error: Exception, name: TokenName) -> NoReturn:
     import pkcs11
 
-    told: dict[type[Exception], tuple[str, str, str, str]] = {
+    by_error: dict[type[Exception], tuple[str, str, str, str]] = {
         pkcs11.NoSuchToken: ("token.absent", "a token with this label", "none", "plug it in, then try again"),
         pkcs11.NoSuchKey: ("token.no-key", f"a key with the label {name.key}", "none", "check object= in --key"),
         pkcs11.PinIncorrect: ("token.pin", "the token's PIN", "another one", "after a few wrong PINs a token locks"),
         pkcs11.PinLocked: ("token.locked", "an unlocked token", "a locked one", "unlock it with its vendor's program"),
     }
     usual = ("token.failed", "a signature", str(error) or type(error).__name__, "check the token, then try again")
-    code, expected, found, hint = told.get(type(error), usual)
+    code, expected, found, hint = by_error.get(type(error), usual)
     raise ApplianceError(code, f"token {name.token}", expected=expected, found=found, hint=hint) from None

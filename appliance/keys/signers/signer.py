@@ -1,6 +1,6 @@
-"""Whoever can sign: a key in a file, on a token, or behind a program of the site's own.
+"""A signer: a key in a file, on a token, or behind a program of the site's own.
 
-Owns the interface and the rule that no signature is used before the public key has accepted it: a token with a fault,
+Owns the interface, and the rule that the public key must accept a signature before it is used. So a token with a fault,
 or a program that signs something else, is found on the machine where it is.
 """
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.keys.metadata import LIFETIMES, root_body, sign, spell_time, targets_body, write_snapshot
+from appliance.keys.metadata import LIFETIMES, format_time, root_body, sign, targets_body, write_snapshot
 from appliance.keys.signers.pem import PemKey
 from signing.chain import read_root
 from signing.digest import sha256
@@ -51,7 +51,7 @@ def role_of(people: list[PemKey], threshold: int) -> Role:
 
 
 def expires(kind: str, now: datetime) -> str:
-    return spell_time(now + timedelta(days=LIFETIMES[kind]))
+    return format_time(now + timedelta(days=LIFETIMES[kind]))
 
 
 @settings(max_examples=30, deadline=None)
@@ -64,7 +64,7 @@ def test_any_root_is_read_as_it_was_written(
     data = sign(root_body(version, publics, now, profile), root[0])
     found, envelope = parse_root(data, "root")
     assert found == read_root(data, "root")
-    assert (found.version, found.issued, found.profile) == (version, spell_time(now), profile)
+    assert (found.version, found.issued, found.profile) == (version, format_time(now), profile)
     assert found.expires == expires("root", now)
     assert found.roles == {name: role_of(*group) for name, group in groups.items()}
     assert {by for by, _ in envelope.signatures} == set(found.roles["root"].keys)
@@ -76,7 +76,7 @@ def test_any_targets_are_read_as_they_were_written(
     version: int, group: tuple[list[PemKey], int], entries: dict[str, Any], now: datetime
 ) -> None:
     found, signers = parse_targets(sign(targets_body(version, entries, now), group[0]), role_of(*group), "targets")
-    assert (found.version, found.issued, found.expires) == (version, spell_time(now), expires("targets", now))
+    assert (found.version, found.issued, found.expires) == (version, format_time(now), expires("targets", now))
     assert {one.spki for one in signers} == {one.public.spki for one in group[0]}
     read = {
         name: {

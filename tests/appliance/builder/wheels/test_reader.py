@@ -19,7 +19,7 @@ from appliance.builder.lock.fetch import extract
 from appliance.builder.wheels import reader
 from appliance.builder.wheels.member_cache import members_of
 from appliance.builder.wheels.reader import licence_texts, unpacked_bytes, wheel_members, wheel_metadata, wheel_record
-from bundles.contents.wheel_record import Entry, parse_record
+from bundles.contents.wheel_record import RecordEntry, parse_record
 from bundles.fsverity import digest_of
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, NotTrustedError
@@ -51,7 +51,7 @@ def test_record_digest_is_that_of_the_bytes_in_the_wheel(tmp_path: Path) -> None
 
     assert wheel_record(path) == sha256(record)
     entries = parse_record(record, f"{INFO}/RECORD", "thing")
-    assert entries[0] == Entry("thing.py", sha256(b"x = 1\n"), 6)
+    assert entries[0] == RecordEntry("thing.py", sha256(b"x = 1\n"), 6)
     assert [entry.path for entry in entries] == ["thing.py", f"{INFO}/METADATA"]
 
 
@@ -59,7 +59,7 @@ def test_record_with_quoted_paths_and_windows_line_ends_is_read() -> None:
     line = _hashed('"a,b.py"', b"1").strip()
 
     entries = parse_record(f"{line}\r\n\r\n{INFO}/RECORD,,\r\n".encode(), f"{INFO}/RECORD", "thing")
-    assert entries == (Entry("a,b.py", sha256(b"1"), 1),)
+    assert entries == (RecordEntry("a,b.py", sha256(b"1"), 1),)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from appliance.host.machine.card import Card, Gpu, Memory
 from appliance.host.models.fit import ALTERNATIVES, GPU_RESERVE_BYTES, Fit, PlannedModel, budget_bytes, fit
 from appliance.host.models.served_file import MARGIN_BYTES
 from bundles.gguf.header import GgufHeader, read_header
-from bundles.gguf.memory import Load, estimate
+from bundles.gguf.memory import Workload, estimate
 from tests.appliance.sim_card import CARD, GIB
 from tests.sim.gguf_models import F16, Shape, write_model
 
@@ -30,7 +30,7 @@ def host(ram_gib: float, limit: int | None = None) -> Card:
     return replace(CARD, memory=Memory(int(ram_gib * GIB), GIB, 0, limit))
 
 
-def ask(header: GgufHeader, card: Card, load: Load, copies: int = 1) -> Fit:
+def ask(header: GgufHeader, card: Card, load: Workload, copies: int = 1) -> Fit:
     models = [PlannedModel(f"m{number}", header, load) for number in range(copies)]
     return fit(models, card, [one.need for one in models])
 
@@ -43,18 +43,18 @@ def test_part_of_the_memory_is_never_planned_with() -> None:
 
 def test_what_is_said_to_fit_still_fits_and_one_more_does_not(big: GgufHeader) -> None:
     card = host(32)
-    answer = ask(big, card, Load(8192, 4))
+    answer = ask(big, card, Workload(8192, 4))
     assert answer.fits
     assert answer.alternatives == ()
     assert 4 <= answer.most_slots < 256
-    assert estimate(big, Load(8192, answer.most_slots)).total <= answer.budget
-    assert estimate(big, Load(8192, answer.most_slots + 1)).total > answer.budget
-    assert estimate(big, Load(answer.longest_context, 4)).total <= answer.budget
+    assert estimate(big, Workload(8192, answer.most_slots)).total <= answer.budget
+    assert estimate(big, Workload(8192, answer.most_slots + 1)).total > answer.budget
+    assert estimate(big, Workload(answer.longest_context, 4)).total <= answer.budget
 
 
 @pytest.mark.parametrize("ram_gib", [1, 2, 4, 6, 8, 12, 16, 18, 20])
 def test_three_alternatives_are_named_and_those_that_fit_come_first(big: GgufHeader, ram_gib: int) -> None:
-    answer = ask(big, host(ram_gib), Load(32768, 8))
+    answer = ask(big, host(ram_gib), Workload(32768, 8))
     assert not answer.fits
     assert len(answer.alternatives) == ALTERNATIVES
     assert len({one.text for one in answer.alternatives}) == ALTERNATIVES
@@ -65,49 +65,49 @@ def test_three_alternatives_are_named_and_those_that_fit_come_first(big: GgufHea
 
 
 def test_alternatives_change_as_little_as_makes_it_fit(big: GgufHeader) -> None:
-    answer = ask(big, host(20), Load(8192, 8))
+    answer = ask(big, host(20), Workload(8192, 8))
     texts = [one.text for one in answer.alternatives if one.fits]
     slots = next(text for text in texts if "slots" in text)
     count = int(slots.split()[0])
-    assert estimate(big, Load(8192, count)).total <= answer.budget < estimate(big, Load(8192, count + 1)).total
+    assert estimate(big, Workload(8192, count)).total <= answer.budget < estimate(big, Workload(8192, count + 1)).total
     assert any("context of" in text for text in texts)
 
 
 def test_smaller_weights_are_named_where_nothing_else_helps(big: GgufHeader) -> None:
-    answer = ask(big, host(12), Load(8192, 1))
+    answer = ask(big, host(12), Workload(8192, 1))
     assert answer.alternatives[0].text == "weights quantised to Q8_0"
     assert answer.most_slots == answer.longest_context == 0
 
 
 def test_host_that_is_far_too_small_gets_honest_alternatives(big: GgufHeader) -> None:
-    answer = ask(big, host(1), Load(8192, 4))
+    answer = ask(big, host(1), Workload(8192, 4))
     assert answer.budget == 0
     assert not any(one.fits for one in answer.alternatives)
 
 
 def test_models_of_one_bundle_are_served_at_the_same_time(big: GgufHeader) -> None:
-    one, two = ask(big, host(30), Load(2048, 1)), ask(big, host(30), Load(2048, 1), copies=2)
+    one, two = ask(big, host(30), Workload(2048, 1)), ask(big, host(30), Workload(2048, 1), copies=2)
     assert two.total == 2 * one.total
     assert one.fits
     assert not two.fits
 
 
 def test_what_the_runtime_says_counts_instead_of_the_formula(big: GgufHeader) -> None:
-    models = [PlannedModel("m", big, Load(8192, 4))]
+    models = [PlannedModel("m", big, Workload(8192, 4))]
     need = models[0].need
     answer = fit(models, host(32), [replace(need, kv=need.kv + 8 * GIB)])
     assert answer.total == need.total + 8 * GIB
-    assert answer.most_slots < ask(big, host(32), Load(8192, 4)).most_slots
+    assert answer.most_slots < ask(big, host(32), Workload(8192, 4)).most_slots
 
 
 @pytest.mark.parametrize(("gib", "layers"), [(1, 0), (8, 14), (80, 32)])
 def test_layers_are_counted_from_the_memory_of_the_graphics_processor(big: GgufHeader, gib: int, layers: int) -> None:
     card = replace(host(32), gpus=(replace(CARD.gpus[0], memory_bytes=gib * GIB + GPU_RESERVE_BYTES),))
-    (gpu,) = ask(big, card, Load(8192, 2)).gpus
+    (gpu,) = ask(big, card, Workload(8192, 2)).gpus
     assert gpu.layers == pytest.approx(layers, abs=2)
     assert gpu.of_layers == 32
 
 
 def test_graphics_processor_of_unseen_memory_is_not_guessed_about(big: GgufHeader) -> None:
     card = replace(host(32), gpus=(Gpu("0000:01:00.0", "0x10de", "", "", None, ""),))
-    assert ask(big, card, Load(8192, 2)).gpus[0].layers is None
+    assert ask(big, card, Workload(8192, 2)).gpus[0].layers is None

@@ -21,7 +21,7 @@ from appliance.host.runtime.memory_probe import Rehearsed, Runtime, rehearse
 from appliance.host.runtime.unpacked import AtHand, of_wheel
 from appliance.host.runtime.variant_survey import try_variants
 from appliance.host.runtime.variant_trial import Bench, compare, evaluate
-from bundles.gguf.memory import Load, Need, estimate
+from bundles.gguf.memory import MemoryNeed, Workload, estimate
 from bundles.progress import ignore
 from signing.errors import ApplianceError
 from tests.appliance.real_engine import describe_model
@@ -31,7 +31,7 @@ from tests.sim.gguf_models import F16, Q4_0, Q8_0, Shape, write_model
 
 AGREED = 0.05
 MEASURED = 0.05
-LOADS = (Load(4096, 2), Load(512, 1), Load(8192, 4, "q8_0"))
+LOADS = (Workload(4096, 2), Workload(512, 1), Workload(8192, 4, "q8_0"))
 SHAPES = (
     Shape("llama"),
     Shape("llama", width=2048, heads=32, kv_heads=8, ff=8192, layers=3, vocab=32000),
@@ -48,7 +48,7 @@ def at_hand(tmp_path_factory: pytest.TempPathFactory) -> AtHand:
     return of_wheel(shipped_runtime().path, tmp_path_factory.mktemp("runtime"))
 
 
-def with_runtime(need: Need, told: Rehearsed) -> Need:
+def with_runtime(need: MemoryNeed, told: Rehearsed) -> MemoryNeed:
     return replace(need, kv=told.kv, compute=told.compute)
 
 
@@ -72,7 +72,7 @@ def test_formula_and_runtime_agree_on_every_architecture_that_is_called_compared
         assert need.total == pytest.approx(with_runtime(need, told).total, rel=AGREED)
 
 
-def peak_of_engine(model: Path, runtime: Path, load: Load, log: Path) -> int:
+def peak_of_engine(model: Path, runtime: Path, load: Workload, log: Path) -> int:
     """The most memory that a serving engine took, in bytes."""
     spec = EngineSpec("m", describe_model(model), model, runtime, load.context, load.slots, 1)
     with (
@@ -92,7 +92,7 @@ def peak_of_engine(model: Path, runtime: Path, load: Load, log: Path) -> int:
 @pytest.mark.ci
 def test_engine_that_runs_takes_what_was_planned(at_hand: AtHand, tmp_path: Path) -> None:
     _, model = shipped_model()
-    head, load = head_of_file(model, "m"), Load(4096, 2)
+    head, load = head_of_file(model, "m"), Workload(4096, 2)
     need = estimate(head.header, load)
     told = with_runtime(need, rehearse(at_hand.runtime(), head.data, head.header.file_size, load))
     peak = peak_of_engine(model, at_hand.folder_with("x64"), load, tmp_path / "log")
@@ -111,8 +111,8 @@ def test_copies_of_weights_that_a_processor_wants_in_another_order_were_planned_
     wish = Wish("m", "Q4_0", allow_requantize=True)
     pin = quantise(wish, source, entry.used.sha256, shipped_runtime(), cache, ignore)
     model = cache.path(pin.sha256)
-    need = estimate(head_of_file(model, "m").header, Load(2048, 1))
-    peak = peak_of_engine(model, at_hand.folder_with("haswell"), Load(2048, 1), tmp_path / "log")
+    need = estimate(head_of_file(model, "m").header, Workload(2048, 1))
+    peak = peak_of_engine(model, at_hand.folder_with("haswell"), Workload(2048, 1), tmp_path / "log")
     assert need.repacked > need.total / 10
     assert peak == pytest.approx(need.total, rel=MEASURED)
 
@@ -121,7 +121,7 @@ def test_copies_of_weights_that_a_processor_wants_in_another_order_were_planned_
 def test_model_that_the_runtime_refuses_is_a_clear_error(at_hand: AtHand) -> None:
     data = gguf()
     with pytest.raises(ApplianceError) as caught:
-        rehearse(at_hand.runtime(), data, len(data), Load(512, 1))
+        rehearse(at_hand.runtime(), data, len(data), Workload(512, 1))
     assert caught.value.code == "plan.rehearsal"
     assert caught.value.found
 
@@ -130,7 +130,7 @@ def test_model_that_the_runtime_refuses_is_a_clear_error(at_hand: AtHand) -> Non
 @pytest.mark.parametrize("name", ["an alignment of 3", "half a block", "nothing", "a file that ends in the header"])
 def test_file_that_our_reader_refuses_would_harm_only_the_child(at_hand: AtHand, name: str) -> None:
     with pytest.raises(ApplianceError) as caught:
-        rehearse(at_hand.runtime(), HOSTILE[name], len(HOSTILE[name]), Load(512, 1))
+        rehearse(at_hand.runtime(), HOSTILE[name], len(HOSTILE[name]), Workload(512, 1))
     assert caught.value.code == "plan.rehearsal"
 
 
@@ -190,7 +190,7 @@ def test_child_that_dies_lies_or_hangs_is_an_error_and_no_more(
 ) -> None:
     monkeypatch.setattr(memory_probe, "TIMEOUT_S", 1.5 if "sleep" in body else 60)
     with pytest.raises(ApplianceError) as caught:
-        rehearse(stand_in(tmp_path, body), b"head", 1000, Load(512, 1))
+        rehearse(stand_in(tmp_path, body), b"head", 1000, Workload(512, 1))
     assert told in caught.value.found
 
 
@@ -207,4 +207,4 @@ assert 'SECRET' not in os.environ
 assert sys.argv[9:] == ['512', '3', 'f16']
 print('{"kv": 5, "compute": 7}')
 """
-    assert rehearse(stand_in(tmp_path, body), b"head", 1000, Load(512, 3)) == Rehearsed(5, 7)
+    assert rehearse(stand_in(tmp_path, body), b"head", 1000, Workload(512, 3)) == Rehearsed(5, 7)
