@@ -21,7 +21,7 @@ from appliance.host.trust.floor_store import read_floors, read_root, write_root
 from appliance.host.trust.metadata_store import open_newest
 from bundles.bundle import Bundle, open_bundle
 from bundles.contents.model import Contents
-from bundles.gguf.memory import Load
+from bundles.gguf.memory import Workload
 from bundles.oci.layout import Layout
 from signing.digest import sha256
 from signing.errors import DamagedError, NotTrustedError, UsageError
@@ -90,7 +90,7 @@ def planned_models(layout: Layout, contents: Contents) -> tuple[PlannedModel, ..
     for model in contents.models:
         with suppress(DamagedError):
             head = head_of_bundle(layout, contents, model)
-            found.append(PlannedModel(head.name, head.header, Load(model.context, contents.serve.slots)))
+            found.append(PlannedModel(head.name, head.header, Workload(model.context, contents.serve.slots)))
     return tuple(found)
 
 
