@@ -9,7 +9,6 @@ import click
 
 from appliance.cli.console.options import json_option, pass_terminal, prefix_option
 from appliance.cli.console.terminal import Terminal
-from signing.errors import DriftError
 
 if TYPE_CHECKING:
     from appliance.host.maintenance.status import Status
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
 def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
     """Show the release that serves, who signed it, and every difference from what was signed.
 
-    Every byte of the release is read. The exit code is 9 where something differs.
+    Every byte of the release is read. Where something differs the exit code is that of `verify` and `serve`: 3 for
+    signed files, 4 for files that nothing signed names, 9 for what this host made or runs.
 
     \b
     Example:
@@ -40,9 +40,9 @@ def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
         terminal.answer_json(_answer(status))
     else:
         _show(terminal, status)
-    drift = status.drift()
-    if drift is not None:
-        raise drift
+    failure = status.failure()
+    if failure is not None:
+        raise failure
 
 
 def _show(terminal: Terminal, status: Status) -> None:
@@ -85,6 +85,6 @@ def _answer(status: Status) -> dict[str, Any]:
             for model in release.contents.models
         ],
         "services": [{"unit": unit.name, "active": unit.active, "enabled": unit.enabled} for unit in status.services],
-        "exit_code": DriftError.exit_code if status.problems else 0,
+        "exit_code": failure.exit_code if (failure := status.failure()) is not None else 0,
         "errors": [fault_fields(one) for one in status.problems],
     }

@@ -21,12 +21,16 @@ from appliance.builder.chunking.chunker import Source, store
 from appliance.builder.wheels.reader import wheel_members, wheel_record
 from appliance.host.activation.switch import complete, point_at, target_of
 from appliance.host.install.importer import accept, import_files, import_layout
+from appliance.host.install.render import variables
 from appliance.host.process.programs import Programs
 from appliance.host.release.bootstrap import extract_uv, find_python, make_venv
+from appliance.host.release.check import describe
 from appliance.host.release.environment import Interpreter, build_environment
 from appliance.host.release.facts import Facts
-from appliance.host.release.release import Release, describe, open_current
+from appliance.host.release.release import Release, open_current
 from appliance.host.runtime.extraction import prepare_runtime
+from appliance.host.site.config import SiteConfig
+from appliance.host.tree.atomic_file import write_file
 from appliance.host.tree.install_lock import hold
 from appliance.host.tree.prefix import Prefix
 from appliance.keys.publication import publish
@@ -40,6 +44,7 @@ from bundles.oci.manifest import write_manifest
 from bundles.progress import ignore
 from signing.digest import sha256
 from signing.floors import Floors
+from signing.strictjson import to_file
 from signing.verified import Verified
 from tests.sim.gguf_files import gguf
 from tests.toy import NOW, unsealed
@@ -168,6 +173,22 @@ def build_bundle(workspace: Workspace, version: str = "1.0.0", note: str = "one"
     return unsealed(writer.finish(manifest, small))
 
 
+def write_configuration(prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig) -> int:
+    """Write what the playbooks render below a prefix; returns how many files were changed."""
+    values = variables(prefix, release, bundle, site)
+    models = values["appliance_models"]
+    runtime = {"runtime": str(release / "runtime")}
+    files = {f"engine-{model['name']}.json": {**model, **runtime} for model in models}
+    files["gateway.json"] = {
+        "bind": values["appliance_bind"],
+        "port": values["appliance_port"],
+        "models": [model["name"] for model in models],
+        "release": values["appliance_identity"],
+    }
+    (release / "config").mkdir(exist_ok=True)
+    return sum(write_file(release / "config" / name, to_file(value)) for name, value in files.items())
+
+
 @dataclass
 class SimHost:
     """A prefix, a workspace and its bundle.
@@ -207,9 +228,9 @@ class SimHost:
             make_venv(path, python, programs)
             build_environment(self.prefix, path, contents, python, programs, uv)
             choice = prepare_runtime(self.prefix, path, contents, ("haswell", "x64"), programs, ignore)
+            write_configuration(self.prefix, path, found.value, SiteConfig())
             config = {}
             for name in ("config/gateway.json", "config/engine-toy.json"):
-                (path / name).write_text("{}")
                 described = describe(path / name)
                 assert described is not None
                 config[name] = described[1]

@@ -29,10 +29,11 @@ from appliance.host.install.render import Played, render
 from appliance.host.install.steps import Steps, Took
 from appliance.host.process.programs import Programs
 from appliance.host.release.bootstrap import extract_uv, make_venv
+from appliance.host.release.check import check_release, describe
 from appliance.host.release.environment import Interpreter, build_environment
 from appliance.host.release.environment_check import check_environment
 from appliance.host.release.facts import Facts, read_facts, write_facts
-from appliance.host.release.release import Release, check_release, current_target, describe, open_current, open_release
+from appliance.host.release.release import Release, current_target, open_current, open_release
 from appliance.host.runtime.extraction import prepare_runtime
 from appliance.host.runtime.variant_trial import Choice
 from appliance.host.site.config import SiteConfig, read_site

@@ -1,6 +1,7 @@
-"""What is installed, whether it still is what was signed, and what that rests on.
+"""What is installed, whether it still is what was signed and installed, and which signatures that rests on.
 
-Owns the gathering for `appliance status`. It changes nothing, and hides nothing: drift is part of the answer.
+Owns what `appliance status` reports. It changes nothing. The release is judged by `check_release`, as everywhere; the
+site's file and the services of systemd, which lie outside it, are compared here.
 """
 
 from __future__ import annotations
@@ -10,24 +11,25 @@ from datetime import datetime
 
 from appliance.host.activation.service_check import read_services, service_problems
 from appliance.host.process.systemctl import UnitState
-from appliance.host.release.release import Release, check_release, open_current
+from appliance.host.release.check import check_release
+from appliance.host.release.release import Release, open_current
 from appliance.host.site.config import read_site
 from appliance.host.tree.prefix import Prefix
 from appliance.host.trust.floor_store import read_floors
 from bundles.progress import OnProgress, ignore
 from signing.digest import Digest
-from signing.errors import ApplianceError, DriftError
+from signing.errors import ApplianceError, DriftError, worst
 from signing.floors import Floors
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a host has to say for itself.
+    """The state of a host.
 
     Args:
         release: the one that serves.
         floors: the lowest versions that this host accepts; `floors.time` is the last proof of freshness.
-        problems: how what lies here differs from what was signed and installed; empty where it does not.
+        problems: every difference from what was signed and installed; empty where there is none.
         services: the units that systemd runs; none below a prefix.
     """
 
@@ -46,23 +48,13 @@ class Status:
         """Whether a development trust root stands behind it."""
         return self.release.bundle.evidence.is_development
 
-    def drift(self) -> DriftError | None:
-        """All problems as one error for a command's exit code 9, or None."""
-        if not self.problems:
-            return None
-        first = self.problems[0]
-        return DriftError(
-            first.code,
-            first.subject,
-            expected=first.expected,
-            found=first.found,
-            hint=first.hint,
-            others=self.problems[1:],
-        )
+    def failure(self) -> ApplianceError | None:
+        """The gravest problem with the others attached, for the command's exit code; None where there is none."""
+        return worst(list(self.problems)) if self.problems else None
 
 
 def read_status(prefix: Prefix, now: datetime, on_progress: OnProgress = ignore) -> Status:
-    """Look at the release that serves; every byte of it is read once.
+    """Compare the release that serves, and what serves it; every byte of the release is read once.
 
     Args:
         prefix: the host.
@@ -71,7 +63,7 @@ def read_status(prefix: Prefix, now: datetime, on_progress: OnProgress = ignore)
 
     Raises:
         UsageError: nothing is installed.
-        NotTrustedError, DamagedError: the chain of trust of the release itself does not hold.
+        NotTrustedError, DamagedError, DriftError: as `open_current`: the release cannot be opened.
     """
     release = open_current(prefix, now)
     problems: list[ApplianceError] = []
@@ -79,6 +71,7 @@ def read_status(prefix: Prefix, now: datetime, on_progress: OnProgress = ignore)
         check_release(release, on_progress)
     except ApplianceError as error:
         problems += [error, *error.others]
+        error.others = ()
     problems += _site_problems(release)
     services = read_services(release)
     problems += service_problems(release, services)
@@ -89,7 +82,8 @@ def _site_problems(release: Release) -> list[ApplianceError]:
     try:
         digest = read_site(release.prefix.site_file).digest
     except ApplianceError as error:
-        return [error]
+        # Not what was applied, whatever it is: the release goes on serving what was.
+        return [DriftError(error.code, error.subject, expected=error.expected, found=error.found, hint=error.hint)]
     if digest == release.facts.site:
         return []
     return [

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 
 from appliance.host.machine import cgroups
+from appliance.host.tree.places import REPAIR_HINT
 from bundles.check import changed, hash_range, placed
 from bundles.contents.model import Chunk, File
 from bundles.parallel import judge_all
@@ -119,7 +120,7 @@ def _open_regular(file: File, path: Path) -> int:
     try:
         source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        raise changed(file, f"{file.size} bytes", f"no file at {path}") from None
+        raise _differs(file, f"{file.size} bytes", f"no file at {path}") from None
     except OSError as error:
         raise _hostile(file, error.strerror or "") from None
     status = os.fstat(source)
@@ -128,7 +129,7 @@ def _open_regular(file: File, path: Path) -> int:
         raise _hostile(file, "something else")
     if status.st_size != file.size:
         os.close(source)
-        raise changed(file, f"{file.size} bytes", f"{status.st_size} bytes")
+        raise _differs(file, f"{file.size} bytes", f"{status.st_size} bytes")
     return source
 
 
@@ -198,8 +199,12 @@ def _changed(file: File, places: Mapping[tuple[int, Chunk], str]) -> DamagedErro
     (start, chunk), found = next(iter(places.items()))
     more = f", and {len(places) - 1} more places" if len(places) > 1 else ""
     span = f"bytes {start} to {start + chunk.size - 1}"
-    error = changed(file, f"{span} with sha256 {chunk.sha256}", f"sha256 {found}{more}")
-    error.hint = "install it again: `appliance install SOURCE` repairs what differs"
+    return _differs(file, f"{span} with sha256 {chunk.sha256}", f"sha256 {found}{more}")
+
+
+def _differs(file: File, expected: str, found: str) -> DamagedError:
+    error = changed(file, expected, found)
+    error.hint = REPAIR_HINT
     return error
 
 
@@ -209,5 +214,5 @@ def _hostile(file: File, found: str) -> NotTrustedError:
         file.path,
         expected="a regular file",
         found=found,
-        hint="find out who put it there; then run `appliance install SOURCE` again",
+        hint=f"find out who put it there; then {REPAIR_HINT}",
     )

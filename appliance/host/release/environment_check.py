@@ -5,7 +5,8 @@ Owns the comparison of `venv/` with the wheels' RECORDs. It changes nothing.
 Rules (threat T32):
 - a file that no RECORD lists is not trusted, wherever in the environment it lies;
 - one that is missing or differs is damaged, and the wheel and the member are named;
-- all differences are told at once.
+- `pyvenv.cfg`, the links and the interpreter behind them are this host's: where they differ, that is drift;
+- all differences are reported at once.
 """
 
 from __future__ import annotations
@@ -17,16 +18,14 @@ from pathlib import Path
 
 from appliance.host.release.environment import Interpreter, links, pyvenv_cfg, site_packages
 from appliance.host.release.wheel import WheelRecord, read_record
-from appliance.host.tree.places import place, wheels_for
+from appliance.host.tree.places import REPAIR_HINT, place, wheels_for
 from appliance.host.tree.prefix import Prefix
 from bundles.check import hash_range
 from bundles.contents.model import Contents, File
 from bundles.parallel import judge_all
 from bundles.progress import OnProgress
 from signing.digest import Digest, sha256
-from signing.errors import ApplianceError, DamagedError, NotTrustedError, worst
-
-_HINT = "run the same `appliance install` again: it repairs the release"
+from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError, worst
 
 
 def check_environment(
@@ -42,7 +41,8 @@ def check_environment(
 
     Raises:
         NotTrustedError: files that no wheel brought; beats damaged.
-        DamagedError: files that are missing or differ; all are named.
+        DamagedError: files of a wheel that are missing or differ; all are named. Beats drift.
+        DriftError: what this host made of the environment is not as it was made.
     """
     venv = release / "venv"
     expected, errors = _expected(prefix, release, contents, python)
@@ -60,10 +60,9 @@ def check_environment(
     )
     errors += found.values()
     for path in sorted((set(expected) | set(known_links)) - set(entries)):
-        subject = expected[path].subject if path in expected else f"venv/{path}"
-        errors.append(_changed(subject, f"a file at venv/{path}", "no file"))
+        errors.append(_differs(path, expected.get(path), f"a file at venv/{path}", "no file"))
     if not os.access(python.path, os.X_OK):
-        errors.append(_changed("venv/bin/python", f"a link to the interpreter {python.path}", "no such program"))
+        errors.append(_differs("bin/python", None, f"a link to the interpreter {python.path}", "no such program"))
     if errors:
         raise worst(errors)
 
@@ -73,13 +72,14 @@ class _Expected:
     subject: str
     sha256: Digest
     size: int
+    is_signed: bool = True
 
 
 def _expected(
     prefix: Prefix, release: Path, contents: Contents, python: Interpreter
 ) -> tuple[dict[str, _Expected], list[ApplianceError]]:
     cfg = pyvenv_cfg(python)
-    found = {"pyvenv.cfg": _Expected("venv/pyvenv.cfg", sha256(cfg), len(cfg))}
+    found = {"pyvenv.cfg": _Expected("venv/pyvenv.cfg", sha256(cfg), len(cfg), is_signed=False)}
     errors: list[ApplianceError] = []
     for file in wheels_for(contents, python.minor):
         try:
@@ -128,16 +128,14 @@ def _compare(
 ) -> ApplianceError | None:
     if entry.is_symlink() and path in known_links:
         target = os.readlink(entry.path)
-        return (
-            None if target == known_links[path] else _changed(f"venv/{path}", f"a link to {known_links[path]}", target)
-        )
+        return None if target == known_links[path] else _differs(path, None, f"a link to {known_links[path]}", target)
     if expected is None or not entry.is_file(follow_symlinks=False):
         return NotTrustedError(
             "release.unlisted",
             f"venv/{path}",
             expected="only what the signed wheels list",
             found="a file that no wheel brought",
-            hint=f"find out who put it there; then {_HINT}",
+            hint=f"find out who put it there; then {REPAIR_HINT}",
         )
     wanted = f"{expected.size} bytes with sha256 {expected.sha256}"
     try:
@@ -148,11 +146,14 @@ def _compare(
         finally:
             os.close(descriptor)
     except OSError as error:
-        return _changed(expected.subject, wanted, error.strerror or "an unreadable file")
+        return _differs(path, expected, wanted, error.strerror or "an unreadable file")
     if found == expected.sha256:
         return None
-    return _changed(expected.subject, wanted, f"{size} bytes with sha256 {found or 'not computed'}")
+    return _differs(path, expected, wanted, f"{size} bytes with sha256 {found or 'not computed'}")
 
 
-def _changed(subject: str, expected: str, found: str) -> DamagedError:
-    return DamagedError("release.file-changed", subject, expected=expected, found=found, hint=_HINT)
+def _differs(path: str, expected: _Expected | None, wanted: str, found: str) -> ApplianceError:
+    """The error for a path below `venv/`: damaged where a wheel brought it, drift where this host made it."""
+    if expected is not None and expected.is_signed:
+        return DamagedError("release.file-changed", expected.subject, expected=wanted, found=found, hint=REPAIR_HINT)
+    return DriftError("release.environment-changed", f"venv/{path}", expected=wanted, found=found, hint=REPAIR_HINT)

@@ -11,12 +11,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from appliance.host.process.child import NETNS, NONE
-from appliance.host.tree.places import FACTS_FILE
+from appliance.host.tree.places import FACTS_FILE, REPAIR_HINT
 from signing.digest import Digest, parse_digest
-from signing.errors import DamagedError, NotTrustedError
+from signing.errors import DriftError, NotTrustedError
 from signing.strictjson import load_canonical, to_file
-
-_HINT = "run the same `appliance install` again: it repairs the release"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +57,16 @@ def read_facts(path: Path) -> Facts:
         path: the release's folder.
 
     Raises:
-        DamagedError: the file is missing or not what an install writes.
+        DriftError: the file is missing or not what an install writes.
     """
     file = path / FACTS_FILE
     try:
         value = load_canonical(file.read_bytes(), str(file))
         return _parse(value, str(file))
     except OSError as error:
-        raise _damaged(file, error.strerror or "") from None
+        raise _changed(file, error.strerror or "") from None
     except (NotTrustedError, TypeError, ValueError) as error:
-        raise _damaged(file, str(error)[:120]) from None
+        raise _changed(file, str(error)[:120]) from None
 
 
 def _parse(value: object, subject: str) -> Facts:
@@ -86,5 +84,7 @@ def _parse(value: object, subject: str) -> Facts:
     return Facts(**{**value, "config": config})
 
 
-def _damaged(file: Path, found: str) -> DamagedError:
-    return DamagedError("release.facts", file.name, expected=f"{file} as the install wrote it", found=found, hint=_HINT)
+def _changed(file: Path, found: str) -> DriftError:
+    return DriftError(
+        "release.facts", file.name, expected=f"{file} as the install wrote it", found=found, hint=REPAIR_HINT
+    )

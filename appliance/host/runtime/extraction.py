@@ -19,7 +19,8 @@ from pathlib import Path
 from appliance.host.machine.cpu import cpu_identity
 from appliance.host.machine.threads import thread_count
 from appliance.host.process.programs import Programs
-from appliance.host.release.release import VARIANT_PREFIX, check_runtime
+from appliance.host.release.check import check_runtime
+from appliance.host.release.release import VARIANT_PREFIX
 from appliance.host.release.wheel import extract_members
 from appliance.host.runtime.variant_trial import Bench, Choice, choose_variant, recall, remember
 from appliance.host.tree.places import place

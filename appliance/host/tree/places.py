@@ -24,6 +24,8 @@ PACKED = ("wheel", "runtime")
 FACTS_FILE, OK_FILE = "RELEASE.json", "RELEASE.ok"
 OWN = ("bundle", "venv", "runtime", FACTS_FILE, OK_FILE)
 """Names in a release folder that no file of a bundle may take."""
+REPAIR_HINT = "run the same `appliance install` again: it repairs the release"
+"""The next step where a file of a release, or one of its models, is not as it was installed."""
 
 
 def place(prefix: Prefix, release: Path, file: File) -> Path:

@@ -145,7 +145,7 @@ def _check_bundle(path: Path, found: Verified[Bundle], on_progress: OnProgress) 
 
 
 def _release(release: Release) -> Subject:
-    from appliance.host.release.release import check_release
+    from appliance.host.release.check import check_release
 
     def check(on_progress: OnProgress) -> dict[str, object]:
         check_release(release, on_progress)

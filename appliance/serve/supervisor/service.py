@@ -1,7 +1,8 @@
 """`appliance serve`: verify, start, watch, stop.
 
 Owns the order of a start and the end of everything that was started. Rules:
-- nothing is started before the chain of trust, every installed file and the configuration have been compared;
+- nothing is started before the chain of trust, every installed file and the configuration have been compared. What is
+  found is what `appliance status` finds, since both call `check_release`;
 - nobody is told that the host is ready before an engine answers from verified bytes through the gateway;
 - the port is taken first, since a port in use should be told before minutes of hashing, not after them;
 - when this ends, however it ends, no child is left.
@@ -21,7 +22,8 @@ from typing import Any
 
 from appliance.host.engine.process import socket_path
 from appliance.host.machine.threads import thread_count
-from appliance.host.release.release import check_release, open_current
+from appliance.host.release.check import check_release
+from appliance.host.release.release import Release, open_current
 from appliance.host.site.api_keys import AccessStore, ensure_default
 from appliance.host.tree.prefix import Prefix, make_folder
 from appliance.serve.supervisor import listener, run_dir
@@ -29,7 +31,7 @@ from appliance.serve.supervisor.engine_keeper import SETTLED_S, Happening, Keepe
 from appliance.serve.supervisor.gateway_process import Front
 from appliance.serve.supervisor.launch import Launch, plan_of, read_launch
 from bundles.progress import OnProgress
-from signing.errors import ApplianceError, worst
+from signing.errors import ApplianceError, DriftError, worst
 
 GATEWAY_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 """Before each new try. A gateway that has served for `SETTLED_S` begins again with the first."""
@@ -108,7 +110,7 @@ def serving(
         ApplianceError: an engine or the gateway does not start.
     """
     release = open_current(prefix, now())
-    launch = read_launch(release, thread_count())
+    launch = _read_launch(release, on_progress)
     with ExitStack() as stack:
         stack.enter_context(run_dir.hold(prefix))
         listening = stack.enter_context(listener.bind(launch.bind, launch.port if port is None else port))
@@ -125,6 +127,15 @@ def serving(
         found = Serving(listener.url_of(listening), key_file, launch, service.keepers, service)
         run_dir.write_state(prefix, {**found.describe(), "sockets": str(sockets), "pid": os.getpid()})
         yield found
+
+
+def _read_launch(release: Release, on_progress: OnProgress) -> Launch:
+    try:
+        return read_launch(release, thread_count())
+    except DriftError:
+        # Without its configuration nothing can be served. What else differs may be graver, and is reported with it.
+        check_release(release, on_progress)
+        raise
 
 
 class Service:

@@ -19,7 +19,8 @@ from appliance.host.engine.command import engine_command
 from appliance.host.machine.threads import thread_count
 from appliance.host.models.served_file import open_verified
 from appliance.host.process.child import NETNS, NONE
-from appliance.host.release.release import check_engine_files, open_release
+from appliance.host.release.check import check_engine_files
+from appliance.host.release.release import open_release
 from appliance.host.tree.atomic_file import write_file
 from appliance.host.tree.prefix import Prefix
 from appliance.host.tree.units import engine_folder, trial_mark

@@ -20,7 +20,8 @@ from starlette.applications import Starlette
 
 from appliance.host.engine.client import EngineClient
 from appliance.host.machine.threads import thread_count
-from appliance.host.release.release import check_release, open_current
+from appliance.host.release.check import check_release
+from appliance.host.release.release import open_current
 from appliance.host.site.api_keys import AccessStore
 from appliance.host.tree.prefix import Prefix
 from appliance.host.tree.units import engine_folder

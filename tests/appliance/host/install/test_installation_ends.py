@@ -17,14 +17,14 @@ from appliance.host.install.host import Host
 from appliance.host.install.installation import Installed, install
 from appliance.host.install.journal import Journal
 from appliance.host.install.render import Played
-from appliance.host.release.release import Release, check_release, current_target, open_current
+from appliance.host.release.check import check_release
+from appliance.host.release.release import Release, current_target, open_current
 from appliance.host.site.config import SiteConfig
-from appliance.host.tree.atomic_file import write_file
 from appliance.host.tree.prefix import Prefix
 from bundles.bundle import Bundle
 from signing.errors import ApplianceError, ApplyRestoredError
 from tests.appliance.sim_card import CARD
-from tests.appliance.sim_host import SimHost, build_bundle, new_host
+from tests.appliance.sim_host import SimHost, build_bundle, new_host, write_configuration
 from tests.toy import NOW
 
 Step = Callable[[], None]
@@ -100,14 +100,9 @@ class Site:
         return self.sim.prefix.current.resolve()
 
 
-def render(_prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig, *_: Any) -> Played:
-    """What the playbook writes, as far as an install looks at it."""
-    (release / "config").mkdir(exist_ok=True)
-    texts = {"gateway": {"port": site.port}, "engine-toy": {"name": bundle.contents.models[0].name}}
-    changed = sum(
-        write_file(release / "config" / f"{name}.json", json.dumps(text).encode()) for name, text in texts.items()
-    )
-    return Played(6, changed)
+def render(prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig, *_: Any) -> Played:
+    """What the playbook writes into the release."""
+    return Played(6, write_configuration(prefix, release, bundle, site))
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 
 from appliance.host.activation.switch import point_at
 from appliance.host.maintenance.status import read_status
-from appliance.host.release.release import Release, check_release, current_target, open_current
+from appliance.host.release.check import check_release
+from appliance.host.release.release import Release, current_target, open_current
 from appliance.host.release.wheel import read_record
 from appliance.host.tree.places import check_places
 from signing.digest import sha256
@@ -73,7 +74,7 @@ def test_release_is_what_was_signed(release: Release) -> None:
             DamagedError,
             "wheels/greeter-2.0-py3-none-any.whl: greeter-2.0.dist-info/RECORD",
         ),
-        ("venv/pyvenv.cfg", DamagedError, "venv/pyvenv.cfg"),
+        ("venv/pyvenv.cfg", DriftError, "venv/pyvenv.cfg"),
     ],
 )
 def test_one_flipped_bit_is_found_and_named(
@@ -85,10 +86,9 @@ def test_one_flipped_bit_is_found_and_named(
         with pytest.raises(kind) as caught:
             check_release(release)
         assert subject in [error.subject for error in (caught.value, *caught.value.others)]
-        status = read_status(release.prefix, NOW)
-        drift = status.drift()
-        assert drift is not None
-        assert drift.exit_code == 9
+        failure = read_status(release.prefix, NOW).failure()
+        assert failure is not None
+        assert (failure.exit_code, failure.code) == (caught.value.exit_code, caught.value.code)
     finally:
         path.write_bytes(before)
         path.chmod(mode)
@@ -194,7 +194,7 @@ def test_facts_cannot_make_a_planted_file_known(host: SimHost) -> None:
     value["config"]["playbooks/group_vars/all.yml"] = sha256(planted.read_bytes())
     facts.write_bytes(to_file(value))
     try:
-        with pytest.raises(DamagedError) as caught:
+        with pytest.raises(DriftError) as caught:
             open_current(host.prefix, NOW)
         assert caught.value.code == "release.facts"
         facts.write_bytes(before)
@@ -217,7 +217,7 @@ def test_index_that_nobody_signed_must_still_be_the_manifest_s(release: Release)
         path.write_bytes(before)
 
 
-def test_models_can_be_left_to_whoever_serves_them(release: Release) -> None:
+def test_models_can_be_left_to_what_serves_them(release: Release) -> None:
     path = find(release, "*/toy.gguf")
     before = flip(path)
     try:
@@ -231,7 +231,7 @@ def test_release_without_its_last_file_is_not_opened(host: SimHost) -> None:
     release = open_current(host.prefix, NOW)
     (release.path / "RELEASE.ok").unlink()
     try:
-        with pytest.raises(DamagedError) as caught:
+        with pytest.raises(DriftError) as caught:
             open_current(host.prefix, NOW)
         assert caught.value.code == "release.incomplete"
     finally:
@@ -255,12 +255,12 @@ def test_current_that_points_elsewhere_is_not_trusted_and_no_current_says_how_to
 
 
 @pytest.mark.parametrize(("old", "new"), [(b'"name":"toy"', b'"name":"tox"'), (b"netns", b"nutns"), (b"{", b"[")])
-def test_facts_that_are_not_this_release_s_are_damaged(host: SimHost, old: bytes, new: bytes) -> None:
+def test_facts_that_are_not_this_release_s_are_drift(host: SimHost, old: bytes, new: bytes) -> None:
     path = open_current(host.prefix, NOW).path / "RELEASE.json"
     before = path.read_bytes()
     path.write_bytes(before.replace(old, new))
     try:
-        with pytest.raises(DamagedError) as caught:
+        with pytest.raises(DriftError) as caught:
             open_current(host.prefix, NOW)
         assert caught.value.code == "release.facts"
     finally:

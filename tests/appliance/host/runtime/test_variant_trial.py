@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.host.process.programs import Programs
-from appliance.host.release.release import check_runtime
+from appliance.host.release.check import check_runtime
 from appliance.host.runtime import variant_trial
 from appliance.host.runtime.extraction import prepare_runtime
 from appliance.host.runtime.logits import TOLERANCE

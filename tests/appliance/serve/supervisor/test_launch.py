@@ -1,4 +1,4 @@
-"""The rendered configuration chooses among signed things, and says nothing about where bytes come from."""
+"""The rendered configuration chooses among signed models, and does not decide where bytes come from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from appliance.host.release.release import Release
 from appliance.serve.supervisor.launch import read_launch
 from signing.digest import sha256
-from signing.errors import ApplianceError, DamagedError, DriftError
+from signing.errors import ApplianceError, DriftError
 from signing.strictjson import load
 from tests.sim.releases import install_toy, write_config
 
@@ -75,15 +75,23 @@ def test_a_configuration_that_leaves_the_signed_contents_is_drift(
 
 
 @pytest.mark.parametrize("data", [None, b"", b"{", b"[]", b'{"bind":"127.0.0.1","bind":"0.0.0.0"}'])
-def test_a_configuration_that_cannot_be_read_is_damaged(release: Release, data: bytes | None) -> None:
+def test_a_configuration_that_cannot_be_read_is_drift(release: Release, data: bytes | None) -> None:
     path = release.config / "gateway.json"
     if data is None:
         path.unlink()
     else:
         path.write_bytes(data)
-    with pytest.raises(DamagedError) as caught:
+    with pytest.raises(DriftError) as caught:
         read_launch(release, 1)
-    assert caught.value.subject == "config/gateway.json"
+    assert (caught.value.code, caught.value.subject) == ("release.config-changed", "config/gateway.json")
+
+
+def test_every_file_of_the_configuration_that_does_not_fit_is_named(release: Release) -> None:
+    changed(release, "gateway.json", port=-1)
+    with pytest.raises(DriftError) as caught:
+        read_launch(changed(release, "engine-toy.json", store="/tmp/other.gguf"), 1)
+    subjects = [error.subject for error in (caught.value, *caught.value.others)]
+    assert subjects == ["config/gateway.json", "config/engine-toy.json"]
 
 
 def test_every_refusal_says_what_to_do(release: Release) -> None:

@@ -1,0 +1,147 @@
+"""The rendered configuration of a release: `config/gateway.json`, and `config/engine-<model>.json` for each model.
+
+Owns the reading of these files. This host rendered them and nobody signs them. So they may choose among the signed
+models, and state an address, a port, and for each model its context and slots. All else must be what the signed
+contents and the place of the release make it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.host.release.release import Release
+from appliance.host.tree.places import REPAIR_HINT
+from bundles.contents.model import Model
+from signing.digest import Digest, sha256
+from signing.errors import ApplianceError, DriftError, NotTrustedError
+from signing.strictjson import load
+
+GATEWAY_FILE = "gateway.json"
+_MAX_CONFIG_BYTES = 64 << 10
+_MAX = {"context": 1 << 24, "slots": 256, "port": 65535}
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayConfig:
+    """What the gateway is configured to do.
+
+    Args:
+        bind: the address to listen on.
+        port: the port, 0 to 65535; 0 takes any free one.
+        models: names of signed models, at least one, each once.
+        digest: sha256 of the file.
+    """
+
+    bind: str
+    port: int
+    models: tuple[str, ...]
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """What the engine of one model is configured to do: tokens of one conversation, and conversations at a time."""
+
+    context: int
+    slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The whole configuration of a release: of the gateway, and of the engine of each model by the model's name."""
+
+    gateway: GatewayConfig
+    engines: Mapping[str, EngineConfig]
+
+
+def read_configuration(release: Release) -> Configuration:
+    """Read the rendered configuration of a release.
+
+    Args:
+        release: opened; whether the files are the rendered ones is for `check_release` to compare.
+
+    Raises:
+        DriftError: a file is missing, cannot be read, or states what does not fit the signed contents or this place;
+            all such files are named.
+    """
+    errors: list[ApplianceError] = []
+    gateway: GatewayConfig | None = None
+    engines: dict[str, EngineConfig] = {}
+    try:
+        gateway = _read_gateway(release)
+    except DriftError as error:
+        errors.append(error)
+    for model in release.contents.models:
+        try:
+            engines[model.name] = _read_engine(release, model)
+        except DriftError as error:
+            errors.append(error)
+    if gateway is None or errors:
+        errors[0].others = tuple(errors[1:])
+        raise errors[0]
+    return Configuration(gateway, engines)
+
+
+def configuration_errors(release: Release) -> tuple[ApplianceError, ...]:
+    """What `read_configuration` would raise, each file's error by itself; empty where the configuration fits."""
+    try:
+        read_configuration(release)
+    except DriftError as error:
+        others, error.others = error.others, ()
+        return (error, *others)
+    return ()
+
+
+def _read_gateway(release: Release) -> GatewayConfig:
+    data, config = _read(release, GATEWAY_FILE)
+    names = _field(config, "models", list, GATEWAY_FILE)
+    known = sorted(model.name for model in release.contents.models)
+    if not names or len(set(map(str, names))) != len(names) or not all(str(name) in known for name in names):
+        raise _drift(GATEWAY_FILE, f"models among {', '.join(known)}", str(names)[:200])
+    bind, port = _field(config, "bind", str, GATEWAY_FILE), _number(config, "port", 0, GATEWAY_FILE)
+    return GatewayConfig(bind, port, tuple(map(str, names)), sha256(data))
+
+
+def _read_engine(release: Release, model: Model) -> EngineConfig:
+    name = f"engine-{model.name}.json"
+    _, config = _read(release, name)
+    store = release.model_file(model)[1]
+    expected = {"name": model.name, "model": model.path, "store": str(store), "runtime": str(release.runtime)}
+    found = {key: config.get(key) for key in expected}
+    if found != expected:
+        raise _drift(name, str(expected), str(found)[:400])
+    return EngineConfig(_number(config, "context", 1, name), _number(config, "slots", 1, name))
+
+
+def _read(release: Release, name: str) -> tuple[bytes, dict[str, Any]]:
+    path = release.config / name
+    expected = f"{path} as the install rendered it"
+    try:
+        data = path.read_bytes()
+        value = load(data, name, _MAX_CONFIG_BYTES)
+    except OSError as error:
+        raise _drift(name, expected, error.strerror or "an unreadable file") from None
+    except NotTrustedError as error:
+        raise _drift(name, expected, error.found) from None
+    if not isinstance(value, dict):
+        raise _drift(name, expected, type(value).__name__)
+    return data, value
+
+
+def _field(config: dict[str, Any], key: str, kind: type, name: str) -> Any:
+    if type(config.get(key)) is not kind:
+        raise _drift(name, f"{key}: {kind.__name__}", repr(config.get(key))[:80])
+    return config[key]
+
+
+def _number(config: dict[str, Any], key: str, minimum: int, name: str) -> int:
+    value = _field(config, key, int, name)
+    if not minimum <= value <= _MAX[key]:
+        raise _drift(name, f"{key} from {minimum} to {_MAX[key]}", str(value))
+    return int(value)
+
+
+def _drift(name: str, expected: str, found: str) -> DriftError:
+    return DriftError("release.config-changed", f"config/{name}", expected=expected, found=found, hint=REPAIR_HINT)
