@@ -21,12 +21,12 @@ _PACK = "tar -cf - files | zstd -1 -q -f -o packed.tar.zst && sha256sum files/* 
 
 
 def build(material: Material) -> list[Figure]:
-    """Build a bundle with a model of 1 GiB, every source and the runtime at hand."""
+    """Build a bundle with a model of 1 GiB, every source and the runtime in the cache."""
     return _build(material, material.big_recipe, "big-1.0.0", "build a bundle with a model of 1 GiB")
 
 
 def build_demo(material: Material) -> list[Figure]:
-    """Build the bundle of the demo, every source and the runtime at hand."""
+    """Build the bundle of the demo, every source and the runtime in the cache."""
     return _build(material, RECIPE, "smollm2-1.0.0", "build the bundle of the demo, 150 MB")
 
 

@@ -18,8 +18,10 @@ _VERIFY_MEMORY_MB = 100
 
 
 def verify(material: Material) -> list[Figure]:
-    """Every byte of a bundle whose bytes are in the page cache: with a model of 1 GiB, where a sixth of the time is the
-    program's own start, and with one of 4 GiB, as models of 7 to 8 billion parameters are."""
+    """Verify every byte of a bundle whose bytes are in the page cache.
+
+    With a model of 1 GiB a sixth of the time is the program's own start; one of 4 GiB has 7 to 8 billion parameters.
+    """
     small, limit = _against_openssl(*material.big, ROUNDS), f"{_VERIFY_MEMORY_MB} MB"
     with material.huge() as bundle:
         large = _against_openssl(*bundle, 3)

@@ -1,7 +1,7 @@
 """One figure: what was measured, against what, and how; and the measuring of child processes.
 
 Rules:
-- a figure is a ratio to the peer or to a limit; nothing is rounded in our favour, and a missed one says so;
+- a figure is a ratio to the peer or to a limit; nothing is rounded in our favour, and a missed one is marked as missed;
 - sides take turns, each several times, and the best of each counts: the machine's other work only ever adds;
 - a child is measured by the kernel: the seconds that it took, those it had the processor, and the most memory it held.
 """
@@ -67,7 +67,7 @@ class Taken:
     peak_bytes: int
 
 
-# A process of its own, since the memory of whoever starts a child counts as the child's.
+# A process of its own, since the memory of the process that starts a child counts as the child's.
 _LAUNCHER = """
 import os, sys, time
 started = time.perf_counter()
@@ -79,7 +79,7 @@ print("", *taken, os.waitstatus_to_exitcode(status), file=sys.stderr)
 
 
 def run(*command: str | Path, shell: str = "", cwd: Path = TOP) -> Taken:
-    """Run a program that must succeed; what it says is shown only when it does not.
+    """Run a program that must succeed; its output is shown only when it does not.
 
     Args:
         command: the program and its words.
@@ -89,10 +89,10 @@ def run(*command: str | Path, shell: str = "", cwd: Path = TOP) -> Taken:
     words = ["sh", "-c", shell] if shell else [str(word) for word in command]
     launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, *words]
     done = subprocess.run(launcher, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=cwd, check=True)
-    said, _, told = done.stderr.rstrip().rpartition("\n")
-    wall_s, cpu_s, peak_kib, code = (float(word) for word in told.split())
+    output, _, report = done.stderr.rstrip().rpartition("\n")
+    wall_s, cpu_s, peak_kib, code = (float(word) for word in report.split())
     if code:
-        raise SystemExit(f"bench: {words[:3]} ended with {code:.0f}\n{said[-2000:]}")
+        raise SystemExit(f"bench: {words[:3]} ended with {code:.0f}\n{output[-2000:]}")
     return Taken(wall_s, cpu_s, int(peak_kib) << 10)
 
 

@@ -1,4 +1,4 @@
-"""A figure says honestly whether it was reached, and the table in docs/figures.md is the one that was printed."""
+"""A figure shows honestly whether it was reached, and the table in docs/figures.md is the one that was printed."""
 
 from __future__ import annotations
 
@@ -55,5 +55,5 @@ def test_the_page_of_figures_holds_the_table_between_its_marks(tmp_path: Path) -
     assert BEGIN in (TOP / "docs" / "figures.md").read_text()
 
 
-def test_every_row_says_what_it_measures() -> None:
+def test_every_row_states_what_it_measures() -> None:
     assert all(row.__doc__ for row in ROWS.values())
