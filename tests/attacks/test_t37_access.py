@@ -75,7 +75,6 @@ def site() -> Iterator[Site]:
                 gateway.hear(News(model.name, SERVING, "E2", "netns"))
             with TestClient(gateway.application()) as client:
                 yield Site(client, gateway, keys, clock)
-                client.portal.call(gateway.close)
 
 
 def flood(site: Site) -> None:

@@ -72,8 +72,8 @@ class Relay(Response):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with self._lane.turn(), self._upstream.ask(self._path, self._question.body) as reply:
-                if reply.kind.startswith(_STREAM):
+            async with self._lane.turn(), self._upstream.post(self._path, self._question.body) as reply:
+                if reply.media_type.startswith(_STREAM):
                     await self._pass_stream(reply, send)
                 else:
                     await self._pass_whole(reply, send)
@@ -94,9 +94,9 @@ class Relay(Response):
             data += block
             if len(data) > MAX_ANSWER_BYTES:
                 raise LostError("an answer without end")
-        is_value = reply.kind.startswith("application/json")
+        is_value = reply.media_type.startswith("application/json")
         body = self._add_field(bytes(data)) if is_value else bytes(data)
-        await self._start(reply.status, reply.kind, send, len(body))
+        await self._start(reply.status, reply.media_type, send, len(body))
         await send({"type": "http.response.body", "body": body})
 
     def _add_field(self, data: bytes) -> bytes:

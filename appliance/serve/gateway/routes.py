@@ -77,11 +77,6 @@ class Gateway:
         """Take news from the supervisor."""
         self._backends[news.model].news = news
 
-    async def close(self) -> None:
-        """Close the connections to the engines."""
-        for backend in self._backends.values():
-            await backend.upstream.close()
-
     def application(self, lifespan: Lifespan[Starlette] | None = None) -> ASGIApp:
         """The web application.
 

@@ -101,7 +101,6 @@ def _beside(gateway: Gateway, news: int) -> Callable[[Starlette], AbstractAsyncC
         finally:
             listening.cancel()
             transport.close()
-            await gateway.close()
 
     return lifespan
 

@@ -81,7 +81,6 @@ def _watching(gateway: Gateway) -> Callable[[Starlette], AbstractAsyncContextMan
         finally:
             for watch in watches:
                 watch.cancel()
-            await gateway.close()
 
     return lifespan
 
