@@ -91,6 +91,10 @@ def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) ->
             f"warning: {label} was published before as sha256:{built.replaced}; a host that runs that one will "
             "not open it beside the new metadata. Give every change a version of its own"
         )
+    for old in built.unmaintained:
+        terminal.say(f"warning: {old.name} {old.version}: the last release of its project was on {old.last_release}")
+    if built.unmaintained:
+        terminal.say("hint: licences/DEPENDENCIES.md in the bundle lists why each dependency is there")
     waits = built.request if built.request is not None and not built.request.is_complete else None
     if as_json:
         answer = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from unittest import mock
@@ -44,6 +44,7 @@ class TinyBuild:
         steps: what was done to the model.
         version: of the bundle.
         now: what the builder's clock says.
+        last_releases: the day of the last release of some distributions, by name, as the lock records it.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class TinyBuild:
     steps: tuple[str, ...] = ()
     version: str = "1.0.0"
     now: datetime = NOW
+    last_releases: Mapping[str, str] = field(default_factory=dict)
 
     def build(self) -> Built:
         """Assemble the bundle."""
@@ -155,7 +157,8 @@ class TinyBuild:
 
     def _locked(self, kind: str, path: Path, name: str) -> Locked:
         data = path.read_bytes()
-        return Locked(kind, name, "1.0", path.name, len(data), sha256(data), "MIT")
+        last_release = self.last_releases.get(name)
+        return Locked(kind, name, "1.0", path.name, len(data), sha256(data), "MIT", last_release=last_release)
 
 
 def default_wheels() -> dict[str, bytes]:

@@ -198,10 +198,12 @@ class PackageIndex:
         self.form = form
         self.url = f"{site.url}/simple"
         self.files: dict[str, dict[str, bytes]] = {}
+        self.marks: dict[str, dict[str, object]] = {}
 
-    def add(self, project: str, file: str, data: bytes) -> None:
-        """Offer a file of a project."""
+    def add(self, project: str, file: str, data: bytes, **marks: object) -> None:
+        """Offer a file of a project; `marks` are further fields of its line on a page in JSON."""
         self.files.setdefault(project, {})[file] = data
+        self.marks[file] = marks
         self.site.put(f"/files/{file}", data)
         page = self._json(project) if self.form == "json" else self._html(project)
         kind = "application/vnd.pypi.simple.v1+json" if self.form == "json" else "text/html; charset=utf-8"
@@ -220,6 +222,7 @@ class PackageIndex:
                 "url": f"{self.site.url}/files/{file}",
                 "hashes": {"sha256": hashlib.sha256(data).hexdigest()},
                 "size": len(data),
+                **self.marks[file],
             }
             for file, data in self.files[project].items()
         ]

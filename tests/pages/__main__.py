@@ -14,10 +14,15 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from tests.pages import dependencies
+
 TOP = Path(__file__).resolve().parent.parent.parent
 DOCS = TOP / "docs"
-PAGES: dict[str, Callable[[], str]] = {}
-"""What writes the text of `docs/NAME.md`, by NAME."""
+NOTICE = "\n<!-- Generated: change the code, then run `python -m tests.pages {name}`. -->\n"
+PAGES: dict[str, Callable[[], str]] = {
+    "dependencies": dependencies.page,
+}
+"""What gives the text of `docs/NAME.md` above its notice, by NAME."""
 
 
 def page_path(name: str) -> Path:
@@ -25,16 +30,21 @@ def page_path(name: str) -> Path:
     return DOCS / f"{name}.md"
 
 
+def page_text(name: str) -> str:
+    """The whole text of a page, with its notice."""
+    return PAGES[name]() + NOTICE.format(name=name)
+
+
 def stale_pages(names: Iterable[str] = ()) -> list[str]:
     """The pages whose file is missing or has another text than the code writes now, of some pages or of all."""
-    return [name for name in names or PAGES if _stored(page_path(name)) != PAGES[name]()]
+    return [name for name in names or PAGES if _stored(page_path(name)) != page_text(name)]
 
 
 def write_pages(names: Iterable[str] = ()) -> None:
     """Write some pages, or all."""
     DOCS.mkdir(exist_ok=True)
     for name in names or PAGES:
-        page_path(name).write_text(PAGES[name](), encoding="utf-8")
+        page_path(name).write_text(page_text(name), encoding="utf-8")
 
 
 def _stored(path: Path) -> str | None:

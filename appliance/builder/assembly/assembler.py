@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from appliance.builder.assembly.packing import Packed, Prepared, pack
 from appliance.builder.assembly.readme import write_readme
 from appliance.builder.assembly.secret_scan import check_secrets
 from appliance.builder.bare_host.boot_folder import ask_boot, boot_of
+from appliance.builder.bills.dependencies import Dependency, dependencies, unmaintained
 from appliance.builder.cache.content_store import Cache, home_folder
 from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.lock.lockfile import lock_path, read_lock
@@ -57,6 +58,7 @@ class Built:
         request: what waits for signatures, or was signed just now; None where it was published before.
         files_written: how many files had to be written.
         replaced: the manifest that this version was published with before, where it was another.
+        unmaintained: the dependencies whose projects have released nothing for a long time.
     """
 
     path: Path
@@ -66,6 +68,7 @@ class Built:
     request: Request | None
     files_written: int
     replaced: Digest | None
+    unmaintained: tuple[Dependency, ...] = ()
 
 
 def assemble(
@@ -97,7 +100,8 @@ def assemble(
     recipe = prepared.recipe
     with workspace.locked():
         writer = BundleWriter(workspace.dist / f"{recipe.name}-{recipe.version}")
-        return _publish(pack(prepared, writer, cache, on_progress), writer, workspace, now, install_by)
+        built = _publish(pack(prepared, writer, cache, on_progress), writer, workspace, now, install_by)
+    return replace(built, unmaintained=unmaintained(dependencies(prepared.lock), now.date()))
 
 
 def prepare(

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.builder.assembly.licences import licence_files
+from appliance.builder.bills.dependencies import format_dependencies
 from appliance.builder.bills.facts import Gathered, GatheredModel
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.chunker import Source
@@ -42,6 +43,8 @@ from signing.errors import UsageError
 
 LIBRARIES = "llama_cpp/lib"
 UV = "uv"
+PAGE = "DEPENDENCIES.md"
+"""Below `licences/`: the page of dependencies."""
 
 
 def gather(
@@ -90,7 +93,8 @@ def gather(
         Source("config/lock.json", "config", data=lock_path(recipe_path).read_bytes()),
     ]
     licences = licence_files(lock, cache, runtime.path, on_progress)
-    packed += [Source(f"licences/{name}", "licence", data=data) for name, data in licences]
+    page = format_dependencies(lock, f"{recipe.name} {recipe.version}").encode()
+    packed += [Source(f"licences/{name}", "licence", data=data) for name, data in (*licences, (PAGE, page))]
     files = tuple(source.file for source in packed if source.kind in ("wheel", "runtime") and source.file)
     return Gathered(tuple(sorted(packed, key=lambda source: source.path)), models, runtime, files, cuda)
 

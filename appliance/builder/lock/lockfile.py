@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from signing.strictjson import load
 
 FORMAT = 1
 KINDS = ("build-tool", "converted", "file", "model", "model-file", "model-part", "os-package", "sdist", "tool", "wheel")
+DISTRIBUTIONS = ("build-tool", "sdist", "tool", "wheel")
+"""The kinds of entries that are distributions of a Python package index, and programs: no model, no file of one."""
 RUNTIME = "llama-cpp-python"
 MAX_LOCK_BYTES = 16 << 20
 LAST_DATE = 4354819199
@@ -67,6 +70,8 @@ class Locked:
         member: the file inside the wheel that is the model; None where the fetched file itself is what is used.
         system: the one target system that a package is for; None for everything else.
         made: for what was converted, from what and how, as its lineage says; nothing is fetched for it.
+        last_release: the day of the project's newest release when this was locked, as `YYYY-MM-DD`; None where the
+            index reported none. It pins nothing, so two entries that differ in it alone are equal.
     """
 
     kind: str
@@ -81,6 +86,7 @@ class Locked:
     member: LockedMember | None = None
     system: str | None = None
     made: str | None = None
+    last_release: str | None = field(default=None, compare=False)
 
     @property
     def fetched(self) -> Pin:
@@ -263,17 +269,29 @@ def _parse(value: Any) -> Lock:
 
 def _parse_entry(value: Any, where: str) -> Locked:
     required = {"kind": str, "name": str, "version": str, "file": str, "size": int, "sha256": str, "licence": str}
-    found = _fields(value, where, required, {"source": str, "python": str, "member": dict, "system": str, "made": str})
+    texts = dict.fromkeys(("source", "python", "system", "made", "last_release"), str)
+    found = _fields(value, where, required, {**texts, "member": dict})
     if found["kind"] not in KINDS:
         raise ValueError(f"{where}: the kind {found['kind']!r}")
     check_name(found["file"])
     if "source" in found:
         _check_source(found["source"], where)
+    if "last_release" in found:
+        _check_day(found["last_release"], where)
     if member := found.pop("member", None):
         inner = _fields(member, f"{where}: member", {"path": str, "size": int, "sha256": str})
         member = LockedMember(inner["path"], inner["size"], parse_digest(inner["sha256"], f"{where}: member"))
     sha256 = parse_digest(found.pop("sha256"), where)
     return Locked(**found, sha256=sha256, member=member)
+
+
+def _check_day(text: str, where: str) -> None:
+    try:
+        is_day = date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        is_day = False
+    if not is_day:
+        raise ValueError(f"{where}: the day {text[:120]!r}")
 
 
 def _check_source(text: str, where: str) -> None:

@@ -8,7 +8,8 @@ Rules:
 - models, the runtime's sdist, its build tools, uv and the wheels for each Python are locked separately: a changed model
   does not move a wheel;
 - `upgrade` looks everything up again; the date of the bundle's files stays that of the first lock;
-- what a model is converted to is pinned too: it stays while all that it is made from does, and nobody asks to convert.
+- what a model is converted to is pinned too: it stays while all that it is made from does, and nobody asks to convert;
+- the day of a project's last release pins nothing, and is looked up once (`appliance.builder.lock.release_dates`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from appliance.builder.debian.packages import FindMirror, lock_packages
 from appliance.builder.lock.fetch import bring, extract, fetch
 from appliance.builder.lock.lockfile import RUNTIME, Closure, Lock, Locked, Pin, System, order
 from appliance.builder.lock.parts import join
+from appliance.builder.lock.release_dates import add_release_dates
 from appliance.builder.models.conversion import convert
 from appliance.builder.recipe.model import Recipe, RecipeFile, RecipeModel
 from appliance.builder.resolve.coverage import (
@@ -126,7 +128,8 @@ def lock_recipe(
     closures, wheels = _lock_wheels(desk, sdist, host_requires() if requires is None else requires, kept)
     epoch = previous.source_date_epoch if previous else int(now.timestamp())
     systems, packages = _lock_systems(desk, kept, find_mirror)
-    return Lock(epoch, closures, tuple(sorted([*entries, *wheels, *packages], key=order)), systems)
+    dated = add_release_dates([*entries, *wheels], env, on_progress)
+    return Lock(epoch, closures, tuple(sorted([*dated, *packages], key=order)), systems)
 
 
 def _lock_model(desk: _Desk, model: RecipeModel, kept: Lock | None) -> list[Locked]:

@@ -17,6 +17,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from datetime import date, datetime, timezone
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,6 +105,21 @@ class Index:
             hint="check the name and version; when upstream has removed it: appliance lock --upgrade RECIPE",
         )
 
+    def last_release(self, project: str) -> date | None:
+        """The day, in UTC, of a project's newest release that was not withdrawn; None where the index reports no days.
+
+        A release is as old as its first file: one that is added later makes no new release.
+
+        Raises:
+            ApplianceError: as `files`.
+        """
+        first: dict[str | None, date] = {}
+        for package in self.files(project):
+            if package.upload_time is not None and not package.is_yanked:
+                day = _day(package.upload_time)
+                first[package.version] = min(day, first.get(package.version, day))
+        return max(first.values(), default=None)
+
     def _read(self, project: str) -> ProjectPage:
         from pypi_simple import ACCEPT_ANY, ProjectPage, UnsupportedRepoVersionError
 
@@ -134,6 +150,11 @@ def remote(package: DistributionPackage, size: int | None = None) -> Remote:
         size=size if size is not None else package.size,
         sha256=_claimed(package),
     )
+
+
+def _day(when: datetime) -> date:
+    # A time without a zone is one in UTC, as the specification of the page asks for.
+    return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).astimezone(timezone.utc).date()
 
 
 def _claimed(package: DistributionPackage) -> Digest | None:

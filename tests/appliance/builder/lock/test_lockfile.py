@@ -62,6 +62,25 @@ def test_lock_is_read_back_as_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_day_of_the_last_release_is_read_back_and_pins_nothing(tmp_path: Path) -> None:
+    lock = _lock()
+    dated = replace(lock, entries=tuple(replace(entry, last_release="2026-02-28") for entry in lock.entries))
+    write_lock(tmp_path / "toy.lock.json", dated)
+    assert [entry.last_release for entry in read_lock(tmp_path / "toy.lock.json").entries] == ["2026-02-28"] * 6
+    assert dated == lock
+    assert changes(lock, dated) == ()
+
+
+@pytest.mark.parametrize("day", ["", "yesterday", "2026-02-30", "20260228", "2026-02-28T00:00:00Z"])
+def test_lock_with_a_day_that_is_none_is_refused(tmp_path: Path, day: str) -> None:
+    value = json.loads(spell(_lock()))
+    value["entries"][0]["last_release"] = day
+    path = tmp_path / "toy.lock.json"
+    path.write_text(json.dumps(value))
+    with pytest.raises(UsageError, match="the day"):
+        read_lock(path)
+
+
 def test_lock_with_nothing_new_is_not_written_again(tmp_path: Path) -> None:
     path = tmp_path / "toy.lock.json"
     write_lock(path, _lock())
