@@ -1,4 +1,4 @@
-"""`python -m appliance`: the program where no console script is installed, as in a release."""
+"""`python -m appliance`: starts the program where no console script is installed, as in a release."""
 
 from appliance.cli.main import main
 

@@ -1,8 +1,8 @@
-"""Files that one process at a time holds (threat T36).
+"""Lock files, each held by one process at a time (threat T36).
 
-Owns how such a lock is taken and waited for. It belongs to an open file description, which children inherit: while a
-child of a killed process still runs, nobody else gets it. What it stands for, and what is said to whoever does not get
-it, is the caller's.
+Owns how a lock is taken and waited for. It belongs to an open file description, which children inherit: while a
+child of a killed process still runs, no other process gets it. The caller decides what a lock protects, and makes the
+error for a lock that is taken.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ def hold(
     on_wait: Callable[[], object] = lambda: None,
     mode: int = 0o600,
 ) -> Iterator[int]:
-    """Hold a lock for the length of a `with` block.
+    """Hold a lock during a `with` block.
 
     Args:
-        path: of the lock file, made where it is missing; a link in its place is refused.
-        busy: the error for a lock that somebody else still has; gets the descriptor, to read who it is.
-        timeout_s: how long to wait for them.
-        on_wait: called again and again while waiting.
+        path: of the lock file, created where it is missing; a link in its place is refused.
+        busy: makes the error for a lock that another process holds; it may read who that is from the descriptor.
+        timeout_s: how long to wait for that process.
+        on_wait: called repeatedly while waiting.
         mode: of a new file.
 
     Yields:
-        The descriptor. Children that keep it open keep the lock.
+        The descriptor. A child that keeps it open keeps the lock.
 
     Raises:
-        BusyError: of `busy`.
+        BusyError: another process held the lock for all that time; the error is that of `busy`.
         OSError: the file cannot be opened.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)

@@ -1,11 +1,10 @@
 """The card: what a host is, as one value and one JSON file.
 
-Owns the types of `card.json`, its schema, and how it is read back. It looks at no machine:
-`appliance.host.machine.probe` does.
+Owns the types of `card.json`, its schema, and its parser. It reads no machine: `appliance.host.machine.probe` does.
 
 Rules:
-- one dataclass is the format: the schema is made from it, and what is read is checked against it, field by field;
-- what could not be seen is null or empty, and stands in `unseen` in words; nothing is guessed;
+- one dataclass is the format: the schema is generated from it, and a file is checked against it, field by field;
+- what could not be seen is null or empty, and `unseen` names it in words; nothing is guessed;
 - sizes are bytes, shares of a processor are thousandths, and there are no fractions: a card is strict JSON.
 """
 
@@ -22,12 +21,12 @@ from signing.strictjson import load
 FORMAT = 1
 MAX_CARD_BYTES = 1 << 20
 TRIED, BY_FLAGS = "tried", "by flags"
-"""How a verdict on a CPU variant was reached: it ran a computation here, or the processor only claims what it needs."""
+"""How a verdict on a CPU variant was reached: it ran a computation here, or the processor's flags allow it."""
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """The operating system and what programs link to; empty where absent."""
+    """The operating system and the libraries that programs link to; a field is empty where that is absent."""
 
     os: str
     name: str
@@ -41,7 +40,7 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A CPU variant of the runtime: its name, whether it is fit to serve here, how that is known, and why not."""
+    """A CPU variant of the runtime: its name, whether it can serve here, how that is known, and the reason if not."""
 
     name: str
     is_fit: bool
@@ -56,10 +55,10 @@ class Cpu:
     Args:
         model: its name.
         flags: as the kernel names them, sorted.
-        cores: online in the machine.
-        allowed_cores: those that this process may run on.
-        quota_millicores: the time that control groups allow; null without a limit.
-        engine_threads: what an engine would get.
+        cores: cores of the machine that are online.
+        allowed_cores: cores that this process may run on.
+        quota_millicores: processor time that control groups allow, in thousandths of a core; null without a limit.
+        engine_threads: threads that an engine would get.
         variants: verdicts on the runtime's CPU variants, newest generation first.
     """
 
@@ -74,7 +73,14 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Main memory in bytes: all of it, what is available now, swap, and what control groups leave; null without."""
+    """Main memory in bytes.
+
+    Args:
+        ram_bytes: all of the machine's memory.
+        available_bytes: free now, or freed as soon as it is needed.
+        swap_bytes: the machine's swap space.
+        limit_bytes: what control groups still allow this process; null without a limit.
+    """
 
     ram_bytes: int
     available_bytes: int
@@ -84,7 +90,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A graphics processor: PCI address and ids, its name, memory in bytes, and driver; null or empty where unseen."""
+    """A graphics processor: its PCI address and ids, name, memory in bytes, and driver; empty or null where unseen."""
 
     address: str
     vendor: str
@@ -99,11 +105,11 @@ class Disk:
     """A mounted file system that could hold models.
 
     Args:
-        mount: where it is mounted.
-        filesystem: its type.
-        size_bytes, free_bytes: all of it, and what this user may still write.
-        is_read_only: whether it is mounted so.
-        has_fsverity: whether files on it can be sealed; null where that could not be seen.
+        mount: the folder where it is mounted.
+        filesystem: its type, such as `ext4`.
+        size_bytes, free_bytes: its size, and what this user may still write.
+        is_read_only: whether it is mounted read-only.
+        has_fsverity: whether fs-verity can seal files on it; null where that could not be seen.
     """
 
     mount: str
@@ -116,13 +122,13 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """What the kernel gives to this user; null where that could not be seen.
+    """What the kernel offers to this user; null where that could not be seen.
 
     Args:
-        isolation: `netns` where a child can be kept from every network, else `none`.
-        has_memfd_seals: memory that nobody can change any more.
+        isolation: `netns` where a child process can be kept from every network, else `none`.
+        has_memfd_seals: whether memory can be sealed against every later change.
         cgroup_version: 1 or 2; null without control groups.
-        has_fsverity, has_device_mapper: built in, or loaded.
+        has_fsverity, has_device_mapper: whether the feature is built in or loaded.
     """
 
     isolation: str
@@ -134,7 +140,7 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The clock's time in UTC, and whether something keeps it right; null where that could not be seen."""
+    """The clock's time in UTC, and whether a time service keeps it right; null where that could not be seen."""
 
     time: str
     is_synchronised: bool | None
@@ -142,7 +148,7 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A host's hardware and system, as one user saw them at one time; `unseen` says in words what was not."""
+    """A host's hardware and system, as one user saw them at one time; `unseen` names in words what was not seen."""
 
     format: int
     system: System
@@ -156,25 +162,25 @@ class Card:
 
 
 def card_value(card: Card) -> dict[str, Any]:
-    """The card as a JSON object."""
+    """Convert a card to a JSON object."""
     return asdict(card)
 
 
 def card_schema() -> dict[str, Any]:
-    """The JSON Schema of a card (draft 2020-12)."""
+    """Generate the JSON Schema of a card (draft 2020-12)."""
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "card"}
     return {**head, **_schema(Card)}
 
 
 def parse_card(data: bytes, subject: str) -> Card:
-    """Read a card.
+    """Parse the bytes of a `card.json`.
 
     Args:
         data: untrusted; a card is a description and decides nothing about trust.
         subject: the file's name, for errors.
 
     Raises:
-        UsageError: it is no card, or of another format.
+        UsageError: the bytes are no card, or one of another format.
     """
     try:
         value = load(data, subject, MAX_CARD_BYTES)
@@ -222,5 +228,5 @@ def _read(kind: Any, value: Any, where: str, subject: str) -> Any:
 
 def _refused(subject: str, expected: str, found: str) -> UsageError:
     return UsageError(
-        "card.refused", subject, expected=expected, found=found, hint="make it again: `appliance host probe --json`"
+        "card.refused", subject, expected=expected, found=found, hint="write it again: `appliance host probe --json`"
     )

@@ -1,7 +1,7 @@
-"""What the control groups around this process allow it: processor time and memory.
+"""The limits of the control groups around this process: processor time and memory.
 
 Owns how `/proc/self/cgroup` and `/sys/fs/cgroup` are read, in version 1 and 2. A limit of any group above
-counts; a file that is not there, or says nothing that is known, is no limit.
+counts; a file that is missing, or holds nothing that is known, is no limit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _UNLIMITED_BYTES = 1 << 60
 
 
 def cpu_quota(proc: Path = PROC, sysfs: Path = SYSFS) -> float | None:
-    """How many processors' worth of time this process may use; None without a limit."""
+    """Read how much processor time this process may use, in processors; None without a limit."""
     v2 = [_read(folder, "cpu.max").partition(" ")[::2] for folder in _folders(proc, sysfs, "")]
     v1 = [
         (_read(folder, "cpu.cfs_quota_us"), _read(folder, "cpu.cfs_period_us"))
@@ -26,9 +26,9 @@ def cpu_quota(proc: Path = PROC, sysfs: Path = SYSFS) -> float | None:
 
 
 def memory_left_bytes(proc: Path = PROC, sysfs: Path = SYSFS) -> int | None:
-    """How many bytes this process and its group may still use; None without a limit.
+    """Read how many bytes this process and its group may still use; None without a limit.
 
-    Files that were read and are not in use count as free: the kernel gives up their pages first.
+    Cached pages of files that are not in use count as free: the kernel reclaims them first.
     """
     v2, v1 = _folders(proc, sysfs, ""), _folders(proc, sysfs, "memory")
     left = [_left(folder, "memory.max", "memory.current", "inactive_file") for folder in v2]
@@ -37,19 +37,19 @@ def memory_left_bytes(proc: Path = PROC, sysfs: Path = SYSFS) -> int | None:
 
 
 def _share(quota: str, period: str) -> float | None:
-    # Without a limit version 2 says `max`, and version 1 says -1.
+    # Without a limit version 2 shows `max`, and version 1 shows -1.
     if not (quota.isdecimal() and period.isdecimal() and int(quota) and int(period)):
         return None
     return int(quota) / int(period)
 
 
-def _left(folder: Path, limit: str, usage: str, unused: str) -> int | None:
+def _left(folder: Path, limit: str, usage: str, cached: str) -> int | None:
     most, used = _read(folder, limit), _read(folder, usage)
     if not (most.isdecimal() and used.isdecimal()) or int(most) >= _UNLIMITED_BYTES:
         return None
     fields = dict(line.partition(" ")[::2] for line in _read(folder, "memory.stat").splitlines())
-    cached = fields.get(unused, "")
-    return max(0, int(most) - int(used) + (min(int(cached), int(used)) if cached.isdecimal() else 0))
+    unused = fields.get(cached, "")
+    return max(0, int(most) - int(used) + (min(int(unused), int(used)) if unused.isdecimal() else 0))
 
 
 def _read(folder: Path, name: str) -> str:
@@ -60,7 +60,7 @@ def _read(folder: Path, name: str) -> str:
 
 
 def _folders(proc: Path, sysfs: Path, controller: str) -> Iterator[Path]:
-    """The folder of the own group and of each above it; `controller` is empty for version 2."""
+    """The folder of this process's group and of each group above it; `controller` is empty for version 2."""
     for group in _groups(proc, controller):
         folder = sysfs / controller / group.strip("/")
         yield from (place for place in (folder, *folder.parents) if place.is_relative_to(sysfs / controller))

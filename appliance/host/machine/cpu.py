@@ -1,8 +1,8 @@
-"""What the processor says it can do, and which runtime variants that is enough for.
+"""The processor's flags, and the CPU variants of the runtime that they suffice for.
 
-Owns the order of the variants and the flags that each is compiled for (the table of llama.cpp's
-`ggml/src/CMakeLists.txt` for x86). Flags only save time: a processor, or the machine that imitates one, may claim what
-it cannot do, so `appliance.host.runtime.variant_trial` decides.
+Owns the order of the variants and the flags that each is compiled for. The table is that of llama.cpp's
+`ggml/src/CMakeLists.txt` for x86. Flags only save time: a virtual processor may show flags that it cannot run, so the
+trial of `appliance.host.runtime.variant_trial` decides.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ FLAGS: dict[str, tuple[str, ...]] = {
     "alderlake": (*_AVX2, "avx_vnni"),
     "sapphirerapids": (*_ICE, "avx512_bf16", "amx_tile", "amx_int8"),
 }
-"""Variants from the oldest generation to the newest, with the flags that each needs."""
+"""The variants, from the oldest generation to the newest, with the flags that each needs."""
 
 REFERENCE = "x64"
-"""The variant that needs nothing, runs everywhere, and says what a right result is."""
+"""The variant that needs no flags and runs everywhere; its results are what others are compared with."""
 
 
 def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """The flags of the first processor, as the kernel names them."""
+    """Read the flags of the first processor, as the kernel names them."""
     for line in _lines(path):
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features"):
@@ -49,7 +49,7 @@ def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
 
 
 def cpu_identity(path: Path = Path("/proc/cpuinfo")) -> str:
-    """What makes one processor another for a recorded trial: its model name, stepping and flags."""
+    """Describe the processor for the record of a trial: another text means that the trial must be repeated."""
     wanted = ("vendor_id", "cpu family", "model", "model name", "stepping", "microcode", "flags", "Features")
     fields: dict[str, str] = {}
     for line in _lines(path):
@@ -60,10 +60,10 @@ def cpu_identity(path: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def fitting_variants(offered: Iterable[str], flags: frozenset[str]) -> tuple[str, ...]:
-    """The variants worth a trial, newest generation first; those without a known table come last.
+    """Choose the variants that are worth a trial, newest generation first; unknown names come last.
 
     Args:
-        offered: by the bundle.
+        offered: the variants of the bundle.
         flags: of this processor.
     """
     order = {name: rank for rank, name in enumerate(FLAGS)}

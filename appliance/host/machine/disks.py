@@ -1,11 +1,11 @@
-"""The disks of a host: mounted file systems, their room, and whether files on them can be sealed.
+"""The disks of a host: mounted file systems, their free space, and whether fs-verity can seal files on them.
 
-Owns the list of mounts that could hold models, and the one question about fs-verity that needs no write and no root.
+Owns the list of mounts that could hold models, and the test for fs-verity that needs no write and no root.
 
 Rules:
-- memory, devices and what only shows the kernel's state are no disks;
-- whether fs-verity works is asked of the file system itself: it answers "not sealed" where it could seal, and "not
-  supported" where it could not. The name of its type says neither.
+- file systems in memory, device folders and views of the kernel's state are no disks;
+- the file system itself is asked for the seal of a folder. "No seal" (ENODATA) means that it could seal; "not
+  supported" means that it could not. The name of its type would show neither.
 
 Source: Linux, Documentation/filesystems/fsverity.rst, FS_IOC_MEASURE_VERITY.
 """
@@ -28,11 +28,11 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def read_disks(root: Path, unseen: list[str]) -> tuple[Disk, ...]:
-    """Look at what is mounted.
+    """Read the mounted file systems.
 
     Args:
-        root: `/`, or a folder that stands for it.
-        unseen: gets a line for each thing that could not be seen.
+        root: `/`, or a folder in its place.
+        unseen: receives a line for each thing that could not be seen.
     """
     try:
         lines = (root / "proc/self/mounts").read_text("utf-8", "replace").splitlines()
@@ -52,7 +52,7 @@ def read_disks(root: Path, unseen: list[str]) -> tuple[Disk, ...]:
         except OSError as error:
             unseen.append(f"disk at {mount}: {error.strerror}")
             continue
-        # The same file system shown at a second place, as containers do.
+        # Containers show the same file system at several places.
         if device in devices and mount != "/":
             continue
         devices.add(device)
@@ -68,7 +68,7 @@ def read_disks(root: Path, unseen: list[str]) -> tuple[Disk, ...]:
 
 
 def can_seal(place: Path) -> bool | None:
-    """Whether files at this place can be sealed by fs-verity; None where that could not be asked."""
+    """Whether fs-verity can seal files in this folder; None where that could not be found out."""
     try:
         descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:

@@ -1,11 +1,11 @@
-"""The graphics processors of a host: what the kernel shows, and what the maker's own tool adds.
+"""The graphics processors of a host: what the kernel shows, and what the vendor's own tool adds.
 
-Owns the reading of `/sys/bus/pci`, `/proc/driver/nvidia` and `/sys/class/drm`, and one call of `nvidia-smi` where it is
-installed. Nothing is installed or loaded for it.
+Owns the reading of `/sys/bus/pci` and `/proc/driver/nvidia`, and one call of `nvidia-smi` where it is installed.
+Nothing is installed or loaded for it.
 
 Rules:
-- the list of devices is the bus's; the other sources only add to it;
-- memory that nothing tells is null, never guessed from an address window.
+- the list of devices is that of the PCI bus; the other sources only add to it;
+- a size of memory that no source shows is null, never guessed from an address window.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from appliance.host.machine.card import Gpu
 from appliance.host.machine.proc_file import read_text
 
 Run = Callable[[Sequence[str]], str]
-"""Runs a program by absolute path and returns what it prints; empty where it is not there or fails."""
+"""Runs a program by its absolute path and returns its output; empty where it is missing or fails."""
 
 NVIDIA_SMI = "/usr/bin/nvidia-smi"
 _QUERY = ("--query-gpu=pci.bus_id,name,memory.total,driver_version", "--format=csv,noheader,nounits")
 _DISPLAY, _VIRTUAL = "0x03", ("0x1234", "0x1013", "0x15ad", "0x1af4", "0x1b36", "0x80ee")
-"""The class of display controllers, and makers of ones that only exist in a virtual machine."""
+"""The PCI class of display controllers, and vendors whose controllers exist in virtual machines only."""
 
 _DRIVER = re.compile(r"Kernel Module(?: for \S+)? +([0-9.]+)")
 
 
 def read_gpus(root: Path, run: Run, unseen: list[str]) -> tuple[Gpu, ...]:
-    """Look for graphics processors that could compute.
+    """List the graphics processors that could compute.
 
     Args:
-        root: `/`, or a folder that stands for it.
+        root: `/`, or a folder in its place.
         run: starts `nvidia-smi`.
-        unseen: gets a line for each thing that could not be seen.
+        unseen: receives a line for each thing that could not be seen.
     """
     found = {}
     for device in sorted(_folders(root / "sys/bus/pci/devices")):
@@ -48,14 +48,14 @@ def read_gpus(root: Path, run: Run, unseen: list[str]) -> tuple[Gpu, ...]:
         known = found.get(folder.name, Gpu(folder.name, "0x10de", "", "", None, ""))
         found[folder.name] = replace(known, name=fields.get("Model", ""), driver=driver.group(1) if driver else "")
     if any(gpu.vendor == "0x10de" for gpu in found.values()):
-        _ask_nvidia(found, run)
+        _add_nvidia(found, run)
     for gpu in found.values():
         if gpu.memory_bytes is None:
-            unseen.append(f"memory of the graphics processor {gpu.address}: no driver or tool tells it")
+            unseen.append(f"memory of the graphics processor {gpu.address}: no driver or tool shows it")
     return tuple(found[address] for address in sorted(found))
 
 
-def _ask_nvidia(found: dict[str, Gpu], run: Run) -> None:
+def _add_nvidia(found: dict[str, Gpu], run: Run) -> None:
     for line in run((NVIDIA_SMI, *_QUERY)).splitlines():
         parts = [part.strip() for part in line.split(",")]
         if len(parts) != 4:

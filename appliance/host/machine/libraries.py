@@ -1,7 +1,6 @@
 """The versions of the C and C++ libraries that programs on this machine link to.
 
-Owns how they are found out and compared. Both are looked up in this very process, so they are those of the machine
-that runs it, whatever its files show elsewhere.
+Owns how the versions are read and compared. They are those of the libraries that this very process has loaded.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ class Libraries(NamedTuple):
 
 
 def read_libraries() -> Libraries:
-    """Find out the versions. Reads the file of libstdc++, about 2 MiB."""
+    """Read the versions. Cost: the file of libstdc++ is read, about 2 MiB."""
     libc = ctypes.CDLL(None)
     libc.gnu_get_libc_version.restype = ctypes.c_char_p
     return Libraries(libc.gnu_get_libc_version().decode(), *_cxx_versions())
 
 
 def version_key(text: str) -> tuple[int, ...]:
-    """A version as numbers, to compare it with another."""
+    """Convert a version to numbers that can be compared."""
     return tuple(int(part) for part in re.findall(r"[0-9]+", text))
 
 
@@ -46,7 +45,7 @@ def _cxx_versions() -> tuple[str, str]:
     except OSError:
         return "", ""
     newest = {b"GLIBCXX": "", b"CXXABI": ""}
-    # Neighbours share the zero byte between them, so the search starts again one byte before the end of a match.
+    # Neighbouring names share the zero byte between them, so each search begins one byte before the last match's end.
     at = 0
     while match := _VERSION.search(data, at):
         at = match.end() - 1

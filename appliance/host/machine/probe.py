@@ -1,13 +1,13 @@
 """Reading a host: everything that its card holds, as an ordinary user sees it, without a network.
 
-Owns the assembly of a `Card` from what the kernel and the system's files show. It must never change the host, and never
-fail: what it cannot see stands in `unseen`.
+Owns the assembly of a `Card` from the files of the kernel and of the system. It must never change the host, and never
+fail: what it cannot see, `unseen` names.
 
 Rules:
-- what can be tried is tried, in a child or on memory of its own: isolation, sealed memory, CPU variants;
+- isolation and sealed memory are tried, in a child process or on a new piece of memory;
 - a CPU variant is called tried only where a runtime ran a computation here; else the processor's flags decide;
 - an install needs the system, the processor and the memory: `probe_essentials` reads those alone, and tries nothing;
-- the machine is read below `root`, so that the tests can show another one.
+- files are read below `root`, so that tests can show another machine.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def probe(now: datetime, run: Run, variants: Sequence[Variant] = (), root: Path 
 
     Args:
         now: its clock, UTC.
-        run: starts tools that may be there, such as `nvidia-smi`.
-        variants: verdicts that a trial has reached; without any, those of the flags are given.
-        root: `/`, or a folder that stands for it.
+        run: starts tools that may be installed, such as `nvidia-smi`.
+        variants: verdicts of a trial; without any, the processor's flags decide.
+        root: `/`, or a folder in its place.
     """
     unseen: list[str] = []
     return Card(
@@ -64,13 +64,13 @@ def probe(now: datetime, run: Run, variants: Sequence[Variant] = (), root: Path 
 def probe_essentials(now: datetime, run: Run, root: Path = Path("/")) -> Card:
     """Read the part of this host's card that an install decides by: system, processor and memory.
 
-    The rest is empty. No child process is tried, no disk is asked and no graphics processor is looked for, so it takes
-    milliseconds, also where a mounted network disk does not answer.
+    The rest is empty. No child process, disk or graphics processor is tried. So it takes milliseconds, even where a
+    mounted network disk does not answer.
 
     Args:
         now: its clock, UTC.
         run: starts `systemctl`, where no file shows the version of systemd.
-        root: `/`, or a folder that stands for it.
+        root: `/`, or a folder in its place.
     """
     unseen: list[str] = []
     return Card(
@@ -82,12 +82,12 @@ def probe_essentials(now: datetime, run: Run, root: Path = Path("/")) -> Card:
         disks=(),
         kernel=Kernel(NONE, False, None, None, None),
         clock=Clock(now.strftime(_TIME), None),
-        unseen=(*unseen, "graphics processors, disks, kernel and the clock's keeper: not looked at"),
+        unseen=(*unseen, "graphics processors, disks, kernel, time service: not read"),
     )
 
 
 def variants_by_flags(flags: frozenset[str]) -> tuple[Variant, ...]:
-    """Verdicts on all known variants by what the processor claims, newest generation first."""
+    """Judge all known variants by the processor's flags, newest generation first."""
     fitting = fitting_variants(FLAGS, flags)
     missing = {name: sorted(set(needed) - flags) for name, needed in FLAGS.items()}
     return tuple(

@@ -1,4 +1,4 @@
-"""What the kernel and the system show as small text files, below `/proc`, `/sys` and `/etc`."""
+"""The small text files in which the kernel and the system show their state, below `/proc`, `/sys` and `/etc`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read_text(path: Path) -> str:
-    """The text of a file without the space around it; empty where it is not there or cannot be read."""
+    """Read the text of a file without the space around it; empty where it is missing or unreadable."""
     try:
         return path.read_text("utf-8", "replace").strip()
     except OSError:

@@ -1,8 +1,8 @@
 """How many threads an engine gets.
 
-Too many is far worse than too few: the engine's threads wait for each other by spinning, so one that the system keeps
-off the processor stops all of them. Hence what this process may really use, and one core left for the rest of the
-machine.
+Too many threads are far worse than too few. An engine's threads wait for each other by spinning, so one thread without
+a processor stops all of them. Hence an engine gets the cores that this process may really use, less one for the rest
+of the machine.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from appliance.host.machine import cgroups
 
 
 def thread_count(proc: Path = cgroups.PROC, sysfs: Path = cgroups.SYSFS, cores: int | None = None) -> int:
-    """Threads for one engine that has the machine to itself.
+    """Count the threads for an engine that runs alone on this machine.
 
     Args:
-        proc, sysfs: where the control groups are described.
-        cores: processors that this process may run on; None asks the system.
+        proc, sysfs: the folders where the kernel describes control groups.
+        cores: cores that this process may run on; None reads that from the system.
 
     Returns:
-        At least 1; one less than is allowed where that is more than two.
+        At least 1; one less than the allowed cores where those are more than two.
     """
     allowed = len(os.sched_getaffinity(0)) if cores is None else cores
     quota = cgroups.cpu_quota(proc, sysfs)

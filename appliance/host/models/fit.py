@@ -29,7 +29,7 @@ GPU_RESERVE_BYTES = 512 << 20
 
 
 class Quantisation(NamedTuple):
-    """A way to store weights: its name, bits for one on average over a model, and bits of its repacked copy."""
+    """A way to store weights: its name, the average bits per weight, and the bits of its repacked copy."""
 
     name: str
     bits: float
@@ -54,7 +54,7 @@ class PlannedModel:
         name: for people.
         header: of its GGUF, checked.
         load: context, slots and type of the cache.
-        quantised: where other weights than those of the header are considered.
+        quantised: how the weights would be stored, where another way than the header's is considered.
     """
 
     name: str
@@ -64,7 +64,7 @@ class PlannedModel:
 
     @property
     def need(self) -> MemoryNeed:
-        """What it takes, by the formula."""
+        """The memory that it needs, by the formula."""
         need, kind, count = estimate(self.header, self.load), self.quantised, self.header.parameters
         if kind is None:
             return need
@@ -168,7 +168,7 @@ class _Search:
         return tuple(named.values())[:ALTERNATIVES]
 
     def simple(self) -> list[Alternative]:
-        """One thing changed, by as little as makes it fit, else by all that is possible."""
+        """Alternatives with one change: the smallest that makes the models fit, else the largest that is possible."""
         slots, context = self.planned_slots, self.planned_context
         found = []
         if slots > 1:
@@ -184,12 +184,12 @@ class _Search:
         return found + self.quantised(self.models, "")
 
     def combined(self) -> list[Alternative]:
-        """Several things at once, for hosts where none of them is enough alone."""
+        """Alternatives with several changes, for hosts where no single one is enough."""
         small = _with(self.models, slots=1, context=min(self.planned_context, 4096), kv_type="q8_0")
-        least = _with(self.models, slots=1, context=min(self.planned_context, CELLS), kv_type="q8_0")
+        smallest = _with(self.models, slots=1, context=min(self.planned_context, CELLS), kv_type="q8_0")
         words = f"1 slot, a context of {small[0].load.context} tokens and a KV cache of type q8_0"
-        tiny = f"1 slot, a context of {least[0].load.context} tokens and a KV cache of type q8_0"
-        return [self.named(words, small), self.named(tiny, least), *self.quantised(small, f", {words}")]
+        tiny = f"1 slot, a context of {smallest[0].load.context} tokens and a KV cache of type q8_0"
+        return [self.named(words, small), self.named(tiny, smallest), *self.quantised(small, f", {words}")]
 
     def quantised(self, models: Sequence[PlannedModel], also: str) -> list[Alternative]:
         """The largest smaller quantisation that fits, or the smallest."""
@@ -239,7 +239,7 @@ def _trained(model: PlannedModel) -> int:
 
 
 def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:
-    """The largest number that fits; 0 where none does. What fits must stay so for smaller numbers."""
+    """Find the largest number that fits; 0 where none does. Every number below one that fits must fit, too."""
     if not fits(low):
         return 0
     while low < high:
@@ -254,7 +254,7 @@ def _gpu_fit(gpu: Gpu, model: PlannedModel) -> GpuFit:
         return GpuFit(gpu.address, model.name, None, len(layers))
     left = gpu.memory_bytes - GPU_RESERVE_BYTES - compute_bytes(model.header, model.load)
     count = 0
-    # The last layers go first: that is the order in which llama.cpp moves them.
+    # llama.cpp moves the last layers to the graphics processor first.
     for weights, cache in reversed(layers):
         left -= weights + cache
         if left < 0:

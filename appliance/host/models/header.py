@@ -1,6 +1,6 @@
-"""The head of a model: everything before its weights, read from wherever the model lies.
+"""The head of a model: everything in a GGUF file before the weights.
 
-Owns how a head is read from a GGUF file or out of a bundle. It never reads weights.
+Owns how a head is read, from a file or out of a bundle. It never reads weights.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from signing.errors import NotTrustedError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class ModelHead:
-    """A model's name, its checked header, and the bytes of that header as they stand in the file."""
+    """A model's name, its parsed header, and the bytes of that header in the file."""
 
     name: str
     header: GgufHeader
@@ -30,11 +30,11 @@ def head_of_file(path: Path, name: str) -> ModelHead:
 
     Args:
         path: untrusted.
-        name: what the model is called.
+        name: of the model.
 
     Raises:
         NotTrustedError: a rule of `bundles.gguf.header` is broken.
-        UsageError: there is no such file, or it cannot be read.
+        UsageError: the file is missing or unreadable.
     """
     try:
         size = path.stat().st_size
@@ -65,7 +65,7 @@ def head_of_bundle(layout: Layout, contents: Contents, model: Model) -> ModelHea
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether a file begins as a GGUF does."""
+    """Whether a file begins with the magic bytes of a GGUF."""
     try:
         with path.open("rb") as file:
             return file.read(4) == b"GGUF"

@@ -1,14 +1,14 @@
 """Opening a model so that the bytes that are served are the bytes that were signed (threats T16, T17).
 
-Owns the ladder of DESIGN 10 and what a level is called. It must never hash a path and then hand the path on: what is
-checked and what is served are one open descriptor.
+Owns the levels of protection (docs/architecture.md, Serving) and their names. It must never hash a path and then pass
+the path on: what is checked and what is served are one open descriptor.
 
 Levels:
-- `E2`: the file is copied once into memory of its own while it is hashed, and that memory is sealed: nobody can change
-  it any more, whatever happens to the disk. Costs memory of the model's size;
+- `E2`: the file is hashed while it is copied once into new memory, and that memory is sealed. Nothing that happens to
+  the disk later matters. Costs memory of the model's size;
 - `E1`: the file is hashed and then served through the same descriptor. A later change on disk is noticed only when the
   file is read again. Used where the memory does not suffice;
-- `E4` (fs-verity, where the kernel itself refuses changed pages) is not built yet; nothing claims it.
+- `E4` (fs-verity, where the kernel itself refuses changed pages) does not exist yet.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from signing.errors import DamagedError, NotTrustedError
 
 E1, E2 = "E1", "E2"
 MARGIN_BYTES = 1 << 30
-"""Memory that stays free beside a sealed copy: for the engine's own buffers and the rest of the machine."""
+"""Memory that must stay free beside a sealed copy, for the engine's own buffers and the rest of the machine."""
 
 _READ_BYTES = 1 << 20
 _SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
@@ -43,10 +43,10 @@ HashChunk = Callable[[int, Chunk], str]
 
 @dataclass(slots=True)
 class ServedFile:
-    """A file whose bytes were compared with the signed ones, open for reading.
+    """A file, open for reading, whose bytes were compared with the signed ones.
 
     Args:
-        fd: the descriptor to pass to the process that serves it.
+        fd: the descriptor for the process that serves it.
         level: `E1` or `E2`.
     """
 
@@ -59,7 +59,7 @@ class ServedFile:
         return f"/proc/self/fd/{self.fd}"
 
     def close(self) -> None:
-        """Let go of it. Children that hold it keep it. Safe to call twice."""
+        """Close the descriptor; child processes keep theirs. Safe to call twice."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -79,17 +79,17 @@ def open_verified(
     """Open a file and compare every byte with its signed chunks; each byte is read from the disk once.
 
     Args:
-        file: believed.
+        file: verified.
         path: untrusted; opened without following a link.
         on_progress: called with bytes done.
-        available_bytes: memory that may be used; None asks the machine. Decides the level.
+        available_bytes: memory that may be used; it decides the level. None reads it from the machine.
 
     Returns:
         The descriptor and the level; the caller closes it.
 
     Raises:
         DamagedError: code `contents.file-changed`, naming the file of the bundle and the bytes that differ.
-        NotTrustedError: it is no regular file.
+        NotTrustedError: the path is no regular file.
     """
     available = memory_available_bytes() if available_bytes is None else available_bytes
     source = _open_regular(file, path)
@@ -107,7 +107,7 @@ def open_verified(
 
 
 def memory_available_bytes() -> int:
-    """Memory that this process could still use without swapping, by the machine and by its control groups."""
+    """Read how much memory this process could still use without swapping, by the machine and its control groups."""
     free = 0
     for line in (cgroups.PROC / "meminfo").read_text("ascii").splitlines():
         if line.startswith("MemAvailable:"):
@@ -134,7 +134,7 @@ def _open_regular(file: File, path: Path) -> int:
 
 
 def _seal_copy(file: File, source: int, on_progress: OnProgress) -> int | None:
-    """Copy into sealed memory while hashing; None where the machine has no such memory to give."""
+    """Copy a file into sealed memory while hashing; None where the machine has not enough memory of that kind."""
     try:
         memory = _memory_file(file.path.rpartition("/")[2][:200])
     except OSError:

@@ -1,11 +1,11 @@
-"""Child processes: isolated from every network, given only what is named, and never left behind.
+"""Child processes: isolated from every network, with nothing but what the caller names, and never left behind.
 
 Owns how the appliance starts another program. It must never pass on its own environment, descriptors or terminal.
 
 Rules:
 - the program gets exactly the environment and the descriptors that the caller names, and /dev/null as its input;
-- an isolated child cannot reach any network (DESIGN 10); where the machine refuses that, the child runs with
-  the host's and says so: `isolation` is `none`. Whether that is acceptable is decided above;
+- an isolated child cannot reach any network (docs/architecture.md, The host). Where the machine refuses that, the child
+  runs in the host's network, and `isolation` is `none`. The caller decides whether that is acceptable;
 - children end when this process ends, however it ends; see `appliance.host.process.launcher`.
 """
 
@@ -30,12 +30,12 @@ STOP_S = 10.0
 
 
 class Child:
-    """A running program. Its `process` is the launcher that watches it, which answers to signals as the program would.
+    """A running program, and the launcher that watches it and forwards signals to it.
 
     Args:
         process: the launcher.
         isolation: `NETNS` or `NONE`.
-        lifeline: the end of a pipe; when it is closed, the program is killed.
+        lifeline: one end of a pipe; when it is closed, the program is killed.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], isolation: str, lifeline: int) -> None:
@@ -45,14 +45,14 @@ class Child:
 
     @property
     def stdout(self) -> IO[bytes] | None:
-        """What the program prints, where the caller asked for a pipe."""
+        """The program's standard output, where the caller asked for a pipe."""
         return self.process.stdout
 
     @property
     def program_pid(self) -> int | None:
-        """The process id of the program itself; None when it has ended or the machine does not tell."""
+        """The process id of the program itself; None when it has ended or the kernel does not show it."""
         process = self.process.pid
-        # The launcher, the first process of the namespace where there is one, the program.
+        # Below the launcher comes the first process of the namespace, where there is one, and below that the program.
         for _ in range(2 if self.isolation == NETNS else 1):
             try:
                 process = int(Path(f"/proc/{process}/task/{process}/children").read_text("ascii").split()[0])
@@ -61,7 +61,7 @@ class Child:
         return process
 
     def poll(self) -> int | None:
-        """The exit status, 128 + n after signal n; None while it runs."""
+        """Read the exit status, 128 + n after signal n; None while the program runs."""
         code = self.process.poll()
         if code is not None:
             self._release()
@@ -74,7 +74,7 @@ class Child:
             The exit status, as `poll`.
 
         Raises:
-            subprocess.TimeoutExpired: it still runs.
+            subprocess.TimeoutExpired: the program still runs.
         """
         self.process.wait(timeout_s)
         code = self.poll()
@@ -82,7 +82,7 @@ class Child:
         return code
 
     def stop(self, grace_s: float = STOP_S) -> int:
-        """End the program: politely, and after `grace_s` seconds for certain. Safe to call twice.
+        """End the program by SIGTERM, and after `grace_s` seconds by SIGKILL. Safe to call twice.
 
         Returns:
             The exit status, as `poll`.
@@ -95,8 +95,8 @@ class Child:
         return self.wait()
 
     def kill(self) -> None:
-        """End the program and everything that it started, now."""
-        # The launcher notices and kills from inside. Killing the launcher would do as well where there is a namespace.
+        """Kill the program and everything that it started."""
+        # The launcher kills when the lifeline closes. To kill the launcher suffices only where there is a namespace.
         self._release()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_S)
@@ -128,11 +128,11 @@ def spawn(
         cwd: its working directory.
         env: its whole environment.
         pass_fds: descriptors that it gets under the same numbers; the caller closes its own copies.
-        log: a file that what it prints is added to (made with mode 0600); None throws it away.
+        log: a file to which its output is appended (created with mode 0600); None drops the output.
         stdout: `subprocess.PIPE` or a descriptor for its standard output; None sends that to the log, too.
-        isolated: without any network. Where the machine refuses, `Child.isolation` says so.
-        keep_capabilities: whether a program started by root keeps root's powers over the machine.
-        umask: for the files that it makes.
+        isolated: whether to start it without any network; `Child.isolation` shows whether the machine allowed it.
+        keep_capabilities: whether a program that root starts keeps root's capabilities.
+        umask: for the files that it creates.
 
     Returns:
         The child; its program has been loaded.
@@ -156,14 +156,14 @@ def spawn(
             "process.not-started",
             str(argv[0]),
             expected="a program that this machine can start",
-            found=" ".join(words[words.index("failed") + 1 :]) if "failed" in words else "no word from the launcher",
+            found=" ".join(words[words.index("failed") + 1 :]) if "failed" in words else "no status from the launcher",
             hint="run `appliance verify` on what is installed",
         )
     return child
 
 
 def describe_exit(code: int) -> str:
-    """Spell an exit status for people, for example `exit status 132 (SIGILL)`."""
+    """Format an exit status for people, for example `exit status 132 (SIGILL)`."""
     name = ""
     with contextlib.suppress(ValueError):
         name = f" ({signal.Signals(code - 128).name})" if code > 128 else ""
@@ -181,8 +181,8 @@ def _launch(
     stdout: int | None,
 ) -> tuple[Child, list[str]]:
     watched, lifeline = os.pipe()
-    reading, telling = os.pipe()
-    command = [sys.executable, "-I", "-S", "-B", launcher.__file__, str(watched), str(telling), f"{umask:o}"]
+    status_read, status_write = os.pipe()
+    command = [sys.executable, "-I", "-S", "-B", launcher.__file__, str(watched), str(status_write), f"{umask:o}"]
     try:
         process = subprocess.Popen(
             [*command, ",".join(flags) or "-", *map(str, argv)],
@@ -191,18 +191,18 @@ def _launch(
             stdin=subprocess.DEVNULL,
             stdout=output if stdout is None else stdout,
             stderr=output,
-            pass_fds=(watched, telling, *pass_fds),
+            pass_fds=(watched, status_write, *pass_fds),
             start_new_session=True,
         )
     except BaseException:
         os.close(lifeline)
-        os.close(reading)
+        os.close(status_read)
         raise
     finally:
         os.close(watched)
-        os.close(telling)
-    with open(reading, "rb") as told:
-        words = told.read().decode("utf-8", "replace").split()
+        os.close(status_write)
+    with open(status_read, "rb") as status:
+        words = status.read().decode("utf-8", "replace").split()
     return Child(process, NETNS if words[:1] == ["isolated"] else NONE, lifeline), words
 
 

@@ -1,15 +1,16 @@
-"""The program that stands between this appliance and a child: it isolates the child, watches over it, and ends with it.
+"""The launcher of a child process: it isolates the child, watches it, and ends with it.
 
 Run as a script by `appliance.host.process.child` and by nothing else; standard library only. Three processes result:
 the launcher, the first process of the child's own PID namespace, and the program itself.
 
 Rules:
 - the child has its own user, network and PID namespace; the network namespace holds only a loopback that is down;
-- namespaces are entered before the program is loaded, or the launcher says `refused` and loads nothing;
-- no capabilities and no way to gain privileges, no core dumps (they would hold prompts), an own session;
-- when the appliance dies, however it dies, the life line closes and everything below is killed; when the launcher dies,
-  the kernel kills the first process of the namespace, and with it the rest;
-- signals to the launcher reach the program; its exit status comes back, a signal n as 128 + n.
+- namespaces are entered before the program is loaded; where that fails, the status is `refused` and nothing is loaded;
+- the program has no capabilities, no way to gain privileges, no core dumps (they would hold prompts), and a session of
+  its own;
+- when the appliance dies, however it dies, the lifeline closes and everything below is killed;
+- when the launcher dies, the kernel kills the first process of the namespace, and with it the rest;
+- signals to the launcher reach the program; the launcher ends with the program's exit status, a signal n as 128 + n.
 
 Command line: `launcher.py LIFELINE STATUS UMASK FLAGS PROGRAM [ARGUMENT…]`, where the first two are descriptors and
 FLAGS is a list of `isolate`, `keep-capabilities` with commas between, or `-`.
@@ -38,7 +39,7 @@ _libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 
 
 class Program(NamedTuple):
-    """What is loaded: the command line, the path first, and the whole environment."""
+    """The program to load: its command line, which begins with its path, and its whole environment."""
 
     argv: list[str]
     env: dict[bytes, bytes]
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> int:
     """Isolate, start and watch one program.
 
     Args:
-        arguments: as in the module's docstring; from the appliance, so trusted.
+        arguments: as in the module's docstring; trusted, since the appliance passes them.
 
     Returns:
         The exit status for this process.
@@ -64,9 +65,9 @@ def main(arguments: list[str]) -> int:
         if "isolate" in flags:
             isolate()
     except OSError as error:
-        _tell(status, f"refused {error.strerror}")
+        _report(status, f"refused {error.strerror}")
         return EXIT_NOT_STARTED
-    _tell(status, "isolated" if "isolate" in flags else "open")
+    _report(status, "isolated" if "isolate" in flags else "open")
     if "isolate" not in flags:
         return _start(program, flags, lifeline, status)
     alive, keep = os.pipe()
@@ -84,7 +85,7 @@ def isolate() -> None:
     """Enter new network and PID namespaces, in a user namespace of its own unless this is root.
 
     Raises:
-        OSError: the machine allows neither; the process may then be in a half-made namespace and must end.
+        OSError: the machine allows neither; this process may have entered some of the namespaces, and must end.
     """
     namespaces = CLONE_NEWNET | CLONE_NEWPID
     if os.geteuid() == 0 and _libc.unshare(namespaces) == 0:
@@ -97,11 +98,11 @@ def isolate() -> None:
 
 
 def watch(child: int, lifeline: int) -> int:
-    """Wait for a child, forwarding signals to it and reaping whatever else falls to this process.
+    """Wait for a child, forward signals to it, and reap the orphans that this process inherits.
 
     Args:
         child: its process id.
-        lifeline: a descriptor that is closed at the other end when the appliance dies.
+        lifeline: a descriptor whose other end is closed when the appliance dies.
 
     Returns:
         The child's exit status, or 128 + n where signal n ended it.
@@ -124,7 +125,7 @@ def watch(child: int, lifeline: int) -> int:
 
 
 def _start(program: Program, flags: list[str], lifeline: int, status: int) -> int:
-    # In a PID namespace this is its first process: when it ends, the kernel ends the rest. Elsewhere `_end_rest` does.
+    # In a PID namespace this is the first process: when it ends, the kernel ends the rest. Elsewhere `_end_rest` does.
     _check(_libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
     alive, keep = os.pipe()
     child = os.fork()
@@ -152,7 +153,7 @@ def _load(program: Program, flags: list[str], status: int) -> NoReturn:
             _drop_capabilities()
         os.execve(program.argv[0], program.argv, program.env)
     except OSError as error:
-        _tell(status, f"failed {error.strerror}")
+        _report(status, f"failed {error.strerror}")
     os._exit(EXIT_NOT_STARTED)
 
 
@@ -160,19 +161,20 @@ def _restrict(keep_capabilities: bool) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     if not keep_capabilities:
-        # Takes effect when the program is loaded; until then unshare needs them. Numbers that do not exist are refused.
+        # This takes effect when the program is loaded; until then unshare needs them. Unknown numbers are refused.
         for number in range(LAST_CAPABILITY + 1):
             _libc.prctl(PR_CAPBSET_DROP, number, 0, 0, 0)
 
 
 def _drop_capabilities() -> None:
-    # Root regains on loading what is inheritable; so nothing may be. Version 3 of the call takes two 32-bit halves.
+    # A program that root loads regains every inheritable capability, so none may be inheritable. Version 3 of the call
+    # takes two 32-bit halves.
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     _check(_libc.capset(header, (ctypes.c_uint32 * 6)()))
 
 
 def _die_with_parent(alive: int) -> None:
-    # The parent may have died before the kernel was told: then the other end of this pipe is closed already.
+    # The parent may have died before this call: then the other end of this pipe is closed already.
     _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
     if select.select([alive], [], [], 0)[0]:
         os._exit(EXIT_NOT_STARTED)
@@ -203,7 +205,7 @@ def _reap() -> Iterator[tuple[int, int]]:
 
 
 def _end_rest() -> None:
-    # Orphans come to this process; each round takes those whose parents the round before has ended.
+    # This process inherits orphans. Each round kills those whose parents the round before has killed.
     while True:
         try:
             with open("/proc/thread-self/children", encoding="ascii") as file:
@@ -220,7 +222,7 @@ def _end_rest() -> None:
 
 
 def _environment() -> dict[bytes, bytes]:
-    # As it was given: Python adds LC_CTYPE to its own where no locale is set.
+    # os.environ would differ: Python adds LC_CTYPE where no locale is set.
     with open("/proc/self/environ", "rb") as file:
         pairs = (entry.partition(b"=") for entry in file.read().split(b"\0") if b"=" in entry)
         return {name: value for name, _, value in pairs}
@@ -231,7 +233,7 @@ def _write(path: str, text: str) -> None:
         file.write(text)
 
 
-def _tell(status: int, word: str) -> None:
+def _report(status: int, word: str) -> None:
     with contextlib.suppress(OSError):
         os.write(status, f"{word}\n".encode())
 

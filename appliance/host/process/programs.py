@@ -1,12 +1,12 @@
 """Starting the programs that an install needs, each with nothing of the caller's environment.
 
-Owns the environment that children get, their logs, and the waiting. How a child is isolated and dies with its parent is
-`appliance.host.process.child`'.
+Owns the environment and the logs of these programs, and waiting for them. Isolation belongs to
+`appliance.host.process.child`.
 
 Rules (threats T33, T34, T36):
-- the environment is built from nothing: no proxy, no configuration, no secret of the caller reaches a child;
-- a child inherits the install's lock, so that an orphan keeps the next install waiting;
-- output goes to a private log file; of a failed child its end is told.
+- the environment is built from nothing: no proxy, no configuration and no secret of the caller reaches a child;
+- a child inherits the install's lock, so that the next install waits for an orphan;
+- output goes to a private log file; the error of a failed child holds its last lines.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _NO_SPACE = ("No space left on device", "os error 28", "Errno 28", "Disk quota e
 
 @dataclass(frozen=True, slots=True)
 class ProgramResult:
-    """How a program ended: its exit code (128 + n after signal n), and the end of what it said."""
+    """How a program ended: its exit code (128 + n after signal n), and the end of its output."""
 
     code: int
     output: str
 
     def reason(self) -> str:
-        """One line for an error: the last thing it said, and how it ended."""
+        """Format one line for an error: the last lines of output, and how the program ended."""
         lines = [line.strip() for line in self.output.splitlines() if line.strip()]
         end = describe_exit(self.code)
         return f"{' / '.join(lines[-3:])[-400:]} ({end})" if lines else end
@@ -47,7 +47,7 @@ class Programs:
     Args:
         scratch: a private folder on the prefix's file system; home, temporary files and logs of the children.
         lock: descriptor of the install's lock.
-        isolation: `netns` until a child had to run without a network namespace of its own, then `none`.
+        isolation: `netns`, or `none` after a child had to run without a network namespace of its own.
     """
 
     scratch: Path
@@ -82,11 +82,11 @@ class Programs:
         Args:
             command: the program by absolute path, and its arguments.
             name: of the log file, for people.
-            cwd: where it runs.
+            cwd: its working directory.
             env: more variables.
-            stdout: `subprocess.PIPE`, where the caller reads what it prints.
-            umask: for the files that it makes.
-            keep_capabilities: whether a program started by root keeps root's powers over the machine.
+            stdout: `subprocess.PIPE`, where the caller reads the output.
+            umask: for the files that it creates.
+            keep_capabilities: whether a program that root starts keeps root's capabilities.
         """
         log = self.scratch / f"{name}.log"
         log.unlink(missing_ok=True)
@@ -110,10 +110,10 @@ class Programs:
         Args:
             child: from `start`.
             name: as given there.
-            timeout_s: it is killed after so long, and its code is that of SIGKILL.
+            timeout_s: the program is killed after this time, and its code is that of SIGKILL.
 
         Raises:
-            ApplyRestoredError: it failed because the disk is full.
+            ApplyRestoredError: the program failed because the disk is full.
         """
         try:
             code = child.wait(timeout_s)
@@ -140,12 +140,12 @@ class Programs:
 
 
 def reports_full_disk(output: str) -> bool:
-    """Whether a program's last words are about a full disk."""
+    """Whether the output of a program reports a full disk."""
     return any(mark in output for mark in _NO_SPACE)
 
 
 def no_space(where: Path, what: str) -> ApplyRestoredError:
-    """The error for a disk that filled up during an install: nothing of it is visible, and the next run goes on."""
+    """The error for a disk that filled up during an install: what serves is unchanged, and the next run goes on."""
     error = disk_full(where / what, 0)
     return ApplyRestoredError(
         "disk.full",
@@ -158,7 +158,7 @@ def no_space(where: Path, what: str) -> ApplyRestoredError:
 
 def _tail(log: Path) -> str:
     try:
-        # The child could write there: whatever lies there now, nothing is waited for.
+        # The child could write to this folder: opening what lies there now must neither follow a link nor block.
         descriptor = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as stream:
             stream.seek(0, 2)

@@ -1,8 +1,10 @@
-"""systemd, as far as this program talks to it: a few calls of `systemctl` and one of `journalctl`.
+"""Calls of systemd: a few commands of `systemctl` and one of `journalctl`.
 
-Owns the command lines and their failures. Rules:
-- nothing of the caller's environment is passed on, and nobody is asked anything;
-- a call that fails is an error with systemd's own words; a unit's state is asked for, never guessed.
+Owns the command lines and their failures.
+
+Rules:
+- nothing of the caller's environment is passed on, and no command asks a person;
+- a call that fails is an error with systemd's own message; a unit's state is read, never guessed.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "S
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
-    """What systemd says about a unit.
+    """The state of a unit, as systemd shows it.
 
     Args:
         name: of the unit.
@@ -47,12 +49,12 @@ class UnitState:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it neither runs nor is about to."""
+        """Whether it does not run and is not about to run."""
         return self.active in ("inactive", "failed")
 
 
 def version() -> int:
-    """The version of the systemd that runs this machine; 0 where none does."""
+    """Read the version of the systemd that runs this machine; 0 where none does."""
     if not _RUNNING.is_dir():
         return 0
     words = _call(["systemctl", "--version"]).split()
@@ -60,42 +62,42 @@ def version() -> int:
 
 
 def reload() -> None:
-    """Let systemd read the units again."""
+    """Make systemd read all units again."""
     _call(["systemctl", "daemon-reload"])
 
 
 def enable(units: Iterable[str]) -> None:
-    """Start units at every boot from now on; those that are enabled already are left alone."""
+    """Make systemd start units at every boot; those that are enabled already are left alone."""
     _call(["systemctl", "enable", "--quiet", *units])
 
 
 def disable(units: Iterable[str]) -> None:
-    """Start units at boot no more."""
+    """Stop starting units at boot."""
     _call(["systemctl", "disable", "--quiet", *units])
 
 
 def start(units: Iterable[str]) -> None:
-    """Start units that do not run, and wait until systemd calls them started."""
+    """Start units that do not run, and wait until systemd reports them as started."""
     _call(["systemctl", "start", *units])
 
 
 def restart(units: Iterable[str]) -> None:
-    """Start units anew, whether they run or have failed too often."""
+    """Restart units, whether they run or have failed too often."""
     _call(["systemctl", "reset-failed", *units], check=False)
     _call(["systemctl", "restart", *units])
 
 
 def stop(units: Iterable[str]) -> None:
-    """End units, and wait until they have ended."""
+    """Stop units, and wait until they have ended."""
     _call(["systemctl", "stop", *units])
     _call(["systemctl", "reset-failed", *units], check=False)
 
 
 def state(unit: str) -> UnitState:
-    """Ask for the state of a unit, which need not exist."""
+    """Read the state of a unit, which need not exist."""
     names = ("ActiveState", "UnitFileState", "ExecMainStatus", "DropInPaths")
-    told = _call(["systemctl", "show", f"--property={','.join(names)}", unit])
-    values = dict(line.partition("=")[::2] for line in told.splitlines())
+    shown = _call(["systemctl", "show", f"--property={','.join(names)}", unit])
+    values = dict(line.partition("=")[::2] for line in shown.splitlines())
     code = values.get("ExecMainStatus", "")
     return UnitState(
         unit,
@@ -107,11 +109,11 @@ def state(unit: str) -> UnitState:
 
 
 def last_log_lines(unit: str, lines: int = 4) -> str:
-    """The newest lines that a unit wrote, on one line."""
-    told = _call(
+    """Read the newest lines of a unit's log, joined to one line."""
+    log = _call(
         ["journalctl", f"--unit={unit}", f"--lines={lines}", "--output=cat", "--no-pager", "--quiet"], check=False
     )
-    return " | ".join(" ".join(line.split())[:200] for line in told.splitlines() if line.strip()) or "nothing"
+    return " | ".join(" ".join(line.split())[:200] for line in log.splitlines() if line.strip()) or "nothing"
 
 
 def _call(command: list[str], *, check: bool = True) -> str:

@@ -1,8 +1,7 @@
-"""The first two programs of a release, before there is anything but the system's Python: an empty environment, and uv.
+"""The start of a release's environment: a Python of this machine, an empty `venv/`, and uv out of its wheel.
 
-Owns the search for a Python of the target's version, `venv/` without packages at its final path, and taking uv out of
-its wheel.
-Standard library only: nothing of the bundle has been installed yet.
+Owns the search for a fitting Python, the empty `venv/` at its final path, and the extraction of uv. Nothing of the
+bundle has been installed at that time.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ TIMEOUT_S = 60.0
 def find_python(versions: tuple[str, ...], search_path: str) -> Interpreter | None:
     """Find a Python that environments can link to.
 
-    The system's own comes first: it does not vanish with somebody's home folder.
+    The system's own Python comes first: it does not vanish with a user's home folder.
 
     Args:
         versions: minor versions that the bundle is for, for example `("3.11",)`.
         search_path: a PATH.
 
     Returns:
-        The first that runs and has the module `venv`, or None.
+        The first Python that runs and has the module `venv`, or None.
     """
     for candidate in _candidates(versions, search_path):
         found = _probe(candidate)
@@ -48,10 +47,10 @@ def find_python(versions: tuple[str, ...], search_path: str) -> Interpreter | No
 
 
 def make_venv(release: Path, python: Interpreter, programs: Programs) -> None:
-    """Make an empty environment at its final path; whatever lies there is removed.
+    """Create an empty environment at its final path; what lies there is removed.
 
     Raises:
-        ApplyRestoredError: the interpreter refused, with its words.
+        ApplyRestoredError: the interpreter failed; its own message is in it.
     """
     venv = release / "venv"
     if venv.exists():
@@ -66,25 +65,25 @@ def make_venv(release: Path, python: Interpreter, programs: Programs) -> None:
             found=done.reason(),
             hint="check that this Python has the module venv: apt install python3-venv",
         )
-    # Python 3.13 writes one; what no signed wheel lists is refused in a release.
+    # Python 3.13 writes one, and a file that no signed wheel lists is refused in a release.
     (venv / ".gitignore").unlink(missing_ok=True)
     (venv / "pyvenv.cfg").write_bytes(pyvenv_cfg(python))
 
 
 def extract_uv(prefix: Prefix, release: Path, contents: Contents, scratch: Path) -> Path:
-    """Take uv out of the bundle's wheel, checked against the wheel's signed RECORD.
+    """Extract uv from the bundle's wheel, checked against the wheel's signed RECORD.
 
     Args:
         prefix, release: where the wheel lies.
-        contents: believed.
-        scratch: takes the program, which no finished release needs.
+        contents: verified.
+        scratch: a folder for the program; a finished release does not need it.
 
     Returns:
-        The program.
+        The path of the program.
 
     Raises:
-        NotTrustedError: the bundle brings no uv.
-        DamagedError: the wheel is not what was signed.
+        NotTrustedError: the bundle holds no uv.
+        DamagedError: the wheel differs from what was signed.
     """
     file = next((file for file in contents.of_kind("tool") if _is_uv(file)), None)
     if file is None:
@@ -124,7 +123,7 @@ def _probe(program: str) -> Interpreter | None:
         path, version, home = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
-    # An interpreter of an environment would vanish with it, and shims of version managers need their own variables.
+    # An environment's interpreter would vanish with it. Wrappers of version managers need variables of their own.
     if done.returncode != 0 or (Path(home) / "pyvenv.cfg").exists():
         return None
     return Interpreter(Path(os.path.realpath(path)), version)

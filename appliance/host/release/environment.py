@@ -1,12 +1,12 @@
 """The Python environment of a release: built from the bundle's wheels, and holding nothing else.
 
-Owns the making of `venv/`. Nothing is fetched, compiled or built: wheels only, by signed hash.
+Owns the building of `venv/`. Nothing is fetched, compiled or built: only wheels are installed, by signed hash.
 
 Rules (threats T8, T24):
-- what the wheels become is measured first, since uv unpacks without a limit;
+- the unpacked size of the wheels is measured first, since uv unpacks without a limit;
 - uv runs offline, without an index or any configuration of the machine, and with a hash for every wheel;
-- afterwards the environment is made to hold exactly what the wheels' RECORDs list: the notes of the installer and all
-  scripts are removed, since programs are started as `venv/bin/python -I -m …`;
+- afterwards the environment holds exactly what the wheels' RECORDs list. Notes of the installer are removed, and so
+  are all scripts: programs are started as `venv/bin/python -I -m …`;
 - an environment is not moved or patched: where anything is wrong it is built again at its final path.
 """
 
@@ -30,7 +30,7 @@ _NOTES = ("INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_buil
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """A Python of this machine that environments link to: its absolute path and version, for example `3.11.2`."""
+    """A Python of this machine that environments link to: its absolute path, and its version, for example `3.11.2`."""
 
     path: Path
     version: str
@@ -44,19 +44,19 @@ class Interpreter:
 def build_environment(
     prefix: Prefix, release: Path, contents: Contents, python: Interpreter, programs: Programs, uv: Path
 ) -> None:
-    """Fill `venv/`, which bootstrap has made, from the wheels of the release.
+    """Install the wheels of the release into the empty `venv/`.
 
     Args:
         prefix: the host; its scratch folder holds uv's cache.
         release: the release's folder, with verified wheels.
-        contents: believed.
-        python: what `venv/` links to.
+        contents: verified.
+        python: the interpreter that `venv/` links to.
         programs: starts uv, isolated.
-        uv: taken out of the bundle's own wheel.
+        uv: the program of the bundle's own wheel.
 
     Raises:
-        NotTrustedError: a wheel would become larger than what was signed.
-        ApplyRestoredError: uv refused, with its words.
+        NotTrustedError: a wheel would unpack to more than what was signed.
+        ApplyRestoredError: uv failed; its own message is in it.
     """
     check_unpacked(prefix, release, contents)
     venv = release / "venv"
@@ -75,19 +75,19 @@ def build_environment(
             str(venv),
             expected="an environment made of the bundle's wheels",
             found=done.reason(),
-            hint="the wheels of this bundle do not fit together on this host; show this to whoever built it",
+            hint="the wheels of this bundle do not fit together on this host; show this to the builder",
         )
     _tidy(venv, python)
     _restore_records(prefix, release, contents, python)
 
 
 def pyvenv_cfg(python: Interpreter) -> bytes:
-    """The one spelling of `pyvenv.cfg` that a release has."""
+    """Format `pyvenv.cfg`; a release holds exactly these bytes."""
     return (f"home = {python.path.parent}\ninclude-system-site-packages = false\nversion = {python.version}\n").encode()
 
 
 def links(python: Interpreter) -> dict[str, str]:
-    """The only links in the environment, by path below it, with their targets."""
+    """List the only links in the environment, by path below it, with their targets."""
     return {
         "bin/python": str(python.path),
         "bin/python3": "python",
@@ -97,7 +97,7 @@ def links(python: Interpreter) -> dict[str, str]:
 
 
 def site_packages(python: Interpreter) -> str:
-    """The folder of the packages, below `venv/`."""
+    """The path of the packages' folder below `venv/`."""
     return f"lib/python{python.minor}/site-packages"
 
 
@@ -121,7 +121,7 @@ def _tidy(venv: Path, python: Interpreter) -> None:
 
 
 def _restore_records(prefix: Prefix, release: Path, contents: Contents, python: Interpreter) -> None:
-    """Put each wheel's own RECORD back in place of the one that the installer wrote."""
+    """Replace each RECORD that the installer wrote by the wheel's own."""
     site = release / "venv" / site_packages(python)
     for file in wheels_for(contents, python.minor):
         record = read_record(file, place(prefix, release, file))

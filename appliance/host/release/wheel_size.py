@@ -1,12 +1,12 @@
-"""How much a wheel becomes when it is unpacked, measured before an installer unpacks it (threat T24).
+"""The unpacked size of a wheel, measured before an installer unpacks it (threat T24).
 
-Owns the comparison of a wheel's members with its signed RECORD and with the room that the signed contents ask for. It
-writes nothing: what a member becomes is counted and thrown away.
+Owns the comparison of a wheel's members with its signed RECORD, and with the disk space that the signed contents
+declare. It writes nothing: the unpacked bytes are counted and dropped.
 
 Rules:
-- the sizes in the RECORD count, which the contents name by digest; what the archive claims of itself does not;
-- a member that the RECORD does not list, or that stands twice, is a refusal, since an installer would unpack it;
-- all wheels together take no more room than the contents ask of a host.
+- the sizes in the RECORD count, since the contents name it by digest; the sizes that the archive states do not;
+- a member that the RECORD does not list, or that is in the archive twice, is a refusal: an installer would unpack it;
+- all wheels together take no more disk space than the contents declare.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _READ_BYTES = 1 << 20
 
 
 def check_unpacked(prefix: Prefix, release: Path, contents: Contents) -> int:
-    """Count what every wheel of a release becomes. Cost: each wheel decompressed once.
+    """Measure what all wheels of a release unpack to. Cost: each wheel is decompressed once.
 
     Args:
         prefix, release: where the wheels lie; their bytes were compared with their chunks.
-        contents: believed.
+        contents: verified.
 
     Returns:
-        The bytes of all members.
+        The sum of all members, in bytes.
 
     Raises:
-        NotTrustedError: code `wheel.bomb`: a member becomes larger than the RECORD says, is not in it, or stands twice;
-            or all together need more than the contents say.
+        NotTrustedError: code `wheel.bomb`. A member is larger than in the RECORD, not in it, or in the archive twice;
+            or all together need more than the contents declare.
         DamagedError: a wheel is no archive, or its RECORD is not the signed one.
     """
     total = 0

@@ -1,11 +1,11 @@
-"""Who may ask: named keys, and the models that each may use (threat T37).
+"""API keys: their names, and the models that each may use (threat T37).
 
-Owns `access.db`. It must never keep a key: only its sha256, which suffices because a key is 256 random bits.
+Owns `access.db`. It must never store a key: only its sha256, which suffices because a key is 256 random bits.
 
 Rules:
-- a key is `ak-<id>-<secret>`: the id finds the row, the secret is compared in constant time, also for unknown ids;
-- expired and revoked keys are refused like wrong ones; the caller is not told which it was;
-- the database only grows columns: a release before this one must be able to use it.
+- a key is `ak-<id>-<secret>`. The id selects the row; the secret is compared in constant time, also for unknown ids;
+- expired and revoked keys are refused like wrong ones, and the caller cannot see which it was;
+- columns are only ever added to the database: an older release must be able to use it.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ _BUSY_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key that was presented and is good, or an entry of the list.
+    """A key that was presented and is valid, or an entry of the list.
 
     Args:
-        name: who it was given to.
+        name: of the person or program that has it.
         models: the models that it may use; None for all.
         expires: when it ends, in UTC; None for never.
-        is_revoked: whether it was withdrawn.
+        is_revoked: whether it was revoked.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Key:
     is_revoked: bool = False
 
     def may_use(self, model: str) -> bool:
-        """Whether this key may ask that model."""
+        """Whether this key may use that model."""
         return self.models is None or model in self.models
 
 
@@ -68,8 +68,8 @@ class AccessStore:
     """The keys of one host. Every call sees what other processes have changed.
 
     Args:
-        path: of the database; made with mode 0600 where it is missing.
-        is_read_only: for who must not change anything, and may not: nothing is made then.
+        path: of the database; created with mode 0600 where it is missing.
+        is_read_only: for a process that must not change anything; then nothing is created.
     """
 
     def __init__(self, path: Path, *, is_read_only: bool = False) -> None:
@@ -92,14 +92,14 @@ class AccessStore:
         """Add a key.
 
         Args:
-            name: who gets it.
+            name: of the person or program that gets it.
             now: the clock, in UTC.
-            models: what it may use; None for all.
+            models: the models that it may use; None for all.
             expires: when it ends, in UTC; None for never.
-            key: one made by `new_key`; None makes one.
+            key: a key from `new_key`; None creates one.
 
         Returns:
-            The key. It is kept nowhere: whoever asked must keep it now.
+            The key. It is stored nowhere: the caller must store it.
 
         Raises:
             UsageError: the name is malformed or taken.
@@ -131,19 +131,19 @@ class AccessStore:
         return key
 
     def revoke(self, name: str, now: datetime) -> bool:
-        """Withdraw a key for good. Returns False when there is none of that name, or it was withdrawn before."""
+        """Revoke a key for good. Returns False when there is none of that name, or it was revoked before."""
         with self._open() as database:
             change = "UPDATE keys SET revoked = ? WHERE name = ? AND revoked IS NULL"
             return database.execute(change, (now.strftime(_TIME), name)).rowcount == 1
 
     def list(self) -> tuple[Key, ...]:
-        """All keys that were ever granted, by name."""
+        """List all keys that were ever granted, by name."""
         with self._open() as database:
             rows = database.execute("SELECT name, models, expires, revoked FROM keys ORDER BY name").fetchall()
         return tuple(_entry(*row) for row in rows)
 
     def check(self, presented: str, now: datetime) -> Key | None:
-        """The key that was presented, where it is good now; else None.
+        """Find the key that was presented, if it is valid now; else None.
 
         Args:
             presented: untrusted.
@@ -191,7 +191,7 @@ def _unusable(path: Path, found: str) -> ApplianceError:
 
 
 def new_key() -> str:
-    """A key with a random id and 256 random bits."""
+    """Create a key with a random id and 256 random bits."""
     return f"ak-{secrets.token_hex(6)}-{secrets.token_urlsafe(32)}"
 
 
@@ -200,14 +200,15 @@ def ensure_default(store: AccessStore, key_file: Path, now: datetime) -> Path | 
 
     Args:
         store: the keys.
-        key_file: gets the key, with mode 0600; in a folder that exists.
+        key_file: receives the key, with mode 0600; in a folder that exists.
         now: the clock, in UTC.
 
     Returns:
-        The file, where it is there and its key is good; else None.
+        The file, if it exists and its key is valid; else None.
     """
     if not store.list():
-        # The file first: a key in a file that nobody knows is harmless, a known key that nobody has is not.
+        # The file comes first. After a crash in between, the next start writes it again; a granted key without a file
+        # would be lost, and no other would ever be granted.
         key = new_key()
         write_file(key_file, f"{key}\n".encode(), 0o600)
         store.grant("default", now, key=key)

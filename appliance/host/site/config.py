@@ -1,7 +1,7 @@
-"""`site.yaml`: what the site decided about serving (DESIGN 9).
+"""`site.yaml`: what the site has decided about serving (docs/architecture.md, The host).
 
-Owns the schema, the defaults and the reading. A person writes this file, so an error names the field, what it may be
-and what it was. No field can lower a check.
+Owns the schema, the defaults and the parser. A person writes this file, so an error names the field, its allowed values
+and its value. No field can weaken a check.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _FIELDS = ("bind", "port", "slots", "context")
 
 @dataclass(frozen=True, slots=True)
 class SiteConfig:
-    """What the site decided.
+    """The decisions of a site.
 
     Args:
         bind: the loopback address that the gateway listens on.
-        port: its port; 0 takes a free one at each start.
+        port: its port; 0 takes a free port at each start.
         slots: conversations at the same time for each engine; None where the bundle decides.
-        context: tokens of one conversation, at most; None where the bundle decides.
-        digest: sha256 of the file; of nothing where there is none.
+        context: largest number of tokens of one conversation; None where the bundle decides.
+        digest: sha256 of the file, or of no bytes where there is no file.
     """
 
     bind: str = "127.0.0.1"
@@ -41,7 +41,7 @@ def read_site(path: Path) -> SiteConfig:
     """Read the site's file; the defaults where there is none.
 
     Raises:
-        UsageError: not YAML, an unknown field, or a value out of its range; all fields are told at once.
+        UsageError: the file is no YAML, or has unknown fields or values out of range; all are reported at once.
     """
     try:
         with path.open("rb") as stream:
@@ -54,10 +54,10 @@ def read_site(path: Path) -> SiteConfig:
 
 
 def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
-    """Read the content of a site's file.
+    """Parse the content of a site's file.
 
     Args:
-        data: one byte more than `MAX_BYTES` is too much.
+        data: of at most `MAX_BYTES`, or it is refused.
         path: for errors.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Small files that are there after a power cut, or not at all.
+"""Small files that are complete after a power cut, or absent.
 
-Owns the order write, fsync, rename, fsync of the folder. It must never leave a file half written under its name.
+Owns the order write, fsync, rename, fsync of the folder. It must never leave a half-written file under its name.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from bundles.medium import sync_folder
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o644) -> bool:
-    """Put a small file in place, durably.
+    """Write a small file atomically and durably.
 
     Args:
         path: in a folder that exists.
         data: the whole content.
-        mode: of the file, whatever the umask says.
+        mode: of the file, independent of the umask.
 
     Returns:
-        False when the very bytes and mode were there already; then nothing is touched.
+        False when a file with these bytes and this mode was there already; then nothing is touched.
     """
     if _holds(path, data, mode):
         return False

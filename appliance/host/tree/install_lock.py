@@ -1,7 +1,7 @@
 """One install at a time (threat T36).
 
-Owns the lock file of a prefix, in which the process that holds it writes its number. While a child of a killed install
-still runs, nobody else can begin (`appliance.filelock`).
+Owns the lock file of a prefix; the process that holds it writes its process id there. While a child of a killed install
+still runs, no other install can begin (`appliance.filelock`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ WAIT_S = 5.0
 
 @contextmanager
 def hold(prefix: Prefix, wait_s: float = WAIT_S) -> Iterator[int]:
-    """Hold the prefix's lock for the length of a `with` block.
+    """Hold the prefix's lock during a `with` block.
 
     Args:
         prefix: its folders exist.
-        wait_s: how long to wait for whoever holds it.
+        wait_s: how long to wait for another process that holds it.
 
     Yields:
         The descriptor, to be passed on to children.
 
     Raises:
-        BusyError: somebody else held it for all that time.
+        BusyError: another process held it for all that time.
     """
     path = prefix.journal / "lock"
     with filelock.hold(path, lambda descriptor: _busy(path, descriptor), timeout_s=wait_s) as descriptor:

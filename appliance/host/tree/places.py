@@ -4,7 +4,7 @@ Owns the one mapping from paths in the contents to paths on disk, used by import
 
 Rules:
 - models and adapters lie in the store that releases share, by the sha256 of the file;
-- a runtime is a wheel and lies with the wheels; what is taken out of it lies in `runtime/`;
+- a runtime is a wheel and lies with the wheels; what is extracted from it lies in `runtime/`;
 - a wheel in a folder of its own, such as `wheels/cp311/`, is for that Python only;
 - a bundle may not name a place that the installer fills itself.
 """
@@ -29,12 +29,12 @@ REPAIR_HINT = "run the same `appliance install` again: it repairs the release"
 
 
 def place(prefix: Prefix, release: Path, file: File) -> Path:
-    """Where a file of the bundle lies on this host.
+    """Compute where a file of the bundle lies on this host.
 
     Args:
         prefix: the host.
         release: the release's folder.
-        file: believed.
+        file: verified.
     """
     name = PurePosixPath(file.path).name
     if file.kind in STORED:
@@ -45,18 +45,18 @@ def place(prefix: Prefix, release: Path, file: File) -> Path:
 
 
 def wheels_for(contents: Contents, python: str) -> tuple[File, ...]:
-    """The wheels, and the runtime, that belong into an environment of one Python.
+    """List the wheels, with the runtime, that belong into an environment of one Python.
 
     Args:
-        contents: believed.
-        python: for example `3.11`.
+        contents: verified.
+        python: its minor version, for example `3.11`.
     """
     own = python_folder(python)
     return tuple(file for file in contents.of_kind(*PACKED) if _own_folder(file) in ("", own))
 
 
 def python_folder(python: str) -> str:
-    """The folder below `wheels/` of what only one Python takes: `cp311` for `3.11`."""
+    """The folder below `wheels/` with the wheels of one Python version: `cp311` for `3.11`."""
     return "cp" + python.replace(".", "")
 
 
@@ -66,20 +66,20 @@ def _own_folder(file: File) -> str:
 
 
 def rendered_names(prefix: Prefix, contents: Contents, manifest: Digest) -> tuple[str, ...]:
-    """Paths below a release of what Ansible renders; units only where systemd is to run them."""
+    """List the files that Ansible renders, by path below the release; units only where systemd runs them."""
     configs = ("config/gateway.json", *(f"config/engine-{model.name}.json" for model in contents.models))
     units = unit_names(contents, manifest) if prefix.is_system else ()
     return (*configs, *(f"{RENDERED}/{name}" for name in units))
 
 
 def is_rendered(path: str) -> bool:
-    """Whether a path below the release is one that Ansible writes."""
+    """Whether a path below the release is one that Ansible renders."""
     is_config = path == "config/gateway.json" or (path.startswith("config/engine-") and path.endswith(".json"))
     return is_config or path.startswith(f"{RENDERED}/")
 
 
 def check_places(contents: Contents) -> None:
-    """Refuse a bundle whose files would take the installer's own places, or each other's.
+    """Refuse a bundle with a file at a path of the installer, or two files at one path.
 
     Raises:
         NotTrustedError: naming the file.
@@ -95,6 +95,6 @@ def check_places(contents: Contents) -> None:
                 file.path,
                 expected="a path that the installer does not fill itself",
                 found=f"{file.kind} at {file.path}",
-                hint="this bundle was built wrongly; ask whoever built it",
+                hint="this bundle was built wrongly; ask its builder",
             )
         taken.add(key)

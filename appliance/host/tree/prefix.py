@@ -1,10 +1,10 @@
-"""Where everything of a host lies: the tree of DESIGN 9 below one folder.
+"""The tree of a host: where everything lies below one folder (docs/architecture.md, The host).
 
-Owns the paths and the modes of the folders. It must never read or write what lies in them.
+Owns the paths and the modes of the folders. It must never read or write the files in them.
 
 Rules:
-- a prefix is an absolute path without links in it, so that what is recorded inside stays true;
-- folders are made with the modes given here whatever the umask says, and those that exist are left alone.
+- a prefix is an absolute path without links in it, so that paths that are recorded inside stay valid;
+- folders are created with the modes given here, independent of the umask; those that exist are left alone.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Prefix:
 
     @classmethod
     def at(cls, path: Path) -> Prefix:
-        """The prefix at a path that a person gave.
+        """Make the prefix for a path that a person gave.
 
         Raises:
-            UsageError: something that is not a folder lies there, or the path holds a character that a PATH, a shell
-                or a template would read as its own.
+            UsageError: something that is not a folder lies there, or the path holds a character that has a meaning of
+                its own in a PATH, a shell or a template.
         """
         root = Path(os.path.realpath(path))
         odd = sorted({letter for letter in str(root) if letter in _ODD or not letter.isprintable()})
@@ -55,7 +55,7 @@ class Prefix:
 
     @property
     def opt(self) -> Path:
-        """What is installed: releases and the link to the current one."""
+        """The installed releases, and the link to the current one."""
         return self.root / "opt" / "appliance"
 
     @property
@@ -70,7 +70,7 @@ class Prefix:
 
     @property
     def state(self) -> Path:
-        """What outlives a release."""
+        """Files that outlive a release."""
         return self.root / "var" / "lib" / "appliance"
 
     @property
@@ -85,7 +85,7 @@ class Prefix:
 
     @property
     def journal(self) -> Path:
-        """What an install has done so far, and its lock."""
+        """The journal of installs, and their lock."""
         return self.state / "journal"
 
     @property
@@ -100,17 +100,17 @@ class Prefix:
 
     @property
     def audit(self) -> Path:
-        """The log of what was asked and by whom."""
+        """The log of requests and who sent them."""
         return self.state / "audit"
 
     @property
     def scratch(self) -> Path:
-        """Files that no finished work needs; emptied by every install."""
+        """Temporary files; every install empties this folder."""
         return self.state / "tmp"
 
     @property
     def etc(self) -> Path:
-        """What the site decided."""
+        """What the site has decided: its configuration."""
         return self.root / "etc" / "appliance"
 
     @property
@@ -120,37 +120,37 @@ class Prefix:
 
     @property
     def option(self) -> str:
-        """What names this host at the end of a command, to be typed in a shell; empty for the whole machine."""
+        """The option that names this host in a command, quoted for a shell; empty for the whole machine."""
         import shlex
 
         return "" if self.is_system else f" --prefix {shlex.quote(str(self.root))}"
 
     @property
     def is_system(self) -> bool:
-        """Whether this is the whole machine, whose services systemd runs, and not a folder of somebody's."""
+        """Whether this is the whole machine, whose services systemd runs, and not a folder of a user."""
         return self.root == Path("/")
 
     @property
     def units(self) -> Path:
-        """Where systemd reads what an administrator has installed. Used on a whole machine only."""
+        """Where systemd reads the units of an administrator. Used on a whole machine only."""
         return self.root / "etc" / "systemd" / "system"
 
     @property
     def default_key(self) -> Path:
-        """Holds the first key that this host granted."""
+        """The file with the first key that this host granted."""
         return self.etc / "default.key"
 
     @property
     def run_dir(self) -> Path:
-        """What lasts until the next start of the machine."""
+        """Files that last until the machine starts again."""
         return self.root / "run" / "appliance"
 
     def release_path(self, version: str, manifest: Digest) -> Path:
-        """The folder of one release: its version, and 12 digits of its manifest's digest."""
+        """The folder of one release, named after its version and 12 digits of its manifest's digest."""
         return self.releases / f"{version}-{manifest[:12]}"
 
     def model_path(self, file_sha256: Digest, name: str) -> Path:
-        """Where a model's file lies.
+        """The path of a model's file.
 
         Args:
             file_sha256: of the whole file.
@@ -159,16 +159,16 @@ class Prefix:
         return self.models / file_sha256 / name
 
     def folders(self) -> tuple[Path, ...]:
-        """Every folder of the tree whose owner can exchange what serves, from the top."""
+        """Every folder of the tree whose owner can exchange the files that serve, from the top."""
         above = (self.root, self.root / "opt", self.root / "var", self.root / "var" / "lib", self.root / "etc")
         own = (self.opt, self.releases, self.state, self.models, self.trust, self.journal, self.etc, self.run_dir)
         return (*above, *own)
 
     def create(self) -> None:
-        """Make the folders that are missing; costs a few system calls when none is.
+        """Create the folders that are missing. Cost: a few system calls where none is.
 
         Raises:
-            UsageError: something that is not a folder stands in the way.
+            UsageError: a path of a folder belongs to something else.
         """
         public = (self.root, self.releases, self.models, self.trust, self.etc, self.run_dir)
         private = (self.journal, self.runs, self.audit, self.scratch)
@@ -179,7 +179,7 @@ class Prefix:
 
 
 def make_folder(path: Path, mode: int = PUBLIC) -> None:
-    """Make a folder and its missing parents (mode 0755), without the umask's say.
+    """Create a folder and its missing parents (mode 0755), independent of the umask.
 
     Raises:
         UsageError: a part of the path is a file.

@@ -1,12 +1,12 @@
-"""The systemd units of a release: their names, and how they get from the release to where systemd reads them.
+"""The systemd units of a release: their names, and their copies where systemd reads them.
 
-Owns the names and the copying. What stands in a unit is the playbooks' (roles engine and gateway): they render it into
-the release, where it is compared with what was rendered like every other file. It must never start or stop anything.
+Owns the names and the copying. The playbooks own the content of a unit (roles engine and gateway). They render it into
+the release, and `check_release` compares it there like every other file. This module must never start or stop a unit.
 
 Rules:
 - an engine's unit names one release and one model, so that two releases can run beside each other for a trial;
-- the gateway's unit names no release: it serves whatever `current` names;
-- a unit is installed by exchanging a whole file, so that systemd never reads a half-written one.
+- the gateway's unit names no release: it serves the one that `current` names;
+- a unit is installed as a whole file at once, so that systemd never reads a half-written one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RENDERED = "config/units"
 """Where the rendered units lie below a release."""
 USERS = ("appliance-engine", "appliance-gateway")
 GROUP = "appliance"
-"""Both users' own group: what may connect to an engine's socket and read the keys' digests."""
+"""The group of both users: its members may connect to an engine's socket and read the keys' digests."""
 
 
 def release_id(manifest: Digest) -> str:
@@ -50,7 +50,7 @@ def unit_names(contents: Contents, manifest: Digest) -> tuple[str, ...]:
 
 
 def engine_folder(prefix: Prefix, manifest: Digest, model: str) -> Path:
-    """Where an engine that systemd runs keeps its socket and says how it was started; there only while it runs."""
+    """The folder where an engine's unit keeps its socket and its state; it exists only while the engine runs."""
     return prefix.run_dir / f"{release_id(manifest)}-{model}"
 
 
@@ -59,13 +59,13 @@ def trial_mark(prefix: Prefix, release: Path) -> Path:
 
     Args:
         prefix: the host.
-        release: the release's folder, whose name ends with the digits that name it.
+        release: the release's folder; its name ends with the release's id.
     """
     return prefix.run_dir / f"trial-{release.name.rpartition('-')[2]}"
 
 
 def install_unit(prefix: Prefix, release: Path, name: str) -> bool:
-    """Put a release's rendered unit where systemd reads it.
+    """Copy a rendered unit of a release to where systemd reads it.
 
     Returns:
         False when the very bytes were there already.
@@ -82,13 +82,13 @@ def is_installed(prefix: Prefix, release: Path, name: str) -> bool:
 
 
 def installed_engines(prefix: Prefix) -> Iterator[str]:
-    """The engines' units of all releases that were ever installed here and not removed."""
+    """List the engines' units of all releases that are installed here."""
     for entry in sorted(os.listdir(prefix.units)) if prefix.units.is_dir() else ():
         if entry.startswith(f"{ENGINE}@") and entry.endswith(".service"):
             yield entry
 
 
 def remove_unit(prefix: Prefix, name: str) -> None:
-    """Take a unit away from systemd; it must have been stopped and disabled."""
+    """Remove the installed copy of a unit, which must have been stopped and disabled."""
     (prefix.units / name).unlink(missing_ok=True)
     sync_folder(prefix.units)

@@ -1,9 +1,9 @@
-"""What a host remembers about trust: the pinned root and the floors (threats T2, T40, T41).
+"""The trust state of a host on disk: the pinned root and the floors (threats T2, T40, T41).
 
 Owns `trust/root.json` and `trust/floors.json` of a prefix. It never decides what is trusted: `signing` does.
 
 Rules:
-- floors only rise; they are written durably before the first byte of what they came with;
+- floors only rise; they are written durably before the first byte of the bundle that raised them;
 - a floors file that cannot be read is a refusal, never "no floors yet".
 """
 
@@ -23,10 +23,10 @@ MAX_ROOT_BYTES = 256 << 10
 
 
 def read_floors(prefix: Prefix) -> Floors:
-    """The floors of this host; zeros where nothing was ever accepted.
+    """Read the floors of this host; zeros where nothing was ever accepted.
 
     Raises:
-        DamagedError: the file is there and is not what was written.
+        DamagedError: the file differs from what this host wrote, or is missing although a release is installed.
     """
     path = prefix.trust / "floors.json"
     try:
@@ -52,17 +52,17 @@ def write_floors(prefix: Prefix, floors: Floors) -> bool:
     """Raise the floors of this host, durably.
 
     Returns:
-        False when they stood there already.
+        False when they were as high already.
     """
     raised = read_floors(prefix).raised(floors)
     return write_file(prefix.trust / "floors.json", to_file(asdict(raised)))
 
 
 def read_root(prefix: Prefix) -> bytes | None:
-    """The root that this host has pinned, or None.
+    """Read the root that this host has pinned, or None.
 
     Raises:
-        DamagedError: something is there that is no file, or the disk does not give it.
+        DamagedError: its path belongs to something else than a file, or the disk cannot read it.
     """
     path = prefix.trust / "root.json"
     try:
@@ -82,11 +82,11 @@ def read_root(prefix: Prefix) -> bytes | None:
 
 
 def read_root_file(path: Path) -> bytes:
-    """The bytes of a root file that somebody chose to trust.
+    """Read the bytes of a root file that a person chose to trust.
 
     Raises:
         FileNotFoundError: there is none.
-        NotTrustedError: it is longer than a root file may be.
+        NotTrustedError: the file is longer than a root file may be.
     """
     with path.open("rb") as file:
         data = file.read(MAX_ROOT_BYTES + 1)
@@ -103,7 +103,7 @@ def write_root(prefix: Prefix, root: bytes) -> bool:
         root: checked by the caller: chosen by the operator, or a successor that the pinned root's threshold signed.
 
     Returns:
-        False when it stood there already.
+        False when it was pinned already.
     """
     return write_file(prefix.trust / "root.json", root)
 

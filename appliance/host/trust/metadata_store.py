@@ -1,14 +1,14 @@
-"""The metadata that a host has stored, and opening a medium beside it (DESIGN 6).
+"""The TUF metadata that a host has stored, and opening a medium with them (docs/architecture.md, Trust).
 
-The store is the copy of the publisher's repository in each installed release, which every install makes the newest. It
-never writes there: `appliance.host.install.importer` does.
+Each installed release holds a copy of the publisher's repository; together they are the store. This module never writes
+there: `appliance.host.install.importer` does.
 
 Rules (threats T1, T2, T4):
-- the newest valid metadata of medium and store decide: whether a bundle may still be installed, and who is revoked;
-- a medium whose metadata are older than this host's floors is a notice, as long as the store reaches them;
-- a medium whose metadata are anything else than whole or older is refused: the store does not make it good;
+- the newest valid metadata of medium and store decide whether a bundle may still be installed, and who is revoked;
+- a medium whose metadata are older than this host's floors is a notice, as long as the store reaches the floors;
+- a medium whose metadata have any other fault is refused, whatever the store holds;
 - a copy in the store that cannot be used is a notice;
-- a copy that is the medium's own, byte by byte, is not judged a second time.
+- a copy with the same bytes as the medium's is not verified a second time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OLDER = "version.rollback"
 
 
 def open_newest(path: Path, trust: bytes, floors: Floors, now: datetime, prefix: Prefix) -> Verified[Bundle]:
-    """Verify the chain of trust of a bundle or stick by the newest metadata of it and of this host.
+    """Verify the chain of trust of a bundle or stick by the newest metadata of the medium and of this host.
 
     Args:
         path: untrusted.
@@ -55,13 +55,13 @@ def open_newest(path: Path, trust: bytes, floors: Floors, now: datetime, prefix:
 
 
 def trust_state(prefix: Prefix) -> tuple[object, ...]:
-    """What this host judges by: while it stays the same, so does the judgement of a medium."""
+    """Read everything of this host that a verdict about a medium depends on; equal values give equal verdicts."""
     stored = (read("timestamp.json", MAX_BYTES["timestamp"]) for read in _stored(prefix))
     return read_root(prefix), read_floors(prefix), *stored
 
 
 def notices(found: Verified[Bundle]) -> tuple[str, ...]:
-    """What a person should know about metadata that were not used, one line each."""
+    """List metadata that were not used, one line for people each."""
     return tuple(
         f"judged by the newest metadata that this host has stored; older ones lie on this medium ({fault})"
         if fault.code == OLDER
@@ -80,7 +80,7 @@ def _stored(prefix: Prefix) -> tuple[ReadMetadata, ...]:
 
 
 def _is_same(read: ReadMetadata, evidence: Evidence) -> bool:
-    """Whether a copy in the store has nothing to say that was not judged already."""
+    """Whether a copy in the store holds nothing beyond the metadata that were verified already."""
     successor = f"{evidence.floors.root + 1}.root.json"
     return read(successor, MAX_BYTES["root"]) is None and all(
         read(name, len(data)) == data for name, data in evidence.metadata.items()

@@ -1,11 +1,11 @@
-"""Whose root? The choice of the trust root that something is checked against (DESIGN 6).
+"""Which trust root a verification starts from (docs/architecture.md, Trust).
 
-Owns the order of the choice and nothing else: a file that the person names, else the root that the host has pinned,
-else the root of a
+Owns the order of the choice: a file that the person names, else the root that the host has pinned, else the root of a
 workspace that the person names.
 
-Rules (threat T40): never a root that was found in what is being verified; where none is pinned, exit 4 and the
-command that pins one.
+Rules (threat T40):
+- the root never comes from what is being verified;
+- where no root is found, the command ends with exit code 4 and names the command that pins one.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from signing.errors import NotTrustedError, UsageError
 
 
 def choose_root(trust: Path | None, prefix: Prefix | None, workspace: Path | None) -> bytes:
-    """The bytes of the root file to check against.
+    """Read the bytes of the root file to verify against.
 
     Args:
-        trust: `--trust FILE`, or None.
-        prefix: the host's tree, or None where no host is meant.
+        trust: the file of `--trust`, or None.
+        prefix: the host's tree, or None where the command concerns no host.
         workspace: the publisher's workspace, or None.
 
     Raises:
@@ -53,12 +53,12 @@ def choose_root(trust: Path | None, prefix: Prefix | None, workspace: Path | Non
 
 
 def none_pinned(prefix: Prefix | None) -> NotTrustedError:
-    """The error where nobody has decided whom to trust, with the command that decides it for this host."""
+    """The error for a host without a pinned root, with the command that pins one."""
     place = "" if prefix is None else prefix.option
     return NotTrustedError(
         "trust.none-pinned",
         str(prefix.root if prefix else "no host"),
-        expected="a trust root that somebody decided to trust",
+        expected="a trust root that a person has pinned",
         found="none pinned here",
         hint=(
             "where a publisher's workspace is, add --workspace DIR; on a host, compare the fingerprint with the paper, "

@@ -1,7 +1,7 @@
 """Pinning a trust root on a host: the one decision that a person makes about trust (threats T9, T40).
 
-Owns the comparison of a root file with fingerprints that came another way. It never takes a fingerprint from the file
-that it checks, and never replaces a pinned root: successors come through the chain.
+Owns the comparison of a root file with fingerprints that came by another way. It never takes a fingerprint from the
+file that it checks. It never replaces a pinned root: a successor must be signed by the root before it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def pin_root(prefix: Prefix, path: Path, fingerprints: Sequence[str]) -> bool:
     """Pin a root file whose keys have the fingerprints.
 
     Args:
-        prefix: the host's tree; made where it is missing.
+        prefix: the host's tree; created where it is missing.
         path: the root file, untrusted.
         fingerprints: of root keys, from paper; spaces, colons and capitals do not matter.
 
@@ -28,7 +28,7 @@ def pin_root(prefix: Prefix, path: Path, fingerprints: Sequence[str]) -> bool:
         False where exactly this root is pinned already.
 
     Raises:
-        NotTrustedError: a fingerprint is no root key's, or fewer were given than must sign.
+        NotTrustedError: a fingerprint belongs to no root key, or fewer were given than keys that must sign.
         ApplianceError: another root is pinned (code `trust.already-pinned`).
     """
     data = read_root_file(path)
@@ -42,7 +42,7 @@ def pin_root(prefix: Prefix, path: Path, fingerprints: Sequence[str]) -> bool:
             str(path),
             expected=f"a root key with fingerprint {', '.join(strangers)}",
             found=", ".join(sorted(known)),
-            hint="compare with the paper once more; if it still differs, this root is not the one you were told of",
+            hint="compare with the paper once more; if it still differs, this root is not the one on the paper",
         )
     if len(given) < root.threshold:
         raise NotTrustedError(
@@ -66,19 +66,19 @@ def pin_root(prefix: Prefix, path: Path, fingerprints: Sequence[str]) -> bool:
 
 
 def parse_fingerprint(text: str) -> Digest:
-    """A fingerprint as a person types it from paper: spaces, colons and capitals do not matter.
+    """Parse a fingerprint that a person types from paper: spaces, colons and capitals do not matter.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is no fingerprint.
     """
-    spelled = "".join(text.split()).replace(":", "").lower()
+    digits = "".join(text.split()).replace(":", "").lower()
     try:
-        return parse_digest(spelled, "--fingerprint")
+        return parse_digest(digits, "--fingerprint")
     except NotTrustedError:
         raise UsageError(
             "trust.fingerprint-spelling",
             "--fingerprint",
             expected="64 hexadecimal digits; spaces, colons and capitals are fine",
-            found=f"{len(spelled)} characters: {text[:80]!r}",
+            found=f"{len(digits)} characters: {text[:80]!r}",
             hint="type it again from the paper",
         ) from None

@@ -61,7 +61,7 @@ def test_essentials_are_those_of_the_whole_card_and_try_nothing(
     check_card(card_value(card))
     assert (card.system, card.cpu, card.memory) == (whole.system, whole.cpu, whole.memory)
     assert (card.gpus, card.disks) == ((), ())
-    assert "not looked at" in card.unseen[-1]
+    assert "not read" in card.unseen[-1]
 
 
 def test_another_machine_is_shown_as_its_files_say(tmp_path: Path) -> None:
