@@ -1,20 +1,20 @@
-"""Whether an installed release still is what was signed and what the install made of it: the one judgement of it.
+"""Whether an installed release still is what was signed, and what its install created from that.
 
 Owns the comparison of a release with its bundle. `appliance status`, `verify` and `serve`, the gateway's unit and the
 install all call `check_release`, so that each finds the same, with the same codes and hints. It changes nothing.
 
 Rules, the same for all of them:
-- signed bytes that differ, are missing or cannot be read are damaged: exit code 3. So are those that follow from signed
-  ones alone, such as what is unpacked from a wheel;
-- a file that nothing names is not trusted: exit code 4. A signed file names others: the contents name files of the
-  bundle, a wheel's RECORD those of the environment;
-- a file that this host made, and that is not as the install made it, is drift: exit code 9. Such are the rendered
-  configuration, `RELEASE.json`, `RELEASE.ok`, and the links and `pyvenv.cfg` of the environment;
-- the rendered configuration must also still fit the contents and the place of the release. One that was copied to
-  another prefix is drift;
+- signed bytes that differ, are missing or cannot be read are damaged: exit code 3. So are files that were extracted from
+  signed ones;
+- a file that nothing names is not trusted: exit code 4. The contents name the files of the bundle, a wheel's RECORD
+  those of the environment;
+- a file that this host wrote, and that was changed since, is drift: exit code 9. Such are the rendered configuration,
+  `RELEASE.json`, `RELEASE.ok`, and the links and `pyvenv.cfg` of the environment;
+- the rendered configuration must also fit the contents and the path of the release. One that was copied to another
+  prefix is drift;
 - all differences are reported at once. The gravest is raised: not trusted, then damaged, then drift.
 
-Beside this judgement, `status` alone reports what lies outside the release: the site's file and the services.
+Besides, `status` alone reports what lies outside the release: the site's file and the services.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ _WHO_HINT = f"find out who put it there; then {REPAIR_HINT}"
 
 
 def check_release(release: Release, on_progress: OnProgress = ignore, *, models: bool = True) -> None:
-    """Compare every byte of an installed release with what was signed, or made of it by the install.
+    """Compare every byte of an installed release with what was signed, or with what the install recorded.
 
     Args:
         release: opened, so its chain holds.
         on_progress: called with bytes and steps done.
-        models: False leaves out the models; what opens them for serving compares them itself.
+        models: False leaves out the models: the engine that opens them for serving compares them then.
 
     Raises:
-        NotTrustedError: a file that nothing names; beats the others.
-        DamagedError: a signed file that differs or is missing, named as the bundle names it; beats drift.
-        DriftError: a file that this host made, and that is not as the install made it.
+        NotTrustedError: there is a file that nothing names; this outranks the others.
+        DamagedError: a signed file differs or is missing, named as the bundle names it; this outranks drift.
+        DriftError: a file that this host wrote was changed.
     """
-    # Engines open releases without looking at the environment, and what compares it reads wheels.
+    # Engines never check the environment, so this module must load without the modules that read wheels.
     from appliance.host.release.environment import Interpreter
     from appliance.host.release.environment_check import check_environment
 
@@ -79,7 +79,7 @@ def check_release(release: Release, on_progress: OnProgress = ignore, *, models:
 
 
 def check_engine_files(release: Release) -> None:
-    """Compare what an engine is made of, besides its model, with what was signed: program, libraries, configuration.
+    """Compare the program, libraries and configuration of an engine with what was signed or rendered; not its model.
 
     Raises:
         DamagedError, NotTrustedError, DriftError: as `check_release`.
@@ -90,7 +90,7 @@ def check_engine_files(release: Release) -> None:
 
 
 def check_runtime(folder: Path, contents: Contents, variant: str) -> list[ApplianceError]:
-    """Compare a runtime folder with the signed members: all that every CPU needs, and one variant."""
+    """Compare a runtime folder with the signed members: those for every CPU, and those of one variant."""
     errors: list[ApplianceError] = []
     needed = [found for found in runtime_members(contents) if variant_of(found[1]) in (None, variant)]
     expected = {PurePosixPath(member.path).name for _, member in needed}
@@ -110,7 +110,7 @@ def check_runtime(folder: Path, contents: Contents, variant: str) -> list[Applia
 
 
 def describe(path: Path) -> tuple[int, Digest, int] | None:
-    """Size, sha256 and mode of a regular file; None where there is none."""
+    """Read the size, sha256 and mode of a regular file; None where there is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -157,7 +157,7 @@ def _check_config(release: Release) -> list[ApplianceError]:
                     hint=REPAIR_HINT,
                 )
             )
-    # A file that is as it was rendered may still be of another place, as in a copy of the whole prefix.
+    # An unchanged file may still belong to another path, as in a copy of the whole prefix.
     known = {error.subject for error in errors}
     return [*errors, *(error for error in configuration_errors(release) if error.subject not in known)]
 
@@ -166,7 +166,7 @@ def _check_names(release: Release) -> Iterator[ApplianceError]:
     known = {str(release.place(file)) for file in release.contents.files if file.kind not in STORED}
     known |= {str(release.path / path) for path in (*release.facts.config, FACTS_FILE, OK_FILE)}
     known |= {str(release.path / "bundle" / name) for name in (LAYOUT_FILE, INDEX_FILE)}
-    # These are compared with lists of their own; a link in their place is caught below, since links are not walked.
+    # Other functions compare these folders. A link in the place of one is reported below, since links are not followed.
     elsewhere = {
         str(release.path / name) for name in ("venv", "runtime", "bundle/blobs", "bundle/metadata", "bundle/targets")
     }
@@ -184,7 +184,7 @@ def _check_layout(layout: Layout, bundle: Bundle) -> Iterator[ApplianceError]:
         layout.check_names((bundle.manifest, bundle.config.sha256))
     except NotTrustedError as error:
         yield error
-    # Nobody signs the index: it follows from the manifest.
+    # The index is not signed: it follows from the manifest.
     manifest = layout.medium.read(blob_path(bundle.manifest), MAX_MANIFEST_BYTES) or b""
     if layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES) != write_index(manifest):
         yield _changed(f"bundle/{INDEX_FILE}", "the index of the signed manifest", "something else")

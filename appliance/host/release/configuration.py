@@ -1,8 +1,8 @@
 """The rendered configuration of a release: `config/gateway.json`, and `config/engine-<model>.json` for each model.
 
-Owns the reading of these files. This host rendered them and nobody signs them. So they may choose among the signed
-models, and state an address, a port, and for each model its context and slots. All else must be what the signed
-contents and the place of the release make it.
+Owns the reading of these files. This host rendered them, and they are not signed. So they may choose among the signed
+models, and state an address, a port, and for each model its context and slots. All else must follow from the signed
+contents and the path of the release.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MAX = {"context": 1 << 24, "slots": 256, "port": 65535}
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """What the gateway is configured to do.
+    """The configuration of the gateway.
 
     Args:
         bind: the address to listen on.
@@ -42,7 +42,7 @@ class GatewayConfig:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """What the engine of one model is configured to do: tokens of one conversation, and conversations at a time."""
+    """The configuration of one model's engine: tokens of a conversation, and conversations at the same time."""
 
     context: int
     slots: int
@@ -60,11 +60,11 @@ def read_configuration(release: Release) -> Configuration:
     """Read the rendered configuration of a release.
 
     Args:
-        release: opened; whether the files are the rendered ones is for `check_release` to compare.
+        release: opened; `check_release` compares the files with the rendered ones.
 
     Raises:
-        DriftError: a file is missing, cannot be read, or states what does not fit the signed contents or this place;
-            all such files are named.
+        DriftError: a file is missing, unreadable, or does not fit the signed contents or the path of the release; all
+            such files are named.
     """
     errors: list[ApplianceError] = []
     gateway: GatewayConfig | None = None
@@ -85,7 +85,7 @@ def read_configuration(release: Release) -> Configuration:
 
 
 def configuration_errors(release: Release) -> tuple[ApplianceError, ...]:
-    """What `read_configuration` would raise, each file's error by itself; empty where the configuration fits."""
+    """List the errors that `read_configuration` would raise, one for each file; empty where all files fit."""
     try:
         read_configuration(release)
     except DriftError as error:

@@ -4,8 +4,8 @@ Owns `Release` and the verification of its chain of trust. It changes nothing: `
 
 Rules:
 - the chain is verified as that of a stick: the release's `bundle/` holds metadata, manifest and contents;
-- `RELEASE.json` is signed by nobody: it may name the rendered files and a CPU variant of the bundle, nothing else;
-- which difference has which exit code is stated once, in `appliance.host.release.check`.
+- `RELEASE.json` is not signed: it may name the rendered files and a CPU variant of the bundle, nothing else;
+- `appliance.host.release.check` states which difference has which exit code.
 """
 
 from __future__ import annotations
