@@ -4,8 +4,8 @@ Owns the comparison of a release with its bundle. `appliance status`, `verify` a
 install all call `check_release`, so that each finds the same, with the same codes and hints. It changes nothing.
 
 Rules, the same for all of them:
-- signed bytes that differ, are missing or cannot be read are damaged: exit code 3. So are files that were extracted from
-  signed ones;
+- signed bytes that differ, are missing or cannot be read are damaged: exit code 3. So are files that were extracted
+  from signed ones;
 - a file that nothing names is not trusted: exit code 4. The contents name the files of the bundle, a wheel's RECORD
   those of the environment;
 - a file that this host wrote, and that was changed since, is drift: exit code 9. Such are the rendered configuration,
