@@ -79,7 +79,7 @@ def other_place() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def build_again(place: Path, variants: Sequence[str], targets: Sequence[str] = ("all",), *, leak: bool = False) -> Path:
+def rebuild(place: Path, variants: Sequence[str], targets: Sequence[str] = ("all",), *, leak: bool = False) -> Path:
     """Build all or some of the runtime.
 
     Args:
@@ -159,7 +159,7 @@ def main() -> int:
     """Build the whole runtime again and compare the wheels."""
     first: BuiltRuntime = shipped_runtime()
     with other_place() as place:
-        second = build_again(place, first.variants)
+        second = rebuild(place, first.variants)
         same = second.read_bytes() == first.path.read_bytes()
         print(f"{first.sha256}  {first.path.name}: {'the same bytes' if same else 'other bytes'} in another place")
         if not same:

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from appliance.builder.assembly.attestations import attestations, signed_files
-from appliance.builder.bare_host.boot_folder import boot_of
+from appliance.builder.bare_host.boot_folder import boot_files
 from appliance.builder.chunking.bundle_writer import BLOBS, BundleWriter
 from appliance.builder.chunking.chunker import Source, store
 from appliance.keys.publication import publish
@@ -79,7 +79,7 @@ def build_toy(
     small[target_path("toy", version, sha256(manifest))] = manifest
     small[LAYOUT_FILE] = LAYOUT_BYTES
     root = published(workspace).walked.root_bytes
-    small |= boot_of(workspace, root, contents.files)
+    small |= boot_files(workspace, root, contents.files)
     small |= signed_files(workspace, attested, root)
     path = writer.finish(manifest, small)
     return workspace, path if sealed else unsealed(path)

@@ -121,13 +121,13 @@ def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) ->
 
 def _check(terminal: Terminal, recipe: Path, workspace: Path, converter: Path | None, as_json: bool) -> None:
     from appliance.builder.cache.content_store import Cache, cache_root
-    from appliance.builder.compare.rebuild import DIFFERS, build_again
+    from appliance.builder.compare.rebuild import DIFFERS, rebuild
     from appliance.keys.workspace import open_workspace
 
     try:
         with terminal.progress() as on_progress:
             cache = Cache(cache_root(os.environ))
-            again = build_again(recipe, open_workspace(workspace), cache, on_progress, converter)
+            again = rebuild(recipe, open_workspace(workspace), cache, on_progress, converter)
     except ApplianceError as error:
         if as_json and error.code == DIFFERS:
             terminal.answer_json({"same": False, "differences": [_told(one) for one in (error, *error.others)]})

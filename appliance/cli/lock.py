@@ -12,7 +12,7 @@ from appliance.cli.console.options import converter_option, pass_terminal
 from appliance.cli.console.terminal import Terminal
 
 if TYPE_CHECKING:
-    from appliance.builder.lock.lockfile import Change, Locked
+    from appliance.builder.lock.lockfile import LockChange, Locked
 
 
 @click.command("lock")
@@ -61,7 +61,7 @@ def command(terminal: Terminal, recipe: Path, upgrade: bool, converter: Path | N
     terminal.say(f"{path}: {'written' if is_new else 'nothing to change'}, {count}")
 
 
-def _line(change: Change) -> str:
+def _line(change: LockChange) -> str:
     before, after = change.before, change.after
     if before is None or after is None:
         sign, entry = ("+", after) if before is None else ("-", before)

@@ -120,7 +120,7 @@ def _sign(
 
 
 def _collect(terminal: Terminal, paths: tuple[Path, ...], workspace: Path, as_json: bool) -> None:
-    from appliance.builder.assembly.signature_refresh import hand_back
+    from appliance.builder.assembly.signature_refresh import refresh_signatures
     from appliance.cli.console.clock import utc_now
     from appliance.keys.ceremony import collect
     from appliance.keys.workspace import Workspace
@@ -128,7 +128,7 @@ def _collect(terminal: Terminal, paths: tuple[Path, ...], workspace: Path, as_js
     opened = Workspace(workspace)
     with opened.locked():
         request = collect(opened, paths, utc_now())
-        bundles = hand_back(opened, request, utc_now())
+        bundles = refresh_signatures(opened, request, utc_now())
     if request.is_complete:
         terminal.say(f"published {request.label}")
     _tell(terminal, request, as_json, bundles)

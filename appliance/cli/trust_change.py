@@ -122,12 +122,12 @@ def _rotate(terminal: Terminal, workspace: Workspace, change: Change, as_json: b
 
 
 def _tell(terminal: Terminal, workspace: Workspace, request: Request, as_json: bool) -> None:
-    from appliance.builder.assembly.signature_refresh import hand_back
+    from appliance.builder.assembly.signature_refresh import refresh_signatures
     from appliance.cli.console.clock import utc_now
     from appliance.cli.sign import describe
     from appliance.keys.requests.request_text import explain, progress
 
-    bundles = hand_back(workspace, request, utc_now())
+    bundles = refresh_signatures(workspace, request, utc_now())
     path = workspace.requests / f"{request.label}.json"
     for line in explain(request):
         terminal.say(line)

@@ -15,7 +15,7 @@ from appliance.builder.assembly.inputs import LIBRARIES
 from appliance.builder.bills.facts import Gathered, GatheredModel
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.chunker import Source
-from appliance.builder.compare.rebuild import Again, build_again
+from appliance.builder.compare.rebuild import Rebuilt, rebuild
 from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, lock_path, write_lock
 from appliance.builder.runtime import BuiltRuntime
 from appliance.builder.wheels.reader import wheel_members, wheel_record
@@ -61,10 +61,10 @@ class TinyBuild:
         with self.staged() as recipe:
             return assemble(recipe, self.workspace, self.cache, self.now, ignore)
 
-    def check(self) -> Again:
+    def check(self) -> Rebuilt:
         """Build it again and compare."""
         with self.staged() as recipe:
-            return build_again(recipe, self.workspace, self.cache, ignore)
+            return rebuild(recipe, self.workspace, self.cache, ignore)
 
     @contextmanager
     def staged(self) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from appliance.builder.cache.built_once import kept, key_of, remove
+from appliance.builder.cache.built_once import build_once, key_of, remove
 from appliance.builder.cache.content_store import Cache, cache_root
 from appliance.builder.debian.rootfs import FOLDER
 
@@ -43,7 +43,7 @@ def built(name: str, make: Callable[[Path], None], say: Say, about: str) -> Path
             on_start()
             make(path)
 
-        return kept(bed_folder(), name, make_it)
+        return build_once(bed_folder(), name, make_it)
 
 
 @contextmanager

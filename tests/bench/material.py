@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from appliance.builder.chunking.bundle_writer import remove_bundle
-from appliance.builder.lock.lockfile import Locked, lock_path, order, read_lock, write_lock
+from appliance.builder.lock.lockfile import Locked, lock_path, read_lock, sort_key, write_lock
 from signing.digest import sha256_stream
 from tests.bench.figure import TOP, Taken, run
 from tests.sim.gguf_files import header, string_key
@@ -113,5 +113,5 @@ class Material:
         name = old.name.replace("smollm2", "big")
         entry = Locked("model", name, "", self.model.name, size, digest, old.licence, source=source)
         entries = [entry, *(one for one in lock.entries if one is not old)]
-        write_lock(lock_path(recipe), replace(lock, entries=tuple(sorted(entries, key=order))))
+        write_lock(lock_path(recipe), replace(lock, entries=tuple(sorted(entries, key=sort_key))))
         return recipe

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from appliance.builder.cache.content_store import Cache, cache_root
-from appliance.builder.lock.lockfile import Locked, System, lock_path, order, read_lock, write_lock
+from appliance.builder.lock.lockfile import Locked, LockedSystem, lock_path, read_lock, sort_key, write_lock
 from appliance.host.install.policy_rc import TEXT
 from signing.digest import sha256
 from tests.appliance.pool import Pool, require_tools
@@ -97,8 +97,8 @@ def write_recipe(folder: Path, pool: Pool) -> Path:
         copy.write_bytes(data)
         Cache(cache_root(os.environ)).adopt(copy, sha256(data))
     lock = read_lock(lock_path(RECIPE))
-    every = tuple(sorted((*lock.entries, *entries), key=order))
-    write_lock(lock_path(recipe), replace(lock, entries=every, systems=(System("debian-12", "x86_64", NAMES),)))
+    every = tuple(sorted((*lock.entries, *entries), key=sort_key))
+    write_lock(lock_path(recipe), replace(lock, entries=every, systems=(LockedSystem("debian-12", "x86_64", NAMES),)))
     return recipe
 
 

@@ -23,7 +23,7 @@ from appliance.builder.assembly.inputs import gather
 from appliance.builder.assembly.packing import Packed, Prepared, pack
 from appliance.builder.assembly.readme import write_readme
 from appliance.builder.assembly.secret_scan import check_secrets
-from appliance.builder.bare_host.boot_folder import ask_boot, boot_of
+from appliance.builder.bare_host.boot_folder import boot_files, request_boot
 from appliance.builder.bills.dependencies import Dependency, dependencies, unmaintained
 from appliance.builder.cache.content_store import Cache, home_folder
 from appliance.builder.chunking.bundle_writer import BundleWriter
@@ -131,10 +131,10 @@ def _publish(packed: Packed, writer: BundleWriter, workspace: Workspace, now: da
     replaced = published_manifest(workspace, name, version)
     attested = attestations(contents, manifest, packed.provenance)
     root = published(workspace).walked.root_bytes
-    items = [*ask_boot(workspace, root, files), *(one.item for one in attested)]
+    items = [*request_boot(workspace, root, files), *(one.item for one in attested)]
     request = publish(workspace, name, version, manifest, now, items=items, statements=REQUIRED, install_by=install_by)
     metadata = read_newest(workspace, request, now)
-    more = boot_of(workspace, root, files) | signed_files(workspace, attested, root)
+    more = boot_files(workspace, root, files) | signed_files(workspace, attested, root)
     path = writer.finish(manifest, _small_files(contents, manifest, metadata, more))
     found = None
     if request is None or request.is_complete:

@@ -23,8 +23,8 @@ from appliance.builder.bills.dependencies import format_dependencies
 from appliance.builder.bills.facts import Gathered, GatheredModel
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.chunker import Source
-from appliance.builder.debian.packages import KIND, bring_packages
-from appliance.builder.lock.fetch import at_hand, cached, check_cached, fetch, fetch_joined
+from appliance.builder.debian.packages import KIND, fetch_packages
+from appliance.builder.lock.fetch import cached, check_cached, fetch, fetch_concatenated, local_path
 from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, lock_path
 from appliance.builder.models.conversion import check_pinned, convert, converted
 from appliance.builder.models.quantisation import Wish, quantise
@@ -32,8 +32,8 @@ from appliance.builder.recipe.model import Recipe, RecipeFile, RecipeModel
 from appliance.builder.resolve.coverage import input_name, order_of
 from appliance.builder.runtime import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWheels, build_cuda, build_runtime
 from appliance.builder.runtime.cuda import TOOLKIT_NAMES, TRAVELLING
-from appliance.builder.wheels.appliance_wheel import build_self_wheel
-from appliance.builder.wheels.member_cache import members_of
+from appliance.builder.wheels.appliance_wheel import build_appliance_wheel
+from appliance.builder.wheels.member_cache import cached_members
 from appliance.builder.wheels.reader import wheel_record
 from appliance.resources import playbooks_path
 from bundles.contents.model import Lineage
@@ -70,7 +70,7 @@ def gather(
     """
     desk = _Desk(recipe_path.parent, cache, on_progress, converter)
     check_cached((entry.used for entry in lock.of_kind("build-tool", "file", "sdist", "tool", "wheel")), cache)
-    fetched = bring_packages(lock, cache, recipe_path, on_progress)
+    fetched = fetch_packages(lock, cache, recipe_path, on_progress)
     fetched |= {entry: desk.fetch(entry) for entry in lock.of_kind("file", "sdist", "tool", "wheel")}
     for model in recipe.models:
         fetched[_packed(lock, model.name)] = _gguf(model, lock, desk)
@@ -102,7 +102,7 @@ def gather(
 def _own_wheel(epoch: int, cache: Cache) -> tuple[Path, Digest]:
     # In a folder named by its bytes: another version of this program may build beside this one.
     with tempfile.TemporaryDirectory(prefix="making-", dir=cache.folder("self")) as folder:
-        made = build_self_wheel(Path(folder), epoch)
+        made = build_appliance_wheel(Path(folder), epoch)
         digest = sha256(made.read_bytes())
         place = cache.folder("self", digest[:16]) / made.name
         made.replace(place)
@@ -136,10 +136,10 @@ def _gguf(model: RecipeModel, lock: Lock, desk: _Desk) -> Path:
             model, entry, lock, desk
         )
     if parts := lock.parts_of(model.name):
-        return cached(entry.used, desk.cache, desk.on_progress) or fetch_joined(
+        return cached(entry.used, desk.cache, desk.on_progress) or fetch_concatenated(
             entry, [desk.fetch(part) for part in parts], desk.cache, desk.on_progress
         )
-    path = at_hand(entry, desk.cache, desk.folder) if is_read_later else None
+    path = local_path(entry, desk.cache, desk.folder) if is_read_later else None
     return path or desk.fetch(entry)
 
 
@@ -243,7 +243,7 @@ def _runtime_wheel(runtime: BuiltRuntime, cache: Cache) -> Source:
         file=runtime.path,
         sha256=runtime.sha256,
         record=wheel_record(runtime.path),
-        members=members_of(runtime.path, runtime.sha256, LIBRARIES, cache),
+        members=cached_members(runtime.path, runtime.sha256, LIBRARIES, cache),
     )
 
 

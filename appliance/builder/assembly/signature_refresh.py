@@ -17,7 +17,7 @@ from appliance.keys.requests.request import Request
 from appliance.keys.workspace import Workspace
 
 
-def hand_back(workspace: Workspace, request: Request, now: datetime) -> tuple[Path, ...]:
+def refresh_signatures(workspace: Workspace, request: Request, now: datetime) -> tuple[Path, ...]:
     """Bring the bundles of a workspace up to date after a request was signed or asked.
 
     Args:

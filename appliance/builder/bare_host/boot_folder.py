@@ -45,7 +45,7 @@ from signing.roles import DEVELOPMENT, Role
 Files = dict[str, bytes]
 
 
-def ask_boot(workspace: Workspace, root: bytes, files: Iterable[File]) -> tuple[Item, ...]:
+def request_boot(workspace: Workspace, root: bytes, files: Iterable[File]) -> tuple[Item, ...]:
     """What people have to sign before a bundle can carry `BOOT/`.
 
     Args:
@@ -66,7 +66,7 @@ def ask_boot(workspace: Workspace, root: bytes, files: Iterable[File]) -> tuple[
     return (Item(BOOT_KIND, f"{BOOT}/{LIST_FILE}", draft[LIST_FILE]),)
 
 
-def boot_of(workspace: Workspace, root: bytes, files: Iterable[File] = ()) -> Files:
+def boot_files(workspace: Workspace, root: bytes, files: Iterable[File] = ()) -> Files:
     """The files of `BOOT/` for a bundle, by their path in it; made and signed where they must be.
 
     Args:
@@ -99,7 +99,7 @@ def carry(workspace: Workspace, root: bytes, bundles: Iterable[Path]) -> None:
         root: the newest root file.
         bundles: their folders.
     """
-    files, role = boot_of(workspace, root), read_root(root, ROOT_FILE).roles["root"]
+    files, role = boot_files(workspace, root), read_root(root, ROOT_FILE).roles["root"]
     for bundle in bundles:
         medium = Medium(bundle)
         for path, data in files.items():

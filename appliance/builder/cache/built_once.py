@@ -27,7 +27,7 @@ def key_of(*parts: str) -> str:
     return sha256("\0".join(parts).encode())[:KEY_LENGTH]
 
 
-def kept(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
+def build_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
     """The thing called `name`, made when it is not there.
 
     Args:

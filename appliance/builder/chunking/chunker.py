@@ -7,7 +7,7 @@ Rules:
 - a GGUF that our parser refuses is not a bundle file;
 - a blob that is there with the right bytes is left alone; one that differs is replaced;
 - what is written is what was hashed: a source that changes while it is read cannot slip other bytes in;
-- memory is that of `Hashers`, however large the files are.
+- memory is that of `HashPool`, however large the files are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from appliance.builder.chunking.bundle_writer import BundleWriter
-from appliance.builder.chunking.hash_pool import Hashers, Piece
+from appliance.builder.chunking.hash_pool import HashPool, Piece
 from bundles.contents.model import Chunk, File, Member
 from bundles.fsverity import VerityHasher
 from bundles.gguf.chunk_boundaries import cut_gguf, cut_plain
@@ -84,12 +84,12 @@ def store_all(sources: Iterable[Source], writer: BundleWriter, on_progress: OnPr
         NotTrustedError: a GGUF that the parser refuses.
         ApplianceError: a source vanished, or the disk is full.
     """
-    with Hashers() as hashers:
+    with HashPool() as hashers:
         begun = [_begin(source, writer, hashers, on_progress) for source in sources]
         return [finish() for finish in begun]
 
 
-def _begin(source: Source, writer: BundleWriter, hashers: Hashers, on_progress: OnProgress) -> Callable[[], Stored]:
+def _begin(source: Source, writer: BundleWriter, hashers: HashPool, on_progress: OnProgress) -> Callable[[], Stored]:
     if source.file is None:
         return _begin_stream(source, io.BytesIO(source.data), len(source.data), writer, hashers, on_progress)
     try:
@@ -103,7 +103,7 @@ def _begin(source: Source, writer: BundleWriter, hashers: Hashers, on_progress: 
 
 
 def _begin_stream(
-    source: Source, stream: BinaryIO, size: int, writer: BundleWriter, hashers: Hashers, on_progress: OnProgress
+    source: Source, stream: BinaryIO, size: int, writer: BundleWriter, hashers: HashPool, on_progress: OnProgress
 ) -> Callable[[], Stored]:
     header = _header(source, stream, size) if source.kind == "model" else None
     stream.seek(0)
@@ -144,7 +144,7 @@ def _header(source: Source, stream: BinaryIO, size: int) -> GgufHeader:
 
 
 def _share(
-    piece: Piece, whole: hashlib._Hash | None, verity: VerityHasher | None, hashers: Hashers
+    piece: Piece, whole: hashlib._Hash | None, verity: VerityHasher | None, hashers: HashPool
 ) -> list[Future[None]]:
     # Both see the pieces in order, so the last of each is the end of all.
     futures = []

@@ -57,7 +57,7 @@ class Piece:
             self._users += 1
 
 
-class Hashers:
+class HashPool:
     """Threads for one build; used as a context manager, which waits for them.
 
     Args:
@@ -71,7 +71,7 @@ class Hashers:
         self._made = dict.fromkeys(self._free, 0)
         self._failure: BaseException | None = None
 
-    def __enter__(self) -> Hashers:
+    def __enter__(self) -> HashPool:
         return self
 
     def __exit__(

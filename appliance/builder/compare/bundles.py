@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from appliance.builder.compare.inspection import Inspection, Package
+from appliance.builder.compare.inspection import BundledPackage, Inspection
 from bundles.bundle import Bundle
 from bundles.contents.model import File, Model
 from bundles.delta import delta, held_by
@@ -120,7 +120,7 @@ def _line(facts: Mapping[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
-def _packages(packages: tuple[Package, ...]) -> dict[str, str]:
+def _packages(packages: tuple[BundledPackage, ...]) -> dict[str, str]:
     # A name can come in several versions, one for each target: then all of them are one text.
     found: dict[str, set[str]] = {}
     for package in packages:

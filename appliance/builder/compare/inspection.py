@@ -29,7 +29,7 @@ PROGRAMS = "runtime"
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class BundledPackage:
     """A package of the bundle: its name, version, kind of file, path, and licence (empty: no bill tells it)."""
 
     name: str
@@ -62,7 +62,7 @@ class Template:
 class Inspection:
     """What is told beside the contents: packages by name, templates by model, and whether the bills are here."""
 
-    packages: tuple[Package, ...]
+    packages: tuple[BundledPackage, ...]
     templates: Mapping[str, tuple[Template, ...]]
     has_bills: bool
 
@@ -108,14 +108,14 @@ def _bill(layout: Layout, contents: Contents, statement: RequiredStatement) -> J
     return value if isinstance(value, dict) else {}
 
 
-def _package(file: File, licences: Mapping[str, str]) -> Package:
+def _package(file: File, licences: Mapping[str, str]) -> BundledPackage:
     name = PurePosixPath(file.path).name
     if file.kind == "os-package":
         name, version = name.split("_")[:2]
     else:
         name, version = name.split("-")[:2]
         name = name.replace("_", "-").lower()
-    return Package(name, version, file.kind, file.path, licences.get(file.path, ""))
+    return BundledPackage(name, version, file.kind, file.path, licences.get(file.path, ""))
 
 
 def _licence(part: Json) -> str:

@@ -42,7 +42,7 @@ _MOST_WORDS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Rebuilt:
     """Two builds that gave the same bytes.
 
     Args:
@@ -65,9 +65,9 @@ class _Side:
     contents: Contents
 
 
-def build_again(
+def rebuild(
     recipe_path: Path, workspace: Workspace, cache: Cache, on_progress: OnProgress, converter: Path | None = None
-) -> Again:
+) -> Rebuilt:
     """Build the bundle of a recipe again and compare.
 
     Args:
@@ -99,7 +99,7 @@ def build_again(
             raise _differing(first, second)
         if writer.written:
             raise _damaged(standing, packed.contents, writer.making)
-    return Again(packed.contents, second.manifest, standing if there else None)
+    return Rebuilt(packed.contents, second.manifest, standing if there else None)
 
 
 @contextmanager

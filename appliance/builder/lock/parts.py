@@ -1,6 +1,6 @@
-"""A model that its source keeps in parts: joined in the order of the recipe.
+"""A model whose source has it in parts: concatenated in the order of the recipe.
 
-Owns the joining. It must never judge a part: each was compared with its own line of the lock before.
+Owns the concatenation. It must never judge a part: each was compared with its own entry of the lock before.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import READ_BYTES, Digest, sha256
 
 
-def join(name: str, parts: Sequence[Path], cache: Cache, on_progress: OnProgress = ignore) -> tuple[Digest, int]:
-    """Write parts one after the other into the cache. Each byte is read and written once.
+def concatenate(name: str, parts: Sequence[Path], cache: Cache, on_progress: OnProgress = ignore) -> tuple[Digest, int]:
+    """Write the parts one after the other into the cache. Each byte is read and written once.
 
     Args:
         name: of the model.
         parts: verified files.
-        cache: gets the result under its digest, which the caller compares with the lock.
+        cache: gets the whole under its digest, which the caller compares with the lock.
+        on_progress: called with bytes.
 
     Returns:
         Digest and size of the whole.
 
     Raises:
-        ApplianceError: the disk is full; nothing half-made stays.
+        ApplianceError: the disk is full; no incomplete file stays.
     """
     total = sum(part.stat().st_size for part in parts)
     with cache.claim(sha256("\n".join((name, *map(str, parts))).encode())) as path, Partial(path) as partial:
@@ -37,7 +38,7 @@ def join(name: str, parts: Sequence[Path], cache: Cache, on_progress: OnProgress
                 with part.open("rb") as stream:
                     while block := stream.read(READ_BYTES):
                         partial.write(block)
-                        on_progress(Progress(f"joining {name}", partial.size, total))
+                        on_progress(Progress(f"concatenating {name}", partial.size, total))
         except BaseException:
             partial.restart()
             raise

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import at_hand, cached
+from appliance.builder.lock.fetch import cached, local_path
 from appliance.builder.lock.lockfile import Locked, Pin
 from appliance.builder.models.produced_file import make_file
 from appliance.builder.runtime.child import run
@@ -120,7 +120,7 @@ def convert(
 def converted(locked: Locked, cache: Cache, *, is_read_later: bool, on_progress: OnProgress) -> Path | None:
     """The pinned result, where the cache has it; hashed here, unless whoever takes it does that in one pass."""
     if is_read_later:
-        return at_hand(locked, cache, Path())
+        return local_path(locked, cache, Path())
     return cached(locked.used, cache, on_progress)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, System, lock_hint, lock_path
+from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, LockedSystem, lock_hint, lock_path
 from appliance.builder.models.conversion import Order
 from appliance.builder.recipe.model import Recipe, RecipeModel, RecipeTarget
 from appliance.builder.runtime.cuda import TOOLKIT_NAMES
@@ -104,9 +104,9 @@ def covers_closure(lock: Lock, recipe: Recipe, python: str, requires: Iterable[s
     )
 
 
-def asked_packages(target: RecipeTarget) -> System:
+def asked_packages(target: RecipeTarget) -> LockedSystem:
     """What a target asks of its system's packages, as the lock spells it."""
-    return System(target.os, target.arch, target.wanted_packages)
+    return LockedSystem(target.os, target.arch, target.wanted_packages)
 
 
 def _missing_sources(lock: Lock, recipe: Recipe) -> Iterable[tuple[str, str, str]]:
@@ -164,6 +164,6 @@ def _missing_packages(lock: Lock, recipe: Recipe) -> Iterable[tuple[str, str, st
     locked = {system.os: system for system in lock.systems}
     for target in recipe.targets:
         system = asked_packages(target)
-        if system != locked.get(target.os, System(target.os, target.arch, ())):
+        if system != locked.get(target.os, LockedSystem(target.os, target.arch, ())):
             found = ", ".join(locked[target.os].packages) if target.os in locked else "none"
             yield f"packages of {target.os}", ", ".join(system.packages) or "none", found

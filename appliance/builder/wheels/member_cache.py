@@ -13,7 +13,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from appliance.builder.cache.built_once import kept, key_of, remove
+from appliance.builder.cache.built_once import build_once, key_of, remove
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.wheels.reader import wheel_members
 from bundles.contents.model import Member
@@ -22,7 +22,7 @@ from signing.digest import Digest
 FORMAT = "members 1"
 
 
-def members_of(wheel: Path, digest: Digest, folder: str, cache: Cache) -> tuple[Member, ...]:
+def cached_members(wheel: Path, digest: Digest, folder: str, cache: Cache) -> tuple[Member, ...]:
     """The files of one folder of a wheel, as `wheels.wheel_members` gives them.
 
     Args:
@@ -38,9 +38,9 @@ def members_of(wheel: Path, digest: Digest, folder: str, cache: Cache) -> tuple[
     def look(path: Path) -> None:
         path.write_text(json.dumps([asdict(member) for member in wheel_members(wheel, folder)]), encoding="ascii")
 
-    path = kept(cache.folder("members"), f"{key_of(FORMAT, digest, folder)}.json", look)
+    path = build_once(cache.folder("members"), f"{key_of(FORMAT, digest, folder)}.json", look)
     try:
         return tuple(Member(**fields) for fields in json.loads(path.read_bytes()))
     except (ValueError, TypeError):  # spoiled on this disk
         remove(path)
-        return members_of(wheel, digest, folder, cache)
+        return cached_members(wheel, digest, folder, cache)

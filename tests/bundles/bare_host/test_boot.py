@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.bare_host import boot_folder as making
-from appliance.builder.bare_host.boot_folder import ask_boot, boot_of, carry, list_packages, newest, unsigned
+from appliance.builder.bare_host.boot_folder import boot_files, carry, list_packages, newest, request_boot, unsigned
 from appliance.builder.bare_host.verifier_zip import build_verifier
 from appliance.keys.publication import publish
 from appliance.keys.repository import published
@@ -72,7 +72,7 @@ def test_every_bundle_of_a_root_carries_the_same_bytes(tmp_path: Path) -> None:
     workspace, second = build_toy(tmp_path, "2.0.0", "another note")
     assert files_in(first) == files_in(second)
     before = {path: path.stat().st_mtime_ns for path in second.rglob("*") if path.is_file()}
-    boot_of(workspace, root_of(workspace), ())
+    boot_files(workspace, root_of(workspace), ())
     build_toy(tmp_path, "2.0.0", "another note")
     assert {path: path.stat().st_mtime_ns for path in second.rglob("*") if path.is_file()} == before
 
@@ -94,37 +94,37 @@ def test_what_an_interrupted_build_left_is_never_used(tmp_path: Path) -> None:
     kept = workspace.path / "trust/boot/1" / BOOT
     (kept / LIST_FILE).unlink()
     assert newest(workspace, root_of(workspace)) == {}
-    assert f"{BOOT}/serial-2" in boot_of(workspace, root_of(workspace), ())
+    assert f"{BOOT}/serial-2" in boot_files(workspace, root_of(workspace), ())
 
 
 def test_without_the_development_roots_key_it_is_used_and_not_made(tmp_path: Path) -> None:
     workspace, _ = build_toy(tmp_path)
     (workspace.path / "keys/root.pem").unlink()
-    assert boot_of(workspace, root_of(workspace), ())
+    assert boot_files(workspace, root_of(workspace), ())
     shutil.rmtree(workspace.path / "trust/boot")
     with pytest.raises(ApplianceError) as caught:
-        boot_of(workspace, root_of(workspace), ())
+        boot_files(workspace, root_of(workspace), ())
     assert caught.value.code == "key.missing"
 
 
 def test_under_a_root_of_several_people_none_is_carried_before_they_sign(tmp_path: Path) -> None:
     made = finished(tmp_path)
     workspace, root = made.workspace, root_of(made.workspace)
-    assert boot_of(workspace, root) == {}
-    items = ask_boot(workspace, root, ())
-    assert ask_boot(workspace, root, ()) == items  # asked once, however often one builds
+    assert boot_files(workspace, root) == {}
+    items = request_boot(workspace, root, ())
+    assert request_boot(workspace, root, ()) == items  # asked once, however often one builds
     request = publish(workspace, "toy", "1.0.0", b"{}", NOW, items=items)
     assert request is not None
     assert "root: 0 of 2 signatures" in "\n".join(progress(request))
     assert not made.collect("targets-2", (*TARGETS[:2], ROOT[1])).is_complete
-    assert boot_of(workspace, root) == {}
+    assert boot_files(workspace, root) == {}
     assert made.collect("targets-2", (ROOT[2],)).is_complete
     carry(workspace, root, [tmp_path / "bundle"])
     boot = check_boot(Layout(tmp_path / "bundle"), workspace.root().roles["root"])
     assert boot is not None
     assert {key.fingerprint for key in boot.signers} == {key.public.fingerprint for key in ROOT[1:]}
     assert files_in(tmp_path / "bundle")["verify.pyz"] == build_verifier()
-    assert ask_boot(workspace, root, ()) == ()
+    assert request_boot(workspace, root, ()) == ()
 
 
 def test_people_are_not_asked_again_for_another_verifier_but_for_another_root(
@@ -132,24 +132,24 @@ def test_people_are_not_asked_again_for_another_verifier_but_for_another_root(
 ) -> None:
     made = finished(tmp_path)
     workspace, root = made.workspace, root_of(made.workspace)
-    publish(workspace, "toy", "1.0.0", b"{}", NOW, items=ask_boot(workspace, root, ()))
+    publish(workspace, "toy", "1.0.0", b"{}", NOW, items=request_boot(workspace, root, ()))
     made.collect("targets-2", (*TARGETS[:2], *ROOT[:2]))
-    before = boot_of(workspace, root)
+    before = boot_files(workspace, root)
     monkeypatch.setattr(making, "build_verifier", lambda: b"a newer one")
-    assert (ask_boot(workspace, root, ()), boot_of(workspace, root)) == ((), before)
+    assert (request_boot(workspace, root, ()), boot_files(workspace, root)) == ((), before)
     rotate(workspace, Change(), NOW)
     made.collect("root-2", ROOT[:2])
-    [item] = ask_boot(workspace, root_of(workspace), ())
+    [item] = request_boot(workspace, root_of(workspace), ())
     assert b"  serial-2\n" in item.message
-    assert boot_of(workspace, root_of(workspace)) == {}
+    assert boot_files(workspace, root_of(workspace)) == {}
     assert sha256(b"a newer one").encode() in item.message
 
 
 def test_draft_of_another_program_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = finished(tmp_path).workspace
-    first = ask_boot(workspace, root_of(workspace), ())
+    first = request_boot(workspace, root_of(workspace), ())
     monkeypatch.setattr(making, "build_verifier", lambda: b"a newer one")
-    assert ask_boot(workspace, root_of(workspace), ()) != first
+    assert request_boot(workspace, root_of(workspace), ()) != first
 
 
 def test_python_packages_of_a_bundle_are_named_by_path_and_digest(tmp_path: Path) -> None:
@@ -157,12 +157,12 @@ def test_python_packages_of_a_bundle_are_named_by_path_and_digest(tmp_path: Path
     deb = File("os-packages/debian-12/python3.deb", "os-package", 0o644, 3, digest, (Chunk(digest, 3),))
     assert list_packages([deb]) == f"{digest}  os-packages/debian-12/python3.deb\n".encode()
     workspace, _ = create_development(tmp_path, NOW)
-    assert boot_of(workspace, root_of(workspace), ())[f"{BOOT}/python3.sha256"] == b""
-    made = boot_of(workspace, root_of(workspace), [deb])
+    assert boot_files(workspace, root_of(workspace), ())[f"{BOOT}/python3.sha256"] == b""
+    made = boot_files(workspace, root_of(workspace), [deb])
     assert made[f"{BOOT}/python3.sha256"] == list_packages([deb])
     # Another bundle, with other packages or none, carries the same bytes.
-    assert boot_of(workspace, root_of(workspace), ()) == made
-    assert boot_of(workspace, root_of(workspace), [replace(deb, sha256=sha256(b"other"))]) == made
+    assert boot_files(workspace, root_of(workspace), ()) == made
+    assert boot_files(workspace, root_of(workspace), [replace(deb, sha256=sha256(b"other"))]) == made
 
 
 def test_openssl_and_sha256sum_agree(stick: Stick) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance.builder.assembly.signature_refresh import hand_back
+from appliance.builder.assembly.signature_refresh import refresh_signatures
 from appliance.keys.requests.request import Request
 from appliance.keys.rotation import Change, rotate
 from appliance.keys.workspace import Workspace
@@ -36,19 +36,19 @@ def test_two_bundles_that_were_signed_in_one_round_have_each_their_own(tmp_path:
     build_toy(ceremony.workspace.path, "2.0.0", "another note")
     request = ceremony.collect("targets-2", TARGETS[:2])
     assert request.is_complete
-    hand_back(ceremony.workspace, request, NOW)
+    refresh_signatures(ceremony.workspace, request, NOW)
     assert [signatures(ceremony.workspace, version) for version in ("1.0.0", "2.0.0")] == [4, 4]
 
 
 def test_building_again_after_all_signers_were_replaced_brings_no_retired_signature_back(tmp_path: Path) -> None:
     ceremony, people = finished(tmp_path), keys("newcomer", 3)
     build_toy(ceremony.workspace.path)
-    hand_back(ceremony.workspace, ceremony.collect("targets-2", TARGETS[:2]), NOW)
+    refresh_signatures(ceremony.workspace, ceremony.collect("targets-2", TARGETS[:2]), NOW)
     assert signatures(ceremony.workspace) == 4
     replace_everybody(ceremony.workspace, people)
     request = ceremony.collect("root-2", (*ROOT[:2], *people[:2]))
     assert request.is_complete
-    hand_back(ceremony.workspace, request, NOW)
+    refresh_signatures(ceremony.workspace, request, NOW)
     assert signatures(ceremony.workspace) == 0
     build_toy(ceremony.workspace.path)
     assert signatures(ceremony.workspace) == 0
@@ -60,5 +60,5 @@ def test_damaged_bundle_does_not_keep_another_from_its_signatures(tmp_path: Path
     build_toy(ceremony.workspace.path, "2.0.0", "another note")
     for blob in (damaged / "blobs/sha256").iterdir():
         blob.write_bytes(b"spoiled")
-    hand_back(ceremony.workspace, ceremony.collect("targets-2", TARGETS[:2]), NOW)
+    refresh_signatures(ceremony.workspace, ceremony.collect("targets-2", TARGETS[:2]), NOW)
     assert signatures(ceremony.workspace, "2.0.0") == 4

@@ -10,7 +10,7 @@ import pytest
 
 from appliance.builder.bills.dependencies import NOT_RECORDED, dependencies, format_dependencies, unmaintained
 from appliance.builder.bills.dependency_reasons import BY_ANOTHER, REASONS
-from appliance.builder.lock.lockfile import DISTRIBUTIONS, Lock, Locked, System, lock_path, read_lock
+from appliance.builder.lock.lockfile import DISTRIBUTIONS, Lock, Locked, LockedSystem, lock_path, read_lock
 from appliance.resources import recipes_path
 from signing.digest import sha256
 
@@ -72,7 +72,7 @@ def test_parts_of_the_cuda_toolkit_that_a_host_gets_stand_with_what_it_gets() ->
 
 def test_packages_of_a_system_are_listed_with_who_needs_them() -> None:
     packages = [entry("os-package", name, system="debian-12") for name in ("openssl", "zlib1g")]
-    lock = Lock(0, (), tuple(packages), (System("debian-12", "x86_64", ("openssl",)),))
+    lock = Lock(0, (), tuple(packages), (LockedSystem("debian-12", "x86_64", ("openssl",)),))
     assert rows(lock)[1:] == [
         ["openssl", "1.0", "the recipe asks for it"],
         ["zlib1g", "1.0", "needed by another package"],

@@ -15,7 +15,7 @@ import pytest
 from appliance.builder.chunking import bundle_writer, chunker, hash_pool
 from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.chunking.chunker import Source, store_all
-from appliance.builder.chunking.hash_pool import Hashers
+from appliance.builder.chunking.hash_pool import HashPool
 from bundles import durability
 from bundles.contents.model import MAX_CHUNK_BYTES, Chunk
 from bundles.fsverity import digest_of
@@ -106,7 +106,7 @@ def test_work_in_order_sees_the_pieces_as_they_were_read() -> None:
     data = random.Random(3).randbytes(1000)
     state = hashlib.sha256()
     stream = io.BytesIO(data)
-    with Hashers() as threads:
+    with HashPool() as threads:
         for _ in range(100):
             piece = threads.read(stream, 10)
             threads.run(state.update, piece, in_order="whole")

@@ -15,7 +15,7 @@ from appliance.builder.assembly import packing
 from appliance.builder.assembly.assembler import assemble
 from appliance.builder.bills import writer
 from appliance.builder.chunking.chunker import Source
-from appliance.builder.compare.rebuild import build_again
+from appliance.builder.compare.rebuild import rebuild
 from bundles.oci.layout import blob_path
 from bundles.progress import ignore
 from signing.errors import ApplianceError, BusyError, DamagedError
@@ -182,7 +182,7 @@ def test_a_check_that_was_killed_leaves_nothing_that_the_next_one_keeps(tiny: Ti
 
 def test_a_check_waits_for_no_build_and_says_who_is_in_the_way(tiny: TinyBuild) -> None:
     with tiny.staged() as recipe, tiny.workspace.locked(), pytest.raises(BusyError):
-        build_again(recipe, tiny.workspace, tiny.cache, ignore)
+        rebuild(recipe, tiny.workspace, tiny.cache, ignore)
 
 
 def test_a_later_day_changes_nothing(tiny: TinyBuild) -> None:

@@ -13,8 +13,8 @@ import pytest
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.debian import apt
 from appliance.builder.debian.apt import Mirror, Package, machine_mirror
-from appliance.builder.debian.packages import bring_packages, lock_packages
-from appliance.builder.lock.lockfile import Lock, Locked, System, order, read_lock, spell, write_lock
+from appliance.builder.debian.packages import fetch_packages, lock_packages
+from appliance.builder.lock.lockfile import Lock, Locked, LockedSystem, format_lock, read_lock, sort_key, write_lock
 from appliance.builder.recipe.choices import BARE_HOST_PACKAGES
 from appliance.builder.recipe.model import RecipeTarget, load_recipe
 from appliance.builder.resolve.coverage import check_covers
@@ -50,8 +50,8 @@ def nobody_is_asked(system: str) -> Mirror:
 
 
 def lock_of(entries: list[Locked]) -> Lock:
-    system = System("debian-12", "x86_64", TARGET.wanted_packages)
-    return Lock(1, (), tuple(sorted(entries, key=order)), (system,))
+    system = LockedSystem("debian-12", "x86_64", TARGET.wanted_packages)
+    return Lock(1, (), tuple(sorted(entries, key=sort_key)), (system,))
 
 
 def test_closure_holds_everything_down_to_the_c_library_and_is_in_the_cache(pool: Pool, cache: Cache) -> None:
@@ -63,7 +63,7 @@ def test_closure_holds_everything_down_to_the_c_library_and_is_in_the_cache(pool
     ]
     for entry in entries:
         assert sha256(cache.path(entry.sha256).read_bytes()) == entry.sha256
-    found = bring_packages(lock_of(entries), cache, Path("toy.yaml"), find_mirror=nobody_is_asked)
+    found = fetch_packages(lock_of(entries), cache, Path("toy.yaml"), find_mirror=nobody_is_asked)
     assert found == {entry: cache.path(entry.sha256) for entry in entries}
 
 
@@ -72,9 +72,9 @@ def test_lock_with_packages_is_read_back_and_names_no_mirror(pool: Pool, cache: 
     path = tmp_path / "toy.lock.json"
     write_lock(path, lock)
     assert read_lock(path) == lock
-    assert str(pool.folder).encode() not in spell(lock)
-    assert b"file:" not in spell(lock)
-    assert b"://" not in spell(lock)
+    assert str(pool.folder).encode() not in format_lock(lock)
+    assert b"file:" not in format_lock(lock)
+    assert b"://" not in format_lock(lock)
 
 
 def test_same_package_for_two_systems_stands_once_for_each() -> None:
@@ -89,7 +89,7 @@ def test_same_package_for_two_systems_stands_once_for_each() -> None:
 def test_cold_cache_is_filled_from_the_mirror_by_digest(pool: Pool, cache: Cache, tmp_path: Path) -> None:
     lock = lock_of(lock_packages(TARGET, cache, find_mirror=lambda _: pool.mirror()))
     other = Cache(tmp_path / "other")
-    found = bring_packages(lock, other, Path("toy.yaml"), find_mirror=lambda _: pool.mirror())
+    found = fetch_packages(lock, other, Path("toy.yaml"), find_mirror=lambda _: pool.mirror())
     assert {sha256(path.read_bytes()) for path in found.values()} == {entry.sha256 for entry in lock.entries}
     assert not list((other.root / "apt").rglob("*.deb"))
 
@@ -99,7 +99,7 @@ def test_package_that_the_release_no_longer_has_makes_the_lock_stale(pool: Pool,
     pool.add("libtool", "2:1.1", depends="libc")
     pool.publish()
     with pytest.raises(UsageError) as caught:
-        bring_packages(lock, Cache(tmp_path / "other"), Path("toy.yaml"), find_mirror=lambda _: pool.mirror())
+        fetch_packages(lock, Cache(tmp_path / "other"), Path("toy.yaml"), find_mirror=lambda _: pool.mirror())
     assert caught.value.code == "lock.stale"
     assert "libtool" in caught.value.subject
     assert caught.value.hint == "appliance lock --upgrade toy.yaml"
@@ -121,7 +121,7 @@ def test_package_republished_under_its_version_with_other_bytes_is_damaged(
     pool.add("tool", depends="libtool", files={"usr/share/tool": "another"})
     pool.publish()
     with pytest.raises(DamagedError, match="source.differs-from-lock"):
-        bring_packages(lock, Cache(tmp_path / "other"), Path("toy.yaml"), find_mirror=lambda _: pool.mirror())
+        fetch_packages(lock, Cache(tmp_path / "other"), Path("toy.yaml"), find_mirror=lambda _: pool.mirror())
 
 
 def test_index_that_another_key_has_signed_is_refused(pool: Pool, cache: Cache) -> None:

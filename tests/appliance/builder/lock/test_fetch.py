@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import bring, cached, check_cached, extract, fetch, fetch_whole
+from appliance.builder.lock.fetch import cached, check_cached, extract, fetch, fetch_unpinned, fetch_whole
 from appliance.builder.lock.lockfile import Locked, LockedMember, Pin
 from appliance.builder.sources import file as measured
 from appliance.builder.sources import transfer
@@ -73,7 +73,7 @@ def test_second_fetch_asks_nobody(site: Site, cache: Cache) -> None:
 
 def test_progress_is_told_in_bytes_up_to_the_end(site: Site, cache: Cache) -> None:
     told: list[Progress] = []
-    bring(_remote(site), cache, told.append)
+    fetch_unpinned(_remote(site), cache, told.append)
     assert {(one.task, one.total, one.unit) for one in told} == {("fetching big", len(DATA), "bytes")}
     assert [one.done for one in told] == sorted(one.done for one in told)
     assert told[-1].done == len(DATA)
@@ -81,30 +81,30 @@ def test_progress_is_told_in_bytes_up_to_the_end(site: Site, cache: Cache) -> No
 
 def test_interrupted_download_is_continued_and_only_the_rest_is_sent(site: Site, cache: Cache) -> None:
     cache.partial(sha256(DATA)).write_bytes(DATA[:1_500_000])
-    bring(_remote(site), cache)
+    fetch_unpinned(_remote(site), cache)
     assert site.asked("/big")[0].headers["Range"] == "bytes=1500000-"
     assert site.sent == len(DATA) - 1_500_000
     assert cache.path(sha256(DATA)).read_bytes() == DATA
 
 
 def test_connection_that_breaks_twice_is_taken_up_where_it_broke(site: Site, cache: Cache) -> None:
-    bring(_remote(site, drops=[700_000, 700_000]), cache)
+    fetch_unpinned(_remote(site, drops=[700_000, 700_000]), cache)
     assert len(site.asked("/big")) == 3
     assert site.sent == len(DATA)
     assert cache.path(sha256(DATA)).read_bytes() == DATA
 
 
 def test_busy_server_is_asked_three_times(site: Site, cache: Cache) -> None:
-    bring(_remote(site, busy=2), cache)
+    fetch_unpinned(_remote(site, busy=2), cache)
     assert len(site.asked("/big")) == 3
     site.put("/big", DATA, busy=9)
     with pytest.raises(ApplianceError, match=r"source\.unreachable"):
-        bring(Remote(f"{site.url}/big", "big"), Cache(cache.root / "other"))
+        fetch_unpinned(Remote(f"{site.url}/big", "big"), Cache(cache.root / "other"))
 
 
 def test_server_without_ranges_sends_all_of_it_again(site: Site, cache: Cache) -> None:
     cache.partial(sha256(DATA)).write_bytes(DATA[:1_000_000])
-    bring(_remote(site, ranges=False), cache)
+    fetch_unpinned(_remote(site, ranges=False), cache)
     assert cache.path(sha256(DATA)).read_bytes() == DATA
 
 
@@ -151,16 +151,16 @@ def test_longer_body_is_cut_off_one_byte_after_the_locked_size(site: Site, cache
 def test_file_that_its_server_describes_wrongly_is_not_locked(site: Site, cache: Cache) -> None:
     url = site.put("/big", DATA)
     with pytest.raises(DamagedError, match=r"source\.differs-from-claim"):
-        bring(Remote(url, "big", sha256=sha256(b"other")), cache)
+        fetch_unpinned(Remote(url, "big", sha256=sha256(b"other")), cache)
     with pytest.raises(DamagedError, match=r"source\.differs-from-claim"):
-        bring(Remote(url, "big", size=len(DATA) - 1), cache)
+        fetch_unpinned(Remote(url, "big", size=len(DATA) - 1), cache)
     assert _left_behind(cache) == []
 
 
 def test_file_of_unknown_digest_is_learnt_and_never_continued_from_an_older_one(site: Site, cache: Cache) -> None:
     url = site.put("/big", DATA)
     cache.partial(sha256(url.encode())).write_bytes(b"another version")
-    assert bring(Remote(url, "big"), cache) == Pin("big", len(DATA), sha256(DATA))
+    assert fetch_unpinned(Remote(url, "big"), cache) == Pin("big", len(DATA), sha256(DATA))
     assert "Range" not in site.asked("/big")[0].headers
 
 
@@ -175,7 +175,7 @@ def test_spoiled_file_of_the_cache_is_noticed_and_fetched_again(site: Site, cach
 def test_file_of_the_cache_that_goes_while_it_is_looked_at_is_fetched_again(
     site: Site, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pin = bring(_remote(site), cache)
+    pin = fetch_unpinned(_remote(site), cache)
     other = Cache(cache.root)
     measure_file = measured.measure
 
@@ -187,7 +187,7 @@ def test_file_of_the_cache_that_goes_while_it_is_looked_at_is_fetched_again(
         patched.setattr("appliance.builder.lock.fetch.file.measure", after_it_went)
         assert cached(pin, other) is None
     assert not other.has(pin.sha256, pin.size)
-    assert bring(_remote(site), other) == pin
+    assert fetch_unpinned(_remote(site), other) == pin
 
 
 def test_vanished_file_says_so_and_names_the_next_step(site: Site, cache: Cache) -> None:
@@ -320,7 +320,7 @@ FULL_DISK = """
 import sys
 from pathlib import Path
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import bring
+from appliance.builder.lock.fetch import fetch_unpinned
 from appliance.builder.sources import file as measured
 from appliance.builder.sources import transfer
 from appliance.builder.sources.file import measure
@@ -328,7 +328,7 @@ from appliance.builder.sources.transfer import Remote
 from signing.errors import ApplianceError
 size = int(sys.argv[3]) or None
 try:
-    bring(Remote(sys.argv[1], "big", size=size), Cache(Path(sys.argv[2])))
+    fetch_unpinned(Remote(sys.argv[1], "big", size=size), Cache(Path(sys.argv[2])))
 except ApplianceError as error:
     print(error.code, error.exit_code, error.subject, error.expected, "|", error.found)
     print(sorted(path.stat().st_size for path in Path(sys.argv[2]).rglob("*") if path.is_file()))

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from appliance.builder.lock.lockfile import (
-    Closure,
     Lock,
     Locked,
+    LockedClosure,
     LockedMember,
     changes,
+    format_lock,
     lock_path,
-    order,
     read_lock,
-    spell,
+    sort_key,
     write_lock,
 )
 from appliance.builder.recipe.model import Acceptance, Recipe, load_recipe
@@ -51,14 +51,16 @@ def _lock() -> Lock:
         _entry("wheel", "click"),
         _entry("wheel", "numpy", python="3.11"),
     ]
-    return Lock(1_700_000_000, (Closure("3.11", "x86_64", "2.36", ("click>=8",)),), tuple(sorted(entries, key=order)))
+    return Lock(
+        1_700_000_000, (LockedClosure("3.11", "x86_64", "2.36", ("click>=8",)),), tuple(sorted(entries, key=sort_key))
+    )
 
 
 def test_lock_is_read_back_as_written(tmp_path: Path) -> None:
     path = tmp_path / "toy.lock.json"
     assert write_lock(path, _lock())
     assert read_lock(path) == _lock()
-    assert path.read_bytes() == spell(_lock())
+    assert path.read_bytes() == format_lock(_lock())
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -73,7 +75,7 @@ def test_day_of_the_last_release_is_read_back_and_pins_nothing(tmp_path: Path) -
 
 @pytest.mark.parametrize("day", ["", "yesterday", "2026-02-30", "20260228", "2026-02-28T00:00:00Z"])
 def test_lock_with_a_day_that_is_none_is_refused(tmp_path: Path, day: str) -> None:
-    value = json.loads(spell(_lock()))
+    value = json.loads(format_lock(_lock()))
     value["entries"][0]["last_release"] = day
     path = tmp_path / "toy.lock.json"
     path.write_text(json.dumps(value))
@@ -180,7 +182,7 @@ def _date_after_all_wheels(value: dict[str, Any]) -> None:
 def test_lock_that_is_not_understood_is_refused_as_a_whole(
     tmp_path: Path, spoil: Callable[[dict[str, Any]], None]
 ) -> None:
-    value = json.loads(spell(_lock()))
+    value = json.loads(format_lock(_lock()))
     spoil(value)
     path = tmp_path / "toy.lock.json"
     path.write_text(json.dumps(value))
@@ -192,7 +194,7 @@ def test_lock_that_is_not_understood_is_refused_as_a_whole(
 
 def test_lock_with_a_key_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "toy.lock.json"
-    path.write_bytes(spell(_lock()).replace(b'"format": 1,', b'"format": 1, "format": 1,'))
+    path.write_bytes(format_lock(_lock()).replace(b'"format": 1,', b'"format": 1, "format": 1,'))
     with pytest.raises(UsageError, match=r"lock\.invalid"):
         read_lock(path)
 
@@ -256,7 +258,7 @@ def with_acceptance(recipe: Recipe) -> Recipe:
 def test_lock_in_this_repository_covers_its_recipe_and_holds_no_address_of_a_registry(recipe: Path) -> None:
     path = lock_path(recipe)
     lock = read_lock(path)
-    assert path.read_bytes() == spell(lock)
+    assert path.read_bytes() == format_lock(lock)
     check_covers(lock, with_acceptance(load_recipe(recipe)), recipe, host_requires())
     own = {entry.source for entry in lock.of_kind("model") if entry.source and entry.source.startswith("https://")}
     assert set(re.findall(r"[a-z]+://[^\"]+", path.read_text())) <= own

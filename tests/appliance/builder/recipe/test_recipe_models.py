@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import fetch, fetch_joined
+from appliance.builder.lock.fetch import fetch, fetch_concatenated
 from appliance.builder.lock.lockfile import Lock, Locked
-from appliance.builder.lock.parts import join
+from appliance.builder.lock.parts import concatenate
 from appliance.builder.recipe import schema
 from appliance.builder.recipe.model import load_recipe
 from appliance.builder.resolve.coverage import check_covers
@@ -139,9 +139,9 @@ def test_parts_in_another_order_are_not_what_was_locked(hub: Hub, tmp_path: Path
     paths = [tmp_path / f"part{number}" for number in (1, 3, 2)]
     other = Cache(tmp_path / "other")
     with pytest.raises(DamagedError, match="source.differs-from-lock"):
-        fetch_joined(whole, paths, other)
+        fetch_concatenated(whole, paths, other)
     assert not [one for one in other.folder("sha256").rglob("*") if one.is_file()]
-    right = fetch_joined(whole, [tmp_path / f"part{number}" for number in (1, 2, 3)], other)
+    right = fetch_concatenated(whole, [tmp_path / f"part{number}" for number in (1, 2, 3)], other)
     assert sha256(right.read_bytes()) == whole.sha256
 
 
@@ -149,10 +149,10 @@ def test_joining_that_was_broken_off_leaves_nothing_half_made(tmp_path: Path) ->
     (tmp_path / "one").write_bytes(b"one")
     cache = Cache(tmp_path / "cache")
     with pytest.raises(FileNotFoundError):
-        join("tiny", [tmp_path / "one", tmp_path / "gone"], cache)
+        concatenate("tiny", [tmp_path / "one", tmp_path / "gone"], cache)
     (tmp_path / "two").mkdir()
     with pytest.raises(IsADirectoryError):
-        join("tiny", [tmp_path / "one", tmp_path / "two"], cache)
+        concatenate("tiny", [tmp_path / "one", tmp_path / "two"], cache)
     assert not [one for one in cache.root.rglob("*") if one.is_file()]
 
 

@@ -14,7 +14,7 @@ from packaging.tags import Tag
 
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.fetch import fetch
-from appliance.builder.lock.lockfile import Lock, changes, spell
+from appliance.builder.lock.lockfile import Lock, changes, format_lock
 from appliance.builder.recipe.model import load_recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.resolver import lock_recipe
@@ -108,7 +108,7 @@ def test_lock_holds_the_model_the_runtime_the_tools_and_the_closure_for_the_targ
     assert (alpha.licence, model.licence) == ("Apache-2.0", "Apache-2.0")
     assert lock.closures[0].requires == ("alpha>=1", "gamma>=2", "native")
     assert lock.source_date_epoch == int(NOW.timestamp())
-    assert "://" not in spell(lock).decode()
+    assert "://" not in format_lock(lock).decode()
 
 
 def test_recipe_for_graphics_processors_pins_one_series_of_the_toolkit_and_a_lock_without_it_is_stale(
@@ -131,7 +131,7 @@ def test_recipe_for_graphics_processors_pins_one_series_of_the_toolkit_and_a_loc
     assert {change.after.version for change in changes(plain, lock) if change.after} == {"13.0.88"}
     assert all(change.before is None for change in changes(plain, lock))
     # Who no longer wants it has it no longer.
-    assert spell(bench.lock(write_recipe(bench.folder, SOURCE), lock)) == spell(plain)
+    assert format_lock(bench.lock(write_recipe(bench.folder, SOURCE), lock)) == format_lock(plain)
 
 
 def test_locking_twice_gives_the_same_bytes_and_touches_no_network(bench: Bench) -> None:
@@ -140,7 +140,7 @@ def test_locking_twice_gives_the_same_bytes_and_touches_no_network(bench: Bench)
     bench.add_wheel("beta", "1.1")
     asked = bench.asked()
     again = bench.lock(recipe, first, now=datetime(2030, 1, 1, tzinfo=timezone.utc))
-    assert spell(again) == spell(first)
+    assert format_lock(again) == format_lock(first)
     assert bench.asked() == asked
 
 
@@ -220,7 +220,7 @@ def test_settings_of_uv_and_pip_on_this_machine_choose_nothing(bench: Bench) -> 
     beta = plain.find("wheel", "beta")
     assert beta
     assert beta.version == "1.1"
-    assert spell(bench.lock(recipe, env=bench.env | leaks)) == spell(plain)
+    assert format_lock(bench.lock(recipe, env=bench.env | leaks)) == format_lock(plain)
 
 
 def test_requirements_that_contradict_each_other_are_told_with_the_reason(bench: Bench) -> None:
@@ -289,4 +289,4 @@ def test_entries_of_a_wheel_that_only_some_pythons_take_are_not_mixed_up(bench: 
     (closure,) = lock.closures
     other = replace(lock, closures=(replace(closure, glibc="2.41"),))
     again = bench.lock(write_recipe(bench.folder, SOURCE), other)
-    assert spell(again) == spell(lock)
+    assert format_lock(again) == format_lock(lock)

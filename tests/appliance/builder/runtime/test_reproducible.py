@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.appliance.shipped import shipped_runtime
-from tests.reproduce import build_again, differing, other_place
+from tests.reproduce import differing, other_place, rebuild
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(1200)]
 PART = ("ggml", "ggml-cpu-x64")
@@ -16,7 +16,7 @@ PART = ("ggml", "ggml-cpu-x64")
 
 def test_second_build_by_another_user_elsewhere_gives_the_same_bytes() -> None:
     with other_place() as place:
-        equal, other = differing(build_again(place, ("x64",), PART), shipped_runtime().path)
+        equal, other = differing(rebuild(place, ("x64",), PART), shipped_runtime().path)
 
     assert other == []
     assert {"libggml-base.so", "libggml.so", "libggml-cpu-x64.so"} <= set(equal)
@@ -24,6 +24,6 @@ def test_second_build_by_another_user_elsewhere_gives_the_same_bytes() -> None:
 
 def test_build_that_lets_the_name_of_its_folder_in_is_noticed() -> None:
     with other_place() as place:
-        equal, other = differing(build_again(place, ("x64",), ("ggml-base",), leak=True), shipped_runtime().path)
+        equal, other = differing(rebuild(place, ("x64",), ("ggml-base",), leak=True), shipped_runtime().path)
 
     assert "libggml-base.so" in other

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import bring, fetch
+from appliance.builder.lock.fetch import fetch, fetch_unpinned
 from appliance.builder.lock.lockfile import Locked
 from appliance.builder.sources import FileSource, HfSource, HttpsSource, PypiSource, hf, https, parse_source, transfer
 from appliance.builder.sources.pypi import Index, index_url, remote
@@ -112,7 +112,7 @@ def test_both_forms_of_an_index_page_lead_to_the_same_file(site: Site, tmp_path:
     (package,) = [one for one in Index(index.url).files("pack") if one.package_type == "wheel"]
     found = remote(package)
     assert (found.size, found.sha256) == ((len(DATA), sha256(DATA)) if form == "json" else (None, None))
-    assert bring(found, Cache(tmp_path)).sha256 == sha256(DATA)
+    assert fetch_unpinned(found, Cache(tmp_path)).sha256 == sha256(DATA)
 
 
 def test_page_that_is_no_index_is_refused(site: Site) -> None:
@@ -158,7 +158,7 @@ def test_page_without_end_is_cut_off_however_small_it_is_packed(site: Site, monk
 @pytest.mark.parametrize("url", ["http://xn--/", "http://a." + "b" * 70 + "/", "ftp://host/", "http://h\0/"])
 def test_address_that_leads_nowhere_is_refused_and_not_tried_again(tmp_path: Path, url: str) -> None:
     with pytest.raises(ApplianceError) as caught:
-        bring(Remote(url, "pack.whl"), Cache(tmp_path / "cache"))
+        fetch_unpinned(Remote(url, "pack.whl"), Cache(tmp_path / "cache"))
     assert caught.value.code == "source.refused"
 
 
@@ -177,7 +177,7 @@ def test_file_of_a_hub_is_brought_at_its_commit_with_its_digest_known_beforehand
     assert (found.size, found.sha256) == (len(DATA), sha256(DATA))
     assert [request.method for request in site.requests] == ["HEAD"]
     assert site.asked(path) == site.requests
-    assert bring(found, Cache(tmp_path)).sha256 == sha256(DATA)
+    assert fetch_unpinned(found, Cache(tmp_path)).sha256 == sha256(DATA)
 
 
 def test_locked_file_of_a_hub_is_fetched_through_its_endpoint(site: Site, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_token_of_the_hub_is_not_shown_to_the_server_behind_it(
         path = _hub(site, Location=f"{other.url}/cdn/blob")
         other.put("/cdn/blob", DATA)
         source = HfSource("hf:…", "owner/repo", COMMIT, "sub/x.gguf")
-        bring(hf.locate(source, {"HF_ENDPOINT": site.url}), Cache(tmp_path))
+        fetch_unpinned(hf.locate(source, {"HF_ENDPOINT": site.url}), Cache(tmp_path))
         assert {request.headers["Authorization"] for request in site.asked(path)} == {"Bearer hf_secret"}
         assert "Authorization" not in other.asked("/cdn/blob")[0].headers
 
@@ -257,12 +257,12 @@ def test_web_server_is_believed_by_the_certificates_of_the_system_only(
     with serve(authority[1]) as site:
         source = HttpsSource(site.put("/models/x.gguf", DATA))
         with pytest.raises(ApplianceError) as caught:
-            bring(https.locate(source), Cache(tmp_path))
+            fetch_unpinned(https.locate(source), Cache(tmp_path))
         assert caught.value.code == "source.unreachable"
         assert "CERTIFICATE_VERIFY_FAILED" in caught.value.found
         monkeypatch.setenv("SSL_CERT_FILE", str(authority[0]))
         transfer.close()
-        assert bring(https.locate(source), Cache(tmp_path)).sha256 == sha256(DATA)
+        assert fetch_unpinned(https.locate(source), Cache(tmp_path)).sha256 == sha256(DATA)
 
 
 def test_redirect_from_https_to_plain_http_is_refused(
@@ -273,7 +273,7 @@ def test_redirect_from_https_to_plain_http_is_refused(
     with serve(authority[1]) as safe:
         url = safe.put("/x.gguf", b"", status=302, headers={"Location": f"{site.url}/x.gguf"})
         with pytest.raises(ApplianceError) as caught:
-            bring(Remote(url, "x.gguf"), Cache(tmp_path))
+            fetch_unpinned(Remote(url, "x.gguf"), Cache(tmp_path))
     assert (caught.value.code, caught.value.found) == ("source.refused", "a redirect to plain http")
     assert site.sent == 0 or not any(path.is_file() for path in tmp_path.rglob("*"))
 

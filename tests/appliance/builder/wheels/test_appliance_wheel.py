@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from appliance.builder.assembly import inputs
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.wheels import appliance_wheel
-from appliance.builder.wheels.appliance_wheel import build_self_wheel, own_licence
+from appliance.builder.wheels.appliance_wheel import build_appliance_wheel, own_licence
 from appliance.builder.wheels.reader import wheel_metadata, wheel_record
 from appliance.resources import playbooks_path
 from signing.errors import ApplianceError
@@ -30,8 +30,8 @@ from signing.errors import ApplianceError
 EPOCH = 1_700_000_000
 ROOT = Path(__file__).parents[4]
 BUILD = (
-    "import sys; from pathlib import Path; from appliance.builder.wheels.appliance_wheel import build_self_wheel\n"
-    f"print(build_self_wheel(Path(sys.argv[1]), {EPOCH}))\n"
+    "import sys; from pathlib import Path; from appliance.builder.wheels.appliance_wheel import build_appliance_wheel\n"
+    f"print(build_appliance_wheel(Path(sys.argv[1]), {EPOCH}))\n"
 )
 
 
@@ -41,7 +41,7 @@ def _sha256(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_self_wheel(tmp_path_factory.mktemp("wheel"), EPOCH)
+    return build_appliance_wheel(tmp_path_factory.mktemp("wheel"), EPOCH)
 
 
 def test_wheel_holds_the_program_its_playbooks_and_recipes_and_nothing_else(built: Path) -> None:
@@ -94,8 +94,8 @@ def test_umask_zone_language_and_time_leave_no_trace(built: Path, tmp_path: Path
 
 
 def test_another_date_gives_another_wheel_as_a_control(built: Path, tmp_path: Path) -> None:
-    assert _sha256(build_self_wheel(tmp_path, EPOCH + 2)) != _sha256(built)
-    assert _sha256(build_self_wheel(tmp_path, 0)) == _sha256(build_self_wheel(tmp_path, 1))
+    assert _sha256(build_appliance_wheel(tmp_path, EPOCH + 2)) != _sha256(built)
+    assert _sha256(build_appliance_wheel(tmp_path, 0)) == _sha256(build_appliance_wheel(tmp_path, 1))
 
 
 def test_installed_wheel_builds_itself_again_byte_for_byte(built: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_link_among_the_programs_files_is_refused(tmp_path: Path, monkeypatch: p
     (tmp_path / "playbooks" / "site.yml").symlink_to("/etc/passwd")
     monkeypatch.setattr(appliance_wheel, "playbooks_path", lambda: tmp_path / "playbooks")
     with pytest.raises(ApplianceError) as caught:
-        build_self_wheel(tmp_path, EPOCH)
+        build_appliance_wheel(tmp_path, EPOCH)
     assert (caught.value.code, caught.value.subject) == ("self.odd-file", str(tmp_path / "playbooks" / "site.yml"))
     assert not list(tmp_path.glob("*.whl"))
 

@@ -13,11 +13,11 @@ import pytest
 
 from appliance.builder.assembly.secret_scan import KEYS
 from appliance.builder.assembly.secret_scan import _search_archive as search_wheel
-from appliance.builder.cache.built_once import kept
+from appliance.builder.cache.built_once import build_once
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.fetch import extract
 from appliance.builder.wheels import reader
-from appliance.builder.wheels.member_cache import members_of
+from appliance.builder.wheels.member_cache import cached_members
 from appliance.builder.wheels.reader import licence_texts, unpacked_bytes, wheel_members, wheel_metadata, wheel_record
 from bundles.contents.wheel_record import RecordEntry, parse_record
 from bundles.fsverity import digest_of
@@ -240,21 +240,21 @@ def test_members_of_a_wheel_are_remembered_by_its_digest(tmp_path: Path, monkeyp
     cache, path = Cache(tmp_path / "cache"), _wheel(tmp_path / "w.whl", {"llama_cpp/lib/libx.so": b"library"})
     found = wheel_members(path)
     digest = sha256(path.read_bytes())
-    assert members_of(path, digest, "llama_cpp/lib", cache) == found
+    assert cached_members(path, digest, "llama_cpp/lib", cache) == found
     monkeypatch.setattr("appliance.builder.wheels.member_cache.wheel_members", lambda *_: ())
-    assert members_of(path, digest, "llama_cpp/lib", cache) == found
-    assert members_of(path, sha256(b"another wheel"), "llama_cpp/lib", cache) == ()
-    assert members_of(path, digest, "other", cache) == ()
+    assert cached_members(path, digest, "llama_cpp/lib", cache) == found
+    assert cached_members(path, sha256(b"another wheel"), "llama_cpp/lib", cache) == ()
+    assert cached_members(path, digest, "other", cache) == ()
 
 
 @pytest.mark.parametrize("spoiled", [b"", b"[", b"[5]", b"5", b'[{"path": "x"}]'])
 def test_memory_of_a_wheels_members_that_was_spoiled_is_made_anew(tmp_path: Path, spoiled: bytes) -> None:
     cache, path = Cache(tmp_path / "cache"), _wheel(tmp_path / "w.whl", {"llama_cpp/lib/libx.so": b"library"})
     digest = sha256(path.read_bytes())
-    found = members_of(path, digest, "llama_cpp/lib", cache)
+    found = cached_members(path, digest, "llama_cpp/lib", cache)
     [memory] = cache.folder("members").iterdir()
     memory.write_bytes(spoiled)
-    assert members_of(path, digest, "llama_cpp/lib", cache) == found
+    assert cached_members(path, digest, "llama_cpp/lib", cache) == found
 
 
 def test_what_is_kept_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +265,7 @@ def test_what_is_kept_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monk
 
     monkeypatch.setattr("appliance.builder.cache.built_once.sync_file_system", sync)
     for _ in range(2):
-        assert kept(tmp_path, "thing", lambda path: path.mkdir()) == tmp_path / "thing"
+        assert build_once(tmp_path, "thing", lambda path: path.mkdir()) == tmp_path / "thing"
     assert synced == [["thing.lock", "thing.unfinished"]]
 
 
