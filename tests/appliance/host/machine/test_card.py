@@ -1,4 +1,4 @@
-"""A card is strict JSON of one schema: what is written is read back, and nothing else is taken for one."""
+"""A card is strict JSON of one schema: a written card can be parsed again, and nothing else is accepted as one."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from signing.errors import UsageError
 from tests.appliance.sim_card import CARD, check_card, is_card
 
 
-def spelled(value: Any) -> bytes:
+def encode(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
 def test_card_is_read_back_as_it_was_written() -> None:
-    assert parse_card(spelled(card_value(CARD)), "card.json") == CARD
+    assert parse_card(encode(card_value(CARD)), "card.json") == CARD
 
 
-def test_schema_takes_every_card_and_is_a_schema() -> None:
+def test_schema_is_valid_and_accepts_every_card() -> None:
     empty = replace(CARD, gpus=(), disks=(), unseen=(), cpu=replace(CARD.cpu, variants=(), quota_millicores=1500))
     for card in (CARD, empty):
         check_card(card_value(card))
 
 
 def changed(path: str, new: object) -> dict[str, Any]:
-    value = json.loads(spelled(card_value(CARD)))
+    value = json.loads(encode(card_value(CARD)))
     at = value
     *parents, last = path.split(".")
     for name in parents:
@@ -40,7 +40,7 @@ def changed(path: str, new: object) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("path", "new", "told"),
+    ("path", "new", "named"),
     [
         ("format", 2, "format 2"),
         ("memory", None, "card.memory"),
@@ -53,15 +53,15 @@ def changed(path: str, new: object) -> dict[str, Any]:
         ("cpu.variants.0.is_fit", 1, "card.cpu.variants[0].is_fit"),
     ],
 )
-def test_field_that_the_schema_does_not_have_is_refused_by_its_place(path: str, new: object, told: str) -> None:
+def test_field_that_breaks_the_schema_is_refused_and_its_path_is_named(path: str, new: object, named: str) -> None:
     value = changed(path, new)
     assert not is_card(value) or path == "format"
     with pytest.raises(UsageError) as caught:
-        parse_card(spelled(value), "card.json")
-    assert told in f"{caught.value.expected} {caught.value.found}"
+        parse_card(encode(value), "card.json")
+    assert named in f"{caught.value.expected} {caught.value.found}"
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"null", b'{"format":1}', b"\xff", b'{"format":1,"format":1}'])
-def test_what_is_no_card_is_refused(data: bytes) -> None:
+def test_bytes_that_are_no_card_are_refused(data: bytes) -> None:
     with pytest.raises(UsageError):
         parse_card(data, "card.json")

@@ -1,4 +1,4 @@
-"""The probe says what this user can see, and says what not; other machines are folders here."""
+"""The probe shows what this user can see, and names what not. Other machines are folders here."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def look(root: Path) -> Card:
     return probe(NOW, absent, root=root)
 
 
-def test_this_machine_has_a_card_whoever_asks() -> None:
+def test_this_machine_has_a_card_for_every_user() -> None:
     card = probe(NOW, absent)
     check_card(card_value(card))
     assert card.memory.ram_bytes > 1 << 28
@@ -64,7 +64,7 @@ def test_essentials_are_those_of_the_whole_card_and_try_nothing(
     assert "not read" in card.unseen[-1]
 
 
-def test_another_machine_is_shown_as_its_files_say(tmp_path: Path) -> None:
+def test_another_machine_is_shown_as_its_files_describe_it(tmp_path: Path) -> None:
     card = look(write_machine(tmp_path))
     assert (card.system.name, card.system.kernel) == ("Debian GNU/Linux 12 (toy)", "6.1.0-toy")
     assert card.system.systemd == "252"
@@ -76,25 +76,25 @@ def test_another_machine_is_shown_as_its_files_say(tmp_path: Path) -> None:
     assert card.unseen == ()
 
 
-def test_machine_that_shows_nothing_has_a_card_that_says_so(tmp_path: Path) -> None:
+def test_machine_that_shows_nothing_has_a_card_that_names_what_is_unseen(tmp_path: Path) -> None:
     card = look(tmp_path)
     assert card.memory.ram_bytes == 0
     assert card.kernel.cgroup_version is None
     assert card.kernel.has_fsverity is None
     assert card.clock.is_synchronised is None
-    told = " ".join(card.unseen)
+    unseen = " ".join(card.unseen)
     for word in ("processor flags", "memory", "disks", "control groups"):
-        assert word in told
+        assert word in unseen
 
 
-def test_systemd_that_does_not_run_the_machine_is_none(tmp_path: Path) -> None:
+def test_systemd_that_is_installed_but_not_running_does_not_count(tmp_path: Path) -> None:
     shutil.rmtree(write_machine(tmp_path) / "run/systemd")
     card = look(tmp_path)
     assert card.system.systemd == ""
     assert "systemd 252" in card.unseen[0]
 
 
-def test_systemd_whose_library_names_no_version_is_asked_for_it(tmp_path: Path) -> None:
+def test_version_of_systemd_comes_from_systemctl_where_no_library_names_it(tmp_path: Path) -> None:
     (write_machine(tmp_path) / "usr/lib/systemd/libsystemd-shared-252.so").unlink()
     assert look(tmp_path).system.systemd == "unknown"
 
@@ -122,7 +122,9 @@ NVIDIA_FILES = {
 }
 
 
-def test_graphics_processor_is_named_by_its_driver_and_its_memory_by_the_makers_tool(tmp_path: Path) -> None:
+def test_gpu_has_its_name_from_the_driver_and_its_memory_from_the_vendors_tool(
+    tmp_path: Path,
+) -> None:
     unseen: list[str] = []
     (gpu,) = read_gpus(write_machine(tmp_path, NVIDIA_FILES), absent, unseen)
     assert (gpu.address, gpu.name, gpu.memory_bytes, gpu.driver) == ("0000:01:00.0", "NVIDIA Toy", None, "550.54.15")
@@ -138,7 +140,7 @@ def test_graphics_processor_is_named_by_its_driver_and_its_memory_by_the_makers_
     assert unseen == []
 
 
-def test_card_without_a_driver_is_still_on_the_bus(tmp_path: Path) -> None:
+def test_graphics_processor_without_a_driver_is_found_on_the_bus(tmp_path: Path) -> None:
     files = pci_device("0000:01:00.0", "0x10de", "0x2330")
     files |= {
         **pci_device("0000:02:00.0", "0x1002", "0x744c"),
@@ -158,7 +160,7 @@ def test_card_without_a_driver_is_still_on_the_bus(tmp_path: Path) -> None:
         (0, True),
     ],
 )
-def test_what_the_file_system_answers_decides_about_seals(
+def test_the_answer_of_the_file_system_decides_whether_it_can_seal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, answer: bool | None
 ) -> None:
     def ioctl(_descriptor: int, request: int, _data: bytearray) -> int:
@@ -178,7 +180,7 @@ def test_mounts_are_listed_once_with_spaces_and_without_memory(tmp_path: Path) -
     mounts += "/dev/x /gone xfs rw 0 0\n"
     unseen: list[str] = []
     write_machine(tmp_path, {"proc/self/mounts": mounts})
-    # In this folder both lie on one file system: the second is the first, shown again.
+    # Both mounts lie on one file system here, so the second is the first, shown again.
     assert [disk.mount for disk in disks.read_disks(tmp_path, unseen)] == ["/"]
     assert unseen == ["disk at /gone: No such file or directory"]
     write_machine(tmp_path, {"proc/self/mounts": "/dev/sda1 /mnt/a\\040disk ext4 rw 0 0\n"})

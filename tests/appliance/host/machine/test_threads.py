@@ -1,4 +1,4 @@
-"""An engine gets no more threads than the machine really lends to it."""
+"""An engine gets no more threads than this process has cores and processor time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from appliance.host.machine.threads import thread_count
 
 
 def machine(folder: Path, groups: str, files: dict[str, str]) -> tuple[Path, Path]:
-    """A /proc and a /sys/fs/cgroup as a machine would show them."""
+    """Write a /proc and a /sys/fs/cgroup as a machine would show them."""
     for path, text in {"proc/self/cgroup": groups, **{f"sys/{path}": text for path, text in files.items()}}.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
@@ -61,9 +61,9 @@ def test_a_quota_of_any_group_above_counts(tmp_path: Path, groups: str, files: d
         ("", {}, None),
         ("nonsense\n1\n0::/a\n", {"a/memory.max": "1000", "a/memory.current": "400"}, 600),
         ("0::/a\n", {"a/memory.max": "", "a/memory.current": "400"}, None),
-        # A limit that was lowered below what is used leaves nothing, and not less.
+        # A limit that was lowered below the usage leaves 0 bytes, no negative number.
         ("0::/a\n", {"a/memory.max": "300", "a/memory.current": "400"}, 0),
-        # What is kept of files that were read is given up when somebody needs the memory.
+        # Cached pages of files that were read are reclaimed when a process needs the memory.
         (
             "0::/a\n",
             {"a/memory.max": "1000", "a/memory.current": "900", "a/memory.stat": "anon 100\ninactive_file 700\n"},
@@ -80,13 +80,13 @@ def test_a_quota_of_any_group_above_counts(tmp_path: Path, groups: str, files: d
         ),
     ],
 )
-def test_the_memory_left_is_that_of_the_tightest_group(
+def test_the_group_that_leaves_least_memory_counts(
     tmp_path: Path, groups: str, files: dict[str, str], left: int | None
 ) -> None:
     assert cgroups.memory_left_bytes(*machine(tmp_path, groups, files)) == left
 
 
-def test_this_machine_answers() -> None:
+def test_this_machine_has_at_least_one_thread() -> None:
     assert thread_count() >= 1
 
 

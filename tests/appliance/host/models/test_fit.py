@@ -1,4 +1,4 @@
-"""A plan never promises what does not fit, and always names three other things to ask for."""
+"""A plan never accepts what does not fit, and always names three alternatives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.appliance.sim_card import CARD, GIB
 from tests.sim.gguf_models import F16, Shape, write_model
 
 BIG = Shape("llama", layers=32, width=4096, heads=32, kv_heads=8, head_dim=128, ff=14336, vocab=128256, kind=F16)
-"""A model of 8 000 million weights; the file is a hole."""
+"""A model of 8 000 million weights; the file is sparse."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_part_of_the_memory_is_never_planned_with() -> None:
     assert budget_bytes(host(0.5)) == 0
 
 
-def test_what_is_said_to_fit_still_fits_and_one_more_does_not(big: GgufHeader) -> None:
+def test_what_the_verdict_calls_the_most_fits_and_one_more_does_not(big: GgufHeader) -> None:
     card = host(32)
     answer = ask(big, card, Workload(8192, 4))
     assert answer.fits
@@ -79,7 +79,7 @@ def test_smaller_weights_are_named_where_nothing_else_helps(big: GgufHeader) -> 
     assert answer.most_slots == answer.longest_context == 0
 
 
-def test_host_that_is_far_too_small_gets_honest_alternatives(big: GgufHeader) -> None:
+def test_host_that_is_far_too_small_gets_no_alternative_that_fits(big: GgufHeader) -> None:
     answer = ask(big, host(1), Workload(8192, 4))
     assert answer.budget == 0
     assert not any(one.fits for one in answer.alternatives)
@@ -92,7 +92,7 @@ def test_models_of_one_bundle_are_served_at_the_same_time(big: GgufHeader) -> No
     assert not two.fits
 
 
-def test_what_the_runtime_says_counts_instead_of_the_formula(big: GgufHeader) -> None:
+def test_numbers_of_the_runtime_count_instead_of_the_formula(big: GgufHeader) -> None:
     models = [PlannedModel("m", big, Workload(8192, 4))]
     need = models[0].need
     answer = fit(models, host(32), [replace(need, kv=need.kv + 8 * GIB)])
@@ -108,6 +108,6 @@ def test_layers_are_counted_from_the_memory_of_the_graphics_processor(big: GgufH
     assert gpu.of_layers == 32
 
 
-def test_graphics_processor_of_unseen_memory_is_not_guessed_about(big: GgufHeader) -> None:
+def test_graphics_processor_of_unseen_memory_gets_no_number_of_layers(big: GgufHeader) -> None:
     card = replace(host(32), gpus=(Gpu("0000:01:00.0", "0x10de", "", "", None, ""),))
     assert ask(big, card, Workload(8192, 2)).gpus[0].layers is None

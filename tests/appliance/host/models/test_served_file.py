@@ -1,4 +1,4 @@
-"""What is served is what was signed: the check and the serving share one descriptor."""
+"""The bytes that are served are the signed ones: the check and the engine use one descriptor."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_sealed_copy_can_be_changed_by_nobody(model: tuple[File, Path]) -> Non
             os.close(again)
 
 
-def test_with_little_memory_the_very_descriptor_that_was_hashed_is_served(model: tuple[File, Path]) -> None:
+def test_with_little_memory_the_descriptor_that_was_hashed_is_served(model: tuple[File, Path]) -> None:
     file, path = model
     with open_verified(file, path, available_bytes=file.size + MARGIN_BYTES - 1) as served:
         assert served.level == E1
@@ -116,7 +116,7 @@ def test_a_missing_file_is_damaged_and_what_is_no_file_is_not_trusted(model: tup
         open_verified(file, path)
 
 
-def test_where_the_machine_has_no_memory_files_the_lower_level_is_used_and_told(
+def test_where_the_machine_has_no_memory_files_the_lower_level_is_used_and_reported(
     model: tuple[File, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_name: str, _flags: int) -> int:
@@ -142,5 +142,5 @@ def test_progress_ends_at_the_size_of_the_file(model: tuple[File, Path]) -> None
     assert (seen[-1].done, seen[-1].total) == (sum(SIZES), sum(SIZES))
 
 
-def test_this_machine_tells_its_memory() -> None:
+def test_this_machine_shows_its_memory() -> None:
     assert memory_available_bytes() > 1 << 20

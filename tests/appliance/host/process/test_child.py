@@ -68,7 +68,7 @@ def test_an_isolated_child_reaches_no_network_and_holds_no_capability() -> None:
     assert child.isolation == NETNS
 
 
-def test_a_child_that_is_not_isolated_says_so_and_sees_the_hosts_network() -> None:
+def test_a_child_that_is_not_isolated_reports_it_and_sees_the_hosts_network() -> None:
     child = python("import os; print(os.readlink('/proc/self/ns/net'))", isolated=False)
     assert output(child).strip() == os.readlink("/proc/self/ns/net")
     assert child.isolation == NONE
@@ -94,7 +94,7 @@ def test_a_child_of_an_ordinary_user_is_isolated_too() -> None:
 
 
 def readable_python() -> str | None:
-    """A Python ≥ 3.10 that another user can start; the one of the tests may lie in a private home."""
+    """A Python ≥ 3.10 that another user can start; that of the tests may lie in a private home folder."""
     for path in (sys.executable, "/usr/bin/python3"):
         code = "import subprocess, sys; sys.exit(sys.version_info < (3, 10) or subprocess.call([sys.executable, '-V']))"
         done = subprocess.run([*AS_NOBODY, path, "-I", "-c", code], capture_output=True, cwd="/")
@@ -172,7 +172,7 @@ def test_stop_reaches_a_program_with_and_without_a_handler_of_its_own() -> None:
         assert child.stop() == status
 
 
-def test_stop_kills_a_program_that_ignores_being_asked() -> None:
+def test_stop_kills_a_program_that_ignores_sigterm() -> None:
     child = python("import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)")
     assert child.stdout is not None
     with child.stdout as stream:
@@ -205,7 +205,7 @@ def test_the_terminals_ctrl_c_does_not_reach_children() -> None:
     assert output(child) == "True\n"
 
 
-def test_the_log_is_private_and_holds_what_was_said(tmp_path: Path) -> None:
+def test_the_log_is_private_and_holds_the_output(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert spawn(["/bin/sh", "-c", "echo out; echo err >&2"], cwd=tmp_path, env={}, log=log).wait(10) == 0
     assert log.read_text() == "out\nerr\n"
@@ -219,7 +219,7 @@ def test_files_that_a_child_makes_are_private_and_it_leaves_no_core(tmp_path: Pa
 
 
 def test_where_the_machine_refuses_namespaces_the_child_runs_and_reports_it(tmp_path: Path) -> None:
-    # Inside a chain of user namespaces whose limit is used up, nobody can make another.
+    # Inside a chain of user namespaces whose limit is reached, no process can create another.
     if subprocess.run(["unshare", "-Ur", "true"], capture_output=True).returncode != 0:
         pytest.skip("this machine has no user namespaces, so the refusal cannot be staged")
     code = (
@@ -235,7 +235,7 @@ def test_where_the_machine_refuses_namespaces_the_child_runs_and_reports_it(tmp_
     assert (done.stdout, done.stderr) == ("none ran\n", "")
 
 
-def test_a_child_ends_when_its_handle_is_told_to_although_it_stopped_itself() -> None:
+def test_kill_ends_a_child_that_stopped_itself() -> None:
     child = python("import os; print(1, flush=True); os.kill(os.getpid(), 19)")
     assert child.stdout is not None
     with child.stdout as stream:

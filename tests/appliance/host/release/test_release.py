@@ -32,7 +32,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> SimHost:
 
 @pytest.fixture
 def release(host: SimHost, tmp_path: Path) -> Release:
-    """The installed release; whatever a test does to it is undone afterwards."""
+    """The installed release; changes of a test are undone afterwards."""
     return open_current(host.prefix, NOW)
 
 
@@ -143,7 +143,7 @@ def test_file_that_is_missing_or_a_link_is_found(release: Release, tmp_path: Pat
     check_release(release)
 
 
-def test_not_trusted_beats_damaged_and_everything_is_told_at_once(release: Release) -> None:
+def test_not_trusted_outranks_damaged_and_every_fault_is_reported_at_once(release: Release) -> None:
     (release.path / "extra").write_text("planted")
     before = flip(release.path / "playbooks" / "site.yml")
     try:
@@ -205,7 +205,7 @@ def test_facts_cannot_make_a_planted_file_known(host: SimHost) -> None:
         shutil.rmtree(planted.parent)
 
 
-def test_index_that_nobody_signed_must_still_be_the_manifest_s(release: Release) -> None:
+def test_index_that_is_not_signed_must_be_that_of_the_manifest(release: Release) -> None:
     path = release.path / "bundle" / "index.json"
     before = path.read_bytes()
     path.write_bytes(before.replace(b'"size":', b'"size":1'))
@@ -217,7 +217,7 @@ def test_index_that_nobody_signed_must_still_be_the_manifest_s(release: Release)
         path.write_bytes(before)
 
 
-def test_models_can_be_left_to_what_serves_them(release: Release) -> None:
+def test_check_can_leave_the_models_to_the_engines(release: Release) -> None:
     path = find(release, "*/toy.gguf")
     before = flip(path)
     try:
@@ -238,7 +238,7 @@ def test_release_without_its_last_file_is_not_opened(host: SimHost) -> None:
         (release.path / "RELEASE.ok").touch()
 
 
-def test_current_that_points_elsewhere_is_not_trusted_and_no_current_says_how_to_install(
+def test_current_that_points_elsewhere_is_not_trusted_and_without_current_the_hint_is_to_install(
     host: SimHost, tmp_path: Path
 ) -> None:
     right = current_target(host.prefix)
@@ -255,7 +255,7 @@ def test_current_that_points_elsewhere_is_not_trusted_and_no_current_says_how_to
 
 
 @pytest.mark.parametrize(("old", "new"), [(b'"name":"toy"', b'"name":"tox"'), (b"netns", b"nutns"), (b"{", b"[")])
-def test_facts_that_are_not_this_release_s_are_drift(host: SimHost, old: bytes, new: bytes) -> None:
+def test_facts_of_another_release_are_drift(host: SimHost, old: bytes, new: bytes) -> None:
     path = open_current(host.prefix, NOW).path / "RELEASE.json"
     before = path.read_bytes()
     path.write_bytes(before.replace(old, new))
@@ -291,7 +291,7 @@ def test_bundle_may_not_name_the_places_that_the_installer_fills(host: SimHost) 
         assert caught.value.code == "contents.place"
 
 
-def test_second_version_stands_beside_the_first_and_newer_metadata_judges_both(tmp_path: Path) -> None:
+def test_two_versions_are_installed_side_by_side_and_the_newest_metadata_decide_about_both(tmp_path: Path) -> None:
     host = new_host(tmp_path)
     first = host.install()
     host.source = build_bundle(host.workspace, "2.0.0", "two")

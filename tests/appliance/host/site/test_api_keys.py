@@ -1,4 +1,4 @@
-"""Keys are named, expire, are withdrawn, and are kept by nobody but their owner."""
+"""Keys have names, expire and can be revoked, and only their owner has them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def store(tmp_path: Path) -> AccessStore:
     return AccessStore(tmp_path / "access.db")
 
 
-def test_a_granted_key_is_good_and_every_other_text_is_not(store: AccessStore) -> None:
+def test_a_granted_key_is_valid_and_every_other_text_is_not(store: AccessStore) -> None:
     key = store.grant("ada", NOW, models=frozenset({"m"}))
     found = store.check(key, NOW)
     assert found is not None
@@ -43,7 +43,7 @@ def test_a_key_ends_at_its_time_and_not_before(store: AccessStore) -> None:
     assert store.check(key, NOW + timedelta(hours=1)) is None
 
 
-def test_a_withdrawn_key_stays_withdrawn(store: AccessStore) -> None:
+def test_a_revoked_key_stays_revoked(store: AccessStore) -> None:
     key = store.grant("ada", NOW)
     assert store.revoke("ada", NOW)
     assert store.check(key, NOW) is None
@@ -82,7 +82,7 @@ def test_a_database_with_columns_of_a_later_version_still_works(store: AccessSto
     assert store.check(store.grant("ada", NOW), NOW) is not None
 
 
-def test_the_first_start_makes_one_key_in_a_private_file_and_later_ones_keep_it(
+def test_the_first_start_creates_one_key_in_a_private_file_and_later_starts_keep_it(
     store: AccessStore, tmp_path: Path
 ) -> None:
     file = tmp_path / "default.key"
@@ -94,7 +94,7 @@ def test_the_first_start_makes_one_key_in_a_private_file_and_later_ones_keep_it(
     assert (file.read_text().strip(), len(store.list())) == (key, 1)
 
 
-def test_a_key_file_left_by_a_start_that_was_cut_off_is_replaced(store: AccessStore, tmp_path: Path) -> None:
+def test_a_key_file_of_an_interrupted_start_is_replaced(store: AccessStore, tmp_path: Path) -> None:
     file = tmp_path / "default.key"
     file.write_text(new_key())
     assert ensure_default(store, file, NOW) == file
@@ -107,7 +107,7 @@ def test_a_site_that_keeps_its_own_keys_is_left_alone(store: AccessStore, tmp_pa
     assert not (tmp_path / "default.key").exists()
 
 
-def test_a_withdrawn_default_key_is_not_granted_again(store: AccessStore, tmp_path: Path) -> None:
+def test_a_revoked_default_key_is_not_granted_again(store: AccessStore, tmp_path: Path) -> None:
     file = tmp_path / "default.key"
     ensure_default(store, file, NOW)
     store.revoke("default", NOW)
@@ -115,7 +115,7 @@ def test_a_withdrawn_default_key_is_not_granted_again(store: AccessStore, tmp_pa
 
 
 @pytest.mark.parametrize("data", [b"not a database, " * 100, b"SQLite format 3\0" + bytes(4096)])
-def test_keys_that_cannot_be_read_are_damage_and_no_bug(tmp_path: Path, data: bytes) -> None:
+def test_database_that_cannot_be_read_is_damaged_and_no_bug(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "access.db"
     path.write_bytes(data)
     with pytest.raises(ApplianceError) as caught:
@@ -125,7 +125,7 @@ def test_keys_that_cannot_be_read_are_damage_and_no_bug(tmp_path: Path, data: by
         AccessStore(path, is_read_only=True).check(new_key(), NOW)
 
 
-def test_keys_that_somebody_else_changes_for_long_are_busy(
+def test_database_that_another_process_locks_for_long_is_busy(
     store: AccessStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_keys, "_BUSY_S", 0.05)

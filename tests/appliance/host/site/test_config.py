@@ -15,13 +15,13 @@ def test_no_file_means_the_defaults(tmp_path: Path) -> None:
     assert read_site(tmp_path / "site.yaml") == SiteConfig()
 
 
-def test_fields_are_read_and_the_digest_is_the_file_s(tmp_path: Path) -> None:
+def test_fields_are_read_and_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text("bind: 127.0.0.2\nport: 0\nslots: 2\ncontext: 1024\n")
     assert read_site(path) == SiteConfig("127.0.0.2", 0, 2, 1024, sha256(path.read_bytes()))
 
 
-def test_every_wrong_field_is_told_at_once(tmp_path: Path) -> None:
+def test_every_wrong_field_is_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text("bind: 0.0.0.0\nport: 70000\nslots: many\ncontext: 0\ncolour: red\n")
     with pytest.raises(UsageError) as caught:

@@ -20,7 +20,7 @@ def prefix(tmp_path: Path) -> Prefix:
     return made
 
 
-def test_second_install_is_refused_and_told_who_is_at_work(prefix: Prefix) -> None:
+def test_second_install_is_refused_and_the_error_names_the_first(prefix: Prefix) -> None:
     with hold(prefix), pytest.raises(BusyError) as caught, hold(prefix, wait_s=0.1):
         pass
     assert caught.value.exit_code == 75
@@ -34,7 +34,7 @@ def test_lock_is_free_again_afterwards_also_after_a_failure(prefix: Prefix) -> N
         pass
 
 
-def test_child_that_outlives_its_install_keeps_the_next_one_waiting(prefix: Prefix) -> None:
+def test_next_install_waits_for_a_child_that_outlives_its_install(prefix: Prefix) -> None:
     with hold(prefix) as descriptor:
         child = subprocess.Popen(
             [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, pass_fds=(descriptor,)

@@ -1,4 +1,4 @@
-"""A host's tree: where things lie, who may read them, and which paths are refused."""
+"""A host's tree: where its files lie, who may read them, and which paths are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from signing.errors import NotTrustedError, UsageError
 from tests.toy import NOW
 
 
-def test_folders_have_their_modes_whatever_the_umask_says(tmp_path: Path) -> None:
+def test_folders_have_their_modes_under_every_umask(tmp_path: Path) -> None:
     before = os.umask(0o777)
     try:
         prefix = Prefix.at(tmp_path / "deep" / "host")
@@ -48,7 +48,7 @@ def test_prefix_that_is_a_file_or_lies_below_one_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("letter", [":", "%", "{", '"', "'", "\\", "$", "`", "\n", "\x1b"])
-def test_prefix_with_a_character_that_something_would_interpret_is_refused(tmp_path: Path, letter: str) -> None:
+def test_prefix_with_a_character_of_shells_paths_or_templates_is_refused(tmp_path: Path, letter: str) -> None:
     with pytest.raises(UsageError) as caught:
         Prefix.at(tmp_path / f"a{letter}b")
     assert caught.value.code == "prefix.characters"

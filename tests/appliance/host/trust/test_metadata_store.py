@@ -1,4 +1,4 @@
-"""A host judges a stick by the newest metadata that it has seen, and keeps those that it judged by."""
+"""A host judges a stick by the newest metadata that it has seen, and stores those that it used."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def judged(stick: Path, root: bytes, prefix: Prefix) -> Verified[Bundle]:
     return admit(stick, root, Host(prefix, CARD, lambda: NOW, ""))
 
 
-def test_an_older_stick_is_judged_by_what_the_host_has_stored_and_that_is_told(
+def test_an_older_stick_is_judged_by_stored_metadata_and_a_notice_reports_it(
     sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
 ) -> None:
     take(sticks["1.1.0"])
@@ -89,8 +89,8 @@ def test_an_older_stick_is_judged_by_what_the_host_has_stored_and_that_is_told(
     assert notice.startswith("judged by the newest metadata that this host has stored")
     answer = command("verify", sticks["1.0.0"], "--prefix", prefix.root)
     assert (answer.code, answer.talk.count("notice: judged by the newest")) == (0, 1)
-    told = json.loads(command("verify", sticks["1.0.0"], "--prefix", prefix.root, "--json").out)
-    assert [one["code"] for one in told["passed_over"]] == ["version.rollback"]
+    answered = json.loads(command("verify", sticks["1.0.0"], "--prefix", prefix.root, "--json").out)
+    assert [one["code"] for one in answered["passed_over"]] == ["version.rollback"]
 
 
 def test_without_stored_metadata_an_older_stick_is_a_rollback(
@@ -102,7 +102,7 @@ def test_without_stored_metadata_an_older_stick_is_a_rollback(
     assert command("verify", sticks["1.0.0"], "--prefix", prefix.root).code == 4
 
 
-def test_what_the_newest_metadata_revoke_is_refused_on_a_stick_that_does_not_know_it(
+def test_bundle_that_the_newest_metadata_revoke_is_refused_on_a_stick_with_older_metadata(
     sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
 ) -> None:
     take(sticks["1.2.0"])
@@ -122,7 +122,7 @@ def test_a_newer_stick_is_judged_by_its_own_metadata_without_a_notice(
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "1.1.0", "1.2.0"])
-def test_a_forged_stick_is_not_made_good_by_the_store(
+def test_a_forged_stick_is_refused_although_the_store_is_good(
     sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path], version: str
 ) -> None:
     take(sticks["1.1.0"])
@@ -133,7 +133,7 @@ def test_a_forged_stick_is_not_made_good_by_the_store(
     assert command("verify", sticks[version], "--prefix", prefix.root).code == 4
 
 
-def test_a_store_that_cannot_be_used_is_told_and_decides_nothing(
+def test_a_store_that_cannot_be_used_is_reported_and_decides_nothing(
     sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
 ) -> None:
     copy = take(sticks["1.1.0"]) / "metadata" / "timestamp.json"
@@ -178,7 +178,7 @@ def test_metadata_are_read_from_the_medium_once(sticks: Sticks, root: bytes, pre
 
 
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Each medium or copy whose chain of trust is walked from now on."""
+    """Record each medium or copy whose chain of trust is verified from now on."""
     paths: list[Path] = []
 
     def counted(path: Path, *arguments: Any) -> Verified[Bundle]:
@@ -189,20 +189,20 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return paths
 
 
-def test_medium_whose_metadata_are_those_in_the_store_is_walked_once(
+def test_medium_whose_metadata_are_those_in_the_store_is_verified_once(
     sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = take(sticks["1.1.0"])
     paths = opened(monkeypatch)
     assert judged(sticks["1.1.0"], root, prefix).evidence.status == "current"
     assert paths == [sticks["1.1.0"]]
-    # Everything else in the store is looked at.
+    # Everything else in the store is verified, too.
     (copy / "metadata" / "2.root.json").write_bytes(b"{}")
     assert len(notices(judged(sticks["1.1.0"], root, prefix))) == 1
     assert len(paths) == 3
 
 
-def test_what_a_host_judges_by_changes_with_every_install_that_brings_something(
+def test_trust_state_changes_with_every_install_that_brings_something(
     sticks: Sticks, root: bytes, prefix: Prefix, take: Callable[[Path], Path]
 ) -> None:
     seen = [metadata_store.trust_state(prefix)]

@@ -1,4 +1,4 @@
-"""Pinning is a decision made with a fingerprint that came another way."""
+"""A root is pinned only with a fingerprint that came by another way."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def fingerprint(workspace: Workspace) -> str:
 
 
 def test_root_with_the_fingerprint_from_paper_is_pinned(workspace: Workspace, prefix: Prefix) -> None:
-    spelled = ":".join(fingerprint(workspace)[at : at + 4].upper() for at in range(0, 64, 4))
-    assert pin_root(prefix, workspace.root_file, [spelled])
+    typed = ":".join(fingerprint(workspace)[at : at + 4].upper() for at in range(0, 64, 4))
+    assert pin_root(prefix, workspace.root_file, [typed])
     assert read_root(prefix) == workspace.root_file.read_bytes()
     assert not pin_root(prefix, workspace.root_file, [fingerprint(workspace)])
 
@@ -67,7 +67,7 @@ def test_choice_is_the_named_file_then_the_host_then_the_workspace(
     assert choose_root(None, None, other.path) == other.root_file.read_bytes()
 
 
-def test_nothing_pinned_is_not_trusted_and_says_how_to_pin(prefix: Prefix, tmp_path: Path) -> None:
+def test_without_a_pinned_root_nothing_is_trusted_and_the_hint_is_to_pin(prefix: Prefix, tmp_path: Path) -> None:
     with pytest.raises(NotTrustedError) as caught:
         choose_root(None, prefix, None)
     assert f"appliance trust pin ROOT --fingerprint SHA256 --prefix {prefix.root}" in caught.value.hint
