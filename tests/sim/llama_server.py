@@ -19,6 +19,9 @@ import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+USAGE = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+TIMINGS = {"cache_n": 1, "prompt_n": 2, "predicted_n": 5, "predicted_ms": 100.0, "predicted_per_token_ms": 20.0}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser()
@@ -82,9 +85,11 @@ class Handler(BaseHTTPRequestHandler):
         elif said == "fail":
             self.reply(400, {"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}})
         elif body.get("stream"):
-            self.stream(said)
+            self.stream(said, body.get("stream_options") or {})
         else:
-            self.reply(200, self.answer({"message": {"role": "assistant", "content": said[::-1]}}))
+            self.reply(
+                200, self.answer({"message": {"role": "assistant", "content": said[::-1]}, "finish_reason": "stop"})
+            )
 
     def embedding(self, said: str) -> list[float]:
         Handler.embedded += 1
@@ -95,16 +100,13 @@ class Handler(BaseHTTPRequestHandler):
         return row
 
     def answer(self, choice: dict) -> dict:
-        return {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": self.alias,
-            "choices": [{"index": 0, "finish_reason": "stop", **choice}],
-            "usage": {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8},
-        }
+        return {**self.head("chat.completion", choice), "usage": USAGE, "timings": TIMINGS}
 
-    def stream(self, said: str) -> None:
+    def head(self, kind: str, *choices: dict) -> dict:
+        numbered = [{"index": 0, "finish_reason": None, **choice} for choice in choices]
+        return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": self.alias, "choices": numbered}
+
+    def stream(self, said: str, options: dict) -> None:
         words = (
             [f"{number} " for number in range(int(said.split()[1]))] if said.startswith("slow") else list(said[::-1])
         )
@@ -112,12 +114,19 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        kind = "chat.completion.chunk"
+        last = [self.head(kind, {"delta": {}, "finish_reason": "stop"})]
+        if options.get("include_usage"):
+            last.append({**self.head(kind), "usage": USAGE})
+        last[-1]["timings"] = TIMINGS
         try:
             for word in words:
-                self.event(json.dumps({**self.answer({"delta": {"content": word}}), "object": "chat.completion.chunk"}))
+                self.event(json.dumps(self.head(kind, {"delta": {"content": word}})))
                 if said == "die late":
                     os.abort()
                 time.sleep(0.05 if said.startswith("slow") else 0)
+            for value in last:
+                self.event(json.dumps(value))
             self.event("[DONE]")
             self.wfile.write(b"0\r\n\r\n")
         except OSError:

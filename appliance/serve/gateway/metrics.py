@@ -1,46 +1,150 @@
 """Figures of the gateway in the text format that Prometheus reads.
 
-Owns the counters. No name of a person or key ever becomes a label.
+Owns the registry, the names and the labels. Rules:
+- no name of a person or key becomes a label, and no text of a request: models and routes come from the plan;
+- a request counts once, when it has ended; one that its user left has the status 499, whatever was sent until then;
+- states that the gateway holds anyway (queues, engines) are read when somebody asks for the figures.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
-PREFIX = "appliance_"
-Labels = tuple[tuple[str, str], ...]
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from appliance.serve.gateway.token_usage import TokenUsage
+
+USER_LEFT = 499
+"""Status of a request whose user left; no reply has it."""
+_FIRST_TOKEN_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_PER_TOKEN_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFigures:
+    """What is shown of one engine.
+
+    Args:
+        model: the model's name.
+        level: how its bytes are bound to the signed ones; see `appliance.host.models.served_file`.
+        isolation: `netns` or `none`.
+        is_serving: whether it answers from verified bytes.
+        slots: how many requests it works on at once.
+        running: requests in flight.
+        waiting: requests in its queue.
+    """
+
+    model: str
+    level: str
+    isolation: str
+    is_serving: bool
+    slots: int
+    running: int
+    waiting: int
 
 
 class Metrics:
-    """Counters that only rise, and gauges that are asked for when somebody reads."""
+    """The figures of one gateway.
 
-    def __init__(self) -> None:
-        self._counters: dict[str, dict[Labels, float]] = defaultdict(lambda: defaultdict(float))
+    Args:
+        read_engines: the engines at this moment.
+    """
 
-    def add(self, name: str, amount: float = 1, **labels: str) -> None:
-        """Raise a counter."""
-        self._counters[name][tuple(sorted(labels.items()))] += amount
+    def __init__(self, read_engines: Callable[[], Iterable[EngineFigures]]) -> None:
+        self._registry = registry = CollectorRegistry()
+        registry.register(_EngineCollector(read_engines))
+        self._requests = Counter(
+            "appliance_requests",
+            "Requests that have ended, by their status; 499 where the user left.",
+            ("model", "route", "status"),
+            registry=registry,
+        )
+        self._refused_keys = Counter("appliance_refused_keys", "Requests without a valid key.", (), registry=registry)
+        self._prompt_tokens = Counter(
+            "appliance_prompt_tokens", "Tokens of prompts and of texts to embed.", ("model",), registry=registry
+        )
+        self._completion_tokens = Counter(
+            "appliance_completion_tokens",
+            "Tokens of answers; of a stream that broke off, its events.",
+            ("model",),
+            registry=registry,
+        )
+        self._first_token_s = Histogram(
+            "appliance_time_to_first_token_seconds",
+            "From the arrival of a request for a stream to its first event, with the time in the queue.",
+            ("model",),
+            registry=registry,
+            buckets=_FIRST_TOKEN_S,
+        )
+        self._per_token_s = Histogram(
+            "appliance_time_per_output_token_seconds",
+            "Time for each token of an answer, as the engine measured it.",
+            ("model",),
+            registry=registry,
+            buckets=_PER_TOKEN_S,
+        )
 
-    def text(self, gauges: Iterable[tuple[str, float, dict[str, str]]] = ()) -> str:
-        """Everything, one figure on each line."""
-        lines = []
-        for name, values in sorted(self._counters.items()):
-            lines.append(f"# TYPE {PREFIX}{name} counter")
-            lines += [_line(name, labels, value) for labels, value in sorted(values.items())]
-        seen = set()
-        for name, value, labels in sorted(gauges, key=lambda gauge: gauge[0]):
-            if name not in seen:
-                lines.append(f"# TYPE {PREFIX}{name} gauge")
-                seen.add(name)
-            lines.append(_line(name, tuple(sorted(labels.items())), value))
-        return "\n".join(lines) + "\n"
+    def count_request(self, model: str, route: str, status: int) -> None:
+        """Count a request that has ended."""
+        self._requests.labels(model, route, str(status)).inc()
+
+    def count_refused_key(self) -> None:
+        """Count a request without a valid key."""
+        self._refused_keys.inc()
+
+    def count_tokens(self, model: str, usage: TokenUsage) -> None:
+        """Count the tokens of one request, and the time for each token of its answer where the engine stated it."""
+        self._prompt_tokens.labels(model).inc(usage.prompt)
+        self._completion_tokens.labels(model).inc(usage.completion)
+        if usage.per_token_s is not None:
+            self._per_token_s.labels(model).observe(usage.per_token_s)
+
+    def observe_first_token(self, model: str, after_s: float) -> None:
+        """Note how long a stream took to begin."""
+        self._first_token_s.labels(model).observe(after_s)
+
+    def format(self) -> bytes:
+        """Serialize everything in the text format 0.0.4."""
+        return generate_latest(_WithoutCreation(self._registry))
 
 
-def _line(name: str, labels: Labels, value: float) -> str:
-    inside = ",".join(f'{key}="{_escape(text)}"' for key, text in labels)
-    return f"{PREFIX}{name}{{{inside}}} {value:g}" if inside else f"{PREFIX}{name} {value:g}"
+class _EngineCollector(Collector):
+    def __init__(self, read_engines: Callable[[], Iterable[EngineFigures]]) -> None:
+        self._read_engines = read_engines
+
+    def describe(self) -> Iterable[Metric]:
+        return self._format(())
+
+    def collect(self) -> Iterable[Metric]:
+        return self._format(tuple(self._read_engines()))
+
+    def _format(self, engines: tuple[EngineFigures, ...]) -> Iterator[Metric]:
+        text = "1 where an engine answers from verified bytes, else 0."
+        serving = GaugeMetricFamily("appliance_engine_up", text, labels=("model", "level", "isolation"))
+        for engine in engines:
+            serving.add_metric((engine.model, engine.level, engine.isolation), float(engine.is_serving))
+        yield serving
+        for name, text, field in (
+            ("slots", "Requests that an engine works on at once.", "slots"),
+            ("slots_taken", "Requests in flight.", "running"),
+            ("waiting", "Requests in the queue of an engine.", "waiting"),
+        ):
+            gauge = GaugeMetricFamily(f"appliance_{name}", text, labels=("model",))
+            for engine in engines:
+                gauge.add_metric((engine.model,), float(getattr(engine, field)))
+            yield gauge
 
 
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+class _WithoutCreation(Collector):
+    """Leaves out when each counter was created, which the library else shows as a gauge beside each."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric

@@ -1,16 +1,17 @@
-"""One question's way to an engine and its answer's way back.
+"""A request's way to an engine and its answer's way back.
 
 Owns waiting, passing on, and stopping. Rules:
-- a user who leaves stops the work: while waiting in line, while the engine thinks, in the middle of a stream;
-- an answer is passed on as it comes; nothing of a stream is held back;
-- every answer names what made it: in headers, and in a field `appliance` where it is one JSON value (DESIGN 10);
-- an engine that ends in the middle of a stream ends it with an error in the stream, never as if it were complete.
+- a user who leaves stops the work: while waiting in the queue, while the engine computes, in the middle of a stream;
+- an answer is passed on as it comes; nothing of a stream is held back or changed;
+- every answer names what made it: in headers, and in a field `appliance` where it is one JSON value
+  (docs/architecture.md, Serving);
+- an engine that ends in the middle of a stream ends it with an error in the stream, never as if it were complete;
+- a request is counted once, when it has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from typing import Any
@@ -18,10 +19,11 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from appliance.serve.gateway.metrics import Metrics
+from appliance.serve.gateway.metrics import USER_LEFT, Metrics
 from appliance.serve.gateway.queue import Full, Lane
 from appliance.serve.gateway.replies import Refusal, spell, too_busy
 from appliance.serve.gateway.request_limits import Question
+from appliance.serve.gateway.token_usage import StreamMeter, read_usage
 from appliance.serve.gateway.upstream import LostError, Reply, Upstream
 
 MAX_ANSWER_BYTES = 64 << 20
@@ -29,15 +31,15 @@ _STREAM = "text/event-stream"
 
 
 class Relay(Response):
-    """A response that asks the engine when it is sent.
+    """A response that sends the request to the engine when it is sent itself.
 
     Args:
         upstream: the engine.
-        lane: the line in front of it.
+        lane: the queue in front of it.
         path: of the engine's route.
         question: what passed the checks.
         made_by: the digests that the answer names.
-        metrics: where the answer is counted.
+        metrics: where the request is counted.
     """
 
     def __init__(
@@ -55,6 +57,8 @@ class Relay(Response):
         self._made_by, self._metrics = made_by, metrics
         self._began = time.monotonic()
         self._is_started = False
+        # What it counts as, unless it gets to an end of its own.
+        self._outcome = USER_LEFT
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, unless the user leaves first."""
@@ -62,13 +66,14 @@ class Relay(Response):
         left = asyncio.create_task(_wait_until_left(receive))
         try:
             await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                self._count(499)
         finally:
             left.cancel()
             work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+            await asyncio.wait({work})
+            has_failed = not work.cancelled() and work.exception() is not None
+            self._metrics.count_request(self._question.model, self._path, 500 if has_failed else self._outcome)
+        if not work.cancelled():
+            work.result()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -77,6 +82,7 @@ class Relay(Response):
                     await self._pass_stream(reply, send)
                 else:
                     await self._pass_whole(reply, send)
+                self._outcome = reply.status
         except Full as full:
             await self._refuse(too_busy(full.retry_after_s), scope, receive, send)
         except LostError:
@@ -84,8 +90,16 @@ class Relay(Response):
 
     async def _pass_stream(self, reply: Reply, send: Send) -> None:
         await self._start(reply.status, _STREAM, send)
-        async for block in reply.blocks:
-            await send({"type": "http.response.body", "body": block, "more_body": True})
+        meter = StreamMeter()
+        try:
+            async for block in reply.blocks:
+                is_first = meter.events == 0
+                meter.feed(block)
+                if is_first and meter.events:
+                    self._metrics.observe_first_token(self._question.model, time.monotonic() - self._began)
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+        finally:
+            self._metrics.count_tokens(self._question.model, meter.usage())
         await send({"type": "http.response.body", "body": b""})
 
     async def _pass_whole(self, reply: Reply, send: Send) -> None:
@@ -106,34 +120,26 @@ class Relay(Response):
             return data
         if not isinstance(value, dict):
             return data
-        usage = value.get("usage")
-        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
-        if isinstance(tokens, int):
-            self._metrics.add("completion_tokens_total", tokens, model=self._question.model)
+        usage = read_usage(value)
+        if usage is not None:
+            self._metrics.count_tokens(self._question.model, usage)
         return spell({**value, "appliance": self._made_by})
 
-    async def _start(self, status: int, kind: str, send: Send, length: int | None = None) -> None:
+    async def _start(self, status: int, media_type: str, send: Send, length: int | None = None) -> None:
         self._is_started = True
-        self._count(status)
-        headers = {"content-type": kind, **{f"appliance-{name}": text for name, text in self._made_by.items()}}
+        headers = {"content-type": media_type, **{f"appliance-{name}": text for name, text in self._made_by.items()}}
         if length is not None:
             headers["content-length"] = str(length)
-        spelled = [(name.encode(), text.encode("latin-1", "replace")) for name, text in headers.items()]
-        await send({"type": "http.response.start", "status": status, "headers": spelled})
+        encoded = [(name.encode(), text.encode("latin-1", "replace")) for name, text in headers.items()]
+        await send({"type": "http.response.start", "status": status, "headers": encoded})
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
+        self._outcome = refusal.status
         if self._is_started:
             event = b"data: " + spell(refusal.body()) + b"\n\n"
             await send({"type": "http.response.body", "body": event})
-            return
-        self._count(refusal.status)
-        await refusal.response()(scope, receive, send)
-
-    def _count(self, status: int) -> None:
-        model = self._question.model
-        self._metrics.add("requests_total", model=model, route=self._path, status=str(status))
-        self._metrics.add("first_byte_seconds_sum", time.monotonic() - self._began, model=model)
-        self._metrics.add("first_byte_seconds_count", model=model)
+        else:
+            await refusal.response()(scope, receive, send)
 
 
 async def _wait_until_left(receive: Receive) -> None:

@@ -11,7 +11,7 @@ Rules (threat T37):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 
 from starlette.applications import Starlette
@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from appliance.host.site.api_keys import AccessStore, Key
 from appliance.serve.gateway.messages import RESTARTING, SERVING, News, Plan, PlannedModel
-from appliance.serve.gateway.metrics import Metrics
+from appliance.serve.gateway.metrics import EngineFigures, Metrics
 from appliance.serve.gateway.page import PAGE, POLICY
 from appliance.serve.gateway.queue import Lane
 from appliance.serve.gateway.relay import Relay
@@ -56,6 +56,23 @@ class Backend:
         self.upstream = Upstream(model.socket)
         self.news = News(model.name, RESTARTING)
 
+    def figures(self) -> EngineFigures:
+        """What the metrics show of it."""
+        news, lane = self.news, self.lane
+        is_serving = news.state == SERVING
+        return EngineFigures(
+            self.model.name, news.level, news.isolation, is_serving, lane.slots, lane.running, lane.waiting
+        )
+
+    def refusal(self, route: str) -> Refusal | None:
+        """Why it cannot answer a request to a route now; None where it can."""
+        is_embedding = self.model.embedding > 0
+        if is_embedding != (route == EMBEDDINGS):
+            return wrong_task(self.model.name, is_embedding=is_embedding)
+        if self.news.state != SERVING:
+            return not_serving(self.model.name, self.news.state, self.news.reason)
+        return None
+
 
 class Gateway:
     """What the routes work on.
@@ -68,7 +85,7 @@ class Gateway:
 
     def __init__(self, plan: Plan, access: AccessStore, now: Clock) -> None:
         self.plan = plan
-        self.metrics = Metrics()
+        self.metrics = Metrics(lambda: [backend.figures() for backend in self._backends.values()])
         self._access = access
         self._now = now
         self._backends = {model.name: Backend(model) for model in plan.models}
@@ -102,12 +119,12 @@ class Gateway:
         key = self._who(request)
         question = await read_question(request)
         backend = self._backend(key, question.model)
-        is_embedding = backend.model.embedding > 0
-        if is_embedding != (request.url.path == EMBEDDINGS):
-            raise wrong_task(question.model, is_embedding=is_embedding)
-        if backend.news.state != SERVING:
-            raise not_serving(question.model, backend.news.state, backend.news.reason)
-        return Relay(backend.upstream, backend.lane, request.url.path, question, self._made_by(backend), self.metrics)
+        route = request.url.path
+        refusal = backend.refusal(route)
+        if refusal is not None:
+            self.metrics.count_request(question.model, route, refusal.status)
+            raise refusal
+        return Relay(backend.upstream, backend.lane, route, question, self._made_by(backend), self.metrics)
 
     async def _models(self, request: Request) -> Response:
         key = self._who(request)
@@ -139,22 +156,13 @@ class Gateway:
         return json_reply(status, 200 if is_ready else 503)
 
     async def _figures(self, _request: Request) -> Response:
-        return PlainTextResponse(self.metrics.text(self._gauges()), media_type="text/plain; version=0.0.4")
-
-    def _gauges(self) -> Iterator[tuple[str, float, dict[str, str]]]:
-        for name, backend in self._backends.items():
-            news = backend.news
-            labels = {"model": name, "level": news.level, "isolation": news.isolation}
-            yield "engine_up", float(news.state == SERVING), labels
-            yield "slots", backend.lane.slots, {"model": name}
-            yield "slots_taken", backend.lane.running, {"model": name}
-            yield "waiting", backend.lane.waiting, {"model": name}
+        return Response(self.metrics.format(), media_type="text/plain; version=0.0.4")
 
     def _who(self, request: Request) -> Key:
         scheme, _, presented = request.headers.get("authorization", "").partition(" ")
         key = self._access.check(presented.strip(), self._now()) if scheme.lower() == "bearer" else None
         if key is None:
-            self.metrics.add("refused_keys_total")
+            self.metrics.count_refused_key()
             raise unauthorized()
         return key
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from appliance.serve.gateway.server import DESCRIPTORS
-from tests.appliance.serve.gateway.test_gateway import Site, eventually, opened, question
+from tests.appliance.serve.gateway.site import Site, eventually, opened, question
 
 # The gateway as it is started, with less patience.
 START = "from appliance.serve.gateway import connection_timeouts as limit; limit.IDLE_S = limit.STALLED_S = 1"

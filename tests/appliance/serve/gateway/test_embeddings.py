@@ -10,7 +10,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.appliance.serve.gateway.test_gateway import DIGESTS, Site, opened, question
+from tests.appliance.serve.gateway.site import DIGESTS, Site, opened, question
 from tests.sim.engines import notes
 
 

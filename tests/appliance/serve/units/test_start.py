@@ -16,7 +16,7 @@ NEVER = {
     GATEWAY: ("ansible_runner", "httpcore", "httpx", "jinja2", "pydantic", "pygments", "rich", "yaml"),
     ENGINE: (
         *("ansible_runner", "asyncio", "concurrent.futures", "email", "h11", "http", "httpcore", "httpx", "jinja2"),
-        *("logging", "pydantic", "rich", "sqlite3", "starlette", "uvicorn", "yaml", "zipfile"),
+        *("logging", "prometheus_client", "pydantic", "rich", "sqlite3", "starlette", "uvicorn", "yaml", "zipfile"),
         *("appliance.host.release.environment_check", "appliance.keys"),
     ),
 }
