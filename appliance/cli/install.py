@@ -19,7 +19,7 @@ from appliance.cli.console.options import (
 from appliance.cli.console.terminal import Terminal
 
 if TYPE_CHECKING:
-    from appliance.host.install.installation import Installed
+    from appliance.host.install.installation import InstallResult
 
 
 @click.command("install")
@@ -72,7 +72,7 @@ def command(
         _show(terminal, done)
 
 
-def _show(terminal: Terminal, done: Installed) -> None:
+def _show(terminal: Terminal, done: InstallResult) -> None:
     release, bundle = done.release, done.release.bundle
     terminal.answer(f"{bundle.value.label}  manifest sha256:{bundle.value.manifest}")
     terminal.answer(f"release    {release.path}")
@@ -90,7 +90,7 @@ def _show(terminal: Terminal, done: Installed) -> None:
     terminal.say("  ".join(f"{took.step} {took.seconds:.1f} s" for took in done.steps))
 
 
-def _answer(done: Installed) -> dict[str, Any]:
+def _answer(done: InstallResult) -> dict[str, Any]:
     release, bundle = done.release, done.release.bundle
     return {
         "name": bundle.value.contents.name,

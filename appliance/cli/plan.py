@@ -102,7 +102,7 @@ def _card(path: Path | None) -> Card:
 
 def _rehearsed(source: Source, terminal: Terminal) -> list[MemoryNeed | None]:
     """What the runtime itself says of each model; None where it was not or could not be asked."""
-    from appliance.host.runtime.memory_probe import rehearse
+    from appliance.host.runtime.memory_probe import probe_memory
     from bundles.gguf.memory import estimate
     from signing.errors import ApplianceError
 
@@ -114,7 +114,7 @@ def _rehearsed(source: Source, terminal: Terminal) -> list[MemoryNeed | None]:
     for head, load in source.models:
         need = estimate(head.header, load)
         try:
-            told = rehearse(runtime, head.data, head.header.file_size, load)
+            told = probe_memory(runtime, head.data, head.header.file_size, load)
         except ApplianceError as error:
             terminal.say(f"warning: {head.name}: the runtime cannot open this model: {error.found}")
             found.append(None)

@@ -16,7 +16,7 @@ from signing.errors import ApplianceError, UsageError
 
 if TYPE_CHECKING:
     from appliance.host.models.header import ModelHead
-    from appliance.host.runtime.unpacked import AtHand
+    from appliance.host.runtime.unpacked import UnpackedRuntime
 
 DEFAULT_SLOTS = 4
 MOST_CONTEXT = 8192
@@ -44,7 +44,7 @@ class Source:
     """Models with what each is to bear, and a runtime at hand, or words why there is none."""
 
     models: tuple[tuple[ModelHead, Workload], ...]
-    runtime: AtHand | str
+    runtime: UnpackedRuntime | str
 
 
 def read_source(path: Path, options: Options, scratch: Path) -> Source:
@@ -132,7 +132,7 @@ def _model_file(source: str | tuple[str, ...], folder: Path, entry: object) -> P
     return cache.path(entry.used.sha256) if cache.has(entry.used.sha256, entry.used.size) else None
 
 
-def _any_runtime(options: Options, scratch: Path) -> AtHand | str:
+def _any_runtime(options: Options, scratch: Path) -> UnpackedRuntime | str:
     """That of the installed release, or one that was built here before."""
     from appliance.cli.runtime_source import release_at_hand
     from appliance.host.runtime.unpacked import of_wheel

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from appliance.host.runtime.unpacked import AtHand
+    from appliance.host.runtime.unpacked import UnpackedRuntime
     from bundles.bundle import Bundle
     from signing.verified import Verified
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Found:
     """A runtime, and a model to try it with where one was asked for."""
 
-    runtime: AtHand
+    runtime: UnpackedRuntime
     model: Path | None
 
 

@@ -68,13 +68,13 @@ def our_sides(folder: Path, model: Path) -> tuple[Side, Side]:
     from bundles.progress import ignore
     from tests.appliance.shipped import shipped_runtime
 
-    at_hand = of_wheel(shipped_runtime().path, folder)
+    unpacked = of_wheel(shipped_runtime().path, folder)
     with (folder / "lock").open("w") as lock:
         programs = Programs(folder, lock.fileno())
-        bench = Bench(at_hand.folder_with, Path(sys.executable), model, 1, programs, at_hand.package)
-        choice = choose_variant(fitting_variants(at_hand.variants, cpu_flags()), bench, ignore)
+        bench = Bench(unpacked.folder_with, Path(sys.executable), model, 1, programs, unpacked.package)
+        choice = choose_variant(fitting_variants(unpacked.variants, cpu_flags()), bench, ignore)
     chosen, least = (
-        Side(f"ours, {variant}", at_hand.package, at_hand.folder_with(variant), variant)
+        Side(f"ours, {variant}", unpacked.package, unpacked.folder_with(variant), variant)
         for variant in (choice.variant, REFERENCE)
     )
     return chosen, least

@@ -32,7 +32,7 @@ from appliance.host.install.journal import Journal
 from appliance.host.install.render import _follow, variables
 from appliance.host.release.facts import read_facts, write_facts
 from appliance.host.runtime import logits
-from appliance.host.runtime.variant_trial import recall
+from appliance.host.runtime.variant_trial import read_choice
 from appliance.host.site.config import SiteConfig
 from appliance.host.tree.prefix import Prefix
 from appliance.resources import playbooks_path
@@ -255,6 +255,6 @@ def test_journal_and_measurements_of_before_are_read(tmp_path: Path) -> None:
         "passed_over": ["a: b"],
     }
     (tmp_path / "trials.json").write_text(json.dumps({sha256(b"key"): choice}))
-    found = recall(tmp_path / "trials.json", "key")
+    found = read_choice(tmp_path / "trials.json", "key")
     assert found is not None
     assert (found.variant, found.passed_over) == ("x64", ("a: b",))

@@ -32,7 +32,7 @@ from signing.errors import ApplianceError, ApplyRestoredError
 
 
 @dataclass(frozen=True, slots=True)
-class Golden:
+class GoldenPrompt:
     """A question, where its answer is cut, and a regular expression that must be found in the answer."""
 
     prompt: str
@@ -41,10 +41,10 @@ class Golden:
 
 
 # A few tokens: that it answers at all is looked at here, and emulated processors make one or two tokens a second.
-DEFAULT = Golden("Name the capital of France.", 8, ".+")
+DEFAULT = GoldenPrompt("Name the capital of France.", 8, ".+")
 
 
-def ask_candidate(release: Release, programs: Programs, on_progress: OnProgress, golden: Golden = DEFAULT) -> str:
+def try_candidate(release: Release, programs: Programs, on_progress: OnProgress, golden: GoldenPrompt = DEFAULT) -> str:
     """Start each engine of a release, ask it, and stop it.
 
     Args:
@@ -63,13 +63,13 @@ def ask_candidate(release: Release, programs: Programs, on_progress: OnProgress,
     models = release.contents.models
     for done, model in enumerate(models):
         on_progress(Progress("asking the candidate", done, len(models), "steps"))
-        with judged(model.name):
+        with candidate_errors(model.name):
             answer = _try(release, model, programs, on_progress, golden)
     on_progress(Progress("asking the candidate", len(models), len(models), "steps"))
     return answer
 
 
-def ask_model(engine: Engine | EngineClient, model: Model, golden: Golden = DEFAULT) -> str:
+def check_model(engine: Engine | EngineClient, model: Model, golden: GoldenPrompt = DEFAULT) -> str:
     """Ask one model for what it is made for, and judge the answer.
 
     Args:
@@ -86,13 +86,13 @@ def ask_model(engine: Engine | EngineClient, model: Model, golden: Golden = DEFA
     """
     if model.embedding:
         return judge_embeddings(engine, model)
-    answer = engine.ask(golden.prompt, golden.max_tokens).text
+    answer = engine.chat(golden.prompt, golden.max_tokens).text
     accept(model.name, golden, answer)
     return answer
 
 
 @contextmanager
-def judged(model: str) -> Iterator[None]:
+def candidate_errors(model: str) -> Iterator[None]:
     """Whatever fails in the block is told as the failure of a candidate; what served before still serves."""
     try:
         yield
@@ -108,7 +108,7 @@ def judged(model: str) -> Iterator[None]:
         ) from error
 
 
-def accept(model: str, golden: Golden, answer: str) -> None:
+def accept(model: str, golden: GoldenPrompt, answer: str) -> None:
     """Judge an answer.
 
     Raises:
@@ -124,7 +124,7 @@ def accept(model: str, golden: Golden, answer: str) -> None:
         )
 
 
-def _try(release: Release, model: Model, programs: Programs, on_progress: OnProgress, golden: Golden) -> str:
+def _try(release: Release, model: Model, programs: Programs, on_progress: OnProgress, golden: GoldenPrompt) -> str:
     # The socket's path must be short, which a prefix need not be.
     folder = Path(tempfile.mkdtemp(prefix="appliance-"))
     log = programs.scratch / f"candidate-{model.name}.log"
@@ -133,7 +133,7 @@ def _try(release: Release, model: Model, programs: Programs, on_progress: OnProg
             if engine.isolation != "netns":
                 programs.isolation = engine.isolation
             engine.wait_ready()
-            return ask_model(engine, model, golden)
+            return check_model(engine, model, golden)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from appliance.host.activation.candidate import ask_candidate
+from appliance.host.activation.candidate import try_candidate
 from appliance.host.process.programs import Programs
 from appliance.host.release.release import Release
 from bundles.progress import OnProgress
@@ -18,7 +18,7 @@ from bundles.progress import OnProgress
 class Services(Protocol):
     """What the install needs of whatever keeps releases running."""
 
-    def ask(self, release: Release, on_progress: OnProgress) -> str:
+    def try_candidate(self, release: Release, on_progress: OnProgress) -> str:
         """Start the engines of a release that is not switched to yet, and ask each.
 
         Returns:
@@ -63,9 +63,9 @@ class NoServices:
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
 
-    def ask(self, release: Release, on_progress: OnProgress) -> str:
-        """See `Services.ask`."""
-        return ask_candidate(release, self._programs, on_progress)
+    def try_candidate(self, release: Release, on_progress: OnProgress) -> str:
+        """See `Services.try_candidate`."""
+        return try_candidate(release, self._programs, on_progress)
 
     def enable(self, release: Release) -> None:
         """Nothing runs by itself."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
-from appliance.host.activation.candidate import DEFAULT, Golden, ask_model, judged
+from appliance.host.activation.candidate import DEFAULT, GoldenPrompt, candidate_errors, check_model
 from appliance.host.engine.client import EngineClient
 from appliance.host.process import systemctl
 from appliance.host.release.release import Release, open_release
@@ -57,8 +57,8 @@ class SystemdServices:
         self._prefix, self._now = prefix, now
         self._changed: list[str] = []
 
-    def ask(self, release: Release, on_progress: OnProgress, golden: Golden = DEFAULT) -> str:
-        """See `Services.ask`. The engines go on running: after the switch it is they who serve."""
+    def try_candidate(self, release: Release, on_progress: OnProgress, golden: GoldenPrompt = DEFAULT) -> str:
+        """See `Services.try_candidate`. The engines go on running: after the switch it is they who serve."""
         models, manifest = release.contents.models, release.bundle.value.manifest
         names = engine_units(release.contents, manifest)
         for name in names:
@@ -66,12 +66,12 @@ class SystemdServices:
         systemctl.reload()
         trial_mark(self._prefix, release.path).touch()
         answer = ""
-        with judged(models[-1].name):
+        with candidate_errors(models[-1].name):
             systemctl.restart(names)
         for done, model in enumerate(models):
             on_progress(Progress("asking the candidate", done, len(models), "steps"))
-            with judged(model.name):
-                answer = self._ask(release, model, golden)
+            with candidate_errors(model.name):
+                answer = self._check_model(release, model, golden)
         on_progress(Progress("asking the candidate", len(models), len(models), "steps"))
         return answer
 
@@ -133,7 +133,7 @@ class SystemdServices:
                 raise _not_served(GATEWAY_UNIT, f"none within {READY_S:.0f} s; it said: {said}")
             time.sleep(_POLL_S)
 
-    def _ask(self, release: Release, model: Model, golden: Golden) -> str:
+    def _check_model(self, release: Release, model: Model, golden: GoldenPrompt) -> str:
         manifest = release.bundle.value.manifest
         unit, folder = engine_unit(manifest, model.name), engine_folder(self._prefix, manifest, model.name)
         client = EngineClient(model.name, folder / "engine.sock", f"journalctl -u {unit}")
@@ -143,7 +143,7 @@ class SystemdServices:
             if time.monotonic() > until:
                 raise _not_served(unit, f"none within {READY_S:.0f} s; it said: {systemctl.last_log_lines(unit)}")
             time.sleep(_POLL_S)
-        return ask_model(client, model, golden)
+        return check_model(client, model, golden)
 
     def _prepare_access(self) -> None:
         path = self._prefix.access

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EngineAnswer:
     """What an engine said: the text, how many tokens it took, and why it ended (`stop` or `length`)."""
 
     text: str
@@ -50,7 +50,7 @@ class EngineClient:
         except (OSError, http.client.HTTPException):
             return False
 
-    def ask(self, prompt: str, max_tokens: int, timeout_s: float = 120.0) -> Answer:
+    def chat(self, prompt: str, max_tokens: int, timeout_s: float = 120.0) -> EngineAnswer:
         """Ask one question, without randomness.
 
         Args:
@@ -103,10 +103,10 @@ class EngineClient:
             connection.close()
 
 
-def _read_answer(data: bytes) -> Answer:
+def _read_answer(data: bytes) -> EngineAnswer:
     value = json.loads(data)
     choice, usage = value["choices"][0], value["usage"]
-    return Answer(
+    return EngineAnswer(
         str(choice["message"]["content"]),
         int(usage["prompt_tokens"]),
         int(usage["completion_tokens"]),

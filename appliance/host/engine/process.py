@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from appliance.host.engine.client import Answer, EngineClient
+from appliance.host.engine.client import EngineAnswer, EngineClient
 from appliance.host.engine.command import EngineSpec, engine_command
 from appliance.host.models.served_file import open_verified
 from appliance.host.process.child import Child, describe_exit, spawn
@@ -62,7 +62,7 @@ class Engine:
         while time.monotonic() < until:
             code = self.child.poll()
             if code is not None:
-                raise self.died(code)
+                raise self.exit_error(code)
             if self._client().is_healthy():
                 return
             time.sleep(_POLL_S)
@@ -74,27 +74,27 @@ class Engine:
             hint=f"see the whole log: {self.log}",
         )
 
-    def ask(self, prompt: str, max_tokens: int, timeout_s: float = 120.0) -> Answer:
-        """See `EngineClient.ask`; where the engine has ended, that is the error."""
-        with self._told_if_dead():
-            return self._client().ask(prompt, max_tokens, timeout_s)
+    def chat(self, prompt: str, max_tokens: int, timeout_s: float = 120.0) -> EngineAnswer:
+        """See `EngineClient.chat`; where the engine has ended, that is the error."""
+        with self._reporting_exit():
+            return self._client().chat(prompt, max_tokens, timeout_s)
 
     def embed(self, texts: Sequence[str], timeout_s: float = 120.0) -> list[list[float]]:
         """See `EngineClient.embed`; where the engine has ended, that is the error."""
-        with self._told_if_dead():
+        with self._reporting_exit():
             return self._client().embed(texts, timeout_s)
 
     @contextmanager
-    def _told_if_dead(self) -> Iterator[None]:
+    def _reporting_exit(self) -> Iterator[None]:
         try:
             yield
         except ApplianceError:
             code = self.child.poll()
             if code is not None:
-                raise self.died(code) from None
+                raise self.exit_error(code) from None
             raise
 
-    def died(self, code: int) -> ApplianceError:
+    def exit_error(self, code: int) -> ApplianceError:
         """The error for an engine that ended by itself with this exit status."""
         error = HostUnfitError if code == _ILLEGAL_INSTRUCTION else ApplianceError
         return error(

@@ -38,11 +38,11 @@ def main(arguments: list[str]) -> int:
     playbooks = Path(order["playbooks"])
     try:
         _write_program(run)
-        _say({"total": count_tasks(playbooks)})
+        _print_json({"total": count_tasks(playbooks)})
         end = _play(run, playbooks, order["variables"], _environment(run, playbooks))
     finally:
         _wipe(run)
-    _say({"end": end})
+    _print_json({"end": end})
     return 0 if end["ok"] else 1
 
 
@@ -54,7 +54,7 @@ def _play(run: Path, playbooks: Path, variables: dict[str, Any], environment: di
     def on_event(event: dict[str, Any]) -> bool:
         data = event.get("event_data") or {}
         if event.get("event") == "playbook_on_task_start":
-            _say({"task": str(data.get("task", ""))})
+            _print_json({"task": str(data.get("task", ""))})
         elif event.get("event") in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
             failures.append({"task": str(data.get("task", "")), "message": _message(data.get("res"))})
         return True  # else ansible-runner forgets the event, and with it the recap
@@ -77,7 +77,7 @@ def _play(run: Path, playbooks: Path, variables: dict[str, Any], environment: di
         "status": f"{runner.status}, exit code {runner.rc}",
         "counts": counts,
         "failures": failures,
-        "said": "" if failures else _said(run),
+        "said": "" if failures else _last_output_lines(run),
     }
 
 
@@ -133,7 +133,7 @@ def _message(result: object) -> str:
     return " / ".join(" ".join(text.split()) for text in texts)[:600]
 
 
-def _said(run: Path) -> str:
+def _last_output_lines(run: Path) -> str:
     try:
         text = (run / "artifacts" / IDENT / "stdout").read_text("utf-8", "replace")
     except OSError:
@@ -148,7 +148,7 @@ def _wipe(run: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _say(value: dict[str, Any]) -> None:
+def _print_json(value: dict[str, Any]) -> None:
     os.write(1, (json.dumps(value) + "\n").encode())
 
 

@@ -35,7 +35,7 @@ BUNDLE = "bundle"
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
+class ImportResult:
     """What an import did: files copied with their bytes, files that were right already, and paths that were removed."""
 
     copied: int
@@ -99,7 +99,9 @@ def import_layout(
     return again
 
 
-def import_files(prefix: Prefix, source: Layout, release: Path, bundle: Bundle, on_progress: OnProgress) -> Imported:
+def import_files(
+    prefix: Prefix, source: Layout, release: Path, bundle: Bundle, on_progress: OnProgress
+) -> ImportResult:
     """Copy every file of the bundle to its place.
 
     Args:
@@ -127,7 +129,7 @@ def import_files(prefix: Prefix, source: Layout, release: Path, bundle: Bundle, 
             copied, copied_bytes = copied + 1, copied_bytes + file.size
         before += file.size
         on_progress(Progress("importing the bundle", before, total))
-    return Imported(copied, copied_bytes, len(bundle.contents.files) - copied, removed)
+    return ImportResult(copied, copied_bytes, len(bundle.contents.files) - copied, removed)
 
 
 def _write_metadata(copy: Layout, evidence: Evidence) -> set[str]:

@@ -21,12 +21,12 @@ from appliance.host.activation.systemd_services import SystemdServices
 from appliance.host.install.admission import admit, check_site, follow_root, release_path, run_preflight
 from appliance.host.install.host import Host
 from appliance.host.install.importer import accept, import_files, import_layout
-from appliance.host.install.journal import Entry, Journal
+from appliance.host.install.journal import Journal, JournalEntry
 from appliance.host.install.os_packages import install_packages, wanted_packages
 from appliance.host.install.policy_rc import POLICY
 from appliance.host.install.preflight import PreflightResult
-from appliance.host.install.render import Played, render
-from appliance.host.install.steps import Steps, Took
+from appliance.host.install.render import PlaybookCounts, render
+from appliance.host.install.steps import StepRecord, Steps
 from appliance.host.process.programs import Programs
 from appliance.host.release.bootstrap import extract_uv, make_venv
 from appliance.host.release.check import check_release, describe
@@ -52,7 +52,7 @@ from signing.verified import Verified
 
 
 @dataclass(frozen=True, slots=True)
-class Installed:
+class InstallResult:
     """What an install did.
 
     Args:
@@ -69,16 +69,16 @@ class Installed:
 
     release: Release
     was_complete: bool
-    played: Played
+    played: PlaybookCounts
     choice: Choice
     copied: int
     answer: str
-    steps: tuple[Took, ...]
+    steps: tuple[StepRecord, ...]
     warnings: tuple[str, ...]
-    interrupted: Entry | None
+    interrupted: JournalEntry | None
 
 
-def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ignore) -> Installed:
+def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ignore) -> InstallResult:
     """Install a bundle, or finish or repair an install of it.
 
     Args:
@@ -108,7 +108,7 @@ def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ig
         _empty(prefix.scratch)
         run = _Run(host, Programs(prefix.scratch, lock), preflight, on_progress, found, source, trust)
         try:
-            return run.all()
+            return run.run()
         finally:
             _empty(prefix.scratch)
 
@@ -137,7 +137,7 @@ class _Run:
         self.copied = 0
         self.is_tried = self.is_reached = False
 
-    def all(self) -> Installed:
+    def run(self) -> InstallResult:
         """Every step, in order."""
         interrupted = self.journal.interrupted(self.path.name)
         with self.steps.step("plan") as took:
@@ -199,8 +199,13 @@ class _Run:
         return {path: path.read_bytes() for path in paths if describe(path) is not None}
 
     def _finish(
-        self, site: SiteConfig, choice: Choice, python: Interpreter, was_complete: bool, interrupted: Entry | None
-    ) -> Installed:
+        self,
+        site: SiteConfig,
+        choice: Choice,
+        python: Interpreter,
+        was_complete: bool,
+        interrupted: JournalEntry | None,
+    ) -> InstallResult:
         with self.steps.step("render") as took:
             played = render(
                 self.prefix, self.path, self.found.value, site, self.programs, self.host.now(), self.on_progress
@@ -209,9 +214,9 @@ class _Run:
         facts = self._facts(choice, python, read_site(self.prefix.site_file))
         # What an interrupted run has written down may never have been asked.
         is_same = was_complete and interrupted is None and facts == read_facts(self.path)
-        answer = "" if is_same else self._ask(facts)
+        answer = "" if is_same else self._try_candidate(facts)
         release = self._switch(facts, is_checked=is_same)
-        return Installed(
+        return InstallResult(
             release,
             was_complete,
             played,
@@ -301,12 +306,12 @@ class _Run:
             config=config,
         )
 
-    def _ask(self, facts: Facts) -> str:
+    def _try_candidate(self, facts: Facts) -> str:
         self.is_tried = True
         with self.steps.step("candidate") as took:
             write_file(self.path / FACTS_FILE, write_facts(facts))
             release = Release(self.path, self.prefix, self.found, facts)
-            answer = self.services.ask(release, self.on_progress)
+            answer = self.services.try_candidate(release, self.on_progress)
             took.note = answer[:200]
         return answer
 

@@ -26,7 +26,7 @@ _MAX_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One line.
 
     Args:
@@ -60,7 +60,7 @@ class Journal:
         """Append one line, durably."""
         is_new = self._turn()
         time = self._now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        line = json.dumps(asdict(Entry(time, release, step, state, note))) + "\n"
+        line = json.dumps(asdict(JournalEntry(time, release, step, state, note))) + "\n"
         descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             # A torn line of an interrupted run must not swallow this one.
@@ -73,7 +73,7 @@ class Journal:
         if is_new:
             sync_folder(self._path.parent)
 
-    def read(self) -> list[Entry]:
+    def read(self) -> list[JournalEntry]:
         """All whole lines, oldest first."""
         try:
             text = self._path.read_text("utf-8", "replace")
@@ -81,7 +81,7 @@ class Journal:
             return []
         return [entry for entry in map(_parse, text.splitlines()) if entry is not None]
 
-    def interrupted(self, release: str) -> Entry | None:
+    def interrupted(self, release: str) -> JournalEntry | None:
         """The step in which a run for a release stopped without saying why, while no run has ended well since; or None.
 
         Args:
@@ -107,9 +107,9 @@ class Journal:
         return is_full
 
 
-def _parse(line: str) -> Entry | None:
+def _parse(line: str) -> JournalEntry | None:
     try:
         value = json.loads(line)
-        return Entry(**{name: str(value[name]) for name in ("time", "release", "step", "state", "note")})
+        return JournalEntry(**{name: str(value[name]) for name in ("time", "release", "step", "state", "note")})
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -122,7 +122,7 @@ def _settings(folder: Path) -> dict[str, str]:
 
 def _installed() -> dict[tuple[str, str], str]:
     found = {}
-    for line in _ask(["dpkg-query", "--show", f"--showformat={_FORMAT}"]).splitlines():
+    for line in _query(["dpkg-query", "--show", f"--showformat={_FORMAT}"]).splitlines():
         name, arch, version, status = line.split(maxsplit=3)
         if status.startswith("ii"):
             found[name, arch] = version
@@ -132,7 +132,7 @@ def _installed() -> dict[tuple[str, str], str]:
 def _read(path: Path) -> OsPackage:
     fields = dict(
         line.split(": ", 1)
-        for line in _ask(["dpkg-deb", "--field", str(path), "Package", "Version", "Architecture"]).splitlines()
+        for line in _query(["dpkg-deb", "--field", str(path), "Package", "Version", "Architecture"]).splitlines()
     )
     return OsPackage(path, fields["Package"], fields["Version"], fields["Architecture"])
 
@@ -150,7 +150,7 @@ def _is_there(package: OsPackage, version: str | None) -> bool:
     return compared.returncode == 0
 
 
-def _ask(argv: Sequence[str]) -> str:
+def _query(argv: Sequence[str]) -> str:
     try:
         done = subprocess.run(
             argv,

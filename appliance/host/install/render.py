@@ -39,7 +39,7 @@ _TASK = "setting the host up with Ansible"
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class PlaybookCounts:
     """What Ansible counted: tasks that were fine, and those of them that changed something."""
 
     ok: int
@@ -54,7 +54,7 @@ def render(
     programs: Programs,
     now: datetime,
     on_progress: OnProgress,
-) -> Played:
+) -> PlaybookCounts:
     """Run the release's playbook.
 
     Args:
@@ -98,7 +98,7 @@ def render(
         child.kill()
     if end is None or not end["ok"] or done.code != 0:
         raise _failed(end, done.reason(), run)
-    return Played(end["counts"]["ok"], end["counts"]["changed"])
+    return PlaybookCounts(end["counts"]["ok"], end["counts"]["changed"])
 
 
 def variables(prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig) -> dict[str, Any]:

@@ -36,7 +36,7 @@ STEPS = (
 
 
 @dataclass(slots=True)
-class Took:
+class StepRecord:
     """One step that was done: its name, how long it took in seconds, and what there was to say."""
 
     step: str
@@ -57,10 +57,10 @@ class Steps:
     journal: Journal
     release: str
     where: Path
-    took: list[Took] = field(default_factory=list)
+    took: list[StepRecord] = field(default_factory=list)
 
     @contextmanager
-    def step(self, name: str) -> Iterator[Took]:
+    def step(self, name: str) -> Iterator[StepRecord]:
         """Run one step in a `with` block.
 
         Yields:
@@ -71,7 +71,7 @@ class Steps:
             ApplianceError: the disk is full in the last step, when the new release serves already.
         """
         assert name in STEPS
-        took = Took(name)
+        took = StepRecord(name)
         started = time.monotonic()
         try:
             self.journal.write(self.release, name, STARTED)

@@ -22,7 +22,7 @@ from appliance.host.process.programs import Programs
 from appliance.host.release.check import check_runtime
 from appliance.host.release.release import VARIANT_PREFIX
 from appliance.host.release.wheel import extract_members
-from appliance.host.runtime.variant_trial import Bench, Choice, choose_variant, recall, remember
+from appliance.host.runtime.variant_trial import Bench, Choice, choose_variant, read_choice, write_choice
 from appliance.host.tree.places import place
 from appliance.host.tree.prefix import Prefix, make_folder
 from bundles.contents.model import Contents, File
@@ -59,7 +59,7 @@ def prepare_runtime(
     record = prefix.journal / "trials.json"
     model = min(contents.of_kind("model"), key=lambda file: file.size)
     key = _key(contents, model)
-    known = recall(record, key)
+    known = read_choice(record, key)
     if known is not None and not check_runtime(release / "runtime", contents, known.variant):
         return known
     work = release / WORK
@@ -79,7 +79,7 @@ def prepare_runtime(
         choice = choose_variant(variants, bench, on_progress)
     _put_in_place(_folder_with(work, choice.variant), release / "runtime")
     _remove(work)
-    remember(record, key, choice)
+    write_choice(record, key, choice)
     return choice
 
 

@@ -1,4 +1,4 @@
-"""llama.cpp's own account of the memory it would take, given before it takes any.
+"""llama.cpp's own measure of the memory it would take, given before it takes any.
 
 Owns the child process that opens a model without its weights, makes the context as an engine would, and reports the
 sizes; and the parent's side of it. The child is given a file that holds the header and a hole where the weights are: it
@@ -59,14 +59,14 @@ class Runtime:
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsed:
+class ProbedMemory:
     """What llama.cpp would allocate beside the weights, in bytes: KV cache, buffers for computing, logits."""
 
     kv: int
     compute: int
 
 
-def rehearse(runtime: Runtime, header: bytes, file_size: int, load: Workload) -> Rehearsed:
+def probe_memory(runtime: Runtime, header: bytes, file_size: int, load: Workload) -> ProbedMemory:
     """Ask llama.cpp how much memory a model would take.
 
     Args:
@@ -103,7 +103,7 @@ def rehearse(runtime: Runtime, header: bytes, file_size: int, load: Workload) ->
     return _read(said)
 
 
-def account(binding: Any, model_path: Path, load: Workload) -> dict[str, int]:
+def measure(binding: Any, model_path: Path, load: Workload) -> dict[str, int]:
     """The child's work: open the model without weights, make the context, and collect what llama.cpp says.
 
     Args:
@@ -135,7 +135,7 @@ def main(arguments: list[str]) -> int:
     runtime, variant, package, model, context, slots, kv_type = arguments
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     binding = load_binding(Path(runtime), variant, None if package == "-" else Path(package))
-    sizes = account(binding, Path(model), Workload(int(context), int(slots), kv_type))
+    sizes = measure(binding, Path(model), Workload(int(context), int(slots), kv_type))
     sys.stdout.write(json.dumps(sizes) + "\n")
     sys.stdout.flush()
     # The destructors of a model without weights are nobody's concern.
@@ -151,10 +151,10 @@ def _context_params(binding: Any, load: Workload) -> Any:
     return params
 
 
-def _read(said: bytes) -> Rehearsed:
+def _read(said: bytes) -> ProbedMemory:
     try:
         value = json.loads(said)
-        return Rehearsed(int(value["kv"]), int(value["compute"]))
+        return ProbedMemory(int(value["kv"]), int(value["compute"]))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise _failed("an answer that is none") from None
 

@@ -30,7 +30,7 @@ _EXECUTABLE = 0o755
 
 
 @dataclass(frozen=True, slots=True)
-class AtHand:
+class UnpackedRuntime:
     """An unpacked runtime.
 
     Args:
@@ -58,7 +58,7 @@ class AtHand:
         return Runtime(self.folder_with(variant), variant, Path(sys.executable), self.package)
 
 
-def of_release(release: Release, scratch: Path) -> AtHand:
+def of_release(release: Release, scratch: Path) -> UnpackedRuntime:
     """Take the runtime of an installed release out of its wheel.
 
     Raises:
@@ -72,7 +72,7 @@ def of_release(release: Release, scratch: Path) -> AtHand:
     return _take(release.contents, wheel_of, scratch)
 
 
-def of_bundle(layout: Layout, contents: Contents, scratch: Path) -> AtHand:
+def of_bundle(layout: Layout, contents: Contents, scratch: Path) -> UnpackedRuntime:
     """Take the runtime out of a bundle or stick.
 
     Args:
@@ -93,7 +93,7 @@ def of_bundle(layout: Layout, contents: Contents, scratch: Path) -> AtHand:
     return _take(contents, wheel_of, scratch)
 
 
-def of_wheel(wheel: Path, scratch: Path) -> AtHand:
+def of_wheel(wheel: Path, scratch: Path) -> UnpackedRuntime:
     """Take the runtime out of a wheel that the caller has checked."""
     folder = _made(scratch, "all")
     with zipfile.ZipFile(wheel) as archive:
@@ -102,10 +102,10 @@ def of_wheel(wheel: Path, scratch: Path) -> AtHand:
             if path.parent == PurePosixPath(PACKAGE, "lib") and info.file_size < _MAX_MEMBER_BYTES:
                 (folder / path.name).write_bytes(archive.read(info))
                 (folder / path.name).chmod(_EXECUTABLE)
-    return _at_hand(folder, _take_package(wheel, scratch))
+    return _unpacked(folder, _take_package(wheel, scratch))
 
 
-def _take(contents: Contents, wheel_of: Callable[[File], Path], scratch: Path) -> AtHand:
+def _take(contents: Contents, wheel_of: Callable[[File], Path], scratch: Path) -> UnpackedRuntime:
     package = None
     folder = _made(scratch, "all")
     for file in contents.of_kind("runtime"):
@@ -114,7 +114,7 @@ def _take(contents: Contents, wheel_of: Callable[[File], Path], scratch: Path) -
         package = _take_package(wheel, scratch)
     if package is None or not (folder / LIBRARY).exists():
         raise UsageError("runtime.none", contents.name, expected="a runtime in this bundle", found="none")
-    return _at_hand(folder, package)
+    return _unpacked(folder, package)
 
 
 def _take_package(wheel: Path, scratch: Path) -> Path:
@@ -128,10 +128,10 @@ def _take_package(wheel: Path, scratch: Path) -> Path:
     return folder
 
 
-def _at_hand(folder: Path, package: Path) -> AtHand:
+def _unpacked(folder: Path, package: Path) -> UnpackedRuntime:
     start, end = CPU_LIBRARY.split("{}")
     names = sorted(name for name in os.listdir(folder) if name.startswith(start) and name.endswith(end))
-    return AtHand(folder, package, tuple(name[len(start) : -len(end)] for name in names))
+    return UnpackedRuntime(folder, package, tuple(name[len(start) : -len(end)] for name in names))
 
 
 def _made(scratch: Path, name: str) -> Path:

@@ -15,16 +15,18 @@ from appliance.host.machine.cpu import REFERENCE
 from appliance.host.machine.probe import variants_by_flags
 from appliance.host.machine.threads import thread_count
 from appliance.host.process.programs import Programs
-from appliance.host.runtime.unpacked import AtHand
+from appliance.host.runtime.unpacked import UnpackedRuntime
 from appliance.host.runtime.variant_trial import Bench, compare, evaluate
 from bundles.progress import OnProgress, Progress
 
 
-def try_variants(at_hand: AtHand, model: Path, flags: frozenset[str], on_progress: OnProgress) -> tuple[Variant, ...]:
+def try_variants(
+    unpacked: UnpackedRuntime, model: Path, flags: frozenset[str], on_progress: OnProgress
+) -> tuple[Variant, ...]:
     """Try every variant of a runtime that the processor claims to be enough for.
 
     Args:
-        at_hand: the runtime.
+        unpacked: the runtime.
         model: a GGUF, verified by the caller.
         flags: of this processor.
         on_progress: called with variants done.
@@ -33,15 +35,15 @@ def try_variants(at_hand: AtHand, model: Path, flags: frozenset[str], on_progres
         One verdict for each variant of the runtime, newest generation first. `how` is `tried` where it was tried.
     """
     claimed = {variant.name: variant for variant in variants_by_flags(flags)}
-    unknown = [Variant(name, True, BY_FLAGS, "") for name in at_hand.variants if name not in claimed]
-    offered = [*unknown, *(variant for name, variant in claimed.items() if name in at_hand.variants)]
+    unknown = [Variant(name, True, BY_FLAGS, "") for name in unpacked.variants if name not in claimed]
+    offered = [*unknown, *(variant for name, variant in claimed.items() if name in unpacked.variants)]
     with tempfile.TemporaryDirectory(prefix="appliance-trial-") as name:
         lock = os.open(Path(name) / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             programs = Programs(Path(name), lock)
-            runtime = at_hand.runtime()
+            runtime = unpacked.runtime()
             bench = Bench(
-                at_hand.folder_with, runtime.python, model, max(1, thread_count() // 2), programs, runtime.package
+                unpacked.folder_with, runtime.python, model, max(1, thread_count() // 2), programs, runtime.package
             )
             return _judge_all(offered, bench, on_progress)
         finally:

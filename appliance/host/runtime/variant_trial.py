@@ -40,7 +40,7 @@ BYTES_PER_S = 20 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class BenchLoad:
     """What one run of `llama-bench` computes: tokens read, tokens written, and how often."""
 
     prompt: int
@@ -54,7 +54,7 @@ class Load:
         return ["-p", str(self.prompt), "-n", str(self.generated), "-r", str(self.repeats), *rehearsal]
 
 
-SKETCH, MEASURE = Load(4, 2, 1), Load(16, 8, 2)
+SKETCH, MEASURE = BenchLoad(4, 2, 1), BenchLoad(16, 8, 2)
 SLOW_TOKENS_PER_S = 4
 """Where the sketch is slower, it is the measurement: a machine that imitates its processor would take minutes."""
 
@@ -163,7 +163,7 @@ def fastest(ran: list[Choice]) -> Choice:
     return max(close, key=lambda choice: choice.prompt_tokens_per_s)
 
 
-def recall(path: Path, key: str) -> Choice | None:
+def read_choice(path: Path, key: str) -> Choice | None:
     """The choice that was made for the same runtime, model and processor before, or None."""
     try:
         value = json.loads(path.read_bytes())[sha256(key.encode())]
@@ -175,7 +175,7 @@ def recall(path: Path, key: str) -> Choice | None:
     return choice if kinds == [str, int, int, float, list] else None
 
 
-def remember(path: Path, key: str, choice: Choice) -> None:
+def write_choice(path: Path, key: str, choice: Choice) -> None:
     """Keep a choice, so that the same install does not try again."""
     try:
         known = json.loads(path.read_bytes())
@@ -235,7 +235,7 @@ def _measured_again(ran: list[Choice], bench: Bench, failed: list[str]) -> Itera
         )
 
 
-def _measure(variant: str, load: Load, bench: Bench) -> Choice | str:
+def _measure(variant: str, load: BenchLoad, bench: Bench) -> Choice | str:
     folder = bench.folder_of(variant)
     command: list[str | Path] = [folder / BENCH, "-m", bench.model, *load.options]
     command += ["-t", str(bench.threads), "-o", "json"]

@@ -30,7 +30,7 @@ MAX_EVIDENCE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class EvidenceRecord:
     """A record that a host signed: its key, and what it found."""
 
     host: PublicKey
@@ -63,7 +63,7 @@ def write_evidence(report: dict[str, Json], key: PemKey | None, now: datetime, t
     return to_file(value)
 
 
-def read_evidence(data: bytes, fingerprint: Digest, subject: str) -> Record:
+def read_evidence(data: bytes, fingerprint: Digest, subject: str) -> EvidenceRecord:
     """Check a record against the fingerprint of the host that should have made it.
 
     Args:
@@ -99,4 +99,4 @@ def read_evidence(data: bytes, fingerprint: Digest, subject: str) -> Record:
             hint="compare with the fingerprint that was written down at install: appliance trust show",
         )
     check_signers(envelope, [host], 1, subject)
-    return Record(host, payload)
+    return EvidenceRecord(host, payload)

@@ -133,7 +133,7 @@ class Keeper:
             self._tell(Happening("ended", self.name, describe_exit(code)))
             tries = 0 if time.monotonic() - began > SETTLED_S else tries
             if tries == len(PAUSES_S):
-                self._give_up("given-up", self.engine.died(code))
+                self._give_up("given-up", self.engine.exit_error(code))
                 return
             if self._stopping.wait(PAUSES_S[tries]) or not self._again():
                 return

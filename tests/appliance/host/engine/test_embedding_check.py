@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.activation.candidate import ask_model
+from appliance.host.activation.candidate import check_model
 from appliance.host.engine.client import EngineClient
 from appliance.host.engine.embedding_check import GoldenSentence, cosine, judge_embeddings
 from appliance.host.engine.process import Engine, start_engine
@@ -69,8 +69,8 @@ def test_engine_of_another_model_is_not(tmp_path: Path, folder: Path) -> None:
 
 
 def test_embedding_of_the_right_form_is_accepted(engine: Engine) -> None:
-    assert ask_model(engine, MODEL) == "8 numbers, the same twice"
-    assert ask_model(client(engine), MODEL) == "8 numbers, the same twice"
+    assert check_model(engine, MODEL) == "8 numbers, the same twice"
+    assert check_model(client(engine), MODEL) == "8 numbers, the same twice"
 
 
 def test_embeddings_come_in_the_order_of_their_texts(engine: Engine) -> None:

@@ -16,7 +16,7 @@ from appliance.host.engine.command import EngineSpec
 from appliance.host.engine.embedding_check import GoldenSentence, cosine, judge_embeddings
 from appliance.host.engine.process import Engine, start_engine
 from appliance.host.runtime.logits import TOLERANCE, Logits, read_logits
-from appliance.host.runtime.unpacked import AtHand, of_wheel
+from appliance.host.runtime.unpacked import UnpackedRuntime, of_wheel
 from signing.errors import ApplianceError, ApplyRestoredError
 from tests.appliance.host.engine.test_embedding_check import MODEL
 from tests.appliance.real_engine import describe_model
@@ -28,13 +28,13 @@ TINY = replace(MODEL, embedding=EMBEDDER.width)
 
 
 @pytest.fixture(scope="module")
-def at_hand(tmp_path_factory: pytest.TempPathFactory) -> AtHand:
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> UnpackedRuntime:
     return of_wheel(shipped_runtime().path, tmp_path_factory.mktemp("runtime"))
 
 
 @contextmanager
-def running(model: Path, at_hand: AtHand) -> Iterator[Engine]:
-    spec = EngineSpec("m", describe_model(model), model, at_hand.folder_with("x64"), 64, 2, 1, is_embedding=True)
+def running(model: Path, unpacked: UnpackedRuntime) -> Iterator[Engine]:
+    spec = EngineSpec("m", describe_model(model), model, unpacked.folder_with("x64"), 64, 2, 1, is_embedding=True)
     with (
         tempfile.TemporaryDirectory(prefix="engine-") as run_dir,
         start_engine(spec, Path(run_dir), model.with_suffix(".log")) as engine,
@@ -43,24 +43,26 @@ def running(model: Path, at_hand: AtHand) -> Iterator[Engine]:
         yield engine
 
 
-def test_engine_embeds_in_the_right_form_the_same_twice_and_chats_not_at_all(at_hand: AtHand, tmp_path: Path) -> None:
+def test_engine_embeds_in_the_right_form_the_same_twice_and_chats_not_at_all(
+    unpacked: UnpackedRuntime, tmp_path: Path
+) -> None:
     write_embedder(tmp_path / "m.gguf")
-    with running(tmp_path / "m.gguf", at_hand) as engine:
+    with running(tmp_path / "m.gguf", unpacked) as engine:
         assert judge_embeddings(engine, TINY, GoldenSentence("the cat sat on a mat")) == "32 numbers, the same twice"
         one, two, three = engine.embed(["the cat sat .", "the cat sat", "a mat on a mat"])
         assert cosine(one, two) != cosine(one, three)
         with pytest.raises(ApplianceError, match="engine.no-answer"):
-            engine.ask("the cat", 4)
+            engine.chat("the cat", 4)
 
 
-def test_model_whose_weights_are_zero_is_refused_at_the_gate(at_hand: AtHand, tmp_path: Path) -> None:
+def test_model_whose_weights_are_zero_is_refused_at_the_gate(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     write_embedder(tmp_path / "m.gguf", is_dumb=True)
-    with running(tmp_path / "m.gguf", at_hand) as engine, pytest.raises(ApplyRestoredError) as raised:
+    with running(tmp_path / "m.gguf", unpacked) as engine, pytest.raises(ApplyRestoredError) as raised:
         judge_embeddings(engine, TINY)
     assert raised.value.code == "candidate.wrong-answer"
 
 
-def evaluated(model: Path, variant: str, at_hand: AtHand) -> Logits | None:
+def evaluated(model: Path, variant: str, unpacked: UnpackedRuntime) -> Logits | None:
     result = model.with_suffix(f".{variant}")
     argv = [
         sys.executable,
@@ -68,15 +70,15 @@ def evaluated(model: Path, variant: str, at_hand: AtHand) -> Logits | None:
         "-B",
         "-m",
         "appliance.host.runtime.logits",
-        str(at_hand.folder_with(variant)),
+        str(unpacked.folder_with(variant)),
         variant,
     ]
-    argv += [str(at_hand.package), str(model), "1", str(result)]
+    argv += [str(unpacked.package), str(model), "1", str(result)]
     subprocess.run(argv, check=True, capture_output=True)
     return read_logits(result)
 
 
-def test_variant_is_compared_by_the_embeddings_that_it_computes(at_hand: AtHand, tmp_path: Path) -> None:
+def test_variant_is_compared_by_the_embeddings_that_it_computes(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     right, wrong = tmp_path / "right.gguf", tmp_path / "wrong.gguf"
     write_embedder(right)
     data = bytearray(right.read_bytes())
@@ -84,8 +86,8 @@ def test_variant_is_compared_by_the_embeddings_that_it_computes(at_hand: AtHand,
     signs = slice(len(data) // 2 + 3 - len(data) // 2 % 4, None, 4 * 8)
     data[signs] = bytes(byte ^ 0x80 for byte in data[signs])
     wrong.write_bytes(data)
-    x64, sse42 = evaluated(right, "x64", at_hand), evaluated(right, "sse42", at_hand)
-    other = evaluated(wrong, "x64", at_hand)
+    x64, sse42 = evaluated(right, "x64", unpacked), evaluated(right, "sse42", unpacked)
+    other = evaluated(wrong, "x64", unpacked)
     assert x64 is not None
     assert sse42 is not None
     assert other is not None
@@ -94,6 +96,6 @@ def test_variant_is_compared_by_the_embeddings_that_it_computes(at_hand: AtHand,
     assert not x64.divergence(other) <= TOLERANCE
 
 
-def test_numbers_that_were_never_computed_are_no_result(at_hand: AtHand, tmp_path: Path) -> None:
+def test_numbers_that_were_never_computed_are_no_result(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     write_embedder(tmp_path / "m.gguf", is_dumb=True)
-    assert evaluated(tmp_path / "m.gguf", "x64", at_hand) is None
+    assert evaluated(tmp_path / "m.gguf", "x64", unpacked) is None

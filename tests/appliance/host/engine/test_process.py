@@ -24,7 +24,7 @@ def run_dir() -> Iterator[Path]:
 def test_an_engine_starts_from_a_verified_model_answers_and_stops(tmp_path: Path, run_dir: Path) -> None:
     with start_engine(make_spec(tmp_path), run_dir, tmp_path / "log") as engine:
         engine.wait_ready(20)
-        answer = engine.ask("hello", 16)
+        answer = engine.chat("hello", 16)
         assert (answer.text, answer.prompt_tokens, answer.completion_tokens) == ("olleh", 3, 5)
         assert (engine.level, engine.isolation) == ("E2", "netns")
         assert engine.stop() == 0
@@ -93,9 +93,9 @@ def test_an_engine_that_dies_of_a_question_or_refuses_it_is_an_error(tmp_path: P
     with start_engine(make_spec(tmp_path), run_dir, tmp_path / "log") as engine:
         engine.wait_ready(20)
         with pytest.raises(ApplianceError, match="too long"):
-            engine.ask("fail", 1)
+            engine.chat("fail", 1)
         with pytest.raises(ApplianceError, match=r"engine\.(died|no-answer)"):
-            engine.ask("die", 1)
+            engine.chat("die", 1)
         assert engine.child.wait(20) == 128 + signal.SIGABRT
 
 
@@ -103,7 +103,7 @@ def test_an_engine_that_is_silent_for_too_long_is_an_error(tmp_path: Path, run_d
     with start_engine(make_spec(tmp_path), run_dir, tmp_path / "log") as engine:
         engine.wait_ready(20)
         with pytest.raises(ApplianceError, match="no-answer"):
-            engine.ask("hang", 1, timeout_s=0.2)
+            engine.chat("hang", 1, timeout_s=0.2)
 
 
 def test_a_socket_path_that_the_kernel_cannot_hold_is_refused(tmp_path: Path) -> None:

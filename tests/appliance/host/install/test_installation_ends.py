@@ -14,9 +14,9 @@ import pytest
 
 from appliance.host.install import installation as program
 from appliance.host.install.host import Host
-from appliance.host.install.installation import Installed, install
+from appliance.host.install.installation import InstallResult, install
 from appliance.host.install.journal import Journal
-from appliance.host.install.render import Played
+from appliance.host.install.render import PlaybookCounts
 from appliance.host.release.check import check_release
 from appliance.host.release.release import Release, current_target, open_current
 from appliance.host.site.config import SiteConfig
@@ -50,8 +50,8 @@ class SimServices:
         self.calls.append((name, current_target(self.host)))
         self.staged.get(name, lambda: None)()
 
-    def ask(self, _release: Release, _on_progress: object) -> str:
-        self._note("ask")
+    def try_candidate(self, _release: Release, _on_progress: object) -> str:
+        self._note("try_candidate")
         return "Paris"
 
     def enable(self, _release: Release) -> None:
@@ -78,7 +78,7 @@ class Site:
     sim: SimHost
     services: SimServices
 
-    def install(self, source: Path | None = None) -> Installed:
+    def install(self, source: Path | None = None) -> InstallResult:
         self.services.calls.clear()
         machine = Host(self.sim.prefix, CARD, lambda: datetime.now(timezone.utc), "")
         return install(source or self.sim.source, self.sim.trust, machine)
@@ -100,9 +100,9 @@ class Site:
         return self.sim.prefix.current.resolve()
 
 
-def render(prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig, *_: Any) -> Played:
+def render(prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig, *_: Any) -> PlaybookCounts:
     """What the playbook writes into the release."""
-    return Played(6, write_configuration(prefix, release, bundle, site))
+    return PlaybookCounts(6, write_configuration(prefix, release, bundle, site))
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def terminate() -> None:
 
 def test_install_goes_through_and_a_second_one_asks_nobody(site: Site) -> None:
     assert site.install().answer == "Paris"
-    assert site.services.names() == ["ask", "enable", "follow", "retire"]
+    assert site.services.names() == ["try_candidate", "enable", "follow", "retire"]
     assert site.install().was_complete
     assert site.services.names() == ["enable", "follow", "retire"]
 
@@ -187,13 +187,13 @@ def test_configuration_that_failed_while_a_release_was_repaired_is_not_accepted_
     site.install()
     site.damage()
     site.decide(9443)
-    site.services.staged["ask"] = refuse
+    site.services.staged["try_candidate"] = refuse
     with pytest.raises(ApplianceError):
         site.install()
     assert site.served_port() == 8443
     with pytest.raises(ApplianceError):
         site.install()
-    assert site.services.names() == ["ask", "restore"]
+    assert site.services.names() == ["try_candidate", "restore"]
 
 
 def test_what_an_interrupted_run_wrote_is_asked_although_the_run_after_it_failed_early(site: Site) -> None:
@@ -206,7 +206,7 @@ def test_what_an_interrupted_run_wrote_is_asked_although_the_run_after_it_failed
         written.update({path: path.read_bytes() for path in site.release.rglob("*.json")})
         raise KeyboardInterrupt
 
-    site.services.staged["ask"] = cut
+    site.services.staged["try_candidate"] = cut
     with pytest.raises(KeyboardInterrupt):
         site.install()
     # A power cut puts nothing back.
@@ -216,7 +216,7 @@ def test_what_an_interrupted_run_wrote_is_asked_although_the_run_after_it_failed
     with pytest.raises(ApplianceError):
         site.install()
     site.decide(9443)
-    del site.services.staged["ask"]
+    del site.services.staged["try_candidate"]
     done = site.install()
     assert done.interrupted is not None
     assert done.interrupted.step == "candidate"

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from appliance.host.install.render import KEPT_RUNS, Played, render
+from appliance.host.install.render import KEPT_RUNS, PlaybookCounts, render
 from appliance.host.process.programs import Programs
 from appliance.host.site.config import SiteConfig, read_site
 from appliance.host.tree.install_lock import hold
@@ -36,7 +36,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> SimHost:
     return made
 
 
-def run(host: SimHost, site: SiteConfig, minute: int, events: list[Progress] | None = None) -> Played:
+def run(host: SimHost, site: SiteConfig, minute: int, events: list[Progress] | None = None) -> PlaybookCounts:
     release = host.prefix.releases / "r"
     with hold(host.prefix) as lock:
         programs = Programs(host.prefix.scratch, lock)
@@ -54,7 +54,7 @@ def test_first_run_writes_what_is_needed_and_the_second_changes_nothing(
     first = run(host, site, 0, events)
     second = run(host, site, 1)
     assert first.changed > 0
-    assert second == Played(first.ok, 0)
+    assert second == PlaybookCounts(first.ok, 0)
     config = host.prefix.releases / "r" / "config"
     engine = json.loads((config / "engine-toy.json").read_text())
     # No site can ask for more context than was signed.

@@ -15,7 +15,7 @@ import pytest
 
 from appliance.host.process.programs import Programs
 from appliance.host.runtime import variant_trial
-from appliance.host.runtime.unpacked import AtHand, of_wheel
+from appliance.host.runtime.unpacked import UnpackedRuntime, of_wheel
 from appliance.host.runtime.variant_trial import BENCH, Bench, choose_variant
 from bundles.progress import ignore
 from tests.appliance.shipped import shipped_model, shipped_runtime
@@ -26,15 +26,15 @@ QEMU = shutil.which("qemu-x86_64-static")
 
 
 @pytest.fixture(scope="module")
-def at_hand(tmp_path_factory: pytest.TempPathFactory) -> AtHand:
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> UnpackedRuntime:
     if QEMU is None:
         pytest.skip("qemu-x86_64-static is not here: apt install qemu-user-static")
     return of_wheel(shipped_runtime().path, tmp_path_factory.mktemp("runtime"))
 
 
-def emulated(at_hand: AtHand, folder: Path, cpu: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def emulated(unpacked: UnpackedRuntime, folder: Path, cpu: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench whose programs all run on another processor."""
-    monkeypatch.setattr(variant_trial, "SKETCH", variant_trial.Load(2, 1, 1))
+    monkeypatch.setattr(variant_trial, "SKETCH", variant_trial.BenchLoad(2, 1, 1))
     monkeypatch.setattr(variant_trial, "SLOW_TOKENS_PER_S", 1 << 30)
     monkeypatch.setattr(variant_trial, "BASE_TIMEOUT_S", 600)
 
@@ -47,14 +47,14 @@ def emulated(at_hand: AtHand, folder: Path, cpu: str, monkeypatch: pytest.Monkey
     def folder_of(variant: str) -> Path:
         made = folder / variant
         if not made.exists():
-            shutil.copytree(at_hand.folder_with(variant), made, copy_function=os.link)
+            shutil.copytree(unpacked.folder_with(variant), made, copy_function=os.link)
             (made / BENCH).rename(made / f"{BENCH}-real")
             wrap(made / BENCH, made / f"{BENCH}-real")
         return made
 
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
     _, model = shipped_model()
-    return Bench(folder_of, wrap(folder / "python", sys.executable), model, 1, Programs(folder, lock), at_hand.package)
+    return Bench(folder_of, wrap(folder / "python", sys.executable), model, 1, Programs(folder, lock), unpacked.package)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def emulated(at_hand: AtHand, folder: Path, cpu: str, monkeypatch: pytest.Monkey
     ],
 )
 def test_trial_picks_a_variant_that_runs_and_is_right_on_another_processor(
-    at_hand: AtHand,
+    unpacked: UnpackedRuntime,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     cpu: str,
@@ -73,7 +73,7 @@ def test_trial_picks_a_variant_that_runs_and_is_right_on_another_processor(
     fit: set[str],
     unfit: list[str],
 ) -> None:
-    bench = emulated(at_hand, tmp_path, cpu, monkeypatch)
+    bench = emulated(unpacked, tmp_path, cpu, monkeypatch)
     try:
         choice = choose_variant(offered, bench, ignore)
     finally:

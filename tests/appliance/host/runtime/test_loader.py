@@ -14,7 +14,7 @@ import pytest
 from appliance.host.engine.command import EngineSpec
 from appliance.host.engine.process import start_engine
 from appliance.host.runtime.loader import CPU_LIBRARY, cpu_libraries
-from appliance.host.runtime.unpacked import AtHand, of_wheel
+from appliance.host.runtime.unpacked import UnpackedRuntime, of_wheel
 from tests.appliance.real_engine import describe_model
 from tests.appliance.shipped import shipped_model, shipped_runtime
 
@@ -43,77 +43,79 @@ def test_libraries_of_a_process_are_listed_once_and_by_path(tmp_path: Path) -> N
 
 
 @pytest.fixture(scope="module")
-def at_hand(tmp_path_factory: pytest.TempPathFactory) -> AtHand:
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> UnpackedRuntime:
     return of_wheel(shipped_runtime().path, tmp_path_factory.mktemp("runtime"))
 
 
-def load(at_hand: AtHand, folder: Path, variant: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-I", "-B", "-c", CHILD, str(folder), variant, str(at_hand.package)]
+def load(unpacked: UnpackedRuntime, folder: Path, variant: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-B", "-c", CHILD, str(folder), variant, str(unpacked.package)]
     return subprocess.run(command, cwd=cwd, env={}, capture_output=True, text=True, timeout=120)
 
 
-def decoys(at_hand: AtHand, folder: Path) -> Path:
+def decoys(unpacked: UnpackedRuntime, folder: Path) -> Path:
     """A working directory with libraries of the same names as those that should be loaded, and of better ones."""
     folder.mkdir()
-    for name in os.listdir(at_hand.everything):
+    for name in os.listdir(unpacked.everything):
         if name.endswith(".so"):
-            shutil.copy(at_hand.everything / name, folder / name)
+            shutil.copy(unpacked.everything / name, folder / name)
     return folder
 
 
 @pytest.mark.ci
-def test_binding_holds_the_named_library_and_no_other(at_hand: AtHand, tmp_path: Path) -> None:
-    cwd = decoys(at_hand, tmp_path / "cwd")
+def test_binding_holds_the_named_library_and_no_other(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
+    cwd = decoys(unpacked, tmp_path / "cwd")
     # A folder with all variants: the choice is the caller's, not the library's own score of them.
-    done = load(at_hand, at_hand.everything, "x64", cwd)
+    done = load(unpacked, unpacked.everything, "x64", cwd)
     assert (done.returncode, done.stdout.split()) == (
         0,
-        ["llama_cpp.llama_cpp", str(at_hand.everything / "libggml-cpu-x64.so")],
+        ["llama_cpp.llama_cpp", str(unpacked.everything / "libggml-cpu-x64.so")],
     ), done.stderr
 
 
 @pytest.mark.ci
-def test_library_that_is_missing_or_none_is_refused_and_nothing_else_taken(at_hand: AtHand, tmp_path: Path) -> None:
-    cwd, folder = decoys(at_hand, tmp_path / "cwd"), tmp_path / "folder"
-    shutil.copytree(at_hand.folder_with("x64"), folder)
+def test_library_that_is_missing_or_none_is_refused_and_nothing_else_taken(
+    unpacked: UnpackedRuntime, tmp_path: Path
+) -> None:
+    cwd, folder = decoys(unpacked, tmp_path / "cwd"), tmp_path / "folder"
+    shutil.copytree(unpacked.folder_with("x64"), folder)
     for text in (None, "no library"):
         (folder / "libggml-cpu-haswell.so").unlink(missing_ok=True)
         if text:
             (folder / "libggml-cpu-haswell.so").write_text(text)
-        done = load(at_hand, folder, "haswell", cwd)
+        done = load(unpacked, folder, "haswell", cwd)
         assert done.returncode == 1
         assert "runtime.not-loaded" in done.stderr
 
 
 @pytest.mark.ci
-def test_library_that_dies_when_it_is_loaded_ends_the_child_only(at_hand: AtHand, tmp_path: Path) -> None:
+def test_library_that_dies_when_it_is_loaded_ends_the_child_only(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
-    shutil.copytree(at_hand.folder_with("x64"), folder)
+    shutil.copytree(unpacked.folder_with("x64"), folder)
     (tmp_path / "dies.c").write_text(DIES)
     library = folder / CPU_LIBRARY.format("zen4")
     subprocess.run(["gcc", "-shared", "-o", library, tmp_path / "dies.c"], check=True)
-    assert load(at_hand, folder, "zen4", tmp_path).returncode < 0
-    assert load(at_hand, folder, "x64", tmp_path).returncode == 0
+    assert load(unpacked, folder, "zen4", tmp_path).returncode < 0
+    assert load(unpacked, folder, "x64", tmp_path).returncode == 0
 
 
 @pytest.mark.ci
-def test_second_library_in_one_process_is_refused(at_hand: AtHand, tmp_path: Path) -> None:
+def test_second_library_in_one_process_is_refused(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     again = CHILD + "load_binding(Path(sys.argv[1]), 'sse42', Path(sys.argv[3]))\n"
-    command = [sys.executable, "-I", "-B", "-c", again, str(at_hand.everything), "x64", str(at_hand.package)]
+    command = [sys.executable, "-I", "-B", "-c", again, str(unpacked.everything), "x64", str(unpacked.package)]
     done = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "runtime.other-library" in done.stderr
 
 
 @pytest.mark.ci
-def test_engine_holds_the_one_library_of_its_folder(at_hand: AtHand, tmp_path: Path) -> None:
+def test_engine_holds_the_one_library_of_its_folder(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     _, model = shipped_model()
-    folder = at_hand.folder_with("x64")
+    folder = unpacked.folder_with("x64")
     spec = EngineSpec("m", describe_model(model), model, folder, 256, 1, 1)
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     before = Path.cwd()
-    os.chdir(decoys(at_hand, tmp_path / "cwd"))
+    os.chdir(decoys(unpacked, tmp_path / "cwd"))
     try:
         with start_engine(spec, run_dir, tmp_path / "log") as engine:
             engine.wait_ready(120)

@@ -17,8 +17,8 @@ from appliance.host.machine.cpu import cpu_flags, fitting_variants
 from appliance.host.models.header import head_of_file
 from appliance.host.process.programs import Programs
 from appliance.host.runtime import memory_probe
-from appliance.host.runtime.memory_probe import Rehearsed, Runtime, rehearse
-from appliance.host.runtime.unpacked import AtHand, of_wheel
+from appliance.host.runtime.memory_probe import ProbedMemory, Runtime, probe_memory
+from appliance.host.runtime.unpacked import UnpackedRuntime, of_wheel
 from appliance.host.runtime.variant_survey import try_variants
 from appliance.host.runtime.variant_trial import Bench, compare, evaluate
 from bundles.gguf.memory import MemoryNeed, Workload, estimate
@@ -44,11 +44,11 @@ SHAPES = (
 
 
 @pytest.fixture(scope="module")
-def at_hand(tmp_path_factory: pytest.TempPathFactory) -> AtHand:
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> UnpackedRuntime:
     return of_wheel(shipped_runtime().path, tmp_path_factory.mktemp("runtime"))
 
 
-def with_runtime(need: MemoryNeed, told: Rehearsed) -> MemoryNeed:
+def with_runtime(need: MemoryNeed, told: ProbedMemory) -> MemoryNeed:
     return replace(need, kv=told.kv, compute=told.compute)
 
 
@@ -56,7 +56,7 @@ def with_runtime(need: MemoryNeed, told: Rehearsed) -> MemoryNeed:
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.arch}-{shape.width}")
 @pytest.mark.parametrize("kind", [F16, Q8_0, Q4_0])
 def test_formula_and_runtime_agree_on_every_architecture_that_is_called_compared(
-    at_hand: AtHand, tmp_path: Path, shape: Shape, kind: int
+    unpacked: UnpackedRuntime, tmp_path: Path, shape: Shape, kind: int
 ) -> None:
     path = tmp_path / "model.gguf"
     write_model(path, replace(shape, kind=kind))
@@ -64,7 +64,7 @@ def test_formula_and_runtime_agree_on_every_architecture_that_is_called_compared
     for load in LOADS:
         asked = replace(load, context=min(load.context, shape.context))
         need = estimate(head.header, asked)
-        told = rehearse(at_hand.runtime(), head.data, head.header.file_size, asked)
+        told = probe_memory(unpacked.runtime(), head.data, head.header.file_size, asked)
         assert need.is_compared
         # The part that is the formula's own: what is known exactly would hide an error in it.
         assert need.kv + need.compute == pytest.approx(told.kv + told.compute, rel=0.06)
@@ -80,7 +80,7 @@ def peak_of_engine(model: Path, runtime: Path, load: Workload, log: Path) -> int
         start_engine(spec, Path(run_dir), log) as engine,
     ):
         engine.wait_ready(120)
-        engine.ask("Name the capital of France.", 8)
+        engine.chat("Name the capital of France.", 8)
         assert engine.level == "E2"
         process = engine.child.program_pid
         assert process is not None
@@ -90,21 +90,21 @@ def peak_of_engine(model: Path, runtime: Path, load: Workload, log: Path) -> int
 
 
 @pytest.mark.ci
-def test_engine_that_runs_takes_what_was_planned(at_hand: AtHand, tmp_path: Path) -> None:
+def test_engine_that_runs_takes_what_was_planned(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     _, model = shipped_model()
     head, load = head_of_file(model, "m"), Workload(4096, 2)
     need = estimate(head.header, load)
-    told = with_runtime(need, rehearse(at_hand.runtime(), head.data, head.header.file_size, load))
-    peak = peak_of_engine(model, at_hand.folder_with("x64"), load, tmp_path / "log")
+    told = with_runtime(need, probe_memory(unpacked.runtime(), head.data, head.header.file_size, load))
+    peak = peak_of_engine(model, unpacked.folder_with("x64"), load, tmp_path / "log")
     assert peak == pytest.approx(told.total, rel=MEASURED)
     assert peak == pytest.approx(need.total, rel=MEASURED)
 
 
 @pytest.mark.ci
 def test_copies_of_weights_that_a_processor_wants_in_another_order_were_planned_too(
-    at_hand: AtHand, tmp_path: Path
+    unpacked: UnpackedRuntime, tmp_path: Path
 ) -> None:
-    if "haswell" not in fitting_variants(at_hand.variants, cpu_flags()):
+    if "haswell" not in fitting_variants(unpacked.variants, cpu_flags()):
         pytest.skip("this machine lacks AVX2, without which no weights are copied")
     entry, source = shipped_model()
     cache = Cache(tmp_path / "cache")
@@ -112,40 +112,40 @@ def test_copies_of_weights_that_a_processor_wants_in_another_order_were_planned_
     pin = quantise(wish, source, entry.used.sha256, shipped_runtime(), cache, ignore)
     model = cache.path(pin.sha256)
     need = estimate(head_of_file(model, "m").header, Workload(2048, 1))
-    peak = peak_of_engine(model, at_hand.folder_with("haswell"), Workload(2048, 1), tmp_path / "log")
+    peak = peak_of_engine(model, unpacked.folder_with("haswell"), Workload(2048, 1), tmp_path / "log")
     assert need.repacked > need.total / 10
     assert peak == pytest.approx(need.total, rel=MEASURED)
 
 
 @pytest.mark.ci
-def test_model_that_the_runtime_refuses_is_a_clear_error(at_hand: AtHand) -> None:
+def test_model_that_the_runtime_refuses_is_a_clear_error(unpacked: UnpackedRuntime) -> None:
     data = gguf()
     with pytest.raises(ApplianceError) as caught:
-        rehearse(at_hand.runtime(), data, len(data), Workload(512, 1))
+        probe_memory(unpacked.runtime(), data, len(data), Workload(512, 1))
     assert caught.value.code == "plan.rehearsal"
     assert caught.value.found
 
 
 @pytest.mark.ci
 @pytest.mark.parametrize("name", ["an alignment of 3", "half a block", "nothing", "a file that ends in the header"])
-def test_file_that_our_reader_refuses_would_harm_only_the_child(at_hand: AtHand, name: str) -> None:
+def test_file_that_our_reader_refuses_would_harm_only_the_child(unpacked: UnpackedRuntime, name: str) -> None:
     with pytest.raises(ApplianceError) as caught:
-        rehearse(at_hand.runtime(), HOSTILE[name], len(HOSTILE[name]), Workload(512, 1))
+        probe_memory(unpacked.runtime(), HOSTILE[name], len(HOSTILE[name]), Workload(512, 1))
     assert caught.value.code == "plan.rehearsal"
 
 
 @pytest.mark.ci
-def test_every_variant_that_this_processor_claims_is_right_or_does_not_run(at_hand: AtHand) -> None:
+def test_every_variant_that_this_processor_claims_is_right_or_does_not_run(unpacked: UnpackedRuntime) -> None:
     _, model = shipped_model()
-    found = {one.name: one for one in try_variants(at_hand, model, cpu_flags(), ignore)}
+    found = {one.name: one for one in try_variants(unpacked, model, cpu_flags(), ignore)}
     assert found["x64"].is_fit
     assert found["sse42"].how == "tried"
-    assert set(found) == set(at_hand.variants)
+    assert set(found) == set(unpacked.variants)
     assert not [one for one in found.values() if "wrong results" in one.reason]
 
 
 @pytest.mark.ci
-def test_one_matrix_that_is_computed_wrongly_is_noticed(at_hand: AtHand, tmp_path: Path) -> None:
+def test_one_matrix_that_is_computed_wrongly_is_noticed(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     _, model = shipped_model()
     other = tmp_path / "other.gguf"
     data, header = bytearray(model.read_bytes()), head_of_file(model, "m").header
@@ -157,9 +157,9 @@ def test_one_matrix_that_is_computed_wrongly_is_noticed(at_hand: AtHand, tmp_pat
             data[at] = (data[at] & 15) << 4 | data[at] >> 4
     other.write_bytes(data)
     with (tmp_path / "lock").open("w") as lock:
-        runtime, programs = at_hand.runtime(), Programs(tmp_path, lock.fileno())
+        runtime, programs = unpacked.runtime(), Programs(tmp_path, lock.fileno())
         right, wrong = (
-            Bench(at_hand.folder_with, runtime.python, path, 1, programs, runtime.package) for path in (model, other)
+            Bench(unpacked.folder_with, runtime.python, path, 1, programs, runtime.package) for path in (model, other)
         )
         reference = evaluate("x64", right)
         assert isinstance(compare(reference, "sse42", right), float)
@@ -190,7 +190,7 @@ def test_child_that_dies_lies_or_hangs_is_an_error_and_no_more(
 ) -> None:
     monkeypatch.setattr(memory_probe, "TIMEOUT_S", 1.5 if "sleep" in body else 60)
     with pytest.raises(ApplianceError) as caught:
-        rehearse(stand_in(tmp_path, body), b"head", 1000, Workload(512, 1))
+        probe_memory(stand_in(tmp_path, body), b"head", 1000, Workload(512, 1))
     assert told in caught.value.found
 
 
@@ -207,4 +207,4 @@ assert 'SECRET' not in os.environ
 assert sys.argv[9:] == ['512', '3', 'f16']
 print('{"kv": 5, "compute": 7}')
 """
-    assert rehearse(stand_in(tmp_path, body), b"head", 1000, Workload(512, 3)) == Rehearsed(5, 7)
+    assert probe_memory(stand_in(tmp_path, body), b"head", 1000, Workload(512, 3)) == ProbedMemory(5, 7)

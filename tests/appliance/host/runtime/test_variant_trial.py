@@ -14,7 +14,7 @@ from appliance.host.release.check import check_runtime
 from appliance.host.runtime import variant_trial
 from appliance.host.runtime.extraction import prepare_runtime
 from appliance.host.runtime.logits import TOLERANCE
-from appliance.host.runtime.variant_trial import Bench, Choice, choose_variant, fastest, recall, remember
+from appliance.host.runtime.variant_trial import Bench, Choice, choose_variant, fastest, read_choice, write_choice
 from appliance.host.tree.install_lock import hold
 from appliance.host.tree.places import place
 from appliance.host.tree.prefix import Prefix
@@ -207,28 +207,28 @@ def test_fastest_at_generating_wins_and_near_it_the_fastest_at_reading() -> None
 
 def test_choice_is_remembered_for_the_same_runtime_and_processor_only(tmp_path: Path) -> None:
     path = tmp_path / "trials.json"
-    assert recall(path, "key") is None
-    remember(path, "key", Choice("x64", 2, 1))
-    assert recall(path, "key") == Choice("x64", 2, 1)
-    assert recall(path, "other") is None
+    assert read_choice(path, "key") is None
+    write_choice(path, "key", Choice("x64", 2, 1))
+    assert read_choice(path, "key") == Choice("x64", 2, 1)
+    assert read_choice(path, "other") is None
     for garbage in ("garbage", "[" * 100_000):
         path.write_text(garbage)
-        assert recall(path, "key") is None
-        remember(path, "key", Choice("x64", 2, 1))
-        assert recall(path, "key") == Choice("x64", 2, 1)
+        assert read_choice(path, "key") is None
+        write_choice(path, "key", Choice("x64", 2, 1))
+        assert read_choice(path, "key") == Choice("x64", 2, 1)
 
 
 def test_choice_of_a_time_without_a_comparison_is_made_again(tmp_path: Path) -> None:
     path = tmp_path / "trials.json"
-    remember(path, "key", Choice("haswell", 2, 1, 0.01, ("zen4: wrong",)))
-    found = recall(path, "key")
+    write_choice(path, "key", Choice("haswell", 2, 1, 0.01, ("zen4: wrong",)))
+    found = read_choice(path, "key")
     assert found is not None
     assert (found.divergence, found.passed_over) == (0.01, ("zen4: wrong",))
     known = json.loads(path.read_text())
     for value in known.values():
         del value["divergence"]
     path.write_text(json.dumps(known))
-    assert recall(path, "key") is None
+    assert read_choice(path, "key") is None
 
 
 def test_runtime_holds_exactly_one_variant_and_is_left_alone_when_right(tmp_path: Path) -> None:
