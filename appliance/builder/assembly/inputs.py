@@ -27,9 +27,9 @@ from appliance.builder.debian.packages import KIND, fetch_packages
 from appliance.builder.lock.fetch import cached, check_cached, fetch, fetch_concatenated, local_path
 from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, lock_path
 from appliance.builder.models.conversion import check_pinned, convert, converted
-from appliance.builder.models.quantisation import Wish, quantise
+from appliance.builder.models.quantisation import QuantisationRequest, quantise
 from appliance.builder.recipe.model import Recipe, RecipeFile, RecipeModel
-from appliance.builder.resolve.coverage import input_name, order_of
+from appliance.builder.resolve.coverage import conversion_request, input_name
 from appliance.builder.runtime import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWheels, build_cuda, build_runtime
 from appliance.builder.runtime.cuda import TOOLKIT_NAMES, TRAVELLING
 from appliance.builder.wheels.appliance_wheel import build_appliance_wheel
@@ -147,7 +147,7 @@ def _convert(model: RecipeModel, entry: Locked, lock: Lock, desk: _Desk) -> Path
     sdist = _find(lock, "sdist", RUNTIME)
     inputs = {name: desk.fetch(one) for one in lock.entries if (name := input_name(one, model.name))}
     pin, versions = convert(
-        order_of(model, lock),
+        conversion_request(model, lock.entries),
         desk.fetch(sdist),
         sdist.version,
         inputs,
@@ -200,9 +200,9 @@ def _model(
     path, pin = fetched[packed], packed.used
     steps = (packed.made,) if packed.made else ()
     if model.quantize is not None:
-        wish = Wish(model.name, model.quantize, model.allow_requantize)
-        pin = quantise(wish, path, pin.sha256, runtime, cache, on_progress)
-        path, steps = cache.path(pin.sha256), (*steps, wish.step(runtime.sha256))
+        request = QuantisationRequest(model.name, model.quantize, model.allow_requantize)
+        pin = quantise(request, path, pin.sha256, runtime, cache, on_progress)
+        path, steps = cache.path(pin.sha256), (*steps, request.step(runtime.sha256))
     source = Source(f"models/{model.name}/{pin.file}", "model", file=path, sha256=pin.sha256)
     return GatheredModel(model.name, source, Lineage(model.source_text, entry.used.sha256, entry.used.size, steps))
 

@@ -1,7 +1,7 @@
 """A file of the cache that another program writes: a model that was quantised or converted.
 
-Owns how it gets there: the program writes under a claim, the result is hashed and lies under its digest from then on.
-It must never leave a half-made one: what fails is emptied, and made again by the next run.
+Owns the way into the cache: the program writes under a claim, and the hashed result is stored under its digest. It
+must never keep an incomplete file: after a failure it is emptied, and the next run writes it again.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from appliance.builder.sources.file import measure
 from signing.digest import Digest
 
 
-def make_file(cache: Cache, claim: Digest, most_bytes: int, write: Callable[[Path], None]) -> tuple[Digest, int]:
+def produce_file(cache: Cache, claim: Digest, max_bytes: int, write: Callable[[Path], None]) -> tuple[Digest, int]:
     """Let a program write a file into the cache.
 
     Args:
         cache: gets the result, under its digest.
-        claim: the digest of all that shapes it; who else wants the same waits.
-        most_bytes: what the disk must have room for.
-        write: fills the path that it is given, and checks what became of it.
+        claim: the digest of all that shapes the file; another run with the same claim waits.
+        max_bytes: room that the disk must have.
+        write: writes the file at the path that it is given, and checks it.
 
     Returns:
         Digest and size in bytes.
 
     Raises:
-        ApplianceError: the disk is full; or of `write`.
+        ApplianceError: the disk is full, or `write` failed.
     """
     with cache.claim(claim) as partial:
-        require_space(partial.parent, most_bytes)
+        require_space(partial.parent, max_bytes)
         try:
             write(partial)
-            made, size = measure(partial)
+            digest, size = measure(partial)
         except BaseException:
             os.truncate(partial, 0)
             raise
-        cache.adopt(partial, made)
-    return made, size
+        cache.adopt(partial, digest)
+    return digest, size

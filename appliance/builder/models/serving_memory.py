@@ -1,6 +1,6 @@
-"""How much memory a bundle declares that its models need.
+"""The memory that a bundle declares for its models.
 
-Owns what goes into `needs.ram_bytes`: the formula of `bundles.gguf.memory`, which the host's plan uses, too, and a sum
+Owns the value of `needs.ram_bytes`: the formula of `bundles.gguf.memory`, which the host's plan uses, too, and a sum
 for what runs beside a model.
 """
 

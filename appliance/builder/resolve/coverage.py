@@ -1,7 +1,7 @@
 """Whether a lock covers a recipe.
 
-Owns the comparison that decides what `appliance lock` keeps and what `appliance build` refuses, so that both see the
-same. It must never ask a network.
+Owns the one comparison that decides what `appliance lock` keeps and what `appliance build` refuses. It must never use
+a network.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, LockedSystem, lock_hint, lock_path
-from appliance.builder.models.conversion import Order
+from appliance.builder.models.conversion import ConversionRequest
 from appliance.builder.recipe.model import Recipe, RecipeModel, RecipeTarget
 from appliance.builder.runtime.cuda import TOOLKIT_NAMES
 from signing.errors import UsageError
 
 
 def check_covers(lock: Lock, recipe: Recipe, recipe_path: Path, requires: Iterable[str]) -> None:
-    """Refuse a lock that lacks something which the recipe asks for.
+    """Refuse a lock that lacks something that the recipe asks for.
 
     Args:
         lock: as read.
@@ -50,7 +50,7 @@ def check_covers(lock: Lock, recipe: Recipe, recipe_path: Path, requires: Iterab
 
 
 def check_licences(recipe: Recipe, recipe_path: Path) -> None:
-    """Refuse models whose licence has terms that somebody must have accepted, until the recipe says who did, and when.
+    """Refuse models whose licence has terms of its own, until the recipe names who accepted them, and when.
 
     Raises:
         UsageError: `licence.not-accepted`, for every such model.
@@ -71,26 +71,31 @@ def check_licences(recipe: Recipe, recipe_path: Path) -> None:
         raise errors[0]
 
 
-def covers_model(entry: Locked | None, source: str, licence: str) -> bool:
-    """Whether an entry is what a recipe's model asks for."""
+def covers_source(entry: Locked | None, source: str, licence: str) -> bool:
+    """Whether a line of the lock has the source and the licence of a recipe's model or file."""
     return entry is not None and (entry.source, entry.licence) == (source, licence)
 
 
 def input_name(entry: Locked, model: str) -> str:
-    """The path of a locked file in the folder that a model is converted from; empty where it is none of its files."""
+    """The path of a locked file in the folder that a model is converted from; empty for a file of another model."""
     if entry.kind == "model" and entry.name == model:
         return entry.used.file
     owner, _, name = entry.name.partition("/")
     return name if entry.kind == "model-file" and owner == model else ""
 
 
-def order_of(model: RecipeModel, lock: Lock) -> Order:
-    """What is to be converted, from what a lock pins."""
-    inputs = {name: entry.used.sha256 for entry in lock.entries if (name := input_name(entry, model.name))}
-    sdist = lock.find("sdist", RUNTIME)
+def conversion_request(model: RecipeModel, entries: Iterable[Locked]) -> ConversionRequest:
+    """The conversion of a model, from the lines of a lock.
+
+    Args:
+        model: has `convert` in the recipe.
+        entries: among them the runtime's sdist and all files of the model.
+    """
+    lines = tuple(entries)
+    inputs = {name: entry.used.sha256 for entry in lines if (name := input_name(entry, model.name))}
+    sdist = next(entry for entry in lines if (entry.kind, entry.name) == ("sdist", RUNTIME))
     assert model.convert is not None
-    assert sdist is not None
-    return Order(model.name, model.convert.to, sdist.sha256, inputs)
+    return ConversionRequest(model.name, model.convert.to, sdist.sha256, inputs)
 
 
 def covers_closure(lock: Lock, recipe: Recipe, python: str, requires: Iterable[str]) -> bool:
@@ -104,21 +109,21 @@ def covers_closure(lock: Lock, recipe: Recipe, python: str, requires: Iterable[s
     )
 
 
-def asked_packages(target: RecipeTarget) -> LockedSystem:
-    """What a target asks of its system's packages, as the lock spells it."""
+def target_system(target: RecipeTarget) -> LockedSystem:
+    """The system of a target and the packages that it asks for, in the lock's form."""
     return LockedSystem(target.os, target.arch, target.wanted_packages)
 
 
 def _missing_sources(lock: Lock, recipe: Recipe) -> Iterable[tuple[str, str, str]]:
     for model in recipe.models:
         entry = lock.find("model", model.name)
-        if not covers_model(entry, model.source_text, model.licence):
+        if not covers_source(entry, model.source_text, model.licence):
             found = f"{entry.source} ({entry.licence})" if entry else "nothing"
             yield f"model {model.name}", f"{model.source_text} ({model.licence})", found
         yield from _missing_conversion(lock, model)
     for file in recipe.files:
         entry = lock.find("file", file.path)
-        if not covers_model(entry, file.source, file.licence):
+        if not covers_source(entry, file.source, file.licence):
             found = f"{entry.source} ({entry.licence})" if entry else "nothing"
             yield f"file {file.path}", f"{file.source} ({file.licence})", found
     sdist = lock.find("sdist", RUNTIME)
@@ -136,17 +141,17 @@ def _missing_conversion(lock: Lock, model: RecipeModel) -> Iterable[tuple[str, s
     locked = {entry.name: entry for entry in lock.files_of(model.name)}
     for name, text in model.beside.items():
         entry = locked.pop(f"{model.name}/{name}", None)
-        if not covers_model(entry, text, model.licence):
+        if not covers_source(entry, text, model.licence):
             yield f"model {model.name}: {name}", f"{text} ({model.licence})", entry.source or "" if entry else "nothing"
     for name in locked:
         yield f"model {model.name}", "no file that the recipe does not name", name
-    made = lock.find("converted", model.name)
-    if made is not None and model.convert is None:
+    converted = lock.find("converted", model.name)
+    if converted is not None and model.convert is None:
         yield f"model {model.name}", "the source as it is", "a converted one"
     if model.convert is not None and lock.find("sdist", RUNTIME):
-        step = order_of(model, lock).step
-        if made is None or made.made != step:
-            yield f"model {model.name}: convert", step, (made and made.made) or "nothing"
+        step = conversion_request(model, lock.entries).step
+        if converted is None or converted.made != step:
+            yield f"model {model.name}: convert", step, (converted and converted.made) or "nothing"
 
 
 def _missing_closures(lock: Lock, recipe: Recipe, requires: tuple[str, ...]) -> Iterable[tuple[str, str, str]]:
@@ -163,7 +168,7 @@ def _missing_closures(lock: Lock, recipe: Recipe, requires: tuple[str, ...]) -> 
 def _missing_packages(lock: Lock, recipe: Recipe) -> Iterable[tuple[str, str, str]]:
     locked = {system.os: system for system in lock.systems}
     for target in recipe.targets:
-        system = asked_packages(target)
+        system = target_system(target)
         if system != locked.get(target.os, LockedSystem(target.os, target.arch, ())):
             found = ", ".join(locked[target.os].packages) if target.os in locked else "none"
             yield f"packages of {target.os}", ", ".join(system.packages) or "none", found

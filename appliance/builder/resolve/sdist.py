@@ -1,10 +1,10 @@
 """Reading source archives: their metadata.
 
-Owns how an sdist is looked into without unpacking it. It must never write a file or follow a link.
+Owns how one file is read from an sdist without unpacking it. It must never write a file or follow a link.
 
 Rules:
-- the archive has been checked against the lock, but its inside was written by others: only a regular file is read, up
-  to a cap;
+- the archive has been compared with the lock, but others wrote what is in it: only a regular file is read, up to a
+  limit;
 - it is read from the front, since a compressed archive has no index: about 1 s for 80 MB.
 
 Source: PyPA, source distribution format.

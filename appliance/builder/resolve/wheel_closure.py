@@ -1,11 +1,11 @@
-"""Which wheels a host needs, for one target: resolved by uv, chosen by tag.
+"""The wheels that a host of one target needs: resolved by uv, chosen by tag.
 
-Owns the host's requirements, the question to uv, and which of several wheels fits a target best. It must never choose
-by this machine: its Python, its C library and its uv or pip settings have no say, except for the index.
+Owns the host's requirements, the call of uv, and which of several wheels fits a target best. It must never depend on
+this machine: its Python, its C library and its settings of uv or pip do not count, except for the index.
 
 Rules:
 - wheels only: nothing is compiled on a host, and nothing of an sdist is run here;
-- a wheel fits when one of its tags is among the target's; the more specific tag wins, as pip and uv would have it;
+- a wheel fits when one of its tags is among the target's; the more specific tag wins, as with pip and uv;
 - programs for building (cmake, ninja) are taken with the oldest C library that any builder has, not the target's.
 """
 
@@ -46,7 +46,7 @@ def host_requires() -> tuple[str, ...]:
 
 
 def without_extras(requires: Iterable[str]) -> tuple[str, ...]:
-    """Requirements in one spelling, sorted, without those that belong to an extra.
+    """Requirements in a normal form, sorted, without those that belong to an extra.
 
     Args:
         requires: `Requires-Dist` fields.
@@ -107,7 +107,7 @@ def best_wheel(
 def newest_wheel(
     packages: Iterable[DistributionPackage], specifier: SpecifierSet, python: str, tags: Mapping[Tag, int]
 ) -> tuple[str, DistributionPackage] | None:
-    """The newest final version with a wheel that fits, and that wheel; withdrawn files are passed over."""
+    """The newest final version with a wheel that fits, and that wheel; withdrawn (yanked) files are left out."""
     usable = [package for package in packages if not package.is_yanked and _accepts(package, python)]
     versions = {parsed[0] for package in usable if (parsed := _parse_wheel(package))}
     for version in sorted(specifier.filter(versions, prereleases=False), reverse=True):
@@ -142,10 +142,10 @@ def resolve(
     preferred: Mapping[str, str],
     env: Mapping[str, str],
 ) -> dict[str, str]:
-    """Ask uv for a consistent set of packages.
+    """Let uv resolve requirements to a consistent set of packages.
 
     Args:
-        requires: the requirements to begin with.
+        requires: the requirements to begin with; at least one.
         python: of the target.
         arch: of the target.
         glibc: of the target.
@@ -158,7 +158,7 @@ def resolve(
     Raises:
         ApplianceError: no such set exists, or the index cannot be reached.
     """
-    # Where the index does not answer at all, our own client says it in our words, and sooner.
+    # An index that does not answer is reported by our own client: sooner, and as one of our errors.
     open_index(index_url(env)).files(canonicalize_name(Requirement(requires[0]).name))
     minor = next(minor for minor in _UV_GLIBC if minor <= glibc[1])
     with tempfile.TemporaryDirectory(prefix="appliance-lock-") as folder:
@@ -170,9 +170,9 @@ def resolve(
         argv += ["--python", sys.executable, "--no-python-downloads", "--python-version", python]
         argv += ["--python-platform", f"{arch}-manylinux_2_{minor}", "--only-binary", ":all:"]
         argv += ["--output-file", str(pinned), str(wanted)]
-        said = _run(argv, Path(folder), _uv_env(env))
-        if said is not None:
-            raise _unsolved(python, said)
+        complaint = _run(argv, Path(folder), _uv_env(env))
+        if complaint is not None:
+            raise _unsolved(python, complaint)
         return _parse_pins(pinned.read_text(encoding="utf-8"))
 
 
@@ -183,7 +183,7 @@ def _uv() -> str:
 
 
 def _run(argv: Sequence[str], folder: Path, env: Mapping[str, str]) -> str | None:
-    # What it complained about, or None where it did its work.
+    # The complaint of uv, or None after success.
     try:
         done = subprocess.run(
             argv, check=False, env=env, cwd=folder, capture_output=True, encoding="utf-8", errors="replace",
@@ -195,7 +195,7 @@ def _run(argv: Sequence[str], folder: Path, env: Mapping[str, str]) -> str | Non
 
 
 def _uv_env(env: Mapping[str, str]) -> dict[str, str]:
-    # The address goes through the environment: others on this machine could read it among the arguments.
+    # The address goes through the environment: other users of this machine could read it among the arguments.
     kept = {name: value for name, value in env.items() if not name.startswith("UV_") or name in _UV_KEEPS}
     return kept | {
         "UV_DEFAULT_INDEX": index_url(env),

@@ -1,4 +1,4 @@
-"""`convert:` in a recipe: what llama.cpp's converter is given, what is pinned of it, what is said when it fails."""
+"""`convert:` in a recipe: what llama.cpp's converter is given, what is pinned, and how its failures are reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 from appliance.builder.assembly.inputs import _Desk, _gguf
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.lockfile import Lock, Locked, read_lock, write_lock
-from appliance.builder.models.conversion import NEEDS, Order, check_pinned, convert
+from appliance.builder.models.conversion import NEEDS, ConversionRequest, check_pinned, convert
 from appliance.builder.recipe.model import load_recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.resolver import lock_recipe
@@ -34,7 +34,7 @@ VERSIONS = "numpy 2.0, torch 2.0+cpu, transformers 5.0"
 NAMES = ("config.json", "1_Pooling/config.json")
 FILES = {"model.safetensors": b"weights", "config.json": b"{}", "1_Pooling/config.json": b'{"mean": true}'}
 
-# Writes down what it sees, and makes a GGUF of a file type (1: F16) that holds the weights and the order of files.
+# Records what it sees, and writes the GGUF that it was given.
 CONVERTER = """
 import json, os, pathlib, socket, sys
 print("INFO: Loading model")
@@ -58,7 +58,7 @@ def result(file_type: int = 1, more: str = "") -> bytes:
 
 @dataclass
 class Stand:
-    """A sdist with a stand-in converter, a Python that seems to have what it imports, and the model's files."""
+    """An sdist with a stand-in converter, a Python that seems to have its imports, and the model's files."""
 
     folder: Path
     made: bytes = result()
@@ -101,15 +101,15 @@ class Stand:
         path.chmod(0o755)
         return path
 
-    def order(self, to: str = "F16") -> Order:
-        return Order("tiny", to, sha256(self.sdist), {name: sha256(data) for name, data in FILES.items()})
+    def request(self, to: str = "F16") -> ConversionRequest:
+        return ConversionRequest("tiny", to, sha256(self.sdist), {name: sha256(data) for name, data in FILES.items()})
 
-    def convert(self, order: Order | None = None, python: Path | None = None) -> tuple:
+    def convert(self, request: ConversionRequest | None = None, python: Path | None = None) -> tuple:
         sdist = self.folder / "llama.tar.gz"
         sdist.write_bytes(self.sdist)
         files = {name: self.folder / name for name in FILES}
         found = python or self.python()
-        return convert(order or self.order(), sdist, "0.3.36", files, found, self.cache, ignore)
+        return convert(request or self.request(), sdist, "0.3.36", files, found, self.cache, ignore)
 
     @property
     def cache(self) -> Cache:
@@ -121,7 +121,7 @@ def stand(tmp_path: Path) -> Stand:
     return Stand(tmp_path)
 
 
-def test_model_is_made_by_the_sdists_own_converter_and_kept_under_its_digest(stand: Stand) -> None:
+def test_model_is_converted_by_the_sdists_own_converter_and_cached_under_its_digest(stand: Stand) -> None:
     pin, versions = stand.convert()
 
     assert (pin.file, pin.sha256, pin.size) == ("tiny.F16.gguf", sha256(result()), len(result()))
@@ -151,12 +151,12 @@ def test_converter_sees_the_models_files_no_network_and_nothing_of_this_machines
 def test_lineage_names_the_converter_its_arguments_and_a_digest_that_any_shell_can_make(stand: Stand) -> None:
     listed = "".join(f"{sha256(FILES[name])}  {name}\n" for name in sorted(FILES))
 
-    assert stand.order().step == (
+    assert stand.request().step == (
         f"convert_hf_to_gguf.py sha256:{sha256(stand.sdist)} --outtype f16 --model-name tiny "
         f"inputs=sha256:{sha256(listed.encode())}"
     )
-    other = replace(stand.order(), inputs={**stand.order().inputs, "config.json": sha256(b"{ }")})
-    assert other.step != stand.order().step
+    other = replace(stand.request(), inputs={**stand.request().inputs, "config.json": sha256(b"{ }")})
+    assert other.step != stand.request().step
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_lineage_names_the_converter_its_arguments_and_a_digest_that_any_shell_c
     ],
     ids=["a refusal", "a crash"],
 )
-def test_converter_that_fails_is_told_with_its_last_lines(do: str, end: list[str], tmp_path: Path) -> None:
+def test_converter_that_fails_is_reported_with_its_last_lines(do: str, end: list[str], tmp_path: Path) -> None:
     stand = Stand(tmp_path, do=f"print('a line\\n' * 50); {do}")
     with pytest.raises(ApplianceError) as raised:
         stand.convert()
@@ -289,7 +289,7 @@ def test_lock_pins_every_file_and_the_result_and_converts_once(stand: Stand, sit
 
     assert [entry.name for entry in found.files_of("tiny")] == ["tiny/1_Pooling/config.json", "tiny/config.json"]
     assert (pinned(found).sha256, pinned(found).version) == (sha256(result()), VERSIONS)
-    assert pinned(found).made == stand.order().step
+    assert pinned(found).made == stand.request().step
     check_covers(found, load_recipe(path), path, ("alpha",))
     write_lock(stand.folder / "toy.lock.json", found)
     assert read_lock(stand.folder / "toy.lock.json") == found

@@ -1,4 +1,4 @@
-"""`quantize:` with the real runtime and a real model: the same bytes each time, a model that answers, and a bundle."""
+"""`quantize:` with the real runtime and a real model: the same bytes each time, a model that runs, and a bundle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from appliance.builder.assembly import assembler as assembling
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.lockfile import Pin, lock_path
-from appliance.builder.models.quantisation import Wish, quantise
+from appliance.builder.models.quantisation import QuantisationRequest, quantise
 from appliance.builder.wheels.reader import wheel_members
 from appliance.keys.workspace import create_development
 from bundles.gguf.header import read_header
@@ -43,15 +43,16 @@ class Whole:
         return self.cache.path(self.pin.sha256)
 
     def quantise(self, quantisation: str, cache: Cache) -> Pin:
-        return quantise(Wish("m", quantisation), self.path, self.pin.sha256, shipped_runtime(), cache, ignore)
+        request = QuantisationRequest("m", quantisation)
+        return quantise(request, self.path, self.pin.sha256, shipped_runtime(), cache, ignore)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     entry, path = shipped_model()
     cache = Cache(tmp_path_factory.mktemp("whole") / "cache")
-    wish = Wish("whole", "F16", allow_requantize=True)
-    return Whole(quantise(wish, path, entry.used.sha256, shipped_runtime(), cache, ignore), cache)
+    request = QuantisationRequest("whole", "F16", allow_requantize=True)
+    return Whole(quantise(request, path, entry.used.sha256, shipped_runtime(), cache, ignore), cache)
 
 
 @pytest.fixture
@@ -116,20 +117,21 @@ def test_result_runs(first: tuple[Pin, Path], tmp_path: Path) -> None:
     assert all("Q4_K" in row["model_type"] and row["avg_ts"] > 0 for row in rows)
 
 
-def test_model_that_the_program_cannot_take_is_told_with_its_last_lines(tmp_path: Path) -> None:
+def test_model_that_the_program_cannot_read_is_reported_with_its_last_lines(tmp_path: Path) -> None:
     source = tmp_path / "senseless.gguf"
     source.write_bytes(gguf())
+    request, cache = QuantisationRequest("m", "Q8_0"), Cache(tmp_path / "cache")
     with pytest.raises(ApplianceError) as raised:
-        quantise(Wish("m", "Q8_0"), source, sha256(gguf()), shipped_runtime(), Cache(tmp_path / "cache"), ignore)
+        quantise(request, source, sha256(gguf()), shipped_runtime(), cache, ignore)
 
     assert raised.value.code == "quantise.failed"
     assert "llama.vocab_size" in raised.value.found or "key not found" in raised.value.found
 
 
-def test_bundle_says_what_its_model_was_made_from_and_how(tmp_path: Path) -> None:
+def test_bundle_records_the_source_and_the_steps_of_its_model(tmp_path: Path) -> None:
     recipe = tmp_path / "small.yaml"
-    wish = "    quantize: Q8_0\n    allow_requantize: true\n"
-    recipe.write_text(RECIPE.read_text().replace("    context: 8192\n", f"    context: 8192\n{wish}"))
+    request = "    quantize: Q8_0\n    allow_requantize: true\n"
+    recipe.write_text(RECIPE.read_text().replace("    context: 8192\n", f"    context: 8192\n{request}"))
     shutil.copy(lock_path(RECIPE), lock_path(recipe))
     workspace, _ = create_development(tmp_path / "workspace", NOW)
     (entry, _), cache = shipped_model(), shipped_cache()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.models.quantisation import Wish, quantise
+from appliance.builder.models.quantisation import QuantisationRequest, quantise
 from appliance.host.engine.command import EngineSpec
 from appliance.host.engine.process import start_engine
 from appliance.host.machine.cpu import cpu_flags, fitting_variants
@@ -108,8 +108,8 @@ def test_copies_of_weights_that_a_processor_wants_in_another_order_were_planned_
         pytest.skip("this machine lacks AVX2, without which no weights are copied")
     entry, source = shipped_model()
     cache = Cache(tmp_path / "cache")
-    wish = Wish("m", "Q4_0", allow_requantize=True)
-    pin = quantise(wish, source, entry.used.sha256, shipped_runtime(), cache, ignore)
+    request = QuantisationRequest("m", "Q4_0", allow_requantize=True)
+    pin = quantise(request, source, entry.used.sha256, shipped_runtime(), cache, ignore)
     model = cache.path(pin.sha256)
     need = estimate(head_of_file(model, "m").header, Workload(2048, 1))
     peak = peak_of_engine(model, unpacked.folder_with("haswell"), Workload(2048, 1), tmp_path / "log")
