@@ -19,7 +19,7 @@ from pathlib import Path
 
 from appliance.builder.lock.lockfile import lock_path
 from appliance.builder.runtime.cuda import LIBRARY, LIBRARY_FOLDER
-from appliance.cli.runtime_source import open_given
+from appliance.cli.bundle_argument import open_named_bundle
 from bundles.copy import copy_file
 from bundles.oci.layout import Layout
 from tests.appliance.shipped import RECIPE
@@ -64,7 +64,7 @@ def build(architectures: list[int], folder: Path) -> Path:
 
 def unpack(bundle: Path, folder: Path) -> Path:
     """Lay the bundle's wheels that matter here into one folder, as an installer does."""
-    contents = open_given(bundle, None, None, bundle.parents[1]).value.contents
+    contents = open_named_bundle(bundle, None, None, bundle.parents[1]).value.contents
     print(f"driver {contents.needs.gpu_driver} or newer")
     site = folder / "site"
     for file in contents.of_kind("runtime", "wheel"):

@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
-from appliance.cli.main import COMMANDS, appliance
+from appliance.cli.command_table import COMMANDS
+from appliance.cli.main import appliance
 
 if sys.version_info >= (3, 11):
     import tomllib

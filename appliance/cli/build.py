@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from appliance import clock
+from appliance.builder.assembly.assembler import Built, assemble
+from appliance.builder.cache.content_store import Cache, cache_root
+from appliance.builder.compare.rebuild import DIFFERS, rebuild
 from appliance.cli.console.options import converter_option, json_option, pass_terminal, workspace_option
 from appliance.cli.console.terminal import Terminal
+from appliance.keys.requests.request_text import progress
+from appliance.keys.workspace import Workspace, open_workspace
 from signing.errors import ApplianceError
-
-if TYPE_CHECKING:
-    from appliance.builder.assembly.assembler import Built
-    from appliance.keys.workspace import Workspace
 
 
 @click.command("build")
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     type=click.DateTime(["%Y-%m-%d"]),
     help="The last day on which the bundle is meant to be installed: refuse to sign what expires before.",
 )
-@click.option("--check", is_flag=True, help="Build again, compare with the bundle that is there, and change nothing.")
+@click.option("--check", is_flag=True, help="Build again, compare with the published bundle, and change nothing.")
 @converter_option
 @json_option
 @pass_terminal
@@ -42,14 +43,16 @@ def command(
 ) -> None:
     """Build the bundle of RECIPE and sign it.
 
-    Everything comes from the lock beside the recipe, by size and sha256; what is not in it does not go in. The first
-    build compiles the runtime, which takes about ten minutes on two cores; it is cached, and so is every download.
-    The bundle is written to dist/NAME-VERSION in the workspace. Where several people sign, it waits there: give each
-    a copy of the request that is named at the end, and bring together what comes back with `appliance sign --add`.
+    Everything comes from the lock beside the recipe, by size and SHA-256; what is not in the lock does not go in. The
+    first build compiles the runtime, which takes about ten minutes on two cores. The runtime and every download are
+    cached. The bundle is written to dist/NAME-VERSION in the workspace.
 
-    The same recipe and lock give the same bytes. `--check` builds them again elsewhere and compares, or builds them
-    twice where nothing was built yet; what differs is named, and the exit code is then 1. Downloads, the runtime and
-    models that were converted or quantised come from the cache.
+    Where several people sign, the bundle waits there. Give each of them a copy of the request that is named at the end.
+    Then add what comes back with `appliance sign --add`.
+
+    The same recipe and lock give the same bytes. With --check they are built again elsewhere and compared with the
+    published bundle, or built twice where nothing is published. Every difference is named, and the exit code is then 1.
+    Downloads, the runtime, and converted or quantised models come from the cache.
 
     \b
     Example:
@@ -58,21 +61,16 @@ def command(
     """
     if check:
         if install_by:
-            raise click.UsageError("--install-by says what is signed, and --check signs nothing")
+            raise click.UsageError("--install-by is about what is signed, and --check signs nothing")
         _check(terminal, recipe, workspace, converter, as_json)
         return
-    from appliance.builder.assembly.assembler import assemble
-    from appliance.builder.cache.content_store import Cache, cache_root
-    from appliance.cli.console.clock import utc_now
-    from appliance.keys.workspace import open_workspace
-
     opened = open_workspace(workspace)
     with terminal.progress() as on_progress:
         built = assemble(
             recipe,
             opened,
             Cache(cache_root(os.environ)),
-            utc_now(),
+            clock.utc_now(),
             on_progress,
             f"{install_by:%Y-%m-%d}T23:59:59Z" if install_by else "",
             converter,
@@ -81,21 +79,21 @@ def command(
 
 
 def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) -> None:
-    from appliance.keys.requests.request_text import progress
-
     label = f"{built.contents.name} {built.contents.version}"
     if opened.root().profile:
         terminal.development()
     if built.replaced is not None:
-        terminal.say(
-            f"warning: {label} was published before as sha256:{built.replaced}; a host that runs that one will "
-            "not open it beside the new metadata. Give every change a version of its own"
+        terminal.message(
+            f"warning: {label} was published before as sha256:{built.replaced}. A host that runs that one will not "
+            "accept it together with the new metadata. Give every change a version of its own"
         )
     for old in built.unmaintained:
-        terminal.say(f"warning: {old.name} {old.version}: the last release of its project was on {old.last_release}")
+        terminal.message(
+            f"warning: {old.name} {old.version}: the last release of its project was on {old.last_release}"
+        )
     if built.unmaintained:
-        terminal.say("hint: licences/DEPENDENCIES.md in the bundle lists why each dependency is there")
-    waits = built.request if built.request is not None and not built.request.is_complete else None
+        terminal.message("hint: licences/DEPENDENCIES.md in the bundle lists why each dependency is there")
+    pending = built.request if built.request is not None and not built.request.is_complete else None
     if as_json:
         answer = {
             "bundle": str(built.path),
@@ -105,32 +103,29 @@ def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) ->
             "files": len(built.contents.files),
             "bytes": built.contents.size_bytes,
             "files_written": built.files_written,
-            "signed": waits is None,
-            "request": str(opened.requests / f"{waits.label}.json") if waits else None,
+            "signed": pending is None,
+            "request": str(opened.requests / f"{pending.label}.json") if pending else None,
         }
         terminal.answer_json(answer)
         return
     terminal.answer(f"{label}  manifest sha256:{built.manifest}")
     terminal.answer(f"{len(built.contents.files)} files, {built.contents.size_bytes} bytes in {built.path}")
-    terminal.say("nothing had to be written" if not built.files_written else f"{built.files_written} files written")
-    if waits is not None:
-        for line in progress(waits):
+    written = built.files_written
+    terminal.message(f"{written} files written" if written else "nothing had to be written")
+    if pending is not None:
+        for line in progress(pending):
             terminal.answer(line)
-        terminal.say(f"hint: give each signer a copy of {opened.requests / waits.label}.json")
+        terminal.message(f"hint: give each signer a copy of {opened.requests / pending.label}.json")
 
 
 def _check(terminal: Terminal, recipe: Path, workspace: Path, converter: Path | None, as_json: bool) -> None:
-    from appliance.builder.cache.content_store import Cache, cache_root
-    from appliance.builder.compare.rebuild import DIFFERS, rebuild
-    from appliance.keys.workspace import open_workspace
-
     try:
         with terminal.progress() as on_progress:
             cache = Cache(cache_root(os.environ))
             again = rebuild(recipe, open_workspace(workspace), cache, on_progress, converter)
     except ApplianceError as error:
         if as_json and error.code == DIFFERS:
-            terminal.answer_json({"same": False, "differences": [_told(one) for one in (error, *error.others)]})
+            terminal.answer_json({"same": False, "differences": [_difference(one) for one in (error, *error.others)]})
         raise
     contents = again.contents
     if as_json:
@@ -150,5 +145,5 @@ def _check(terminal: Terminal, recipe: Path, workspace: Path, converter: Path | 
     terminal.answer(f"{where}, in {len(contents.files)} files")
 
 
-def _told(error: ApplianceError) -> dict[str, str]:
+def _difference(error: ApplianceError) -> dict[str, str]:
     return {"what": error.subject, "expected": error.expected, "found": error.found}

@@ -1,4 +1,4 @@
-"""`appliance evidence`: checking the records that `appliance verify --evidence` writes."""
+"""`appliance evidence`: check the records that `appliance verify --evidence` writes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import click
 
 from appliance.cli.console.options import json_option, pass_terminal
 from appliance.cli.console.terminal import Terminal
+from appliance.host.trust.root_pin import parse_fingerprint
+from appliance.host.verification.evidence import MAX_EVIDENCE_BYTES, read_evidence
+from bundles.report import lines
 
 
 @click.group("evidence", context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,23 +29,19 @@ def command() -> None:
     "--fingerprint",
     metavar="SHA256",
     required=True,
-    help="Of the key of the host that should have made it: `appliance trust show` on that host.",
+    help="Of the key of the host that should have written it: `appliance trust show` on that host.",
 )
 @json_option
 @pass_terminal
 def check(terminal: Terminal, file: Path, fingerprint: str, as_json: bool) -> None:
-    """Check that the host with this key made the record FILE, and show what it found.
+    """Check that the host with this key wrote the record FILE, and show what it found.
 
-    Exit 0: that host made it; it may tell of a failure. 4: unsigned, another host's, or changed since.
+    Exit 0: that host wrote it; the record itself may be of a failure. 4: unsigned, from another host, or changed since.
 
     \b
     Example:
       appliance evidence check today.json --fingerprint 3f…e1
     """
-    from appliance.host.trust.root_pin import parse_fingerprint
-    from appliance.host.verification.evidence import MAX_EVIDENCE_BYTES, read_evidence
-    from bundles.report import lines
-
     with file.open("rb") as stream:
         data = stream.read(MAX_EVIDENCE_BYTES + 1)
     record = read_evidence(data, parse_fingerprint(fingerprint), str(file))

@@ -1,17 +1,15 @@
-"""`appliance host`: what this machine is."""
+"""`appliance host`: show what this machine is."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import tempfile
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from appliance.cli.console.columns import labelled
+from appliance.cli.console.figures import format_memory, format_size
 from appliance.cli.console.options import (
     json_option,
     named_workspace_option,
@@ -20,18 +18,18 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
-
-if TYPE_CHECKING:
-    from appliance.host.machine.card import Card, Variant
-    from bundles.progress import OnProgress
-
-_TOOL_TIMEOUT_S = 20.0
-_WIDTH = 80
+from appliance.cli.host_card import read_card
+from appliance.cli.runtime_source import runtime_of_bundle, runtime_of_release
+from appliance.host.machine.card import Card, Variant, card_schema, card_value
+from appliance.host.machine.cpu import cpu_flags
+from appliance.host.runtime.variant_survey import try_variants
+from bundles.progress import OnProgress
+from signing.errors import ApplianceError
 
 
 @click.group("host", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Look at this machine.
+    """Show what this machine is.
 
     \b
     Example:
@@ -64,70 +62,44 @@ def probe(
 ) -> None:
     """Show what this machine is: its card.
 
-    Nothing is changed and no network is used; what this user cannot see is said. CPU variants are tried where a runtime
-    is at hand, and otherwise told from the processor's flags. `--json` prints card.json, for `appliance plan --host`.
+    Nothing is changed and no network is used. What this user cannot see is listed. CPU variants are tried where a
+    release is installed or --with names a bundle; otherwise the processor's flags decide. --json prints card.json, for
+    `appliance plan --host`.
 
     \b
     Example:
       appliance host probe --json >card.json
     """
-    from appliance.cli.console.clock import utc_now
-    from appliance.host.machine.card import card_schema, card_value
-    from appliance.host.machine.probe import probe as look
-
     if schema:
         terminal.answer_json(card_schema())
         return
     with terminal.progress() as on_progress:
-        variants, note = _tried(bundle, prefix, trust, workspace, on_progress)
-    card = look(utc_now(), run_tool, variants)
+        variants, note = _try_variants(bundle, prefix, trust, workspace, on_progress)
+    card = read_card(variants)
     if as_json:
         terminal.answer_json(card_value(card))
         return
     for label, text in _lines(card):
-        for number, line in enumerate(textwrap.wrap(text, _WIDTH - 12, break_long_words=False) or [""]):
-            terminal.answer(f"{'' if number else label:<11} {line}".rstrip())
+        for line in labelled(label, text):
+            terminal.answer(line)
     if note:
-        terminal.say(note)
+        terminal.message(note)
 
 
-def run_tool(command: Sequence[str]) -> str:
-    """Run a tool of the system that may be there; empty where it is not, fails, or takes too long."""
-    if not os.access(command[0], os.X_OK):
-        return ""
-    try:
-        done = subprocess.run(
-            list(command),
-            env={"PATH": "/usr/bin:/bin", "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_TOOL_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
-
-
-def _tried(
+def _try_variants(
     bundle: Path | None, prefix: Path | None, trust: Path | None, workspace: Path | None, on_progress: OnProgress
 ) -> tuple[tuple[Variant, ...], str]:
-    from appliance.cli.runtime_source import bundle_at_hand, release_at_hand
-    from appliance.host.machine.cpu import cpu_flags
-    from appliance.host.runtime.variant_survey import try_variants
-    from signing.errors import ApplianceError
-
     with tempfile.TemporaryDirectory(prefix="appliance-probe-") as name:
         if bundle is not None:
-            given = bundle_at_hand(bundle, prefix, trust, workspace, Path(name), with_model=True)
-            assert given.model is not None  # asked for
+            given = runtime_of_bundle(bundle, trust, prefix, workspace, Path(name), with_model=True)
+            assert given.model is not None  # with_model
             return try_variants(given.runtime, given.model, cpu_flags(), on_progress), ""
         try:
-            found = release_at_hand(prefix, Path(name), with_model=True)
+            found = runtime_of_release(prefix, Path(name), with_model=True)
         except (ApplianceError, OSError) as error:
             return (), f"the installed release cannot be tried: {error}"
         if found is None or found.model is None:
-            return (), "no runtime is at hand: CPU variants are told from the processor's flags, not tried"
+            return (), "no release is installed: CPU variants follow from the processor's flags, and were not tried"
         return try_variants(found.runtime, found.model, cpu_flags(), on_progress), ""
 
 
@@ -141,18 +113,18 @@ def _lines(card: Card) -> list[tuple[str, str]]:
         ("processor", cpu.model or "unknown"),
         ("cores", f"{cpu.cores}, {cpu.allowed_cores} allowed{quota}: an engine gets {cpu.engine_threads} threads"),
         *_variant_lines(cpu.variants),
-        ("memory", f"{_mib(memory.ram_bytes)}, {_mib(memory.available_bytes)} available"),
+        ("memory", f"{format_memory(memory.ram_bytes)}, {format_memory(memory.available_bytes)} available"),
     ]
     if memory.limit_bytes is not None:
-        lines.append(("", f"{_mib(memory.limit_bytes)} left by control groups"))
+        lines.append(("", f"{format_memory(memory.limit_bytes)} left by control groups"))
     for gpu in card.gpus:
-        size = "memory unseen" if gpu.memory_bytes is None else _mib(gpu.memory_bytes)
+        size = "memory unseen" if gpu.memory_bytes is None else format_memory(gpu.memory_bytes)
         name = gpu.name or f"{gpu.vendor}:{gpu.device}"
         lines.append(("gpu", f"{gpu.address} {name}, {size}, driver {gpu.driver or 'none'}"))
     for disk in card.disks:
         seal = {True: "fs-verity", False: "no fs-verity", None: "fs-verity unseen"}[disk.has_fsverity]
         state = ", read-only" if disk.is_read_only else ""
-        room = f"{_mib(disk.free_bytes)} of {_mib(disk.size_bytes)} free"
+        room = f"{format_size(disk.free_bytes)} of {format_size(disk.size_bytes)} free"
         lines.append(("disk", f"{disk.mount} {disk.filesystem}, {room}, {seal}{state}"))
     groups = "none" if kernel.cgroup_version is None else f"version {kernel.cgroup_version}"
     lines.append(("isolation", kernel.isolation))
@@ -170,7 +142,3 @@ def _variant_lines(variants: Sequence[Variant]) -> list[tuple[str, str]]:
     lines = [("variants", f"{hows}: {' '.join(variant.name for variant in fit)}")]
     unfit = [variant for variant in variants if not variant.is_fit]
     return lines + [("", f"not {variant.name} ({variant.how}): {variant.reason}") for variant in unfit]
-
-
-def _mib(size: int) -> str:
-    return f"{size >> 20} MiB"

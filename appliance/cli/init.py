@@ -6,11 +6,17 @@ from pathlib import Path
 
 import click
 
+from appliance import clock
 from appliance.cli.console.options import json_option, pass_terminal
 from appliance.cli.console.terminal import Terminal
+from appliance.cli.sign import describe
+from appliance.keys.ceremony import begin
+from appliance.keys.requests.request_text import explain, progress
+from appliance.keys.signers.pem import load_public
+from appliance.keys.workspace import create_development
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_AT_LEAST_1 = click.IntRange(1, 32)
+_THRESHOLD = click.IntRange(1, 32)
 _HALF = "The public half of the key of a person who signs {}; once for each, 3 is usual."
 
 
@@ -19,8 +25,8 @@ _HALF = "The public half of the key of a person who signs {}; once for each, 3 i
 @click.option("--ceremony", is_flag=True, help="A real trust root: several people sign, each with a key of their own.")
 @click.option("--root-key", "root_keys", metavar="FILE", multiple=True, type=_FILE, help=_HALF.format("roots"))
 @click.option("--targets-key", "targets_keys", metavar="FILE", multiple=True, type=_FILE, help=_HALF.format("content"))
-@click.option("--root-threshold", default=2, show_default=True, type=_AT_LEAST_1, help="How many must sign a root.")
-@click.option("--targets-threshold", default=2, show_default=True, type=_AT_LEAST_1, help="How many must sign content.")
+@click.option("--root-threshold", default=2, show_default=True, type=_THRESHOLD, help="How many must sign a root.")
+@click.option("--targets-threshold", default=2, show_default=True, type=_THRESHOLD, help="How many must sign content.")
 @json_option
 @pass_terminal
 def command(
@@ -38,8 +44,8 @@ def command(
     Without options the root is a development root: one key for each role, kept on this disk, and marked as such in
     every file that it signs. An existing workspace is left as it is. Keep it outside any repository of source files.
 
-    With --ceremony nobody's private key is here but the builder's, which signs no content. Each signer makes a key with
-    `appliance key create` and hands over the .pub file; the new root waits in requests/root-1.json for signatures.
+    With --ceremony the workspace holds one private key, the builder's, which signs no content. Each signer makes a key
+    with `appliance key create` and hands over the .pub file. The new root waits in requests/root-1.json for signatures.
 
     \b
     Example:
@@ -52,14 +58,11 @@ def command(
         return
     if root_keys or targets_keys:
         raise click.UsageError("--root-key and --targets-key belong to --ceremony")
-    from appliance.cli.console.clock import utc_now
-    from appliance.keys.workspace import create_development
-
-    workspace, is_new = create_development(folder, utc_now())
+    workspace, is_new = create_development(folder, clock.utc_now())
     root = workspace.root()
     fingerprints = sorted(key.fingerprint for key in root.roles["root"].keys.values())
     terminal.development()
-    terminal.say(f"{'made' if is_new else 'found'} the workspace {workspace.path}")
+    terminal.message(f"{'made' if is_new else 'found'} the workspace {workspace.path}")
     if as_json:
         answer = {
             "workspace": str(workspace.path),
@@ -80,18 +83,12 @@ def _begin(
     targets: tuple[tuple[Path, ...], int],
     as_json: bool,
 ) -> None:
-    from appliance.cli.console.clock import utc_now
-    from appliance.cli.sign import describe
-    from appliance.keys.ceremony import begin
-    from appliance.keys.requests.request_text import explain, progress
-    from appliance.keys.signers.pem import load_public
-
     root_keys, targets_keys = ([load_public(path) for path in paths] for paths, _ in (root, targets))
-    workspace, request = begin(folder, (root_keys, root[1]), (targets_keys, targets[1]), utc_now())
+    workspace, request = begin(folder, (root_keys, root[1]), (targets_keys, targets[1]), clock.utc_now())
     path = workspace.requests / f"{request.label}.json"
     for line in explain(request):
-        terminal.say(line)
-    terminal.say(f"hint: give each signer a copy of {path}, who runs: appliance sign {path.name} --key FILE")
+        terminal.message(line)
+    terminal.message(f"hint: give each signer a copy of {path}, who runs: appliance sign {path.name} --key FILE")
     if as_json:
         terminal.answer_json({"workspace": str(workspace.path), "file": str(path), **describe(request)})
         return

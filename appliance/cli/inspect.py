@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from appliance.cli.console.columns import labelled, size
+from appliance.builder.compare.inspection import Inspection, Template, inspect
+from appliance.cli.bundle_argument import open_named_bundle
+from appliance.cli.console.columns import labelled
+from appliance.cli.console.figures import format_size
 from appliance.cli.console.options import (
     json_option,
     named_workspace_option,
@@ -18,12 +21,12 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
-
-if TYPE_CHECKING:
-    from appliance.builder.compare.inspection import Inspection, Template
-    from bundles.bundle import Bundle
-    from bundles.contents.model import Contents, Model
-    from signing.verified import Verified
+from bundles.attestation.required_statements import statements_in
+from bundles.bundle import Bundle
+from bundles.contents.model import Contents, Model
+from bundles.oci.layout import Layout
+from bundles.report import describe
+from signing.verified import Verified
 
 
 @click.command("inspect")
@@ -36,49 +39,39 @@ if TYPE_CHECKING:
 def command(
     terminal: Terminal, path: Path, trust: Path | None, prefix: Path | None, workspace: Path | None, as_json: bool
 ) -> None:
-    """Show what the bundle or stick at PATH holds, after verifying who signed that list.
+    """Show what the bundle or stick at PATH holds, who signed it, and what it needs.
 
-    The big bytes are not read: `appliance verify` does that. Every file and every package stands in the answer of
-    --json; the bills of materials themselves are files of the bundle.
+    The signatures of the list of files are verified first. The large files are not read: `appliance verify` does that.
+    The answer of --json lists every file and every package. The bills of materials themselves are files of the bundle.
 
     \b
     Example:
       appliance inspect dist/smollm2-1.0.0 --workspace ~/appliance-workspace
     """
-    from dataclasses import asdict
-
-    from appliance.builder.compare.inspection import inspect
-    from appliance.cli.console.clock import utc_now
-    from appliance.host.tree.prefix import Prefix
-    from appliance.host.trust.root_choice import choose_root
-    from bundles.attestation.required_statements import statements_in
-    from bundles.bundle import open_bundle
-    from bundles.oci.layout import Layout
-    from bundles.report import describe
-    from signing.floors import Floors
-
-    found = open_bundle(path, choose_root(trust, Prefix.at(prefix or Path("/")), workspace), Floors(), utc_now())
-    told = inspect(Layout(path), found.value.contents)
+    found = open_named_bundle(path, trust, prefix, workspace)
+    inspected = inspect(Layout(path), found.value.contents)
     if found.evidence.is_development:
         terminal.development()
-    if not told.has_bills:
-        terminal.say("the bills of this bundle are not on this medium: licences of packages are not shown")
+    if not inspected.has_bills:
+        terminal.message("the bills of this bundle are not on this medium: licences of packages are not shown")
     if as_json:
         contents = asdict(found.value.contents)
         contents.pop("by_path")
-        more = {"statements": sorted(statements_in(found.value.contents)), **asdict(told), "licences": told.licences}
+        more = {
+            "statements": sorted(statements_in(found.value.contents)),
+            **asdict(inspected),
+            "licences": inspected.licences,
+        }
         terminal.answer_json({**describe(found), "contents": contents, **more})
         return
-    for line in (*_who(found), *_needs(found.value.contents), *_models(found.value.contents, told)):
+    for line in (*_who(found), *_needs(found.value.contents), *_models(found.value.contents, inspected)):
         terminal.answer(line)
-    for line in _packages(told):
+    for line in _packages(inspected):
         terminal.answer(line)
     _kinds(terminal, found.value.contents)
 
 
 def _who(found: Verified[Bundle]) -> Iterator[str]:
-    from bundles.attestation.required_statements import statements_in
-
     evidence, bundle = found.evidence, found.value
     profile = evidence.profile or "production"
     yield from labelled("bundle", f"{bundle.label} ({evidence.status})")
@@ -95,7 +88,7 @@ def _needs(contents: Contents) -> Iterator[str]:
     yield from labelled(
         "needs",
         [
-            f"{size(needs.ram_bytes)} of memory, {size(needs.disk_bytes)} of disk",
+            f"{format_size(needs.ram_bytes)} of memory, {format_size(needs.disk_bytes)} of disk",
             f"glibc {needs.glibc}, GLIBCXX {needs.glibcxx}, CXXABI {needs.cxxabi}, or newer",
             *([f"a GPU driver of {needs.gpu_driver} or newer, for the GPU"] if needs.gpu_driver else []),
         ],
@@ -103,11 +96,11 @@ def _needs(contents: Contents) -> Iterator[str]:
     yield from labelled("processors", ", ".join(needs.cpu_variants))
 
 
-def _models(contents: Contents, told: Inspection) -> Iterator[str]:
+def _models(contents: Contents, inspected: Inspection) -> Iterator[str]:
     for model in contents.models:
         yield ""
         yield from labelled("model", _model(contents, model))
-        for template in told.templates[model.name]:
+        for template in inspected.templates[model.name]:
             yield from labelled("template", _template(template))
 
 
@@ -115,7 +108,7 @@ def _model(contents: Contents, model: Model) -> list[str]:
     file = contents.by_path[model.path]
     return [
         model.name,
-        f"{model.architecture}, {model.parameters / 1e6:.0f} M weights, {model.quantisation}, {size(file.size)}",
+        f"{model.architecture}, {model.parameters / 1e6:.0f} M weights, {model.quantisation}, {format_size(file.size)}",
         f"context {model.context}, licence {model.licence}",
         f"from {model.lineage.source}",
         *(f"then {step}" for step in model.lineage.steps),
@@ -125,13 +118,13 @@ def _model(contents: Contents, model: Model) -> list[str]:
 
 def _template(template: Template) -> list[str]:
     known = f"the one that llama.cpp knows as {template.known}" if template.known else "none that llama.cpp ships"
-    length = f", {size(template.size)}" if template.size else ""
+    length = f", {format_size(template.size)}" if template.size else ""
     return [f"{template.key}: {known}{length}", template.sha256, *template.remarks]
 
 
-def _packages(told: Inspection) -> Iterator[str]:
+def _packages(inspected: Inspection) -> Iterator[str]:
     yield ""
-    for at, (licence, names) in enumerate(told.licences.items()):
+    for at, (licence, names) in enumerate(inspected.licences.items()):
         yield from labelled("licences" if at == 0 else "", f"{licence}: {', '.join(names)}")
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from appliance import clock
+from appliance.cli.console.figures import format_duration
 from appliance.cli.console.options import (
     json_option,
     named_workspace_option,
@@ -17,9 +19,12 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
-
-if TYPE_CHECKING:
-    from appliance.host.install.installation import InstallResult
+from appliance.cli.host_card import run_tool
+from appliance.host.install.host import Host
+from appliance.host.install.installation import InstallResult, install
+from appliance.host.machine.probe import probe_essentials
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust.root_choice import choose_root
 
 
 @click.command("install")
@@ -34,9 +39,9 @@ def command(
 ) -> None:
     """Install the bundle at SOURCE on this host, or finish or repair it.
 
-    SOURCE is a stick or a bundle's folder. Everything is verified before anything is written; what served before serves
-    until the new release has answered. No network is needed. Run it again after an interruption or damage: it goes on
-    where it stopped and leaves alone what is right.
+    SOURCE is a stick or a bundle's folder. Everything is verified before anything is written. The release before serves
+    until the new one has answered. No network is needed. After an interruption or damage run it again: it continues
+    where it stopped, and repairs what differs.
 
     As root, on a machine with systemd, it installs services that start at every boot. With --prefix it needs neither:
     everything lies in one folder, and `appliance serve` serves it in the foreground.
@@ -46,24 +51,16 @@ def command(
       appliance install /media/stick
       appliance install /media/stick --prefix /srv/appliance
     """
-    from appliance.cli.console.clock import utc_now
-    from appliance.cli.host import run_tool
-    from appliance.host.install.host import Host
-    from appliance.host.install.installation import install
-    from appliance.host.machine.probe import probe_essentials
-    from appliance.host.tree.prefix import Prefix
-    from appliance.host.trust.root_choice import choose_root
-
     place = Prefix.at(prefix or Path("/"))
     root = choose_root(trust, place, workspace)
-    card = probe_essentials(utc_now(), run_tool)
-    host = Host(place, card, utc_now, os.environ.get("PATH", ""), is_root=os.geteuid() == 0)
+    card = probe_essentials(clock.utc_now(), run_tool)
+    host = Host(place, card, clock.utc_now, os.environ.get("PATH", ""), is_root=os.geteuid() == 0)
     with terminal.progress() as on_progress:
         done = install(source, root, host, on_progress)
     for warning in done.warnings:
-        terminal.say(f"warning: {warning}")
+        terminal.message(f"warning: {warning}")
     if done.interrupted is not None:
-        terminal.say(f"the run before had stopped in the step {done.interrupted.step}; this one finished it")
+        terminal.message(f"the run before had stopped in the step {done.interrupted.step}; this one finished it")
     if done.release.bundle.evidence.is_development:
         terminal.development()
     if as_json:
@@ -87,7 +84,7 @@ def _show(terminal: Terminal, done: InstallResult) -> None:
     if done.answer:
         terminal.answer(f"candidate  {' '.join(done.answer.split())[:100]}")
     terminal.answer("was complete, nothing changed" if done.was_complete and not done.answer else "installed")
-    terminal.say("  ".join(f"{took.step} {took.seconds:.1f} s" for took in done.steps))
+    terminal.message("  ".join(f"{took.step} {format_duration(took.seconds)}" for took in done.steps))
 
 
 def _answer(done: InstallResult) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from pathlib import Path
 import click
 
 from appliance.cli.console.options import json_option, pass_terminal, passphrase_option
+from appliance.cli.console.passphrase import passphrase_source
 from appliance.cli.console.terminal import Terminal
+from appliance.keys.signers.key_name import open_signer
+from appliance.keys.signers.pem import create_key, load_public, public_pem
 
 
 @click.group("key", context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,21 +29,19 @@ def command() -> None:
 @json_option
 @pass_terminal
 def create(terminal: Terminal, file: Path, passphrase_fd: int | None, as_json: bool) -> None:
-    """Make a key of your own in FILE, encrypted with a passphrase, and its public half in FILE with the ending .pub.
+    """Make a key of your own in FILE, and its public half beside it.
 
-    Do this on your own machine. Hand over the .pub file; write the fingerprint on paper; keep FILE to yourself.
+    FILE is encrypted with a passphrase; the public half has the ending .pub. Do this on your own machine. Hand over the
+    .pub file, write the fingerprint on paper, and keep FILE to yourself.
 
     \b
     Example:
       appliance key create alice.pem
     """
-    from appliance.cli.console.passphrase import asker
-    from appliance.keys.signers.pem import create_key, public_pem
-
-    key = create_key(file, asker(passphrase_fd, confirm=True)(f"new passphrase for {file}")).public
+    key = create_key(file, passphrase_source(passphrase_fd, confirm=True)(f"new passphrase for {file}")).public
     half = file.with_suffix(".pub")
     half.write_bytes(public_pem(key))
-    terminal.say(f"made {file}, which stays with you, and {half}, which you hand over")
+    terminal.message(f"made {file}, which stays with you, and {half}, which you hand over")
     _answer(terminal, as_json, key.fingerprint, str(half))
 
 
@@ -51,20 +52,18 @@ def create(terminal: Terminal, file: Path, passphrase_fd: int | None, as_json: b
 @json_option
 @pass_terminal
 def show(terminal: Terminal, key: str, out: Path | None, passphrase_fd: int | None, as_json: bool) -> None:
-    """Show the fingerprint of KEY: a .pub or .pem file, or a key on a token; --out writes its public half.
+    """Show the fingerprint of KEY.
+
+    KEY is a .pub or .pem file, or a key on a token. With --out its public half is written to a file.
 
     \b
     Example:
       appliance key show alice.pub
       appliance key show 'pkcs11:token=bob;object=signing?module-path=/usr/lib/softhsm/libsofthsm2.so' --out bob.pub
     """
-    from appliance.cli.console.passphrase import asker
-    from appliance.keys.signers.key_name import open_signer
-    from appliance.keys.signers.pem import load_public, public_pem
-
     path = Path(key)
     is_private = not path.is_file() or b"PRIVATE KEY" in path.read_bytes()[:4096]
-    public = open_signer(key, asker(passphrase_fd), ()).public if is_private else load_public(path)
+    public = open_signer(key, passphrase_source(passphrase_fd), ()).public if is_private else load_public(path)
     if out is not None:
         out.write_bytes(public_pem(public))
     _answer(terminal, as_json, public.fingerprint, str(out) if out else "")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from appliance import clock
+from appliance.builder.cache.content_store import Cache, cache_root
+from appliance.builder.lock.lockfile import LockChange, Locked, changes, lock_path, read_lock, write_lock
+from appliance.builder.recipe.model import load_recipe
+from appliance.builder.resolve.resolver import lock_recipe
 from appliance.cli.console.options import converter_option, pass_terminal
 from appliance.cli.console.terminal import Terminal
-
-if TYPE_CHECKING:
-    from appliance.builder.lock.lockfile import LockChange, Locked
 
 
 @click.command("lock")
@@ -21,21 +22,15 @@ if TYPE_CHECKING:
 @converter_option
 @pass_terminal
 def command(terminal: Terminal, recipe: Path, upgrade: bool, converter: Path | None) -> None:
-    """Pin every source of RECIPE by size and SHA-256, in RECIPE's name with .lock.json.
+    """Pin every source of RECIPE by size and SHA-256.
 
-    What is pinned already and still asked for stays as it is, and needs no network. The files are kept in the cache,
-    where `appliance build` finds them.
+    The pins are written beside the recipe, into the file with its name and .lock.json. A source that is pinned already
+    stays as it is, and needs no network. The files are kept in the cache, where `appliance build` finds them.
 
     \b
     Example:
       appliance lock bundles/recipes/smollm2.yaml
     """
-    from appliance.builder.cache.content_store import Cache, cache_root
-    from appliance.builder.lock.lockfile import changes, lock_path, read_lock, write_lock
-    from appliance.builder.recipe.model import load_recipe
-    from appliance.builder.resolve.resolver import lock_recipe
-    from appliance.cli.console.clock import utc_now
-
     asked = load_recipe(recipe)
     path = lock_path(recipe)
     previous = read_lock(path) if path.exists() else None
@@ -46,7 +41,7 @@ def command(terminal: Terminal, recipe: Path, upgrade: bool, converter: Path | N
             recipe,
             cache,
             previous,
-            now=utc_now(),
+            now=clock.utc_now(),
             upgrade=upgrade,
             on_progress=on_progress,
             converter=converter,
@@ -55,10 +50,10 @@ def command(terminal: Terminal, recipe: Path, upgrade: bool, converter: Path | N
     is_new = write_lock(path, lock)
     for change in found:
         terminal.answer(_line(change))
-    # Several files of one wheel are brought once.
+    # Several files of one wheel are one download.
     sizes = {entry.sha256: entry.size for entry in lock.entries}
     count = f"{len(lock.entries)} files, {sum(sizes.values())} bytes"
-    terminal.say(f"{path}: {'written' if is_new else 'nothing to change'}, {count}")
+    terminal.message(f"{path}: {'written' if is_new else 'nothing to change'}, {count}")
 
 
 def _line(change: LockChange) -> str:

@@ -1,17 +1,24 @@
-"""`appliance sign`: one person's signature, and bringing signatures together."""
+"""`appliance sign`: add one person's signature, and collect the signatures of all."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from appliance import clock
 from appliance.cli.console.options import json_option, pass_terminal, passphrase_option, workspace_option
+from appliance.cli.console.passphrase import passphrase_source
 from appliance.cli.console.terminal import Terminal
-
-if TYPE_CHECKING:
-    from appliance.keys.requests.request import Request
+from appliance.host.tree.atomic_file import write_file
+from appliance.host.trust.root_choice import choose_root
+from appliance.keys.ceremony import collect, sign
+from appliance.keys.requests.request import MAX_REQUEST_BYTES, Request, read_request, write_request
+from appliance.keys.requests.request_rules import check_rules, check_trust
+from appliance.keys.requests.request_text import explain, progress
+from appliance.keys.signers.key_name import open_signer
+from appliance.keys.signers.pem import load_public
+from appliance.keys.workspace import Workspace
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -48,8 +55,8 @@ def command(
     """Show what REQUEST asks to sign; with --key, sign it.
 
     REQUEST is a small file from requests/ of the builder's workspace; it can travel on any medium. Signing adds your
-    signature to that very file, which you send back. Only the key's holder and the request are needed: no workspace.
-    The builder brings the files that came back together with --add.
+    signature to that file, which you send back. It needs the key and the request, and no workspace. The builder adds
+    the signatures of all files that came back with --add.
 
     \b
     Example:
@@ -63,33 +70,27 @@ def command(
         return
     if len(requests) != 1:
         raise click.UsageError("one REQUEST at a time is shown and signed")
-    from appliance.keys.requests.request import MAX_REQUEST_BYTES, read_request
-
     with requests[0].open("rb") as file:
         request = read_request(file.read(MAX_REQUEST_BYTES + 1), str(requests[0]))
     _show(terminal, request, trust)
     if key_name is not None:
         request = _sign(terminal, request, requests[0], key_name, public, passphrase_fd, yes)
-    _tell(terminal, request, as_json)
+    _report(terminal, request, as_json)
 
 
 def _show(terminal: Terminal, request: Request, trust: Path | None) -> None:
-    from appliance.host.trust.root_choice import choose_root
-    from appliance.keys.requests.request_rules import check_rules, check_trust
-    from appliance.keys.requests.request_text import explain
-
     root = request.new_root()
     if trust is not None:
         check_trust(request, choose_root(trust, None, None))
     if root.profile:
         terminal.development()
     for line in explain(request):
-        terminal.say(line)
+        terminal.message(line)
     old = request.old_root()
     if old is not None and trust is None:
-        terminal.say("asked under the trust root with the keys")
+        terminal.message("the request is for the trust root with the keys")
         for fingerprint in sorted(key.fingerprint for key in old.roles["root"].keys.values()):
-            terminal.say(f"  {fingerprint}")
+            terminal.message(f"  {fingerprint}")
     check_rules(request)
 
 
@@ -102,41 +103,30 @@ def _sign(
     passphrase_fd: int | None,
     yes: bool,
 ) -> Request:
-    from appliance.cli.console.passphrase import asker
-    from appliance.host.tree.atomic_file import write_file
-    from appliance.keys.ceremony import sign
-    from appliance.keys.requests.request import write_request
-    from appliance.keys.signers.key_name import open_signer
-    from appliance.keys.signers.pem import load_public
-
     if not yes:
         click.confirm("sign this?", abort=True, err=True)
     half = load_public(public) if public else None
-    signer = open_signer(key_name, asker(passphrase_fd), request.people(), half)
+    signer = open_signer(key_name, passphrase_source(passphrase_fd), request.people(), half)
     signed = sign(request, signer)
     write_file(path.absolute(), write_request(signed))
-    terminal.say(f"signed by {signer.public.fingerprint}, in {path}")
+    terminal.message(f"signed by {signer.public.fingerprint}, in {path}")
     return signed
 
 
 def _collect(terminal: Terminal, paths: tuple[Path, ...], workspace: Path, as_json: bool) -> None:
+    # Only the builder collects: who signs needs nothing of the builder's part of the program.
     from appliance.builder.assembly.signature_refresh import refresh_signatures
-    from appliance.cli.console.clock import utc_now
-    from appliance.keys.ceremony import collect
-    from appliance.keys.workspace import Workspace
 
     opened = Workspace(workspace)
     with opened.locked():
-        request = collect(opened, paths, utc_now())
-        bundles = refresh_signatures(opened, request, utc_now())
+        request = collect(opened, paths, clock.utc_now())
+        bundles = refresh_signatures(opened, request, clock.utc_now())
     if request.is_complete:
-        terminal.say(f"published {request.label}")
-    _tell(terminal, request, as_json, bundles)
+        terminal.message(f"published {request.label}")
+    _report(terminal, request, as_json, bundles)
 
 
-def _tell(terminal: Terminal, request: Request, as_json: bool, bundles: tuple[Path, ...] = ()) -> None:
-    from appliance.keys.requests.request_text import progress
-
+def _report(terminal: Terminal, request: Request, as_json: bool, bundles: tuple[Path, ...] = ()) -> None:
     if as_json:
         terminal.answer_json(describe(request, bundles))
         return
@@ -147,9 +137,7 @@ def _tell(terminal: Terminal, request: Request, as_json: bool, bundles: tuple[Pa
 
 
 def describe(request: Request, bundles: tuple[Path, ...] = ()) -> dict[str, object]:
-    """What a request asks and how far it is, as one JSON object."""
-    from appliance.keys.requests.request_text import explain
-
+    """What a request asks, who has signed it and who has not, as one JSON object."""
     return {
         "request": request.label,
         "complete": request.is_complete,

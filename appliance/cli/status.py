@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from appliance import clock
 from appliance.cli.console.options import json_option, pass_terminal, prefix_option
 from appliance.cli.console.terminal import Terminal
-
-if TYPE_CHECKING:
-    from appliance.host.maintenance.status import Status
+from appliance.host.maintenance.status import Status, read_status
+from appliance.host.tree.prefix import Prefix
+from bundles.report import fault_fields
 
 
 @click.command("status")
@@ -19,21 +20,18 @@ if TYPE_CHECKING:
 @json_option
 @pass_terminal
 def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
-    """Show the release that serves, who signed it, and every difference from what was signed.
+    """Show what is installed, and every difference from what was signed.
 
-    Every byte of the release is read. Where something differs the exit code is that of `verify` and `serve`: 3 for
-    signed files, 4 for files that nothing signed names, 9 for what this host made or runs.
+    The answer names the release that serves, who signed it, and whether its services run. Every byte of the release is
+    read. Where something differs the exit code is that of `verify` and `serve`: 3 for signed files, 4 for files that
+    nothing signed names, 9 for what this host made or runs.
 
     \b
     Example:
       appliance status
     """
-    from appliance.cli.console.clock import utc_now
-    from appliance.host.maintenance.status import read_status
-    from appliance.host.tree.prefix import Prefix
-
     with terminal.progress() as on_progress:
-        status = read_status(Prefix.at(prefix or Path("/")), utc_now(), on_progress)
+        status = read_status(Prefix.at(prefix or Path("/")), clock.utc_now(), on_progress)
     if status.is_development:
         terminal.development()
     if as_json:
@@ -63,8 +61,6 @@ def _show(terminal: Terminal, status: Status) -> None:
 
 
 def _answer(status: Status) -> dict[str, Any]:
-    from bundles.report import fault_fields
-
     release, evidence = status.release, status.release.bundle.evidence
     return {
         "name": release.contents.name,

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import click
 
+from appliance.cli.bundle_argument import open_named_bundle
 from appliance.cli.console.options import json_option, named_workspace_option, pass_terminal, trust_option
 from appliance.cli.console.terminal import Terminal
+from bundles.attestation.attestations import check_attestations
+from bundles.bare_host.boot import check_boot
+from bundles.oci.layout import Layout
+from bundles.stick.writer import write_stick
 
 
 @click.group("stick", context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,24 +37,14 @@ def write(
 ) -> None:
     """Write BUNDLE to the folder DESTINATION, then read every byte back.
 
-    Only what the stick does not hold yet is written, so an interrupted write goes on where it stopped. The bundle's
-    signatures are verified first.
+    The bundle's signatures are verified first. Only what the stick lacks is written, so an interrupted write continues
+    where it stopped.
 
     \b
     Example:
       appliance stick write dist/smollm2-1.0.0 /media/stick --workspace ~/appliance-workspace
     """
-    from appliance.cli.console.clock import utc_now
-    from appliance.host.tree.prefix import Prefix
-    from appliance.host.trust.root_choice import choose_root
-    from bundles.attestation.attestations import check_attestations
-    from bundles.bare_host.boot import check_boot
-    from bundles.bundle import open_bundle
-    from bundles.oci.layout import Layout
-    from bundles.stick.writer import write_stick
-    from signing.floors import Floors
-
-    found = open_bundle(bundle, choose_root(trust, Prefix.at(Path("/")), workspace), Floors(), utc_now())
+    found = open_named_bundle(bundle, trust, None, workspace)
     if found.evidence.is_development:
         terminal.development()
     check_boot(Layout(bundle), found.evidence.root)

@@ -1,4 +1,4 @@
-"""`appliance trust`: who may sign, as this machine believes it, and changing that."""
+"""`appliance trust`: show, pin or change who may sign."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ from appliance.cli.console.options import (
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.trust_change import revoke, rotate
 from appliance.cli.trust_sheet import sheet
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust.root_choice import choose_root
+from appliance.host.trust.root_pin import pin_root
+from appliance.keys.signers.host_key import host_public
+from signing.chain import read_root
 
 PEOPLE = ("root", "targets")
+"""The roles whose keys people hold."""
 
 
 @click.group("trust", context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,11 +49,6 @@ def show(terminal: Terminal, trust: Path | None, prefix: Path | None, workspace:
     Example:
       appliance trust show --prefix /srv/appliance
     """
-    from appliance.host.tree.prefix import Prefix
-    from appliance.host.trust.root_choice import choose_root
-    from appliance.keys.signers.host_key import host_public
-    from signing.chain import read_root
-
     host = Prefix.at(prefix or Path("/"))
     root = read_root(choose_root(trust, host, workspace), "root.json")
     own = host_public(host.trust)
@@ -95,24 +96,20 @@ def show(terminal: Terminal, trust: Path | None, prefix: Path | None, workspace:
 def pin(terminal: Terminal, root: Path, fingerprints: tuple[str, ...], prefix: Path | None) -> None:
     """Decide to trust a root on this host.
 
-    ROOT is a root file; the fingerprints come from somewhere else than the stick: from paper, read out by a key
-    holder. As many fingerprints as the root asks signatures for must be given, and all must be keys of it.
+    ROOT is a root file. The fingerprints must not come from the same stick: a key holder reads them from paper. Give as
+    many fingerprints as the root needs signatures; all must be keys of it.
 
     \b
     Example:
       appliance trust pin root.json --fingerprint 3f…e1 --prefix /srv/appliance
     """
-    from appliance.host.tree.prefix import Prefix
-    from appliance.host.trust.root_pin import pin_root
-    from signing.chain import read_root
-
     is_new = pin_root(Prefix.at(prefix or Path("/")), root, fingerprints)
-    terminal.say("pinned this root" if is_new else "this root was pinned already")
+    terminal.message("pinned this root" if is_new else "this root was pinned already")
     found = read_root(root.read_bytes(), str(root))
     people = ", ".join(f"{name} {found.roles[name].threshold} of {len(found.roles[name].keys)}" for name in PEOPLE)
     if found.profile:
         terminal.development()
-    terminal.say(
+    terminal.message(
         f"version {found.version}, {found.profile or 'production'}: {people} must sign; expires {found.expires}"
     )
 

@@ -1,19 +1,22 @@
-"""`appliance trust rotate` and `revoke`: changing who signs, and taking back what was signed."""
+"""`appliance trust rotate` and `revoke`: change who signs, and revoke what was signed."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from appliance import clock
 from appliance.cli.console.options import json_option, pass_terminal, workspace_option
 from appliance.cli.console.terminal import Terminal
-
-if TYPE_CHECKING:
-    from appliance.keys.requests.request import Request
-    from appliance.keys.rotation import Change
-    from appliance.keys.workspace import Workspace
+from appliance.cli.sign import describe
+from appliance.keys.publication import revoke as revoke_bundle
+from appliance.keys.requests.request import Request
+from appliance.keys.requests.request_text import explain, progress
+from appliance.keys.rotation import Change
+from appliance.keys.rotation import rotate as request_root
+from appliance.keys.signers.pem import load_public
+from appliance.keys.workspace import Workspace, open_workspace
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -43,18 +46,14 @@ def rotate(
     workspace: Path,
     as_json: bool,
 ) -> None:
-    """Ask for the next trust root: other keys, other thresholds, or, without options, a later expiry.
+    """Request the next trust root: other keys, other thresholds, or, without options, a later expiry.
 
-    As many people as the old root and the new one ask for must sign it; hosts then follow by themselves.
+    The thresholds of the old root and of the new one must sign it. Hosts then follow with the next stick.
 
     \b
     Example:
       appliance trust rotate --remove 3fe1a0c2 --add-targets-key grace.pub --workspace ~/appliance-workspace
     """
-    from appliance.keys.rotation import Change
-    from appliance.keys.signers.pem import load_public
-    from appliance.keys.workspace import open_workspace
-
     change = Change(
         remove=remove,
         add_root=tuple(load_public(path) for path in add_root),
@@ -81,21 +80,16 @@ def revoke(
     workspace: Path,
     as_json: bool,
 ) -> None:
-    """Revoke a published bundle, by NAME and VERSION, or a key. A revocation is never taken back.
+    """Revoke a published bundle, by NAME and VERSION, or a key.
 
-    A host refuses a revoked bundle as soon as a stick brings it newer metadata; revoking a key asks for the next root.
+    A revocation is never taken back. A host refuses a revoked bundle as soon as a stick brings newer metadata. Revoking
+    a key requests the next root.
 
     \b
     Example:
       appliance trust revoke smollm2 1.0.0 --workspace ~/appliance-workspace
       appliance trust revoke --key 3fe1a0c2 --replace-by grace.pub --workspace ~/appliance-workspace
     """
-    from appliance.cli.console.clock import utc_now
-    from appliance.keys.publication import revoke as revoke_bundle
-    from appliance.keys.rotation import Change
-    from appliance.keys.signers.pem import load_public
-    from appliance.keys.workspace import open_workspace
-
     if bool(bundle) == bool(key) or (bundle and (len(bundle) != 2 or replace_by)):
         raise click.UsageError("give NAME and VERSION of a bundle, or --key")
     opened = open_workspace(workspace)
@@ -104,37 +98,32 @@ def revoke(
         _rotate(terminal, opened, change, as_json)
         return
     with opened.locked():
-        request = revoke_bundle(opened, bundle[0], bundle[1], utc_now())
+        request = revoke_bundle(opened, bundle[0], bundle[1], clock.utc_now())
         if request is not None:
-            _tell(terminal, opened, request, as_json)
+            _report(terminal, opened, request, as_json)
             return
-    terminal.say(f"{' '.join(bundle)} was revoked already")
+    terminal.message(f"{' '.join(bundle)} was revoked already")
     if as_json:
         terminal.answer_json({"request": None, "complete": True})
 
 
 def _rotate(terminal: Terminal, workspace: Workspace, change: Change, as_json: bool) -> None:
-    from appliance.cli.console.clock import utc_now
-    from appliance.keys.rotation import rotate as ask_for_root
-
     with workspace.locked():
-        _tell(terminal, workspace, ask_for_root(workspace, change, utc_now()), as_json)
+        _report(terminal, workspace, request_root(workspace, change, clock.utc_now()), as_json)
 
 
-def _tell(terminal: Terminal, workspace: Workspace, request: Request, as_json: bool) -> None:
+def _report(terminal: Terminal, workspace: Workspace, request: Request, as_json: bool) -> None:
+    # `appliance trust pin` loads this module on hosts, which need nothing of the builder's part of the program.
     from appliance.builder.assembly.signature_refresh import refresh_signatures
-    from appliance.cli.console.clock import utc_now
-    from appliance.cli.sign import describe
-    from appliance.keys.requests.request_text import explain, progress
 
-    bundles = refresh_signatures(workspace, request, utc_now())
+    bundles = refresh_signatures(workspace, request, clock.utc_now())
     path = workspace.requests / f"{request.label}.json"
     for line in explain(request):
-        terminal.say(line)
+        terminal.message(line)
     if request.is_complete:
-        terminal.say(f"in force: {request.label}, and in {len(bundles)} bundles in {workspace.dist}")
+        terminal.message(f"in force: {request.label}, and in {len(bundles)} bundles in {workspace.dist}")
     else:
-        terminal.say(f"hint: give each signer a copy of {path}, who runs: appliance sign {path.name} --key FILE")
+        terminal.message(f"hint: give each signer a copy of {path}, who runs: appliance sign {path.name} --key FILE")
     if as_json:
         terminal.answer_json({"file": None if request.is_complete else str(path), **describe(request, bundles)})
         return

@@ -1,4 +1,4 @@
-"""`appliance trust sheet`: what a bare host's operator has on paper."""
+"""`appliance trust sheet`: print what the operator of a bare host has on paper."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import click
 
 from appliance.cli.console.options import pass_terminal, workspace_option
 from appliance.cli.console.terminal import Terminal
+from appliance.keys.repository import published
+from appliance.keys.workspace import open_workspace
+from signing.errors import UsageError
 
 
 @click.command("sheet")
@@ -23,18 +26,16 @@ def sheet(terminal: Terminal, serial: int | None, workspace: Path) -> None:
     """Print the sheet with which a bare host checks a stick before anything from it runs.
 
     It is a shell script for a host that has no appliance yet. Keep it on paper or in your organisation's own documents,
-    never on a stick: the stick is what it checks. Print it anew when the trust root changes, or when hosts shall not
-    take an older verifier any more.
+    never on a stick: the stick is what it checks. Print a new one when the trust root changes, or when hosts must
+    refuse an older verifier.
 
     \b
     Example:
       appliance trust sheet --workspace ~/appliance-workspace > sheet.sh
     """
+    # `appliance trust pin` loads this module on hosts, which need nothing of the builder's part of the program.
     from appliance.builder.bare_host.boot_folder import newest, serial_of
     from appliance.builder.bare_host.sheet import render_sheet
-    from appliance.keys.repository import published
-    from appliance.keys.workspace import open_workspace
-    from signing.errors import UsageError
 
     opened = open_workspace(workspace)
     walked = published(opened).walked

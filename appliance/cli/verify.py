@@ -1,13 +1,13 @@
-"""`appliance verify`: the signature verification command."""
+"""`appliance verify`: verify signatures and every byte of a bundle, a stick, a release, or one model's file."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from appliance import clock
 from appliance.cli.console.options import (
     json_option,
     named_workspace_option,
@@ -16,10 +16,11 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust.metadata_store import notices
+from appliance.host.verification.subject import Subject, Trust, open_subject
+from bundles.report import clock_warning, describe, fault_fields, lines
 from signing.errors import ApplianceError, UsageError
-
-if TYPE_CHECKING:
-    from appliance.host.verification.subject import Subject, Trust
 
 Report = dict[str, object]
 
@@ -53,10 +54,11 @@ def command(
     evidence: Path | None,
     as_json: bool,
 ) -> None:
-    """Verify signatures and every byte of PATH: a bundle, a stick, an installed release, or one model's file.
+    """Verify the signatures and every byte of PATH.
 
-    Without PATH it is the installed release. It tells who signed, how many had to, how fresh that is, and how much was
-    compared; where something differs, all differences at once.
+    PATH is a bundle, a stick, an installed release, or one model's file; without PATH it is the installed release. The
+    answer shows who signed, how many had to, how fresh that is, and how much was compared. All differences are listed
+    at once.
 
     Exit 0: everything is what was signed. 3: damaged, copy it again. 4: not trusted, stop and ask a key holder.
 
@@ -66,12 +68,8 @@ def command(
       appliance verify /media/stick --prefix /srv/appliance
       appliance verify --prefix /srv/appliance --evidence today.json
     """
-    from appliance.cli.console.clock import utc_now
-    from appliance.host.tree.prefix import Prefix
-    from appliance.host.verification.subject import Trust
-
-    now, host = utc_now(), Prefix.at(prefix or Path("/"))
-    # Told before minutes of hashing, not after them.
+    now, host = clock.utc_now(), Prefix.at(prefix or Path("/"))
+    # Refused before minutes of hashing, not after them.
     if evidence is not None and not evidence.absolute().parent.is_dir():
         raise UsageError(
             "evidence.no-folder",
@@ -88,8 +86,6 @@ def command(
     if failure is not None:
         raise failure
     if not as_json:
-        from bundles.report import lines
-
         for line in lines(report):
             terminal.answer(line)
 
@@ -97,10 +93,6 @@ def command(
 def _verify(
     terminal: Terminal, path: Path | None, trust: Trust, now: datetime, bundle: Path | None
 ) -> tuple[Report, ApplianceError | None]:
-    from appliance.host.trust.metadata_store import notices
-    from appliance.host.verification.subject import open_subject
-    from bundles.report import clock_warning, fault_fields
-
     report: Report = {"verified": False, "path": str(path or trust.host.current)}
     try:
         subject = open_subject(path, trust, now, bundle)
@@ -108,9 +100,9 @@ def _verify(
         if subject.bundle.evidence.is_development:
             terminal.development()
         if warning := clock_warning(subject.bundle):
-            terminal.say(warning)
+            terminal.message(warning)
         for notice in notices(subject.bundle):
-            terminal.say(f"notice: {notice}")
+            terminal.message(f"notice: {notice}")
         with terminal.progress() as on_progress:
             report |= subject.check(on_progress)
     except ApplianceError as error:
@@ -121,8 +113,6 @@ def _verify(
 
 
 def _expected(subject: Subject) -> Report:
-    from bundles.report import describe
-
     return {
         **describe(subject.bundle),
         "verified": False,
@@ -135,20 +125,19 @@ def _expected(subject: Subject) -> Report:
     }
 
 
-def _record(terminal: Terminal, host: object, report: Report, path: Path, now: datetime) -> None:
+def _record(terminal: Terminal, host: Prefix, report: Report, path: Path, now: datetime) -> None:
+    # Loaded with the first record: most checks write none, and the start of a check is to be short.
     from importlib.metadata import version
 
     from appliance.host.tree.atomic_file import write_file
-    from appliance.host.tree.prefix import Prefix
     from appliance.host.verification.evidence import write_evidence
     from appliance.keys.signers.host_key import host_key
 
-    assert isinstance(host, Prefix)
     key = host_key(host.trust)
     write_file(path.absolute(), write_evidence(report, key, now, version("airgap-appliance")))
     if key is None:
-        terminal.say(
+        terminal.message(
             f"wrote {path} WITHOUT A SIGNATURE: this machine has no host key; one is made by appliance install"
         )
     else:
-        terminal.say(f"wrote {path}, signed by the host key {key.public.fingerprint}")
+        terminal.message(f"wrote {path}, signed by the host key {key.public.fingerprint}")

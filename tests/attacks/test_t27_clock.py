@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli.console import clock as machine_clock
+from appliance import clock as machine_clock
 from appliance.host.install.admission import admit
 from appliance.host.install.host import Host
 from appliance.host.tree.prefix import Prefix

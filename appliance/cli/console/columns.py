@@ -1,4 +1,4 @@
-"""Answers with a label at the left and text that is wrapped beside it, so that they fit 80 columns.
+"""Answers with a label at the left and text wrapped beside it, so that they fit 80 columns.
 
 Owns the shape of such lines. A digest, path or address is never cut: one that is too long for a line has a line alone.
 """
@@ -13,7 +13,7 @@ LABEL = 11
 
 
 def labelled(label: str, texts: str | Iterable[str]) -> list[str]:
-    """Lines for one label.
+    """Format the lines of one label.
 
     Args:
         label: at most 10 characters.
@@ -25,13 +25,3 @@ def labelled(label: str, texts: str | Iterable[str]) -> list[str]:
             text, WIDTH - LABEL, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
         ) or [""]
     return [f"{label if at == 0 else '':<{LABEL}}{line}".rstrip() for at, line in enumerate(lines)]
-
-
-def size(count: int) -> str:
-    """A number of bytes for people: exact below 10 kB, else with three digits and a unit."""
-    if count < 10_000:
-        return f"{count} bytes"
-    value, units = count / 1000, ["kB", "MB", "GB", "TB"]
-    while value >= 1000 and len(units) > 1:
-        value, units = value / 1000, units[1:]
-    return f"{value:.{1 if value < 100 else 0}f} {units[0]}"

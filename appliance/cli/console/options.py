@@ -46,7 +46,7 @@ def workspace_option(function: Command) -> Command:
 def named_workspace_option(function: Command) -> Command:
     """Add `--workspace DIR` without a default; the parameter `workspace` is a `Path` or None.
 
-    For commands that verify: the folder that somebody happens to stand in, a stick for example, is never whom to trust.
+    For commands that verify: the current folder may lie on a stick, so it never names a trust root by itself.
     """
     return click.option(
         "--workspace",
@@ -59,7 +59,7 @@ def named_workspace_option(function: Command) -> Command:
 
 
 def trust_option(function: Command) -> Command:
-    """Add `--trust FILE`; the parameter `trust` is a `Path`, or None for the host's or the workspace's own root."""
+    """Add `--trust FILE`; the parameter `trust` is a `Path`, or None for the root of the host or the workspace."""
     return click.option(
         "--trust",
         metavar="FILE",
@@ -69,7 +69,7 @@ def trust_option(function: Command) -> Command:
 
 
 def json_option(function: Command) -> Command:
-    """Add `--json`; the parameter `as_json` is a `bool`, and errors are answered in JSON, too (`Terminal.error`)."""
+    """Add `--json`; the parameter `as_json` is a `bool`, and errors are answered in JSON, too."""
     return click.option(
         "--json",
         "as_json",

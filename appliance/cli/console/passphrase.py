@@ -1,4 +1,4 @@
-"""How secrets get in: typed by a person, or read from a descriptor. Never from an option's value or a variable."""
+"""Secrets that a command needs: typed by a person, or read from a descriptor; never an option's value or a variable."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import click
 
 from signing.errors import UsageError
 
-MAX_SECRET = 4096
+MAX_SECRET_BYTES = 4096
 
 
-def asker(descriptor: int | None, *, confirm: bool = False) -> Callable[[str], str]:
-    """A function that gives the secret for what its argument names.
+def passphrase_source(descriptor: int | None, *, confirm: bool = False) -> Callable[[str], str]:
+    """Return a function that gets the secret for what its argument names.
 
     Args:
         descriptor: of `--passphrase-fd`: its first line is the secret; None asks the person.
@@ -22,14 +22,15 @@ def asker(descriptor: int | None, *, confirm: bool = False) -> Callable[[str], s
     """
     if descriptor is None:
         return lambda what: _type_in(what, confirm)
+    # Read once: a descriptor gives its first line one time only.
     held: list[str] = []
 
-    def ask(_what: str) -> str:
+    def read(_what: str) -> str:
         if not held:
-            held.append(_read(descriptor))
+            held.append(_read_first_line(descriptor))
         return held[0]
 
-    return ask
+    return read
 
 
 def _type_in(what: str, confirm: bool) -> str:
@@ -45,10 +46,10 @@ def _type_in(what: str, confirm: bool) -> str:
     return typed
 
 
-def _read(descriptor: int) -> str:
+def _read_first_line(descriptor: int) -> str:
     try:
         with os.fdopen(os.dup(descriptor), "rb") as file:
-            line = file.read(MAX_SECRET).partition(b"\n")[0]
+            line = file.read(MAX_SECRET_BYTES).partition(b"\n")[0]
         return line.decode("utf-8").removesuffix("\r")
     except (OSError, UnicodeDecodeError):
         raise UsageError(

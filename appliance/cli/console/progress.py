@@ -1,18 +1,20 @@
-"""How long work is shown: bars on a terminal, a line now and then anywhere else.
+"""How long work is shown: bars on a terminal, a line every few seconds anywhere else.
 
 Owns the rendering of `bundles.progress.Progress`. May be called from several threads. Work that ends within a moment
-shows nothing when there is no terminal, so that a log holds only what took time.
+shows nothing where there is no terminal, so that a log holds only what took time.
 """
 
 from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
+from appliance.cli.console.figures import format_duration, format_size
 from appliance.cli.console.stream import Stream
 from bundles.progress import Progress
 
@@ -20,19 +22,24 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-LINE_EVERY_S = 3.0
-LINE_AT_LEAST_EVERY_S = 15.0
-_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+MIN_PAUSE_S = 3.0
+MAX_PAUSE_S = 15.0
+"""Between two lines of one piece of work, where there is no terminal."""
 
 
 class ProgressView:
-    """A callback for `bundles.progress` that shows what it is told."""
+    """A callback for `bundles.progress` that shows each event.
+
+    Args:
+        stream: where it is shown.
+        clock: seconds, monotonic.
+    """
 
     _open: ClassVar[weakref.WeakSet[ProgressView]] = weakref.WeakSet()
 
-    def __init__(self, stream: Stream, clock: object = None) -> None:
+    def __init__(self, stream: Stream, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
-        self._now = clock if callable(clock) else time.monotonic
+        self._clock = clock
         self._lock = Lock()
         self._tasks: dict[str, _Task] = {}
         self._bars: Bars | None = None
@@ -48,12 +55,12 @@ class ProgressView:
         with self._lock:
             task = self._tasks.get(event.task)
             if task is None:
-                now = self._now()
-                task = self._tasks[event.task] = _Task(started=now, told=now, first=event.done)
+                now = self._clock()
+                task = self._tasks[event.task] = _Task(started=now, shown=now, first=event.done)
             if self._stream.is_terminal:
                 self._draw(task, event)
             else:
-                self._tell(task, event)
+                self._print_line(task, event)
             if event.total and event.done >= event.total:
                 self._finish(event.task)
 
@@ -73,22 +80,24 @@ class ProgressView:
 
     def _draw(self, task: _Task, event: Progress) -> None:
         if self._bars is None:
-            self._bars = _bars(self._stream)
+            from appliance.cli.console.bars import progress_bars  # loaded with the first bar: it loads `rich`
+
+            self._bars = progress_bars(self._stream)
             self._bars.start()
             ProgressView._open.add(self)
         if task.bar is None:
             task.bar = self._bars.add_task(_plain(event.task), total=event.total or None, figures="")
-        figures = _figures(event, task.first, self._now() - task.started)
+        figures = _figures(event, task.first, self._clock() - task.started)
         self._bars.update(task.bar, completed=event.done, total=event.total or None, figures=figures)
 
-    def _tell(self, task: _Task, event: Progress) -> None:
-        now = self._now()
+    def _print_line(self, task: _Task, event: Progress) -> None:
+        now = self._clock()
         is_last = bool(event.total) and event.done >= event.total and task.lines > 0
-        # Seldomer the longer it takes: ten minutes of work are fifty lines of a log.
-        pause = min(LINE_AT_LEAST_EVERY_S, max(LINE_EVERY_S, (now - task.started) / 10))
-        if not is_last and now - task.told < pause:
+        # The longer it takes, the longer the pauses: ten minutes of work are fifty lines of a log.
+        pause = min(MAX_PAUSE_S, max(MIN_PAUSE_S, (now - task.started) / 10))
+        if not is_last and now - task.shown < pause:
             return
-        task.told = now
+        task.shown = now
         task.lines += 1
         self._stream.print(f"{_plain(event.task)}: {_figures(event, task.first, now - task.started)}")
 
@@ -106,29 +115,13 @@ class ProgressView:
 
 @dataclass
 class _Task:
+    """What is known of one piece of work: when it began, when a line was last shown, and the first count of it."""
+
     started: float
-    told: float
+    shown: float
     first: int
     lines: int = 0
     bar: TaskID | None = None
-
-
-def _bars(stream: Stream) -> Bars:
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as Bars
-
-    class OnStream(Console):
-        def on_broken_pipe(self) -> None:
-            # The front door decides what a reader that went away means; rich would exit with 1.
-            raise BrokenPipeError
-
-    return Bars(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[figures]}", markup=False),
-        console=OnStream(file=stream.file, markup=False, highlight=False, emoji=False, soft_wrap=True),
-    )
 
 
 def _plain(text: str) -> str:
@@ -141,26 +134,11 @@ def _figures(event: Progress, first: int, seconds: float) -> str:
     parts = [f"{_amount(done, event.unit)} of {_amount(total, event.unit)}" if total else _amount(done, event.unit)]
     rate = (done - first) / seconds if seconds > 0 else 0.0
     if rate > 0 and event.unit == "bytes":
-        parts.append(f"{_amount(int(rate), 'bytes')}/s")
+        parts.append(f"{format_size(int(rate))}/s")
     if rate > 0 and total > done:
-        parts.append(f"{duration((total - done) / rate)} left")
+        parts.append(f"{format_duration(round((total - done) / rate))} left")
     return ", ".join(parts)
 
 
 def _amount(count: int, unit: str) -> str:
-    if unit != "bytes":
-        return f"{count}"
-    for size, name in _UNITS:
-        if count >= size:
-            return f"{count / size:.1f} {name}"
-    return f"{count} B"
-
-
-def duration(seconds: float) -> str:
-    """Spell a time for people: `8 s`, `3 min 20 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return format_size(count) if unit == "bytes" else str(count)

@@ -6,16 +6,17 @@ has made what comes from outside harmless.
 Rules:
 - colour only on a terminal that knows it (`TERM` is not `dumb`), and not where `NO_COLOR` is set;
 - every text is on its way when `print` returns, so that two streams keep the order in which they were used;
-- a reader who went away is a `BrokenPipeError`, for the front door to judge.
+- a reader that went away is a `BrokenPipeError`, which `appliance.cli.main` makes an exit code.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
+from typing import Literal, TextIO, TypeAlias
 
-STYLES = {"bold": "\x1b[1m", "bold red": "\x1b[1;31m"}
+Style: TypeAlias = Literal["bold", "bold red", "green"]
+STYLES: dict[Style, str] = {"bold": "\x1b[1m", "bold red": "\x1b[1;31m", "green": "\x1b[32m"}
 _PLAIN = "\x1b[0m"
 
 
@@ -23,7 +24,7 @@ class Stream:
     """A file for text.
 
     Args:
-        file: None is standard output or error, whatever it is at that moment.
+        file: None is standard output or error, whichever file that is at the moment of writing.
         stderr: which of the two.
     """
 
@@ -41,12 +42,12 @@ class Stream:
         """Whether a person watches."""
         return self.file is not None and self.file.isatty()
 
-    def print(self, text: str, style: str | None = None, end: str = "\n") -> None:
+    def print(self, text: str, style: Style | None = None, end: str = "\n") -> None:
         """Write a text.
 
         Args:
             text: harmless.
-            style: a name in `STYLES`, or None.
+            style: of `STYLES`, or None.
             end: what follows it.
         """
         if self.file is None:

@@ -1,13 +1,13 @@
-"""The only place that knows there is a terminal.
+"""What people see of a command: its answer on standard output, its messages on standard error.
 
-Owns what people see: answers on standard output, talk (headings, progress, errors) on standard error.
+Owns the form of both. Messages are headings, progress, warnings and errors.
 
 Rules:
 - text from outside is never trusted: control characters are shown escaped, and nothing is read as markup;
 - an error is made into text here, once: what, expected, found, hint;
 - without a terminal there are no bars, colours or carriage returns, only lines;
 - `NO_COLOR` is honoured;
-- `rich` is loaded when it draws bars or measures columns, since most commands only say a few lines.
+- `rich` is loaded when it draws bars or measures columns: most commands print a few lines only.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from appliance.cli.console.progress import ProgressView
-from appliance.cli.console.stream import Stream
+from appliance.cli.console.stream import Stream, Style
 from bundles.report import DEVELOPMENT_ROOT, MAX_FAULTS, escape, fault_fields, fault_lines, hint_lines
 from signing.errors import ApplianceError
 
 
 class Terminal:
-    """Standard output for answers, standard error for talk.
+    """Standard output for answers, standard error for messages.
 
     Args:
-        out: where answers go; None is standard output, whatever it is at that moment.
-        talk: where everything else goes; None is standard error.
+        out: where answers go; None is standard output, whichever file that is at the moment of writing.
+        messages: where everything else goes; None is standard error.
     """
 
-    def __init__(self, out: TextIO | None = None, talk: TextIO | None = None) -> None:
+    def __init__(self, out: TextIO | None = None, messages: TextIO | None = None) -> None:
         self._out = Stream(out, stderr=False)
-        self._talk = Stream(talk, stderr=True)
+        self._messages = Stream(messages, stderr=True)
         self._has_answered = False
         self.answers_json = False
         """Whether a program reads the answer."""
 
     @property
-    def is_interactive(self) -> bool:
-        """Whether a person watches the talk."""
-        return self._talk.is_terminal
+    def is_answer_watched(self) -> bool:
+        """Whether a person watches the answer."""
+        return self._out.is_terminal
 
-    def say(self, text: str = "", style: str | None = None) -> None:
-        """Tell the person something that is not the answer."""
+    def message(self, text: str = "", style: Style | None = None) -> None:
+        """Print a line that is not the answer."""
         ProgressView.close_all()
-        self._talk.print(escape(text, keep="\n\t"), style=style)
+        self._messages.print(escape(text, keep="\n\t"), style=style)
 
     def answer(self, text: str) -> None:
         """Print the answer, or a line of it."""
@@ -66,9 +66,10 @@ class Terminal:
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Print an answer in columns. Nothing is cut: a digest stays whole on a narrow terminal."""
-        from rich.cells import cell_len
+        from rich.cells import cell_len  # loaded with the first table: `appliance verify` starts without rich
 
         ProgressView.close_all()
+        self._has_answered = True
         cells = [[escape(str(cell)) for cell in row] for row in [head, *rows]]
         widths = [max(cell_len(row[at]) for row in cells) for at in range(len(head))]
         for number, row in enumerate(cells):
@@ -77,16 +78,16 @@ class Terminal:
 
     def step(self, title: str) -> None:
         """Begin a new part of a longer piece of work."""
-        self.say()
-        self.say(title, style="bold")
+        self.message()
+        self.message(title, style="bold")
 
-    def development(self, text: str = DEVELOPMENT_ROOT) -> None:
-        """Warn that a development trust root stands behind what is shown."""
-        self.say(f"DEVELOPMENT TRUST ROOT: {text}", style="bold red")
+    def development(self) -> None:
+        """Warn that the trust root behind the answer is a development root."""
+        self.message(f"DEVELOPMENT TRUST ROOT: {DEVELOPMENT_ROOT}", style="bold red")
 
     def progress(self) -> ProgressView:
-        """A callback for `bundles.progress`; may be used as a context manager, which ends its bars."""
-        return ProgressView(self._talk)
+        """Return a callback for `bundles.progress`; as a context manager it ends its bars."""
+        return ProgressView(self._messages)
 
     def error(self, error: ApplianceError) -> None:
         """Show an error: what, then expected and found, then the next step, then the other errors of the same check.
@@ -97,16 +98,16 @@ class Terminal:
         for other in error.others[:MAX_FAULTS]:
             self._fault(other)
         if len(error.others) > MAX_FAULTS:
-            self.say(f"and {len(error.others) - MAX_FAULTS} more like these")
+            self.message(f"and {len(error.others) - MAX_FAULTS} more like these")
         for line in hint_lines(error):
-            self.say(line)
+            self.message(line)
         self._answer_failure(error.exit_code, [fault_fields(one) for one in (error, *error.others)])
 
     def failure(self, what: str, hint: str = "", exit_code: int = 1) -> None:
         """Show a failure that is not of the project's tree of errors, such as a wrong option, as `error` does."""
-        self._talk_line("error: ", what)
+        self._error_line(what)
         if hint:
-            self.say(f"hint: {escape(hint)}")
+            self.message(f"hint: {escape(hint)}")
         self._answer_failure(
             exit_code,
             [{"code": "", "subject": "", "expected": "", "found": what, "hint": hint, "exit_code": exit_code}],
@@ -118,11 +119,11 @@ class Terminal:
 
     def _fault(self, error: ApplianceError) -> None:
         first, *rest = fault_lines(error)
-        self._talk_line("error: ", first)
+        self._error_line(first)
         for line in rest:
-            self.say(line)
+            self.message(line)
 
-    def _talk_line(self, label: str, text: str) -> None:
+    def _error_line(self, text: str) -> None:
         ProgressView.close_all()
-        self._talk.print(label, style="bold red", end="")
-        self._talk.print(escape(text))
+        self._messages.print("error: ", style="bold red", end="")
+        self._messages.print(escape(text))

@@ -1,4 +1,4 @@
-"""One question to the served model, by the OpenAI route and with the standard library alone.
+"""One chat request to the served model, over the OpenAI route and with the standard library alone.
 
 Owns the request and what the demo keeps of the response.
 """
@@ -11,23 +11,23 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from appliance.cli.demo.commands import Served
+from appliance.cli.demo.commands import RunningServer
 from signing.errors import ApplianceError
 
-ANSWER_S = 180.0
+ANSWER_TIMEOUT_S = 180.0
 MAX_TOKENS = 48
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A question, what the model said, and the digests of what said it.
+class ChatAnswer:
+    """A question, the model's answer, and the digests of what made it.
 
     Args:
         question: as asked.
         text: the model's answer.
-        model: the name that was asked for.
+        model: the name of the model.
         completion_tokens: how many tokens the answer took.
-        appliance: the response's own field: digests of model, template, engine and policy.
+        appliance: the response's field of that name: digests of model, template, engine and policy.
     """
 
     question: str
@@ -41,15 +41,15 @@ class Answer:
         return asdict(self)
 
 
-def ask(served: Served, question: str) -> Answer:
-    """Ask the first model that the endpoint offers.
+def request_answer(server: RunningServer, question: str) -> ChatAnswer:
+    """Send a question to the first model that the endpoint offers.
 
     Raises:
         ApplianceError: the endpoint answered with an error, or with nothing.
     """
-    model = _call(served, "GET", "/v1/models")["data"][0]["id"]
+    model = _call(server, "GET", "/v1/models")["data"][0]["id"]
     response = _call(
-        served,
+        server,
         "POST",
         "/v1/chat/completions",
         {
@@ -60,21 +60,21 @@ def ask(served: Served, question: str) -> Answer:
         },
     )
     text = response["choices"][0]["message"]["content"].strip()
-    answer = Answer(question, text, model, response["usage"]["completion_tokens"], response["appliance"])
+    answer = ChatAnswer(question, text, model, response["usage"]["completion_tokens"], response["appliance"])
     if not answer.text or answer.completion_tokens < 1:
         raise ApplianceError("demo.no-answer", question, expected="at least one token", found="an empty answer")
     return answer
 
 
-def _call(served: Served, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    address = urlsplit(served.url)
-    connection = http.client.HTTPConnection(address.hostname or "127.0.0.1", address.port, timeout=ANSWER_S)
+def _call(server: RunningServer, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    address = urlsplit(server.url)
+    connection = http.client.HTTPConnection(address.hostname or "127.0.0.1", address.port, timeout=ANSWER_TIMEOUT_S)
     try:
         connection.request(
             method,
             path,
             body=json.dumps(body) if body is not None else None,
-            headers={"Authorization": f"Bearer {served.key}", "Content-Type": "application/json"},
+            headers={"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"},
         )
         response = connection.getresponse()
         data = response.read()

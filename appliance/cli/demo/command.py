@@ -9,16 +9,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from appliance.builder.recipe.model import load_recipe
+from appliance.cli.console.figures import format_duration
 from appliance.cli.console.options import json_option, pass_terminal
 from appliance.cli.console.terminal import Terminal
+from appliance.cli.demo.flip_byte import restore
+from appliance.cli.demo.steps import Journey
+from appliance.resources import recipes_path
 from signing.errors import BusyError
-
-if TYPE_CHECKING:
-    from appliance.cli.demo.steps import Journey
 
 
 @click.command("demo")
@@ -33,60 +35,57 @@ if TYPE_CHECKING:
 @json_option
 @pass_terminal
 def command(terminal: Terminal, folder: Path, as_json: bool) -> None:
-    """Show the whole journey on this machine: build, sign, carry, install, serve, refuse.
+    """Show the whole journey on this machine.
 
-    Six steps run the very commands that you would type, with a small real model. The host half runs without any network
-    where this machine allows it. A second run changes nothing that is already right.
+    Six steps build, sign, carry, install, serve, and refuse damage. They run the commands that you would type, with a
+    small real model. The host half runs without any network where this machine allows it. A second run changes nothing
+    that is already right.
 
     \b
     Example:
       appliance demo --folder /tmp/demo
     """
-    from appliance.builder.recipe.model import load_recipe
-    from appliance.cli.demo.flip_byte import restore
-    from appliance.cli.demo.steps import Journey
-    from appliance.resources import recipes_path
-
     recipe_path = _relative(recipes_path() / "smollm2.yaml")
     recipe = load_recipe(recipe_path)
     with _only_one(folder):
         repaired = restore(folder)
         if repaired is not None:
-            terminal.say(f"an earlier demo was stopped while a byte was changed: restored {repaired}")
+            terminal.message(f"an earlier demo was stopped while a byte was changed: restored {repaired}")
         journey = Journey(terminal, folder, recipe_path, f"{recipe.name}-{recipe.version}")
-        told = _walk(terminal, journey)
-        summary = _summary(journey, told)
+        steps = _walk(terminal, journey)
+        summary = _summary(journey, steps)
         _write(folder / "demo.json", summary)
     if as_json:
         terminal.answer_json(summary)
         return
-    terminal.say()
-    terminal.table(("step", "proved", "seconds"), [(one["title"], one["proved"], one["seconds"]) for one in told])
+    terminal.message()
+    terminal.table(("step", "proved", "seconds"), [(one["title"], one["proved"], one["seconds"]) for one in steps])
     terminal.answer("")
     for one in journey.traced:
         terminal.answer(str(one))
-    terminal.say()
-    terminal.say(f"{len(told)} steps in {sum(one['seconds'] for one in told):.1f} s; {folder / 'demo.json'} has it all")
+    terminal.message()
+    total = format_duration(sum(one["seconds"] for one in steps))
+    terminal.message(f"{len(steps)} steps in {total}; {folder / 'demo.json'} has it all")
 
 
 def _walk(terminal: Terminal, journey: Journey) -> list[dict[str, Any]]:
-    told = []
+    done = []
     steps = journey.steps()
     for number, step in enumerate(steps, 1):
         started = time.monotonic()
         terminal.step(f"{number}/{len(steps)}  {step.title}")
-        terminal.say(f"  {step.does}")
+        terminal.message(f"  {step.does}")
         proved = step.work()
         seconds = round(time.monotonic() - started, 1)
-        terminal.say(f"  proved: {proved}", style="green")
-        terminal.say(f"  took {seconds} s")
-        told.append({"title": step.title, "proved": proved, "seconds": seconds})
-    return told
+        terminal.message(f"  proved: {proved}", style="green")
+        terminal.message(f"  took {format_duration(seconds)}")
+        done.append({"title": step.title, "proved": proved, "seconds": seconds})
+    return done
 
 
-def _summary(journey: Journey, told: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(journey: Journey, steps: list[dict[str, Any]]) -> dict[str, Any]:
     return {
-        "steps": told,
+        "steps": steps,
         "isolation": journey.isolation,
         "user": "root" if os.geteuid() == 0 else "ordinary",
         "bundle": str(journey.bundle),

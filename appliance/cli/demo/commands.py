@@ -1,7 +1,7 @@
-"""The demo's hands: real commands in child processes, shown as a person would type them.
+"""The commands of the demo: real ones in child processes, shown as a person would type them.
 
-Owns starting, watching and ending the children. Nothing of the demo calls the program's functions directly: what is
-shown here is what anybody can type.
+Owns starting, watching and ending the children. No step calls the program's functions directly, so everybody can
+repeat what is shown.
 
 Rules:
 - a child that ends otherwise than expected ends the demo, with the child's own exit code;
@@ -28,24 +28,24 @@ from appliance.cli.console.terminal import Terminal
 from signing.errors import ApplianceError
 
 PROGRAM = (sys.executable, "-m", "appliance.cli.main")
-READY_S = 180.0
-STOP_S = 20.0
+READY_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 20.0
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
 class Finished:
-    """How a command ended: what it answered, what it said (only where that was caught), and its exit code."""
+    """How a command ended: its line, its exit code, its answer, and its messages where they were captured."""
 
     line: str
     code: int
     answer: str
-    talk: str
+    messages: str
 
 
 @dataclass(frozen=True)
-class Served:
+class RunningServer:
     """A running `appliance serve`: where it listens, its key, and its release."""
 
     url: str
@@ -54,7 +54,7 @@ class Served:
 
 
 class Commands:
-    """Runs `appliance …` and shows the line, the talk and the answer.
+    """Runs `appliance …` and shows the line, the messages and the answer.
 
     Args:
         terminal: where everything is shown.
@@ -64,7 +64,7 @@ class Commands:
         self._terminal = terminal
 
     def run(self, *arguments: str | Path, show_answer: bool = True) -> Finished:
-        """Run a command that must succeed. Its talk goes straight to the person, its answer is caught and shown."""
+        """Run a command that must succeed. Its messages go to the person directly; its answer is captured and shown."""
         line = self._show(arguments)
         child = _start(arguments, stderr=None)
         finished = Finished(line, *_wait(child))
@@ -75,7 +75,7 @@ class Commands:
             raise SystemExit(finished.code)
         return finished
 
-    def ask(self, *arguments: str | Path) -> Any:
+    def query(self, *arguments: str | Path) -> Any:
         """Run a command that answers in JSON, and return the value."""
         return json.loads(self.run(*arguments, "--json", show_answer=False).answer)
 
@@ -85,7 +85,7 @@ class Commands:
         Args:
             arguments: the command.
             code: the exit code that it must end with.
-            naming: what its talk must hold.
+            naming: what its messages must contain.
 
         Raises:
             ApplianceError: it did something else.
@@ -93,28 +93,28 @@ class Commands:
         line = self._show(arguments)
         child = _start(arguments, stderr=subprocess.PIPE)
         finished = Finished(line, *_wait(child))
-        self._indent(finished.answer + finished.talk)
-        self._terminal.say(f"  exit code {finished.code}")
+        self._indent(finished.answer + finished.messages)
+        self._terminal.message(f"  exit code {finished.code}")
         if finished.code != code:
             raise _unexpected(line, f"a refusal with exit code {code}", f"exit code {finished.code}")
-        if naming not in finished.talk:
-            raise _unexpected(line, f"an error that names {naming}", finished.talk.strip()[:200])
+        if naming not in finished.messages:
+            raise _unexpected(line, f"an error that names {naming}", finished.messages.strip()[:200])
         return finished
 
     @contextmanager
-    def serving(self, log: Path, *arguments: str | Path) -> Iterator[Served]:
+    def serving(self, log: Path, *arguments: str | Path) -> Iterator[RunningServer]:
         """Run `appliance serve` for as long as the block lasts.
 
         Args:
-            log: takes what it says meanwhile.
+            log: receives its messages.
             arguments: the command.
 
         Raises:
             ApplianceError: it did not get ready.
         """
         line = self._show(arguments)
-        with log.open("wb") as talk:
-            child = _start(arguments, stderr=talk.fileno())
+        with log.open("wb") as messages:
+            child = _start(arguments, stderr=messages.fileno())
             try:
                 ready = _first_line(child)
                 if ready is None:
@@ -122,18 +122,18 @@ class Commands:
                     raise _unexpected(line, "one JSON line when it is ready", f"none; see {log}")
                 self._indent(ready)
                 value = json.loads(ready)
-                yield Served(value["url"], Path(value["key_file"]).read_text().strip(), value["release"])
+                yield RunningServer(value["url"], Path(value["key_file"]).read_text().strip(), value["release"])
             finally:
                 _stop(child)
 
     def _show(self, arguments: tuple[str | Path, ...]) -> str:
         line = shlex.join(["appliance", *map(str, arguments)])
-        self._terminal.say(f"  $ {line}", style="bold")
+        self._terminal.message(f"  $ {line}", style="bold")
         return line
 
     def _indent(self, text: str) -> None:
         for line in text.rstrip().splitlines():
-            self._terminal.say(f"    {line}")
+            self._terminal.message(f"    {line}")
 
 
 def _start(arguments: tuple[str | Path, ...], stderr: int | None) -> subprocess.Popen[str]:
@@ -154,18 +154,18 @@ def _end_with_parent() -> None:
 
 def _wait(child: subprocess.Popen[str]) -> tuple[int, str, str]:
     try:
-        answer, talk = child.communicate()
+        answer, messages = child.communicate()
     except BaseException:
         _stop(child)
         raise
     code = child.returncode
-    return (code if code >= 0 else 128 - code), answer, talk or ""
+    return (code if code >= 0 else 128 - code), answer, messages or ""
 
 
 def _first_line(child: subprocess.Popen[str]) -> str | None:
-    """Wait for the first line of the child's answer; None where it ended or took too long."""
+    """Wait for the first line of the child's standard output; None where it ended or took too long."""
     assert child.stdout is not None
-    deadline = time.monotonic() + READY_S
+    deadline = time.monotonic() + READY_TIMEOUT_S
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
         while time.monotonic() < deadline:
@@ -175,11 +175,11 @@ def _first_line(child: subprocess.Popen[str]) -> str | None:
 
 
 def _stop(child: subprocess.Popen[str]) -> None:
-    """End a child politely, then firmly; its pipes are closed."""
+    """End a child with SIGTERM, and with SIGKILL where that takes too long; its pipes are closed."""
     if child.poll() is None:
         child.terminate()
         try:
-            child.wait(STOP_S)
+            child.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()

@@ -1,7 +1,7 @@
 """One changed byte in a file, and the way back.
 
-Owns the damage that the demo does to its own copies. It must always be undone: what was there is written down and
-synced before the byte changes, so that a killed demo repairs its file when it runs again.
+Owns the damage that the demo does to its own copies. The damage must always be undone. So the old byte is written to a
+note and synced before it changes, and a killed demo repairs its file when it runs again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def changed_byte(folder: Path, path: Path) -> Iterator[int]:
 
 
 def restore(folder: Path) -> Path | None:
-    """Put back what a note says.
+    """Put back the byte that a note holds.
 
     Returns:
         The file that was repaired, or None where there is no note.

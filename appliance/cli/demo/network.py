@@ -1,7 +1,7 @@
 """An empty network for the demo's host half.
 
-Owns one act: this process, and every child it starts from then on, enters a network namespace that holds nothing but
-its own loopback. It needs no root where the machine lets users make namespaces, and says so where it does not.
+Owns one step: this process, and every child that it starts afterwards, enters a network namespace with nothing but its
+own loopback. It needs no root where the machine lets users make namespaces, and returns the reason where it does not.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def enter_empty_network() -> str:
     Returns:
         Empty when it worked, else why this machine refused; then nothing has changed.
     """
-    # Tried in a child first: a machine may refuse half-way, and there is no way back out of a user namespace.
+    # Tried in a child first: a machine may refuse half-way, and a process cannot leave a user namespace again.
     pid = os.fork()
     if pid == 0:
-        os._exit(_tried())
+        os._exit(_try_to_enter())
     refusal = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if refusal:
         return os.strerror(refusal)
@@ -37,7 +37,7 @@ def enter_empty_network() -> str:
     return ""
 
 
-def _tried() -> int:
+def _try_to_enter() -> int:
     try:
         _enter()
     except OSError as error:
@@ -62,7 +62,7 @@ def interfaces() -> list[str]:
 
 
 def _keep_identity(user: int, group: int) -> None:
-    # Inside the new user namespace this user is still itself: files keep their owner.
+    # Inside the new user namespace this user keeps its number, so that files keep their owner.
     own = Path("/proc/self")
     (own / "setgroups").write_text("deny")
     (own / "uid_map").write_text(f"{user} {user} 1")

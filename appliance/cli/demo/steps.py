@@ -1,7 +1,7 @@
 """What the demo shows, step by step.
 
-Owns the order and what each step proves. Every step runs the commands that a person would type, and fails where their
-outcome is not what the step claims.
+Owns the order and what each step proves. Every step runs the commands that a person would type, and fails where one of
+them ends otherwise than the step claims.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from appliance.cli.console.terminal import Terminal
-from appliance.cli.demo.chat import Answer, ask
+from appliance.cli.demo.chat import ChatAnswer, request_answer
 from appliance.cli.demo.commands import Commands, Finished
 from appliance.cli.demo.flip_byte import changed_byte
 from appliance.cli.demo.network import enter_empty_network, interfaces
-from appliance.cli.demo.trace import Traced, trace
+from appliance.cli.demo.trace import TracedFile, trace
 from signing.errors import ApplianceError
 from signing.strictjson import load
 
@@ -40,7 +40,7 @@ class Journey:
     """The demo's state from step to step.
 
     Args:
-        terminal: where it is told.
+        terminal: where it is shown.
         folder: holds everything that the demo makes.
         recipe: what is built.
         name: of the bundle, as `name-version`.
@@ -50,9 +50,9 @@ class Journey:
     folder: Path
     recipe: Path
     name: str
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[ChatAnswer] = field(default_factory=list)
     refusals: list[dict[str, Any]] = field(default_factory=list)
-    traced: list[Traced] = field(default_factory=list)
+    traced: list[TracedFile] = field(default_factory=list)
     isolation: str = ""
 
     def __post_init__(self) -> None:
@@ -115,16 +115,16 @@ class Journey:
         """Change one byte on the host and one on the stick; both must be refused, and restored."""
         model = self.model()
         with changed_byte(self.folder, model) as offset:
-            self.terminal.say(f"  changed byte {offset} of {model}")
+            self.terminal.message(f"  changed byte {offset} of {model}")
             self._refused(model, model.name, "verify", "--prefix", self.host)
             self._refused(model, model.name, "serve", "--prefix", self.host, "--port", "0")
-        self.terminal.say(f"  restored byte {offset} of {model}")
+        self.terminal.message(f"  restored byte {offset} of {model}")
         self._ask(QUESTIONS[1])
         blob, name = self.model_chunk()
         with changed_byte(self.folder, blob) as offset:
-            self.terminal.say(f"  changed byte {offset} of {blob}")
+            self.terminal.message(f"  changed byte {offset} of {blob}")
             self._refused(blob, name, "verify", self.stick, "--workspace", self.workspace)
-        self.terminal.say(f"  restored byte {offset} of {blob}")
+        self.terminal.message(f"  restored byte {offset} of {blob}")
         self.commands.run("verify", self.stick, "--workspace", self.workspace)
         return "the changed file is named, exit code 3, nothing is served"
 
@@ -149,46 +149,46 @@ class Journey:
         return blobs / digest, file["path"]
 
     def _take_new_stick(self) -> None:
-        # A stick carries one bundle. A demo of changed sources has another, and nothing but the demo owns this folder.
+        # A stick carries one bundle, and a demo of changed sources has another one. The folder is the demo's own.
         if (self.stick / "index.json").exists() and _manifest_of(self.stick) != self.manifest():
             shutil.rmtree(self.stick)
-            self.terminal.say(f"  {self.stick} held another bundle: took an empty one")
+            self.terminal.message(f"  {self.stick} held another bundle: replaced by an empty one")
 
     def _fingerprints(self) -> list[str]:
-        root = self.commands.ask("trust", "show", "--workspace", self.workspace)["roles"]["root"]
+        root = self.commands.query("trust", "show", "--workspace", self.workspace)["roles"]["root"]
         return list(root["fingerprints"])[: root["threshold"]]
 
     def _leave_network(self) -> None:
         refusal = enter_empty_network()
         self.isolation = "none" if refusal else "netns"
         if refusal:
-            self.terminal.say(f"  this machine allows no network namespace ({refusal}): the host keeps its network")
+            self.terminal.message(f"  this machine allows no network namespace ({refusal}): the host keeps its network")
         else:
-            self.terminal.say(f"  from here on there is no network; the interfaces left: {' '.join(interfaces())}")
+            self.terminal.message(f"  from here on there is no network; the interfaces left: {' '.join(interfaces())}")
         if os.geteuid() == 0:
-            self.terminal.say("  you are root, so the host half runs as root; an ordinary user can run it too")
+            self.terminal.message("  you are root, so the host half runs as root; an ordinary user can run it too")
 
     def _where(self) -> str:
         who = "as root" if os.geteuid() == 0 else "as an ordinary user"
         return f"{who}, {'without any network' if self.isolation == 'netns' else 'with the network of this machine'}"
 
-    def _ask(self, question: str) -> Answer:
+    def _ask(self, question: str) -> ChatAnswer:
         log = self.folder / "serve.log"
-        with self.commands.serving(log, "serve", "--prefix", self.host, "--port", "0") as served:
-            answer = ask(served, question)
+        with self.commands.serving(log, "serve", "--prefix", self.host, "--port", "0") as server:
+            answer = request_answer(server, question)
         self.answers.append(answer)
-        self.terminal.say(f"  question: {question}")
-        self.terminal.say(f"  answer: {answer.text}")
+        self.terminal.message(f"  question: {question}")
+        self.terminal.message(f"  answer: {answer.text}")
         for name in ("level", "isolation"):
-            self.terminal.say(f"    {name}: {answer.appliance[name]}")
+            self.terminal.message(f"    {name}: {answer.appliance[name]}")
         self.traced = trace(answer, self.host, self.model())
         for one in self.traced:
-            self.terminal.say(f"    {one.name}: {one}")
+            self.terminal.message(f"    {one.name}: {one}")
         return answer
 
     def _refused(self, file: Path, name: str, *arguments: str | Path) -> Finished:
         finished = self.commands.refused(*arguments, code=DAMAGED, naming=name)
-        refusal = {"command": finished.line, "file": str(file), "exit_code": finished.code, "said": finished.talk}
+        refusal = {"command": finished.line, "file": str(file), "exit_code": finished.code, "said": finished.messages}
         self.refusals.append(refusal)
         return finished
 

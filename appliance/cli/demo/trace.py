@@ -1,6 +1,6 @@
 """The files behind the digests that an answer carries.
 
-Owns the comparison of what the endpoint says with what lies on the disk, by hashing the files themselves.
+Owns the comparison of an answer's digests with the files on the disk, by hashing the files themselves.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.cli.demo.chat import Answer
+from appliance.cli.demo.chat import ChatAnswer
 from signing.digest import sha256_stream
 from signing.errors import DriftError
 
 
 @dataclass(frozen=True)
-class Traced:
+class TracedFile:
     """One digest of an answer.
 
     Args:
@@ -31,7 +31,7 @@ class Traced:
         return f"{self.sha256}  {self.file or f'({self.name}, inside the model)'}"
 
 
-def trace(answer: Answer, host: Path, model: Path) -> list[Traced]:
+def trace(answer: ChatAnswer, host: Path, model: Path) -> list[TracedFile]:
     """Find and hash the files that an answer's digests name.
 
     Args:
@@ -40,22 +40,24 @@ def trace(answer: Answer, host: Path, model: Path) -> list[Traced]:
         model: the installed model.
 
     Raises:
-        DriftError: a file has another digest than the answer says.
+        DriftError: a file has another digest than the answer.
     """
     release = (host / "opt/appliance/current").resolve()
-    said = answer.appliance
+    digests = answer.appliance
     files = {
-        "release": release / "bundle/blobs/sha256" / str(said["release"]),
+        "release": release / "bundle/blobs/sha256" / str(digests["release"]),
         "model": model,
         "template": None,
         "engine": next((release / "wheels").glob("llama_cpp_python-*.whl")),
         "policy": release / "config/gateway.json",
     }
     for name, file in files.items():
-        found = said[name] if file is None else _digest(file)
-        if found != said[name]:
-            raise DriftError("demo.digest", str(file), expected=f"sha256 {said[name]}, as the answer says", found=found)
-    return [Traced(name, said[name], _shown(file)) for name, file in files.items()]
+        found = digests[name] if file is None else _digest(file)
+        if found != digests[name]:
+            raise DriftError(
+                "demo.digest", str(file), expected=f"sha256 {digests[name]}, as the answer states", found=found
+            )
+    return [TracedFile(name, digests[name], _shown(file)) for name, file in files.items()]
 
 
 def _digest(file: Path) -> str:

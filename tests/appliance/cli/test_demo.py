@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from appliance.cli.console.terminal import Terminal
-from appliance.cli.demo.chat import Answer
+from appliance.cli.demo.chat import ChatAnswer
 from appliance.cli.demo.commands import PROGRAM, Commands
 from appliance.cli.demo.flip_byte import changed_byte, restore
 from appliance.cli.demo.network import enter_empty_network, interfaces
@@ -208,7 +208,7 @@ def _in_a_child(user: int, look: Callable[[], str]) -> str:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> tuple[Path, Path, Answer]:
+def host(tmp_path: Path) -> tuple[Path, Path, ChatAnswer]:
     """A host's tree with the four files that an answer names, the model, and the answer."""
     release = tmp_path / "host/opt/appliance/releases/1.0.0-abc"
     manifest = sha256(b"manifest")
@@ -223,10 +223,10 @@ def host(tmp_path: Path) -> tuple[Path, Path, Answer]:
         file.write_bytes(b"manifest" if name == "release" else name.encode())
     (tmp_path / "host/opt/appliance/current").symlink_to("releases/1.0.0-abc")
     said = {name: sha256(file.read_bytes()) for name, file in files.items()} | {"template": sha256(b"template")}
-    return tmp_path / "host", files["model"], Answer("q", "a", "m", 1, said)
+    return tmp_path / "host", files["model"], ChatAnswer("q", "a", "m", 1, said)
 
 
-def test_the_digests_of_an_answer_are_shown_as_sha256sum_checks_them(host: tuple[Path, Path, Answer]) -> None:
+def test_the_digests_of_an_answer_are_shown_as_sha256sum_checks_them(host: tuple[Path, Path, ChatAnswer]) -> None:
     prefix, model, answer = host
     traced = trace(answer, prefix, model)
     lines = "".join(f"{one}\n" for one in traced if one.file)
@@ -237,7 +237,7 @@ def test_the_digests_of_an_answer_are_shown_as_sha256sum_checks_them(host: tuple
 
 @pytest.mark.parametrize("name", ["release", "model", "engine", "policy"])
 def test_an_answer_that_names_other_bytes_than_the_disk_holds_fails_the_demo(
-    host: tuple[Path, Path, Answer], name: str
+    host: tuple[Path, Path, ChatAnswer], name: str
 ) -> None:
     prefix, model, answer = host
     file = next(one.file for one in trace(answer, prefix, model) if one.name == name)

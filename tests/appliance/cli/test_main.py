@@ -1,21 +1,26 @@
-"""The front door: every way to end has its exit code, and standard output stays clean."""
+"""The entry point: every way to end has its exit code, and standard output stays clean."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
+import click
 import pytest
 
 from appliance.cli import main
+from appliance.cli.command_table import COMMANDS, CommandEntry
 from appliance.cli.console.terminal import Terminal
+from appliance.cli.main import appliance
 
 PROGRAM = [sys.executable, "-m", "appliance.cli.main"]
 Run = Callable[..., tuple[int, str, str]]
@@ -37,7 +42,7 @@ def run_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             f"    {body}\n"
         )
         monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.setitem(main.COMMANDS, "tried", "tried_command")
+        monkeypatch.setitem(COMMANDS, "tried", CommandEntry("tried_command", "Try a body", "Tests"))
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         sys.modules.pop("tried_command", None)
         out, talk = io.StringIO(), io.StringIO()
@@ -116,7 +121,7 @@ def run_program(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_help_lists_every_command_on_standard_output() -> None:
     done = run_program("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "demo" in done.stdout
+    assert [name for name in COMMANDS if not re.search(rf"^  {name}  ", done.stdout, re.MULTILINE)] == []
 
 
 def test_no_command_at_all_shows_the_help_as_talk_and_exits_2() -> None:
@@ -168,16 +173,23 @@ def test_a_name_that_no_file_system_takes_is_no_bug() -> None:
 
 
 def test_the_version_is_the_distributions() -> None:
-    from importlib.metadata import version
-
     assert run_program("--version").stdout == f"appliance, version {version('airgap-appliance')}\n"
 
 
-def test_help_loads_none_of_the_heavy_libraries() -> None:
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_has_the_first_sentence_of_each_commands_help(name: str) -> None:
+    command = appliance.get_command(click.Context(appliance), name)
+    assert command is not None
+    assert COMMANDS[name].help == command.get_short_help_str(limit=200).rstrip(".")
+
+
+def test_help_loads_no_command_and_none_of_the_heavy_libraries() -> None:
     code = (
         "import sys; from appliance.cli.main import appliance\n"
+        "from appliance.cli.command_table import COMMANDS\n"
         "appliance.main(['--help'], standalone_mode=False)\n"
         "heavy = {'ansible_runner', 'uvicorn', 'starlette', 'pydantic', 'httpx', 'huggingface_hub', 'cryptography'}\n"
+        "heavy |= {entry.module for entry in COMMANDS.values()} | {'rich'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -214,8 +226,9 @@ def test_a_signal_lets_the_command_clean_up_and_exits_with_128_and_its_number(
     )
     starter = (
         "import sys; sys.path.insert(0, '.'); sys.argv = ['appliance', 'waiting']\n"
-        "from appliance.cli import main\n"
-        "main.COMMANDS['waiting'] = 'waiting_command'\n"
+        "from appliance.cli import command_table, main\n"
+        "entry = command_table.CommandEntry('waiting_command', 'Wait', 'Tests')\n"
+        "command_table.COMMANDS['waiting'] = entry\n"
         "main.main()"
     )
     child = subprocess.Popen(
@@ -248,14 +261,35 @@ def test_a_signal_lets_the_command_clean_up_and_exits_with_128_and_its_number(
 def test_every_failure_is_answered_to_programs_once(body: str, codes: list[str] | None, run_body: Run) -> None:
     _, plain, _ = run_body(body)
     code, answer, _ = run_body(body, "--json")
-    told = json.loads(answer)
+    failure = json.loads(answer)
     if codes is None:
-        assert told == json.loads(plain) == {"own": 1}
+        assert failure == json.loads(plain) == {"own": 1}
     else:
         assert plain == ""
-        assert (code, [error["code"] for error in told["errors"]]) == (told["exit_code"], codes)
+        assert (code, [error["code"] for error in failure["errors"]]) == (failure["exit_code"], codes)
 
 
 def test_wrong_option_is_answered_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["inspect", "/no/such/bundle", "--json"], Terminal()) == 2
     assert "/no/such/bundle" in json.loads(capsys.readouterr().out)["errors"][0]["found"]
+
+
+def test_a_command_whose_library_is_not_installed_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "builder_command.py").write_text("import a_library_of_builders\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(COMMANDS, "builder", CommandEntry("builder_command", "Build", "Tests"))
+    assert main.run(["builder"], Terminal()) == 1
+    out, talk = capsys.readouterr()
+    assert out == ""
+    assert "found no module a_library_of_builders" in talk
+    assert "airgap-appliance[build]" in talk
+
+
+def test_output_that_cannot_be_written_is_one_error_and_no_more() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*PROGRAM, "--version"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no space left on device")
+    assert "Exception ignored" not in done.stderr

@@ -49,14 +49,14 @@ def empty(tmp_path: Path) -> list[str]:
     return ["--prefix", str(tmp_path / "nothing")]
 
 
-def test_model_that_fits_says_what_more_would_and_by_what(tmp_path: Path, model: Path) -> None:
+def test_model_that_fits_shows_what_more_would_and_by_what(tmp_path: Path, model: Path) -> None:
     code, out, talk = command("plan", model, "--host", card(tmp_path, 16), *empty(tmp_path))
     assert code == 0
     assert "4 slots of 8192 tokens, f16" in out
     assert "by the formula" in out
     assert "would still fit: " in out
     assert "16 of 16 layers" in out
-    assert "no runtime is at hand" in talk
+    assert "no runtime was found" in talk
     assert max(map(len, out.splitlines())) <= 80
 
 
@@ -113,7 +113,7 @@ def test_recipe_whose_model_is_nowhere_names_the_command_that_fetches_it(tmp_pat
 
 
 @pytest.mark.parametrize("name", ["none", "garbage.gguf"])
-def test_source_that_is_none_is_told(tmp_path: Path, name: str) -> None:
+def test_source_that_is_none_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "garbage.gguf").write_bytes(gguf()[:60])
     code, out, talk = command("plan", tmp_path / name, *empty(tmp_path))
     assert code in (2, 4)
@@ -121,7 +121,7 @@ def test_source_that_is_none_is_told(tmp_path: Path, name: str) -> None:
     assert "error: " in talk
 
 
-def test_card_that_is_none_is_told(tmp_path: Path, model: Path) -> None:
+def test_card_that_is_none_is_an_error(tmp_path: Path, model: Path) -> None:
     (tmp_path / "bad.json").write_text("{}")
     for name in ("bad.json", "none.json"):
         code, _, talk = command("plan", model, "--host", tmp_path / name)
@@ -157,7 +157,7 @@ def test_host_probe_prints_a_card_that_its_own_schema_and_plan_take(tmp_path: Pa
     assert command("plan", model, "--host", tmp_path / "card.json", "--slots", 1, *empty(tmp_path))[0] in (0, 6)
 
 
-def test_host_probe_is_readable_in_80_columns_and_says_that_nothing_was_tried(tmp_path: Path) -> None:
+def test_host_probe_is_readable_in_80_columns_and_states_that_nothing_was_tried(tmp_path: Path) -> None:
     code, out, talk = command("host", "probe", *empty(tmp_path))
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80

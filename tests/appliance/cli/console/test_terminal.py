@@ -1,4 +1,4 @@
-"""What people see: nothing from outside moves the cursor, nothing is cut, an error says the next step."""
+"""What people see: nothing from outside moves the cursor, nothing is cut, an error names the next step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from itertools import pairwise
 
 import pytest
 
-from appliance.cli.console.progress import LINE_EVERY_S, ProgressView, duration
+from appliance.cli.console.figures import format_duration, format_memory, format_size
+from appliance.cli.console.progress import MIN_PAUSE_S, ProgressView
+from appliance.cli.console.stream import STYLES, Stream, Style
 from appliance.cli.console.terminal import Terminal
 from bundles.progress import Progress
 from bundles.report import escape
@@ -30,7 +32,7 @@ def streams() -> Streams:
 def test_answers_go_to_standard_output_and_talk_to_standard_error(streams: Streams) -> None:
     terminal, out, talk = streams
     terminal.answer("the answer")
-    terminal.say("the talk")
+    terminal.message("the talk")
     assert out.getvalue() == "the answer\n"
     assert talk.getvalue() == "the talk\n"
 
@@ -68,7 +70,7 @@ def test_a_digest_is_never_wrapped_or_cut_on_a_narrow_terminal(
         ("Zürich 東京 😀", "Zürich 東京 😀"),
     ],
 )
-def test_control_characters_from_outside_are_spelled_out(hostile: str, shown: str) -> None:
+def test_control_characters_from_outside_are_shown_escaped(hostile: str, shown: str) -> None:
     assert escape(hostile) == shown
 
 
@@ -88,7 +90,7 @@ def test_an_error_shows_what_was_expected_and_found_and_the_next_step(streams: S
     ]
 
 
-def test_all_errors_of_one_check_are_told_and_a_common_hint_once(streams: Streams) -> None:
+def test_all_errors_of_one_check_are_shown_and_a_common_hint_once(streams: Streams) -> None:
     terminal, _, talk = streams
     first = DamagedError("contents.file-changed", "a", hint="copy again")
     second = NotTrustedError("stick.unknown", "b\x1b[1m", hint="ask a key holder")
@@ -111,7 +113,7 @@ def test_json_answers_are_ascii_and_parse_back(streams: Streams) -> None:
 
 
 class Clock:
-    """Time that passes only when told."""
+    """Time that passes only when a test adds seconds."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -121,39 +123,39 @@ class Clock:
 
 
 def view_into(talk: io.StringIO, clock: Clock) -> ProgressView:
-    return ProgressView(Terminal(io.StringIO(), talk)._talk, clock)
+    return ProgressView(Stream(talk, stderr=True), clock)
 
 
-def test_without_a_terminal_long_work_tells_a_line_every_few_seconds() -> None:
+def test_without_a_terminal_long_work_prints_a_line_every_few_seconds() -> None:
     talk, clock = io.StringIO(), Clock()
     show = view_into(talk, clock)
-    size = 100 << 20
+    size = 100_000_000
     for percent in range(0, 101, 10):
         show(Progress("copying a", size * percent // 100, size))
-        clock.seconds += LINE_EVERY_S / 2
+        clock.seconds += MIN_PAUSE_S / 2
     lines = talk.getvalue().splitlines()
     assert 4 <= len(lines) <= 6
-    assert lines[0].startswith("copying a: 20.0 MiB of 100.0 MiB, ")
+    assert lines[0].startswith("copying a: 20.0 MB of 100.0 MB, ")
     assert "/s, " in lines[0]
     assert lines[0].endswith(" left")
-    assert lines[-1].startswith("copying a: 100.0 MiB of 100.0 MiB")
+    assert lines[-1].startswith("copying a: 100.0 MB of 100.0 MB")
 
 
 def test_a_log_of_ten_minutes_of_work_is_not_flooded_and_never_silent_for_long() -> None:
     talk, clock = io.StringIO(), Clock()
     show = view_into(talk, clock)
-    told_at = []
+    printed_at = []
     for second in range(600):
         clock.seconds = float(second)
         before = talk.tell()
         show(Progress("compiling", second, 600, unit="steps"))
         if talk.tell() > before:
-            told_at.append(second)
-    assert 40 <= len(told_at) <= 60
-    assert max(after - before for before, after in pairwise(told_at)) <= 16
+            printed_at.append(second)
+    assert 40 <= len(printed_at) <= 60
+    assert max(after - before for before, after in pairwise(printed_at)) <= 16
 
 
-def test_without_a_terminal_short_work_tells_nothing() -> None:
+def test_without_a_terminal_short_work_prints_nothing() -> None:
     talk, clock = io.StringIO(), Clock()
     show = view_into(talk, clock)
     for done in range(11):
@@ -164,15 +166,39 @@ def test_without_a_terminal_short_work_tells_nothing() -> None:
 def test_resumed_work_does_not_count_earlier_bytes_as_speed() -> None:
     talk, clock = io.StringIO(), Clock()
     show = view_into(talk, clock)
-    show(Progress("copying", 90 << 20, 100 << 20))
+    show(Progress("copying", 90_000_000, 100_000_000))
     clock.seconds = 10.0
-    show(Progress("copying", 95 << 20, 100 << 20))
-    assert "512.0 KiB/s, 10 s left" in talk.getvalue()
+    show(Progress("copying", 95_000_000, 100_000_000))
+    assert "500.0 kB/s, 10 s left" in talk.getvalue()
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
-def test_times_are_spelled_for_people(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.44, "0.4 s"),
+        (4, "4 s"),
+        (9.97, "10 s"),
+        (59.4, "59 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 5 min"),
+    ],
+)
+def test_durations_are_formatted_for_people(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(1, "1 byte"), (999, "999 bytes"), (1500, "1.5 kB"), (150_732_451, "150.7 MB"), (5 << 30, "5.4 GB")],
+)
+def test_sizes_are_formatted_in_decimal_units(size: int, text: str) -> None:
+    assert format_size(size) == text
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "0 MiB"), (1, "1 MiB"), (3 << 20, "3 MiB"), ((3 << 20) + 1, "4 MiB")])
+def test_memory_is_formatted_in_whole_mebibytes_rounded_up(size: int, text: str) -> None:
+    assert format_memory(size) == text
 
 
 def on_a_terminal(code: str, environment: dict[str, str]) -> str:
@@ -202,11 +228,12 @@ def on_a_terminal(code: str, environment: dict[str, str]) -> str:
 
 
 BARS = """
+from appliance.cli.console.stream import STYLES, Stream, Style
 from appliance.cli.console.terminal import Terminal
 from bundles.progress import Progress
 with Terminal().progress() as show:
     for done in range(0, 5):
-        show(Progress("copying [x]", done << 20, 4 << 20))
+        show(Progress("copying [x]", done * 1_000_000, 4_000_000))
 """
 WARNING = "from appliance.cli.console.terminal import Terminal; Terminal().development()"
 
@@ -214,12 +241,18 @@ WARNING = "from appliance.cli.console.terminal import Terminal; Terminal().devel
 def test_on_a_terminal_work_is_a_bar_with_its_figures() -> None:
     shown = on_a_terminal(BARS, {})
     assert "copying [x]" in shown
-    assert "4.0 MiB of 4.0 MiB" in shown
+    assert "4.0 MB of 4.0 MB" in shown
     assert "━" in shown
 
 
 def test_a_development_root_is_red_on_a_terminal() -> None:
     assert "\x1b[1;31mDEVELOPMENT TRUST ROOT" in on_a_terminal(WARNING, {})
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_style_is_drawn_on_a_terminal(style: Style) -> None:
+    code = f"from appliance.cli.console.terminal import Terminal; Terminal().message('text', style={style!r})"
+    assert f"{STYLES[style]}text\x1b[0m" in on_a_terminal(code, {})
 
 
 def test_no_color_is_honoured() -> None:

@@ -6,5 +6,5 @@ from datetime import datetime, timezone
 
 
 def utc_now() -> datetime:
-    """Now, in UTC. It warns and dates; it decides nothing about trust."""
+    """The present moment in UTC. It gives dates and warnings; no decision about trust rests on it alone."""
     return datetime.now(timezone.utc)

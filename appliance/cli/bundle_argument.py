@@ -1,0 +1,30 @@
+"""The bundle or stick that a person names on the command line, opened by the chain of trust."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from appliance import clock
+from appliance.host.tree.prefix import Prefix
+from appliance.host.trust.root_choice import choose_root
+from bundles.bundle import Bundle, open_bundle
+from signing.floors import Floors
+from signing.verified import Verified
+
+
+def open_named_bundle(path: Path, trust: Path | None, prefix: Path | None, workspace: Path | None) -> Verified[Bundle]:
+    """Verify who signed a bundle, down to the list of its files; the large files are not read.
+
+    Args:
+        path: of a bundle or a stick; untrusted.
+        trust: the root file of `--trust`.
+        prefix: of the host whose root counts; None is the whole machine.
+        workspace: whose root counts where neither of them gives one.
+
+    Raises:
+        UsageError: no root is known, or there is no such bundle.
+        DamagedError: a blob is not what was signed.
+        NotTrustedError: the chain of trust does not cover it.
+    """
+    root = choose_root(trust, Prefix.at(prefix or Path("/")), workspace)
+    return open_bundle(path, root, Floors(), clock.utc_now())

@@ -1,0 +1,122 @@
+"""The table of commands: where each is, and what it does in one line.
+
+Rules:
+- a command's module is imported when that command runs: `appliance --help` shows the table and imports none of them;
+- a row's help is the first sentence of the command's own help; a test compares them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+from types import ModuleType
+from typing import NamedTuple
+
+import click
+
+from signing.errors import ApplianceError
+
+
+class CommandEntry(NamedTuple):
+    """A row: the module that holds the command as `command`, its help in one line, and its group."""
+
+    module: str
+    help: str
+    group: str
+
+
+_MAKE, _CHECK, _HOST, _LEARN = "Make a bundle", "Check and carry", "On a host", "Learn"
+COMMANDS = {
+    "init": CommandEntry(
+        "appliance.cli.init", "Make a workspace: a trust root, its keys, and an empty repository", _MAKE
+    ),
+    "lock": CommandEntry("appliance.cli.lock", "Pin every source of RECIPE by size and SHA-256", _MAKE),
+    "build": CommandEntry("appliance.cli.build", "Build the bundle of RECIPE and sign it", _MAKE),
+    "key": CommandEntry("appliance.cli.key", "Make a signing key, or show its public half", _MAKE),
+    "sign": CommandEntry("appliance.cli.sign", "Show what REQUEST asks to sign; with --key, sign it", _MAKE),
+    "trust": CommandEntry(
+        "appliance.cli.trust", "Show, pin or change the trust root: the keys whose signatures count", _MAKE
+    ),
+    "verify": CommandEntry("appliance.cli.verify", "Verify the signatures and every byte of PATH", _CHECK),
+    "evidence": CommandEntry(
+        "appliance.cli.evidence", "Check a record that `appliance verify --evidence` wrote", _CHECK
+    ),
+    "inspect": CommandEntry(
+        "appliance.cli.inspect", "Show what the bundle or stick at PATH holds, who signed it, and what it needs", _CHECK
+    ),
+    "diff": CommandEntry(
+        "appliance.cli.diff", "Show what differs between the bundles OLD and NEW, and what a delta carries", _CHECK
+    ),
+    "stick": CommandEntry("appliance.cli.stick", "Write a bundle to a stick", _CHECK),
+    "bundle": CommandEntry("appliance.cli.bundle", "Carry a bundle through a registry", _CHECK),
+    "host": CommandEntry("appliance.cli.host", "Show what this machine is", _HOST),
+    "plan": CommandEntry("appliance.cli.plan", "Show how much memory the models of SOURCE need, and what fits", _HOST),
+    "install": CommandEntry(
+        "appliance.cli.install", "Install the bundle at SOURCE on this host, or finish or repair it", _HOST
+    ),
+    "serve": CommandEntry(
+        "appliance.cli.serve", "Verify everything that is installed, then serve it until Ctrl-C", _HOST
+    ),
+    "status": CommandEntry(
+        "appliance.cli.status", "Show what is installed, and every difference from what was signed", _HOST
+    ),
+    "demo": CommandEntry("appliance.cli.demo.command", "Show the whole journey on this machine", _LEARN),
+}
+"""Every command by its name; in each group in the order of use."""
+
+
+class CommandTable(click.Group):
+    """A group of commands that imports one when it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands whose module is part of this installation."""
+        return [name for name, entry in COMMANDS.items() if find_spec(entry.module) is not None]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of one command.
+
+        Raises:
+            ApplianceError: the command needs a library that this installation lacks.
+        """
+        entry = COMMANDS.get(cmd_name)
+        if entry is None or find_spec(entry.module) is None:
+            return None
+        command = _import(cmd_name, entry.module).command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{entry.module}.command is not a click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section for each group, from the table alone."""
+        names = self.list_commands(ctx)
+        for group in dict.fromkeys(COMMANDS[name].group for name in names):
+            with formatter.section(group):
+                formatter.write_dl([(name, COMMANDS[name].help) for name in names if COMMANDS[name].group == group])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command, or name the one that was probably meant."""
+        name, known = args[0], self.list_commands(ctx)
+        if not name.startswith("-") and name not in known:
+            import difflib  # for a mistyped name only
+
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f"; did you mean '{close[0]}'?" if close else ""
+            raise click.UsageError(f"no command '{name}'{meant}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _import(name: str, module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("appliance", "bundles", "signing"):
+            raise  # a bug: the module is part of this program
+        raise ApplianceError(
+            "command.extra-missing",
+            f"appliance {name}",
+            expected="the libraries of the extra 'build'",
+            found=f"no module {error.name}",
+            hint="run it on the machine that builds: pip install 'airgap-appliance[build]'",
+        ) from None

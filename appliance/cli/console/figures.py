@@ -1,0 +1,29 @@
+"""Sizes and durations as people read them: the one place of the command line that formats either."""
+
+from __future__ import annotations
+
+MIB = 1 << 20
+
+
+def format_size(size_bytes: int) -> str:
+    """A number of bytes in decimal units, as media are sold: `999 bytes`, `1.5 kB`, `150.7 MB`."""
+    from rich.filesize import decimal  # loaded with the first size: `appliance verify` starts without rich
+
+    return decimal(size_bytes)
+
+
+def format_memory(size_bytes: int) -> str:
+    """An amount of memory in whole MiB, rounded up: fine enough to add and compare the parts of a need."""
+    return f"{-(-size_bytes // MIB)} MiB"
+
+
+def format_duration(seconds: float) -> str:
+    """A time span: `0.4 s`, `59 s`, `3 min 20 s`, `2 h 5 min`. Tenths of a second are shown below ten seconds only."""
+    whole = round(seconds)
+    if whole < 10:
+        return f"{round(seconds, 1):g} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
