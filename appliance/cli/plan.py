@@ -22,7 +22,7 @@ from appliance.cli.console.terminal import Terminal
 from appliance.cli.host_card import read_card
 from appliance.cli.plan_source import PlanOptions, PlanSource, read_source
 from appliance.host.machine.card import MAX_CARD_BYTES, Card, parse_card
-from appliance.host.models.fit import Fit, PlannedModel, fit
+from appliance.host.models.fit import Fit, ModelWorkload, fit
 from appliance.host.runtime.memory_probe import probe_memory
 from bundles.gguf.memory import KV_TYPES, MemoryNeed, estimate
 from signing.errors import ApplianceError, HostUnfitError, UsageError
@@ -68,7 +68,7 @@ def command(
     with tempfile.TemporaryDirectory(prefix="appliance-plan-") as scratch:
         read = read_source(source, options, Path(scratch))
         measured = _measure(read, terminal)
-    asked = [PlannedModel(head.name, head.header, load) for head, load in read.models]
+    asked = [ModelWorkload(head.name, head.header, load) for head, load in read.models]
     formula = [one.need for one in asked]
     needs = [found or need for found, need in zip(measured, formula, strict=True)]
     result = fit(asked, card, needs)
@@ -115,13 +115,13 @@ def _measure(source: PlanSource, terminal: Terminal) -> list[MemoryNeed | None]:
 
 def _show(
     terminal: Terminal,
-    asked: Sequence[PlannedModel],
+    asked: Sequence[ModelWorkload],
     needs: Sequence[MemoryNeed],
     measured: Sequence[MemoryNeed | None],
     answer: Fit,
 ) -> None:
     for one, need, found in zip(asked, needs, measured, strict=True):
-        header, load = one.header, one.load
+        header, load = one.header, one.workload
         terminal.answer(f"{one.name}: {header.architecture} {header.quantisation}, {header.parameters / 1e6:.0f} M")
         copies = f", and {format_memory(need.repacked)} for copies in another order" if need.repacked else ""
         terminal.answer(f"  weights    {format_memory(need.weights)}{copies}")
@@ -148,13 +148,13 @@ def _show(
 
 
 def _answer(
-    asked: Sequence[PlannedModel], formula: Sequence[MemoryNeed], measured: Sequence[MemoryNeed | None], answer: Fit
+    asked: Sequence[ModelWorkload], formula: Sequence[MemoryNeed], measured: Sequence[MemoryNeed | None], answer: Fit
 ) -> dict[str, Any]:
     models = [
         {
             "name": one.name,
             "architecture": one.header.architecture,
-            **asdict(one.load),
+            **asdict(one.workload),
             "formula": {**asdict(need), "total": need.total},
             "runtime": None if found is None else {"kv": found.kv, "compute": found.compute, "total": found.total},
         }

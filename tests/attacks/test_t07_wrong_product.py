@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from appliance.host.engine.command import PROGRAM
-from appliance.host.install.admission import planned_models
+from appliance.host.install.admission import model_workloads
 from appliance.host.install.host import Host
 from appliance.host.install.preflight import PreflightResult, check_host
 from appliance.host.machine.card import Card
@@ -47,7 +47,7 @@ def fit(stick: Stick, folder: Path, card: Card) -> PreflightResult:
     targets = tuple(replace(target, python=(here,)) for target in contents.targets)
     contents = replace(contents, targets=targets)
     host = Host(Prefix.at(folder / "host"), card, lambda: NOW, "")
-    models = planned_models(Layout(stick.path), contents)
+    models = model_workloads(Layout(stick.path), contents)
     assert len(models) == len(contents.models)
     return check_host(contents, models, host, host.prefix.releases / "x", "")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from appliance.host.install.host import Host
 from appliance.host.install.preflight import PreflightResult, check_host
-from appliance.host.models.fit import PlannedModel
+from appliance.host.models.fit import ModelWorkload
 from appliance.host.models.header import head_of_bundle
 from appliance.host.release.release import Release
 from appliance.host.site.config import SiteConfig
@@ -76,11 +76,11 @@ def run_preflight(source: Path, bundle: Bundle, floor_time: str, host: Host) -> 
         NotTrustedError: the header of a model breaks a rule of `bundles.gguf.header`.
     """
     contents = bundle.contents
-    models = planned_models(Layout(source), contents)
+    models = model_workloads(Layout(source), contents)
     return check_host(contents, models, host, release_path(host.prefix, bundle), floor_time)
 
 
-def planned_models(layout: Layout, contents: Contents) -> tuple[PlannedModel, ...]:
+def model_workloads(layout: Layout, contents: Contents) -> tuple[ModelWorkload, ...]:
     """The models with what each is to serve.
 
     One whose header is damaged on the medium is left out: the import reports it with all other damage, unless this host
@@ -90,7 +90,7 @@ def planned_models(layout: Layout, contents: Contents) -> tuple[PlannedModel, ..
     for model in contents.models:
         with suppress(DamagedError):
             head = head_of_bundle(layout, contents, model)
-            found.append(PlannedModel(head.name, head.header, Workload(model.context, contents.serve.slots)))
+            found.append(ModelWorkload(head.name, head.header, Workload(model.context, contents.serve.slots)))
     return tuple(found)
 
 

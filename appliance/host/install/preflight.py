@@ -20,7 +20,7 @@ from appliance.host.install.host import Host
 from appliance.host.machine.card import Card, System
 from appliance.host.machine.cpu import fitting_variants
 from appliance.host.machine.libraries import version_key
-from appliance.host.models.fit import PlannedModel, fit
+from appliance.host.models.fit import ModelWorkload, fit
 from appliance.host.process import systemctl
 from appliance.host.release.bootstrap import find_python
 from appliance.host.release.environment import Interpreter
@@ -65,7 +65,7 @@ class PreflightResult:
 
 
 def check_host(
-    contents: Contents, models: Sequence[PlannedModel], host: Host, release: Path, floor_time: str
+    contents: Contents, models: Sequence[ModelWorkload], host: Host, release: Path, floor_time: str
 ) -> PreflightResult:
     """Compare a machine with what a bundle needs.
 
@@ -161,7 +161,7 @@ def _system_problems(contents: Contents, system: System) -> list[HostUnfitError]
     return problems
 
 
-def _memory_problems(models: Sequence[PlannedModel], card: Card, release: Path) -> list[HostUnfitError]:
+def _memory_problems(models: Sequence[ModelWorkload], card: Card, release: Path) -> list[HostUnfitError]:
     if not models:
         return []
     if (release / OK_FILE).is_file():

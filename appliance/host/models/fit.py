@@ -47,25 +47,25 @@ QUANTISATIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedModel:
+class ModelWorkload:
     """A model that is to be served, with its workload.
 
     Args:
         name: for people.
         header: of its GGUF, checked.
-        load: context, slots and type of the cache.
+        workload: context, slots and type of the cache.
         quantised: how the weights would be stored, where another way than the header's is considered.
     """
 
     name: str
     header: GgufHeader
-    load: Workload
+    workload: Workload
     quantised: Quantisation | None = None
 
     @property
     def need(self) -> MemoryNeed:
         """The memory that it needs, by the formula."""
-        need, kind, count = estimate(self.header, self.load), self.quantised, self.header.parameters
+        need, kind, count = estimate(self.header, self.workload), self.quantised, self.header.parameters
         if kind is None:
             return need
         weights = self.header.data_start + int(count * kind.bits / 8)
@@ -123,7 +123,7 @@ def budget_bytes(card: Card) -> int:
     return max(0, most - MARGIN_BYTES)
 
 
-def fit(models: Sequence[PlannedModel], card: Card, needs: Sequence[MemoryNeed]) -> Fit:
+def fit(models: Sequence[ModelWorkload], card: Card, needs: Sequence[MemoryNeed]) -> Fit:
     """Compare models with a host.
 
     Args:
@@ -146,11 +146,11 @@ def fit(models: Sequence[PlannedModel], card: Card, needs: Sequence[MemoryNeed])
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    models: tuple[PlannedModel, ...]
+    models: tuple[ModelWorkload, ...]
     budget: int
     offset: int
 
-    def total(self, models: Sequence[PlannedModel]) -> int:
+    def total(self, models: Sequence[ModelWorkload]) -> int:
         return max(0, _total(models) + self.offset)
 
     def most_slots(self, top: int) -> int:
@@ -179,7 +179,7 @@ class _Search:
             found.append(
                 self.named(f"a context of {shorter} instead of {context} tokens", _with(self.models, context=shorter))
             )
-        if any(one.load.kv_type == "f16" for one in self.models):
+        if any(one.workload.kv_type == "f16" for one in self.models):
             found.append(self.named("a KV cache of type q8_0 instead of f16", _with(self.models, kv_type="q8_0")))
         return found + self.quantised(self.models, "")
 
@@ -187,11 +187,11 @@ class _Search:
         """Alternatives with several changes, for hosts where no single one is enough."""
         small = _with(self.models, slots=1, context=min(self.planned_context, 4096), kv_type="q8_0")
         smallest = _with(self.models, slots=1, context=min(self.planned_context, CELLS), kv_type="q8_0")
-        words = f"1 slot, a context of {small[0].load.context} tokens and a KV cache of type q8_0"
-        tiny = f"1 slot, a context of {smallest[0].load.context} tokens and a KV cache of type q8_0"
+        words = f"1 slot, a context of {small[0].workload.context} tokens and a KV cache of type q8_0"
+        tiny = f"1 slot, a context of {smallest[0].workload.context} tokens and a KV cache of type q8_0"
         return [self.named(words, small), self.named(tiny, smallest), *self.quantised(small, f", {words}")]
 
-    def quantised(self, models: Sequence[PlannedModel], also: str) -> list[Alternative]:
+    def quantised(self, models: Sequence[ModelWorkload], also: str) -> list[Alternative]:
         """The largest smaller quantisation that fits, or the smallest."""
         found = []
         for kind in QUANTISATIONS:
@@ -201,41 +201,41 @@ class _Search:
         fitting = [one for one in found if one.fits]
         return fitting[:1] or found[-1:]
 
-    def named(self, text: str, models: Sequence[PlannedModel]) -> Alternative:
+    def named(self, text: str, models: Sequence[ModelWorkload]) -> Alternative:
         total = self.total(models)
         return Alternative(text, total, total <= self.budget)
 
     @property
     def planned_slots(self) -> int:
-        return max(one.load.slots for one in self.models)
+        return max(one.workload.slots for one in self.models)
 
     @property
     def planned_context(self) -> int:
-        return max(one.load.context for one in self.models)
+        return max(one.workload.context for one in self.models)
 
 
-def _total(models: Sequence[PlannedModel]) -> int:
+def _total(models: Sequence[ModelWorkload]) -> int:
     return sum(one.need.total for one in models)
 
 
 def _with(
-    models: Sequence[PlannedModel], slots: int | None = None, context: int | None = None, kv_type: str | None = None
-) -> list[PlannedModel]:
+    models: Sequence[ModelWorkload], slots: int | None = None, context: int | None = None, kv_type: str | None = None
+) -> list[ModelWorkload]:
     return [
         replace(
             one,
-            load=Workload(
-                one.load.context if context is None else context,
-                one.load.slots if slots is None else slots,
-                kv_type or one.load.kv_type,
+            workload=Workload(
+                one.workload.context if context is None else context,
+                one.workload.slots if slots is None else slots,
+                kv_type or one.workload.kv_type,
             ),
         )
         for one in models
     ]
 
 
-def _trained(model: PlannedModel) -> int:
-    return model.header.context or model.load.context
+def _trained(model: ModelWorkload) -> int:
+    return model.header.context or model.workload.context
 
 
 def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:
@@ -248,11 +248,11 @@ def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _gpu_fit(gpu: Gpu, model: PlannedModel) -> GpuFit:
-    layers = list(zip(layer_bytes(model.header), layer_kv_bytes(model.header, model.load), strict=True))
+def _gpu_fit(gpu: Gpu, model: ModelWorkload) -> GpuFit:
+    layers = list(zip(layer_bytes(model.header), layer_kv_bytes(model.header, model.workload), strict=True))
     if gpu.memory_bytes is None:
         return GpuFit(gpu.address, model.name, None, len(layers))
-    left = gpu.memory_bytes - GPU_RESERVE_BYTES - compute_bytes(model.header, model.load)
+    left = gpu.memory_bytes - GPU_RESERVE_BYTES - compute_bytes(model.header, model.workload)
     count = 0
     # llama.cpp moves the last layers to the graphics processor first.
     for weights, cache in reversed(layers):

@@ -15,7 +15,7 @@ import pytest
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.main import run
 from appliance.host.install import preflight
-from appliance.host.install.admission import planned_models
+from appliance.host.install.admission import model_workloads
 from appliance.host.install.host import Host
 from appliance.host.install.preflight import PreflightResult, check_host
 from appliance.host.machine.card import Card, card_value
@@ -49,7 +49,7 @@ def check(
     is_root: bool = False,
 ) -> PreflightResult:
     contents = contents or host.verify().value.contents
-    models = planned_models(Layout(host.source), contents)
+    models = model_workloads(Layout(host.source), contents)
     where = Host(host.prefix, card, lambda: now, "", is_root)
     return check_host(contents, models, where, host.prefix.releases / "r", floor)
 
@@ -148,7 +148,7 @@ def test_model_whose_header_is_damaged_on_the_medium_is_left_to_the_import(host:
     blob = tmp_path / "stick" / blob_path(chunk.sha256)
     blob.chmod(0o644)
     blob.write_bytes(bytes(chunk.size))
-    assert planned_models(Layout(tmp_path / "stick"), contents) == ()
+    assert model_workloads(Layout(tmp_path / "stick"), contents) == ()
 
 
 def test_disk_that_is_too_small_is_named_with_needed_and_free_bytes(host: SimHost) -> None:

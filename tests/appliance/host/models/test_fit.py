@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from appliance.host.machine.card import Card, Gpu, Memory
-from appliance.host.models.fit import ALTERNATIVES, GPU_RESERVE_BYTES, Fit, PlannedModel, budget_bytes, fit
+from appliance.host.models.fit import ALTERNATIVES, GPU_RESERVE_BYTES, Fit, ModelWorkload, budget_bytes, fit
 from appliance.host.models.served_file import MARGIN_BYTES
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.gguf.memory import Workload, estimate
@@ -30,8 +30,8 @@ def host(ram_gib: float, limit: int | None = None) -> Card:
     return replace(CARD, memory=Memory(int(ram_gib * GIB), GIB, 0, limit))
 
 
-def ask(header: GgufHeader, card: Card, load: Workload, copies: int = 1) -> Fit:
-    models = [PlannedModel(f"m{number}", header, load) for number in range(copies)]
+def ask(header: GgufHeader, card: Card, workload: Workload, copies: int = 1) -> Fit:
+    models = [ModelWorkload(f"m{number}", header, workload) for number in range(copies)]
     return fit(models, card, [one.need for one in models])
 
 
@@ -93,7 +93,7 @@ def test_models_of_one_bundle_are_served_at_the_same_time(big: GgufHeader) -> No
 
 
 def test_numbers_of_the_runtime_count_instead_of_the_formula(big: GgufHeader) -> None:
-    models = [PlannedModel("m", big, Workload(8192, 4))]
+    models = [ModelWorkload("m", big, Workload(8192, 4))]
     need = models[0].need
     answer = fit(models, host(32), [replace(need, kv=need.kv + 8 * GIB)])
     assert answer.total == need.total + 8 * GIB
