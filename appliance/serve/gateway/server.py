@@ -16,12 +16,12 @@ import resource
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
 
+from appliance.clock import utc_now
 from appliance.host.site.api_keys import AccessStore
 from appliance.serve.gateway.connection_timeouts import IDLE_S, PatientProtocol
 from appliance.serve.gateway.messages import News, Plan
@@ -43,7 +43,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with open(options.plan, "rb") as file:
         plan = Plan.from_bytes(file.read())
-    gateway = Gateway(plan, AccessStore(Path(plan.access)), lambda: datetime.now(timezone.utc))
+    gateway = Gateway(plan, AccessStore(Path(plan.access)), utc_now)
     serve(gateway, socket.socket(fileno=options.listen), _beside(gateway, options.news))
 
 

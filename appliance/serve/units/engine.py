@@ -15,6 +15,7 @@ import socket
 import sys
 from pathlib import Path
 
+from appliance.clock import utc_now
 from appliance.host.engine.command import engine_command
 from appliance.host.machine.threads import thread_count
 from appliance.host.models.served_file import open_verified
@@ -45,7 +46,7 @@ def start(prefix: Prefix, name: str, model: str) -> None:
         UsageError: there is no such model.
     """
     path = prefix.releases / name
-    release = open_release(prefix, path, startup.now(), is_on_trial=trial_mark(prefix, path).exists())
+    release = open_release(prefix, path, utc_now(), is_on_trial=trial_mark(prefix, path).exists())
     check_engine_files(release)
     served = _find(read_launch(release, thread_count()).models, model)
     folder = engine_folder(prefix, release.bundle.value.manifest, model)

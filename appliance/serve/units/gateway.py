@@ -18,6 +18,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
+from appliance.clock import utc_now
 from appliance.host.engine.client import EngineClient
 from appliance.host.machine.threads import thread_count
 from appliance.host.release.check import check_release
@@ -48,12 +49,12 @@ def start(prefix: Prefix) -> None:
         DamagedError, NotTrustedError, DriftError: what is installed is not what was signed; nothing listens.
         HostUnfitError: the port is taken.
     """
-    release = open_current(prefix, startup.now())
+    release = open_current(prefix, utc_now())
     check_release(release, models=False)
     launch = read_launch(release, thread_count())
     manifest = release.bundle.value.manifest
     plan = plan_of(launch, lambda name: engine_folder(prefix, manifest, name) / "engine.sock")
-    gateway = Gateway(plan, AccessStore(prefix.access, is_read_only=True), startup.now)
+    gateway = Gateway(plan, AccessStore(prefix.access, is_read_only=True), utc_now)
     with listener.bind(launch.bind, launch.port) as port:
         listener.listen(port)
         serve(gateway, port, _watching(gateway))

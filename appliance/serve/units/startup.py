@@ -10,7 +10,6 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from datetime import datetime, timezone
 
 from signing.errors import ApplianceError, DamagedError
 
@@ -35,11 +34,6 @@ def run(program: Callable[[], None]) -> int:
         # A disk that does not give what was installed: to start again and again would not help it.
         return DamagedError.exit_code if error.filename else 1
     return 0
-
-
-def now() -> datetime:
-    """The clock, in UTC."""
-    return datetime.now(timezone.utc)
 
 
 def tell_ready() -> None:
