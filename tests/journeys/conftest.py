@@ -52,10 +52,11 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 @dataclass(frozen=True)
 class Demo:
-    """A demo that has run: its folder, and what it told in JSON."""
+    """A demo that has run: its folder, its answer in JSON, and what it showed meanwhile."""
 
     folder: Path
-    told: dict[str, Any]
+    answer: dict[str, Any]
+    shown: str
 
     @property
     def workspace(self) -> Path:
@@ -63,7 +64,7 @@ class Demo:
 
     @property
     def bundle(self) -> Path:
-        return Path(self.told["bundle"])
+        return Path(self.answer["bundle"])
 
     @property
     def stick(self) -> Path:
@@ -84,7 +85,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("journey") / "demo"
     done = appliance("demo", "--folder", folder, "--json", timeout_s=1500)
     assert done.code == 0, done.err[-4000:]
-    return Demo(folder, json.loads(done.out))
+    return Demo(folder, json.loads(done.out), done.err)
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_kill_at_any_instant_and_the_next_run_finishes_with_the_same_bundle(demo
             child.wait()
         done = appliance("demo", "--folder", folder, "--json", timeout_s=600)
         assert done.code == 0, f"after a kill at {instant:.0%}: {done.err[-3000:]}"
-        assert json.loads(done.out)["manifest"] == demo.told["manifest"]
+        assert json.loads(done.out)["manifest"] == demo.answer["manifest"]
         if number % 5 == 0:
             before = {name: snapshot(folder / name) for name in KEPT}
             assert appliance("demo", "--folder", folder, timeout_s=600).code == 0

@@ -14,9 +14,10 @@ import pytest
 from appliance.keys.signers.pem import load_public
 from tests.appliance.keys.signers.test_token import LIBRARY, MAKE_KEY, PIN
 from tests.journeys.conftest import RECIPE, Finished, appliance
-from tests.journeys.typing import Desk, commands_of
+from tests.journeys.typing import Desk
+from tests.pages.blocks import read_commands
 
-PAGE = commands_of("docs/README-old.md", "For the signers")
+PAGE = read_commands("docs/signer.md")
 WORDS = "several plain words"
 PEOPLE = ("alice", "bob", "carol", "dan", "eve", "frank", "grace", "heidi")
 TOKEN = f"pkcs11:token=eve;object=signing?module-path={LIBRARY}"

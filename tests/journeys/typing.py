@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -13,15 +12,6 @@ from pathlib import Path
 import pexpect
 
 TOP = Path(__file__).resolve().parents[2]
-
-
-def commands_of(page: str, section: str = "") -> list[str]:
-    """The command lines that stand on a page, or in one section of it, without their remarks."""
-    text = (TOP / page).read_text()
-    if section:
-        text = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-    lines = re.findall(r"^    (appliance .+)$", text, re.MULTILINE)
-    return [re.split(r"\s{2,}# ", line)[0].rstrip() for line in lines]
 
 
 @dataclass

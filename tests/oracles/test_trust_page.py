@@ -19,9 +19,9 @@ from bundles.bundle import open_bundle
 from bundles.copy import copy_file
 from bundles.oci.layout import Layout
 from signing.floors import Floors
-from tests.bundles.bare_host.test_bare_host_pages import TOP, blocks
 from tests.oracles.__main__ import MODEL_SIGNING
 from tests.oracles.ready import oracle
+from tests.pages.blocks import TOP, read_blocks
 from tests.toy import NOW, build_toy
 
 PAGE = "signing/TRUST.md"
@@ -76,17 +76,17 @@ def type_in(desk: Path, *lines: str, path: str = "") -> subprocess.CompletedProc
 
 def tools(*wanted: int) -> list[str]:
     """The lines of blocks of section 11."""
-    every = list(blocks(PAGE, TOOLS))
-    assert len(every) == 6
-    return [line for number in wanted for line in every[number]]
+    blocks = read_blocks(PAGE, TOOLS)
+    assert len(blocks) == 6
+    return [line for number in wanted for line in blocks[number].commands]
 
 
 def test_every_block_of_commands_on_the_page_is_run() -> None:
-    text = (TOP / PAGE).read_text()
-    headings = {
-        part.partition("\n")[0] for part in text.split("\n## ")[1:] if re.search(r"^    \S", part, re.MULTILINE)
-    }
-    assert headings == {"7. A bare host", HOST, TOOLS}  # section 7 has tests/bundles/bare_host
+    assert {block.heading for block in read_blocks(PAGE)} == {
+        "7. A bare host",
+        HOST,
+        TOOLS,
+    }  # section 7 has tests/bundles/bare_host
 
 
 def test_a_fingerprint_is_what_openssl_and_sha256sum_say(desk: Path) -> None:
@@ -98,15 +98,15 @@ def test_a_fingerprint_is_what_openssl_and_sha256sum_say(desk: Path) -> None:
 
 
 def test_a_record_of_a_host_is_checked_with_openssl(desk: Path) -> None:
-    [lines] = blocks(PAGE, HOST)
-    done = type_in(desk, *lines)
+    [block] = read_blocks(PAGE, HOST)
+    done = type_in(desk, *block.commands)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Verified OK\n{")
     assert '"report":{"path":"a","verified":true}' in done.stdout
     text = (desk / "today.json").read_text()
     at = text.index('"payload":"') + 40
     (desk / "today.json").write_text(text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :])
-    done = type_in(desk, *lines)
+    done = type_in(desk, *block.commands)
     assert (done.returncode != 0, "Verified OK" in done.stdout) == (True, False)
 
 

@@ -13,13 +13,14 @@ from tests.prose import sentences
 
 _FENCE = re.compile(r"^```.*?^```[^\n]*$", re.MULTILINE | re.DOTALL)
 _CODE_BLOCK = re.compile(r"(?:^|(?<=\n\n))(?:    [^\n]*(?:\n|$)|\n(?=    ))+")
+_COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^()\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 
 
 def without_code(text: str) -> str:
-    """A page without its fenced and indented blocks of code."""
-    return _CODE_BLOCK.sub("\n", _FENCE.sub("", text))
+    """A page without comments, and without its fenced and indented blocks of code."""
+    return _CODE_BLOCK.sub("\n", _FENCE.sub("", _COMMENT.sub("", text)))
 
 
 def headings(text: str) -> list[str]:
@@ -39,8 +40,7 @@ def links(text: str) -> list[str]:
 
 def page_sentences(text: str) -> Iterator[str]:
     """The sentences of a page outside code, tables and headings; a link counts as the words that are shown."""
-    prose = re.sub(r"<!--.*?-->", "", without_code(text), flags=re.DOTALL)
-    prose = prose.replace("**", "")
+    prose = without_code(text).replace("**", "")
     prose = re.sub(r"\[((?:[^\]\[]|\[[^\]]*\])*)\]\([^()\s]*\)", r"\1", prose)
     lines = ("" if line.startswith(("#", "|")) else line.removeprefix("> ") for line in prose.splitlines())
     for block in "\n".join(lines).split("\n\n"):

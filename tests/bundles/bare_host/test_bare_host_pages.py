@@ -1,10 +1,8 @@
-"""What README and TRUST tell the people of a bare host to type does what they say."""
+"""What the pages ask the people of a bare host to type does what the pages promise."""
 
 from __future__ import annotations
 
-import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +12,10 @@ from bundles.bare_host.boot import LIST_FILE
 from bundles.oci.layout import BOOT
 from bundles.stick.writer import write_stick
 from tests.attacks.harness import Stick, command, make_stick
+from tests.pages.blocks import read_commands
 from tests.toy import build_toy
 
-TOP = Path(__file__).resolve().parents[3]
 GOOD = "every byte is what was signed"
-
-
-def blocks(page: str, heading: str) -> Iterator[list[str]]:
-    """The commands of each block of a page's section."""
-    section = (TOP / page).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    assert section
-    for block in re.findall(r"(?:^    \S.*\n)+", section, re.MULTILINE):
-        yield [line.strip() for line in block.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +28,11 @@ def stick(toy: tuple[Workspace, Path], tmp_path: Path) -> Stick:
     return make_stick(toy[1], tmp_path)
 
 
-def test_the_readmes_two_commands_take_a_stick_from_the_sheet_to_its_last_byte(
+def test_the_two_commands_of_the_page_take_a_stick_from_the_sheet_to_its_last_byte(
     toy: tuple[Workspace, Path], tmp_path: Path
 ) -> None:
-    [[printing], [checking]] = blocks("docs/README-old.md", "On a bare host")
+    [printing] = read_commands("docs/bare-host.md", "The sheet")
+    _, checking = read_commands("docs/bare-host.md", "The check")
     workspace, bundle = toy
     opened = command("verify", bundle, "--workspace", workspace.path)
     assert opened.code == 0
@@ -75,7 +66,7 @@ def test_a_host_without_python_says_so_last(toy: tuple[Workspace, Path], tmp_pat
 
 
 def test_what_trust_says_to_do_by_hand_is_what_the_sheet_does(stick: Stick, tmp_path: Path) -> None:
-    [lines] = blocks("signing/TRUST.md", "7. A bare host")
+    lines = read_commands("signing/TRUST.md", "7. A bare host")
     script = "\n".join(lines).replace("/media/stick", str(stick.path)).replace("/dev/shm/boot", f"{tmp_path}/boot")
     done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,169 @@
+"""The place where the commands of a page are typed: a folder with everything that the pages speak of, in small.
+
+It holds a publisher's workspace with two versions of a bundle of kilobytes, a stick, and a host that has installed a
+third. Names on the pages are replaced by those of the place; `appliance` is `tests.pages.program`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from appliance.host.tree.prefix import Prefix
+from appliance.keys.signers.host_key import host_public, make_host_key
+from bundles.bundle import open_bundle
+from bundles.oci.layout import Layout
+from bundles.stick.writer import write_stick
+from signing.floors import Floors
+from tests.appliance.serve.gateway.site import opened
+from tests.appliance.sim_host import SimHost, build_bundle
+from tests.appliance.tiny import TinyBuild
+from tests.appliance.web import PackageIndex, sdist, serve, wheel, write_recipe
+from tests.pages.blocks import PYTHON, TOP, Block
+from tests.sim.gguf_models import Shape, write_model
+from tests.sim.registry import SimRegistry, serve_registry
+from tests.toy import NOW
+
+TIMEOUT_S = 60
+_LOCKED = {"cmake": "3.31.0", "ninja": "1.13.0", "uv": "0.9.1", "alpha": "1.0"}
+_MODEL = Shape("llama", 2, 256, 4, 2, 64, 512, 2000)
+_SHORT_FINGERPRINT = re.compile(r"\b[0-9a-f]{2}…[0-9a-f]{2}\b")
+
+
+@dataclass
+class Place:
+    """A folder in which a page is followed.
+
+    Args:
+        folder: home and working directory of the person.
+        host: the tree of the host that the page means.
+        names: what a person puts in the place of a page's examples, in this order.
+        env: further variables.
+    """
+
+    folder: Path
+    host: Path
+    names: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+
+    def type(self, block: Block) -> subprocess.CompletedProcess[str]:
+        """Type a block, as a script that ends at the first command that fails."""
+        if block.kind == PYTHON:
+            argv = [sys.executable, "-c", self._filled_in(block.text)]
+        else:
+            argv = ["bash", "-ec", "\n".join(self._filled_in(command) for command in block.commands)]
+        env = {name: text for name, text in os.environ.items() if not name.startswith(("APPLIANCE_", "AIRGAP_"))}
+        env |= {"HOME": str(self.folder), "NO_COLOR": "1", "TERM": "dumb", "NO_PROXY": "127.0.0.1"}
+        env |= {"PYTHONPATH": str(TOP), "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}"}
+        env |= {
+            "AIRGAP_APPLIANCE_CACHE": str(self.folder / "cache"),
+            "PAGE_HOST": str(self.host),
+            **self.env,
+        }
+        return subprocess.run(
+            argv, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S
+        )
+
+    def _filled_in(self, text: str) -> str:
+        for example, name in self.names.items():
+            text = text.replace(example, name)
+        role = "host" if "evidence check" in text else "root"
+        return _SHORT_FINGERPRINT.sub((self.folder / f"{role}.fingerprint").read_text(), text)
+
+
+def make_template(folder: Path) -> None:
+    """Fill the folder that each page gets a copy of."""
+    tiny = TinyBuild(folder / "publisher")
+    workspace = tiny.workspace
+    # What is published first is installed: a stick brings metadata that are as new as the host's, or newer.
+    sim = SimHost(Prefix.at(folder / "host"), workspace, build_bundle(workspace, "0.9.0"))
+    sim.install()
+    make_host_key(sim.prefix.trust)
+    for version, template in (("1.0.0", "{{ messages }}"), ("1.1.0", "{{ messages }}!")):
+        TinyBuild(folder / "publisher", template, version=version).build()
+    workspace.path.rename(folder / "appliance-workspace")
+    bundle = folder / "appliance-workspace" / "dist" / "toy-1.0.0"
+    root = folder / "appliance-workspace" / "trust" / "root.json"
+    write_stick(Layout(bundle), open_bundle(bundle, root.read_bytes(), Floors(), NOW).value, folder / "stick")
+    shutil.copy(root, folder / "root.json")
+    (folder / "dist").symlink_to("appliance-workspace/dist")
+    [key] = open_bundle(bundle, root.read_bytes(), Floors(), NOW).evidence.root.keys.values()
+    (folder / "root.fingerprint").write_text(key.fingerprint)
+    own = host_public(sim.prefix.trust)
+    assert own is not None
+    (folder / "host.fingerprint").write_text(own.fingerprint)
+    write_model(folder / "model.gguf", _MODEL)
+    write_recipe(folder, "pypi:pack==1.0#pack/tiny.gguf")
+    (folder / ".curlrc").write_text("fail\nsilent\nshow-error\n")
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "appliance"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tests.pages.program "$@"\n')
+    program.chmod(0o755)
+
+
+@contextmanager
+def place_for(page: str, template: Path, folder: Path) -> Iterator[Place]:
+    """A place for one page, with the servers that its commands reach."""
+    # A host knows its own path, and no command of a page changes it: all pages share that of the template.
+    shutil.copytree(template, folder, symlinks=True, ignore=shutil.ignore_patterns("host"))
+    names = {
+        "/media/stick": str(folder / "stick"),
+        "plan bundles/recipes/smollm2.yaml": "plan model.gguf",
+        "bundles/recipes/smollm2.yaml": "toy.yaml",
+        "my.yaml": "toy.yaml",
+        "dist/smollm2-": "dist/toy-",
+    }
+    with SERVERS.get(page, _no_server)(folder) as (more, env):
+        yield Place(folder, template / "host", {**names, **more}, env)
+
+
+Added = tuple[dict[str, str], dict[str, str]]
+"""Names to replace, and variables to set."""
+
+
+@contextmanager
+def _no_server(_folder: Path) -> Iterator[Added]:
+    yield {}, {}
+
+
+@contextmanager
+def _gateway(folder: Path) -> Iterator[Added]:
+    """A gateway before engines without weights."""
+    with opened(folder / "serving", {"toy": 2, "embeds": 1}) as site:
+        (folder / "key").write_text(site.keys["all"])
+        yield (
+            {
+                "http://127.0.0.1:8443": f"http://127.0.0.1:{site.port}",
+                "smollm2-135m": "toy",
+                "all-minilm-l6-v2": "embeds",
+            },
+            {},
+        )
+
+
+@contextmanager
+def _index_and_registry(folder: Path) -> Iterator[Added]:
+    """A package index for `lock`, and a registry that asks for a login."""
+    with serve() as site, serve_registry(SimRegistry()) as registry:
+        registry.login = ("builder", "several words")
+        token = "YnVpbGRlcjpzZXZlcmFsIHdvcmRz"  # base64 of the login, as skopeo writes it
+        (folder / "auth.json").write_text(f'{{"auths": {{"{registry.host}": {{"auth": "{token}"}}}}}}')
+        (folder / "auth.json").chmod(0o600)
+        index = PackageIndex(site)
+        index.add("pack", "pack-1.0-py3-none-any.whl", wheel("pack", files={"pack/tiny.gguf": b"GGUF"}))
+        index.add("llama-cpp-python", "llama_cpp_python-0.3.36.tar.gz", sdist("llama_cpp_python", "0.3.36"))
+        for name, version in _LOCKED.items():
+            index.add(name, f"{name}-{version}-py3-none-any.whl", wheel(name, version))
+        # The builder's page begins with an empty stick.
+        shutil.rmtree(folder / "stick")
+        yield {"registry.example/models/smollm2": f"http://{registry.host}/models/toy"}, {"UV_DEFAULT_INDEX": index.url}
+
+
+SERVERS = {"docs/builder.md": _index_and_registry, "docs/operator.md": _gateway, "docs/user.md": _gateway}
