@@ -72,7 +72,7 @@ def people_pages() -> tuple[str, ...]:
     """The pages whose blocks are looked at: all that people read, but for those that are generated whole."""
     from tests.pages.__main__ import PAGES
 
-    found = [path for path in sorted((TOP / "docs").glob("*.md")) if path.stem not in {*PAGES, "README-old"}]
+    found = [path for path in sorted((TOP / "docs").glob("*.md")) if path.stem not in PAGES]
     others = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "bundles/FORMAT.md", "signing/TRUST.md")
     found += [TOP / name for name in (*others, "playbooks/README.md")]
     return tuple(str(path.relative_to(TOP)) for path in found if path.is_file())

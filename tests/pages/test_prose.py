@@ -15,7 +15,7 @@ TOP = Path(__file__).resolve().parents[2]
 DOCS = TOP / "docs"
 README, INDEX = TOP / "README.md", DOCS / "index.md"
 MAX_README_WORDS = 1200
-EVERY_PAGE = sorted(page for page in DOCS.glob("*.md") if page.name != "README-old.md")
+EVERY_PAGE = sorted(DOCS.glob("*.md"))
 BESIDE = [
     TOP / name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "bundles/FORMAT.md", "signing/TRUST.md")
 ]
