@@ -10,7 +10,7 @@ import click
 from appliance import clock
 from appliance.builder.cache.content_store import Cache, cache_root
 from appliance.builder.lock.lockfile import LockChange, Locked, changes, lock_path, read_lock, write_lock
-from appliance.builder.recipe.model import load_recipe
+from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.resolve.resolver import lock_recipe
 from appliance.cli.console.options import converter_option, pass_terminal
 from appliance.cli.console.terminal import Terminal

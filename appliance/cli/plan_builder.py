@@ -12,7 +12,7 @@ from pathlib import Path
 
 from appliance.builder.cache.content_store import Cache, cache_root
 from appliance.builder.lock.lockfile import Locked, lock_path, read_lock
-from appliance.builder.recipe.model import load_recipe
+from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.runtime.store import BUILD_FILE, Slot
 from appliance.builder.sources import FileSource, parse_source
 from appliance.builder.sources.file import find

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from appliance.builder.recipe.model import load_recipe
+from appliance.builder.recipe.reader import load_recipe
 from bundles.bundle import open_bundle
 from bundles.contents.model import File, Model
 from signing.floors import Floors

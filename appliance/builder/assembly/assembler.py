@@ -29,7 +29,7 @@ from appliance.builder.cache.content_store import Cache, home_folder
 from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.lock.lockfile import lock_path, read_lock
 from appliance.builder.proof.closure_proof import prove
-from appliance.builder.recipe.model import load_recipe
+from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.wheel_closure import host_requires
 from appliance.keys.publication import publish

@@ -1,4 +1,4 @@
-"""The mistakes of a recipe, told with file, line, column and field.
+"""The mistakes of a recipe, each with file, line, column and field.
 
 Owns how an error of YAML or of the model becomes one of ours. It must never decide what is a mistake: the model does.
 """
@@ -31,16 +31,16 @@ def recipe_error(where: str, expected: str, found: str, hint: str = "") -> Usage
     return UsageError("recipe.invalid", where, expected=expected, found=found, hint=hint)
 
 
-def together(errors: Sequence[UsageError]) -> UsageError:
+def combine(errors: Sequence[UsageError]) -> UsageError:
     """Several mistakes as one error; the first carries the others."""
     errors[0].others = tuple(errors[1:])
     return errors[0]
 
 
-def duplicates(node: yaml.Node | None, path: Path) -> list[UsageError]:
+def find_duplicates(node: yaml.Node | None, path: Path) -> list[UsageError]:
     """The keys that stand twice in one mapping: YAML would silently take the last.
 
-    A merge (`<<`) is refused with them: it lays one mapping into another, and a few lines of it take all memory.
+    A merge (`<<`) is refused, too: it copies one mapping into another, and a few lines of merges fill the memory.
     """
     found = []
     for mapping in _mappings(node):
@@ -69,7 +69,7 @@ def _mappings(root: yaml.Node | None) -> Iterator[yaml.MappingNode]:
             waiting += node.value
 
 
-def located(
+def locate(
     errors: Sequence[ErrorDetails], root: yaml.Node | None, model: type[BaseModel], path: Path
 ) -> list[UsageError]:
     """The mistakes found by the model, each with its place in the file, in the order of the file.
@@ -81,7 +81,7 @@ def located(
         path: the recipe's file.
     """
     places = {error["loc"] for error in errors}
-    # A list is also called too short where its only entry is wrong: the entry's own error says it better.
+    # pydantic also reports a list as too short where its only entry is wrong: the entry's own error is clearer.
     inner = [
         error
         for error in errors
@@ -103,7 +103,7 @@ def _located(error: ErrorDetails, root: yaml.Node | None, model: type[BaseModel]
     node = _node(root, place[:-1] if is_missing else place)
     expected = _expected(error, _description(model, place))
     found = "nothing" if is_missing else _found(node, is_of_wrong_type=error["type"].endswith("_type"))
-    # Of a version, YAML takes two numbers for a fraction: quotes would not make them three.
+    # YAML reads a version of two numbers as a fraction: in quotes it would still lack its third number.
     is_quotable = node is not None and node.tag in _QUOTABLE and "string" in error["type"] and place != ("version",)
     hint = f'write it in quotes: "{node.value}"' if node and is_quotable else ""
     return recipe_error(f"{_at(path, node)} {_name(place)}".rstrip(), expected, found, hint)
@@ -163,7 +163,7 @@ def _found(node: yaml.Node | None, is_of_wrong_type: bool) -> str:
 
 
 def _description(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
-    # The innermost field on the way that says what it wants.
+    # Of the innermost field on the way that has a description.
     text = "a mapping with " + ", ".join(model.model_fields)
     current: type[BaseModel] | None = model
     for part in place:

@@ -96,7 +96,7 @@ def parse_source(text: str) -> Source:
     return source
 
 
-def beside(text: str, name: str) -> str:
+def source_beside(text: str, name: str) -> str:
     """The text of the source of a file that lies where another lies.
 
     Args:

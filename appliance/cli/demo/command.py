@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from appliance.builder.recipe.model import load_recipe
+from appliance.builder.recipe.reader import load_recipe
 from appliance.cli.console.figures import format_duration
 from appliance.cli.console.options import json_option, pass_terminal
 from appliance.cli.console.terminal import Terminal

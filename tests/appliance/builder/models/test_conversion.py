@@ -19,10 +19,10 @@ from appliance.builder.assembly.inputs import _Desk, _gguf
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.lockfile import Lock, Locked, read_lock, write_lock
 from appliance.builder.models.conversion import NEEDS, ConversionRequest, check_pinned, convert
-from appliance.builder.recipe.model import load_recipe
+from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.resolver import lock_recipe
-from appliance.builder.sources import beside, transfer
+from appliance.builder.sources import source_beside, transfer
 from bundles.progress import ignore
 from signing.digest import sha256
 from signing.errors import ApplianceError, UsageError
@@ -211,7 +211,7 @@ def test_python_without_what_the_converter_imports_is_refused(said: str, stand: 
     ],
 )
 def test_file_beside_the_weights_has_the_same_source_with_another_name(source: str, expected: str) -> None:
-    assert beside(source, "1_Pooling/c.json") == expected
+    assert source_beside(source, "1_Pooling/c.json") == expected
 
 
 def recipe(

@@ -1,4 +1,4 @@
-"""Reading a recipe loads the model of a recipe and nothing that builds."""
+"""Reading a recipe loads its model, and nothing that builds."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ NEEDED = {
     "appliance.builder.recipe",
     "appliance.builder.recipe.choices",
     "appliance.builder.recipe.errors",
+    "appliance.builder.recipe.fields",
     "appliance.builder.recipe.model",
+    "appliance.builder.recipe.reader",
     "appliance.builder.sources",
 }
 HEAVY = {"asyncio", "concurrent.futures", "httpx", "huggingface_hub", "jinja2", "pypi_simple", "ssl", "tarfile"}
 
 
-def test_fresh_interpreter_that_imports_the_recipe_model_loads_no_machinery() -> None:
-    code = "import sys, appliance.builder.recipe.model; print(*sys.modules)"
+def test_fresh_interpreter_that_reads_recipes_loads_nothing_that_builds() -> None:
+    code = "import sys, appliance.builder.recipe.reader, appliance.builder.recipe.model; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
 

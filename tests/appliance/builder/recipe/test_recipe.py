@@ -1,4 +1,4 @@
-"""A recipe's mistakes are told all at once, each with its place, and nothing is guessed."""
+"""A recipe's mistakes are reported all at once, each with its place, and nothing is guessed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.recipe.choices import OS_GLIBC
-from appliance.builder.recipe.model import Recipe, load_recipe
+from appliance.builder.recipe.model import Recipe
+from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.sources import parse_source
 from appliance.resources import recipes_path
 from signing.errors import UsageError
@@ -50,7 +51,7 @@ def _place(error: UsageError) -> str:
     return error.subject.rpartition("toy.yaml:")[2]
 
 
-def test_recipe_of_the_design_is_read_as_written() -> None:
+def test_shipped_recipe_is_read_as_written() -> None:
     recipe = load_recipe(recipes_path() / "smollm2.yaml")
     assert (recipe.name, recipe.version, recipe.serve.slots) == ("smollm2", "1.0.0", 4)
     assert [(target.os, target.arch, target.python) for target in recipe.targets] == [
@@ -87,7 +88,7 @@ def test_misspelled_field_is_named_with_its_place_and_the_field_that_was_meant(t
     assert errors[0].found == "nothing"
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = GOOD.replace("toy", "Toy Model").replace("debian-12", "debian-11").replace("context: 64", "context: 0")
     errors = _refused(tmp_path, text.replace("slots: 4", "slots: many"))
     assert [_place(error) for error in errors] == [
@@ -130,8 +131,8 @@ def test_graphics_processors_are_a_list_of_known_generations(tmp_path: Path) -> 
 
 
 def test_what_this_version_cannot_build_is_refused_and_not_left_out(tmp_path: Path) -> None:
-    for wish in ("true", "[]", "[80, 80]", "[52]", "['80']", "0"):
-        error = _one(tmp_path, "cuda: false", f"cuda: {wish}")
+    for value in ("true", "[]", "[80, 80]", "[52]", "['80']", "0"):
+        error = _one(tmp_path, "cuda: false", f"cuda: {value}")
         assert error.subject.startswith(str(tmp_path))
         assert "9:" in _place(error)
         assert "runtime.cuda" in _place(error)

@@ -14,7 +14,7 @@ from appliance.builder.lock.fetch import fetch, fetch_concatenated
 from appliance.builder.lock.lockfile import Lock, Locked
 from appliance.builder.lock.parts import concatenate
 from appliance.builder.recipe import schema
-from appliance.builder.recipe.model import load_recipe
+from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.resolver import lock_recipe
 from appliance.builder.sources import transfer
@@ -208,5 +208,5 @@ def test_file_may_take_no_place_of_something_else(tmp_path: Path, place: str) ->
 
 def test_schema_beside_the_recipes_is_the_models() -> None:
     path = recipes_path() / schema.FILE
-    assert path.read_text("utf-8") == schema.spell(), "run: python -m appliance.builder.recipe.schema"
+    assert path.read_text("utf-8") == schema.format_schema(), "run: python -m appliance.builder.recipe.schema"
     assert set(json.loads(path.read_text())["properties"]) >= {"name", "targets", "models", "files", "serve"}

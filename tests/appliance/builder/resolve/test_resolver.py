@@ -15,7 +15,7 @@ from packaging.tags import Tag
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.fetch import fetch
 from appliance.builder.lock.lockfile import Lock, changes, format_lock
-from appliance.builder.recipe.model import load_recipe
+from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.resolver import lock_recipe
 from appliance.builder.resolve.wheel_closure import host_requires, target_tags, without_extras
