@@ -1,14 +1,14 @@
 """From a recipe and its lock to a signed bundle.
 
 Owns the order: gather, cut into chunks, write the bills, `contents.json` and the manifest, sign, give the bundle its
-name. The same recipe and lock give the same manifest digest; only metadata carries times.
+name. The same recipe and lock give the same manifest digest; only metadata has times.
 
 Rules:
-- the bundle appears under its name when it is complete; once enough people have signed it is opened through the door
-  of users, and until then no host accepts it;
+- the bundle appears under its name when it is complete; no host accepts it before enough people have signed;
+- a bundle with enough signatures is verified here as a host verifies it;
 - nothing is written before the closure of every target has been proved (`appliance.builder.proof.closure_proof`);
 - one build at a time in a workspace: two would sign the same version;
-- building again changes nothing that is right, and puts back what is damaged.
+- a second build changes no file that is right, and restores damaged ones.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ class Built:
     """A bundle that was built.
 
     Args:
-        path: where it lies.
+        path: of its folder.
         manifest: the digest of its manifest.
-        contents: what is in it.
-        bundle: it, as hosts verify it; None while it waits for signatures.
-        request: what waits for signatures, or was signed just now; None where it was published before.
+        contents: of the bundle.
+        bundle: verified as a host verifies it; None while it waits for signatures.
+        request: for its signatures, complete or not; None where it was published before.
         files_written: how many files had to be written.
         replaced: the manifest that this version was published with before, where it was another.
         unmaintained: the dependencies whose projects have released nothing for a long time.
@@ -86,15 +86,15 @@ def assemble(
         recipe_path: the recipe; its lock lies beside it.
         workspace: holds the keys, and gets the bundle in `dist/`.
         cache: of downloads and runtimes.
-        now: the time that the signer states, in UTC.
+        now: the time of the signatures, in UTC.
         on_progress: called with bytes and steps.
-        install_by: the last day on which it is meant to be installed, as metadata spells times; empty: not said.
+        install_by: the last day on which it is meant to be installed, as a time of the metadata; empty for no such day.
         converter: a Python that has what llama.cpp's converter imports, for a converted model that is not in the cache.
 
     Raises:
         UsageError: the recipe or lock is wrong, or the lock does not cover the recipe.
         HostUnfitError: this machine cannot prove the closure of a target.
-        ApplianceError: of any part; nothing half-made carries the bundle's name.
+        ApplianceError: of any part; no incomplete bundle has the bundle's name.
     """
     prepared = prepare(recipe_path, workspace, cache, on_progress, converter)
     recipe = prepared.recipe
@@ -107,7 +107,7 @@ def assemble(
 def prepare(
     recipe_path: Path, workspace: Workspace, cache: Cache, on_progress: OnProgress, converter: Path | None = None
 ) -> Prepared:
-    """Gather, search and prove everything that goes into the bundle of a recipe. Nothing of a bundle is written.
+    """Gather everything for the bundle of a recipe, search it for secrets, and prove its closure. No bundle is written.
 
     Args, Raises:
         As `assemble`.
@@ -121,7 +121,7 @@ def prepare(
 
 
 def _folders(workspace: Workspace) -> tuple[str, ...]:
-    # What tells who built it, and where: two builders could not make the same bytes.
+    # Folders that show who built it, and where: with them two builders could not make the same bytes.
     return str(home_folder(os.environ) or ""), str(workspace.path.resolve())
 
 

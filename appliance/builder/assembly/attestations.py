@@ -1,11 +1,11 @@
-"""Writing signatures in other people's formats: what is to be signed, and the file around a signature.
+"""Writing signatures in the formats of other programs: the message to sign, and the file around a signature.
 
-Owns the spelling of OMS model signatures and of the provenance statement about a bundle's manifest. It holds no key:
-a ceremony signs `Attestation.message`, and `wrap` makes the file (FORMAT 11).
+Owns the form of OMS model signatures and of the provenance statement about a bundle's manifest. It holds no key: a
+ceremony signs `Attestation.message`, and `wrap` writes the file (FORMAT 11).
 
 Rules:
-- nothing in a message is dated, so the same bundle gives the same messages;
-- an OMS signature names every file in the model's folder, sorted, with `method: files`: what `model_signing` writes.
+- a message has no date, so the same bundle gives the same messages;
+- an OMS signature names every file in the model's folder, sorted, with `method: files`, as `model_signing` does.
 
 Source: OpenSSF model signing specification 1.0; DSSE 1.0; in-toto Statement v1.
 """
@@ -43,10 +43,10 @@ MAX_STATEMENT_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Attestation:
-    """One statement that may be signed by several people, each in a file of their own.
+    """One statement that may be signed by several people; each signature is a file of its own.
 
     Args:
-        subject: the sha256 that the statement is about.
+        subject: the sha256 of what the statement is about.
         format: `oms` or `dsse`.
         payload: the statement.
     """
@@ -57,31 +57,31 @@ class Attestation:
 
     @property
     def path(self) -> str:
-        """A name for the message, the same for every signer."""
+        """The name of the message, the same for every signer."""
         return f"attestations/{self.subject}.{self.format}"
 
     @property
     def message(self) -> bytes:
-        """The bytes that get signed."""
+        """The bytes to sign."""
         return pae(PAYLOAD_TYPE, self.payload)
 
     @property
     def item(self) -> Item:
-        """The message as a ceremony asks for its signatures."""
+        """The message as an item of a signing request."""
         return Item(STATEMENT, self.path, self.message)
 
     def wrap(self, key: PublicKey, signature: bytes) -> tuple[str, bytes]:
         """The file of one signature: its path in the bundle, and its bytes.
 
         Args:
-            key: whose signature it is.
+            key: of the signer.
             signature: DER, over `message`.
         """
         path = attestation_path(self.subject, key.key_id, self.format)
         envelope = {
-            "payload": _spell(self.payload),
+            "payload": _base64(self.payload),
             "payloadType": PAYLOAD_TYPE,
-            "signatures": [{"keyid": "" if self.format == OMS else key.key_id, "sig": _spell(signature)}],
+            "signatures": [{"keyid": "" if self.format == OMS else key.key_id, "sig": _base64(signature)}],
         }
         if self.format == DSSE:
             return path, to_file(envelope)
@@ -90,7 +90,7 @@ class Attestation:
 
 
 def attestations(contents: Contents, manifest: bytes, provenance: bytes | None) -> tuple[Attestation, ...]:
-    """What is to be signed for a bundle: each model, and the provenance of its manifest.
+    """The statements to sign for a bundle: each model, and the provenance of its manifest.
 
     Args:
         contents: of the bundle.
@@ -103,7 +103,7 @@ def attestations(contents: Contents, manifest: bytes, provenance: bytes | None) 
     found = [_of_model(contents, model) for model in contents.models]
     if provenance is not None:
         statement = load(provenance, "provenance", MAX_STATEMENT_BYTES)
-        # A file of the bundle cannot name the manifest that names it, so the statement is made anew about that.
+        # The file in the bundle cannot name the manifest that lists it, so this statement is another one about that.
         name, digest = f"{contents.name}-{contents.version}", sha256(manifest)
         payload = _statement(name, digest, PROVENANCE_TYPE, statement["predicate"])
         if len(payload) * 4 > MAX_ENVELOPE_BYTES * 3 - 4096:
@@ -121,26 +121,26 @@ def signed_files(workspace: Workspace, attested: Iterable[Attestation], root: by
     """The files of `attestations/` for a bundle, by path.
 
     Args:
-        workspace: where people signed.
-        attested: all that is to be signed for this bundle.
-        root: the newest root file. A host that pins it does not know a key that was retired before: only signatures by
-            those who may sign targets by it are given.
+        workspace: holds the signatures.
+        attested: all statements of this bundle.
+        root: the newest root file. Only signatures of keys that it allows for targets are given: a host that pins this
+            root does not have a key that was retired before.
     """
     return _wrapped(attested, signatures_made(workspace), root)
 
 
-def carry(workspace: Workspace, root: bytes, bundles: Iterable[Path]) -> None:
-    """Put what people have signed into the bundles that they signed it about, and take out all else.
+def update_bundles(workspace: Workspace, root: bytes, bundles: Iterable[Path]) -> None:
+    """Put signatures into the bundles that they are about, and remove all other files of `attestations/`.
 
     Args:
-        workspace: where they signed.
+        workspace: holds the signatures.
         root: as for `signed_files`.
-        bundles: folders in `dist/`; a damaged one is left as it is, for the build that makes it anew.
+        bundles: folders in `dist/`; a damaged one is left as it is: the next build writes it again.
     """
     made = signatures_made(workspace)
     for bundle in bundles:
         with suppress(ApplianceError):
-            files, medium = _wrapped(_asked_for(Layout(bundle)), made, root), Medium(bundle)
+            files, medium = _wrapped(_statements(Layout(bundle)), made, root), Medium(bundle)
             for path, data in files.items():
                 medium.write(path, data)
             for path in [path for path in medium.walk(ATTESTATIONS) if path not in files]:
@@ -159,8 +159,8 @@ def _wrapped(
     )
 
 
-def _asked_for(layout: Layout) -> tuple[Attestation, ...]:
-    """What is to be signed for a bundle of the workspace, read from it."""
+def _statements(layout: Layout) -> tuple[Attestation, ...]:
+    """The statements to sign for a bundle of the workspace, read from the bundle."""
     manifest = _blob(layout, parse_index(layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b""))
     named = parse_manifest(manifest)
     contents = parse_contents(_blob(layout, Chunk(named.contents, named.contents_size)))
@@ -189,5 +189,5 @@ def _statement(name: str, digest: Digest, predicate_type: str, predicate: Mappin
     )
 
 
-def _spell(data: bytes) -> str:
+def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")

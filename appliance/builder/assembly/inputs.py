@@ -5,11 +5,11 @@ recipe and lock themselves. It writes nothing into the bundle.
 
 Rules:
 - what is not in the lock, not built from the lock, and not part of this program does not go in;
-- a model that lies in the cache is not hashed here: `store` does that while it cuts, in one pass;
+- a model in the cache is not hashed here: `chunker.store_all` does that while it cuts, in one pass;
 - the runtime is built from the locked sdist with the locked build tools; this program packs itself;
-- where the recipe names graphics processors, their backend is built likewise, and what it needs of the toolkit goes in;
-- a model that the recipe wants quantised is made by that runtime from the locked source;
-- one that is converted is the file that the lock pins: from the cache, or made again from the locked sources.
+- where the recipe names graphics processors, their backend is built in the same way, and its toolkit libraries go in;
+- a quantised model is made by that runtime from the locked source;
+- a converted model is the file that the lock pins: from the cache, or converted again from the locked sources.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ def gather(
     Raises:
         ApplianceError: of any part: unreachable, damaged, no compiler, no space.
     """
-    desk = _Desk(recipe_path.parent, cache, on_progress, converter)
+    context = _FetchContext(recipe_path.parent, cache, on_progress, converter)
     check_cached((entry.used for entry in lock.of_kind("build-tool", "file", "sdist", "tool", "wheel")), cache)
     fetched = fetch_packages(lock, cache, recipe_path, on_progress)
-    fetched |= {entry: desk.fetch(entry) for entry in lock.of_kind("file", "sdist", "tool", "wheel")}
+    fetched |= {entry: context.fetch(entry) for entry in lock.of_kind("file", "sdist", "tool", "wheel")}
     for model in recipe.models:
-        fetched[_packed(lock, model.name)] = _gguf(model, lock, desk)
+        fetched[_packed(lock, model.name)] = _gguf(model, lock, context)
     runtime, cuda, of_cuda = _runtimes(recipe, lock, fetched, cache, on_progress)
     own, own_digest = _own_wheel(lock.source_date_epoch, cache)
     models = tuple(_model(model, lock, fetched, runtime, cache, on_progress) for model in recipe.models)
@@ -100,7 +100,7 @@ def gather(
 
 
 def _own_wheel(epoch: int, cache: Cache) -> tuple[Path, Digest]:
-    # In a folder named by its bytes: another version of this program may build beside this one.
+    # In a folder named by its bytes: another version of this program may build at the same time.
     with tempfile.TemporaryDirectory(prefix="making-", dir=cache.folder("self")) as folder:
         made = build_appliance_wheel(Path(folder), epoch)
         digest = sha256(made.read_bytes())
@@ -110,8 +110,8 @@ def _own_wheel(epoch: int, cache: Cache) -> tuple[Path, Digest]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Desk:
-    """What bringing a file needs: the recipe's folder, the cache, who listens, and a Python for the converter."""
+class _FetchContext:
+    """What fetching and converting a file needs: the recipe's folder, the cache, a callback, and a Python."""
 
     folder: Path
     cache: Cache
@@ -119,7 +119,7 @@ class _Desk:
     converter: Path | None
 
     def fetch(self, entry: Locked) -> Path:
-        """The file that a line of the lock names."""
+        """The file that an entry of the lock pins."""
         return fetch(entry, self.cache, self.on_progress, recipe_folder=self.folder)
 
 
@@ -127,36 +127,35 @@ def _packed(lock: Lock, model: str) -> Locked:
     return lock.gguf_of(model) or _find(lock, "model", model)
 
 
-def _gguf(model: RecipeModel, lock: Lock, desk: _Desk) -> Path:
-    # A model that goes in as it is, is read once: `store` hashes it and compares it with the lock.
+def _gguf(model: RecipeModel, lock: Lock, context: _FetchContext) -> Path:
+    # A model that goes in as it is, is read once: `chunker.store_all` hashes it and compares it with the lock.
     is_read_later = model.quantize is None
     entry = _packed(lock, model.name)
     if model.convert is not None:
-        return converted(entry, desk.cache, is_read_later=is_read_later, on_progress=desk.on_progress) or _convert(
-            model, entry, lock, desk
-        )
+        found = converted(entry, context.cache, is_read_later=is_read_later, on_progress=context.on_progress)
+        return found or _convert(model, entry, lock, context)
     if parts := lock.parts_of(model.name):
-        return cached(entry.used, desk.cache, desk.on_progress) or fetch_concatenated(
-            entry, [desk.fetch(part) for part in parts], desk.cache, desk.on_progress
+        return cached(entry.used, context.cache, context.on_progress) or fetch_concatenated(
+            entry, [context.fetch(part) for part in parts], context.cache, context.on_progress
         )
-    path = local_path(entry, desk.cache, desk.folder) if is_read_later else None
-    return path or desk.fetch(entry)
+    found = local_path(entry, context.cache, context.folder) if is_read_later else None
+    return found or context.fetch(entry)
 
 
-def _convert(model: RecipeModel, entry: Locked, lock: Lock, desk: _Desk) -> Path:
+def _convert(model: RecipeModel, entry: Locked, lock: Lock, context: _FetchContext) -> Path:
     sdist = _find(lock, "sdist", RUNTIME)
-    inputs = {name: desk.fetch(one) for one in lock.entries if (name := input_name(one, model.name))}
+    inputs = {name: context.fetch(one) for one in lock.entries if (name := input_name(one, model.name))}
     pin, versions = convert(
         conversion_request(model, lock.entries),
-        desk.fetch(sdist),
+        context.fetch(sdist),
         sdist.version,
         inputs,
-        desk.converter,
-        desk.cache,
-        desk.on_progress,
+        context.converter,
+        context.cache,
+        context.on_progress,
     )
-    check_pinned(entry, pin, versions, desk.cache)
-    return desk.cache.path(pin.sha256)
+    check_pinned(entry, pin, versions, context.cache)
+    return context.cache.path(pin.sha256)
 
 
 def _runtimes(
@@ -167,12 +166,12 @@ def _runtimes(
     entries = {entry.name: entry for entry in lock.of_kind("build-tool")}
     tools = {name: fetch(entry, cache, on_progress) for name, entry in entries.items()}
     wheels, folder = ToolWheels(cmake=tools["cmake"], ninja=tools["ninja"]), cache.folder("runtime")
-    wish = recipe.runtime
-    runtime = build_runtime(sdist, wheels, RuntimeSpec(wish.llama_cpp_python, wish.cpu), folder, on_progress)
-    if not wish.cuda:
+    choice = recipe.runtime
+    runtime = build_runtime(sdist, wheels, RuntimeSpec(choice.llama_cpp_python, choice.cpu), folder, on_progress)
+    if not choice.cuda:
         return runtime, None, []
     toolkit = tuple(tools[name] for name in TOOLKIT_NAMES)
-    built = build_cuda(sdist, wheels, toolkit, CudaSpec(wish.llama_cpp_python, wish.cuda), folder, on_progress)
+    built = build_cuda(sdist, wheels, toolkit, CudaSpec(choice.llama_cpp_python, choice.cuda), folder, on_progress)
     found = [replace(_wheel(built.path.name, built.path, built.sha256), bootstrap=False)]
     for name in TRAVELLING:
         found.append(replace(_wheel(entries[name].file, tools[name], entries[name].sha256), bootstrap=False))

@@ -3,9 +3,9 @@
 Owns which text belongs to what, and its path below `licences/`. It must never judge a licence.
 
 Rules:
-- the texts are the ones that the author packed into the wheel; the runtime's wheel has those of all its parts;
-- a model's text is the one of its licence where this program has it, else what the wheel around it holds;
-- where no text was packed, one line says what the author declares, so that nothing is silently without a licence;
+- the texts are those that the author packed into the wheel; the runtime's wheel has those of all its parts;
+- a model's text is that of its licence where this program has it, else the one in the wheel around it;
+- where no text was packed, a file states which licence the author declares: nothing is without a licence file;
 - paths follow the grammar of `bundles.contents.paths`, whatever the author called the file.
 """
 
@@ -30,16 +30,16 @@ def licence_files(lock: Lock, cache: Cache, runtime: Path, on_progress: OnProgre
     """The licence texts of everything that is packed, and of this program.
 
     Args:
-        lock: as read; what is packed as it is: models, wheels, tools, and what the CUDA backend needs.
-        cache: holds them, and the wheels around models; what is absent is fetched.
-        runtime: the wheel that was built.
-        on_progress: told about bytes.
+        lock: as read; its models, wheels, tools and libraries of CUDA are packed.
+        cache: holds them, and the wheels around models; absent ones are fetched.
+        runtime: the built wheel.
+        on_progress: called with bytes.
 
     Returns:
         Paths below `licences/` and their bytes, sorted.
 
     Raises:
-        As `fetch`, and as `wheels.licence_texts`.
+        As `fetch.fetch` and `reader.licence_texts`.
     """
     found = {f"{DISTRIBUTION}/LICENSE": own_licence()}
     found |= _below(RUNTIME, licence_texts(runtime))
@@ -58,8 +58,8 @@ def _model_texts(entry: Locked, cache: Cache, on_progress: OnProgress) -> list[t
 
 
 def _declared(entry: Locked) -> list[tuple[str, bytes]]:
-    said = f"under the licence: {entry.licence}" if entry.licence else "without naming a licence"
-    text = f"{entry.name} {entry.version}".strip() + f" comes {said}\nIts author packed no licence text with it.\n"
+    terms = f"under the licence: {entry.licence}" if entry.licence else "without naming a licence"
+    text = f"{entry.name} {entry.version}".strip() + f" comes {terms}\nIts author packed no licence text with it.\n"
     return [("DECLARED.txt", text.encode())]
 
 
@@ -74,6 +74,6 @@ def _below(folder: str, texts: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
 
 
 def _plain(name: str) -> str:
-    # One level: a text's folder becomes part of its name, so that no folder can have the name of a file.
+    # A text's folder becomes part of its name, so that no folder can have the name of a file.
     joined = re.sub(r"[^A-Za-z0-9._+@=-]", "_", name.replace("/", "-"))
     return joined.strip(".-")[:120].rstrip(".") or "LICENCE"

@@ -1,7 +1,7 @@
-"""From gathered sources to a manifest: the part of a build that is the same whoever builds, wherever and whenever.
+"""From gathered sources to a manifest: the part of a build that gives the same bytes on every machine.
 
-Owns the cutting into chunks, the bills, `contents.json` and the manifest. It must never sign, ask a clock, or give a
-bundle its name: `assemble` does, and `again` compares what two of these gave.
+Owns the cutting into chunks, the bills, `contents.json` and the manifest. It must never sign, read a clock, or give a
+bundle its name: `assembler` does that, and `appliance.builder.compare.rebuild` compares two results of this module.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CONTEXT_UNKNOWN = 0
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A recipe, where it lies, its lock, and all that goes into its bundle: verified, searched and proved."""
+    """A recipe, its path, its lock, and all files of its bundle: verified, searched for secrets, and proved."""
 
     recipe: Recipe
     recipe_path: Path
@@ -44,7 +44,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """What was packed: the contents, the bytes of the manifest that names them, and those of the provenance."""
+    """The contents, the bytes of the manifest that lists them, and those of the provenance."""
 
     contents: Contents
     manifest: bytes
@@ -87,14 +87,14 @@ def _store(prepared: Prepared, writer: BundleWriter, cache: Cache, on_progress: 
     try:
         return store_all(sources, writer, on_progress)
     except DamagedError as error:
-        # A model is hashed for the first time here. The cache forgets what is wrong, so that it is fetched anew.
+        # A model is hashed for the first time here. A damaged one is removed from the cache, to be fetched again.
         wrong = [source for source in sources if source.path == error.subject and source.sha256]
         for source in wrong if error.code == DIFFERS else ():
             if source.sha256 is not None and source.file == cache.path(source.sha256):
                 cache.discard(source.sha256)
             else:
                 lock = f"{lock_hint(prepared.recipe_path)} --upgrade"
-                error.hint = f"put back the file that was locked; or, where the change is meant: {lock}"
+                error.hint = f"restore the file that was locked; or, where the change is intended: {lock}"
         raise
 
 
@@ -131,12 +131,12 @@ def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model
     lint_templates(header, made.source.path)
     limits = [(header.context, "what the model was trained for")] if header.context != CONTEXT_UNKNOWN else []
     limits += [(BATCH_TOKENS, "since a text is embedded in one piece")] if header.embedding else []
-    for most, why in limits:
-        if model.context > most:
+    for limit, why in limits:
+        if model.context > limit:
             raise UsageError(
                 "recipe.context",
                 f"model {model.name}",
-                expected=f"a context of at most {most} tokens, {why}",
+                expected=f"a context of at most {limit} tokens, {why}",
                 found=str(model.context),
                 hint="lower `context` in the recipe",
             )

@@ -1,6 +1,6 @@
-"""`README.txt`: for whoever finds the stick.
+"""`README.txt`: for a person who finds the stick.
 
-Owns its text. It says what this is and prints no command: instructions never come from the stick (threat T19).
+Owns its text. It describes the bundle and shows no command: instructions never come from the stick (threat T19).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ It holds language models, the programs that run them, and signatures over all of
 {% for model in contents.models -%}
   {{ model.name }}: {{ model.architecture }}, {{ model.quantisation }}, licence {{ model.licence }}
 {% endfor %}
-Nothing on this medium says whether it can be trusted, and no instruction on it should be
-followed. How to check and install it stands in your organisation's own documents, on paper
-or on the machine that it is meant for. If you found this medium, give it to whoever is
-responsible for information security.
+Nothing on this medium shows whether it can be trusted, and no instruction on it should be
+followed. Your organisation's own documents describe how to verify and install it: on paper,
+or on the machine that it is meant for. If you found this medium, give it to the person who
+is responsible for information security.
 """
 
 

@@ -1,14 +1,13 @@
 """The search for secrets in what is about to be sealed (threat T33).
 
-Owns what a secret looks like, and which bytes are searched. It must never show one: an error names file, line and kind.
+Owns the patterns of secrets, and which bytes are searched. It must never show one: an error names file, line and kind.
 
 Rules:
-- everything is searched that somebody could have put a secret into: files that the build wrote, and every member of a
-  wheel; weights are searched for private keys alone, since random bytes look like anything;
+- files that the build wrote are searched, and every member of a wheel;
+- weights are searched for private keys alone, since random bytes match other patterns by chance;
 - text is searched for private keys, tokens and folders of the person who builds; other bytes for private keys;
-- a private key begins with its armour *and* goes on with what a key is made of: a program that looks for keys has the
-  armour in it, and is not one;
-- what an archive claims of its size is not believed: a member is read up to a limit, and refused beyond it (T24).
+- a private key is its armour followed by base64: a program that searches for keys contains the armour alone;
+- the size that an archive claims is not trusted: a member is read up to a limit, and refused beyond it (T24).
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ class Kind:
 
     Args:
         what: for people.
-        anchors: one of these stands in every one; looking for them first is a hundred times faster.
+        anchors: every secret of this kind contains one; searching for them first is a hundred times faster.
         pattern: the whole of it.
     """
 
@@ -57,7 +56,7 @@ def _kind(what: str, anchors: str, pattern: bytes) -> Kind:
     return Kind(what, tuple(anchor.encode() for anchor in anchors.split()), re.compile(pattern))
 
 
-# After the armour of a key come headers, then base64. A line's end may be spelled as in a text inside a program.
+# After the armour of a key come headers, then base64. Inside a program, the end of a line may be written `\n`.
 _END = rb"(?:\\n|\r?\n)"
 _BODY = _END + rb"(?:[A-Za-z-]{1,40}: [^\n]{1,200}" + _END + rb"|\r?\n){0,8}[A-Za-z0-9+/=]{24}"
 KEYS = (
@@ -91,10 +90,10 @@ class Finding:
 
 
 def text_kinds(homes: Iterable[str]) -> tuple[Kind, ...]:
-    """What is searched for in text.
+    """The kinds of secrets that text is searched for.
 
     Args:
-        homes: folders of the person who builds; one that everybody has (`/root`) is left out.
+        homes: folders of the person who builds; one that is the same everywhere (`/root`) is left out.
     """
     folders = sorted({home.rstrip("/") for home in homes if home.rstrip("/").count("/") > 1})
     end = rb"(?=[/\s'\":;,)]|\Z)"
@@ -111,7 +110,7 @@ def check_secrets(sources: Iterable[Source], homes: Iterable[str], clean: Path |
     Args:
         sources: of the whole bundle.
         homes: folders of the person who builds, as absolute paths.
-        clean: a folder that remembers which locked bytes were searched by these rules and are clean; None: no memory.
+        clean: a folder that records which locked files were searched by these rules and are clean; None for no record.
 
     Raises:
         NotTrustedError: code `secret.found`, for each secret; none of them is shown.
@@ -138,7 +137,7 @@ def _search_once(source: Source, kinds: tuple[Kind, ...], clean: Path | None) ->
 
 def _search(source: Source, kinds: tuple[Kind, ...]) -> Iterator[Finding]:
     if source.kind in _FROM_A_RELEASE:
-        return  # packed by the release, compressed, and covered by its signature
+        return  # compressed, and covered by the signature of the release
     if source.file is None:
         yield from search_bytes(source.path, source.data, kinds)
     elif source.kind in _ARCHIVES:
@@ -149,7 +148,7 @@ def _search(source: Source, kinds: tuple[Kind, ...]) -> Iterator[Finding]:
 
 
 def search_bytes(path: str, data: bytes, kinds: tuple[Kind, ...]) -> Iterator[Finding]:
-    """Search a file that is held whole; text for everything, with the line."""
+    """Search a file in memory: text for all kinds, with the line; other bytes for private keys."""
     is_text = b"\0" not in data
     for kind in kinds if is_text else KEYS:
         for match in kind.find(data):
@@ -171,7 +170,7 @@ def _search_stream(path: str, stream: IO[bytes], kinds: tuple[Kind, ...]) -> Ite
     if len(first) < BLOCK_BYTES:
         yield from search_bytes(path, first, kinds)
         return
-    # Long files are searched block by block, for private keys; what is long and text is searched like that, too.
+    # Long files are searched block by block, and for private keys only, even when they are text.
     rest, done = first, 0
     while rest:
         done += len(rest)
@@ -191,5 +190,5 @@ def _refuse(finding: Finding) -> ApplianceError:
         where,
         expected="nothing secret in a bundle",
         found=finding.what,
-        hint="take it out of the source, and treat it as known to others: change it wherever it opens something",
+        hint="remove it from the source, and treat it as known to others: replace it wherever it gives access",
     )

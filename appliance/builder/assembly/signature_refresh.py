@@ -1,7 +1,7 @@
-"""What people have signed comes back into the bundles that it is about.
+"""Putting new signatures into the bundles that they are about.
 
-Owns the order of it: the repository's files first, then what the newest root's people have signed: `BOOT/` and the
-signatures in other people's formats. It signs nothing.
+Owns the order: the repository's metadata first, then what the newest root's people have signed. That is `BOOT/`, and
+signatures in the formats of other programs. It signs nothing.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from appliance.keys.workspace import Workspace
 
 
 def refresh_signatures(workspace: Workspace, request: Request, now: datetime) -> tuple[Path, ...]:
-    """Bring the bundles of a workspace up to date after a request was signed or asked.
+    """Bring the bundles of a workspace up to date after a request was written or signed.
 
     Args:
         workspace: locked by the caller.
-        request: complete or not; only a complete one's signatures are put into bundles.
+        request: complete or not; only signatures of a complete one are put into bundles.
         now: the clock, in UTC.
 
     Returns:
@@ -31,6 +31,6 @@ def refresh_signatures(workspace: Workspace, request: Request, now: datetime) ->
     bundles = renew(workspace, request, now)
     if request.is_complete:
         root = published(workspace).walked.root_bytes
-        boot_folder.carry(workspace, root, bundles)
-        attestations.carry(workspace, root, bundles)
+        boot_folder.update_bundles(workspace, root, bundles)
+        attestations.update_bundles(workspace, root, bundles)
     return bundles

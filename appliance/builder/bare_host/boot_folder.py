@@ -1,14 +1,15 @@
-"""Making `BOOT/`, once for each trust root and verifier.
+"""The folder `BOOT/` of a bundle, with which a bare host begins: written once for each trust root and verifier.
 
-Owns what goes into it, when it is made anew, and where a workspace keeps it: `trust/boot/<serial>/BOOT/`, byte for
-byte as every bundle carries it. How it is spelled and checked is `bundles.bare_host.boot`'s.
+Owns its files, when they are written again, and where a workspace stores them: `trust/boot/<serial>/BOOT/`, byte for
+byte as every bundle carries it. Its format and its checks are in `bundles.bare_host.boot`.
 
 Rules:
-- only root keys sign it: whoever holds all release keys cannot replace the verifier or the root (threat T9);
-- what was signed is used again, and the serial rises with every new one. A development root signs by itself, whenever
-  root or verifier is another. Under any other root people are asked once for each root version, together with the
-  first bundle after it; a bundle goes without until they have signed;
-- the packages for a host without python3 are those of the bundle with which it was made.
+- only root keys sign it: somebody who holds all release keys cannot replace the verifier or the root (threat T9);
+- a signed folder is used again, and the serial rises with every new one;
+- a development root signs by itself, whenever the root or the verifier changes;
+- under any other root, people are asked to sign once for each root version, with the first bundle after it. Until they
+  have signed, bundles have no `BOOT/`;
+- the packages for a host without python3 are those of the bundle with which it was written.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ Files = dict[str, bytes]
 
 
 def request_boot(workspace: Workspace, root: bytes, files: Iterable[File]) -> tuple[Item, ...]:
-    """What people have to sign before a bundle can carry `BOOT/`.
+    """The item that people have to sign before a bundle can carry `BOOT/`.
 
     Args:
         workspace: locked by the caller.
@@ -54,45 +55,45 @@ def request_boot(workspace: Workspace, root: bytes, files: Iterable[File]) -> tu
         files: of the bundle that is published with it.
 
     Returns:
-        The list to sign; nothing where it is signed already, or where a development root signs by itself.
+        The list to sign; none where it is signed already, or where a development root signs by itself.
     """
     if read_root(root, ROOT_FILE).profile == DEVELOPMENT or newest(workspace, root).get(ROOT_FILE) == root:
         return ()
     serial = _last_serial(workspace)
-    draft = _kept(workspace, serial)
+    draft = _stored(workspace, serial)
     if draft != unsigned(root, serial, draft.get(PACKAGES_FILE, b"")):
         draft = unsigned(root, serial + 1, list_packages(files))
-        _keep(workspace, draft)
+        _store(workspace, draft)
     return (Item(BOOT_KIND, f"{BOOT}/{LIST_FILE}", draft[LIST_FILE]),)
 
 
 def boot_files(workspace: Workspace, root: bytes, files: Iterable[File] = ()) -> Files:
-    """The files of `BOOT/` for a bundle, by their path in it; made and signed where they must be.
+    """The files of `BOOT/` for a bundle, by their path in it; written and signed where there are none yet.
 
     Args:
         workspace: locked by the caller.
         root: the newest root file.
-        files: of the bundle; its OS packages are named for a host without python3, where no others are yet.
+        files: of the bundle; a new `BOOT/` lists its OS packages for a host without python3.
 
     Returns:
-        Nothing where people have yet to sign.
+        No files where people have yet to sign.
 
     Raises:
         UsageError: the development root's key is not here.
     """
-    kept = newest(workspace, root)
+    stored = newest(workspace, root)
     if read_root(root, ROOT_FILE).profile != DEVELOPMENT:
-        kept = kept if kept.get(ROOT_FILE) == root else _with_signatures(workspace, root)
+        stored = stored if stored.get(ROOT_FILE) == root else _with_signatures(workspace, root)
     else:
-        packages = kept.get(PACKAGES_FILE) or list_packages(files)
-        if not kept or unsigned(root, serial_of(kept), packages).items() - kept.items():
-            kept = signed(unsigned(root, _last_serial(workspace) + 1, packages), [workspace.key("root")])
-            _keep(workspace, kept)
-    return {f"{BOOT}/{name}": data for name, data in kept.items()}
+        packages = stored.get(PACKAGES_FILE) or list_packages(files)
+        if not stored or unsigned(root, serial_of(stored), packages).items() - stored.items():
+            stored = signed(unsigned(root, _last_serial(workspace) + 1, packages), [workspace.key("root")])
+            _store(workspace, stored)
+    return {f"{BOOT}/{name}": data for name, data in stored.items()}
 
 
-def carry(workspace: Workspace, root: bytes, bundles: Iterable[Path]) -> None:
-    """Put what people have signed by now into bundles; one of another root's people is taken out, or none would verify.
+def update_bundles(workspace: Workspace, root: bytes, bundles: Iterable[Path]) -> None:
+    """Put the signed `BOOT/` into bundles, and remove one that the root's people did not sign: it would not verify.
 
     Args:
         workspace: locked by the caller.
@@ -118,13 +119,13 @@ def _holds(layout: Layout, role: Role) -> bool:
 
 
 def unsigned(root: bytes, serial: int, packages: bytes = b"", verifier: bytes | None = None) -> Files:
-    """Every file by its name in `BOOT/`, and the list that is to be signed.
+    """The files by their name in `BOOT/`, with the list that is to be signed.
 
     Args:
         root: a root file.
-        serial: how new it is.
+        serial: of this `BOOT/`; a higher one is newer.
         packages: of `list_packages`.
-        verifier: bytes of `verify.pyz`; None is that of this program.
+        verifier: bytes of `verify.pyz`; None for that of this program.
     """
     files = {key_file(key): key.spki for key in read_root(root, ROOT_FILE).roles["root"].keys.values()}
     files[serial_file(serial)] = f"{serial}\n".encode()
@@ -140,19 +141,19 @@ def signed(files: Mapping[str, bytes], keys: Iterable[PemKey]) -> Files:
 
 
 def list_packages(files: Iterable[File]) -> bytes:
-    """What a host without python3 needs: a list for `sha256sum`; each package is the blob of that digest."""
+    """The packages for a host without python3, as a list for `sha256sum`: each package is the blob of that digest."""
     packages = (file for file in files if file.kind == "os-package")
     return "".join(f"{file.sha256}  {file.path}\n" for file in packages).encode("ascii")
 
 
 def newest(workspace: Workspace, root: bytes) -> Files:
-    """The files that were signed last in this workspace, by name; none where no root key of this root signed any."""
+    """The files that were signed last in this workspace, by name; none where no key of this root signed any."""
     role = read_root(root, ROOT_FILE).roles["root"]
     for serial in range(_last_serial(workspace), 0, -1):
-        # Half written, of another root, or not signed yet: an earlier one may be whole.
+        # Incomplete, of another root, or not yet signed: an earlier one may be complete.
         with suppress(ApplianceError):
             if check_boot(Layout(_place(workspace, serial)), role) is not None:
-                return _kept(workspace, serial)
+                return _stored(workspace, serial)
     return {}
 
 
@@ -162,12 +163,12 @@ def serial_of(files: Iterable[str]) -> int:
 
 
 def _with_signatures(workspace: Workspace, root: bytes) -> Files:
-    draft = _kept(workspace, _last_serial(workspace))
+    draft = _stored(workspace, _last_serial(workspace))
     if draft.get(ROOT_FILE) != root or LIST_FILE not in draft:
         return {}
     for key, signature in signatures_made(workspace).get(draft[LIST_FILE], {}).items():
         draft[signature_file(key)] = signature
-    _keep(workspace, draft)
+    _store(workspace, draft)
     return draft if newest(workspace, root) == draft else {}
 
 
@@ -179,12 +180,12 @@ def _last_serial(workspace: Workspace) -> int:
     return max((int(name) for name in Medium(workspace.path).list("trust/boot") if name.isdigit()), default=0)
 
 
-def _kept(workspace: Workspace, serial: int) -> Files:
+def _stored(workspace: Workspace, serial: int) -> Files:
     medium = Medium(_place(workspace, serial))
     return {name: medium.read(f"{BOOT}/{name}", MAX_FILE_BYTES) or b"" for name in medium.list(BOOT)}
 
 
-def _keep(workspace: Workspace, files: Files) -> None:
+def _store(workspace: Workspace, files: Files) -> None:
     medium = Medium(_place(workspace, serial_of(files)))
     for name in sorted(files, key=lambda name: name == LIST_FILE):
         medium.write(f"{BOOT}/{name}", files[name])

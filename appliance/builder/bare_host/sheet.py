@@ -1,11 +1,11 @@
-"""The sheet: the few lines of shell that a bare host's operator has on paper (DESIGN 7).
+"""The sheet: lines of shell that the operator of a bare host has on paper (docs/architecture.md, The bare host).
 
-Owns how the template `bundles/bare_host/sheet.sh` becomes the sheet of a trust root. It is never written to a stick: it
-is what the stick is checked with.
+Owns how the template `bundles/bare_host/sheet.sh` becomes the sheet of a trust root. It is never written to a stick,
+because it serves to verify the stick.
 
 Rules:
 - nothing but digits and hexadecimal digits is put into it;
-- lines that speak to the linter stay out; at most 25 lines of 72 columns for up to four root keys.
+- directives for the linter are left out; at most 25 lines of 72 columns for up to four root keys.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def render_sheet(root: Root, serial: int) -> str:
     """The sheet of a trust root.
 
     Args:
-        root: whose root keys' fingerprints go on paper.
-        serial: of the oldest `BOOT/` that a host may take.
+        root: the sheet has the fingerprints of its root keys.
+        serial: of the oldest `BOOT/` that a host may use.
     """
     text = (Path(bundles.__file__).parent / "bare_host" / "sheet.sh").read_text(encoding="ascii")
     lines = (line for line in text.splitlines(keepends=True) if not line.startswith(_FOR_THE_LINTER))

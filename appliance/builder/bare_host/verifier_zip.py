@@ -1,9 +1,10 @@
-"""`verify.pyz`: the verifier for a bare host, made from the running program.
+"""`verify.pyz`: the verifier for a bare host, written from the running program.
 
-Owns the archive's bytes. What is in it is decided in `bundles.bare_host.pyz_members`.
+Owns the archive's bytes. Its members are listed in `bundles.bare_host.pyz_members`.
 
-Rules: the same program gives the same bytes, in any folder, for any user, at any time: members in the order of the
-list, as they lie in the program, stored without compression (compressors differ), dated 1980, with mode 0644.
+Rules:
+- the same program gives the same bytes, in any folder, for any user, at any time;
+- members are in the order of the list, stored without compression (compressors differ), dated 1980, with mode 0644.
 """
 
 from __future__ import annotations

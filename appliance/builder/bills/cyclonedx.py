@@ -1,10 +1,10 @@
-"""The parts that both bills are spelled with: CycloneDX 1.6 in JSON.
+"""The parts of CycloneDX 1.6 in JSON that both bills use.
 
 Owns the document around the components, licences, hashes and package URLs. It knows nothing of bundles.
 
 Rules:
 - the same facts give the same bytes: no time but the given one, no random serial number, lists in a fixed order;
-- a licence that is no SPDX expression is told as the name that its author gave it, never guessed.
+- a licence that is no SPDX expression is written under the name that its author gave it, never guessed.
 
 Source: CycloneDX specification 1.6 (ECMA-424); package-url specification.
 """
@@ -36,7 +36,7 @@ def document(
         tool: the component that wrote the bill.
         epoch: seconds since 1970: the one time in it.
         components: with `bom-ref` each.
-        depends: what each reference needs; `BUNDLE_REF` is given every component.
+        depends: the references that each reference needs; `BUNDLE_REF` needs every component.
 
     Returns:
         Canonical JSON.
@@ -58,7 +58,7 @@ def document(
         "dependencies": [{"ref": ref, "dependsOn": sorted(graph[ref])} for ref in sorted(graph)],
         "compositions": [{"aggregate": "complete", "assemblies": [BUNDLE_REF]}],
     }
-    # The serial number is a name for exactly this content.
+    # The serial number identifies this content: it is made of its bytes.
     return to_file({**value, "serialNumber": uuid.uuid5(uuid.NAMESPACE_URL, to_file(value).decode()).urn})
 
 
@@ -71,7 +71,7 @@ def licences(declared: str) -> Json:
     """The licences of a component.
 
     Args:
-        declared: what its author or the recipe says; may be empty.
+        declared: by its author or the recipe; may be empty.
     """
     try:
         return [{"expression": str(canonicalize_license_expression(declared))}]
@@ -80,7 +80,7 @@ def licences(declared: str) -> Json:
 
 
 def properties(values: Mapping[str, object]) -> Json:
-    """Facts that the standard has no field for, under this program's prefix, sorted."""
+    """Facts that CycloneDX has no field for, under this program's prefix, sorted."""
     return [{"name": f"airgap-appliance:{name}", "value": str(value)} for name, value in sorted(values.items())]
 
 

@@ -1,12 +1,12 @@
-"""The bill of materials for models: what each is, what it was made from, and its chat template as a part of its own.
+"""The bill of materials for models: each model, its source, and its chat template as a component of its own.
 
-Owns what is told of a model, from its checked header and the lock. It must never repeat a claim about quality: what is
-not known here is said to be unknown.
+Owns the facts of a model that are listed, from its parsed header and the lock. It must never repeat a claim about
+quality: what is not known here is marked as unknown.
 
 Rules:
 - digests are those of `contents.json`: the file, the tensor table, the template;
-- every template of a model is a component with its whole text, so that an auditor reads what steers the model;
-- texts out of a GGUF were written by others: they are told as they are, cut, and decide nothing.
+- every template of a model is a component with its whole text, so that an auditor can read what steers the model;
+- texts of a GGUF were written by others: they are copied, cut to a length, and decide nothing.
 
 Source: CycloneDX specification 1.6 (modelCard; its Python library does not write one).
 """
@@ -22,8 +22,8 @@ from bundles.gguf.header import GgufHeader
 from signing.digest import sha256
 from signing.strictjson import Json
 
-_TOLD = ("general.name", "general.basename", "general.finetune", "general.size_label", "tokenizer.ggml.model")
-MOST_TEXT = 200
+_COPIED = ("general.name", "general.basename", "general.finetune", "general.size_label", "tokenizer.ggml.model")
+MAX_TEXT_CHARS = 200
 UNKNOWN = "Nothing is known here of its training data, its evaluation or its safety beyond what its source says."
 
 
@@ -83,9 +83,9 @@ def _card(model: Model, header: GgufHeader) -> Json:
 
 
 def _facts(model: Model, header: GgufHeader) -> dict[str, object]:
-    told = {name: str(header.values[name])[:MOST_TEXT] for name in _TOLD if name in header.values}
+    copied = {name: str(header.values[name])[:MAX_TEXT_CHARS] for name in _COPIED if name in header.values}
     return {
-        **told,
+        **copied,
         "context": model.context,
         "context-trained": header.context,
         "gguf-version": header.version,

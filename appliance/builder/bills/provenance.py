@@ -1,12 +1,12 @@
 """The provenance of a bundle: SLSA v1, as a bare in-toto Statement.
 
-Owns what is said of how the bundle was made. The statement is a file of the bundle and signed as such; an envelope
-around it can be made from the same bytes.
+Owns the description of how the bundle was built. The statement is a file of the bundle and signed as such. A signed
+envelope with the same predicate is about the bundle's manifest (`appliance.builder.assembly.attestations`).
 
 Rules:
 - its subjects are all files of the bundle but the bills; the bundle's own digest cannot stand in a file of it;
-- no time, machine, user or path: what is not decided by recipe, lock and toolchain is not in it;
-- everything that was fetched is a dependency with its sha256; what was not fetched (the compiler) is told by version.
+- no time, machine, user or path: it holds only what recipe, lock and toolchain decide;
+- every fetched file is a dependency with its sha256; the compiler, which is not fetched, is named by its version.
 
 Source: SLSA specification 1.0, provenance; in-toto attestation framework 1.0, statement.
 """
@@ -35,7 +35,7 @@ def write_provenance(facts: BillFacts) -> bytes:
     Args:
         facts: of everything in the bundle.
     """
-    told = (file for file in facts.files if file.kind not in _BILLS)
+    subjects = (file for file in facts.files if file.kind not in _BILLS)
     builder = {"id": BUILDER_ID, "version": {DISTRIBUTION: importlib.metadata.version(DISTRIBUTION)}}
     predicate = {
         "buildDefinition": {
@@ -52,7 +52,7 @@ def write_provenance(facts: BillFacts) -> bytes:
     }
     statement = {
         "_type": STATEMENT_TYPE,
-        "subject": [{"name": file.path, "digest": {"sha256": file.sha256}} for file in told],
+        "subject": [{"name": file.path, "digest": {"sha256": file.sha256}} for file in subjects],
         "predicateType": PROVENANCE.type,
         "predicate": predicate,
     }
@@ -91,7 +91,7 @@ def _built(runtime: BuiltRuntime) -> dict[str, Json]:
 
 
 def _dependency(entry: Locked) -> Json:
-    # A purl for packages; a model from elsewhere has the recipe's words for its place.
+    # A package URL for packages; for a model from elsewhere its source, as the recipe writes it.
     package_url = cyclonedx.debian_url if entry.kind == "os-package" else cyclonedx.pypi_url
     annotations: dict[str, Json] = {"kind": entry.kind, "size": entry.size, "licence": entry.licence}
     if entry.member is not None:

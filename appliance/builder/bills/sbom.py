@@ -1,11 +1,11 @@
-"""The bill of materials for software: wheels, runtime, OS packages, playbooks, and what each is licensed under.
+"""The bill of materials for software: wheels, runtime, OS packages and playbooks, each with its licence.
 
-Owns which component each file of the bundle becomes. It must never leave a file out: the bill says that it is complete.
+Owns which component each file of the bundle becomes. It must never leave a file out: the bill claims to be complete.
 
 Rules:
 - a component's reference is its path in the bundle; its digest is the one in `contents.json`;
-- a wheel needs another when its metadata says so for a target's Python, and the other is in the bundle;
-- a licence text is a reference of its component; models are told in full in the other bill.
+- a wheel depends on another of the bundle when its metadata requires it for the Python of a target;
+- a licence text is a reference of its component; models are described in full in the other bill.
 
 Source: CycloneDX specification 1.6.
 """
@@ -29,7 +29,7 @@ from bundles.contents.model import File, Member
 from signing.strictjson import Json
 
 WHEELS = ("runtime", "tool", "wheel")
-_TOLD_ELSEWHERE = ("licence", "provenance", "sbom")
+_IN_NO_COMPONENT = ("licence", "provenance", "sbom")
 _DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -44,7 +44,7 @@ def write_sbom(facts: BillFacts) -> bytes:
     """
     wheels = {source.path: source.file for source in facts.gathered.sources if source.kind in WHEELS and source.file}
     components = [
-        _component(facts, file, wheels.get(file.path)) for file in facts.files if file.kind not in _TOLD_ELSEWHERE
+        _component(facts, file, wheels.get(file.path)) for file in facts.files if file.kind not in _IN_NO_COMPONENT
     ]
     about = {"type": "application", "name": facts.recipe.name, "version": facts.recipe.version}
     return cyclonedx.document(
@@ -53,7 +53,7 @@ def write_sbom(facts: BillFacts) -> bytes:
 
 
 def own_component() -> Json:
-    """This program, as the tool that wrote a bill."""
+    """This program as a component: the tool that wrote a bill."""
     version = importlib.metadata.version(DISTRIBUTION)
     return {"type": "application", "name": DISTRIBUTION, "version": version}
 

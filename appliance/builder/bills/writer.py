@@ -1,10 +1,11 @@
-"""The bills of a bundle: what is in it, which models, and how it was made.
+"""The bills of a bundle: its software, its models, and how it was built.
 
-Owns which bills there are, and their places in the bundle. What each says is in `sbom`, `mlbom` and `provenance`.
+Owns which bills there are, and their paths in the bundle. The text of each is written in `sbom`, `mlbom` and
+`provenance`.
 
 Rules:
 - the bills are files of the bundle like any other: signed with it, and the same from the same recipe and lock;
-- they are written from what was really stored, after it was stored, and never from the recipe's hopes;
+- they are written from the stored files, after these were stored, and never from the recipe alone;
 - no bill lists a bill: none could hold its own digest.
 """
 
@@ -22,10 +23,10 @@ def write_bills(facts: BillFacts) -> tuple[Source, ...]:
     """Write every bill.
 
     Args:
-        facts: all of what goes into the bundle, but for `contents.json` and these bills.
+        facts: of everything in the bundle but `contents.json` and the bills.
 
     Returns:
-        Sources, ready to be stored.
+        The bills as files, ready to be stored.
 
     Raises:
         DamagedError: a wheel cannot be read.

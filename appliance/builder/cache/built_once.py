@@ -1,11 +1,11 @@
-"""Things that take long to make and are made once: folders and files of the cache, named by all that shapes them.
+"""Folders and files of the cache that take long to build, each named by the digest of its inputs.
 
-Owns how such a thing appears: whole, or not at all. It must never change one that is there: another recipe is another
+Owns how such an entry appears: whole, or not at all. It must never change one that is there: other inputs give another
 name.
 
 Rules:
-- it is made under another name and renamed when whole, which means on the disk: after a power cut it is not empty;
-- one process makes it, others wait; what a killed one left is removed by the next.
+- an entry is built under another name, synced to the disk and then renamed: after a power cut it is not empty;
+- one process builds it, others wait; what a killed process left is removed by the next.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ KEY_LENGTH = 16
 
 
 def key_of(*parts: str) -> str:
-    """The short name of a thing, by everything that shapes it."""
+    """The short name of an entry, by its inputs."""
     return sha256("\0".join(parts).encode())[:KEY_LENGTH]
 
 
 def build_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
-    """The thing called `name`, made when it is not there.
+    """The entry called `name`, built when it is not there.
 
     Args:
         folder: of the cache; exists.
         name: with its key, such as `debian-12-0123456789abcdef`.
-        make: writes the thing to the path given, which does not exist.
+        make: writes the entry to the path given, which does not exist.
     """
     done = folder / name
     if done.exists():

@@ -1,7 +1,8 @@
 """The download cache: bytes on the builder's disk, named by their SHA-256.
 
 Owns the folder (`sha256/<2 hex>/<hex>`), how a finished file enters it, and where unfinished ones wait. It must
-never be trusted: `has` looks at the size only, so whoever uses a file hashes it (`appliance.builder.lock.fetch` does).
+never be trusted: `has` compares the size only, so each caller hashes a file before it uses it
+(`appliance.builder.lock.fetch` does).
 
 Rules:
 - a file enters by fsync and rename, under its own digest, and is never changed afterwards;
@@ -29,10 +30,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_root(env: Mapping[str, str]) -> Path:
-    """Where the cache of this person lies, by AIRGAP_APPLIANCE_CACHE, XDG_CACHE_HOME or the home folder.
+    """The folder of this user's cache, by AIRGAP_APPLIANCE_CACHE, XDG_CACHE_HOME or the home folder.
 
     Raises:
-        UsageError: this person has none of them.
+        UsageError: this user has none of them.
     """
     if chosen := env.get("AIRGAP_APPLIANCE_CACHE"):
         return Path(chosen).absolute()
@@ -50,7 +51,7 @@ def cache_root(env: Mapping[str, str]) -> Path:
 
 
 def home_folder(env: Mapping[str, str]) -> Path | None:
-    """The home folder of this person, by HOME or as the system knows it; None for a user of whom it knows none."""
+    """The home folder of this user, by HOME or by the password database; None where neither has one."""
     if home := env.get("HOME"):
         return Path(home)
     try:
@@ -63,7 +64,7 @@ class Cache:
     """A content-addressed folder.
 
     Args:
-        root: made when first written to; folders below it have mode 0755.
+        root: created at the first write; folders below it have mode 0755.
     """
 
     def __init__(self, root: Path) -> None:
@@ -84,7 +85,7 @@ class Cache:
         return stat.S_ISREG(status.st_mode) and status.st_size == size_bytes
 
     def partial(self, name: str) -> Path:
-        """Where the unfinished file called `name` (a digest, mostly) is kept."""
+        """The path of the unfinished file called `name`, mostly a digest."""
         return self.folder("partial") / f"{name}.partial"
 
     @contextmanager
@@ -100,7 +101,7 @@ class Cache:
         try:
             yield path
         finally:
-            # After it was adopted, a file of this name is another process's, which holds it.
+            # Once adopted, a file of this name belongs to another process, which holds it.
             if _is_at(descriptor, path) and os.fstat(descriptor).st_size == 0:
                 path.unlink()
             os.close(descriptor)
@@ -122,15 +123,15 @@ class Cache:
         return path
 
     def discard(self, digest: Digest) -> None:
-        """Remove a file whose bytes are not what its name says."""
+        """Remove a file whose bytes do not have the digest in its name."""
         self.checked.discard(digest)
         self.path(digest).unlink(missing_ok=True)
 
     def folder(self, *names: str) -> Path:
-        """A folder below the root, made when absent; other caches (`runtime`) live beside `sha256`.
+        """A folder below the root, created when absent; other caches (`runtime`) lie beside `sha256`.
 
         Raises:
-            ApplianceError: it cannot be made.
+            ApplianceError: it cannot be created.
         """
         path = self.root
         try:
@@ -165,7 +166,7 @@ def room(path: Path) -> Iterator[None]:
 
 
 def require_space(folder: Path, needed_bytes: int) -> None:
-    """Refuse to begin what cannot end.
+    """Refuse to write what does not fit on the disk.
 
     Raises:
         ApplianceError: the file system of `folder` has less than `needed_bytes` free.
@@ -179,7 +180,7 @@ def disk_full(path: Path, needed_bytes: int) -> ApplianceError:
 
     Args:
         path: the file or folder that is being written.
-        needed_bytes: how much more it wants; 0 where unknown.
+        needed_bytes: how much more is needed; 0 where unknown.
     """
     error = medium.disk_full(path, needed_bytes)
     error.hint = "make room, or set AIRGAP_APPLIANCE_CACHE to another disk; then run the same command again"
@@ -187,7 +188,7 @@ def disk_full(path: Path, needed_bytes: int) -> ApplianceError:
 
 
 def _lock(path: Path) -> int:
-    # The file may have been moved into the cache while this process waited: then a new one is made and locked.
+    # The file may have been moved into the cache while this process waited: then a new one is created and locked.
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX)

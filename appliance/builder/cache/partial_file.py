@@ -1,7 +1,7 @@
 """A file that is being written, with the hash of everything in it.
 
-Owns the one way in which downloaded or unpacked bytes reach the disk: hashed while written, continued or begun again.
-It must never decide where the file goes when it is whole: `Cache.adopt` does.
+Owns how downloaded or extracted bytes are written to the disk: hashed while written, continued, or restarted. It must
+never decide where a whole file goes: `Cache.adopt` does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from signing.digest import READ_BYTES, Digest
 
 
 class Partial:
-    """A context manager around one partial file; what lies in it already is hashed on entering.
+    """A context manager around one partial file; bytes that it has already are hashed on entering.
 
     Args:
         path: held by the caller (`Cache.claim`).
@@ -59,7 +59,7 @@ class Partial:
         self.size += len(block)
 
     def restart(self) -> None:
-        """Throw away what is there."""
+        """Remove all bytes."""
         self._file.seek(0)
         self._file.truncate()
         self._state = hashlib.sha256()

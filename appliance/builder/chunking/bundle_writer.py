@@ -1,15 +1,15 @@
 """Writing a bundle's folder so that it appears whole or not at all.
 
-Owns `dist/<name>-<version>` and the folder beside it in which a new one is made. It knows blobs and small files, not
-what they mean.
+Owns `dist/<name>-<version>`, and the folder beside it in which a new one is written. It knows blobs and small files,
+not what they mean.
 
 Rules (threat T35):
-- a new bundle grows in `.<name>-<version>.making` and gets its name by one rename, after one sync of the file system:
-  the names inside mean nothing before that, so they need no rename and no sync of their own;
-- an interrupted run is continued there: what it left is compared byte for byte before it counts;
+- a new bundle is written in `.<name>-<version>.making` and gets its name by one rename, after one sync;
+- before that rename the files inside count for nothing, so they need no rename and no sync of their own;
+- an interrupted run is continued there: its files are compared byte for byte before they are used;
 - a blob that the finished bundle already holds with the right bytes is neither written nor touched again;
 - a finished bundle with another manifest is replaced; its blobs that stay are linked, not copied;
-- blobs of a finished bundle are read-only, and so is their folder. What signers add lies in other folders.
+- blobs of a finished bundle are read-only, and so is their folder. Files that signers add lie in other folders.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _Bytes = bytes | memoryview
 
 
 class BundleWriter:
-    """Makes or completes one bundle. `put` may be called from several threads.
+    """Writes or completes one bundle. `put` may be called from several threads.
 
     Args:
         final: the bundle's folder, which may hold a finished bundle.
-        making: where what it lacks is written; beside it by default, and elsewhere it is never finished.
+        making: the folder for files that the bundle lacks; beside it by default. Elsewhere it is never finished.
     """
 
     def __init__(self, final: Path, making: Path | None = None) -> None:
@@ -50,7 +50,7 @@ class BundleWriter:
         """How many files had to be written."""
 
     def put(self, data: _Bytes) -> Chunk:
-        """Take a blob. Cost: one hash, and one comparison with what is there."""
+        """Add a blob. Cost: one hash, and one comparison with the file that is there."""
         chunk = Chunk(sha256(data), len(data))
         with self._lock:
             is_known = chunk in self._blobs
@@ -66,8 +66,8 @@ class BundleWriter:
         """Give the bundle its name, and seal its blobs.
 
         Args:
-            manifest: its OCI manifest; every blob that it lists was put before.
-            small_files: everything else by path: metadata, targets, README.txt and oci-layout.
+            manifest: the bundle's OCI manifest; every blob that it lists was put before.
+            small_files: all other files by path: metadata, targets, README.txt and oci-layout.
 
         Returns:
             The bundle's folder.
@@ -90,11 +90,11 @@ class BundleWriter:
         if not self.final.root.is_dir():
             return False
         index = self.final.read(INDEX_FILE, MAX_INDEX_BYTES)
-        # Compared as bytes: a damaged index is written anew, not judged.
+        # Compared as bytes: a damaged index is written again, not parsed.
         return index == write_index(manifest)
 
     def _complete(self, small_files: dict[str, bytes]) -> None:
-        # The same bundle: put back what was damaged, renew metadata, and leave every right file alone.
+        # The same bundle: restore damaged blobs, renew metadata, and leave every right file as it is.
         made = [path for chunk in self._blobs if (self.making.root / (path := blob_path(chunk.sha256))).exists()]
         if made:
             _sync(self.making.root)
@@ -132,7 +132,7 @@ class BundleWriter:
 
 
 def remove_bundle(path: Path) -> None:
-    """Remove a bundle's folder, sealed or not, or what a build left of one; nothing happens where there is none."""
+    """Remove a bundle's folder, finished or not; nothing happens where there is none."""
     if path.is_dir():
         _unseal(path)
         shutil.rmtree(path)
@@ -147,13 +147,13 @@ def _seal(root: Path) -> None:
 
 
 def _unseal(root: Path) -> None:
-    # A file is replaced or removed by its folder's permission; its own need not change.
+    # Replacing or removing a file needs write permission on its folder only.
     with suppress(FileNotFoundError):
         (root / BLOBS).chmod(0o755)
 
 
 def _remove_extra(medium: Medium, wanted: Iterable[str]) -> None:
-    # Metadata, BOOT or signatures of an earlier publication, whole but not the newest; and what a kill left behind.
+    # Metadata, BOOT or signatures of an earlier publication, and a partial file of a killed process.
     for path in (path for folder in ("metadata", "targets", "BOOT", "attestations") for path in medium.walk(folder)):
         if path not in wanted:
             (medium.root / path).unlink()
@@ -177,7 +177,7 @@ def _holds(medium: Medium, path: str, data: _Bytes) -> bool:
 
 
 def _create(path: Path, data: _Bytes) -> None:
-    """Make a new file in the folder that is being made; the disk starts on it, and nobody waits."""
+    """Create a file in the folder that is being written; writing to the disk begins, and nothing waits for it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         path.unlink(missing_ok=True)
@@ -194,7 +194,7 @@ def _create(path: Path, data: _Bytes) -> None:
             start_writing(descriptor)
     except OSError as error:
         fault = explain_write(error, path, len(data))
-        with suppress(OSError):  # give the room back
+        with suppress(OSError):  # free the space
             path.unlink()
         raise fault from None
 

@@ -1,12 +1,12 @@
 """Turning source files into chunks in a bundle, in one pass.
 
-Owns the writing side of FORMAT 4: read each file once, hash it for three purposes at the same time (chunk, whole file,
-fs-verity), and put each chunk into the layout under its digest. It decides nothing about what belongs into a bundle.
+Owns the writing side of FORMAT 4. Each file is read once and hashed three times at that: as chunks, as a whole, and for
+fs-verity. Each chunk is put into the layout under its digest. It decides nothing about what belongs into a bundle.
 
 Rules:
 - a GGUF that our parser refuses is not a bundle file;
-- a blob that is there with the right bytes is left alone; one that differs is replaced;
-- what is written is what was hashed: a source that changes while it is read cannot slip other bytes in;
+- a blob that is there with the right bytes is left as it is; one that differs is replaced;
+- the bytes that are hashed are those that are written: a source that changes while it is read cannot add others;
 - memory is that of `HashPool`, however large the files are.
 """
 
@@ -42,11 +42,11 @@ class Source:
     Args:
         path: in the bundle.
         kind: of FORMAT 3.
-        file: where its bytes are now; None where `data` holds them.
-        data: small bytes made by the build itself.
+        file: the path of its bytes; None where `data` holds them.
+        data: the bytes of a small file that the build itself writes.
         mode: 0o644 or 0o755.
-        sha256: what the lock says of its bytes; None for bytes that the build made itself.
-        bootstrap: whether a bare host needs it first.
+        sha256: as the lock pins it; None for a file that the build itself writes.
+        bootstrap: whether a bare host needs it before anything else runs.
         record: digest of a wheel's RECORD.
         members: programs and libraries of a runtime wheel.
     """
@@ -63,7 +63,7 @@ class Source:
 
 
 def store(source: Source, writer: BundleWriter, on_progress: OnProgress = ignore) -> Stored:
-    """Put one source into a bundle; see `store_all`."""
+    """Put one source into a bundle, as `store_all` does."""
     [stored] = store_all([source], writer, on_progress)
     return stored
 
@@ -73,11 +73,11 @@ def store_all(sources: Iterable[Source], writer: BundleWriter, on_progress: OnPr
 
     Args:
         sources: their bytes are compared with the lock's digests while they are read.
-        writer: the bundle that is being made.
+        writer: of the bundle that is being written.
         on_progress: called with bytes read, in this thread.
 
     Returns:
-        For each source its entry for `contents.json`, and the GGUF header of a model.
+        For each source its entry for `contents.json`; for a model its GGUF header, too.
 
     Raises:
         DamagedError: the bytes are not those of the lock (code `source.differs-from-lock`).
@@ -137,7 +137,7 @@ def _header(source: Source, stream: BinaryIO, size: int) -> GgufHeader:
     try:
         return read_header(stream, size, source.path)
     except NotTrustedError:
-        # Damaged or hostile? The lock knows.
+        # Damaged where the digest is not the one that the lock pins; otherwise the model itself is refused.
         stream.seek(0)
         _check(source, size, size, sha256_stream(stream)[0])
         raise
@@ -146,7 +146,7 @@ def _header(source: Source, stream: BinaryIO, size: int) -> GgufHeader:
 def _share(
     piece: Piece, whole: hashlib._Hash | None, verity: VerityHasher | None, hashers: HashPool
 ) -> list[Future[None]]:
-    # Both see the pieces in order, so the last of each is the end of all.
+    # Both get the pieces in order: when the last piece is done, all are.
     futures = []
     if whole is not None:
         futures.append(hashers.run(whole.update, piece, in_order="whole"))
@@ -160,17 +160,17 @@ def _check(source: Source, expected_size: int, found_size: int, digest: Digest) 
         raise DamagedError(
             "source.changed",
             str(source.file or source.path),
-            expected=f"{expected_size} bytes, as when its reading began",
+            expected=f"{expected_size} bytes, as when reading began",
             found="more" if found_size > expected_size else f"{found_size} bytes",
-            hint="something writes to this file: let it finish, then run the same command again",
+            hint="another program writes to this file: let it finish, then run the same command again",
         )
     if source.sha256 not in (None, digest):
         raise DamagedError(
             DIFFERS,
             source.path,
-            expected=f"sha256 {source.sha256}, as the lock says",
+            expected=f"sha256 {source.sha256}, as the lock pins it",
             found=f"sha256 {digest}",
-            hint="the source changed on this disk: run the same command again, a cached one is fetched anew",
+            hint="the source changed on this disk: run the same command again; a cached file is fetched again",
         )
 
 

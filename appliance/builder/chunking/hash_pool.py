@@ -1,11 +1,11 @@
 """Hashing the same bytes for several purposes at once, on all cores, in bounded memory.
 
-Owns the threads and the buffers between one reader and those who use what it read. It must never know what the bytes
-are, or read them a second time.
+Owns the threads and the buffers between one reader and the work on the bytes that it read. It must never know what the
+bytes are, or read them a second time.
 
 Rules:
-- one reader, in order; a buffer is filled again only when everybody who got it is done with it;
-- two buffers of 64 MiB and eight of 1 MiB are all that is ever held, however large the files are;
+- one reader, in order; a buffer is filled again only when all work on it has ended;
+- at most two buffers of 64 MiB and eight of 1 MiB are held, however large the files are;
 - `in_order` work of one kind sees the pieces in the order in which they were read; other work in any order;
 - the first failure stops the reader, and is raised there.
 """
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class Piece:
-    """Bytes that were read, on loan until every piece of work on them has ended.
+    """Bytes that were read, in a buffer that is free again when all work on them has ended.
 
     Args:
         view: the bytes.
@@ -43,7 +43,7 @@ class Piece:
         self._lock = Lock()
 
     def release(self, _future: object = None) -> None:
-        """Say that one user is done; the reader is one of them."""
+        """Count one user less; the reader is one of them."""
         with self._lock:
             self._users -= 1
             is_last = self._users == 0
@@ -88,10 +88,10 @@ class HashPool:
             size: at most 64 MiB.
 
         Returns:
-            A piece of `size` bytes, fewer only where the stream ends; to be released by whoever asked for it.
+            A piece of `size` bytes, fewer only where the stream ends. The caller releases it.
 
         Raises:
-            BaseException: what stopped an earlier piece of work.
+            BaseException: the failure of earlier work.
         """
         most = SMALL_BYTES if size <= SMALL_BYTES else MAX_CHUNK_BYTES
         buffer = self._take(most)
@@ -104,11 +104,11 @@ class HashPool:
         return Piece(memoryview(buffer)[:done], lambda: self._free[most].put(buffer))
 
     def run(self, work: Callable[[memoryview], T], piece: Piece, *, in_order: str = "") -> Future[T]:
-        """Have something done with a piece, in another thread.
+        """Run a function on a piece, in another thread.
 
         Args:
-            work: keeps nothing of what it is given.
-            piece: not released by its reader yet.
+            work: keeps no reference to the bytes.
+            piece: not yet released by its reader.
             in_order: the kind of work, where the order counts.
         """
         pool = self._any

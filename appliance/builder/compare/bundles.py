@@ -1,12 +1,12 @@
-"""What differs between two bundles, and what a delta from one to the other carries.
+"""The differences between two bundles, and the size of a delta from one to the other.
 
-Owns the comparison of two believed bundles. It reads no byte of a file; which blobs are carried is `bundles.delta`'s.
+Owns the comparison of two verified bundles. It reads no byte of a file; `bundles.delta` decides what a delta carries.
 
 Rules:
-- a file is the same when its digest, kind and mode are; a file that moved is told as removed and added, and carries
-  nothing;
+- a file is the same when its digest, kind and mode are;
+- a file at another path is listed as removed and as added, and a delta carries no byte for it;
 - packages are compared by kind and name: another version is a change, not a removal and an addition;
-- everything is sorted, so that the same two bundles give the same words.
+- everything is sorted, so that the same two bundles give the same differences.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ ADDED, REMOVED, CHANGED = "added", "removed", "changed"
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One thing that differs.
+    """One difference.
 
     Args:
         what: `added`, `removed` or `changed`.
         name: of the file, model, package or licence.
-        before, after: words for what it was and is; empty where it was or is not there.
+        before, after: as text; empty where it is absent.
         carried: bytes that a delta carries for it; files only.
     """
 
@@ -42,7 +42,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """Everything that differs, and the bytes that a delta carries: for the documents, and in all."""
+    """All differences, and the sizes of a delta in bytes: of its documents, and of all that it carries."""
 
     files: tuple[Difference, ...]
     models: tuple[Difference, ...]
@@ -59,9 +59,9 @@ def compare(old: Bundle, new: Bundle, before: Inspection, after: Inspection) -> 
     """Compare two bundles.
 
     Args:
-        old: what is there; believed.
-        new: what is wanted; believed.
-        before, after: what they tell of themselves.
+        old: the bundle that is there; verified.
+        new: the wanted one; verified.
+        before, after: of the old and the new one.
     """
     carried = delta(new, held_by(old.contents))
     sizes = {entry.file.path: entry.size_bytes for entry in carried.files}
@@ -92,7 +92,7 @@ def _file(file: File) -> str:
 
 
 def _models(old: tuple[Model, ...], new: tuple[Model, ...]) -> tuple[Difference, ...]:
-    """Models that came or went, and each fact that changed of one that stayed."""
+    """Models that were added or removed, and each fact that changed of one that is in both."""
     before, after = ({model.name: _model(model) for model in models} for models in (old, new))
     found = list(_named(*({name: _line(one) for name, one in side.items()} for side in (before, after))))
     for one in [one for one in found if one.what == CHANGED]:
@@ -121,7 +121,7 @@ def _line(facts: Mapping[str, str]) -> str:
 
 
 def _packages(packages: tuple[BundledPackage, ...]) -> dict[str, str]:
-    # A name can come in several versions, one for each target: then all of them are one text.
+    # A package can be there in several versions, one for each target: then one text lists them all.
     found: dict[str, set[str]] = {}
     for package in packages:
         found.setdefault(f"{package.name} ({package.kind})", set()).add(package.version)

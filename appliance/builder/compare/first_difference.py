@@ -1,10 +1,10 @@
-"""The first place where two versions of a bundle's file differ, in words that lead a person to the cause.
+"""The first place where two versions of a bundle's file differ, as text that leads a person to the cause.
 
-Owns the search. It decides nothing: that the two differ, their digests have said before. Memory is two chunks.
+Owns the search. It decides nothing: the digests have shown before that the two differ. Memory is two chunks.
 
 Rules:
-- a wheel is compared member by member, in its order: content, then date, then mode; no member is unpacked;
-- any other file is compared from its first differing chunk on; text is told by its line.
+- a wheel is compared member by member, in its order: content, then date, then mode; no member is extracted;
+- any other file is compared from its first differing chunk on; in text, the line is named.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ReadChunk = Callable[[Chunk], bytes]
 
 
 def first_difference(old: File, new: File, read: ReadChunk) -> str:
-    """Where two files differ first: `in its member a/b.py`, `from line 3 on`, `from byte 4096 on`.
+    """The first difference of two files: `in its member a/b.py`, `from line 3 on`, `from byte 4096 on`.
 
     Args:
-        old, new: of the same path, with different digests.
+        old, new: at the same path, with different digests.
         read: gives the bytes of a chunk of either.
     """
     if old.kind in ARCHIVES and max(old.size, new.size) <= MAX_CHUNK_BYTES:
@@ -67,10 +67,10 @@ def _listed(before: list[str], after: list[str]) -> str:
 
 
 def _within(old: bytes, new: bytes, start: int) -> str:
-    at, most = 0, min(len(old), len(new))
-    while at < most and old[at : at + _STEP] == new[at : at + _STEP]:
+    at, shorter = 0, min(len(old), len(new))
+    while at < shorter and old[at : at + _STEP] == new[at : at + _STEP]:
         at += _STEP
-    while at < most and old[at] == new[at]:
+    while at < shorter and old[at] == new[at]:
         at += 1
     if start == 0 and b"\0" not in new[:_STEP] and b"\n" in new[:-1]:
         return f"from line {new.count(10, 0, at) + 1} on"

@@ -1,10 +1,10 @@
-"""What a bundle says about itself, as values that are shown or compared.
+"""The contents and bills of a bundle, as values that are shown or compared.
 
-Owns the reading of a bundle's contents and bills for people: packages with their licences, models with their
-templates. It must never decide whether something is good, nor show a claim that was not signed.
+Owns the reading for people: packages with their licences, models with their templates. It must never judge a package
+or model, nor show a claim that was not signed.
 
 Rules:
-- bills are read through their signed chunks; where a medium does not hold them, what they alone tell is empty;
+- bills are read through their signed chunks; on a medium without them, facts that only they have are empty;
 - names and versions of packages are in the files' names, which are signed; licences come from the bill.
 """
 
@@ -30,7 +30,7 @@ PROGRAMS = "runtime"
 
 @dataclass(frozen=True, slots=True)
 class BundledPackage:
-    """A package of the bundle: its name, version, kind of file, path, and licence (empty: no bill tells it)."""
+    """A package of the bundle: its name, version, kind of file, path, and licence; empty where no bill has it."""
 
     name: str
     version: str
@@ -47,7 +47,7 @@ class Template:
         key: in the GGUF.
         sha256: of its text.
         size: in bytes.
-        known: the name of the one that llama.cpp ships and that it is; None for any other.
+        known: the name of the template of llama.cpp with the same text; None for any other.
         remarks: what a person should know of it, each with its line.
     """
 
@@ -60,7 +60,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What is told beside the contents: packages by name, templates by model, and whether the bills are here."""
+    """Facts beside the contents: packages by name, templates by model, and whether the bills are on the medium."""
 
     packages: tuple[BundledPackage, ...]
     templates: Mapping[str, tuple[Template, ...]]
@@ -76,11 +76,11 @@ class Inspection:
 
 
 def inspect(layout: Layout, contents: Contents) -> Inspection:
-    """Read what a bundle tells of itself.
+    """Read the packages and templates of a bundle.
 
     Args:
-        layout: where its blobs lie; untrusted.
-        contents: believed.
+        layout: of its blobs; untrusted.
+        contents: verified.
 
     Raises:
         DamagedError: a bill is there and differs from its signed digest.
@@ -119,8 +119,8 @@ def _package(file: File, licences: Mapping[str, str]) -> BundledPackage:
 
 
 def _licence(part: Json) -> str:
-    told = part.get("licenses") or [{}]
-    return str(told[0].get("expression") or told[0].get("license", {}).get("name", ""))
+    declared = part.get("licenses") or [{}]
+    return str(declared[0].get("expression") or declared[0].get("license", {}).get("name", ""))
 
 
 def _templates(model: Model, parts: Mapping[str, Json]) -> tuple[Template, ...]:

@@ -1,13 +1,14 @@
-"""Building a bundle again, to see that the same recipe and lock give the same bytes (DESIGN 4, `build --check`).
+"""Building a bundle a second time, to check that the same recipe and lock give the same bytes (`build --check`).
 
-Owns the second build and its comparison with the bundle that stands in `dist/`, or with a first build where none does.
-It must never write into `dist/` or the trust repository, sign, or ask anybody to sign.
+Owns the second build and its comparison with the bundle in `dist/`, or with a first build where there is none
+(docs/architecture.md, The bundle). It must never write into `dist/` or the trust repository, nor sign or request a
+signature.
 
 Rules:
 - two builds are the same when their manifest digests are: the manifest names every byte;
-- whatever differs is named, causes before the bills that only follow from them;
-- a chunk that the standing bundle holds with the right bytes is compared there, and written nowhere;
-- the standing bundle is believed in nothing: it is read to be compared, and what differs in it is told.
+- each difference is named: causes first, then the bills that only follow from them;
+- a chunk that the bundle in `dist/` has with the right bytes is compared there, and written nowhere;
+- the bundle in `dist/` is not trusted: it is read to be compared, and each difference in it is named.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ BILLS = ("sbom", "provenance")
 RECIPE_FILES = ("config/recipe.yaml", "config/lock.json")
 OWN_WHEEL = "wheels/airgap_appliance-"
 CONTENTS = "contents.json"
-_MOST_WORDS = 200
+_MAX_VALUE_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,9 @@ class Rebuilt:
     """Two builds that gave the same bytes.
 
     Args:
-        contents: what was built.
+        contents: of the bundle.
         manifest: the digest of both manifests.
-        standing: the bundle that it was compared with; None where it was built twice.
+        standing: the bundle in `dist/` that it was compared with; None where it was built twice.
     """
 
     contents: Contents
@@ -58,7 +59,7 @@ class Rebuilt:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of the two: where its blobs may lie, and what it says."""
+    """One of the two builds: the folders that may have its blobs, its manifest and its contents."""
 
     places: tuple[Medium, ...]
     manifest: Digest
@@ -68,18 +69,18 @@ class _Side:
 def rebuild(
     recipe_path: Path, workspace: Workspace, cache: Cache, on_progress: OnProgress, converter: Path | None = None
 ) -> Rebuilt:
-    """Build the bundle of a recipe again and compare.
+    """Build the bundle of a recipe a second time and compare.
 
     Args:
         recipe_path: the recipe; its lock lies beside it.
-        workspace: in whose `dist/` the bundle may stand. Nothing in it changes.
-        cache: of downloads and runtimes, and the place of what is written meanwhile.
+        workspace: its `dist/` may hold the bundle. Nothing in it changes.
+        cache: of downloads and runtimes; the second build is written into it for the time of the comparison.
         on_progress: called with bytes and steps.
         converter: as for `assemble`.
 
     Raises:
-        ApplianceError: the two differ (code `build.differs`), in everything that is named; or of any part of a build.
-        DamagedError: the standing bundle does not hold the bytes that it says (code `bundle.damaged`).
+        ApplianceError: the two differ (code `build.differs`), with every difference; or of any part of a build.
+        DamagedError: the bundle in `dist/` lacks bytes that its manifest lists (code `bundle.damaged`).
     """
     prepared = prepare(recipe_path, workspace, cache, on_progress, converter)
     standing = workspace.dist / f"{prepared.recipe.name}-{prepared.recipe.version}"
@@ -104,8 +105,8 @@ def rebuild(
 
 @contextmanager
 def _place(workspace: Workspace, cache: Cache) -> Iterator[Path]:
-    # One for each workspace, which is locked: what a killed run left there is removed by the next.
-    place = cache.folder("again") / key_of(str(workspace.path.resolve()))
+    # One folder for each workspace, which is locked: what a killed run left there is removed by the next.
+    place = cache.folder("rebuild") / key_of(str(workspace.path.resolve()))
     remove(place)
     try:
         yield place
@@ -125,8 +126,8 @@ def _standing(path: Path) -> _Side:
     return _Side((medium,), digest, contents)
 
 
-def _read(medium: Medium, digest: Digest, most: int) -> bytes:
-    data = medium.read(blob_path(digest), most)
+def _read(medium: Medium, digest: Digest, max_bytes: int) -> bytes:
+    data = medium.read(blob_path(digest), max_bytes)
     if data is None or sha256(data) != digest:
         raise _not_whole(medium.root, blob_path(digest), digest, "nothing" if data is None else sha256(data))
     return data
@@ -144,13 +145,13 @@ def _differing(old: _Side, new: _Side) -> ApplianceError:
 
 
 def _hint(names: list[str]) -> str:
-    fresh = "give the recipe a new `version`, then build it: a published version keeps its bytes"
+    renew = "give the recipe a new `version`, then build it: a published version keeps its bytes"
     if any(name in RECIPE_FILES for name in names):
-        return f"the recipe or its lock has changed since that one was built: {fresh}"
+        return f"the recipe or its lock has changed since that one was built: {renew}"
     if any(name.startswith(OWN_WHEEL) for name in names):
-        return f"this program is another than the one that built it: check with that one, or {fresh}"
+        return f"another version of this program built it: check with that one, or {renew}"
     if any(name.startswith("runtime/") for name in names):
-        return f"the runtime was compiled by another toolchain: check on such a machine, or {fresh}"
+        return f"another toolchain compiled the runtime: check on a machine that has it, or {renew}"
     return "the same recipe and lock gave other bytes, a bug of this program or of a tool: report it with these lines"
 
 
@@ -180,7 +181,7 @@ def _chunk(places: tuple[Medium, ...], chunk: Chunk) -> bytes:
 
 
 def _facts(name: str, before: object, after: object) -> Iterator[ApplianceError]:
-    """What differs between two values, down to single fields."""
+    """The differences between two values, down to single fields."""
     if before == after:
         return
     if is_dataclass(before) and type(before) is type(after):
@@ -191,12 +192,12 @@ def _facts(name: str, before: object, after: object) -> Iterator[ApplianceError]
         for number, (one, two) in enumerate(zip(before, after, strict=True)):
             yield from _facts(f"{name}[{number}]", one, two)
     else:
-        yield _error(name, _words(before), _words(after))
+        yield _error(name, _shorten(before), _shorten(after))
 
 
-def _words(value: object) -> str:
+def _shorten(value: object) -> str:
     text = str(value)
-    return text if len(text) <= _MOST_WORDS else f"{text[:_MOST_WORDS]}…"
+    return text if len(text) <= _MAX_VALUE_CHARS else f"{text[:_MAX_VALUE_CHARS]}…"
 
 
 def _error(subject: str, expected: str, found: str) -> ApplianceError:
@@ -204,7 +205,7 @@ def _error(subject: str, expected: str, found: str) -> ApplianceError:
 
 
 def _damaged(standing: Path, contents: Contents, made: Medium) -> DamagedError:
-    """The files whose bytes are right in the manifest of the standing bundle, and wrong among its blobs."""
+    """The error for files whose digests the manifest in `dist/` has right, and whose blobs there are damaged."""
     wrong = [
         _not_whole(standing, file.path, chunk.sha256, "missing or other bytes")
         for file in contents.files
@@ -221,5 +222,5 @@ def _not_whole(standing: Path, subject: str, digest: Digest, found: str) -> Dama
         subject,
         expected=f"blob {digest} in {standing}",
         found=found,
-        hint="put it back: the same command without --check",
+        hint="restore it: run the same command without --check",
     )

@@ -1,14 +1,14 @@
-"""A private APT: the packages of a Debian release, asked for beside this machine's own package system.
+"""APT with a state of its own: it resolves and downloads packages of a Debian release beside this machine's own.
 
-Owns the configuration under which apt runs here, and what is read from its answers. It must never read or change what
-is installed on this machine, nor `/etc/apt`.
+Owns the configuration under which apt runs here, and the parsing of its answers. It must never read or change the
+packages that this machine has installed, nor `/etc/apt`.
 
 Rules:
 - the mirrors, proxies and certificates are those of this machine's own apt; nothing here names a host;
-- what a mirror says is believed only when the release keyring has signed it, and an index that cannot be refreshed is
-  an error, never an older answer;
-- nothing counts as installed, so that a closure holds everything down to the C library;
-- recommended packages are left out: whoever wants one names it.
+- an index is used only when a key of the release keyring has signed it;
+- an index that cannot be refreshed is an error: no older one is used in its place;
+- no package counts as installed, so that a closure holds everything down to the C library;
+- recommended packages are left out: a recipe that needs one names it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _LABELS = "$(LABEL)|$(REPO_URI)"
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """Where a release is had from.
+    """The mirror of a release, for apt.
 
     Args:
         sources: lines of a sources.list, each naming the keyring that must have signed it.
@@ -60,13 +60,13 @@ class Package(NamedTuple):
 
     @property
     def file(self) -> str:
-        """A file name that every file system takes: without the epoch, and without `~`."""
+        """A file name that every file system accepts: without the epoch, and without `~`."""
         version = self.version.partition(":")[2] or self.version
         return f"{self.name}_{version.replace('~', '-')}_{self.arch}.deb"
 
 
 def machine_mirror(system: str) -> Mirror:
-    """The mirror of a release, as this machine's own apt knows it.
+    """The mirror of a release, from the configuration of this machine's own apt.
 
     Args:
         system: one of `SUITES`, or a suite itself.
@@ -79,7 +79,7 @@ def machine_mirror(system: str) -> Mirror:
         raise _unfit("apt-get", "none", "build on a Debian machine, or leave `packages` out of the recipe")
     if not Path(KEYRING).exists():
         raise _unfit("the keys of Debian's releases", f"no {KEYRING}", "apt-get install debian-archive-keyring")
-    listed = _ask(["apt-get", "indextargets", "--format", _LABELS], os.environ).stdout
+    listed = _call(["apt-get", "indextargets", "--format", _LABELS], os.environ).stdout
     mirrors = dict(line.split("|", 1) for line in reversed(listed.splitlines()) if "|" in line)
     if "Debian" not in mirrors:
         raise _unfit("a mirror of Debian", "none in this machine's apt", "apt-get update, with Debian in its sources")
@@ -91,7 +91,7 @@ def machine_mirror(system: str) -> Mirror:
 
 
 def _machine_options() -> tuple[str, ...]:
-    dumped = _ask(["apt-config", "dump"], os.environ).stdout.splitlines()
+    dumped = _call(["apt-config", "dump"], os.environ).stdout.splitlines()
     wanted = ("Acquire::http", "Acquire::https", "Acquire::Check-")
     return tuple(line for line in dumped if line.startswith(wanted) and not line.endswith('"";'))
 
@@ -100,8 +100,8 @@ class Apt:
     """APT with a state of its own.
 
     Args:
-        folder: keeps the indexes; used by one process at a time.
-        mirror: where from.
+        folder: for the indexes; used by one process at a time.
+        mirror: of the release.
         arch: of the target, such as `x86_64`.
     """
 
@@ -138,17 +138,17 @@ class Apt:
         return "\n".join([*lines, f'APT::Architectures {{ "{arch}"; }};', ""])
 
     def refresh(self) -> None:
-        """Fetch the indexes, and check who signed them.
+        """Fetch the indexes, and verify their signatures.
 
         Raises:
             ApplianceError: the mirror cannot be reached, or its index is not signed by the release's keys.
         """
         done = self._run("apt-get", "-q", "update")
         if done.returncode:
-            raise _unreachable(_said(done.stderr))
+            raise _unreachable(_last_lines(done.stderr))
 
     def closure(self, names: Sequence[str]) -> tuple[Package, ...]:
-        """Everything that packages need, down to the C library, sorted by name.
+        """The closure of some packages, down to the C library, sorted by name.
 
         Raises:
             UsageError: the release has no package of that name, or some exclude each other.
@@ -160,7 +160,7 @@ class Apt:
         return self.describe([(name, version) for name, version, _ in files])
 
     def describe(self, wanted: Iterable[tuple[str, str]]) -> tuple[Package, ...]:
-        """What the release's index says of packages by name and version, sorted by name.
+        """The entries of the release's index for packages by name and version, sorted by name.
 
         Raises:
             UsageError: one of them is gone.
@@ -194,7 +194,7 @@ class Apt:
         return {_parts(path.name)[:2]: path for path in into.glob("*.deb")}
 
     def _run(self, *argv: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        return _ask(argv, {**os.environ, "APT_CONFIG": str(self._folder / "apt.conf")}, cwd)
+        return _call(argv, {**os.environ, "APT_CONFIG": str(self._folder / "apt.conf")}, cwd)
 
     def _refused(self, done: subprocess.CompletedProcess[str], hint: str) -> ApplianceError:
         absent = sorted({first or second for first, second in _ABSENT.findall(done.stderr)})
@@ -206,9 +206,9 @@ class Apt:
                 found="not in the release's index now",
                 hint=hint,
             )
-        # What lacks what stands on standard output.
+        # Unmet dependencies stand on standard output.
         lacks = [" ".join(line.split()) for line in done.stdout.splitlines() if _LACKS.search(line)]
-        found = "; ".join([*lacks[:20], _said(done.stderr)])
+        found = "; ".join([*lacks[:20], _last_lines(done.stderr)])
         return ApplianceError(
             "packages.refused", "the release's packages", expected="one set that fits", found=found, hint=hint
         )
@@ -219,7 +219,7 @@ def _parts(file: str) -> tuple[str, str, str]:
     return name, version, arch
 
 
-def _ask(argv: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def _call(argv: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             argv,
@@ -236,13 +236,13 @@ def _ask(argv: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -
         raise _unreachable(f"no answer from {argv[0]} within {TIMEOUT_S} s") from None
 
 
-def _said(text: str) -> str:
+def _last_lines(text: str) -> str:
     lines = [line for line in text.splitlines() if line.startswith(("E:", "W:", " "))] or text.splitlines()
     return without_addresses(" / ".join(line.strip() for line in lines[-8:]))[-800:]
 
 
 def without_addresses(text: str) -> str:
-    """What apt said, without the addresses in it: they may hold a password of the mirror."""
+    """A message of apt without addresses: they may hold a password of the mirror."""
     return re.sub(r"\S*://\S+", "(address)", text)
 
 

@@ -1,13 +1,13 @@
-"""The OS packages of a bundle: which a target needs, pinned in the lock, and brought by digest.
+"""The OS packages of a bundle: resolved for a target, pinned in the lock, and fetched by digest.
 
 Owns the step from `packages:` of a recipe's target to locked entries, and from those to verified files. How apt is
-asked is `appliance.builder.debian.apt`'s. It must never take a package that the release's keys do not cover.
+called is decided in `appliance.builder.debian.apt`. It must never take a package that the release's keys do not cover.
 
 Rules:
 - a target's closure is resolved against nothing installed, so that a bare host finds everything in the bundle;
-- the lock holds name, version, file, size and SHA-256: never an address. The pool of a release moves, so a locked
-  package can vanish: then the lock is stale, and that is said before anything is built;
-- a file is hashed here before it enters the cache, whatever apt has checked already.
+- the lock holds name, version, file, size and SHA-256, never an address;
+- a release drops older versions, so a locked package can vanish: then the lock is stale, an error before any build;
+- a file is hashed here before it enters the cache, although apt has verified it already.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ FindMirror = Callable[[str], Mirror]
 def lock_packages(
     target: RecipeTarget, cache: Cache, on_progress: OnProgress = ignore, *, find_mirror: FindMirror = machine_mirror
 ) -> list[Locked]:
-    """Resolve and bring the packages of one target.
+    """Resolve and fetch the packages of one target.
 
     Args:
-        target: of the recipe; asks for at least one package.
+        target: of the recipe; names at least one package.
         cache: gets the files.
-        on_progress: told about steps.
-        find_mirror: for a system's name.
+        on_progress: called with steps.
+        find_mirror: gives the mirror of a system, by its name.
 
     Raises:
         UsageError: the release has no such package.
@@ -67,14 +67,14 @@ def fetch_packages(
     *,
     find_mirror: FindMirror = machine_mirror,
 ) -> dict[Locked, Path]:
-    """The locked packages as verified files; no network is asked where the cache has them all.
+    """The locked packages as verified files; no network is needed where the cache has them all.
 
     Args:
         lock: as read.
-        cache: where they lie already, or will lie.
+        cache: searched first; downloaded files are put there.
         recipe_path: for the hint.
-        on_progress: told about bytes.
-        find_mirror: for a system's name.
+        on_progress: called with bytes.
+        find_mirror: gives the mirror of a system, by its name.
 
     Raises:
         UsageError: `lock.stale`: a locked package is gone from the release.
@@ -103,10 +103,10 @@ def _check_there(entries: list[Locked], apt: Apt, system: LockedSystem, recipe_p
             "lock.stale",
             f"packages of {system.os}: {subject}",
             expected="packages that the release still has",
-            found="gone from it: a release keeps the newest of each only",
+            found="gone from it: a release keeps only the newest version of each",
             hint=f"appliance lock --upgrade {recipe_path}",
         )
-    # Never of another digest than the lock's, and said before anything is brought.
+    # A package with another digest than the locked one is an error before anything is fetched.
     for entry in entries:
         package = found[entry.name, entry.version]
         if package.sha256 != entry.sha256:
@@ -141,7 +141,7 @@ def _entry(package: Package, system: str) -> Locked:
 
 @contextmanager
 def _apt(system: str, arch: str, cache: Cache, find_mirror: FindMirror) -> Iterator[Apt]:
-    # One process at a time: apt's own locks would make the second fail instead of wait.
+    # One process at a time: with apt's own locks the second would fail instead of waiting.
     folder = cache.folder("apt", f"{system}-{arch}")
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -156,7 +156,7 @@ def _differs(entry: Locked, digest: str) -> DamagedError:
     return DamagedError(
         "source.differs-from-lock",
         entry.file,
-        expected=f"sha256 {entry.sha256}, {entry.size} bytes, as the lock says",
+        expected=f"sha256 {entry.sha256}, {entry.size} bytes, as the lock pins it",
         found=f"sha256 {digest}",
-        hint="the package changed at its source or was altered on the way: try again, and ask whoever runs the mirror",
+        hint="the package changed at its source or was altered on the way: try again, or ask the mirror's operators",
     )

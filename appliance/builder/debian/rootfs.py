@@ -1,15 +1,15 @@
 """Root file systems of the systems that bundles are for: a small Debian, as an air-gapped site may have installed it.
 
-Owns what is in them and how they are made (mmdebstrap). The proof of a closure and the test hosts use the same ones.
-They are made on a connected machine and never written again: whoever uses one lays a file system in memory over it.
+Owns their content and how they are built (mmdebstrap). The proof of a closure and the test hosts use the same ones.
+They are built on a connected machine and never changed: each user mounts a file system in memory over one.
 
 Rules:
-- the mirror, its proxies and its certificates are those of this machine's own apt. No host name is written here, and
-  none is left in the tree: its list of sources is empty;
-- what a tree has is what a site's minimal installation has, and what test hosts need to be looked at. Nothing of the
-  program's own: it must bring that with it;
-- root makes a tree with the owners that a system has. An ordinary user makes one of the same files, all of them his
-  own: good to look for packages and libraries in, not to boot.
+- the mirror, its proxies and its certificates are those of this machine's own apt;
+- no host name is written here, and none is left in the tree: its list of sources is empty;
+- a tree has what a site's minimal installation has, and what tests need to examine a host;
+- a tree has nothing that this program needs: the bundle must bring that;
+- built by root, a tree has the owners that a system has; built by an ordinary user, all files are that user's. The
+  second has the same packages and libraries, but cannot boot.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from bundles.progress import OnProgress, Progress, ignore
 from signing.errors import ApplianceError, HostUnfitError
 
 FOLDER = "bed"
-"""In the cache; test hosts look for their trees there, too."""
+"""In the cache; test hosts use the trees there, too."""
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "udev", "kmod"),
     *("python3", "openssl", "procps", "iproute2", "nftables"),
     *("openssh-server", "openssh-client"),
 )
-# Units that wake up by themselves would make two runs of one scenario differ; a key is made where it is needed.
+# Units that start by a timer would make two runs of one scenario differ; host keys are made where they are needed.
 MASKED = (
     "apt-daily.timer",
     "apt-daily-upgrade.timer",
@@ -55,7 +55,7 @@ HOOKS = (
     'chroot "$1" systemctl --quiet disable ssh.service',
     'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/resolv.conf',
     ': > "$1"/etc/apt/sources.list; : > "$1"/etc/machine-id; : > "$1"/etc/resolv.conf',
-    # Without a name of its own, a host takes the one that its bed gives it.
+    # Without a hostname, a host takes the one that the test gives it.
     'rm -f "$1"/etc/hostname; printf "127.0.0.1 localhost\\n::1 localhost\\n" > "$1"/etc/hosts',
 )
 
@@ -67,7 +67,7 @@ class Tree:
     Args:
         name: of its folder in the cache, such as `debian-12`.
         suite: Debian's code name.
-        packages: besides what Debian calls essential, and apt.
+        packages: besides the essential ones and apt.
         hooks: shell lines that finish the tree in `$1`.
     """
 
@@ -77,7 +77,7 @@ class Tree:
     hooks: tuple[str, ...] = HOOKS
 
     def options(self) -> list[str]:
-        """How mmdebstrap is called, without what belongs to this machine."""
+        """The arguments of mmdebstrap, without those that depend on this machine."""
         return [
             *("--quiet", "--variant=minbase", "--format=directory", f"--include={','.join(self.packages)}"),
             *('--aptopt=Acquire::Languages "none"', '--aptopt=Acquire::Retries "3"'),
@@ -87,7 +87,7 @@ class Tree:
         ]
 
     def key(self) -> str:
-        """The folder's name: the tree is built anew when anything that shapes it has changed."""
+        """The folder's name: another suite, package or hook gives another tree."""
         return f"{self.name}-{key_of(self.suite, *self.options())}"
 
 
@@ -103,7 +103,7 @@ def build(tree: Tree, cache: Cache, on_progress: OnProgress = ignore) -> Path:
         HostUnfitError: this machine has no mmdebstrap or no mirror of Debian, or refuses namespaces to this user.
         ApplianceError: mmdebstrap failed; the error has its last lines.
     """
-    label = f"making a {tree.name} tree"
+    label = f"building a {tree.name} tree"
 
     def make(path: Path) -> None:
         on_progress(Progress(label, 0, 1, "steps"))
@@ -121,19 +121,19 @@ def _bootstrap(tree: Tree, path: Path) -> None:
         return
     if shutil.which("newuidmap") is None:
         raise unfit("newuidmap", "none", "apt-get install uidmap")
-    # The folder of an ordinary user is often closed to the ids that he may map: the tree comes through a pipe.
+    # The mapped ids of an ordinary user can often not write to that user's folders: the tree comes through a pipe.
     path.mkdir()
     unpack = ["tar", "-x", "--no-same-owner", "--exclude=./dev/*", "--delay-directory-restore", "-C", str(path)]
     with subprocess.Popen(unpack, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as tar:
         assert tar.stdin is not None
-        code, said = _mmdebstrap(tree, ["--mode=unshare", "--format=tar"], "-", tar.stdin)
-        _, complaint = tar.communicate()
-    _check(tree, code, said)
-    _check(tree, tar.returncode, complaint.decode("utf-8", "replace"))
+        code, errors = _mmdebstrap(tree, ["--mode=unshare", "--format=tar"], "-", tar.stdin)
+        _, tar_errors = tar.communicate()
+    _check(tree, code, errors)
+    _check(tree, tar.returncode, tar_errors.decode("utf-8", "replace"))
 
 
 def _mmdebstrap(tree: Tree, options: list[str], target: str, out: IO[bytes] | None) -> tuple[int, str]:
-    # A machine whose own apt knows no Debian may still reach the mirror that mmdebstrap knows.
+    # A machine whose own apt has no Debian mirror may still reach the default one of mmdebstrap.
     try:
         mirror = machine_mirror(tree.suite)
     except HostUnfitError:
@@ -149,30 +149,30 @@ def _mmdebstrap(tree: Tree, options: list[str], target: str, out: IO[bytes] | No
     return done.returncode, done.stderr.decode("utf-8", "replace")
 
 
-def _check(tree: Tree, code: int, said: str) -> None:
+def _check(tree: Tree, code: int, errors: str) -> None:
     if code == 0:
         return
-    if os.geteuid() != 0 and any(word in said for word in ("unshare", "subuid")):
-        raise unfit("namespaces for this user", without_addresses(said)[-300:], NO_NAMESPACES)
-    raise _failed(tree, said)
+    if os.geteuid() != 0 and any(word in errors for word in ("unshare", "subuid")):
+        raise unfit("namespaces for this user", without_addresses(errors)[-300:], NO_NAMESPACES)
+    raise _failed(tree, errors)
 
 
-def _failed(tree: Tree, said: str) -> ApplianceError:
+def _failed(tree: Tree, errors: str) -> ApplianceError:
     return ApplianceError(
         "tree.failed",
         f"the {tree.name} tree",
-        expected="mmdebstrap to make it",
-        found=without_addresses("\n".join(said.splitlines()[-15:])),
+        expected="mmdebstrap to build it",
+        found=without_addresses("\n".join(errors.splitlines()[-15:])),
         hint="run this where there is a network; check `apt-get update` on this machine",
     )
 
 
 NO_NAMESPACES = (
-    "run it as root, or let this user make namespaces: sysctl kernel.unprivileged_userns_clone=1 "
+    "run it as root, or let this user create namespaces: sysctl kernel.unprivileged_userns_clone=1 "
     "kernel.apparmor_restrict_unprivileged_userns=0, and a line for it in /etc/subuid and /etc/subgid"
 )
 
 
 def unfit(what: str, found: str, hint: str) -> HostUnfitError:
-    """The error for a machine that cannot make or enter a tree."""
-    return HostUnfitError("tree.machine", what, expected="to make and enter a small Debian", found=found, hint=hint)
+    """The error for a machine that cannot build or enter a tree."""
+    return HostUnfitError("tree.machine", what, expected="to build and enter a small Debian", found=found, hint=hint)

@@ -310,7 +310,7 @@ def _differs(pin: Pin, digest: Digest | None, size: int | None) -> DamagedError:
     return DamagedError(
         "source.differs-from-lock",
         pin.file,
-        expected=f"sha256 {pin.sha256}, {pin.size} bytes, as the lock says",
+        expected=f"sha256 {pin.sha256}, {pin.size} bytes, as the lock pins it",
         found=found,
         hint="the file changed at its source or was altered on the way: try again; "
         "if upstream meant it, review and run: appliance lock --upgrade RECIPE",

@@ -1,13 +1,13 @@
-"""The wheel of this very program, made from what is running.
+"""The wheel of this program itself, written from the running installation.
 
-Owns how the program packs itself into a bundle. It must never run a build tool or look at anything but its own
+Owns how the program packs itself into a bundle. It must never run a build tool, nor read anything but its own
 packages, playbooks, recipes and metadata.
 
 Rules:
-- the same program gives the same bytes, from a checkout or from an installed wheel, by any user, in any folder: members
-  are sorted, stored without compression (compressors differ), dated by the lock and have mode 0644;
-- metadata is spelled here, from the fields of the installed distribution: build tools spell them differently;
-- caches, tests, hidden files and backups stay outside; a link is an error.
+- the same program gives the same bytes: from a checkout or an installed wheel, by any user, in any folder;
+- members are sorted, stored without compression (compressors differ), dated by the lock, and have mode 0644;
+- METADATA is written here, from the fields of the installed distribution: build tools write it in different forms;
+- caches, tests, hidden files and backups are left out; a link is an error.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PACKAGES = ("appliance", "bundles", "signing")
 PLAYBOOKS = "appliance/playbooks"
 _SKIPPED_FOLDERS = ("__pycache__", "tests")
 _SKIPPED_ENDS = (".pyc", ".pyo", ".orig", ".rej", "~")
-_FIRST_ZIP_DATE = 315532800  # 1980-01-01, the oldest that a ZIP file can say
+_FIRST_ZIP_DATE = 315532800  # 1980-01-01, the oldest date of a member of a ZIP file
 _PLAIN_FIELDS = ("Name", "Version", "Summary", "License-Expression", "Requires-Python")
 
 
@@ -43,7 +43,7 @@ def build_appliance_wheel(destination_dir: Path, source_date_epoch: int) -> Path
 
     Args:
         destination_dir: exists; the wheel replaces one of the same name there.
-        source_date_epoch: seconds; the date of every member.
+        source_date_epoch: seconds since 1970; the date of every member.
 
     Returns:
         The path of the wheel.
@@ -67,7 +67,7 @@ def build_appliance_wheel(destination_dir: Path, source_date_epoch: int) -> Path
     record = f"{stem}.dist-info/RECORD"
     members[record] = _record(members, record)
     path = destination_dir / f"{stem}-py3-none-any.whl"
-    # Every build makes it anew, so nothing waits until it is on the disk.
+    # Every build writes it again, so nothing waits until it is on the disk.
     temp = path.with_name(f".{path.name}.partial")
     with temp.open("wb") as file:
         _write_zip(file, members, source_date_epoch)
@@ -142,7 +142,7 @@ def _record(members: dict[str, bytes], record: str) -> bytes:
 def _write_zip(file: io.BufferedWriter, members: dict[str, bytes], epoch: int) -> None:
     date = time.gmtime(max(epoch, _FIRST_ZIP_DATE))[:6]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        # The specification asks for the dist-info folder at the end.
+        # The specification recommends the dist-info folder at the end.
         for name in sorted(members, key=lambda name: (".dist-info/" in name, name)):
             info = zipfile.ZipInfo(name, date)
             info.create_system = 3

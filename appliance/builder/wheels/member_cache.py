@@ -1,10 +1,10 @@
-"""What a host takes out of a runtime's wheel, remembered by the wheel's digest.
+"""The members of a runtime's wheel that a host extracts, cached by the digest of the wheel.
 
-Owns that memory in the cache: unpacking and hashing the libraries of a wheel takes longer than packing it. It decides
-nothing: a host compares what it takes out with what the bundle says, so with a wrong memory no host installs.
+Owns these entries of the cache: extracting and hashing the libraries of a wheel takes longer than packing it. It
+decides nothing: a host compares each extracted file with the bundle's contents, so with a wrong entry no host installs.
 
 Rules:
-- the name of a memory is everything that shapes it: the digest of the wheel, the folder inside, and this format.
+- an entry is named by all of its inputs: the digest of the wheel, the folder inside, and this format.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ FORMAT = "members 1"
 
 
 def cached_members(wheel: Path, digest: Digest, folder: str, cache: Cache) -> tuple[Member, ...]:
-    """The files of one folder of a wheel, as `wheels.wheel_members` gives them.
+    """The files of one folder of a wheel, as `reader.wheel_members` gives them.
 
     Args:
         wheel: verified.
         digest: of its bytes.
         folder: inside the wheel.
-        cache: remembers.
+        cache: holds the entries.
 
     Raises:
-        As `wheels.wheel_members`.
+        As `reader.wheel_members`.
     """
 
-    def look(path: Path) -> None:
+    def write(path: Path) -> None:
         path.write_text(json.dumps([asdict(member) for member in wheel_members(wheel, folder)]), encoding="ascii")
 
-    path = build_once(cache.folder("members"), f"{key_of(FORMAT, digest, folder)}.json", look)
+    path = build_once(cache.folder("members"), f"{key_of(FORMAT, digest, folder)}.json", write)
     try:
         return tuple(Member(**fields) for fields in json.loads(path.read_bytes()))
-    except (ValueError, TypeError):  # spoiled on this disk
+    except (ValueError, TypeError):  # damaged on this disk
         remove(path)
         return cached_members(wheel, digest, folder, cache)

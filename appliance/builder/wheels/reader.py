@@ -1,11 +1,11 @@
-"""Reading wheels: their RECORD, their metadata, their licence texts, and what a host takes out of a runtime.
+"""Reading wheels: their RECORD, their metadata, their licence texts, and the members that a host extracts.
 
-Owns how a wheel is looked into. It must never install one, run anything of it, or unpack it to a disk.
+Owns how a wheel is read. It must never install one, run anything of it, or extract it to a disk.
 
 Rules:
-- a wheel here has been checked against the lock, but others wrote what is inside: sizes have caps, names are unique;
+- a wheel here has been compared with the lock, but others wrote its content: sizes have caps, names are unique;
 - RECORD is read as a host reads it (`bundles.contents.wheel_record`), and lists every member;
-- a file is read once; what several parts of a build ask of a wheel is kept while it stays the same file.
+- a wheel is read once: results are cached while the file stays the same.
 
 Source: PyPA, binary distribution format and core metadata.
 """
@@ -46,21 +46,21 @@ def wheel_record(path: Path) -> Digest:
         DamagedError: it is no wheel.
         NotTrustedError: it breaks a cap or a rule of this module.
     """
-    record = _inside(path).record
+    record = _content(path).record
     if record is None:
         raise _not_a_wheel(path, "no RECORD")
     return record
 
 
 def wheel_members(path: Path, folder: str = "llama_cpp/lib") -> tuple[Member, ...]:
-    """The files directly in one folder of the wheel, as a host takes them out.
+    """The files directly in one folder of the wheel, as a host extracts them.
 
     Args:
         path: a verified wheel.
         folder: inside the wheel.
 
     Returns:
-        Path, size, digests and mode (0o755 where the wheel says executable, else 0o644), in path order.
+        Path, size, digests and mode (0o755 where the wheel marks it executable, else 0o644), in path order.
 
     Raises:
         DamagedError: it is no wheel, or a member's bytes are damaged.
@@ -73,7 +73,7 @@ def wheel_members(path: Path, folder: str = "llama_cpp/lib") -> tuple[Member, ..
 
 
 def wheel_metadata(path: Path) -> tuple[str, str, str]:
-    """Name, version and licence of a wheel, as its METADATA says.
+    """Name, version and licence of a wheel, from its METADATA.
 
     Returns:
         The licence is as `core_metadata.declared_licence` gives it.
@@ -89,23 +89,23 @@ def wheel_metadata(path: Path) -> tuple[str, str, str]:
 
 
 def wheel_requires(path: Path) -> tuple[str, ...]:
-    """What a wheel's METADATA says that it needs, in its own words and order (`Requires-Dist`)."""
+    """The requirements of a wheel (`Requires-Dist`), as its METADATA writes and orders them."""
     return tuple(_metadata(path).get("requires_dist", ()))
 
 
 def unpacked_bytes(path: Path) -> int:
-    """How many bytes a wheel's files have in all, by its own directory."""
-    return _inside(path).unpacked_bytes
+    """The size of all files of a wheel in bytes, by the directory of its ZIP file."""
+    return _content(path).unpacked_bytes
 
 
 def licence_texts(path: Path) -> list[tuple[str, bytes]]:
     """The licence files in the wheel's dist-info: their path below it (without `licenses/`) and their bytes."""
-    return list(_inside(path).licences)
+    return list(_content(path).licences)
 
 
 @dataclass(frozen=True, slots=True)
-class _Inside:
-    """What is read of a wheel at its first use; None where it has no such file."""
+class _WheelContent:
+    """What is read of a wheel at its first use; None for a file that it does not have."""
 
     record: Digest | None
     metadata: RawMetadata | None
@@ -113,16 +113,16 @@ class _Inside:
     licences: tuple[tuple[str, bytes], ...]
 
 
-def _inside(path: Path) -> _Inside:
-    return _look(path, identity(path.stat()))
+def _content(path: Path) -> _WheelContent:
+    return _read_content(path, identity(path.stat()))
 
 
 @lru_cache(maxsize=512)
-def _look(path: Path, _identity: tuple[int, ...]) -> _Inside:
+def _read_content(path: Path, _identity: tuple[int, ...]) -> _WheelContent:
     with _open(path) as archive:
         folder, names = _dist_info(archive, path), set(archive.namelist())
         record, metadata = folder + "RECORD", folder + "METADATA"
-        return _Inside(
+        return _WheelContent(
             record=_record(archive, record, path) if record in names else None,
             metadata=_parse_metadata(archive, metadata, path) if metadata in names else None,
             unpacked_bytes=sum(info.file_size for info in archive.infolist()),
@@ -135,7 +135,7 @@ def _look(path: Path, _identity: tuple[int, ...]) -> _Inside:
 
 
 def _record(archive: zipfile.ZipFile, name: str, path: Path) -> Digest:
-    # As a host reads it before it installs the wheel: what it would refuse then is refused now.
+    # As a host reads it before it installs the wheel: the build refuses what a host would refuse.
     data = _read(archive, name, MAX_RECORD_BYTES, path)
     listed = {name, *(entry.path for entry in parse_record(data, name, path.name))}
     unlisted = [info.filename for info in archive.infolist() if not info.is_dir() and info.filename not in listed]
@@ -152,7 +152,7 @@ def _parse_metadata(archive: zipfile.ZipFile, name: str, path: Path) -> RawMetad
 
 
 def _metadata(path: Path) -> RawMetadata:
-    found = _inside(path).metadata
+    found = _content(path).metadata
     if found is None:
         raise _not_a_wheel(path, "no METADATA")
     return found
@@ -186,14 +186,14 @@ def _dist_info(archive: zipfile.ZipFile, path: Path) -> str:
     return found.pop() + "/"
 
 
-def _read(archive: zipfile.ZipFile, name: str, most_bytes: int, path: Path) -> bytes:
+def _read(archive: zipfile.ZipFile, name: str, max_bytes: int, path: Path) -> bytes:
     try:
         with archive.open(name) as stream:
-            data = stream.read(most_bytes + 1)
+            data = stream.read(max_bytes + 1)
     except (KeyError, RuntimeError) as error:
         raise _not_a_wheel(path, str(error)) from None
-    if len(data) > most_bytes:
-        raise _refuse(f"{path.name}/{name}", f"at most {most_bytes} bytes", "more")
+    if len(data) > max_bytes:
+        raise _refuse(f"{path.name}/{name}", f"at most {max_bytes} bytes", "more")
     return data
 
 

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.bare_host import boot_folder as making
-from appliance.builder.bare_host.boot_folder import boot_files, carry, list_packages, newest, request_boot, unsigned
+from appliance.builder.bare_host.boot_folder import (
+    boot_files,
+    list_packages,
+    newest,
+    request_boot,
+    unsigned,
+    update_bundles,
+)
 from appliance.builder.bare_host.verifier_zip import build_verifier
 from appliance.keys.publication import publish
 from appliance.keys.repository import published
@@ -119,7 +126,7 @@ def test_under_a_root_of_several_people_none_is_carried_before_they_sign(tmp_pat
     assert not made.collect("targets-2", (*TARGETS[:2], ROOT[1])).is_complete
     assert boot_files(workspace, root) == {}
     assert made.collect("targets-2", (ROOT[2],)).is_complete
-    carry(workspace, root, [tmp_path / "bundle"])
+    update_bundles(workspace, root, [tmp_path / "bundle"])
     boot = check_boot(Layout(tmp_path / "bundle"), workspace.root().roles["root"])
     assert boot is not None
     assert {key.fingerprint for key in boot.signers} == {key.public.fingerprint for key in ROOT[1:]}

@@ -51,7 +51,7 @@ def test_the_same_bundle_is_the_same_and_nothing_in_the_workspace_is_touched(tin
     again = tiny.check()
     assert (again.manifest, again.standing) == (built.manifest, built.path)
     assert snapshot(tiny.workspace.path) == before
-    assert list(tiny.cache.folder("again").iterdir()) == []
+    assert list(tiny.cache.folder("rebuild").iterdir()) == []
 
 
 def test_without_a_bundle_it_is_built_twice_and_none_is_left(tiny: TinyBuild) -> None:
@@ -59,7 +59,7 @@ def test_without_a_bundle_it_is_built_twice_and_none_is_left(tiny: TinyBuild) ->
     again = tiny.check()
     assert again.standing is None
     assert not tiny.workspace.dist.exists()
-    assert list(tiny.cache.folder("again").iterdir()) == []
+    assert list(tiny.cache.folder("rebuild").iterdir()) == []
     assert tiny.build().manifest == again.manifest
     assert tiny.workspace.root().version == before
 
@@ -175,9 +175,9 @@ def test_a_check_that_was_killed_leaves_nothing_that_the_next_one_keeps(tiny: Ti
         pytest.raises(KeyboardInterrupt),
     ):
         tiny.check()
-    assert list(tiny.cache.folder("again").iterdir()) != []
+    assert list(tiny.cache.folder("rebuild").iterdir()) != []
     tiny.check()
-    assert list(tiny.cache.folder("again").iterdir()) == []
+    assert list(tiny.cache.folder("rebuild").iterdir()) == []
 
 
 def test_a_check_waits_for_no_build_and_says_who_is_in_the_way(tiny: TinyBuild) -> None:

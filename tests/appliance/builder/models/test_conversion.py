@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.assembly.inputs import _Desk, _gguf
+from appliance.builder.assembly.inputs import _FetchContext, _gguf
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.lockfile import Lock, Locked, read_lock, write_lock
 from appliance.builder.models.conversion import NEEDS, ConversionRequest, check_pinned, convert
@@ -314,7 +314,7 @@ def test_lock_of_other_files_or_another_type_is_stale_and_converts_again(stand: 
 
 def gather_one(stand: Stand, found: Lock, path: Path, converter: Path | None = None) -> bytes:
     [model] = load_recipe(path).models
-    return _gguf(model, found, _Desk(stand.folder, stand.cache, ignore, converter)).read_bytes()
+    return _gguf(model, found, _FetchContext(stand.folder, stand.cache, ignore, converter)).read_bytes()
 
 
 def test_build_takes_the_pinned_result_from_the_cache_and_needs_neither_python_nor_source(
