@@ -27,7 +27,7 @@ from tests.toy import NOW, build_toy
 FORK = multiprocessing.get_context("fork")
 NOBODY = 65534
 TOUCHES = {"open", "os.rename", "os.link", "os.chmod", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
-"""What Python tells its audit hooks of: between any two of these, nothing on the disk changes but a file's bytes."""
+"""Events of Python's audit hooks: between any two of these, nothing on the disk changes but a file's bytes."""
 
 
 def in_child(work: Callable[[], object], *, as_nobody: bool = False) -> multiprocessing.process.BaseProcess:
@@ -53,11 +53,11 @@ def extra(seed: int) -> list[Source]:
     return [Source(f"licences/{number}", "licence", data=noise.randbytes(20_000)) for number in range(60)]
 
 
-def run_until(event: int, work: Callable[[], object], told: Path) -> int | None:
+def run_until(event: int, work: Callable[[], object], count_file: Path) -> int | None:
     """Run something in a child that is killed when it touches a file for the `event`-th time.
 
     Returns:
-        -9 where it was killed, else 0; then `told` holds how often it touched one.
+        -9 where it was killed, else 0; then `count_file` holds how often it touched one.
     """
     count = [0]
 
@@ -70,7 +70,7 @@ def run_until(event: int, work: Callable[[], object], told: Path) -> int | None:
     def start() -> None:
         sys.addaudithook(hook)
         work()
-        told.write_text(str(count[0]))
+        count_file.write_text(str(count[0]))
 
     child = in_child(start)
     child.join()
@@ -81,7 +81,7 @@ def run_until(event: int, work: Callable[[], object], told: Path) -> int | None:
 def test_a_build_that_is_killed_at_any_instant_leaves_no_bundle_that_looks_finished(
     tmp_path: Path, before: str
 ) -> None:
-    told, noise = tmp_path / "told", random.Random(before)
+    count_file, noise = tmp_path / "count", random.Random(before)
     build_toy(tmp_path / "reference", extra=extra(1))
     build = partial(build_toy, tmp_path / "killed", extra=extra(1))
     index = "dist/toy-1.0.0/index.json"
@@ -92,15 +92,15 @@ def test_a_build_that_is_killed_at_any_instant_leaves_no_bundle_that_looks_finis
             build_toy(tmp_path / "killed", note=before)
 
     prepare()
-    assert run_until(0, build, told) == 0
-    events = int(told.read_text())
+    assert run_until(0, build, count_file) == 0
+    events = int(count_file.read_text())
     assert events > 100
     killed = 0
     ended: int | None = 0
     for number, event in enumerate(noise.sample(range(1, events), 24)):
         if number % 6 == 0 or ended == 0:
             prepare()
-        ended = run_until(event, build, told)
+        ended = run_until(event, build, count_file)
         killed += ended == -9
         if (tmp_path / "killed" / index).exists():
             # The old or the new one, whole: signatures may be those of the other, which the next run puts right.
@@ -109,7 +109,7 @@ def test_a_build_that_is_killed_at_any_instant_leaves_no_bundle_that_looks_finis
             manifest = parse_manifest(layout.medium.read(blob_path(named.sha256), named.size) or b"")
             assert {name: (layout.path / blob_path(name)).stat().st_size for name in manifest.blobs} == manifest.blobs
     assert killed >= 12  # a run that continues another touches less, and may end before its instant comes
-    assert run_until(0, build, told) == 0
+    assert run_until(0, build, count_file) == 0
     check(tmp_path / "killed")
     assert {path.name for path in (tmp_path / "killed/dist").iterdir()} == {"toy-1.0.0"}
     assert (tmp_path / "killed" / index).read_bytes() == (tmp_path / "reference" / index).read_bytes()

@@ -75,10 +75,10 @@ def test_bill_of_materials_follows_the_published_schema(built: Built, statement:
 
 def test_sbom_leaves_no_file_out_and_has_the_digests_of_the_contents(built: Built, sbom: dict[str, Any]) -> None:
     listed = {file.path: file.sha256 for file in built.contents.files}
-    told = {one["bom-ref"]: one["hashes"][0]["content"] for one in sbom["components"]}
+    components = {one["bom-ref"]: one["hashes"][0]["content"] for one in sbom["components"]}
     texts = {one["url"] for part in sbom["components"] for one in part.get("externalReferences", ())}
-    assert told == {path: digest for path, digest in listed.items() if path in told}
-    assert listed.keys() - told.keys() == {path for path in listed if path.startswith(("bills/", "licences/"))}
+    assert components == {path: digest for path, digest in listed.items() if path in components}
+    assert listed.keys() - components.keys() == {path for path in listed if path.startswith(("bills/", "licences/"))}
     assert {path for path in texts if path.startswith("licences/")} <= listed.keys()
 
 
@@ -121,13 +121,13 @@ def test_package_url_quotes_a_name_and_a_version_as_its_specification_asks() -> 
 
 def test_model_has_a_card_a_lineage_and_its_template_as_a_part_of_its_own(built: Built, mlbom: dict[str, Any]) -> None:
     [model] = built.contents.models
-    told = component(mlbom, model.path)
-    assert told["type"] == "machine-learning-model"
-    assert told["modelCard"]["modelParameters"]["architectureFamily"] == "llama"
-    assert told["hashes"][0]["content"] == built.contents.by_path[model.path].sha256
-    assert told["pedigree"]["notes"] == STEP
-    assert told["pedigree"]["ancestors"][0]["hashes"][0]["content"] == model.lineage.sha256
-    facts = {one["name"].partition(":")[2]: one["value"] for one in told["properties"]}
+    card = component(mlbom, model.path)
+    assert card["type"] == "machine-learning-model"
+    assert card["modelCard"]["modelParameters"]["architectureFamily"] == "llama"
+    assert card["hashes"][0]["content"] == built.contents.by_path[model.path].sha256
+    assert card["pedigree"]["notes"] == STEP
+    assert card["pedigree"]["ancestors"][0]["hashes"][0]["content"] == model.lineage.sha256
+    facts = {one["name"].partition(":")[2]: one["value"] for one in card["properties"]}
     assert (facts["quantisation"], facts["tensors-sha256"]) == (model.quantisation, model.tensors)
     template = component(mlbom, f"{model.path}#tokenizer.chat_template")
     assert template["hashes"][0]["content"] == model.template

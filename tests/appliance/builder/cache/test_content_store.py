@@ -127,7 +127,7 @@ def test_cache_folder_follows_the_environment() -> None:
     assert cache_root({"AIRGAP_APPLIANCE_CACHE": "here"}).is_absolute()
 
 
-def test_user_without_a_home_is_told_which_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_for_a_user_without_a_home_names_the_variable_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     known = cache_root({"HOME": ""})
     assert known == Path(pwd.getpwuid(os.getuid()).pw_dir) / ".cache/airgap-appliance"
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)

@@ -114,7 +114,7 @@ def test_work_in_order_sees_the_pieces_as_they_were_read() -> None:
     assert state.digest() == hashlib.sha256(data).digest()
 
 
-def test_a_source_that_is_not_what_the_lock_says_is_damaged(bundle: BundleWriter, model: Path) -> None:
+def test_a_source_with_another_digest_than_the_locked_one_is_damaged(bundle: BundleWriter, model: Path) -> None:
     with pytest.raises(DamagedError) as caught:
         store_all([Source("models/m/m.gguf", "model", file=model, sha256=Digest("0" * 64))], bundle)
     assert (caught.value.code, caught.value.subject) == ("source.differs-from-lock", "models/m/m.gguf")

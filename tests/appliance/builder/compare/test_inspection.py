@@ -1,4 +1,4 @@
-"""What people are told of a bundle, and of the difference between two."""
+"""What `inspect` shows of a bundle, and `diff` of two bundles."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_inspection_in_json_has_every_file_package_and_template(folder: Path) ->
     assert value["statements"] == ["ml-bom", "provenance", "sbom"]
 
 
-def test_inspection_without_the_bills_says_so(folder: Path, tmp_path: Path) -> None:
+def test_inspection_without_the_bills_reports_that_they_are_missing(folder: Path, tmp_path: Path) -> None:
     part = tmp_path / "part"
     shutil.copytree(bundle(folder, "1.0.0"), part)
     contents = in_json(folder, "inspect", part)["contents"]
@@ -99,25 +99,25 @@ def test_bill_that_was_changed_is_damaged(folder: Path, tmp_path: Path) -> None:
     assert (answer.code, "bills/sbom.cdx.json" in answer.talk) == (3, True)
 
 
-def test_difference_tells_files_models_packages_and_licences(folder: Path) -> None:
+def test_difference_lists_files_models_packages_and_licences(folder: Path) -> None:
     value = in_json(folder, "diff", bundle(folder, "1.0.0"), bundle(folder, "1.1.0"))
-    told = {
+    found = {
         key: {(one["what"], one["name"]): (one["before"], one["after"]) for one in value[key]}
         for key in ("files", "models", "packages", "licences", "needs")
     }
-    assert told["packages"] == {
+    assert found["packages"] == {
         ("added", "delta (wheel)"): ("", "2.0"),
         ("removed", "gamma (wheel)"): ("1.0", ""),
     }
-    assert told["licences"] == {
+    assert found["licences"] == {
         ("changed", "beta"): ("BSD-3-Clause", "ISC"),
         ("added", "delta"): ("", "MIT"),
         ("removed", "gamma"): ("A licence of its own", ""),
     }
-    assert set(told["models"]) == {("changed", "tiny template")}
-    assert ("added", "playbooks/note.yml") in told["files"]
-    assert ("changed", "models/tiny/tiny.gguf") in told["files"]
-    assert ("removed", "wheels/gamma-1.0-py3-none-any.whl") in told["files"]
+    assert set(found["models"]) == {("changed", "tiny template")}
+    assert ("added", "playbooks/note.yml") in found["files"]
+    assert ("changed", "models/tiny/tiny.gguf") in found["files"]
+    assert ("removed", "wheels/gamma-1.0-py3-none-any.whl") in found["files"]
 
 
 def test_difference_announces_what_a_delta_carries(folder: Path) -> None:

@@ -64,14 +64,14 @@ def test_without_a_bundle_it_is_built_twice_and_none_is_left(tiny: TinyBuild) ->
     assert tiny.workspace.root().version == before
 
 
-def test_the_command_says_it_in_words_and_in_json(tiny: TinyBuild, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_reports_the_result_as_text_and_as_json(tiny: TinyBuild, monkeypatch: pytest.MonkeyPatch) -> None:
     twice = ask(tiny, monkeypatch)
     assert (twice.code, twice.out.count("built twice")) == (0, 1)
     built = tiny.build()
-    said = ask(tiny, monkeypatch)
-    assert said.code == 0
-    assert f"sha256:{built.manifest}" in said.out
-    assert f"{built.path} has the same bytes" in said.out
+    shown = ask(tiny, monkeypatch)
+    assert shown.code == 0
+    assert f"sha256:{built.manifest}" in shown.out
+    assert f"{built.path} has the same bytes" in shown.out
     answer = json.loads(ask(tiny, monkeypatch, "--json").out)
     assert (answer["same"], answer["manifest"], answer["bundle"]) == (True, built.manifest, str(built.path))
     both = ask(tiny, monkeypatch, "--install-by", "2030-01-01")
@@ -90,12 +90,12 @@ def test_a_changed_wheel_is_named_with_its_member_before_the_bills_that_follow(
     assert list(found)[2].startswith("bills/")
     assert found[f"wheels/{name}"].found.endswith("differs in its member alpha-1.0.dist-info/METADATA")
     assert "from line" in found["config/lock.json"].found
-    said = ask(changed, monkeypatch)
-    assert (said.code, said.out) == (1, "")
-    assert f"error: wheels/{name}: " in said.talk
-    assert "hint: the recipe or its lock has changed since" in said.talk
-    told = json.loads(ask(changed, monkeypatch, "--json").out)
-    assert (told["same"], [one["what"] for one in told["differences"]]) == (False, list(found))
+    shown = ask(changed, monkeypatch)
+    assert (shown.code, shown.out) == (1, "")
+    assert f"error: wheels/{name}: " in shown.talk
+    assert "hint: the recipe or its lock has changed since" in shown.talk
+    answer = json.loads(ask(changed, monkeypatch, "--json").out)
+    assert (answer["same"], [one["what"] for one in answer["differences"]]) == (False, list(found))
     assert snapshot(tiny.workspace.path) == before
 
 
@@ -180,7 +180,7 @@ def test_a_check_that_was_killed_leaves_nothing_that_the_next_one_keeps(tiny: Ti
     assert list(tiny.cache.folder("rebuild").iterdir()) == []
 
 
-def test_a_check_waits_for_no_build_and_says_who_is_in_the_way(tiny: TinyBuild) -> None:
+def test_a_check_does_not_wait_for_a_build_and_is_refused(tiny: TinyBuild) -> None:
     with tiny.staged() as recipe, tiny.workspace.locked(), pytest.raises(BusyError):
         rebuild(recipe, tiny.workspace, tiny.cache, ignore)
 
@@ -198,5 +198,5 @@ def test_a_local_source_that_changed_since_it_was_locked_has_a_way_out(tiny: Tin
         with pytest.raises(DamagedError) as caught:
             assemble(recipe, tiny.workspace, tiny.cache, tiny.now, ignore)
     assert (caught.value.code, caught.value.subject) == ("source.differs-from-lock", "models/tiny/tiny.gguf")
-    assert caught.value.hint.endswith(f"where the change is meant: appliance lock {recipe} --upgrade")
+    assert caught.value.hint.endswith(f"where the change is intended: appliance lock {recipe} --upgrade")
     assert not (tiny.workspace.dist / "toy-1.0.0").exists()

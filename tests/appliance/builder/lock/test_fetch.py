@@ -71,12 +71,12 @@ def test_second_fetch_asks_nobody(site: Site, cache: Cache) -> None:
     assert len(site.requests) == asked
 
 
-def test_progress_is_told_in_bytes_up_to_the_end(site: Site, cache: Cache) -> None:
-    told: list[Progress] = []
-    fetch_unpinned(_remote(site), cache, told.append)
-    assert {(one.task, one.total, one.unit) for one in told} == {("fetching big", len(DATA), "bytes")}
-    assert [one.done for one in told] == sorted(one.done for one in told)
-    assert told[-1].done == len(DATA)
+def test_progress_is_reported_in_bytes_up_to_the_end(site: Site, cache: Cache) -> None:
+    events: list[Progress] = []
+    fetch_unpinned(_remote(site), cache, events.append)
+    assert {(one.task, one.total, one.unit) for one in events} == {("fetching big", len(DATA), "bytes")}
+    assert [one.done for one in events] == sorted(one.done for one in events)
+    assert events[-1].done == len(DATA)
 
 
 def test_interrupted_download_is_continued_and_only_the_rest_is_sent(site: Site, cache: Cache) -> None:
@@ -140,11 +140,11 @@ def test_source_whose_bytes_differ_from_the_lock_is_damaged_and_leaves_nothing(
 
 def test_longer_body_is_cut_off_one_byte_after_the_locked_size(site: Site, cache: Cache) -> None:
     entry, env = _packed(site, DATA * 8, size=len(DATA), sha256=sha256(DATA))
-    told: list[Progress] = []
+    events: list[Progress] = []
     with pytest.raises(DamagedError) as caught:
-        fetch(entry, cache, told.append, env=env)
+        fetch(entry, cache, events.append, env=env)
     assert caught.value.found == f"more than {len(DATA)} bytes"
-    assert max(one.done for one in told) == len(DATA) + 1
+    assert max(one.done for one in events) == len(DATA) + 1
     assert _left_behind(cache) == []
 
 
@@ -190,7 +190,7 @@ def test_file_of_the_cache_that_goes_while_it_is_looked_at_is_fetched_again(
     assert fetch_unpinned(_remote(site), other) == pin
 
 
-def test_vanished_file_says_so_and_names_the_next_step(site: Site, cache: Cache) -> None:
+def test_error_for_a_vanished_file_names_the_next_step(site: Site, cache: Cache) -> None:
     entry, env = _packed(site, DATA)
     for gone in (replace(entry, file="pack-0.9-py3-none-any.whl"), replace(entry, name="nobody")):
         with pytest.raises(ApplianceError) as caught:
@@ -202,7 +202,7 @@ def test_vanished_file_says_so_and_names_the_next_step(site: Site, cache: Cache)
         fetch(entry, cache, env=env)
 
 
-def test_without_a_network_the_error_says_how_to_go_on(cache: Cache) -> None:
+def test_error_without_a_network_has_a_hint_how_to_go_on(cache: Cache) -> None:
     with serve() as site:
         entry, env = _packed(site, DATA)
     with pytest.raises(ApplianceError) as caught:
@@ -299,11 +299,11 @@ def test_a_settled_file_is_hashed_once_and_again_when_it_changed(
     path = tmp_path / "tiny.gguf"
     path.write_bytes(DATA)
     monkeypatch.setattr(measured, "_SETTLED_NS", -1)  # as if it had lain there for long
-    told: list[Progress] = []
-    assert measure(path, told.append) == measure(path, told.append) == (sha256(DATA), len(DATA))
-    assert len(told) == 2  # blocks of the first time
+    events: list[Progress] = []
+    assert measure(path, events.append) == measure(path, events.append) == (sha256(DATA), len(DATA))
+    assert len(events) == 2  # blocks of the first time
     path.write_bytes(DATA + b"\1")
-    assert measure(path, told.append) == (sha256(DATA + b"\1"), len(DATA) + 1)
+    assert measure(path, events.append) == (sha256(DATA + b"\1"), len(DATA) + 1)
 
 
 def test_cached_files_are_checked_together_and_wrong_ones_go(cache: Cache, tmp_path: Path) -> None:
@@ -335,21 +335,21 @@ except ApplianceError as error:
 """
 
 
-@pytest.mark.parametrize("says_size", [True, False])
+@pytest.mark.parametrize("states_size", [True, False])
 def test_full_disk_ends_the_download_with_the_bytes_needed_and_free(
-    site: Site, tmp_path: Path, says_size: bool
+    site: Site, tmp_path: Path, states_size: bool
 ) -> None:
     mount = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
     namespace = [shutil.which("unshare") or "unshare", "-rm", "sh", "-c", mount, str(tmp_path)]
     if subprocess.run([*namespace, "true"], capture_output=True).returncode:
         pytest.skip("this machine allows no mount in a user namespace")
     url = site.put("/big", DATA)
-    argv = [*namespace, sys.executable, "-c", FULL_DISK, url, str(tmp_path), str(len(DATA) if says_size else 0)]
+    argv = [*namespace, sys.executable, "-c", FULL_DISK, url, str(tmp_path), str(len(DATA) if states_size else 0)]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=Path(__file__).parents[4])
     assert done.stderr == ""
-    told, left = done.stdout.splitlines()
-    assert told.startswith(f"disk.full 1 {tmp_path}")
-    assert " bytes more | " in told or "room on the disk | 0 bytes free" in told
-    if says_size:
-        assert f" {len(DATA)} bytes more |" in told
+    message, left = done.stdout.splitlines()
+    assert message.startswith(f"disk.full 1 {tmp_path}")
+    assert " bytes more | " in message or "room on the disk | 0 bytes free" in message
+    if states_size:
+        assert f" {len(DATA)} bytes more |" in message
         assert left == "[]"

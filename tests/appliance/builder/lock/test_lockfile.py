@@ -1,4 +1,4 @@
-"""A lock says the same thing in the same bytes, and nothing that it does not understand is overlooked."""
+"""The same lock has the same bytes, and a field that the reader does not know is refused."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_missing_lock_names_the_command_that_makes_it(tmp_path: Path) -> None:
     assert (caught.value.code, caught.value.hint) == ("lock.missing", f"appliance lock {tmp_path / 'toy.yaml'}")
 
 
-def test_lock_covers_its_recipe_and_says_everything_that_a_changed_one_lacks(tmp_path: Path) -> None:
+def test_lock_covers_its_recipe_and_everything_that_a_changed_one_lacks_is_named(tmp_path: Path) -> None:
     source = "pypi:pack==1.0#pack/tiny.gguf"
     path = write_recipe(tmp_path, source)
     check_covers(_lock(), load_recipe(path), path, ["click>=8"])
@@ -235,15 +235,15 @@ def test_new_requirement_of_this_program_makes_a_lock_stale(tmp_path: Path) -> N
         check_covers(_lock(), load_recipe(path), path, ["click>=8", "httpx"])
 
 
-def test_changes_are_told_by_what_came_what_went_and_what_moved() -> None:
+def test_changes_are_the_new_the_removed_and_the_changed_entries() -> None:
     before = _lock()
     entries = [entry for entry in before.entries if entry.name not in ("uv", "click")]
     after = replace(before, entries=(*entries, _entry("wheel", "click", "2.0"), _entry("wheel", "rich")))
-    told = [
+    found = [
         (change.before and change.before.name, change.after and change.after.version)
         for change in changes(before, after)
     ]
-    assert told == [("uv", None), ("click", "2.0"), (None, "1.0")]
+    assert found == [("uv", None), ("click", "2.0"), (None, "1.0")]
     assert changes(before, before) == ()
     assert len(changes(None, before)) == len(before.entries)
 

@@ -1,4 +1,4 @@
-"""The program packs itself: the same bytes from a checkout and from its own wheel, whoever does it and wherever."""
+"""The program packs itself: the same bytes from a checkout and from its own wheel, by any user, in any folder."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_record_names_every_file_with_its_digest_and_size(built: Path) -> None:
     assert len(wheel_record(built)) == 64
 
 
-def test_metadata_says_what_the_project_says(built: Path) -> None:
+def test_metadata_has_the_fields_of_the_project(built: Path) -> None:
     with zipfile.ZipFile(built) as archive:
         fields = HeaderParser().parsestr(archive.read("airgap_appliance-0.1.0.dist-info/METADATA").decode())
         points = archive.read("airgap_appliance-0.1.0.dist-info/entry_points.txt").decode()

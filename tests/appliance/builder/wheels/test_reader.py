@@ -136,7 +136,7 @@ def test_member_above_the_cap_is_refused_before_it_is_read(tmp_path: Path, monke
         wheel_members(path)
 
 
-def test_member_that_is_larger_than_it_says_is_refused(tmp_path: Path) -> None:
+def test_member_that_is_larger_than_its_stated_size_is_refused(tmp_path: Path) -> None:
     path = _wheel(tmp_path / "w.whl", {"llama_cpp/lib/libx.so": bytes(1 << 20)})
     data = path.read_bytes()
     path.write_bytes(data.replace((1 << 20).to_bytes(4, "little"), (5).to_bytes(4, "little")))
@@ -163,7 +163,7 @@ def test_metadata_above_the_cap_is_refused(tmp_path: Path, monkeypatch: pytest.M
         ("", ""),
     ],
 )
-def test_licence_is_what_the_metadata_says_best(fields: str, licence: str, tmp_path: Path) -> None:
+def test_licence_is_the_most_exact_one_of_the_metadata(fields: str, licence: str, tmp_path: Path) -> None:
     assert wheel_metadata(_wheel(tmp_path / "w.whl", {}, METADATA + fields)) == ("Thing", "1.0", licence)
 
 
