@@ -1,11 +1,12 @@
-"""The new release's engines, started beside whatever serves, and asked before the switch.
+"""The candidate: the engines of a new release, started beside the old one and tried before the switch.
 
-Owns the golden prompts and the judgement of the answers (of embeddings: `appliance.host.engine.embedding_check`), and
-the engines
-that this program itself starts for it, where no systemd does. Each engine runs as it will serve: from the rendered
-configuration, with the variant that passed the trial, on the verified model, without any network.
+Owns the golden prompt and the check of its answer; `appliance.host.engine.embedding_check` checks embeddings. Below a
+prefix this module also starts the engines itself; on a whole machine systemd does.
 
-An answer is accepted by a regular expression, since greedy text differs between CPU variants.
+Rules:
+- each engine runs as it will serve: with the rendered configuration and the chosen CPU variant, on the verified model,
+  without any network;
+- an answer is accepted by a regular expression, since greedy text differs between CPU variants.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from appliance.host.engine.client import EngineClient
 from appliance.host.engine.command import EngineSpec
-from appliance.host.engine.embedding_check import judge_embeddings
+from appliance.host.engine.embedding_check import check_embeddings
 from appliance.host.engine.process import Engine, start_engine
 from appliance.host.machine.threads import thread_count
 from appliance.host.process.programs import Programs
@@ -33,28 +34,34 @@ from signing.errors import ApplianceError, ApplyRestoredError
 
 @dataclass(frozen=True, slots=True)
 class GoldenPrompt:
-    """A question, where its answer is cut, and a regular expression that must be found in the answer."""
+    """A prompt with the answer that is expected.
+
+    Args:
+        prompt: the user's message.
+        max_tokens: where the answer is cut.
+        accept: a regular expression that must be found in the answer.
+    """
 
     prompt: str
     max_tokens: int
     accept: str
 
 
-# A few tokens: that it answers at all is looked at here, and emulated processors make one or two tokens a second.
+# A few tokens show that it answers at all; an emulated processor makes one or two tokens a second.
 DEFAULT = GoldenPrompt("Name the capital of France.", 8, ".+")
 
 
 def try_candidate(release: Release, programs: Programs, on_progress: OnProgress, golden: GoldenPrompt = DEFAULT) -> str:
-    """Start each engine of a release, ask it, and stop it.
+    """Start each engine of a release, check its answer, and stop it.
 
     Args:
-        release: complete but for the switch.
-        programs: keeps the engines' logs.
-        on_progress: called with steps done.
-        golden: what to ask.
+        release: complete, but not switched to.
+        programs: holds the folder for the engines' logs.
+        on_progress: called with the models done.
+        golden: the prompt for models that chat.
 
     Returns:
-        What the last model answered.
+        The answer of the last model.
 
     Raises:
         ApplyRestoredError: an engine did not start, or its answer was not accepted.
@@ -62,38 +69,38 @@ def try_candidate(release: Release, programs: Programs, on_progress: OnProgress,
     answer = ""
     models = release.contents.models
     for done, model in enumerate(models):
-        on_progress(Progress("asking the candidate", done, len(models), "steps"))
+        on_progress(Progress("trying the candidate", done, len(models), "steps"))
         with candidate_errors(model.name):
             answer = _try(release, model, programs, on_progress, golden)
-    on_progress(Progress("asking the candidate", len(models), len(models), "steps"))
+    on_progress(Progress("trying the candidate", len(models), len(models), "steps"))
     return answer
 
 
 def check_model(engine: Engine | EngineClient, model: Model, golden: GoldenPrompt = DEFAULT) -> str:
-    """Ask one model for what it is made for, and judge the answer.
+    """Check that a model gives a right answer, or right embeddings.
 
     Args:
-        engine: that runs it.
+        engine: runs the model.
         model: as the signed contents describe it.
-        golden: the question to a model that chats.
+        golden: the prompt for a model that chats.
 
     Returns:
-        The answer, or words about the embedding.
+        The answer; of a model that makes embeddings a line about them, for people.
 
     Raises:
-        ApplyRestoredError: it is not accepted.
-        ApplianceError: of the engine.
+        ApplyRestoredError: the answer is not accepted.
+        ApplianceError: the engine does not answer.
     """
     if model.embedding:
-        return judge_embeddings(engine, model)
+        return check_embeddings(engine, model)
     answer = engine.chat(golden.prompt, golden.max_tokens).text
-    accept(model.name, golden, answer)
+    check_answer(model.name, golden, answer)
     return answer
 
 
 @contextmanager
 def candidate_errors(model: str) -> Iterator[None]:
-    """Whatever fails in the block is told as the failure of a candidate; what served before still serves."""
+    """Raise every error of the block as `ApplyRestoredError`; the release that served before still serves."""
     try:
         yield
     except ApplyRestoredError:
@@ -108,11 +115,16 @@ def candidate_errors(model: str) -> Iterator[None]:
         ) from error
 
 
-def accept(model: str, golden: GoldenPrompt, answer: str) -> None:
-    """Judge an answer.
+def check_answer(model: str, golden: GoldenPrompt, answer: str) -> None:
+    """Check an answer to the golden prompt.
+
+    Args:
+        model: its name, for the error.
+        golden: the prompt.
+        answer: of the model.
 
     Raises:
-        ApplyRestoredError: it is not one that the golden prompt accepts.
+        ApplyRestoredError: the golden prompt does not accept it.
     """
     if not re.search(golden.accept, answer):
         raise ApplyRestoredError(
@@ -120,12 +132,12 @@ def accept(model: str, golden: GoldenPrompt, answer: str) -> None:
             model,
             expected=f"an answer to {golden.prompt!r} that matches {golden.accept!r}",
             found=repr(answer[:200]),
-            hint="the release that served before still serves; show this to whoever built the bundle",
+            hint="the release that served before still serves; show this to the person who built the bundle",
         )
 
 
 def _try(release: Release, model: Model, programs: Programs, on_progress: OnProgress, golden: GoldenPrompt) -> str:
-    # The socket's path must be short, which a prefix need not be.
+    # The path of a socket must be short; that of a prefix may be long.
     folder = Path(tempfile.mkdtemp(prefix="appliance-"))
     log = programs.scratch / f"candidate-{model.name}.log"
     try:
@@ -148,7 +160,7 @@ def _spec(release: Release, model: Model) -> EngineSpec:
         runtime=release.runtime,
         context=int(rendered["context"]),
         slots=int(rendered["slots"]),
-        # Few threads: whatever serves now goes on serving beside it, and spinning threads would slow down both.
+        # Few threads: the release that serves goes on beside it, and too many threads would slow down both.
         threads=max(1, thread_count() // 2),
         is_embedding=bool(model.embedding),
     )

@@ -1,6 +1,6 @@
-"""Whether systemd runs what the installed release says, as it was installed.
+"""Whether systemd runs the units of the installed release, unchanged.
 
-Owns the comparison for `appliance status`. It changes nothing.
+Owns this comparison for `appliance status`. It changes nothing.
 """
 
 from __future__ import annotations
@@ -15,25 +15,35 @@ _HINT = "run the same `appliance install` again: it puts the services right"
 
 
 def read_services(release: Release) -> tuple[UnitState, ...]:
-    """The units of a release as systemd sees them; none where it does not run them."""
+    """The state in systemd of each unit of a release; empty where systemd does not run them."""
     if not release.prefix.is_system or not systemctl.version():
         return ()
     return tuple(systemctl.state(name) for name in unit_names(release.contents, release.bundle.value.manifest))
 
 
 def service_problems(release: Release, services: tuple[UnitState, ...]) -> list[ApplianceError]:
-    """What differs from a release that serves as it was installed."""
+    """How the services differ from what was installed.
+
+    Args:
+        release: the installed one.
+        services: from `read_services`.
+
+    Returns:
+        One `DriftError` for each difference.
+    """
     problems: list[ApplianceError] = []
     for unit in services:
         if not is_installed(release.prefix, release.path, unit.name):
-            expected = f"what stands in {release.path / RENDERED / unit.name}"
+            expected = f"the same as {release.path / RENDERED / unit.name}"
             problems.append(_drift("service.changed", unit.name, expected, "another unit, or none"))
         if unit.drop_ins:
             problems.append(_drift("service.overridden", unit.name, "the unit alone", ", ".join(unit.drop_ins)))
         if unit.enabled != "enabled":
             problems.append(_drift("service.not-enabled", unit.name, "enabled", unit.enabled or "unknown to systemd"))
         if not unit.is_active:
-            found = f"{unit.active}, exit status {unit.exit_code}; it said: {systemctl.last_log_lines(unit.name)}"
+            found = (
+                f"{unit.active}, exit status {unit.exit_code}; its log ends with: {systemctl.last_log_lines(unit.name)}"
+            )
             problems.append(_drift("service.not-running", unit.name, "active", found))
     return problems
 

@@ -1,7 +1,7 @@
-"""What keeps a release running after the install: nothing below a prefix, systemd on a whole machine.
+"""The services that keep a release running after the install: units of systemd on a whole machine, none below a prefix.
 
-Owns the difference between the two, so that the install's steps need not know it. A prefix has no services: its
-engines are tried as children of the install, and `appliance serve` runs them in the foreground.
+Owns the interface that the install's steps call, and the implementation for a prefix. There the engines are tried as
+children of the install, and `appliance serve` runs them in the foreground.
 """
 
 from __future__ import annotations
@@ -16,48 +16,57 @@ from bundles.progress import OnProgress
 
 
 class Services(Protocol):
-    """What the install needs of whatever keeps releases running."""
+    """What an install needs of the program that keeps releases running."""
 
     def try_candidate(self, release: Release, on_progress: OnProgress) -> str:
-        """Start the engines of a release that is not switched to yet, and ask each.
+        """Start the engines of a release before the switch to it, and check the answer of each.
+
+        Args:
+            release: complete, but not switched to.
+            on_progress: called with the models done.
 
         Returns:
-            What the last model answered.
+            The answer of the last model.
 
         Raises:
-            ApplyRestoredError: an engine did not start or answer; those of this release were ended again.
+            ApplyRestoredError: an engine did not start or answer.
         """
 
     def enable(self, release: Release) -> None:
-        """Let a release serve after every boot at which `current` names it."""
+        """Have a release serve after every boot, as long as `current` names it."""
 
     def follow(self, release: Release) -> bool:
-        """Let what `current` names serve now, and wait until users reach it; what serves already is left alone.
+        """Start the services of the release that `current` names, and wait until users reach it.
+
+        Services that run already are left alone.
 
         Returns:
-            Whether a service was started for this, which has then compared every installed file but the models itself.
+            Whether the gateway was started; it then has compared every installed file but the models.
 
         Raises:
-            ApplianceError: they do not.
+            ApplianceError: users do not reach it in time, or a service has ended.
         """
 
     def retire(self, release: Release) -> None:
-        """End what belongs to other releases than the one that serves."""
+        """Stop the engines of all releases but the one that serves."""
 
     def restore(self, before: Path | None, tried: Path) -> None:
-        """Take back what was begun for a release.
+        """Stop the services of a release that failed, and start those of the release before.
 
         Args:
             before: the folder of the release that `current` names again; None where there was none.
-            tried: of the release that failed; may be the same, with its old configuration put back.
+            tried: the folder of the release that failed; may be the same, with its old configuration restored.
+
+        Raises:
+            ApplianceError: the release before does not serve again.
         """
 
 
 class NoServices:
-    """Below a prefix.
+    """The implementation below a prefix, where no services run.
 
     Args:
-        programs: starts the engines for their trial.
+        programs: holds the folder for the logs of tried engines.
     """
 
     def __init__(self, programs: Programs) -> None:
@@ -78,4 +87,4 @@ class NoServices:
         """Nothing runs by itself."""
 
     def restore(self, before: Path | None, tried: Path) -> None:
-        """Nothing was begun."""
+        """Nothing has been started."""

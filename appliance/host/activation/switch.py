@@ -1,7 +1,7 @@
 """The switch from one release to the next: one rename, after everything else is durable (threat T35).
 
-Owns `RELEASE.json`, `RELEASE.ok` and the link `current`. The link never points to a release without `RELEASE.ok`, and
-the release before stays where it is.
+Owns the writing of `RELEASE.json`, `RELEASE.ok` and the link `current`. The link never names a release without
+`RELEASE.ok`. The release before is not changed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from bundles.medium import sync_folder
 
 
 def complete(release: Path, facts: Facts) -> bool:
-    """Mark a release as complete: its facts, then `RELEASE.ok`, last and durable.
+    """Mark a release as complete, durably: write its facts, and last `RELEASE.ok`.
+
+    Args:
+        release: its folder, in which everything else is complete.
+        facts: of the release.
 
     Returns:
-        False when both were there already.
+        False where both files were there already, with these bytes.
     """
     sync_file_system(release)
     wrote = write_file(release / FACTS_FILE, write_facts(facts))
@@ -30,19 +34,19 @@ def complete(release: Path, facts: Facts) -> bool:
 
 
 def target_of(prefix: Prefix, release: Path) -> str:
-    """How the link names a release."""
+    """The target of the link `current` for a release: its path, relative to the link."""
     return str(release.relative_to(prefix.opt))
 
 
 def point_at(prefix: Prefix, target: str | None) -> bool:
-    """Let the link name a release, or nothing, durably.
+    """Make the link `current` name a release, or remove it, durably.
 
     Args:
         prefix: the host.
-        target: from `target_of` or `release.current_target`.
+        target: from `target_of` or `current_target`; None removes the link.
 
     Returns:
-        False when it did so already.
+        False where the link was so already.
     """
     if current_target(prefix) == target:
         return False

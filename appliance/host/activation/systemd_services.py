@@ -1,10 +1,12 @@
-"""A release as services of systemd: tried, switched to, checked, and taken back.
+"""The services of a release as units of systemd: to try a candidate, to switch to it, and to restore the old release.
 
-Owns the order in which units are installed, started, enabled and ended. Rules (threat T35):
-- engines of a release that is not switched to start only while its trial mark is there, which no boot survives;
-- enabling comes before the one rename of `current`, ending the old engines after it: whenever the power goes, the units
-  that a boot starts hold those of the release that `current` names, and the others do not start;
-- a unit that was changed since it was installed is written again by every install.
+Owns the order in which units are installed, enabled, started and stopped.
+
+Rules (threat T35):
+- before the switch, the engines of a release start only while its trial mark exists, which a boot removes;
+- the new units are enabled before the one rename of `current`, and the old engines are stopped after it. So a boot
+  after a power cut, at any moment, starts the units of the release that `current` names; the others do not start;
+- every install writes a unit again that was changed since it was installed.
 """
 
 from __future__ import annotations
@@ -46,11 +48,11 @@ _POLL_S = 0.5
 
 
 class SystemdServices:
-    """On a whole machine.
+    """The implementation of `Services` on a whole machine.
 
     Args:
         prefix: the host.
-        now: the clock, in UTC, for the first key.
+        now: the clock, in UTC, for the expiry of the first key.
     """
 
     def __init__(self, prefix: Prefix, now: Callable[[], datetime]) -> None:
@@ -58,7 +60,7 @@ class SystemdServices:
         self._changed: list[str] = []
 
     def try_candidate(self, release: Release, on_progress: OnProgress, golden: GoldenPrompt = DEFAULT) -> str:
-        """See `Services.try_candidate`. The engines go on running: after the switch it is they who serve."""
+        """See `Services.try_candidate`. The engines go on running, and serve after the switch."""
         models, manifest = release.contents.models, release.bundle.value.manifest
         names = engine_units(release.contents, manifest)
         for name in names:
@@ -69,10 +71,10 @@ class SystemdServices:
         with candidate_errors(models[-1].name):
             systemctl.restart(names)
         for done, model in enumerate(models):
-            on_progress(Progress("asking the candidate", done, len(models), "steps"))
+            on_progress(Progress("trying the candidate", done, len(models), "steps"))
             with candidate_errors(model.name):
                 answer = self._check_model(release, model, golden)
-        on_progress(Progress("asking the candidate", len(models), len(models), "steps"))
+        on_progress(Progress("trying the candidate", len(models), len(models), "steps"))
         return answer
 
     def enable(self, release: Release) -> None:
@@ -118,7 +120,7 @@ class SystemdServices:
             install_unit(self._prefix, before, name)
         systemctl.reload()
         systemctl.enable(names)
-        # What has not been touched goes on undisturbed, unless the release that failed is this very one.
+        # Engines that still run are left alone, unless the release that failed is the same one.
         (systemctl.restart if before == tried else systemctl.start)([name for name in names if name != GATEWAY_UNIT])
         systemctl.restart([GATEWAY_UNIT])
         self._await_served(open_release(self._prefix, before, self._now()), names)
@@ -129,8 +131,8 @@ class SystemdServices:
             for name in units:
                 _require_running(name)
             if time.monotonic() > until:
-                said = systemctl.last_log_lines(GATEWAY_UNIT)
-                raise _not_served(GATEWAY_UNIT, f"none within {READY_S:.0f} s; it said: {said}")
+                log = systemctl.last_log_lines(GATEWAY_UNIT)
+                raise _not_served(GATEWAY_UNIT, f"none within {READY_S:.0f} s; its log ends with: {log}")
             time.sleep(_POLL_S)
 
     def _check_model(self, release: Release, model: Model, golden: GoldenPrompt) -> str:
@@ -141,19 +143,21 @@ class SystemdServices:
         while not client.is_healthy():
             _require_running(unit)
             if time.monotonic() > until:
-                raise _not_served(unit, f"none within {READY_S:.0f} s; it said: {systemctl.last_log_lines(unit)}")
+                raise _not_served(
+                    unit, f"none within {READY_S:.0f} s; its log ends with: {systemctl.last_log_lines(unit)}"
+                )
             time.sleep(_POLL_S)
         return check_model(client, model, golden)
 
     def _prepare_access(self) -> None:
         path = self._prefix.access
         ensure_default(AccessStore(path), self._prefix.default_key, self._now())
-        # The gateway reads the digests of the keys and can change none.
+        # The gateway may read the digests of the keys, and change none.
         os.chown(path, 0, grp.getgrnam(GROUP).gr_gid)
         path.chmod(0o640)
 
     def _is_served(self, release: Release) -> bool:
-        """Whether the gateway answers from this very release and configuration, and an engine is behind it."""
+        """Whether the gateway serves this release with its configuration, and an engine is ready."""
         facts = release.facts.config["config/gateway.json"]
         gateway = json.loads((release.config / "gateway.json").read_bytes())
         connection = http.client.HTTPConnection(gateway["bind"], gateway["port"], timeout=5.0)
@@ -173,7 +177,7 @@ def _rendered(release: Path) -> list[str]:
 
 
 def _installed(prefix: Prefix, release: Path) -> list[str]:
-    """The engines' units of a release that systemd knows; the release may be half-made."""
+    """The units of a release's engines that are installed in systemd; the release may be incomplete."""
     folder = release / RENDERED
     names = _rendered(release) if folder.is_dir() else []
     return [name for name in names if name.startswith(f"{ENGINE}@") and (prefix.units / name).exists()]
@@ -183,7 +187,7 @@ def _require_running(unit: str) -> None:
     state = systemctl.state(unit)
     if state.has_ended:
         raise _not_served(
-            unit, f"{state.active}, exit status {state.exit_code}; it said: {systemctl.last_log_lines(unit)}"
+            unit, f"{state.active}, exit status {state.exit_code}; its log ends with: {systemctl.last_log_lines(unit)}"
         )
 
 

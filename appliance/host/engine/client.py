@@ -1,7 +1,7 @@
-"""Talking to an engine over its UNIX socket, whoever started it.
+"""The client of an engine: HTTP over the engine's UNIX socket.
 
-Owns the requests that this program itself makes: whether the engine is ready, one question without randomness, and the
-embeddings of a few texts.
+Owns the requests that this program itself sends: a health check, one chat completion without randomness, and the
+embeddings of a few texts. It works with any engine that listens, whether this program started it or systemd.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class EngineAnswer:
-    """What an engine said: the text, how many tokens it took, and why it ended (`stop` or `length`)."""
+    """A chat completion: the text, the tokens of prompt and text, and why the text ended (`stop` or `length`)."""
 
     text: str
     prompt_tokens: int
@@ -31,12 +31,12 @@ class EngineAnswer:
 
 @dataclass(frozen=True, slots=True)
 class EngineClient:
-    """An engine that listens somewhere.
+    """A client of one engine.
 
     Args:
         name: the model's name, for errors.
-        socket: where it listens.
-        log: where its log is, in words for a hint.
+        socket: the path of the UNIX socket that the engine listens on.
+        log: where the engine's log is, as text for a hint.
     """
 
     name: str
@@ -51,15 +51,15 @@ class EngineClient:
             return False
 
     def chat(self, prompt: str, max_tokens: int, timeout_s: float = 120.0) -> EngineAnswer:
-        """Ask one question, without randomness.
+        """Request one chat completion, without randomness.
 
         Args:
             prompt: the user's message.
             max_tokens: where the answer is cut.
-            timeout_s: for the whole answer.
+            timeout_s: for connecting and for each read, in seconds.
 
         Raises:
-            ApplianceError: the engine did not answer, or not as it should.
+            ApplianceError: the engine did not answer, or with another status or form.
         """
         body = {
             "messages": [{"role": "user", "content": prompt}],
@@ -70,14 +70,17 @@ class EngineClient:
         return self._post("/v1/chat/completions", body, timeout_s, _read_answer)
 
     def embed(self, texts: Sequence[str], timeout_s: float = 120.0) -> list[list[float]]:
-        """The embeddings of some texts, in their order.
+        """Request the embeddings of some texts.
 
         Args:
             texts: at least one.
-            timeout_s: for all of them.
+            timeout_s: for connecting and for each read, in seconds.
+
+        Returns:
+            One embedding for each text, in the order of the texts.
 
         Raises:
-            ApplianceError: the engine did not answer, or not as it should.
+            ApplianceError: the engine did not answer, or with another status or form.
         """
         return self._post("/v1/embeddings", {"input": list(texts)}, timeout_s, _read_embeddings)
 
@@ -125,7 +128,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        """Connect to the socket's path; there is no host."""
+        """Connect to the path of the socket."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))

@@ -1,12 +1,11 @@
-"""What a model that makes embeddings is asked before the switch, and how its answer is judged.
+"""The check of a model that makes embeddings, before the switch to its release.
 
-Owns the golden sentences and the judgement. The engines are started and asked by `appliance.host.activation.candidate`
-and the services.
+Owns the golden sentences and the checks of their embeddings. `appliance.host.activation` starts the engines.
 
 Rules:
 - an embedding has as many numbers as the signed contents say, all finite, and not all zero;
-- the same sentence twice gives the same embedding: one that changes finds nothing again;
-- where a golden sentence names a related and an unrelated one, the related one must be closer.
+- the same sentence gives the same embedding twice: else a search would not find what was stored;
+- where a golden sentence has a related and an unrelated one, the related one must be closer.
 """
 
 from __future__ import annotations
@@ -20,19 +19,25 @@ from bundles.contents.model import Model
 from signing.errors import ApplyRestoredError
 
 SAME = 1e-6
-"""How far two embeddings of one sentence may be apart, as 1 - cosine: the last bits of a sum in another order."""
+"""The largest distance of two embeddings of one sentence, as 1 - cosine: from sums in another order."""
 
 
 class Embedder(Protocol):
     """An engine, or a client of one."""
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """The embeddings of some texts, in their order."""
+        """The embeddings of some texts, in the order of the texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenSentence:
-    """A sentence, one that means nearly the same, and one that does not; without both, closeness is not asked."""
+    """A sentence to embed.
+
+    Args:
+        text: the sentence.
+        near, far: a sentence of nearly the same meaning and one of another; without both their distances are not
+            compared.
+    """
 
     text: str
     near: str = ""
@@ -42,20 +47,20 @@ class GoldenSentence:
 DEFAULT = GoldenSentence("The capital of France is Paris.")
 
 
-def judge_embeddings(engine: Embedder, model: Model, golden: GoldenSentence = DEFAULT) -> str:
-    """Let a model embed a sentence twice, and judge it.
+def check_embeddings(engine: Embedder, model: Model, golden: GoldenSentence = DEFAULT) -> str:
+    """Embed a sentence twice, and check the embeddings.
 
     Args:
-        engine: that runs the model.
+        engine: runs the model.
         model: as the signed contents describe it.
-        golden: what to embed.
+        golden: the sentence.
 
     Returns:
-        What was seen, in words.
+        What was found, as a line for people.
 
     Raises:
-        ApplyRestoredError: it is not what an embedding should be.
-        ApplianceError: of the engine.
+        ApplyRestoredError: an embedding breaks a rule of this module.
+        ApplianceError: the engine does not answer.
     """
     first, again = (_one(engine, model, golden.text) for _ in range(2))
     if (apart := 1 - cosine(first, again)) > SAME:
@@ -90,5 +95,5 @@ def _wrong(model: Model, expected: str, found: str) -> ApplyRestoredError:
         model.name,
         expected=expected,
         found=found,
-        hint="the release that served before still serves; show this to whoever built the bundle",
+        hint="the release that served before still serves; show this to the person who built the bundle",
     )

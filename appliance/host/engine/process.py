@@ -1,6 +1,7 @@
-"""The process that runs one model: `llama-server` on a UNIX socket, without a network.
+"""The engine: a process of `llama-server` that serves one model on a UNIX socket, without a network.
 
-Owns the engine's life. It must never open a model itself: it gets one that is verified and open.
+Owns the start and the end of this process. The process never opens a model itself: it inherits the descriptor of one
+that is verified and open.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from signing.errors import ApplianceError, HostUnfitError, UsageError
 
 READY_TIMEOUT_S = 300.0
 MAX_SOCKET_PATH = 107
-"""What the kernel's address of a UNIX socket holds, in bytes."""
+"""The largest path of a UNIX socket that Linux takes, in bytes."""
 
 _POLL_S = 0.05
 _TAIL_LINES = 3
@@ -33,11 +34,11 @@ class Engine:
     """A started engine. Use as a context manager, or call `stop`.
 
     Args:
-        spec: what it runs.
+        spec: the model and the settings.
         child: its process.
-        socket: where it listens.
+        socket: the path of the socket that it listens on.
         level: how strongly the served bytes are bound to the verified ones; see `appliance.host.models.served_file`.
-        log: what it says.
+        log: the file that its output is added to.
     """
 
     spec: EngineSpec
@@ -53,6 +54,9 @@ class Engine:
 
     def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until the model is loaded and the engine answers.
+
+        Args:
+            timeout_s: the longest wait, in seconds.
 
         Raises:
             HostUnfitError: the engine needs an instruction that this processor lacks.
@@ -70,17 +74,17 @@ class Engine:
             "engine.not-ready",
             self.spec.name,
             expected=f"an answer within {timeout_s:.0f} s",
-            found=f"none; the log ends with: {self._last_words()}",
+            found=f"none; the log ends with: {self._last_log_lines()}",
             hint=f"see the whole log: {self.log}",
         )
 
     def chat(self, prompt: str, max_tokens: int, timeout_s: float = 120.0) -> EngineAnswer:
-        """See `EngineClient.chat`; where the engine has ended, that is the error."""
+        """See `EngineClient.chat`; where the engine has ended, the error is that of `exit_error`."""
         with self._reporting_exit():
             return self._client().chat(prompt, max_tokens, timeout_s)
 
     def embed(self, texts: Sequence[str], timeout_s: float = 120.0) -> list[list[float]]:
-        """See `EngineClient.embed`; where the engine has ended, that is the error."""
+        """See `EngineClient.embed`; where the engine has ended, the error is that of `exit_error`."""
         with self._reporting_exit():
             return self._client().embed(texts, timeout_s)
 
@@ -95,13 +99,17 @@ class Engine:
             raise
 
     def exit_error(self, code: int) -> ApplianceError:
-        """The error for an engine that ended by itself with this exit status."""
+        """The error for an engine that ended by itself.
+
+        Args:
+            code: its exit status; 128 and the signal's number where a signal ended it.
+        """
         error = HostUnfitError if code == _ILLEGAL_INSTRUCTION else ApplianceError
         return error(
             "engine.died",
             self.spec.name,
             expected="an engine that keeps running",
-            found=f"{describe_exit(code)}; the log ends with: {self._last_words()}",
+            found=f"{describe_exit(code)}; the log ends with: {self._last_log_lines()}",
             hint=(
                 "the processor differs from the one at install: run `appliance install SOURCE` again"
                 if error is HostUnfitError
@@ -110,7 +118,7 @@ class Engine:
         )
 
     def stop(self) -> int:
-        """End the engine and return its exit status. Safe to call twice."""
+        """Stop the engine and return its exit status. Safe to call twice."""
         code = self.child.stop()
         self.socket.unlink(missing_ok=True)
         return code
@@ -126,7 +134,7 @@ class Engine:
     def _client(self) -> EngineClient:
         return EngineClient(self.spec.name, self.socket, str(self.log))
 
-    def _last_words(self) -> str:
+    def _last_log_lines(self) -> str:
         try:
             lines = self.log.read_text("utf-8", "replace").splitlines()
         except OSError:
@@ -138,9 +146,9 @@ def start_engine(spec: EngineSpec, run_dir: Path, log: Path, on_progress: OnProg
     """Verify a model and start an engine on it.
 
     Args:
-        spec: what to run.
+        spec: the model and the settings.
         run_dir: a private folder for the socket, on a short path.
-        log: the file that the engine's talk is added to.
+        log: the file that the engine's output is added to.
         on_progress: called while the model is verified.
 
     Returns:
@@ -160,10 +168,14 @@ def start_engine(spec: EngineSpec, run_dir: Path, log: Path, on_progress: OnProg
 
 
 def socket_path(run_dir: Path, name: str) -> Path:
-    """Where an engine listens.
+    """The path of the socket that an engine listens on.
+
+    Args:
+        run_dir: a private folder.
+        name: the model's name.
 
     Raises:
-        UsageError: the path is longer than a socket's address may be.
+        UsageError: the path is longer than that of a socket may be.
     """
     path = run_dir / f"{name}.sock"
     if len(bytes(path)) > MAX_SOCKET_PATH:

@@ -1,6 +1,6 @@
-"""What may be installed at all: the bundle's chain of trust, the machine, and the site's own decisions.
+"""Whether a bundle may be installed: its chain of trust, the machine, and the site's configuration.
 
-Owns the questions that an install asks before it writes anything, and the pinning of a newer root after it.
+Owns the checks of an install before it writes anything, and the pinning of a newer root after it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ from signing.verified import Verified
 
 
 def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
-    """Open a medium whose bundle may be installed here, by the newest metadata of it and of this host.
+    """Verify the bundle of a medium by the newest metadata of the medium and of this host.
 
     Args:
         source: untrusted.
-        trust: bytes of the root to verify against; the root that this host has pinned must stand behind it, too.
+        trust: bytes of the root to verify against; the root that this host has pinned must cover the bundle, too.
         host: where it would be installed.
+
+    Returns:
+        The bundle; it may be installed here.
 
     Raises:
         NotTrustedError: a chain of trust does not cover it, or it has expired and is not installed yet.
@@ -44,7 +47,7 @@ def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
     found = open_newest(source, trust, floors, now, host.prefix)
     pinned = read_root(host.prefix)
     if pinned is not None and pinned != trust:
-        # A root given by hand does not replace the one that this host has pinned: both must stand behind the bundle.
+        # A root that a person names does not replace the pinned one: both must cover the bundle.
         other = open_newest(source, pinned, floors, now, host.prefix)
         if other.value.manifest != found.value.manifest:
             raise NotTrustedError(
@@ -68,7 +71,7 @@ def run_preflight(source: Path, bundle: Bundle, floor_time: str, host: Host) -> 
     Args:
         source: untrusted; the medium that the bundle is on.
         bundle: verified.
-        floor_time: the signed time below which the clock cannot be.
+        floor_time: the newest signed time that this host knows, as text in UTC; a right clock is not before it.
         host: where it would be installed.
 
     Raises:
@@ -81,10 +84,10 @@ def run_preflight(source: Path, bundle: Bundle, floor_time: str, host: Host) -> 
 
 
 def model_workloads(layout: Layout, contents: Contents) -> tuple[ModelWorkload, ...]:
-    """The models with what each is to serve.
+    """The models of a bundle, each with its header and its workload.
 
-    One whose header is damaged on the medium is left out: the import reports it with all other damage, unless this host
-    has a right copy and needs nothing from there.
+    A model whose header is damaged on the medium is left out. The import reports it with all other damage, unless this
+    host has a right copy already.
     """
     found = []
     for model in contents.models:
@@ -95,7 +98,7 @@ def model_workloads(layout: Layout, contents: Contents) -> tuple[ModelWorkload, 
 
 
 def check_site(prefix: Prefix, site: SiteConfig) -> None:
-    """Refuse what a site may decide for itself, but not for services.
+    """Refuse settings of the site that services cannot have.
 
     Raises:
         UsageError: naming the field.
@@ -116,7 +119,16 @@ def release_path(prefix: Prefix, bundle: Bundle) -> Path:
 
 
 def follow_root(prefix: Prefix, release: Release, now: datetime) -> None:
-    """Pin the newest root that the pinned one's threshold has signed; the walk over this release has just proved it."""
+    """Pin the newest root that the threshold of the pinned root has signed.
+
+    Args:
+        prefix: the host.
+        release: opened just before, by the pinned root.
+        now: the clock, in UTC.
+
+    Raises:
+        NotTrustedError: the newest root does not cover the release; nothing was pinned.
+    """
     newest = Layout(release.path / "bundle").medium.read(
         f"metadata/{release.bundle.evidence.floors.root}.root.json", 256 << 10
     )

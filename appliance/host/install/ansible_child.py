@@ -2,13 +2,15 @@
 
 Command line: `python -I -m appliance.host.install.ansible_child RUN`.
 
-Owns the call of ansible-runner. It reads `RUN/order.json`, runs the playbook from the verified copy, and prints one
+Owns the call of ansible-runner. It reads `RUN/order.json`, and runs the playbook from the verified copy. It prints one
 JSON object a line: `{"total": n}`, `{"task": name}`, and at the end `{"end": {…}}`. Nothing else is printed.
 
+An installer of another version may start it: `tests/released/test_protocols.py` holds the messages.
+
 Rules:
-- the run folder is fresh: what ansible-runner keeps in one would otherwise steer the next run;
-- success is a code of 0 *and* a recap that names the host: an interrupted or empty play is no success;
-- the environment that ansible-runner writes down, and the variables, are wiped at the end.
+- the run folder is fresh: files that ansible-runner left there would change the next run;
+- success is exit code 0 *and* a recap that names the host: an interrupted or empty play is no success;
+- the environment that ansible-runner writes to a file, and the variables, are deleted at the end.
 """
 
 from __future__ import annotations
@@ -30,9 +32,12 @@ def main(arguments: list[str]) -> int:
     """Run one playbook.
 
     Args:
-        arguments: the run folder.
+        arguments: the path of the run folder, which holds `order.json`.
+
+    Returns:
+        The exit code: 0 where every task succeeded, else 1.
     """
-    os.umask(0o077)  # whatever the caller has: what a run leaves is its owner's alone
+    os.umask(0o077)  # only the owner may read the files of a run
     run = Path(arguments[0])
     order = json.loads((run / ORDER).read_text("utf-8"))
     playbooks = Path(order["playbooks"])
@@ -47,6 +52,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _play(run: Path, playbooks: Path, variables: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
+    # Imported here, since the parent imports this module for its constants, and needs no Ansible.
     import ansible_runner
 
     failures: list[dict[str, str]] = []
@@ -57,7 +63,7 @@ def _play(run: Path, playbooks: Path, variables: dict[str, Any], environment: di
             _print_json({"task": str(data.get("task", ""))})
         elif event.get("event") in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
             failures.append({"task": str(data.get("task", "")), "message": _message(data.get("res"))})
-        return True  # else ansible-runner forgets the event, and with it the recap
+        return True  # else ansible-runner drops the event, and with it the recap
 
     runner = ansible_runner.run(
         private_data_dir=str(run),
@@ -96,7 +102,7 @@ def _environment(run: Path, playbooks: Path) -> dict[str, str]:
 
 
 def _write_program(run: Path) -> None:
-    # The scripts of the environment are removed at install; ansible-runner looks for this name on PATH.
+    # A release's environment has no scripts; ansible-runner searches PATH for this name.
     for name in ("bin", "tmp"):
         (run / name).mkdir(mode=0o700)
     program = run / "bin" / PROGRAM
@@ -105,14 +111,17 @@ def _write_program(run: Path) -> None:
 
 
 def count_tasks(playbooks: Path) -> int:
-    """How many tasks the playbook has, as it will tell them: a role's check of its arguments is one.
+    """Count the tasks that the playbook will report; the check of a role's arguments is one of them.
 
-    Read from the files, since asking Ansible would start it a second time.
+    The files are read for this, since Ansible would have to be started a second time to list them.
 
     Args:
         playbooks: the verified folder with `site.yml` and `roles/`.
+
+    Returns:
+        The number of tasks.
     """
-    import yaml
+    import yaml  # as above: not for the parent
 
     total = 0
     for play in yaml.safe_load((playbooks / "site.yml").read_text("utf-8")):
@@ -128,7 +137,7 @@ def _message(result: object) -> str:
         return str(result)
     items = [item for item in result.get("results") or [] if isinstance(item, Mapping) and item.get("failed")]
     parts = [str(part.get(name) or "").strip() for part in (items[:1] or [result]) for name in ("msg", "stderr")]
-    # Of a traceback, the last line says what happened.
+    # The last line of a traceback names the error.
     texts = [part.splitlines()[-1] if "Traceback (" in part else part for part in parts if part]
     return " / ".join(" ".join(text.split()) for text in texts)[:600]
 

@@ -1,12 +1,13 @@
-"""Bringing a bundle's bytes onto the host: one pass from the medium, each byte hashed while it is copied.
+"""The import of a bundle: its files are copied from the medium in one pass, and each byte is hashed while it is copied.
 
-Owns which files go where and in which order. How one file is copied is `bundles.copy`'s.
+Owns which files go where and in which order. `bundles.copy` copies one file.
 
 Rules (threats T2, T16, T35):
-- metadata comes first and goes to every installed release, so that all of them are judged by the newest; then the
+- metadata is written first, to every installed release, so that all of them are verified by the newest. Then the
   floors rise; only then is content written;
 - what is used afterwards is read from the copy: the copied manifest and contents are verified again;
-- a file that is right is left alone; a damaged one is replaced by a new inode; what nothing names is removed and told.
+- a file that is right is left alone, and a damaged one is replaced by a new inode;
+- a file that nothing names is removed and reported.
 """
 
 from __future__ import annotations
@@ -36,7 +37,13 @@ BUNDLE = "bundle"
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What an import did: files copied with their bytes, files that were right already, and paths that were removed."""
+    """What an import did.
+
+    Args:
+        copied, copied_bytes: files that were copied, and their size.
+        kept: files that were right already.
+        removed: paths below the release that nothing names.
+    """
 
     copied: int
     copied_bytes: int
@@ -45,12 +52,12 @@ class ImportResult:
 
 
 def accept(prefix: Prefix, found: Verified[Bundle], trust: bytes) -> None:
-    """Remember what a verified bundle proves: metadata for every release, the pinned root, the floors.
+    """Store what a verified bundle proves: metadata for every release, the pinned root, the floors.
 
     Args:
         prefix: the host; its folders exist.
-        found: verified, by the newest metadata of a medium and of this host.
-        trust: the root that it was verified under, to be pinned where none is yet.
+        found: verified by the newest metadata of a medium and of this host.
+        trust: bytes of the root that it was verified with; pinned where none is yet.
     """
     for release in sorted(prefix.releases.iterdir()):
         if (release / BUNDLE / LAYOUT_FILE).is_file():
@@ -62,14 +69,21 @@ def accept(prefix: Prefix, found: Verified[Bundle], trust: bytes) -> None:
 def import_layout(
     source: Layout, release: Path, found: Verified[Bundle], trust: bytes, now: datetime
 ) -> Verified[Bundle]:
-    """Copy what an installed release is verified by, and verify the copy.
+    """Copy the files by which an installed release is verified, and verify the copy.
+
+    Args:
+        source: untrusted.
+        release: the release's folder.
+        found: the bundle, verified on the medium.
+        trust: bytes of the root that it was verified with.
+        now: the clock, in UTC.
 
     Returns:
-        The bundle, as the copy proves it; use this value from here on.
+        The bundle as the copy proves it; use this value from here on.
 
     Raises:
-        NotTrustedError: the medium gave other bytes than before.
-        DamagedError: the same, by an accident.
+        NotTrustedError: the copy is not covered by the chain of trust: the medium gave other bytes than before.
+        DamagedError: a file is missing, or the copy holds another bundle than before.
     """
     make_folder(release / BUNDLE)
     copy = Layout(release / BUNDLE)
@@ -82,8 +96,8 @@ def import_layout(
         INDEX_FILE: MAX_INDEX_BYTES,
         LAYOUT_FILE: 1024,
     }
-    for path, most in files.items():
-        _copy_small(source, copy, path, most)
+    for path, max_bytes in files.items():
+        _copy_small(source, copy, path, max_bytes)
     for path in _files_below(copy.path):
         if path not in known and path not in files:
             (copy.path / path).unlink()
@@ -105,14 +119,14 @@ def import_files(
     """Copy every file of the bundle to its place.
 
     Args:
-        prefix, release: where to.
+        prefix, release: the host, and the release's folder.
         source: untrusted blobs.
-        bundle: believed.
-        on_progress: called with bytes done, over all files.
+        bundle: verified.
+        on_progress: called with the bytes done, of all files together.
 
     Raises:
-        DamagedError: a blob is missing or differs; no half-made file stands under a final name.
-        NotTrustedError: the bundle's paths would take the installer's own places.
+        DamagedError: a blob is missing or differs; no incomplete file has a final name.
+        NotTrustedError: the bundle names a path that only the installer may fill.
     """
     check_places(bundle.contents)
     removed = _remove_unlisted(prefix, release, bundle)
@@ -122,10 +136,10 @@ def import_files(
         make_folder(path.parent)
         start = before
 
-        def tell(event: Progress, start: int = start) -> None:
+        def on_file(event: Progress, start: int = start) -> None:
             on_progress(Progress("importing the bundle", start + event.done, total))
 
-        if copy_file(file, source.open_chunk, path, tell, mode=0o444 if file.kind in STORED else None):
+        if copy_file(file, source.open_chunk, path, on_file, mode=0o444 if file.kind in STORED else None):
             copied, copied_bytes = copied + 1, copied_bytes + file.size
         before += file.size
         on_progress(Progress("importing the bundle", before, total))
@@ -133,8 +147,8 @@ def import_files(
 
 
 def _write_metadata(copy: Layout, evidence: Evidence) -> set[str]:
-    # What was walked, and not what the medium says now. The timestamp is what names the rest, so it comes last: the
-    # copy is whole at every moment.
+    # The bytes that were verified, and not what the medium holds now. The timestamp names all others, so it is written
+    # last: the copy is consistent at every moment.
     names = sorted(evidence.metadata, key=lambda name: name == "timestamp.json")
     make_folder(copy.path / METADATA)
     for name in names:
@@ -142,8 +156,8 @@ def _write_metadata(copy: Layout, evidence: Evidence) -> set[str]:
     return {f"{METADATA}/{name}" for name in names}
 
 
-def _copy_small(source: Layout, copy: Layout, path: str, most: int) -> None:
-    data = source.medium.read(path, most)
+def _copy_small(source: Layout, copy: Layout, path: str, max_bytes: int) -> None:
+    data = source.medium.read(path, max_bytes)
     if data is None:
         raise DamagedError("import.missing", path, expected="a file", found="none", hint="copy the stick again")
     make_folder((copy.path / path).parent)
@@ -151,7 +165,7 @@ def _copy_small(source: Layout, copy: Layout, path: str, most: int) -> None:
 
 
 def _files_below(folder: Path) -> Iterator[str]:
-    """Everything below a folder that is not itself a folder, by its path below it; links are not followed."""
+    """The paths below a folder of all that is not a folder, relative to it; symbolic links are not followed."""
     for where, folders, names in os.walk(folder):
         links = [name for name in folders if os.path.islink(f"{where}/{name}")]
         for name in (*names, *links):
@@ -168,7 +182,7 @@ def _remove_unlisted(prefix: Prefix, release: Path, bundle: Bundle) -> tuple[str
             shutil.rmtree(path)
             removed.append(os.path.relpath(path, release))
     for path in _files_below(release):
-        # What lies in the installer's own folders is made again where it is wrong; a link in their place goes.
+        # The installer's own folders are made again where they are wrong; a link in the place of one is removed.
         is_own = path.split("/")[0] in OWN and not (release / path).parent.samefile(release)
         is_expected = path in (FACTS_FILE, OK_FILE) or str(release / path) in known
         if not is_own and not is_expected:

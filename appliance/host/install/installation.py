@@ -1,12 +1,13 @@
-"""`install`: from an untrusted medium to a release that serves (DESIGN 9).
+"""`appliance install`: from an untrusted medium to a release that serves (docs/architecture.md, The host).
 
-Owns the order of the steps and the decision what still has to be done. Each step looks at what is really there, so it
-does not matter where the last run stopped: what is right is left alone, what is missing or damaged is made again.
+Owns the order of the steps, and decides which of them have to be done. Each step compares what is on the disk with what
+should be there, so it does not matter where the last run stopped. What is right is left alone; what is missing or
+damaged is made again.
 
 Rules:
-- the chain of trust is verified before anything is written; floors and metadata before any content (threats T1, T2);
-- the release before serves until the one rename of `current`, and again if the gate after it fails (threat T35);
-- one install at a time; its children inherit the lock (threat T36).
+- the chain of trust is verified before anything is written, floors and metadata before any content (threats T1, T2);
+- the old release serves until the one rename of `current`, and again if the gate after it fails (threat T35);
+- one install runs at a time, and its children inherit the lock (threat T36).
 """
 
 from __future__ import annotations
@@ -57,14 +58,14 @@ class InstallResult:
 
     Args:
         release: the one that serves now.
-        was_complete: whether it had been installed and right before.
-        played: what Ansible counted.
-        choice: the CPU variant, as measured.
-        copied: files that had to be copied.
-        answer: what the candidate answered; empty where nothing had changed.
-        steps: what was done, with times.
-        warnings: what a person should know.
-        interrupted: the step in which the run before had stopped, or None.
+        was_complete: whether it had been installed before, with every byte right.
+        played: the tasks of the playbook, as Ansible counted them.
+        choice: the CPU variant, with its measurement.
+        copied: how many files had to be copied.
+        answer: of the candidate; empty where nothing had changed.
+        steps: those that were done, with their times.
+        warnings: for people.
+        interrupted: the step in which an earlier run was cut off, or None.
     """
 
     release: Release
@@ -82,17 +83,21 @@ def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ig
     """Install a bundle, or finish or repair an install of it.
 
     Args:
-        source: untrusted; a bundle or a stick with all of it.
+        source: untrusted; a bundle, or a stick that holds all of it.
         trust: bytes of the root to verify against; pinned on this host where it has none.
-        host: where, and on what.
+        host: the machine, and the choices of its operator.
         on_progress: called with what is done.
+
+    Returns:
+        What was done; the release serves.
 
     Raises:
         NotTrustedError: the chain of trust does not cover it; nothing was written.
-        HostUnfitError: the machine cannot; every reason is told, nothing was written.
+        HostUnfitError: the machine cannot take it; with every reason; nothing was written.
         DamagedError: blobs differ; what was copied is kept for the next run.
-        ApplyRestoredError: a step failed, and what served before serves.
-        BusyError: another install is at work here.
+        ApplyRestoredError: a step failed; the release that served before serves.
+        ApplyBrokenError: a step failed, and the release that served before could not be restored.
+        BusyError: another install runs on this host.
     """
     prefix = host.prefix
     known = trust_state(prefix)
@@ -114,7 +119,7 @@ def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ig
 
 
 class _Run:
-    """One run under the lock: the values that its steps share."""
+    """One run of an install under the lock, with the values that its steps share."""
 
     def __init__(
         self,
@@ -138,21 +143,21 @@ class _Run:
         self.is_tried = self.is_reached = False
 
     def run(self) -> InstallResult:
-        """Every step, in order."""
+        """Run every step, in order."""
         interrupted = self.journal.interrupted(self.path.name)
-        with self.steps.step("plan") as took:
+        with self.steps.step("plan") as record:
             site = read_site(self.prefix.site_file)
             check_site(self.prefix, site)
             current_target(self.prefix)
             was_complete = self._is_complete()
-            took.note = "complete already" if was_complete else "to be installed"
-        with self.steps.step("preflight") as took:
-            # It was done before anything was written; here it is put on record.
+            record.note = "complete already" if was_complete else "to be installed"
+        with self.steps.step("preflight") as record:
+            # Preflight has run before anything was written; here its result is written to the journal.
             here = self.preflight.python.version if self.preflight.python else "to come with the bundle's packages"
-            took.note = f"Python {here}, CPU variants {' '.join(self.preflight.variants)}"
-        with self.steps.step("import") as took:
+            record.note = f"Python {here}, CPU variants {' '.join(self.preflight.variants)}"
+        with self.steps.step("import") as record:
             accept(self.prefix, self.found, read_root(self.prefix) or self.trust)
-            took.note = "nothing to copy" if was_complete else self._import()
+            record.note = "nothing to copy" if was_complete else self._import()
         if self.prefix.is_system:
             self._install_packages()
         if was_complete:
@@ -166,14 +171,14 @@ class _Run:
         try:
             return self._finish(site, choice, python, was_complete, interrupted)
         except BaseException:
-            # What users reach stays, whatever fails after that.
+            # Once users reach the new release it stays, whatever fails after that.
             if not self.is_reached:
-                self._take_back(kept, before)
+                self._restore(kept, before)
             raise
 
-    def _take_back(self, kept: dict[Path, bytes], before: str | None) -> None:
+    def _restore(self, kept: dict[Path, bytes], before: str | None) -> None:
         try:
-            # A release that serves must find the configuration that it was switched to.
+            # A release that goes on serving needs the configuration that it serves with.
             for path, data in kept.items():
                 write_file(path, data)
             if self.is_tried:
@@ -182,8 +187,8 @@ class _Run:
         except (ApplianceError, OSError) as error:
             raise ApplyBrokenError(
                 "install.not-restored",
-                before or "nothing served before",
-                expected="what served before to serve again",
+                before or "no release served before",
+                expected="the release that served before to serve again",
                 found=str(error),
                 hint="see `appliance status` and `journalctl -b`; then run the same command again",
             ) from error
@@ -192,7 +197,7 @@ class _Run:
         return rendered_names(self.prefix, self.found.value.contents, self.found.value.manifest)
 
     def _rendered(self) -> dict[Path, bytes]:
-        """What an install that finished has written, as far as it is there; nothing where none has."""
+        """The rendered files and the facts of a finished install, by path; empty where none has finished."""
         if not (self.path / OK_FILE).is_file():
             return {}
         paths = [self.path / name for name in (*self._rendered_names(), FACTS_FILE)]
@@ -206,13 +211,13 @@ class _Run:
         was_complete: bool,
         interrupted: JournalEntry | None,
     ) -> InstallResult:
-        with self.steps.step("render") as took:
+        with self.steps.step("render") as record:
             played = render(
                 self.prefix, self.path, self.found.value, site, self.programs, self.host.now(), self.on_progress
             )
-            took.note = f"ok={played.ok} changed={played.changed}"
+            record.note = f"ok={played.ok} changed={played.changed}"
         facts = self._facts(choice, python, read_site(self.prefix.site_file))
-        # What an interrupted run has written down may never have been asked.
+        # An interrupted run may have written facts whose candidate was never tried.
         is_same = was_complete and interrupted is None and facts == read_facts(self.path)
         answer = "" if is_same else self._try_candidate(facts)
         release = self._switch(facts, is_checked=is_same)
@@ -223,13 +228,13 @@ class _Run:
             choice,
             self.copied,
             answer,
-            tuple(self.steps.took),
+            tuple(self.steps.records),
             tuple(self.warnings),
             interrupted,
         )
 
     def _is_complete(self) -> bool:
-        """Whether this very release is there and every byte of it is right."""
+        """Whether this release is installed and every byte of it is right."""
         was_finished = (self.path / OK_FILE).exists()
         try:
             check_release(open_release(self.prefix, self.path, self.host.now()), self.on_progress)
@@ -248,12 +253,12 @@ class _Run:
         return f"{done.copied} files copied, {done.kept} were right"
 
     def _install_packages(self) -> None:
-        with self.steps.step("packages") as took:
+        with self.steps.step("packages") as record:
             system = self.host.card.system.os
             wanted = wanted_packages(self.prefix, self.path, self.found.value.contents, system)
             if not install_packages(wanted, self.programs):
                 self.warnings.append(f"{POLICY} of this machine decided which services the packages start")
-            took.note = ", ".join(f"{package.name} {package.version}" for package in wanted) or "nothing to install"
+            record.note = ", ".join(f"{package.name} {package.version}" for package in wanted) or "nothing to install"
 
     def _materialise(self, python: Interpreter) -> Choice:
         contents = self.found.value.contents
@@ -264,10 +269,10 @@ class _Run:
             with self.steps.step("environment"):
                 build_environment(self.prefix, self.path, contents, python, self.programs, uv)
                 check_environment(self.prefix, self.path, contents, python, ignore)
-        with self.steps.step("runtime") as took:
+        with self.steps.step("runtime") as record:
             variants = self.preflight.variants
             choice = prepare_runtime(self.prefix, self.path, contents, variants, self.programs, self.on_progress)
-            took.note = f"{choice.variant}, {choice.generated_tokens_per_s} tokens/s"
+            record.note = f"{choice.variant}, {choice.generated_tokens_per_s} tokens/s"
         return choice
 
     def _has_environment(self, contents: Contents, python: Interpreter) -> bool:
@@ -308,19 +313,22 @@ class _Run:
 
     def _try_candidate(self, facts: Facts) -> str:
         self.is_tried = True
-        with self.steps.step("candidate") as took:
+        with self.steps.step("candidate") as record:
             write_file(self.path / FACTS_FILE, write_facts(facts))
             release = Release(self.path, self.prefix, self.found, facts)
             answer = self.services.try_candidate(release, self.on_progress)
-            took.note = answer[:200]
+            record.note = answer[:200]
         return answer
 
     def _switch(self, facts: Facts, *, is_checked: bool) -> Release:
-        """Let `current` name the release, and users reach it.
+        """Make `current` name the release, and wait until users reach it.
 
         Args:
-            facts: what the release was made with.
-            is_checked: whether this run has compared every file of it, and changed none.
+            facts: of the release.
+            is_checked: whether this run has compared every file of the release, and changed none.
+
+        Raises:
+            ApplyRestoredError: users do not reach it; `current` names the release of before again.
         """
         before = current_target(self.prefix)
         with self.steps.step("switch"):
@@ -333,7 +341,7 @@ class _Run:
                 release = open_current(self.prefix, self.host.now())
                 if release.path != self.path or release.facts != facts:
                     raise _gate_failed(str(self.prefix.current), self.path.name, release.path.name)
-                # A gateway that was started for this has compared the same files before it listens.
+                # A gateway that was started here has compared the same files before it listens.
                 if not self.services.follow(release) and not is_checked:
                     check_release(release, self.on_progress, models=False)
         except ApplianceError as error:
@@ -355,7 +363,7 @@ def _gate_failed(subject: str, expected: str, found: str, hint: str = "") -> App
         subject,
         expected=expected,
         found=found,
-        hint="what served before serves again; "
+        hint="the release that served before serves again; "
         + (hint or "run the same command once more, and check the disk if it fails again"),
     )
 

@@ -1,11 +1,11 @@
-"""What an install has begun and finished, one line each, durable before the next thing happens.
+"""The journal of installs: a line when a step begins and a line when it ends, each durable before the work goes on.
 
-Owns `journal/install.jsonl` of a prefix. It is evidence for people and for the next run's messages; whether a step has
-to be done again is decided by looking at the result itself, never by believing this file.
+Owns `journal/install.jsonl` of a prefix. It informs people, and the next run's messages. It never decides whether a
+step has to be done again: that follows from what the step left on the disk.
 
 Rules:
-- a line is appended with one write and fsynced; a torn last line is what a power cut leaves, and is skipped;
-- the file starts anew when it has grown beyond 1 MiB; the one before it is kept as `install.1.jsonl`.
+- a line is appended with one write and fsynced; a power cut may leave a torn last line, which is skipped;
+- beyond 1 MiB a new file is begun, and the one before it is kept as `install.1.jsonl`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _MAX_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One line.
+    """One line of the journal.
 
     Args:
-        time: UTC, as this machine's clock had it; told, never trusted.
+        time: UTC, from this machine's clock; for people, never trusted.
         release: the release's folder name.
         step: one of `appliance.host.install.steps.STEPS`.
         state: `started`, `done` or `failed`.
-        note: for failed steps, the error's code.
+        note: the error's code for a failed step, what was done for a finished one.
     """
 
     time: str
@@ -63,7 +63,7 @@ class Journal:
         line = json.dumps(asdict(JournalEntry(time, release, step, state, note))) + "\n"
         descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            # A torn line of an interrupted run must not swallow this one.
+            # After the torn line of an interrupted run, this one begins on a line of its own.
             size = os.fstat(descriptor).st_size
             is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             os.write(descriptor, ("\n" * is_torn + line).encode())
@@ -82,15 +82,18 @@ class Journal:
         return [entry for entry in map(_parse, text.splitlines()) if entry is not None]
 
     def interrupted(self, release: str) -> JournalEntry | None:
-        """The step in which a run for a release stopped without saying why, while no run has ended well since; or None.
+        """Find the step in which a run for a release was cut off, where no run has succeeded since.
 
         Args:
             release: the release's folder name.
+
+        Returns:
+            The line of its begin; None where no run was cut off.
         """
         begun = stopped = None
         for entry in self.read():
             if entry.state == STARTED:
-                # Steps do not overlap: one that begins shows that the one before it never ended.
+                # Steps do not overlap: where one begins while another is open, that other was cut off.
                 begun, stopped = entry, begun if begun and begun.release == release else stopped
             else:
                 begun = None

@@ -1,15 +1,15 @@
 """The OS packages that a bundle brings for this machine, installed by path.
 
-Owns the question which of them are absent or older here, and the one call of apt that installs those. It must never
-touch `/etc/apt`, ask any source, or switch a check of apt's off.
+Owns the comparison with the packages of this machine, and the one call of apt that installs what is absent or older.
+It must never change `/etc/apt`, use a package source, or turn off a check of apt.
 
 Rules (threats T8, T32):
-- the files are verified already: they lie in the release, copied by signed hash;
-- apt runs with settings of its own, in which there is no source at all, and without a network;
-- nothing is removed or made older: where that would be needed, apt refuses, and the old release serves on;
-- what a power cut left half configured is finished first;
-- none of their services is started by their installation (`appliance.host.install.policy_rc`);
-- packages stay when a release goes: others on this machine may need them by then.
+- the files are verified: they lie in the release, copied by signed hash;
+- apt runs with settings of its own that name no package source, and without a network;
+- nothing is removed or downgraded: where that would be needed, apt refuses, and the old release goes on serving;
+- packages that a power cut left half configured are configured first;
+- the installation starts none of their services (`appliance.host.install.policy_rc`);
+- packages stay when a release is removed: other programs of this machine may need them by then.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 @dataclass(frozen=True, slots=True)
 class OsPackage:
-    """A package file: where it lies, and its own word on name, version and architecture."""
+    """A package file: its path, and the name, version and architecture that it states."""
 
     path: Path
     name: str
@@ -50,11 +50,11 @@ def wanted_packages(prefix: Prefix, release: Path, contents: Contents, system: s
 
     Args:
         prefix, release: where their files lie, verified.
-        contents: believed.
+        contents: signed, verified.
         system: of this machine, such as `debian-12`.
 
     Raises:
-        ApplyRestoredError: dpkg does not answer.
+        ApplyRestoredError: dpkg fails, or does not end in time.
     """
     files = [file for file in contents.of_kind("os-package") if PurePosixPath(file.path).parts[1:-1] == (system,)]
     if not files:
@@ -72,10 +72,10 @@ def install_packages(packages: Sequence[OsPackage], programs: Programs) -> bool:
         programs: starts apt, without a network.
 
     Returns:
-        Whether it was sure that no service started: False where this machine has a policy of its own for that.
+        Whether services were kept from starting: False where this machine has a policy of its own for that.
 
     Raises:
-        ApplyRestoredError: apt refused, with its words; dpkg leaves a failed package as it was, or to be finished.
+        ApplyRestoredError: apt refused, with its message; dpkg leaves a failed package as it was, or half configured.
     """
     if not packages:
         remove_policy(_POLICY)
@@ -115,7 +115,7 @@ def _settings(folder: Path) -> dict[str, str]:
         "APT::Sandbox::User": "root",
         "DPkg::Lock::Timeout": "300",
         "Dpkg::Use-Pty": "0",
-        # A file of /etc that the site has changed stays as it is.
+        # A configuration file that the site has changed stays as it is.
         "Dpkg::Options::": "--force-confold",
     }
 
@@ -174,5 +174,5 @@ def _refused(found: str, program: str) -> ApplyRestoredError:
         program,
         expected="the bundle's packages to be installed",
         found=found,
-        hint="see what dpkg says of this machine (`dpkg --audit`), put that right, then run the same command again",
+        hint="see what `dpkg --audit` reports, repair that, then run the same command again",
     )

@@ -1,12 +1,12 @@
-"""No service starts because its package is installed: `/usr/sbin/policy-rc.d`, which maintainer scripts ask.
+"""`/usr/sbin/policy-rc.d`, the policy that keeps services from starting while their packages are installed.
 
-Owns that file for the time of one install of packages. It must never replace or remove one that somebody else put
-there.
+Owns that file while packages are installed. It must never replace or remove a policy of the operator.
 
 Rules:
-- it appears whole or not at all, and never over another: then the operator's own policy decides, and that is told;
-- it goes when the packages are installed, whatever became of them; where a run was killed, the next one takes it away;
-- by its bytes it is ours: one that somebody has changed is theirs.
+- the file appears whole or not at all, and never replaces another. Where the operator has a policy, that one decides,
+  and the caller gets to know it;
+- the file is removed after the installation, successful or not; where a run was killed, the next one removes it;
+- a file is ours only where its bytes are ours: one that was edited belongs to the operator.
 
 Source: invoke-rc.d(8), deb-systemd-invoke(1p): exit status 101 is "action forbidden by policy".
 """
@@ -33,7 +33,7 @@ def no_service_starts(path: Path) -> Iterator[bool]:
     """Forbid the start of services for the length of a block.
 
     Yields:
-        False where somebody else's policy stands there, which was left alone.
+        False where the operator has another policy there, which is left alone.
     """
     is_ours = _put(path)
     try:
@@ -44,7 +44,7 @@ def no_service_starts(path: Path) -> Iterator[bool]:
 
 
 def remove_policy(path: Path) -> bool:
-    """Take ours away, where it stands; returns whether it did."""
+    """Remove our policy where it is there; returns whether it was."""
     if not _is_ours(path):
         return False
     path.unlink()
@@ -56,7 +56,7 @@ def _put(path: Path) -> bool:
     new.unlink(missing_ok=True)
     write_file(new, TEXT, 0o755)
     try:
-        os.link(new, path)  # unlike a rename, never over another
+        os.link(new, path)  # unlike a rename, this never replaces a file
     except FileExistsError:
         return _is_ours(path)
     finally:

@@ -39,7 +39,7 @@ _UNIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class PreflightResult:
-    """What preflight found out for the steps after it.
+    """What preflight found, for the steps after it.
 
     Args:
         python: to link environments to; None where one of `pythons` comes with the bundle's OS packages.
@@ -84,7 +84,7 @@ def check_host(
     prefix, system = host.prefix, host.card.system
     targets = [target for target in contents.targets if (target.os, target.arch) == (system.os, system.arch)]
     versions = tuple(version for target in targets or contents.targets for version in target.python)
-    # The services' own users must be able to run it: somebody's PATH may lead into a home folder.
+    # The users of the services must be able to run it: the PATH of a person may lead into a home folder.
     python = find_python(versions, "" if prefix.is_system else host.search_path)
     variants = fitting_variants(contents.needs.cpu_variants, frozenset(host.card.cpu.flags))
     problems = _system_problems(contents, system) + _memory_problems(models, host.card, release)
@@ -122,7 +122,7 @@ def check_installable(contents: Contents) -> None:
             f"{contents.name} {contents.version}",
             expected="a model, and a runtime with its programs",
             found=f"missing: {', '.join(missing)}",
-            hint="ask whoever built this bundle",
+            hint="ask the person who built this bundle",
         )
 
 
@@ -165,7 +165,7 @@ def _memory_problems(models: Sequence[ModelWorkload], card: Card, release: Path)
     if not models:
         return []
     if (release / OK_FILE).is_file():
-        # What this release's own engines use, where they run in this control group, is no reason against its repair.
+        # The memory of this release's own engines, in the same control group, must not prevent its repair.
         card = replace(card, memory=replace(card.memory, limit_bytes=None))
     verdict = fit(models, card, [model.need for model in models])
     if verdict.fits:
@@ -221,7 +221,7 @@ def _room_problems(contents: Contents, prefix: Prefix, release: Path) -> list[Ho
 
 
 def _is_foreign(folder: Path) -> bool:
-    """Whether somebody else could exchange what lies in a folder between looking and using."""
+    """Whether another user could replace files in a folder between their check and their use."""
     try:
         status = folder.lstat()
     except FileNotFoundError:
@@ -268,7 +268,7 @@ def _clock_warnings(now: datetime, floor_time: str) -> tuple[str, ...]:
     if text >= floor_time:
         return ()
     return (
-        f"this machine's clock says {text}, but signed files prove that it is at least {floor_time}: set the clock",
+        f"this machine's clock shows {text}, but signed files prove that it is at least {floor_time}: set the clock",
     )
 
 

@@ -1,11 +1,11 @@
-"""The step in which Ansible sets the host up: orders to the child, its progress, and its failures as errors.
+"""The step in which Ansible sets up the host: the order to its child process, the progress, and failures as errors.
 
-Owns the order that `appliance.host.install.ansible_child` gets, the run folders, and the reading of what it prints.
+Owns the order that `appliance.host.install.ansible_child` gets, the run folders, and the parsing of what it prints.
 
 Rules (threats T32, T33, T34):
 - the playbooks run from the release's verified copy, in the release's own environment, without any network;
-- one fresh private folder for each run; the newest `KEPT_RUNS` are kept;
-- a failed task is named with what it said.
+- each run has a fresh private folder; the newest `KEPT_RUNS` are kept;
+- the error names the failed task, with its message.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _TASK = "setting the host up with Ansible"
 
 @dataclass(frozen=True, slots=True)
 class PlaybookCounts:
-    """What Ansible counted: tasks that were fine, and those of them that changed something."""
+    """The tasks that Ansible counted: those that succeeded, and how many of these changed something."""
 
     ok: int
     changed: int
@@ -58,15 +58,18 @@ def render(
     """Run the release's playbook.
 
     Args:
-        prefix, release: what it sets up; the release's environment and files are checked.
-        bundle: believed.
-        site: what the site decided.
+        prefix, release: the host, and the release's folder, whose environment and files are verified.
+        bundle: verified.
+        site: the site's configuration.
         programs: starts the child.
-        now: names the run's folder.
-        on_progress: called with tasks done.
+        now: the clock, in UTC; names the run's folder.
+        on_progress: called with the tasks done.
+
+    Returns:
+        The tasks that Ansible counted.
 
     Raises:
-        ApplyRestoredError: a task failed; named, with its message.
+        ApplyRestoredError: a task failed, named with its message; or the run did not end in time.
     """
     run = _new_run(prefix, now)
     order = {"playbooks": str(release / "playbooks"), "variables": variables(prefix, release, bundle, site)}
@@ -81,11 +84,11 @@ def render(
     ]
     if prefix.is_system:
         make_folder(release / RENDERED)
-    # On a whole machine it makes users, which takes root's powers; below a prefix it needs none.
+    # On a whole machine the playbook makes users, which takes capabilities; below a prefix it needs none.
     child = programs.start(
         command, "ansible", cwd=run, stdout=subprocess.PIPE, umask=0o077, keep_capabilities=prefix.is_system
     )
-    # Reading its lines has no end of its own: a playbook that hangs is ended from here.
+    # Reading the child's lines has no timeout: a playbook that hangs is killed from here.
     watch = threading.Timer(TIMEOUT_S, child.process.kill)
     watch.daemon = True
     watch.start()
@@ -102,10 +105,19 @@ def render(
 
 
 def variables(prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig) -> dict[str, Any]:
-    """What the playbook is told; every name starts with `appliance_`."""
+    """The variables that the playbook gets; every name starts with `appliance_`.
+
+    Args:
+        prefix, release: the host, and the release's folder.
+        bundle: verified.
+        site: the site's configuration.
+
+    Returns:
+        JSON values by name. Playbooks of other versions get the same names: none may go.
+    """
     contents = bundle.contents
     return {
-        # On a whole machine the paths below it start with this, and with nothing before their slash.
+        # Without its last slash, so that it is empty on a whole machine.
         "appliance_root": "" if prefix.is_system else str(prefix.root),
         "appliance_is_system": prefix.is_system,
         "appliance_users": list(USERS) if prefix.is_system else [],
@@ -124,7 +136,7 @@ def _model(prefix: Prefix, release: Path, contents: Contents, model: Model, site
         "name": model.name,
         "model": model.path,
         "store": str(place(prefix, release, contents.by_path[model.path])),
-        # The bundle's context is what the model was trained for or less: a site may only ask for less.
+        # The bundle's context is at most what the model was trained for; a site may only lower it.
         "context": min(site.context or model.context, model.context),
         "slots": site.slots or contents.serve.slots,
     }

@@ -1,20 +1,20 @@
-"""Writes what a role of the playbooks rendered, all of it at once.
+"""Writes the files that a role of the playbooks rendered, all of them at once.
 
-Command line: `python -m appliance.host.install.role_writer`, order on stdin.
+Command line: `python -m appliance.host.install.role_writer`, with an order on stdin.
 
-Owns the way of rendered text to the disk. Ansible renders; this checks each text as its reader will read it, and puts
-it in place durably, which Ansible's own modules do not. One process for a whole role: on a slow machine each start of
-a module takes seconds.
+Owns the checking and writing of rendered text. Ansible renders; this module parses each text as its reader will, and
+writes it durably, which Ansible's own modules do not. One process does this for a whole role: on a slow machine each
+start of a module takes seconds.
 
 The order is a JSON object: `{"folders": [{"path", "mode"}], "files": [{"path", "mode", "content", "check", "keep"}]}`.
-`mode` is octal text; `check` is one of `CHECKS`; a file to `keep` is left as it is where there is one. The answer on
-stdout is a JSON list of the paths that were changed.
+`mode` is octal text, and `check` is one of `CHECKS`. A file with `keep` is written only where none exists. The answer
+on stdout is a JSON list of the paths that were changed.
 
 Rules:
 - everything is checked before anything is written;
-- nothing is written through a link, and no folder but those ordered is made.
+- nothing is written through a symbolic link, and only the ordered folders are made.
 
-Exit codes: 0; 1 with the reason on stderr.
+Exit codes: 0 for success, 1 with the reason on stderr.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def write_rendered(order: Mapping[str, Any]) -> list[str]:
     """Make the folders and write the files that differ.
 
     Args:
-        order: from the role; its paths are absolute.
+        order: from the role, as described above; its paths are absolute.
 
     Returns:
         The paths that were made or changed.
 
     Raises:
-        ValueError: a text is not what its reader takes; nothing was written.
-        OSError: the disk refused.
+        ValueError: a text fails its check; nothing was written.
+        OSError: a file cannot be written.
     """
     files = [file for file in order.get("files", ()) if not (file.get("keep") and os.path.lexists(file["path"]))]
     for file in files:
@@ -84,11 +84,11 @@ CHECKS: Mapping[str, Callable[[str], object]] = {
     "shell": _check_shell,
     "site": lambda text: parse_site(text.encode()),
 }
-"""How a text is checked before it is written, by the name that a role gives."""
+"""The checks of a text before it is written, by the name that a role gives."""
 
 
 def main() -> int:
-    """Read the order, and tell what was changed."""
+    """Read the order from stdin, write the files, and print the changed paths; returns the exit code."""
     try:
         changed = write_rendered(json.load(sys.stdin))
     except (ValueError, OSError) as error:

@@ -1,7 +1,7 @@
-"""The steps of an install, in order, each recorded before and after.
+"""The steps of an install, in order, each written to the journal when it begins and when it ends.
 
-Owns their names, the journal's lines and the times. What a step does, and whether it still has to be done, is in
-`appliance.host.install.installation`.
+Owns the names of the steps, their lines in the journal and their times. What a step does, and whether it has to be
+done, is in `appliance.host.install.installation`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STEPS = (
 
 @dataclass(slots=True)
 class StepRecord:
-    """One step that was done: its name, how long it took in seconds, and what there was to say."""
+    """One step that was done: its name, how long it took in seconds, and a note for people."""
 
     step: str
     seconds: float = 0.0
@@ -51,47 +51,50 @@ class Steps:
     Args:
         journal: of the prefix.
         release: the release's folder name.
-        where: a path on the file system that is being filled, for the error when it is full.
+        where: a path on the file system that the install writes to, for the error when it is full.
     """
 
     journal: Journal
     release: str
     where: Path
-    took: list[StepRecord] = field(default_factory=list)
+    records: list[StepRecord] = field(default_factory=list)
 
     @contextmanager
     def step(self, name: str) -> Iterator[StepRecord]:
         """Run one step in a `with` block.
 
+        Args:
+            name: one of `STEPS`.
+
         Yields:
             Its record, whose `note` the block may set.
 
         Raises:
-            ApplyRestoredError: the disk is full; nothing half-made is visible.
-            ApplianceError: the disk is full in the last step, when the new release serves already.
+            ApplyRestoredError: the disk is full, and no incomplete file has a final name.
+            ApplianceError: the disk is full in the last step, when the new release already serves.
         """
         assert name in STEPS
-        took = StepRecord(name)
+        record = StepRecord(name)
         started = time.monotonic()
         try:
             self.journal.write(self.release, name, STARTED)
-            yield took
-            took.seconds = time.monotonic() - started
-            self.journal.write(self.release, name, DONE, took.note)
+            yield record
+            record.seconds = time.monotonic() - started
+            self.journal.write(self.release, name, DONE, record.note)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise self._failed(name, self._full(name)) from None
         except ApplianceError as error:
             raise self._failed(name, error if name == LAST else _as_apply_error(error)) from None
-        self.took.append(took)
+        self.records.append(record)
 
     def _full(self, name: str) -> ApplianceError:
-        # Before the last step, what served before serves; then the new release does, and nothing was restored.
+        # In the last step the new release serves already; before it, the old one does, and is restored.
         return disk_full(self.where, 0) if name == LAST else no_space(self.where, f"step {name}")
 
     def _failed(self, name: str, error: ApplianceError) -> ApplianceError:
-        # A full disk refuses this line, too; the error itself says it.
+        # A full disk refuses this line, too; the error itself reports that.
         with suppress(OSError):
             self.journal.write(self.release, name, FAILED, error.code)
         return error

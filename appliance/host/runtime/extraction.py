@@ -1,13 +1,12 @@
-"""The runtime of a release: programs and libraries taken out of the signed wheel, with the one CPU variant that runs
-here.
+"""The runtime of a release: programs and libraries of the signed wheel, with one CPU variant.
 
-Owns `runtime/` of a release folder. Only what the signed contents list as members comes out of the wheel, each compared
-with its size and sha256; only the variant that passed the trial is kept, so that the engine cannot load another.
+Owns `runtime/` of a release folder. Only the members that the signed contents list are extracted from the wheel, and
+each is compared with its size and sha256. Only the chosen CPU variant is kept, so that the engine cannot load another.
 
 Rules:
-- `runtime/` appears by a rename, complete; one that is already right is left alone;
-- trials run in folders beside it that share the files by hard link, and leave nothing behind; they come after the
-  release's environment, whose binding they use.
+- `runtime/` appears complete, by a rename; one that is right is left alone;
+- trials run in folders beside it, which share the files by hard links and are removed afterwards;
+- trials come after the release's environment, since they use its binding.
 """
 
 from __future__ import annotations
@@ -40,20 +39,20 @@ def prepare_runtime(
     programs: Programs,
     on_progress: OnProgress,
 ) -> Choice:
-    """Fill `runtime/` with what serves best on this host.
+    """Fill `runtime/` with the CPU variant that is fastest on this host, among those that compute right.
 
     Args:
-        prefix, release: where wheels and models lie, verified.
-        contents: believed.
-        variants: those worth a trial, newest generation first.
+        prefix, release: the host, and the release's folder; wheels and models are verified.
+        contents: signed, verified.
+        variants: those to try, newest generation first.
         programs: starts the trials.
         on_progress: called with steps done.
 
     Returns:
-        The variant that is in place, as it was measured now or before on the same processor.
+        The variant that `runtime/` holds, with its measurement of now, or of before on the same processor.
 
     Raises:
-        HostUnfitError: no variant runs here.
+        HostUnfitError: no variant runs and computes right here.
         DamagedError: the wheel is not what was signed.
     """
     record = prefix.journal / "trials.json"
@@ -65,14 +64,14 @@ def prepare_runtime(
     work = release / WORK
     _remove(work)
     make_folder(work)
-    _take_out_all(prefix, release, contents, work / "all")
+    _extract_all(prefix, release, contents, work / "all")
     choice = known if known is not None and known.variant in variants else None
     if choice is None:
         bench = Bench(
             folder_of=lambda variant: _folder_with(work, variant),
             python=release / "venv" / "bin" / "python",
             model=place(prefix, release, model),
-            # The spinning threads of llama.cpp collapse on a busy machine; variants compare as well on few.
+            # Polling threads of llama.cpp are very slow on a busy machine; fewer threads compare variants as well.
             threads=max(1, thread_count() // 2),
             programs=programs,
         )
@@ -88,7 +87,7 @@ def _key(contents: Contents, model: File) -> str:
     return "\n".join([*parts, model.sha256, cpu_identity()])
 
 
-def _take_out_all(prefix: Prefix, release: Path, contents: Contents, folder: Path) -> None:
+def _extract_all(prefix: Prefix, release: Path, contents: Contents, folder: Path) -> None:
     make_folder(folder)
     for file in contents.of_kind("runtime"):
         extract_members(file, place(prefix, release, file), file.members, folder)

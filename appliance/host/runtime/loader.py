@@ -1,13 +1,14 @@
-"""Loading the runtime's Python binding with exactly one CPU library (DESIGN 5).
+"""The loading of the runtime's Python binding with exactly one CPU library (docs/architecture.md, The runtime).
 
-Owns the order in which the parts of llama.cpp enter a process. The stock binding loads no CPU library of a runtime that
-has several, and llama.cpp's own search looks into the working directory: here nothing is ever searched for.
+Owns the order in which the libraries of llama.cpp are loaded into a process. Where a runtime has several CPU libraries,
+the original binding loads none of them. llama.cpp itself would search for them, in the working directory too; here
+nothing is searched for.
 
 Rules:
-- standard library only; meant for child processes, since llama.cpp ends the process on what it does not like;
-- every library is named by its absolute path in one folder, which the caller has verified;
-- one CPU library, before the binding; that it is the only one in the process is checked, not assumed;
-- of the package only the module that declares the C interface is run: the rest wants numpy and does not help here.
+- standard library only; for child processes, since llama.cpp aborts the process on many errors;
+- every library is loaded by its absolute path in one folder, which the caller has verified;
+- one CPU library is loaded, before the binding; afterwards it is checked that the process has no other;
+- of the package only the module that declares the C interface is imported: the rest needs numpy, and is not used here.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _CPU_MARK = "libggml-cpu"
 
 
 def load_binding(folder: Path, variant: str, package: Path | None = None) -> ModuleType:
-    """Load one CPU library and then the binding.
+    """Load one CPU library, and then the binding.
 
     Args:
         folder: absolute; verified by the caller. Holds llama.cpp's libraries and at least this variant.
@@ -91,7 +92,7 @@ def _import(package: Path | None) -> ModuleType:
         holder.__path__ = list(spec.submodule_search_locations)
     sys.modules[PACKAGE] = holder
     if importlib.util.find_spec("typing_extensions") is None:
-        # All that the binding takes from it has been in the standard library since Python 3.10.
+        # What the binding imports from it is in the standard library since Python 3.10.
         sys.modules["typing_extensions"] = typing
     return importlib.import_module(f"{PACKAGE}.{PACKAGE}")
 

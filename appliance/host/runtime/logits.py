@@ -1,16 +1,18 @@
-"""What a model answers to one fixed prompt, number by number: how a CPU variant shows that it computes right.
+"""The logits of a model for one fixed prompt: the evidence that a CPU variant computes right.
 
-Owns the prompt, the child process that evaluates it, and the comparison of two results. Run as a program, it loads one
-variant and writes two rows of logits: one after reading the prompt at once, one after a single token more, since a
-runtime computes the two in different ways.
+Owns the prompt, the child process that evaluates it, and the comparison of two results. The child loads one variant and
+writes two rows of logits: one after a batch of several tokens, one after a single token more. A runtime computes the
+two in different ways.
+
+An installer of another version may start the child: `tests/released/test_protocols.py` holds its arguments.
 
 Rules:
-- one child for each variant: it may crash, hang or lie, and none of it reaches the parent;
-- the numbers are 32-bit floats, little endian, in a file that the parent names; anything but finite numbers that differ
-  from each other is no result;
-- a model that makes embeddings gives two of them instead, each stretched to one size and taken for logits;
-- results are compared as probabilities. Raw logits of a quantised model differ by up to 1 between variants that are all
-  right, because each rounds in its own order; the distributions that they stand for hardly do.
+- each variant has a child of its own: it may crash, hang or give wrong numbers without harm to the parent;
+- the numbers are 32-bit floats, little endian, in a file that the parent names. The parent accepts only finite numbers
+  that are not all the same;
+- a model that makes embeddings gives two of them instead, each scaled to one size, in place of logits;
+- results are compared as probabilities. Raw logits of a quantised model differ by up to 1 between right variants,
+  because each rounds in another order; their probabilities hardly differ.
 
 Command line: `python -m appliance.host.runtime.logits RUNTIME VARIANT PACKAGE MODEL THREADS RESULT`, where PACKAGE is
 the folder that holds the binding, or `-` for that of the environment.
@@ -33,14 +35,14 @@ from signing.errors import ApplianceError
 
 PROMPT = b"The capital of France is Paris."
 MAX_TOKENS = 5
-"""Enough for the routines that compute four tokens at once, few enough for a machine that imitates its processor."""
+"""Enough for the routines that compute four tokens at once, few enough for an emulated processor."""
 
 STRETCHED = 3.0
-"""The root mean square of an embedding that is taken for logits: spread as logits are, so that no few numbers decide.
-A tenth of its length in errors then reaches the tolerance."""
+"""The root mean square to which an embedding is scaled: about that of logits, so that many numbers count.
+An error of a tenth of its length then reaches the tolerance."""
 
 TOLERANCE = 0.05
-"""The largest divergence from the x64 variant, in nats. Right variants stay below 0.02, F16 models below 0.0001."""
+"""The largest divergence from the x64 variant, in nats. Right variants stay below 0.02; with F16 models, 0.0001."""
 
 ROWS = 2
 MAX_BYTES = 16 << 20
@@ -54,9 +56,10 @@ class Logits:
     values: array.array[float]
 
     def divergence(self, other: Logits) -> float:
-        """How far another evaluation is from this one: the mean Kullback-Leibler divergence of its rows, in nats.
+        """The mean Kullback-Leibler divergence of another evaluation's rows from these, in nats.
 
-        Infinite where the two are not of one model.
+        Args:
+            other: of the same model; the result is infinite where it has another number of values.
         """
         if len(self.values) != len(other.values):
             return math.inf
@@ -68,16 +71,16 @@ class Logits:
 
 
 def read_logits(path: Path) -> Logits | None:
-    """Read what a child wrote.
+    """Read the result of a child.
 
     Args:
-        path: untrusted; the child was free to write anything.
+        path: untrusted; the child may have written anything.
 
     Returns:
         The logits; None where the file is no result.
     """
     try:
-        # Whatever lies there, nothing is waited for.
+        # Opening must not block, whatever kind of file this is.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as stream:
             data = stream.read(MAX_BYTES + 1)
@@ -89,24 +92,27 @@ def read_logits(path: Path) -> Logits | None:
     values.frombytes(data)
     if sys.byteorder == "big":
         values.byteswap()
-    # All the same is what a computation that never ran leaves behind.
+    # Where nothing was computed, all values are the same.
     return Logits(values) if all(map(math.isfinite, values)) and min(values) < max(values) else None
 
 
 def write_logits(path: Path, values: array.array[float]) -> None:
-    """Write a result as `read_logits` reads it."""
+    """Write a result in the form that `read_logits` reads."""
     if sys.byteorder == "big":
         values.byteswap()
     path.write_bytes(values.tobytes())
 
 
 def evaluate(binding: Any, model_path: Path, threads: int) -> array.array[float]:
-    """Evaluate the fixed prompt.
+    """Evaluate the fixed prompt, in the child.
 
     Args:
-        binding: from `appliance.host.runtime.loader`.
+        binding: from `load_binding`.
         model_path: a verified GGUF.
         threads: for the runtime.
+
+    Returns:
+        `ROWS` rows, one after the other.
 
     Raises:
         ApplianceError: the runtime refuses the model or the prompt.
@@ -147,7 +153,7 @@ def _stretched(row: array.array[float]) -> array.array[float]:
 
 
 def main(arguments: list[str]) -> int:
-    """The child: as in the module's docstring. What goes wrong ends it with a traceback or a signal."""
+    """Run the child, with the arguments of the module's docstring; an error ends it with a traceback or a signal."""
     runtime, variant, package, model, threads, result = arguments
     binding = load_binding(Path(runtime), variant, None if package == "-" else Path(package))
     values = evaluate(binding, Path(model), int(threads))
@@ -167,7 +173,8 @@ def _divergence(right: array.array[float], found: array.array[float]) -> float:
     most_right, most_found = max(right), max(found)
     weights = [math.exp(value - most_right) for value in right]
     total = sum(weights)
-    # Of two softmaxes only the distance of the logits and the two sums remain, so that nothing is divided by zero.
+    # The logarithm of a quotient of two softmaxes: the difference of the logits and of two logarithms of sums. Thus no
+    # probability that is rounded to zero divides anything.
     log_ratio = math.log(sum(math.exp(value - most_found) for value in found)) - math.log(total)
     mean = sum(weight * (one - two) for weight, one, two in zip(weights, right, found, strict=True)) / total
     return max(0.0, mean - (most_right - most_found) + log_ratio)

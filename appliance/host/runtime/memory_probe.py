@@ -1,13 +1,13 @@
-"""llama.cpp's own measure of the memory it would take, given before it takes any.
+"""The memory probe: llama.cpp reports how much memory it would allocate for a model, before it allocates any.
 
 Owns the child process that opens a model without its weights, makes the context as an engine would, and reports the
-sizes; and the parent's side of it. The child is given a file that holds the header and a hole where the weights are: it
-cannot read them, and this works for a model that lies in pieces on a stick.
+sizes; and the parent's part. The child gets a file with the header of the model and a hole in place of the weights. It
+cannot read the weights, so this works also for a model that is in parts on a stick.
 
 Rules:
-- the header has passed `bundles.gguf.header` before llama.cpp sees it; what llama.cpp makes of it happens in an
-  isolated child with a limit on memory and time;
-- the settings are those of `appliance.host.engine.process`, or the numbers would be of another engine.
+- `bundles.gguf.header` has checked the header before llama.cpp reads it. llama.cpp reads it in an isolated child with
+  limits on memory and time;
+- the settings are those of `appliance.host.engine.command`; with others the sizes would not be those of an engine.
 
 Command line: `python -m appliance.host.runtime.memory_probe RUNTIME VARIANT PACKAGE MODEL CONTEXT SLOTS KV_TYPE`, where
 PACKAGE is the folder that holds the binding, or `-` for that of the environment.
@@ -43,11 +43,11 @@ _SIZE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A runtime at hand.
+    """An unpacked runtime with one CPU variant.
 
     Args:
         folder: its programs and libraries, verified by the caller.
-        variant: a CPU variant in that folder that runs here.
+        variant: a CPU variant in that folder; it must run here.
         python: an interpreter with this program; for a release, that of its environment.
         package: the folder that holds the binding; None where `python` has it in its environment.
     """
@@ -60,23 +60,31 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class ProbedMemory:
-    """What llama.cpp would allocate beside the weights, in bytes: KV cache, buffers for computing, logits."""
+    """The memory that llama.cpp would allocate beside the weights, in bytes.
+
+    Args:
+        kv: the KV cache.
+        compute: the buffers for computing and for the output.
+    """
 
     kv: int
     compute: int
 
 
 def probe_memory(runtime: Runtime, header: bytes, file_size: int, load: Workload) -> ProbedMemory:
-    """Ask llama.cpp how much memory a model would take.
+    """Have llama.cpp report how much memory a model would take.
 
     Args:
-        runtime: what is asked.
+        runtime: llama.cpp, with its binding.
         header: everything before the weights, checked by `bundles.gguf.header`.
         file_size: of the whole file, in bytes.
-        load: what the model is to bear.
+        load: context and slots that the model is to serve.
+
+    Returns:
+        The sizes that llama.cpp reports.
 
     Raises:
-        ApplianceError: llama.cpp refuses the model, or died of it; nothing else is affected.
+        ApplianceError: llama.cpp refuses the model, or was ended by it; only the child is affected.
     """
     with tempfile.TemporaryDirectory(prefix="appliance-plan-") as name:
         scratch = Path(name)
@@ -95,50 +103,53 @@ def probe_memory(runtime: Runtime, header: bytes, file_size: int, load: Workload
             code = 128 + 9
         finally:
             child.kill()
-        assert child.stdout is not None  # asked for above
-        with child.stdout as answer:
-            said = answer.read(_MAX_ANSWER_BYTES)
+        assert child.stdout is not None  # it is a pipe, as requested above
+        with child.stdout as stream:
+            answer = stream.read(_MAX_ANSWER_BYTES)
         if code != 0:
-            raise _failed(f"{_last_words(log)} ({describe_exit(code)})")
-    return _read(said)
+            raise _failed(f"{_last_log_line(log)} ({describe_exit(code)})")
+    return _read(answer)
 
 
 def measure(binding: Any, model_path: Path, load: Workload) -> dict[str, int]:
-    """The child's work: open the model without weights, make the context, and collect what llama.cpp says.
+    """Open the model without weights, make the context, and collect the sizes that llama.cpp logs; in the child.
 
     Args:
-        binding: from `appliance.host.runtime.loader`.
+        binding: from `load_binding`.
         model_path: a GGUF; its weights are not read.
-        load: what the model is to bear.
+        load: context and slots that the model is to serve.
+
+    Returns:
+        The bytes of `kv` and of `compute`; see `ProbedMemory`.
 
     Raises:
         ApplianceError: llama.cpp refuses the model.
     """
-    said: list[str] = []
-    hear = binding.llama_log_callback(lambda _level, text, _data: said.append(text.decode("utf-8", "replace")))
-    binding.llama_log_set(hear, None)
+    log: list[str] = []
+    on_log = binding.llama_log_callback(lambda _level, text, _data: log.append(text.decode("utf-8", "replace")))
+    binding.llama_log_set(on_log, None)
     binding.llama_backend_init()
     params = binding.llama_model_default_params()
     params.no_alloc, params.load_mode = True, binding.LLAMA_LOAD_MODE_NONE
     model = binding.llama_model_load_from_file(os.fsencode(model_path), params)
     context = binding.llama_init_from_model(model, _context_params(binding, load)) if model else None
     if not context:
-        raise _failed(" / ".join(line.strip() for line in said[-3:]))
+        raise _failed(" / ".join(line.strip() for line in log[-3:]))
     sizes = {"kv": 0.0, "compute": 0.0}
-    for match in _SIZE.finditer("".join(said)):
+    for match in _SIZE.finditer("".join(log)):
         sizes["kv" if match.group(1) else "compute"] += float(match.group(2) or match.group(4))
     return {name: round(size * _MIB) for name, size in sizes.items()}
 
 
 def main(arguments: list[str]) -> int:
-    """The child: as in the module's docstring; prints one line of JSON."""
+    """Run the child, with the arguments of the module's docstring; prints one line of JSON."""
     runtime, variant, package, model, context, slots, kv_type = arguments
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     binding = load_binding(Path(runtime), variant, None if package == "-" else Path(package))
     sizes = measure(binding, Path(model), Workload(int(context), int(slots), kv_type))
     sys.stdout.write(json.dumps(sizes) + "\n")
     sys.stdout.flush()
-    # The destructors of a model without weights are nobody's concern.
+    # llama.cpp need not free a model that has no weights.
     os._exit(0)
 
 
@@ -151,17 +162,17 @@ def _context_params(binding: Any, load: Workload) -> Any:
     return params
 
 
-def _read(said: bytes) -> ProbedMemory:
+def _read(answer: bytes) -> ProbedMemory:
     try:
-        value = json.loads(said)
+        value = json.loads(answer)
         return ProbedMemory(int(value["kv"]), int(value["compute"]))
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        raise _failed("an answer that is none") from None
+        raise _failed("an answer of another form") from None
 
 
-def _last_words(log: Path) -> str:
+def _last_log_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
-    return lines[-1][-300:] if lines else "no word"
+    return lines[-1][-300:] if lines else "an empty log"
 
 
 def _failed(found: str) -> ApplianceError:

@@ -1,8 +1,8 @@
-"""A runtime at hand: one that can be asked something on this machine without installing anything.
+"""The unpacked runtime: one that this program can run on this machine without an install.
 
-Owns taking a runtime out of an installed release, a bundle or a wheel, for a moment, into a private folder. What is
-taken out of a release or a bundle is compared with what was signed; a wheel of the builder's own cache was compared by
-its caller.
+Owns the unpacking of a runtime from an installed release, a bundle or a wheel, into a private folder that does not
+stay. Members of a release or a bundle are compared with the signed contents. A wheel of the builder's cache is
+compared by the caller.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class UnpackedRuntime:
     """An unpacked runtime.
 
     Args:
-        everything: a folder with all libraries and programs, all variants among them.
+        everything: a folder with all programs and libraries, and all CPU variants.
         package: the folder that holds the binding.
-        variants: those in `everything`.
+        variants: the names of the CPU variants in `everything`.
     """
 
     everything: Path
@@ -44,7 +44,7 @@ class UnpackedRuntime:
     variants: tuple[str, ...]
 
     def folder_with(self, variant: str) -> Path:
-        """A folder beside that has exactly one variant."""
+        """A folder beside `everything` with this one variant; made at the first call."""
         folder = self.everything.with_name(f"only-{variant}")
         if not folder.exists():
             folder.mkdir(mode=0o700)
@@ -54,12 +54,16 @@ class UnpackedRuntime:
         return folder
 
     def runtime(self, variant: str = REFERENCE) -> Runtime:
-        """It, as something to ask; by default with the variant that runs everywhere."""
+        """This runtime with one variant; by default with x64, which runs on every machine."""
         return Runtime(self.folder_with(variant), variant, Path(sys.executable), self.package)
 
 
 def of_release(release: Release, scratch: Path) -> UnpackedRuntime:
-    """Take the runtime of an installed release out of its wheel.
+    """Unpack the runtime of an installed release from its wheel.
+
+    Args:
+        release: opened.
+        scratch: a private folder.
 
     Raises:
         DamagedError: the wheel is not what was signed.
@@ -69,15 +73,15 @@ def of_release(release: Release, scratch: Path) -> UnpackedRuntime:
         check_file(file, release.place(file))
         return release.place(file)
 
-    return _take(release.contents, wheel_of, scratch)
+    return _unpack(release.contents, wheel_of, scratch)
 
 
 def of_bundle(layout: Layout, contents: Contents, scratch: Path) -> UnpackedRuntime:
-    """Take the runtime out of a bundle or stick.
+    """Unpack the runtime of a bundle or stick.
 
     Args:
         layout: untrusted.
-        contents: believed.
+        contents: signed, verified.
         scratch: a private folder.
 
     Raises:
@@ -90,35 +94,40 @@ def of_bundle(layout: Layout, contents: Contents, scratch: Path) -> UnpackedRunt
         copy_file(file, layout.open_chunk, path)
         return path
 
-    return _take(contents, wheel_of, scratch)
+    return _unpack(contents, wheel_of, scratch)
 
 
 def of_wheel(wheel: Path, scratch: Path) -> UnpackedRuntime:
-    """Take the runtime out of a wheel that the caller has checked."""
-    folder = _made(scratch, "all")
+    """Unpack the runtime from a wheel that the caller has verified.
+
+    Args:
+        wheel: of the runtime.
+        scratch: a private folder.
+    """
+    folder = _folder(scratch, "all")
     with zipfile.ZipFile(wheel) as archive:
         for info in archive.infolist():
             path = PurePosixPath(info.filename)
             if path.parent == PurePosixPath(PACKAGE, "lib") and info.file_size < _MAX_MEMBER_BYTES:
                 (folder / path.name).write_bytes(archive.read(info))
                 (folder / path.name).chmod(_EXECUTABLE)
-    return _unpacked(folder, _take_package(wheel, scratch))
+    return _unpacked(folder, _unpack_package(wheel, scratch))
 
 
-def _take(contents: Contents, wheel_of: Callable[[File], Path], scratch: Path) -> UnpackedRuntime:
+def _unpack(contents: Contents, wheel_of: Callable[[File], Path], scratch: Path) -> UnpackedRuntime:
     package = None
-    folder = _made(scratch, "all")
+    folder = _folder(scratch, "all")
     for file in contents.of_kind("runtime"):
         wheel = wheel_of(file)
         extract_members(file, wheel, file.members, folder)
-        package = _take_package(wheel, scratch)
+        package = _unpack_package(wheel, scratch)
     if package is None or not (folder / LIBRARY).exists():
         raise UsageError("runtime.none", contents.name, expected="a runtime in this bundle", found="none")
     return _unpacked(folder, package)
 
 
-def _take_package(wheel: Path, scratch: Path) -> Path:
-    folder = _made(scratch, "package")
+def _unpack_package(wheel: Path, scratch: Path) -> Path:
+    folder = _folder(scratch, "package")
     (folder / PACKAGE).mkdir(exist_ok=True)
     with zipfile.ZipFile(wheel) as archive:
         for info in archive.infolist():
@@ -134,7 +143,7 @@ def _unpacked(folder: Path, package: Path) -> UnpackedRuntime:
     return UnpackedRuntime(folder, package, tuple(name[len(start) : -len(end)] for name in names))
 
 
-def _made(scratch: Path, name: str) -> Path:
+def _folder(scratch: Path, name: str) -> Path:
     folder = scratch / name
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder

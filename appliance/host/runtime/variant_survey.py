@@ -1,7 +1,7 @@
-"""Which CPU variants of a runtime run and are right on this host: every one of them tried.
+"""The survey of CPU variants: which of a runtime's variants run on this host and compute right; each is tried.
 
-Owns the verdicts of the card. Which variant serves is `appliance.host.runtime.variant_trial`'s, which stops at the
-first that will do.
+Owns the verdicts for the card of a host. `appliance.host.runtime.variant_trial` chooses the variant that serves, and
+tries only as many as it needs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bundles.progress import OnProgress, Progress
 def try_variants(
     unpacked: UnpackedRuntime, model: Path, flags: frozenset[str], on_progress: OnProgress
 ) -> tuple[Variant, ...]:
-    """Try every variant of a runtime that the processor claims to be enough for.
+    """Try every variant of a runtime for which the processor has the flags.
 
     Args:
         unpacked: the runtime.
@@ -32,7 +32,7 @@ def try_variants(
         on_progress: called with variants done.
 
     Returns:
-        One verdict for each variant of the runtime, newest generation first. `how` is `tried` where it was tried.
+        One verdict for each variant of the runtime, newest generation first. `how` states whether it was tried.
     """
     claimed = {variant.name: variant for variant in variants_by_flags(flags)}
     unknown = [Variant(name, True, BY_FLAGS, "") for name in unpacked.variants if name not in claimed]

@@ -1,17 +1,17 @@
-"""Which CPU variant of the runtime serves on this host: the fastest that is right (DESIGN 5).
+"""The trial of CPU variants, which chooses the fastest one that computes right on this host.
 
-Owns the trial: each candidate runs `llama-bench` on an installed model in a child process, from a folder that holds
-exactly this variant; the one that would win then evaluates a fixed prompt, and so does the x64 variant. A processor
-that lacks what it claims ends the child, not the install.
+Owns the trial (docs/architecture.md, The runtime). Each variant runs `llama-bench` on an installed model in a child
+process, from a folder that holds this variant alone. The fastest then evaluates a fixed prompt, and so does the x64
+variant. Where a processor lacks an instruction that it states to have, the child ends, not the install.
 
 Rules:
-- the newest generations come first; of `RUNS_WANTED` that run, the fastest at generating wins, and within 3 % the
-  fastest at reading the prompt;
-- they run in turn, `ROUNDS` times, and of each the best time counts: a machine's other work only ever adds, and what it
-  adds to one of them differs from what it adds to the next by more than the variants do;
-- a crash, a refusal, no answer in time or a wrong answer means the next variant, and is told;
-- right is what `appliance.host.runtime.logits` calls close to x64 on the same host; x64 itself needs no comparison, so
-  where it wins none is made.
+- the newest generations are tried first, until `RUNS_WANTED` have run. The one that generates fastest is chosen; among
+  those within 3 % of it, the one that reads the prompt fastest;
+- they run in turn, `ROUNDS` times, and the best rate of each counts. Other work of the machine only slows a run down,
+  and slows one run more than another by more than the variants differ;
+- where a variant crashes, refuses, does not end in time or computes wrong, the next is tried, and the reason reported;
+- a variant computes right where its logits are close to those of x64 on the same host; see
+  `appliance.host.runtime.logits`. x64 itself is not compared.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ TIE = 0.97
 BENCH = "llama-bench"
 BASE_TIMEOUT_S = 300.0
 BYTES_PER_S = 20 << 20
-"""The slowest reading of a model that still counts as running."""
+"""The slowest reading of a model, in bytes per second, for which a run's timeout is long enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchLoad:
-    """What one run of `llama-bench` computes: tokens read, tokens written, and how often."""
+    """The work of one run of `llama-bench`: tokens of the prompt, tokens to generate, and repetitions."""
 
     prompt: int
     generated: int
@@ -49,26 +49,26 @@ class BenchLoad:
 
     @property
     def options(self) -> list[str]:
-        """For its command line; one repetition is not worth a rehearsal."""
-        rehearsal = ["--no-warmup"] if self.repeats == 1 else []
-        return ["-p", str(self.prompt), "-n", str(self.generated), "-r", str(self.repeats), *rehearsal]
+        """The options for its command line; a single repetition has no warm-up run."""
+        warmup = ["--no-warmup"] if self.repeats == 1 else []
+        return ["-p", str(self.prompt), "-n", str(self.generated), "-r", str(self.repeats), *warmup]
 
 
 SKETCH, MEASURE = BenchLoad(4, 2, 1), BenchLoad(16, 8, 2)
 SLOW_TOKENS_PER_S = 4
-"""Where the sketch is slower, it is the measurement: a machine that imitates its processor would take minutes."""
+"""Where the sketch is slower than this, it counts as the measurement: an emulated processor would take minutes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The variant that won.
+    """A variant with its measurement; the chosen one, or one of several that ran.
 
     Args:
-        variant: its name.
-        prompt_tokens_per_s: when reading a prompt, whole.
-        generated_tokens_per_s: when writing text, whole.
-        divergence: how far its results are from those of x64, in nats; see `appliance.host.runtime.logits`.
-        passed_over: variants that did not run or were wrong, each with how it ended.
+        variant: its name, for example `haswell`.
+        prompt_tokens_per_s: whole tokens per second when reading a prompt.
+        generated_tokens_per_s: whole tokens per second when generating text.
+        divergence: of its results from those of x64, in nats; see `appliance.host.runtime.logits`.
+        passed_over: variants that did not run or computed wrong, each with the reason.
     """
 
     variant: str
@@ -80,10 +80,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What variants are tried with.
+    """The runtime, model and programs that variants are tried with.
 
     Args:
-        folder_of: makes the folder with the runtime and exactly the variant of that name.
+        folder_of: makes a folder with the runtime and the one variant of the given name.
         python: an interpreter with this program; for a release, that of its environment.
         model: a GGUF of the bundle, verified.
         threads: for the runtime.
@@ -100,20 +100,23 @@ class Bench:
 
     @property
     def timeout_s(self) -> float:
-        """For one child."""
+        """The timeout of one child."""
         return BASE_TIMEOUT_S + self.model.stat().st_size / BYTES_PER_S
 
 
 def choose_variant(variants: tuple[str, ...], bench: Bench, on_progress: OnProgress) -> Choice:
-    """Try variants until enough have run, and take the fastest that is right.
+    """Try variants until enough have run, and choose the fastest that computes right.
 
     Args:
         variants: newest generation first; at least one.
         bench: what they are tried with.
-        on_progress: called with steps done.
+        on_progress: called with the variants tried.
+
+    Returns:
+        The chosen variant.
 
     Raises:
-        HostUnfitError: none of them runs here and is right; with how each ended.
+        HostUnfitError: none of them runs and computes right here; with the reason for each.
     """
     pending, failed = list(variants), list[str]()
     ran: list[Choice] = []
@@ -157,26 +160,34 @@ def choose_variant(variants: tuple[str, ...], bench: Bench, on_progress: OnProgr
 
 
 def fastest(ran: list[Choice]) -> Choice:
-    """The best of several that ran: by generation, within 3 % by prompt reading."""
+    """The fastest of several that ran: at generating, and among those within 3 % at reading the prompt."""
     limit = TIE * max(choice.generated_tokens_per_s for choice in ran)
     close = [choice for choice in ran if choice.generated_tokens_per_s >= limit]
     return max(close, key=lambda choice: choice.prompt_tokens_per_s)
 
 
 def read_choice(path: Path, key: str) -> Choice | None:
-    """The choice that was made for the same runtime, model and processor before, or None."""
+    """Read the choice of an earlier install for the same runtime, model and processor.
+
+    Args:
+        path: of the file with the choices; may be missing or damaged.
+        key: names runtime, model and processor.
+
+    Returns:
+        The choice; None where there is none.
+    """
     try:
         value = json.loads(path.read_bytes())[sha256(key.encode())]
         choice = Choice(**{**value, "passed_over": tuple(map(str, value["passed_over"]))})
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    # A record without the comparison is of a time when none was made.
+    # A choice without a divergence was never compared with x64.
     kinds = [type(value.get(spec.name)) for spec in fields(Choice)]
     return choice if kinds == [str, int, int, float, list] else None
 
 
 def write_choice(path: Path, key: str, choice: Choice) -> None:
-    """Keep a choice, so that the same install does not try again."""
+    """Write a choice to the file, so that an install of the same does not try again; see `read_choice`."""
     try:
         known = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -186,7 +197,16 @@ def write_choice(path: Path, key: str, choice: Choice) -> None:
 
 
 def compare(reference: Logits | str, variant: str, bench: Bench) -> float | str:
-    """How far a variant's results are from the reference's; words where it is not right, or cannot be said to be."""
+    """Compare the results of a variant with those of x64.
+
+    Args:
+        reference: the results of x64, or why there are none.
+        variant: its name; it is evaluated here.
+        bench: what it is tried with.
+
+    Returns:
+        The divergence in nats; or, as text, why it does not count as right.
+    """
     if isinstance(reference, str):
         return f"cannot be compared, {REFERENCE} ended with {reference}"
     found = evaluate(variant, bench)
@@ -199,7 +219,7 @@ def compare(reference: Logits | str, variant: str, bench: Bench) -> float | str:
 
 
 def evaluate(variant: str, bench: Bench) -> Logits | str:
-    """Let a variant evaluate the fixed prompt; words where it could not."""
+    """Evaluate the fixed prompt with a variant; returns its logits or, as text, why there are none."""
     folder, name = bench.folder_of(variant), f"logits-{variant}"
     result = bench.programs.scratch / f"{name}.bin"
     result.unlink(missing_ok=True)
@@ -219,7 +239,7 @@ def _try(variant: str, bench: Bench) -> Choice | str:
 
 
 def _measured_again(ran: list[Choice], bench: Bench, failed: list[str]) -> Iterator[Choice]:
-    """The better of what each showed and shows now, but for slow machines, which have no time for this."""
+    """Measure each again and keep its better rates; a slow machine has no time for this, and keeps the first."""
     for before in ran:
         if before.generated_tokens_per_s < SLOW_TOKENS_PER_S:
             yield before
@@ -248,7 +268,7 @@ def _best(row: dict[str, Any]) -> float:
 
 
 def _read(variant: str, done: ProgramResult) -> Choice | str:
-    """What llama-bench measured: a JSON list with one object for the prompt and one for the generation."""
+    """Parse the output of llama-bench: a JSON list with one object for the prompt and one for the generation."""
     try:
         rows = json.loads(done.output[done.output.index("[\n") :])
         prompt = next(_best(row) for row in rows if row["n_prompt"])

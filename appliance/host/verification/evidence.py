@@ -1,13 +1,13 @@
-"""A record of a verification, for whoever has to show later that it was done.
+"""The record of a verification, as evidence for auditors that it was done.
 
 Owns its format: a DSSE envelope, which the host's key signs where there is one. Its payload is canonical JSON:
 
-    {"format": 1, "host": the host's public key as TUF spells keys, or null, "report": what `verify --json` answers,
-     "stated_time": what this machine's clock said, "tool": the version of this program}
+    {"format": 1, "host": the host's public key in the form of TUF, or null, "report": the answer of `verify --json`,
+     "stated_time": the time of this machine's clock, "tool": the version of this program}
 
 Rules (threat T13):
-- a record proves what this host found, not that a bundle is good; the host's clock is stated, not believed;
-- without a host key the record has no signature and says so; it is then a note, and a check of it is refused.
+- a record proves what this host found, not that a bundle is good. The host's clock is stated, and proves nothing;
+- without a host key the record has no signature: it is only a note, and `read_evidence` refuses it.
 """
 
 from __future__ import annotations
@@ -31,20 +31,28 @@ MAX_EVIDENCE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class EvidenceRecord:
-    """A record that a host signed: its key, and what it found."""
+    """A record whose signature holds.
+
+    Args:
+        host: the key of the host that signed it.
+        payload: the members that the module's docstring lists.
+    """
 
     host: PublicKey
     payload: dict[str, Json]
 
 
 def write_evidence(report: dict[str, Json], key: PemKey | None, now: datetime, tool: str) -> bytes:
-    """Spell a record.
+    """Write a record.
 
     Args:
-        report: what `verify --json` answers, errors included.
-        key: the host's; None leaves the record unsigned.
+        report: the answer of `verify --json`, errors included.
+        key: of the host; None leaves the record unsigned.
         now: the clock, in UTC.
         tool: the version of this program.
+
+    Returns:
+        The bytes of the envelope.
     """
     payload = to_file(
         {
@@ -64,15 +72,18 @@ def write_evidence(report: dict[str, Json], key: PemKey | None, now: datetime, t
 
 
 def read_evidence(data: bytes, fingerprint: Digest, subject: str) -> EvidenceRecord:
-    """Check a record against the fingerprint of the host that should have made it.
+    """Verify a record by the fingerprint of the host that should have signed it.
 
     Args:
         data: untrusted.
-        fingerprint: of the host's key, known from elsewhere.
+        fingerprint: of the host's key, from another source than the record.
         subject: the file's name, for errors.
 
+    Returns:
+        The record.
+
     Raises:
-        NotTrustedError: no record, unsigned, by another host, or changed since.
+        NotTrustedError: it is not a record, is not signed, is of another host, or was changed since.
     """
     value = load(data, subject, MAX_EVIDENCE_BYTES)
     if isinstance(value, dict) and value.get("signatures") == []:

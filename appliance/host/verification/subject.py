@@ -1,11 +1,11 @@
-"""What `appliance verify` is pointed at, and against what it is checked.
+"""The subject of `appliance verify`: a bundle or stick, an installed release, or a single model.
 
-Owns telling a bundle or stick, an installed release and a single model apart, and counting what is to be checked. It
-changes nothing.
+Owns finding out which of these a path is, and which bytes are to be checked against which signed contents. It changes
+nothing. What only installed releases need is imported where it is used, so that `verify` of a stick starts fast.
 
 Rules:
-- whom to trust is the caller's choice; a tree that is being looked at never brings its own root (threat T40);
-- a model is checked against the signed contents of the installed release, or of a bundle that the person names.
+- the caller chooses the root of trust; a tree that is verified never brings its own (threat T40);
+- a model is checked against the signed contents of the installed release, or of a bundle that the user names.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ BUNDLE, RELEASE, MODEL = "bundle", "release", "model"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Something whose chain of trust holds, and whose bytes are still to be compared.
+    """A subject whose chain of trust holds, and whose bytes are not compared yet.
 
     Args:
-        kind: `bundle` (a stick is one), `release` or `model`.
-        path: where it lies.
+        kind: `bundle` (also of a stick), `release` or `model`.
+        path: of the subject.
         bundle: what was signed.
-        files: how many files are expected.
-        size_bytes: how many bytes they have.
-        check: compares every byte, and gives what more there is to report; raises with all differences at once.
-        blobs: how many distinct blobs are expected; of a bundle only.
-        file: the model's path in the bundle; of a model only.
+        files: the number of expected files.
+        size_bytes: their size.
+        check: compares every byte, and returns further members for the report; raises all differences as one error.
+        blobs: the number of distinct expected blobs; None but for a bundle.
+        file: the model's path in the bundle; empty but for a model.
     """
 
     kind: str
@@ -64,7 +64,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whose root counts: a file that a person names, a host's own, or a workspace's.
+    """The choice of the root: a file that the user names, the pinned one of a host, or that of a workspace.
 
     Args:
         host: the host's tree.
@@ -77,30 +77,38 @@ class Trust:
     workspace: Path | None = None
 
     def open(self, path: Path, now: datetime) -> Verified[Bundle]:
-        """Verify the chain of a bundle or stick.
+        """Verify the chain of trust of a bundle or stick.
+
+        Args:
+            path: untrusted.
+            now: the clock, in UTC.
 
         Raises:
-            NotTrustedError, DamagedError, UsageError: as `open_bundle`.
+            NotTrustedError, DamagedError, UsageError: as `open_bundle` and `choose_root`.
         """
         root = choose_root(self.file, self.host, self.workspace)
-        # Floors and stored metadata belong to the root that this host has pinned; another publisher has its own.
+        # Floors and stored metadata belong to the pinned root; they do not apply to another publisher.
         if root == read_root(self.host):
             return open_newest(path, root, read_floors(self.host), now, self.host)
         return open_bundle(path, root, Floors(), now)
 
 
 def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | None = None) -> Subject:
-    """Open what a person points at, down to its signed contents.
+    """Find out what a path is, and verify its chain of trust down to the signed contents.
 
     Args:
         path: untrusted; None is the installed release.
-        trust: whose root counts.
+        trust: the choice of the root.
         now: the clock, in UTC; see `signing.verify`.
         bundle: for a model: the bundle or stick that it should be from; None is the installed release.
 
+    Returns:
+        The subject; its `check` compares the bytes.
+
     Raises:
-        UsageError: there is nothing, or nothing of these kinds.
+        UsageError: the path is none of these kinds, or nothing is installed.
         NotTrustedError, DamagedError: the chain of trust does not hold.
+        DriftError: the installed release cannot be opened; see `open_release`.
     """
     if path is None:
         from appliance.host.release.release import open_current
@@ -124,18 +132,18 @@ def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | 
             str(path),
             expected=f"a bundle, a stick, or a release below {trust.host.releases}",
             found="an installed release of another tree",
-            hint=f"say which host's trust root counts: appliance verify --prefix {shlex.quote(str(prefix))}",
+            hint=f"name the host whose pinned root counts: appliance verify --prefix {shlex.quote(str(prefix))}",
         )
     found = trust.open(path, now)
-    users = {chunk for file in found.value.contents.files for chunk in file.chunks}
+    chunks = {chunk for file in found.value.contents.files for chunk in file.chunks}
     return Subject(
         BUNDLE,
         path,
         found,
         len(found.value.contents.files),
-        sum(chunk.size for chunk in users),
+        sum(chunk.size for chunk in chunks),
         lambda on_progress: _check_bundle(path, found, on_progress),
-        blobs=len(users),
+        blobs=len(chunks),
     )
 
 
@@ -171,7 +179,7 @@ def _model(path: Path, trust: Trust, now: datetime, bundle: Path | None) -> Subj
 
         release = open_current(trust.host, now)
         found, place = release.bundle, release.place
-    file = _which(path, found.value.contents, place)
+    file = _find_model(path, found.value.contents, place)
 
     def check(on_progress: OnProgress) -> dict[str, object]:
         check_file(file, path, on_progress)
@@ -180,7 +188,7 @@ def _model(path: Path, trust: Trust, now: datetime, bundle: Path | None) -> Subj
     return Subject(MODEL, path, found, 1, file.size, check, file=file.path)
 
 
-def _which(path: Path, contents: Contents, place: Callable[[File], Path | None]) -> File:
+def _find_model(path: Path, contents: Contents, place: Callable[[File], Path | None]) -> File:
     files = [contents.by_path[model.path] for model in contents.models]
     here = os.path.realpath(path)
     for file in files:

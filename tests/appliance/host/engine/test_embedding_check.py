@@ -12,7 +12,7 @@ import pytest
 
 from appliance.host.activation.candidate import check_model
 from appliance.host.engine.client import EngineClient
-from appliance.host.engine.embedding_check import GoldenSentence, cosine, judge_embeddings
+from appliance.host.engine.embedding_check import GoldenSentence, check_embeddings, cosine
 from appliance.host.engine.process import Engine, start_engine
 from bundles.contents.model import Lineage, Model
 from bundles.gguf.header import read_header
@@ -90,16 +90,16 @@ def test_embeddings_come_in_the_order_of_their_texts(engine: Engine) -> None:
 )
 def test_embedding_that_is_none_is_refused(said: str, expected: str, engine: Engine) -> None:
     with pytest.raises(ApplyRestoredError) as raised:
-        judge_embeddings(engine, MODEL, GoldenSentence(said))
+        check_embeddings(engine, MODEL, GoldenSentence(said))
     assert (raised.value.code, raised.value.subject) == ("candidate.wrong-answer", "toy")
     assert (raised.value.expected, raised.value.exit_code) == (expected, 7)
 
 
 def test_related_sentence_must_be_closer_where_the_golden_one_names_both(engine: Engine) -> None:
     text, near, far = "the cat sat", "the cat sat down", "prices rose"
-    assert "related" in judge_embeddings(engine, MODEL, GoldenSentence(text, near, far))
+    assert "related" in check_embeddings(engine, MODEL, GoldenSentence(text, near, far))
     with pytest.raises(ApplyRestoredError, match="closer than"):
-        judge_embeddings(engine, MODEL, GoldenSentence(text, far, near))
+        check_embeddings(engine, MODEL, GoldenSentence(text, far, near))
 
 
 def test_fewer_rows_than_texts_is_refused() -> None:
@@ -108,7 +108,7 @@ def test_fewer_rows_than_texts_is_refused() -> None:
             return []
 
     with pytest.raises(ApplyRestoredError, match="one embedding of 8 numbers"):
-        judge_embeddings(Silent(), MODEL)
+        check_embeddings(Silent(), MODEL)
 
 
 def test_engine_that_does_not_embed_is_an_error_of_the_engine(tmp_path: Path) -> None:

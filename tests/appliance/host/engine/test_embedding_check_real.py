@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from appliance.host.engine.command import EngineSpec
-from appliance.host.engine.embedding_check import GoldenSentence, cosine, judge_embeddings
+from appliance.host.engine.embedding_check import GoldenSentence, check_embeddings, cosine
 from appliance.host.engine.process import Engine, start_engine
 from appliance.host.runtime.logits import TOLERANCE, Logits, read_logits
 from appliance.host.runtime.unpacked import UnpackedRuntime, of_wheel
@@ -48,7 +48,7 @@ def test_engine_embeds_in_the_right_form_the_same_twice_and_chats_not_at_all(
 ) -> None:
     write_embedder(tmp_path / "m.gguf")
     with running(tmp_path / "m.gguf", unpacked) as engine:
-        assert judge_embeddings(engine, TINY, GoldenSentence("the cat sat on a mat")) == "32 numbers, the same twice"
+        assert check_embeddings(engine, TINY, GoldenSentence("the cat sat on a mat")) == "32 numbers, the same twice"
         one, two, three = engine.embed(["the cat sat .", "the cat sat", "a mat on a mat"])
         assert cosine(one, two) != cosine(one, three)
         with pytest.raises(ApplianceError, match="engine.no-answer"):
@@ -58,7 +58,7 @@ def test_engine_embeds_in_the_right_form_the_same_twice_and_chats_not_at_all(
 def test_model_whose_weights_are_zero_is_refused_at_the_gate(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     write_embedder(tmp_path / "m.gguf", is_dumb=True)
     with running(tmp_path / "m.gguf", unpacked) as engine, pytest.raises(ApplyRestoredError) as raised:
-        judge_embeddings(engine, TINY)
+        check_embeddings(engine, TINY)
     assert raised.value.code == "candidate.wrong-answer"
 
 
