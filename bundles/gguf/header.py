@@ -8,7 +8,7 @@ Rules:
 - keys are unique; an alignment is a power of two; dimensions multiply without overflow and fill whole blocks;
 - tensors lie one after the other at exactly the offset that the ones before them leave, inside the file.
 
-Source: ggml, docs/gguf.md; the size rules of `gguf_init_from_reader` in llama.cpp.
+Source: gguf.md of ggml; the size rules of `gguf_init_from_reader` in llama.cpp.
 """
 
 from __future__ import annotations
