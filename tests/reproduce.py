@@ -39,13 +39,13 @@ if targets == "all":
     print(build_runtime(Path(sdist), tools, RuntimeSpec(version, tuple(variants.split(","))), out, told).path)
     raise SystemExit
 if leak == "leak":
-    compile._prefix_map = lambda folder: "-DNO_PREFIX_MAP"
-compile._TARGETS = tuple(targets.split(","))
+    compile.prefix_map = lambda folder: "-DNO_PREFIX_MAP"
+compile.TARGETS = tuple(targets.split(","))
 with open(os.devnull) as hold:
     place = compile.Workplace(out, out / "log", hold.fileno())
     commit = source.unpack_sdist(Path(sdist), place.source, version)
     changes.keep_variants(place.source, tuple(variants.split(",")))
-    changes.forget_working_folder(place.source)
+    changes.drop_working_folder(place.source)
     unpacked = toolchain.unpack_tools(tools, out / "tools")
     compiler = toolchain.find_compiler(os.environ["PATH"])
     compile.configure(unpacked, compiler, place, commit)

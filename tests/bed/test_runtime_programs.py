@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.runtime.compile import PROGRAMS
+from appliance.builder.runtime.settings import PROGRAMS
 from appliance.builder.runtime.symbols import SYSTEM_LIBRARIES
 from appliance.builder.wheels.reader import wheel_members
 from tests.appliance.shipped import shipped_runtime

@@ -26,7 +26,7 @@ from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.fetch import cached, local_path
 from appliance.builder.lock.lockfile import Locked, Pin
 from appliance.builder.models.produced_file import produce_file
-from appliance.builder.runtime.child import run
+from appliance.builder.runtime.child import LastLines, run
 from appliance.builder.runtime.source import LLAMA, unpack_sdist
 from bundles.gguf.header import read_header
 from bundles.progress import OnProgress, Progress
@@ -38,7 +38,6 @@ NEEDS = ("numpy", "torch", "transformers")
 _OPTION = "--converter PYTHON, the path of a Python that has " + ", ".join(NEEDS)
 _VERSIONS = f"import importlib.metadata as m; print(*(f'{{n}}=={{m.version(n)}}' for n in {NEEDS!r}), sep=', ')"
 _VERSION_LINE = re.compile(r"\w+==\S+(, \w+==\S+)*")
-_LAST_LINES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,12 +183,7 @@ def _run_program(
         (model / name).parent.mkdir(parents=True, exist_ok=True)
         (model / name).symlink_to(path.resolve())
     unpack_sdist(sdist, folder / "sdist", version)
-    last: list[str] = []
-
-    def on_line(line: str) -> None:
-        if line.strip():
-            last[:] = [*last[1 - _LAST_LINES :], line.strip()[:240]]
-
+    last = LastLines()
     script = folder / "sdist" / LLAMA / PROGRAM
     argv = [
         *_without_network(),
@@ -200,10 +194,9 @@ def _run_program(
         str(out),
         str(model),
     ]
-    status = run(argv, environment=_environment(folder), log=log, on_line=on_line)
+    status = run(argv, environment=_environment(folder), log=log, on_line=last.on_line)
     if status:
-        ended = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
-        raise _failed(request, f"success of {PROGRAM} {' '.join(request.arguments)}", "\n".join([*last, ended]), log)
+        raise _failed(request, f"success of {PROGRAM} {' '.join(request.arguments)}", last.describe(status), log)
 
 
 def _environment(home: Path) -> dict[str, str]:

@@ -27,7 +27,7 @@ from appliance.builder.lock.fetch import cached
 from appliance.builder.lock.lockfile import Pin
 from appliance.builder.models.produced_file import produce_file
 from appliance.builder.runtime import BuiltRuntime
-from appliance.builder.runtime.child import run
+from appliance.builder.runtime.child import LastLines, run
 from appliance.builder.runtime.repack import LIBRARY_FOLDER
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.progress import OnProgress, Progress
@@ -41,7 +41,6 @@ _BITS = {"F32": 32, "F16": 16, "BF16": 16}
 _MAX_OTHER_BITS = 12
 _VARIANT = "libggml-cpu-"
 _STEP = re.compile(r"\[\s*(\d+)/\s*(\d+)\] ")
-_LAST_LINES = 6
 _MIN_FREE_BYTES = 1 << 20
 
 
@@ -146,13 +145,13 @@ def _max_bytes(request: QuantisationRequest, header: GgufHeader) -> int:
 def _run_program(
     request: QuantisationRequest, source: Path, out: Path, runtime: BuiltRuntime, log: Path, on_progress: OnProgress
 ) -> None:
-    last: list[str] = []
+    last = LastLines()
 
     def on_line(line: str) -> None:
         if step := _STEP.match(line):
             on_progress(Progress(f"quantising {request.model}", int(step[1]), int(step[2]), "steps"))
-        elif line.strip():
-            last[:] = [*last[1 - _LAST_LINES :], line.strip()[:240]]
+        else:
+            last.on_line(line)
 
     *options, quantisation = request.arguments
     threads = str(len(os.sched_getaffinity(0)))
@@ -166,12 +165,11 @@ def _run_program(
         return
     if shutil.disk_usage(out.parent).free < _MIN_FREE_BYTES:
         raise disk_full(out, source.stat().st_size)
-    ended = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
     raise ApplianceError(
         "quantise.failed",
         f"model {request.model}",
         expected=f"success of {PROGRAM} {' '.join(request.arguments)}",
-        found="\n".join([*last, ended]),
+        found=last.describe(status),
         hint=f"the whole log: {log}",
     )
 

@@ -1,12 +1,11 @@
-"""What is changed in llama.cpp's sources before they are compiled: two things, each by a rule that is refused where it
-does not fit.
+"""Two changes to llama.cpp's sources before they are compiled.
 
-Owns both changes. It must never guess: where the text is not the one that is known, the build ends.
+Owns both changes. It must never guess: where the text is not the known one, the build ends.
 
 Rules:
-- CPU variants that nobody asked for are struck out of ggml's list, because ggml waits for all it names;
-- the working directory is struck out of the places where a program looks for backends: it loads every library of a
-  fitting name that it finds there, before it chooses one. What is left is the program's own folder.
+- CPU variants that the recipe does not name are removed from ggml's list, because ggml compiles all that it names;
+- the working directory is removed from the folders where a program looks for backends, and its own folder stays: a
+  program loads every library with a fitting name that it finds there, before it chooses one.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _HINT = "use the llama-cpp-python version of the shipped recipes, or a newer app
 
 
 def keep_variants(source: Path, chosen: tuple[str, ...]) -> None:
-    """Strike the variants that are not `chosen` out of ggml's list.
+    """Remove the variants that are not `chosen` from ggml's list.
 
     Raises:
         ApplianceError: the list is not the one that `recipe.choices.CPU_VARIANTS` describes.
@@ -57,11 +56,11 @@ def keep_variants(source: Path, chosen: tuple[str, ...]) -> None:
     path.write_text(text[:start] + kept.rstrip("\n") + text[end:], "utf-8")
 
 
-def forget_working_folder(source: Path) -> None:
+def drop_working_folder(source: Path) -> None:
     """Let programs look for backends in their own folder only.
 
     Raises:
-        ApplianceError: the search is not written as it is known.
+        ApplianceError: the search is not the known one.
     """
     path = source / BACKEND_SEARCH
     text = path.read_text("utf-8") if path.is_file() else ""

@@ -1,12 +1,12 @@
-"""One long child process whose output is read line by line, and which never outlives its purpose.
+"""A long child process whose output is read line by line, and which does not outlive its caller.
 
-Owns how cmake and ninja are run. It must never pass the builder's environment on.
+Owns how cmake, ninja, the converter and llama-quantize are run. It must never pass on the builder's environment.
 
 Rules:
-- the child is a session of its own and gets SIGINT when this process dies, even by SIGKILL: ninja then ends its
-  compilers and removes what they had half written;
-- the child and all its children hold the lock's descriptor, so the lock is free only when the last of them is gone;
-- every line goes to the log; the caller sees each once.
+- the child has a session of its own and gets SIGINT when this process dies, even by SIGKILL;
+- on SIGINT, ninja ends its compilers and removes their incomplete files;
+- the child and all its children hold the lock's descriptor, so the lock is free only when the last of them has ended;
+- every line goes to the log, and once to the caller.
 """
 
 from __future__ import annotations
@@ -19,13 +19,36 @@ from collections.abc import Callable
 from pathlib import Path
 
 _GRACE_S = 20.0
-# PR_SET_PDEATHSIG is 1. It counts from the call on, so a parent that is already gone is noticed by its changed id.
+_LAST_LINES = 6
+_LINE_LENGTH = 240
+# PR_SET_PDEATHSIG is 1. It works from the call on: a parent that died before is noticed by the changed parent id.
 _TRAMPOLINE = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, int(sys.argv[1]))
 os.getppid() == int(sys.argv[2]) or sys.exit(1)
 os.execv(sys.argv[3], sys.argv[3:])
 """
+
+
+class LastLines:
+    """The last lines of a program's output, for the error that its failure becomes."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def on_line(self, line: str) -> None:
+        """Take one line, without its end; empty lines are left out."""
+        if line.strip():
+            self._lines = [*self._lines[1 - _LAST_LINES :], line.strip()[:_LINE_LENGTH]]
+
+    def describe(self, status: int) -> str:
+        """The lines, and how the program ended.
+
+        Args:
+            status: of `run`.
+        """
+        end = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
+        return "\n".join([*self._lines, end])
 
 
 def run(
@@ -40,8 +63,8 @@ def run(
 
     Args:
         argv: the program as an absolute path, and its arguments.
-        environment: all that it sees.
-        log: its output is added here.
+        environment: all of its environment.
+        log: its output is appended here.
         hold: a descriptor that it and its children keep open, or None.
         on_line: called with each line of its output, without the line's end.
 

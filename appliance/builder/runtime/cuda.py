@@ -1,15 +1,15 @@
 """The CUDA backend of the same sources: a distribution of its own, with one library.
 
-Owns which graphics processors it can be compiled for, the toolkit made of NVIDIA's wheels, and the distribution
-`llama-cpp-python-cuda`. A bundle for processors alone stays small, because nothing of this is in the runtime's wheel.
+Owns the toolkit made of NVIDIA's wheels, and the distribution `llama-cpp-python-cuda`. A bundle for CPUs alone stays
+small, because nothing of this is in the runtime's wheel.
 
 Rules:
 - the toolkit comes from hash-verified wheels, never from this machine; of these, those in `TRAVELLING` go to the host;
-- machine code for exactly the architectures that were asked for: nothing is compiled on a host;
-- the library finds NVIDIA's by a path relative to itself, where the installer of Python packages puts them, and
-  `libggml-base` in the process that has loaded the runtime already;
-- nothing ever searches for it: whoever wants it names its absolute path;
-- it asks for no driver to be loaded: without one it says that there is no device.
+- machine code for exactly the requested architectures: nothing is compiled on a host;
+- the library finds NVIDIA's by a path relative to itself, where the installer of Python packages puts them;
+- it finds `libggml-base` in the process, which has loaded the runtime before;
+- nothing searches for the library: a program loads it by its absolute path;
+- the library loads without a driver, and then reports that there is no device.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.builder.recipe.choices import CUDA_ARCHITECTURES
-from appliance.builder.runtime.compile import LINK_FLAGS, OPTIONS, Workplace, compiler_flags
-from appliance.builder.runtime.job import PATIENCE_S, Job, run_job
-from appliance.builder.runtime.repack import Part
+from appliance.builder.runtime.compile import Workplace, compiler_flags
+from appliance.builder.runtime.job import LOCK_TIMEOUT_S, Job, run_job
+from appliance.builder.runtime.repack import WheelFile
+from appliance.builder.runtime.settings import LINK_FLAGS, OPTIONS
 from appliance.builder.runtime.spec import BuiltRuntime, CudaSpec, ToolWheels
-from appliance.builder.runtime.symbols import SYSTEM_LIBRARIES, Floors, floors, read_elf
+from appliance.builder.runtime.symbols import SYSTEM_LIBRARIES, SymbolFloors, read_elf, symbol_floors
 from appliance.builder.runtime.toolchain import find_compiler, record_tools, record_wheels, unpack_wheel
 from appliance.builder.runtime.wheel import WheelIdentity, local_version
 from bundles.progress import OnProgress, ignore
@@ -38,13 +39,13 @@ LAYOUT = 1
 """Raised when the same settings would give another wheel."""
 
 DRIVER = "580"
-"""The lowest driver that runs what this toolkit makes."""
+"""The lowest driver that runs what this toolkit compiles."""
 
 TRAVELLING = ("nvidia-cuda-runtime", "nvidia-cublas")
 TOOLKIT_NAMES = ("nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-cccl", *TRAVELLING)
 _SERIES = "==13.0.*"
 TOOLKIT = tuple(f"{name}{_SERIES}" for name in TOOLKIT_NAMES)
-"""What the toolkit is made of, as requirements. One series, since its parts fit no other."""
+"""The wheels of the toolkit, as requirements. All of one series, since they fit no other."""
 
 _ROOT = "nvidia/cu13"
 _RPATH = f"$ORIGIN/../../{_ROOT}/lib"
@@ -57,10 +58,10 @@ _OPTIONS = {
     "GGML_CPU": "OFF",
     "GGML_CPU_ALL_VARIANTS": "OFF",
     "GGML_CUDA": "ON",
-    # Would look for another library, and for a toolkit's sources on a network.
+    # The first would fetch the sources of a toolkit from a network, the second would look for another library.
     "GGML_CUDA_CUB_3DOT2": "OFF",
     "GGML_CUDA_NCCL": "OFF",
-    # Else the driver's own library must be there before anybody asks for a device.
+    # Without it, the library would not load on a machine without the driver's own library.
     "GGML_CUDA_NO_VMM": "ON",
     "LLAMA_BUILD_COMMON": "OFF",
     "LLAMA_BUILD_SERVER": "OFF",
@@ -78,7 +79,7 @@ def build_cuda(
     on_progress: OnProgress = ignore,
     *,
     environment: Mapping[str, str] = os.environ,
-    patience_s: float = PATIENCE_S,
+    timeout_s: float = LOCK_TIMEOUT_S,
 ) -> BuiltRuntime:
     """Build the backend's wheel, or take it from the cache. One architecture takes an hour of one processor.
 
@@ -88,9 +89,9 @@ def build_cuda(
         toolkit: verified wheels of everything in `TOOLKIT`.
         spec: what the recipe asks for.
         cache_dir: the runtime part of the cache.
-        on_progress: told `n of m` steps.
+        on_progress: called with steps done.
         environment: PATH to find the compiler, HOME to make sure that it is not in the result.
-        patience_s: how long to wait for another build of the same.
+        timeout_s: how long to wait for another build of the same.
 
     Raises:
         UsageError: an unknown architecture, or none.
@@ -108,12 +109,12 @@ def build_cuda(
     toolchain = {**compiler.versions, **record_tools(tools), **record_wheels(toolkit)}
     chosen = tuple(sorted(set(spec.architectures)))
     job = CudaJob(sdist, tools, spec.version, (), compiler, toolchain, on_progress, toolkit, chosen)
-    return run_job(job, cache_dir, environment, patience_s)
+    return run_job(job, cache_dir, environment, timeout_s)
 
 
 @dataclass(frozen=True)
 class CudaJob(Job):
-    """A build of the backend: of the same sources, in the same steps, with a toolkit more.
+    """A build of the backend: the same sources and steps as the runtime, and a toolkit.
 
     Args:
         toolkit: verified wheels.
@@ -142,7 +143,7 @@ class CudaJob(Job):
         return _NEEDED_BYTES
 
     def adapt(self, place: Workplace) -> dict[str, str]:
-        """Unpack the toolkit, and name it to cmake."""
+        """Unpack the toolkit; the settings of cmake that name it."""
         root = unpack_toolkit(self.toolkit, place.folder / "toolkit")
         return _OPTIONS | {
             "CMAKE_CUDA_ARCHITECTURES": self._names(),
@@ -152,7 +153,7 @@ class CudaJob(Job):
             "CUDAToolkit_ROOT": str(root),
         }
 
-    def collect(self, place: Workplace) -> tuple[tuple[Part, ...], Floors]:
+    def collect(self, place: Workplace) -> tuple[tuple[WheelFile, ...], SymbolFloors]:
         """The one library, checked."""
         path = place.binaries / LIBRARY
         elf = read_elf(path)
@@ -167,16 +168,16 @@ class CudaJob(Job):
         if elf.rpath != _RPATH or elf.runpath is not None:
             found = f"rpath {elf.rpath}, runpath {elf.runpath}"
             raise ApplianceError("runtime.search-path", LIBRARY, expected=f"DT_RPATH {_RPATH}", found=found)
-        # NVIDIA's libraries give all their symbols one version, called like the library.
+        # NVIDIA's libraries give all their symbols one version, named like the library.
         own = replace(elf, versions=elf.versions - _NVIDIA_LIBRARIES)
-        return (Part(f"{LIBRARY_FOLDER}/{LIBRARY}", path, 0o644),), floors([(LIBRARY, own)])
+        return (WheelFile(f"{LIBRARY_FOLDER}/{LIBRARY}", path, 0o644),), symbol_floors([(LIBRARY, own)])
 
-    def identity(self, floors: Floors) -> WheelIdentity:
-        """How the wheel is called."""
+    def identity(self, floors: SymbolFloors) -> WheelIdentity:
+        """The name of the wheel."""
         return WheelIdentity(local_version(self.version, self.flags()), floors.manylinux, DISTRIBUTION)
 
     def metadata(self, place: Workplace) -> bytes:
-        """A distribution of its own, which says what it needs beside it."""
+        """The metadata of a distribution of its own, with what it requires."""
         del place
         needs = [f"llama-cpp-python=={self.version}", *(f"{name}{_SERIES}" for name in TRAVELLING)]
         fields = [f"Name: {DISTRIBUTION}", f"Summary: {_SUMMARY}", "License-Expression: MIT"]
@@ -187,11 +188,11 @@ class CudaJob(Job):
 
 
 def unpack_toolkit(wheels: tuple[Path, ...], folder: Path) -> Path:
-    """Lay NVIDIA's wheels into one folder, as their compiler looks for its parts.
+    """Unpack NVIDIA's wheels into one folder, in the layout that their compiler expects.
 
     Args:
         wheels: verified.
-        folder: made anew.
+        folder: gets the toolkit.
 
     Returns:
         The toolkit's root.
@@ -203,11 +204,11 @@ def unpack_toolkit(wheels: tuple[Path, ...], folder: Path) -> Path:
         unpack_wheel(wheel, rf"(?P<path>{_ROOT}/(?:bin|include|lib|nvvm)/.+)", folder)
     root = folder / _ROOT
     for path in sorted((root / "lib").glob("*.so.*")):
-        # Linking asks for the name without a number; the wheels are for running and leave it out.
+        # The linker needs the name without a number, which wheels for running leave out.
         link = path.with_name(re.sub(r"\.so\..*", ".so", path.name))
         if not link.exists():
             link.symlink_to(path.name)
-    # The compiler looks for both spellings, its wheels have one.
+    # The compiler looks in both folders, and its wheels have one.
     (root / "lib64").symlink_to("lib")
     nvcc = root / "bin" / "nvcc"
     if not nvcc.is_file():

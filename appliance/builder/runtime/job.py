@@ -1,7 +1,7 @@
 """One build of the runtime, from the sdist to the finished wheel in the cache.
 
-Owns the order of the steps, for the runtime and for what is built beside it of the same sources (`cuda`). What each
-step does is in its own module.
+Owns the order of the steps, for the runtime and for the CUDA backend of the same sources (`cuda`). Each step is in a
+module of its own.
 """
 
 from __future__ import annotations
@@ -14,13 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.builder.cache.content_store import FULL, disk_full, home_folder, require_space
-from appliance.builder.runtime.changes import forget_working_folder, keep_variants
-from appliance.builder.runtime.compile import Workplace, compile_targets, configure, settings
-from appliance.builder.runtime.repack import Part, check_leaks, collect_binaries, collect_binding, collect_converters
+from appliance.builder.runtime.changes import drop_working_folder, keep_variants
+from appliance.builder.runtime.compile import Workplace, compile_targets, configure
+from appliance.builder.runtime.repack import (
+    WheelFile,
+    check_leaks,
+    collect_binaries,
+    collect_binding,
+    collect_converters,
+)
+from appliance.builder.runtime.settings import settings
 from appliance.builder.runtime.source import licence_files, unpack_sdist
 from appliance.builder.runtime.spec import BuiltRuntime, RuntimeSpec, ToolWheels
 from appliance.builder.runtime.store import Slot, read_boot
-from appliance.builder.runtime.symbols import Floors, dotted
+from appliance.builder.runtime.symbols import SymbolFloors, dotted
 from appliance.builder.runtime.toolchain import (
     Compiler,
     Tools,
@@ -37,7 +44,7 @@ from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest, sha256_stream
 
 NEEDED_BYTES = 400 << 20
-PATIENCE_S = 3600.0
+LOCK_TIMEOUT_S = 3600.0
 JOB_BYTES = 1 << 30
 """Memory that the largest source files need to compile."""
 
@@ -50,18 +57,18 @@ def build_runtime(
     on_progress: OnProgress = ignore,
     *,
     environment: Mapping[str, str] = os.environ,
-    patience_s: float = PATIENCE_S,
+    timeout_s: float = LOCK_TIMEOUT_S,
 ) -> BuiltRuntime:
-    """Build the runtime's wheel, or take it from the cache: then it is hashed once and nothing else is done.
+    """Build the runtime's wheel, or take it from the cache, where it is hashed once.
 
     Args:
         sdist: verified bytes of the llama-cpp-python sdist.
         tools: verified wheels.
         spec: what the recipe asks for.
         cache_dir: the runtime part of the cache; holds `<key>/`, and while building `<key>.building/` of about 300 MB.
-        on_progress: told `n of m` steps.
+        on_progress: called with steps done.
         environment: PATH to find the compiler, HOME to make sure that it is not in the result.
-        patience_s: how long to wait for another build of the same runtime.
+        timeout_s: how long to wait for another build of the same runtime.
 
     Raises:
         UsageError: the recipe asks for something unknown.
@@ -71,7 +78,7 @@ def build_runtime(
         ApplianceError: compiling failed, or the disk is full.
     """
     job = _plan(sdist, tools, spec, environment.get("PATH", os.defpath), on_progress)
-    return run_job(job, cache_dir, environment, patience_s)
+    return run_job(job, cache_dir, environment, timeout_s)
 
 
 def find_runtime(
@@ -82,7 +89,7 @@ def find_runtime(
     *,
     environment: Mapping[str, str] = os.environ,
 ) -> BuiltRuntime | None:
-    """The runtime that `build_runtime` would give, if it is finished; its wheel is hashed.
+    """The runtime that `build_runtime` would return, where the cache has it; its wheel is hashed.
 
     Args:
         As `build_runtime`.
@@ -94,7 +101,7 @@ def find_runtime(
     return Slot(cache_dir.resolve(), job.key()).read_finished()
 
 
-def run_job(job: Job, cache_dir: Path, environment: Mapping[str, str], patience_s: float) -> BuiltRuntime:
+def run_job(job: Job, cache_dir: Path, environment: Mapping[str, str], timeout_s: float) -> BuiltRuntime:
     """Do a job, or take its result from the cache.
 
     Args:
@@ -106,7 +113,7 @@ def run_job(job: Job, cache_dir: Path, environment: Mapping[str, str], patience_
     slot = Slot(cache_dir.resolve(), job.key())
     if built := slot.read_finished():
         return built
-    with _told_when_full(slot.cache, job.needed_bytes()), slot.locked(patience_s, job.on_progress) as hold:
+    with _reporting_full_disk(slot.cache, job.needed_bytes()), slot.locked(timeout_s, job.on_progress) as hold:
         if built := slot.read_finished():
             return built
         ccache = find_ccache(environment.get("PATH", os.defpath))
@@ -127,15 +134,15 @@ def _plan(sdist: Path, tools: ToolWheels, spec: RuntimeSpec, search_path: str, o
 
 @dataclass(frozen=True)
 class Job:
-    """What is decided before anything is written, and what makes this build: that of the runtime.
+    """A build of the runtime: everything that is decided before the first file is written.
 
     Args:
         sdist, tools: verified.
         version: of llama-cpp-python.
-        variants: of the processor.
+        variants: CPU variants, lowest first.
         compiler: of this machine.
-        toolchain: name and version of all that makes the bytes.
-        on_progress: told `n of m` steps.
+        toolchain: name and version of everything that shapes the bytes.
+        on_progress: called with steps done.
     """
 
     sdist: Path
@@ -147,7 +154,7 @@ class Job:
     on_progress: OnProgress
 
     def key(self) -> Digest:
-        """The digest of all that decides the wheel's bytes."""
+        """The digest of everything that decides the wheel's bytes."""
         sources, _ = measure(self.sdist)
         recorded = (f"{name}={value}" for name, value in sorted(self.toolchain.items()))
         first = (f"sdist={sources}", f"version={self.version}")
@@ -158,11 +165,11 @@ class Job:
         return settings(self.variants)
 
     def targets(self) -> tuple[str, ...] | None:
-        """What ninja makes; None is the whole runtime."""
+        """The targets of ninja; None is the whole runtime."""
         return None
 
     def needed_bytes(self) -> int:
-        """Room on the disk while it is built."""
+        """Room on the disk for the build, in bytes."""
         return NEEDED_BYTES
 
     def prepare(self, slot: Slot, place: Workplace) -> Tools:
@@ -184,26 +191,26 @@ class Job:
         return tools
 
     def adapt(self, place: Workplace) -> dict[str, str]:
-        """Change the unpacked sources, and say which settings of cmake differ."""
+        """Change the unpacked sources; the settings of cmake that differ."""
         keep_variants(place.source, self.variants)
-        forget_working_folder(place.source)
+        drop_working_folder(place.source)
         return {}
 
-    def collect(self, place: Workplace) -> tuple[tuple[Part, ...], Floors]:
-        """What goes into the wheel, checked, and what it asks of a system."""
+    def collect(self, place: Workplace) -> tuple[tuple[WheelFile, ...], SymbolFloors]:
+        """The checked files of the wheel, and the symbol versions that they need of a system."""
         binaries, floors = collect_binaries(place.binaries, self.variants)
         return (*collect_binding(place.source), *collect_converters(place.source), *binaries), floors
 
-    def identity(self, floors: Floors) -> WheelIdentity:
-        """How the wheel is called."""
+    def identity(self, floors: SymbolFloors) -> WheelIdentity:
+        """The name of the wheel."""
         return WheelIdentity(local_version(self.version, self.flags()), floors.manylinux)
 
     def metadata(self, place: Workplace) -> bytes:
-        """What the wheel says about itself, apart from its version and licences."""
+        """The metadata of the wheel, without its version and licences."""
         return (place.source / "PKG-INFO").read_bytes()
 
     def pack(self, place: Workplace, private: tuple[str, ...]) -> BuiltRuntime:
-        """Check what was compiled and write the wheel into a folder of its own."""
+        """Check the binaries and write the wheel into a folder of its own."""
         self.on_progress(Progress("packing the runtime", 0, 0, "steps"))
         parts, floors = self.collect(place)
         check_leaks(parts, private)
@@ -236,7 +243,7 @@ def _jobs() -> int:
 
 
 @contextmanager
-def _told_when_full(folder: Path, needed_bytes: int) -> Iterator[None]:
+def _reporting_full_disk(folder: Path, needed_bytes: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:

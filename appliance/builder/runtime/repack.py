@@ -1,11 +1,11 @@
-"""From the build folder to the files of the wheel: which, under what names, and the checks before they go in.
+"""The files of the wheel: which of the build folder are packed, under what names, and their checks.
 
 Owns the list of what is packed. It must never change a file's bytes.
 
 Rules:
-- the programs, the libraries that the binding opens, the CPU variants, and what these need by their own NEEDED lists;
+- the programs, the libraries that the binding opens, the CPU variants, and what these need by their NEEDED entries;
 - the binding and the converters, as Python source;
-- every file is a regular file, in one folder, finds its neighbours by `$ORIGIN`, and needs nothing foreign;
+- every binary is a regular file in one folder, finds the others by `$ORIGIN`, and needs no foreign library;
 - no path of the build machine is in any of them.
 """
 
@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.builder.runtime.compile import PROGRAMS
+from appliance.builder.runtime.settings import PROGRAMS
 from appliance.builder.runtime.source import LLAMA
-from appliance.builder.runtime.symbols import Elf, Floors, check_needed, floors, read_elf
+from appliance.builder.runtime.symbols import Elf, SymbolFloors, check_needed, read_elf, symbol_floors
 from signing.errors import ApplianceError
 
 LIBRARY_FOLDER = "llama_cpp/lib"
@@ -25,12 +25,12 @@ CONVERTER_FOLDER = "llama_cpp/convert"
 CONVERTERS = ("convert_hf_to_gguf.py", "convert_lora_to_gguf.py")
 _OPENED = ("libggml.so", "libllama.so", "libmtmd.so")
 _PYTHON = ("*.py", "py.typed")
-# What the converters import of llama.cpp's own. The tools of gguf-py and its typing marker are not.
+# The modules of llama.cpp that the converters import; without the tools of gguf-py and its typing marker.
 _IMPORTED = ("conversion/*.py", "gguf-py/gguf/*.py")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class WheelFile:
     """One file of the wheel: its path inside, where its bytes are, and 0o644 or 0o755."""
 
     path: str
@@ -38,7 +38,7 @@ class Part:
     mode: int
 
 
-def collect_binaries(binaries: Path, variants: tuple[str, ...]) -> tuple[tuple[Part, ...], Floors]:
+def collect_binaries(binaries: Path, variants: tuple[str, ...]) -> tuple[tuple[WheelFile, ...], SymbolFloors]:
     """Choose and check the programs and libraries.
 
     Args:
@@ -46,10 +46,10 @@ def collect_binaries(binaries: Path, variants: tuple[str, ...]) -> tuple[tuple[P
         variants: the CPU variants that must be there.
 
     Returns:
-        The files, and what they ask of a system.
+        The files, and the symbol versions that they need of a system.
 
     Raises:
-        ApplianceError: one is missing, needs something foreign, or would search outside its folder.
+        ApplianceError: one is missing, needs a foreign library, or would search outside its folder.
     """
     elves: dict[str, Elf] = {}
     waiting = [*PROGRAMS, *_OPENED, *(variant_file(name) for name in variants)]
@@ -67,21 +67,21 @@ def collect_binaries(binaries: Path, variants: tuple[str, ...]) -> tuple[tuple[P
     check_needed(elves)
     _check_names(elves)
     parts = tuple(
-        Part(f"{LIBRARY_FOLDER}/{name}", binaries / name, 0o755 if name in PROGRAMS else 0o644)
+        WheelFile(f"{LIBRARY_FOLDER}/{name}", binaries / name, 0o755 if name in PROGRAMS else 0o644)
         for name in sorted(elves)
     )
-    return parts, floors(elves.items())
+    return parts, symbol_floors(elves.items())
 
 
-def collect_binding(source: Path) -> tuple[Part, ...]:
-    """The Python package of the sdist: its modules and nothing else."""
+def collect_binding(source: Path) -> tuple[WheelFile, ...]:
+    """The modules of the sdist's Python package, and nothing else of it."""
     package = source / "llama_cpp"
     found = sorted({path for pattern in _PYTHON for path in package.rglob(pattern)})
-    return tuple(Part(path.relative_to(source).as_posix(), path, 0o644) for path in found)
+    return tuple(WheelFile(path.relative_to(source).as_posix(), path, 0o644) for path in found)
 
 
-def collect_converters(source: Path) -> tuple[Part, ...]:
-    """llama.cpp's converters to GGUF, and what they import of it, laid out as they look for it.
+def collect_converters(source: Path) -> tuple[WheelFile, ...]:
+    """llama.cpp's converters to GGUF and the modules that they import, in the layout that they expect.
 
     They run under a Python that has torch and transformers; nothing of the runtime imports them.
 
@@ -99,15 +99,15 @@ def collect_converters(source: Path) -> tuple[Part, ...]:
             expected="the converters of llama.cpp in the sdist",
             found=", ".join(missing) or "no modules for them",
         )
-    return tuple(Part(f"{CONVERTER_FOLDER}/{path.relative_to(llama).as_posix()}", path, 0o644) for path in found)
+    return tuple(WheelFile(f"{CONVERTER_FOLDER}/{path.relative_to(llama).as_posix()}", path, 0o644) for path in found)
 
 
-def check_leaks(parts: Iterable[Part], private: Iterable[str]) -> None:
+def check_leaks(parts: Iterable[WheelFile], private: Iterable[str]) -> None:
     """Refuse files that name a folder of this machine.
 
     Args:
         parts: read whole, one after the other.
-        private: absolute paths; short ones (`/`) are left out, because they occur by chance.
+        private: absolute paths; short ones (`/`) are ignored, because they occur by chance.
 
     Raises:
         ApplianceError: naming every file.

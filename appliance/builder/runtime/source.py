@@ -1,9 +1,9 @@
-"""The sdist's sources, as far as the build reads them.
+"""The part of the sdist that the build reads.
 
-Owns which files of the sdist are unpacked. What is changed in them is in `changes`. It must never run anything of it.
+Owns which files of the sdist are unpacked. The changes to them are in `changes`. It must never run anything of it.
 
 Rules:
-- the sdist's `.git` folders stay outside: cmake asks git for a version wherever it finds one;
+- the sdist's `.git` folders are left out: cmake takes a version from git wherever it finds one;
 - regular files only, below the sdist's one top folder, nothing absolute and no `..`.
 """
 
@@ -41,15 +41,15 @@ def unpack_sdist(sdist: Path, folder: Path, version: str) -> str:
 
     Args:
         sdist: verified bytes.
-        folder: made anew; what was there is removed.
-        version: what its PKG-INFO must say.
+        folder: created; what was there is removed.
+        version: that its PKG-INFO must have.
 
     Returns:
         The commit of llama.cpp as the sdist records it, seven characters, or `unknown`.
 
     Raises:
-        DamagedError: it is no such sdist.
-        UsageError: it is another version.
+        DamagedError: it is no sdist of llama-cpp-python.
+        UsageError: it has another version.
     """
     shutil.rmtree(folder, ignore_errors=True)
     commit = "unknown"
@@ -70,7 +70,7 @@ def unpack_sdist(sdist: Path, folder: Path, version: str) -> str:
 
 
 def licence_files(source: Path) -> dict[str, Path]:
-    """The licence texts of what is compiled in, by the path that they get in the wheel."""
+    """The licence texts of all compiled sources, by their path in the wheel."""
     found = {"LICENSE.md": source / "LICENSE.md"}
     for path in sorted((source / LLAMA).rglob("LICENSE*")):
         relative = path.relative_to(source).as_posix()

@@ -1,4 +1,4 @@
-"""What goes into a runtime build and what comes out of it.
+"""The input and the result of a runtime build.
 
 Owns the types only.
 """
@@ -26,10 +26,10 @@ class ToolWheels:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSpec:
-    """What the recipe asks for.
+    """The runtime that a recipe asks for.
 
     Args:
-        version: of llama-cpp-python, as the recipe and the sdist must both say it.
+        version: of llama-cpp-python, the same in the recipe and in the sdist.
         cpu: `all`; `native`, which is a short list for this machine; or names from `recipe.choices.CPU_VARIANTS`.
     """
 
@@ -39,7 +39,7 @@ class RuntimeSpec:
 
 @dataclass(frozen=True, slots=True)
 class CudaSpec:
-    """What the recipe asks for beside the runtime.
+    """The CUDA backend that a recipe asks for.
 
     Args:
         version: of llama-cpp-python; a backend fits the runtime of the same sources only.
@@ -52,7 +52,7 @@ class CudaSpec:
 
 @dataclass(frozen=True, slots=True)
 class BuiltRuntime:
-    """A finished wheel in the cache, and what the contents say about it.
+    """A finished wheel in the cache, and its facts for the contents of a bundle.
 
     Args:
         path: the wheel.
@@ -64,8 +64,8 @@ class BuiltRuntime:
         glibc: the lowest glibc that has every symbol it needs, for example `2.34`.
         glibcxx: the same for `GLIBCXX` of libstdc++, for example `3.4.30`.
         cxxabi: the same for `CXXABI`, for example `1.3.13`.
-        toolchain: name and version of everything that made its bytes.
-        flags: every setting that made its bytes.
+        toolchain: name and version of everything that shaped its bytes.
+        flags: every setting that shaped its bytes.
     """
 
     path: Path

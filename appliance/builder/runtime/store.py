@@ -4,8 +4,8 @@ Owns the names, the lock and `build.json`. It must never compile.
 
 Rules:
 - `<key>/` appears by one rename, with everything in it on the disk;
-- an unfinished folder is continued by the next run, but only in the same boot: after a power cut nobody knows which of
-  its files reached the disk;
+- the next run continues an unfinished folder, but only in the same boot: after a power cut, its files may have reached
+  the disk in part;
 - a finished wheel is used only while its bytes have the digest in `build.json`; otherwise it is built again.
 """
 
@@ -33,11 +33,11 @@ _KEY_LENGTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The places of one runtime in the cache.
+    """The paths of one runtime in the cache.
 
     Args:
         cache: the runtime part of the cache.
-        key: digest of everything that decides the wheel's bytes.
+        key: the digest of everything that decides the wheel's bytes.
     """
 
     cache: Path
@@ -55,16 +55,16 @@ class Slot:
 
     @property
     def log(self) -> Path:
-        """The output of cmake and ninja; stays when the build folder goes."""
+        """The output of cmake and ninja; it stays when the build folder is removed."""
         return self.cache / f"{self.key[:_KEY_LENGTH]}.log"
 
     @contextmanager
-    def locked(self, patience_s: float, on_progress: OnProgress) -> Iterator[int]:
-        """Hold this slot alone.
+    def locked(self, timeout_s: float, on_progress: OnProgress) -> Iterator[int]:
+        """Lock this slot against other builders.
 
         Args:
-            patience_s: how long to wait for another builder.
-            on_progress: told while waiting.
+            timeout_s: how long to wait for another builder.
+            on_progress: called while waiting.
 
         Yields:
             The lock's descriptor. Children that keep it open keep the lock.
@@ -74,9 +74,9 @@ class Slot:
         """
         self.cache.mkdir(parents=True, exist_ok=True)
         path = self.cache / f"{self.key[:_KEY_LENGTH]}.lock"
-        told = Progress("waiting for another build of the same runtime", 0, 0, "steps")
+        waiting = Progress("waiting for another build of the same runtime", 0, 0, "steps")
         with filelock.hold(
-            path, lambda _: _busy(path), timeout_s=patience_s, on_wait=lambda: on_progress(told), mode=0o644
+            path, lambda _: _busy(path), timeout_s=timeout_s, on_wait=lambda: on_progress(waiting), mode=0o644
         ) as descriptor:
             yield descriptor
 
@@ -97,7 +97,7 @@ class Slot:
         """Move a finished folder to its place and remove the build folder.
 
         Args:
-            result: a folder on the same file system that holds the wheel alone.
+            result: a folder on the same file system that holds nothing but the wheel.
             built: with its path in `result`.
         """
         facts = asdict(built) | {"file": built.path.name, "key": self.key}
@@ -120,7 +120,7 @@ class Slot:
         return bool(state == {"boot": boot, "key": self.key})
 
     def mark_configured(self, boot: str) -> None:
-        """Say that compiling may begin, or go on, in the build folder."""
+        """Record that the build folder is complete, so that compiling may begin or continue."""
         temporary = self.building / f"{_STATE_FILE}.part"
         temporary.write_bytes(to_file({"boot": boot, "key": self.key}))
         temporary.rename(self.building / _STATE_FILE)

@@ -1,9 +1,9 @@
-"""What an ELF file asks of a system: the libraries, and the lowest versions of their symbols.
+"""What an ELF file needs of a system: the libraries, and the lowest versions of their symbols.
 
-Owns the reader of the dynamic section and of `.gnu.version_r`, and the honest manylinux tag. It must never run a file.
+Owns the reader of the dynamic section and of `.gnu.version_r`, and the manylinux tag. It must never run a file.
 
 Rules:
-- read from the program headers, as the loader does: stripped files have nothing else that is sure;
+- read from the program headers, as the loader does: of a stripped file nothing else is reliable;
 - only the C and C++ library of the system may be needed beside the files of the same folder;
 - a symbol version without a known floor is refused, never ignored.
 
@@ -57,14 +57,14 @@ Number = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Elf:
-    """What one ELF file says about its surroundings.
+    """The dependencies that one ELF file states.
 
     Args:
         soname: its name for the loader, or None.
-        needed: names of the libraries that it asks for.
+        needed: names of the libraries that it needs.
         rpath: its DT_RPATH, or None.
         runpath: its DT_RUNPATH, or None.
-        versions: the symbol versions that it asks for, for example `GLIBC_2.34`.
+        versions: the symbol versions that it needs, for example `GLIBC_2.34`.
     """
 
     soname: str | None
@@ -75,8 +75,8 @@ class Elf:
 
 
 @dataclass(frozen=True, slots=True)
-class Floors:
-    """The lowest versions that have every symbol asked for; `()` where a family is not used."""
+class SymbolFloors:
+    """The lowest versions that have every needed symbol; `()` where a family is not used."""
 
     glibc: Number
     glibcxx: Number
@@ -85,10 +85,10 @@ class Floors:
 
     @property
     def manylinux(self) -> str:
-        """The honest platform tag, for example `manylinux_2_35_x86_64`.
+        """The platform tag that the symbols justify, for example `manylinux_2_35_x86_64`.
 
         Raises:
-            ApplianceError: newer than every known policy.
+            ApplianceError: a version is newer than every known policy.
         """
         for minor, glibcxx, cxxabi, gcc in _POLICIES:
             if self.glibcxx <= (3, 4, glibcxx) and self.cxxabi <= (1, 3, cxxabi) and self.gcc <= gcc:
@@ -113,18 +113,18 @@ def read_elf(path: Path) -> Elf:
         raise DamagedError("elf.unreadable", str(path), expected="a 64-bit ELF file", found=str(error)[:80]) from None
 
 
-def floors(files: Iterable[tuple[str, Elf]]) -> Floors:
+def symbol_floors(files: Iterable[tuple[str, Elf]]) -> SymbolFloors:
     """The lowest versions that satisfy all the files.
 
     Raises:
-        ApplianceError: a file asks for a version that belongs to no known family.
+        ApplianceError: a file needs a version that belongs to no known family.
     """
     highest: dict[str, Number] = {}
     for name, elf in files:
         for version in elf.versions:
             family, number = _number(version, name)
             highest[family] = max(highest.get(family, ()), number)
-    return Floors(*(highest.get(family, ()) for family in ("GLIBC", "GLIBCXX", "CXXABI", "GCC")))
+    return SymbolFloors(*(highest.get(family, ()) for family in ("GLIBC", "GLIBCXX", "CXXABI", "GCC")))
 
 
 def check_needed(files: dict[str, Elf]) -> None:
@@ -148,7 +148,7 @@ def check_needed(files: dict[str, Elf]) -> None:
 
 
 def dotted(number: Number) -> str:
-    """Spell a version, for example `2.34`."""
+    """Format a version, for example `2.34`."""
     return ".".join(map(str, number))
 
 

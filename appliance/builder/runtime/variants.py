@@ -1,11 +1,12 @@
-"""The CPU variants of the ggml backend: their names, and what each needs of a processor.
+"""The CPU variants of ggml that a runtime is built with.
 
-Owns the table and how a recipe's `cpu:` becomes a list. It must never decide what a host runs: hosts try the variants,
-because flags can lie (a virtual machine that shows AMX and dies on it).
+Owns how a recipe's `cpu:` becomes a list of variants. It must never decide what a host runs. Hosts try the variants,
+because flags can be wrong: a virtual machine may show AMX and die on it.
 
 Rules:
-- the table is compared with the sdist when it is unpacked, so that a new llama.cpp cannot add or change one silently;
-- `x64` is always built: it is the reference for right results, and what runs where nothing else does.
+- the table of variants is compared with the sdist when it is unpacked, so that a new llama.cpp cannot change it
+  silently;
+- `x64` is always built: it is the reference for right results, and what runs where no other variant does.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ _CPU_FLAGS: dict[str, tuple[str, ...]] = {
 
 
 def choose_variants(cpu: str | tuple[str, ...], cpu_flags: frozenset[str]) -> tuple[str, ...]:
-    """Turn a recipe's `cpu:` into the variants to build, lowest first.
+    """The variants to build for a recipe's `cpu:`, lowest first.
 
-    `native` is the reference, plus haswell, plus every variant that this machine's flags allow and no other allowed one
-    contains: three or four instead of fourteen.
+    `native` is the reference, haswell, and the largest variants that this machine's flags allow: three or four instead
+    of fourteen.
 
     Args:
         cpu: `all`, `native`, or names.
@@ -59,10 +60,10 @@ def choose_variants(cpu: str | tuple[str, ...], cpu_flags: frozenset[str]) -> tu
 
 
 def read_cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """The flags that the kernel shows for the first processor.
+    """The flags that the kernel reports for the first processor.
 
     Raises:
-        HostUnfitError: the file shows none, so this is no x86-64 Linux.
+        HostUnfitError: the file has none, so this is no x86-64 Linux.
     """
     try:
         for line in cpuinfo.read_text("ascii", "replace").splitlines():

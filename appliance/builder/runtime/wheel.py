@@ -1,10 +1,10 @@
-"""Writing the wheel: the same files give the same bytes.
+"""The wheel of the runtime as a file: the same files give the same bytes.
 
-Owns the archive's layout and its dist-info. It must never look at a clock, an owner or a file's own mode.
+Owns the archive's layout and its dist-info. It must never read a clock, an owner or a file's own mode.
 
 Rules:
 - members sorted, dist-info last, RECORD the very last; one date, two modes, no folders, no symlinks, no extra fields;
-- the name says that it is not upstream's build: `0.3.36+appliance.<8 of the settings' digest>`.
+- the name shows that it is not upstream's build: `0.3.36+appliance.<8 of the settings' digest>`.
 
 Source: PyPA, binary distribution format; PEP 440 (local versions); PEP 639 (licence files).
 """
@@ -19,8 +19,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.builder.runtime.compile import DATE
-from appliance.builder.runtime.repack import Part
+from appliance.builder.runtime.repack import WheelFile
+from appliance.builder.runtime.settings import DATE
 from signing.digest import Digest, sha256
 
 DISTRIBUTION = "llama_cpp_python"
@@ -30,12 +30,12 @@ _DROPPED = ("metadata-version", "version", "description-content-type", "license-
 
 @dataclass(frozen=True, slots=True)
 class WheelIdentity:
-    """How the wheel is called.
+    """The name of the wheel.
 
     Args:
         version: with the local part.
         platform: the platform tag.
-        distribution: its name, as file names spell it.
+        distribution: its name, in the form of file names.
     """
 
     version: str
@@ -63,7 +63,7 @@ def local_version(version: str, settings: tuple[str, ...]) -> str:
 
     Args:
         version: upstream's.
-        settings: what `compile.settings` returned.
+        settings: of `settings.settings`.
     """
     digest = sha256("\n".join(settings).encode())
     # PEP 440 reads a part of digits alone as a number and drops its leading zeros.
@@ -72,7 +72,7 @@ def local_version(version: str, settings: tuple[str, ...]) -> str:
 
 
 def write_wheel(
-    folder: Path, identity: WheelIdentity, parts: tuple[Part, ...], pkg_info: bytes, licences: dict[str, Path]
+    folder: Path, identity: WheelIdentity, parts: tuple[WheelFile, ...], pkg_info: bytes, licences: dict[str, Path]
 ) -> tuple[Path, int]:
     """Write the wheel. Memory is the largest of its files.
 
@@ -80,7 +80,7 @@ def write_wheel(
         folder: exists; the file in it is replaced.
         identity: name, version, tag and date.
         parts: what goes into site-packages.
-        pkg_info: the metadata: the sdist's, or like it.
+        pkg_info: metadata in the form of an sdist's PKG-INFO.
         licences: licence texts, by their path below the dist-info's `licenses/`.
 
     Returns:
@@ -115,7 +115,7 @@ def _add(archive: zipfile.ZipFile, name: str, mode: int, data: bytes) -> None:
 
 
 def _metadata(pkg_info: bytes, identity: WheelIdentity, licences: list[str]) -> bytes:
-    # The headers only: the long description is for a registry's page.
+    # The headers only: the long description is for the page of a package index.
     header = pkg_info.decode("utf-8").replace("\r\n", "\n").partition("\n\n")[0]
     fields = [field for field in re.split(r"\n(?![ \t])", header) if field.partition(":")[0].lower() not in _DROPPED]
     fields = ["Metadata-Version: 2.4", fields[0], f"Version: {identity.version}", *fields[1:]]

@@ -291,7 +291,7 @@ def test_second_builder_waits_and_takes_the_first_ones_wheel(tools: ToolWheels, 
     thread.start()
     started.wait(20)
     with pytest.raises(BusyError) as raised:
-        build_runtime(sdist, tools, SPEC, tmp_path / "cache", patience_s=0)
+        build_runtime(sdist, tools, SPEC, tmp_path / "cache", timeout_s=0)
     events: list[Progress] = []
     second = build_runtime(sdist, tools, SPEC, tmp_path / "cache", events.append)
     thread.join()

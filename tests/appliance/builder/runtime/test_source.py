@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.runtime import RuntimeSpec, ToolWheels, build_runtime
-from appliance.builder.runtime.changes import BACKEND_SEARCH, VARIANT_LIST, forget_working_folder, keep_variants
+from appliance.builder.runtime.changes import BACKEND_SEARCH, VARIANT_LIST, drop_working_folder, keep_variants
 from appliance.builder.runtime.source import licence_files, unpack_sdist
 from signing.errors import ApplianceError, DamagedError, UsageError
 from tests.appliance.sim_runtime import COMMIT, SEARCH, SPEC, VERSION, make_sdist, make_tools
@@ -48,7 +48,7 @@ def test_variants_that_nobody_asked_for_are_struck_out(sdist: Path, tmp_path: Pa
 
 def test_programs_no_longer_look_for_backends_where_they_were_started(sdist: Path, tmp_path: Path) -> None:
     unpack_sdist(sdist, tmp_path / "src", VERSION)
-    forget_working_folder(tmp_path / "src")
+    drop_working_folder(tmp_path / "src")
     after = (tmp_path / "src" / BACKEND_SEARCH).read_text()
 
     assert "push_back(cwd)" not in after

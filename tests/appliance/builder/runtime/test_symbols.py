@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.builder.runtime.symbols import Elf, Floors, check_needed, floors, read_elf
+from appliance.builder.runtime.symbols import Elf, SymbolFloors, check_needed, read_elf, symbol_floors
 from signing.errors import ApplianceError, DamagedError
 
 LIBRARY = """
@@ -45,7 +45,7 @@ def test_program_of_this_machine_can_be_read() -> None:
     elf = read_elf(Path("/bin/sh"))
 
     assert "libc.so.6" in elf.needed
-    assert floors([("sh", elf)]).glibc >= (2, 3)
+    assert symbol_floors([("sh", elf)]).glibc >= (2, 3)
 
 
 @pytest.mark.parametrize("data", [b"", b"#!/bin/sh\n", b"\x7fELF\x02\x01", b"\x7fELF\x01\x01" + bytes(99)])
@@ -72,9 +72,11 @@ def _elf(*versions: str, needed: tuple[str, ...] = ()) -> Elf:
 
 
 def test_floor_is_the_highest_version_of_each_family_by_number() -> None:
-    found = floors([("a", _elf("GLIBC_2.4", "GLIBC_2.17", "GLIBCXX_3.4.9")), ("b", _elf("GLIBC_2.2.5", "GLIBCXX_3.4"))])
+    found = symbol_floors(
+        [("a", _elf("GLIBC_2.4", "GLIBC_2.17", "GLIBCXX_3.4.9")), ("b", _elf("GLIBC_2.2.5", "GLIBCXX_3.4"))]
+    )
 
-    assert found == Floors(glibc=(2, 17), glibcxx=(3, 4, 9), cxxabi=(), gcc=())
+    assert found == SymbolFloors(glibc=(2, 17), glibcxx=(3, 4, 9), cxxabi=(), gcc=())
 
 
 @pytest.mark.parametrize(
@@ -91,20 +93,20 @@ def test_floor_is_the_highest_version_of_each_family_by_number() -> None:
     ],
 )
 def test_tag_is_the_oldest_platform_that_has_all_of_it(versions: list[str], tag: str) -> None:
-    assert floors([("a", _elf(*versions))]).manylinux == tag
+    assert symbol_floors([("a", _elf(*versions))]).manylinux == tag
 
 
 @pytest.mark.parametrize("version", ["GLIBC_PRIVATE", "GOMP_4.0", "CXXABI_FLOAT128", "GLIBC_2.x"])
 def test_symbol_version_without_a_known_floor_is_refused(version: str) -> None:
     with pytest.raises(ApplianceError) as raised:
-        floors([("liba.so", _elf(version))])
+        symbol_floors([("liba.so", _elf(version))])
 
     assert (raised.value.code, raised.value.subject, raised.value.found) == ("runtime.abi-unknown", "liba.so", version)
 
 
 def test_library_newer_than_every_policy_is_refused() -> None:
     with pytest.raises(ApplianceError, match="runtime.abi-unknown"):
-        _ = floors([("a", _elf("GLIBCXX_3.4.99"))]).manylinux
+        _ = symbol_floors([("a", _elf("GLIBCXX_3.4.99"))]).manylinux
 
 
 def test_foreign_libraries_are_all_named() -> None:

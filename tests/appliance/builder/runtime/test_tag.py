@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.runtime.symbols import dotted, floors, read_elf
+from appliance.builder.runtime.symbols import dotted, read_elf, symbol_floors
 from appliance.builder.wheels.reader import wheel_members
 from tests.appliance.shipped import shipped_runtime
 
@@ -35,7 +35,7 @@ def test_declared_versions_are_those_of_the_files_in_the_wheel(tmp_path: Path) -
     with zipfile.ZipFile(built.path) as archive:
         names = [member.path for member in wheel_members(built.path)]
         archive.extractall(tmp_path, names)
-    found = floors((name, read_elf(tmp_path / name)) for name in names)
+    found = symbol_floors((name, read_elf(tmp_path / name)) for name in names)
 
     assert (dotted(found.glibc), dotted(found.glibcxx), dotted(found.cxxabi)) == (
         built.glibc,
