@@ -55,9 +55,9 @@ def pack(prepared: Prepared, writer: BundleWriter, cache: Cache, on_progress: On
     """Put every blob of a bundle but its manifest into a writer; the bundle is not finished here.
 
     Args:
-        prepared: of `assemble.prepare`.
-        writer: of a bundle that is being made.
-        cache: forgets a source whose bytes turn out wrong.
+        prepared: of `assembler.prepare`.
+        writer: of the bundle that is being written.
+        cache: a damaged source is removed from it.
         on_progress: called with bytes read.
 
     Raises:

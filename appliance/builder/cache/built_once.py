@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from appliance.builder.cache.content_store import room
+from appliance.builder.cache.content_store import explain_full_disk
 from bundles.durability import sync_file_system
 from signing.digest import sha256
 
@@ -45,7 +45,7 @@ def build_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
         unfinished = folder / f"{name}.unfinished"
         remove(unfinished)
         make(unfinished)
-        with room(done):
+        with explain_full_disk(done):
             sync_file_system(folder)
         unfinished.rename(done)
         (folder / f"{name}.lock").unlink()

@@ -96,7 +96,7 @@ class Cache:
             Its path; what an earlier run left is still in it. An empty one is removed at the end.
         """
         path = self.partial(name)
-        with room(path):
+        with explain_full_disk(path):
             descriptor = _lock(path)
         try:
             yield path
@@ -115,7 +115,7 @@ class Cache:
         """
         path = self.path(digest)
         self.folder("sha256", digest[:2])
-        with room(path):
+        with explain_full_disk(path):
             _seal(temp_path)
             os.replace(temp_path, path)
             medium.sync_folder(path.parent)
@@ -155,7 +155,7 @@ class Cache:
 
 
 @contextmanager
-def room(path: Path) -> Iterator[None]:
+def explain_full_disk(path: Path) -> Iterator[None]:
     """Turn "no space left" from the system into our error about `path`."""
     try:
         yield

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from appliance.builder.cache.content_store import room
+from appliance.builder.cache.content_store import explain_full_disk
 from signing.digest import READ_BYTES, Digest
 
 
@@ -27,7 +27,7 @@ class Partial:
         self.path = path
         self.size = 0
         self._state = hashlib.sha256()
-        with room(path):
+        with explain_full_disk(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         self._file = io.FileIO(descriptor, "r+")
 
@@ -53,7 +53,7 @@ class Partial:
         """
         left = memoryview(block)
         while left:
-            with room(self.path):
+            with explain_full_disk(self.path):
                 left = left[self._file.write(left) :]
         self._state.update(block)
         self.size += len(block)

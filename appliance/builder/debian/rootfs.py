@@ -55,7 +55,7 @@ HOOKS = (
     'chroot "$1" systemctl --quiet disable ssh.service',
     'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/etc/resolv.conf',
     ': > "$1"/etc/apt/sources.list; : > "$1"/etc/machine-id; : > "$1"/etc/resolv.conf',
-    # Without a hostname, a host takes the one that the test gives it.
+    # Without a hostname of its own, a host takes the one that its container or machine gives it.
     'rm -f "$1"/etc/hostname; printf "127.0.0.1 localhost\\n::1 localhost\\n" > "$1"/etc/hosts',
 )
 

@@ -32,7 +32,7 @@ def add_release_dates(
         on_progress: called with steps.
 
     Returns:
-        The entries, in the same order. Without a day stays what no index reports one for.
+        The entries, in the same order. The day stays None where no index reports one.
     """
     given = tuple(entries)
     names = sorted({entry.name for entry in given if _is_undated(entry)})
