@@ -27,6 +27,9 @@ def command(terminal: Terminal, recipe: Path, upgrade: bool, converter: Path | N
     The pins are written beside the recipe, into the file with its name and .lock.json. A source that is pinned already
     stays as it is, and needs no network. The files are kept in the cache, where `appliance build` finds them.
 
+    For each Python package the lock also records the day of its project's last release, where the package index
+    reports one. `appliance build` warns of projects without a release for two years.
+
     \b
     Example:
       appliance lock bundles/recipes/smollm2.yaml
