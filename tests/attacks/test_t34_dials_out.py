@@ -24,7 +24,7 @@ START = """
 import sys
 from functools import partial
 from pathlib import Path
-from appliance.host import processes
+from appliance.host.process import child as processes
 
 if sys.argv[2] == "off":
     processes.spawn = partial(processes.spawn, isolated=False)

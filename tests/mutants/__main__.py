@@ -42,13 +42,14 @@ Name = tuple[str, str]
 
 def own_tests(module: str) -> list[str]:
     """The tests of one module: they are quick, and kill most."""
-    found = sorted((TOP / "tests/signing").glob(f"test_{module}*.py"))
+    tests = TOP / "tests/signing"
+    found = sorted([*tests.glob(f"test_{module}*.py"), *(tests / module).glob("test_*.py")])
     return ["--noconftest", *(str(path.relative_to(TOP)) for path in found)]
 
 
 def wider_tests() -> list[str]:
     """All that is about the kernel, but for seeded changes of a bundle, which take longest and are about its files."""
-    kernel = [path for path in sorted((TOP / "tests/signing").glob("test_*.py")) if path.stem != "test_mutation"]
+    kernel = [path for path in sorted((TOP / "tests/signing").rglob("test_*.py")) if path.stem != "test_mutation"]
     attacks = [path for row in ROWS for path in (TOP / "tests/attacks").glob(f"test_t{row:02}_*.py")]
     return [str(path.relative_to(TOP)) for path in (*kernel, *attacks)]
 
