@@ -61,6 +61,7 @@ COMMANDS = {
         "appliance.cli.status", "Show what is installed, and every difference from what was signed", _HOST
     ),
     "demo": CommandEntry("appliance.cli.demo.command", "Show the whole journey on this machine", _LEARN),
+    "docs": CommandEntry("appliance.cli.docs", "Show a page of the project, or list all pages", _LEARN),
 }
 """Every command by its name; in each group in the order of use."""
 

@@ -1,7 +1,7 @@
 """The wheel of this program itself, written from the running installation.
 
 Owns how the program packs itself into a bundle. It must never run a build tool, nor read anything but its own
-packages, playbooks, recipes and metadata.
+packages, playbooks, recipes, pages and metadata.
 
 Rules:
 - the same program gives the same bytes: from a checkout or an installed wheel, by any user, in any folder;
@@ -26,12 +26,13 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from appliance.resources import playbooks_path
+from appliance.resources import docs_path, playbooks_path, readme_path
 from signing.errors import ApplianceError
 
 DISTRIBUTION = "airgap-appliance"
 PACKAGES = ("appliance", "bundles", "signing")
 PLAYBOOKS = "appliance/playbooks"
+DOCS = "appliance/docs"
 _SKIPPED_FOLDERS = ("__pycache__", "tests")
 _SKIPPED_ENDS = (".pyc", ".pyo", ".orig", ".rej", "~")
 _FIRST_ZIP_DATE = 315532800  # 1980-01-01, the oldest date of a member of a ZIP file
@@ -89,6 +90,8 @@ def _modules() -> Iterator[tuple[str, bytes]]:
     for package in PACKAGES:
         yield from _files(Path(str(importlib.resources.files(package))), package)
     yield from _files(playbooks_path(), PLAYBOOKS)
+    yield from _files(docs_path(), DOCS)
+    yield f"{DOCS}/README.md", readme_path().read_bytes()
 
 
 def _files(folder: Path, prefix: str) -> Iterator[tuple[str, bytes]]:

@@ -12,16 +12,17 @@ WIDTH = 80
 LABEL = 11
 
 
-def labelled(label: str, texts: str | Iterable[str]) -> list[str]:
+def labelled(label: str, texts: str | Iterable[str], column: int = LABEL) -> list[str]:
     """Format the lines of one label.
 
     Args:
-        label: at most 10 characters.
+        label: shorter than the column.
         texts: each begins on a line of its own.
+        column: where the text begins.
     """
     lines = []
     for text in [texts] if isinstance(texts, str) else texts:
         lines += textwrap.wrap(
-            text, WIDTH - LABEL, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            text, WIDTH - column, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
         ) or [""]
-    return [f"{label if at == 0 else '':<{LABEL}}{line}".rstrip() for at, line in enumerate(lines)]
+    return [f"{label if at == 0 else '':<{column}}{line}".rstrip() for at, line in enumerate(lines)]

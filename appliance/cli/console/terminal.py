@@ -16,6 +16,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
+import click
+
 from appliance.cli.console.progress import ProgressView
 from appliance.cli.console.stream import Stream, Style
 from bundles.report import DEVELOPMENT_ROOT, MAX_FAULTS, escape, fault_fields, fault_lines, hint_lines
@@ -37,11 +39,6 @@ class Terminal:
         self.answers_json = False
         """Whether a program reads the answer."""
 
-    @property
-    def is_answer_watched(self) -> bool:
-        """Whether a person watches the answer."""
-        return self._out.is_terminal
-
     def message(self, text: str = "", style: Style | None = None) -> None:
         """Print a line that is not the answer."""
         ProgressView.close_all()
@@ -52,6 +49,15 @@ class Terminal:
         ProgressView.close_all()
         self._has_answered = True
         self._out.print(escape(text, keep="\n\t"))
+
+    def page(self, text: str) -> None:
+        """Print a long answer: in a pager where a person watches, whole otherwise."""
+        if not self._out.is_terminal:
+            self.answer(text)
+            return
+        ProgressView.close_all()
+        self._has_answered = True
+        click.echo_via_pager(escape(text, keep="\n\t"))
 
     def answer_json(self, value: Any, *, one_line: bool = False) -> None:
         """Print the answer as one JSON value, in ASCII.

@@ -24,7 +24,7 @@ from appliance.builder.cache.content_store import Cache
 from appliance.builder.wheels import appliance_wheel
 from appliance.builder.wheels.appliance_wheel import build_appliance_wheel, own_licence
 from appliance.builder.wheels.reader import wheel_metadata, wheel_record
-from appliance.resources import playbooks_path
+from appliance.resources import docs_path, playbooks_path
 from signing.errors import ApplianceError
 
 EPOCH = 1_700_000_000
@@ -44,7 +44,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_appliance_wheel(tmp_path_factory.mktemp("wheel"), EPOCH)
 
 
-def test_wheel_holds_the_program_its_playbooks_and_recipes_and_nothing_else(built: Path) -> None:
+def test_wheel_holds_the_program_its_playbooks_recipes_and_pages_and_nothing_else(built: Path) -> None:
     with zipfile.ZipFile(built) as archive:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
@@ -53,6 +53,8 @@ def test_wheel_holds_the_program_its_playbooks_and_recipes_and_nothing_else(buil
     assert "bundles/recipes/smollm2.lock.json" in names
     playbooks = [path for path in playbooks_path().iterdir() if path.is_file() and not path.name.startswith(".")]
     assert {f"appliance/playbooks/{path.name}" for path in playbooks} <= set(names)
+    assert {f"appliance/docs/{path.name}" for path in docs_path().glob("*.md")} <= set(names)
+    assert {"appliance/docs/README.md", "bundles/FORMAT.md", "signing/TRUST.md"} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc") or "/." in name]
     assert names == sorted(names, key=lambda name: (".dist-info/" in name, name))
 
