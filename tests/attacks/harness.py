@@ -142,7 +142,7 @@ def hashes_off(module: str) -> Iterator[None]:
 
 
 def refused(threat: Threat, act: Callable[[], object], code: str, subject: str) -> ApplianceError:
-    """Assert that an act is refused as the row says, and give the error."""
+    """Assert that an act is refused as the row states, and return the error."""
     with pytest.raises(ApplianceError) as caught:
         act()
     error = caught.value
@@ -153,7 +153,7 @@ def refused(threat: Threat, act: Callable[[], object], code: str, subject: str) 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said."""
+    """What a command answered."""
 
     code: int
     out: str
@@ -235,7 +235,7 @@ class Stick:
 
         Args:
             by: the signers.
-            serial: how new it says that it is.
+            serial: how new it claims to be.
             verifier: other bytes for `verify.pyz`.
         """
         shutil.rmtree(self.path / BOOT, ignore_errors=True)
@@ -264,15 +264,15 @@ class Stick:
             {"mediaType": CHUNK_TYPE, "digest": f"sha256:{digest}", "size": size} for digest, size in sorted(chunks)
         ]
         manifest["annotations"]["org.opencontainers.image.title"] = title
-        spelled = to_file(manifest)
+        written = to_file(manifest)
         for path in (self.path / TARGETS).rglob("*.json"):
             path.unlink()
-        for blob in (data, spelled):
+        for blob in (data, written):
             self.blob(sha256(blob)).write_bytes(blob)
         for path in old.parent.iterdir():
-            if path.name not in {sha256(data), sha256(spelled), *(digest for digest, _ in chunks)}:
+            if path.name not in {sha256(data), sha256(written), *(digest for digest, _ in chunks)}:
                 path.unlink()
-        (self.path / INDEX_FILE).write_bytes(write_index(spelled))
+        (self.path / INDEX_FILE).write_bytes(write_index(written))
         self.publish(name=title)
 
 

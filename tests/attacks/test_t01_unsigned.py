@@ -75,7 +75,7 @@ def rename_snapshot(stick: Stick) -> None:
 
 @pytest.mark.parametrize("numbers", TOO_FEW)
 def test_attacked_by_a_pinned_root_with_too_few_signatures(stick: Stick, numbers: tuple[int, ...]) -> None:
-    """Whoever pinned it took it from somebody: half a ceremony is none."""
+    """A pinned root came from somebody: half a ceremony is none."""
     people = stick.repository.people.root
     stick.repository.edit("1.root.json", lambda _: None, by=[people[at] for at in numbers])
     stick.save()
@@ -94,10 +94,10 @@ def test_attacked_by_one_signature_and_those_of_other_offices(stick: Stick, numb
 
 
 def test_unguarded_nobody_need_have_signed(stick: Stick) -> None:
-    def believe(_envelope: object, role: Role, _subject: str, _others: object = ()) -> tuple[object, ...]:
+    def accept_all(_envelope: object, role: Role, _subject: str, _others: object = ()) -> tuple[object, ...]:
         return tuple(role.keys.values())
 
-    with guard_off(ROW.guard, believe):
+    with guard_off(ROW.guard, accept_all):
         sign_by(stick, ())
         stick.verify()
         by_strangers(stick, brings_root=True)

@@ -113,7 +113,7 @@ def test_attacked_by_a_stick_from_before_a_revocation_that_the_host_has_stored(s
     assert judge().evidence.status == "current", "without the store nobody here knows of it"
 
 
-def test_unguarded_the_older_metadata_is_believed(stick: Stick) -> None:
+def test_unguarded_the_older_metadata_is_accepted(stick: Stick) -> None:
     floors = accept_newer(stick)
     with guard_off(ROW.guard, lambda *_: None):
         stick.verify(floors)

@@ -53,7 +53,7 @@ def test_attacked_by_a_jump_with_a_stolen_builders_key(stick: Stick, version: in
     refused(ROW, lambda: stick.verify(floors), "version.fast-forward", "timestamp.json")
 
 
-def test_attacked_on_a_new_host_the_command_says_not_trusted(stick: Stick) -> None:
+def test_attacked_on_a_new_host_the_command_ends_with_not_trusted(stick: Stick) -> None:
     jump_alone(stick, HIGHEST)
     assert stick.command().code == 4
 

@@ -49,7 +49,7 @@ def test_attacked_with_files_that_expired_before_the_proved_time(stick: Stick, h
     assert list(host.prefix.releases.iterdir()) == []
 
 
-def test_attacked_what_is_installed_goes_on_and_says_how_old_its_proof_is(stick: Stick) -> None:
+def test_attacked_what_is_installed_goes_on_and_shows_how_old_its_proof_is(stick: Stick) -> None:
     evidence = stick.verify(YEARS_LATER).evidence
     assert (evidence.is_expired, evidence.floors.time) == (True, YEARS_LATER.time)
 

@@ -34,7 +34,7 @@ def rename(stick: Stick) -> None:
 
 
 def with_programs(contents: Contents) -> Contents:
-    """The contents with a runtime that says that it holds what an install runs."""
+    """The contents with a runtime that claims to hold what an install runs."""
     nothing = sha256(b"")
     members = tuple(Member(f"llama_cpp/lib/{name}", 0, nothing, nothing, 0o755) for name in (PROGRAM, BENCH))
     files = tuple(replace(file, members=members) if file.kind == "runtime" else file for file in contents.files)

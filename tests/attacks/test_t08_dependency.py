@@ -36,7 +36,7 @@ UV = Path(sys.prefix) / "bin" / "uv"
 
 @dataclass
 class Environment:
-    """A release whose environment holds one signed wheel, `honest`, which says that it wants `evil`."""
+    """A release whose environment holds one signed wheel, `honest`, whose metadata requires `evil`."""
 
     prefix: Prefix
     release: Path
@@ -135,7 +135,7 @@ def test_attacked_by_the_machines_own_settings_for_installers(
 
 @pytest.fixture
 def packages(environment: Environment, tmp_path: Path) -> Environment:
-    """The release, with one signed package for this system that says it wants `evil`."""
+    """The release, with one signed package for this system that depends on `evil`."""
     require_tools()
     data = Pool(tmp_path).add("honest-tool", depends="evil").read_bytes()
     folder = environment.release / "os-packages" / SYSTEM
@@ -169,7 +169,7 @@ def test_attacked_by_the_machines_own_sources_for_packages(
     (tmp_path / "apt.conf").write_text(f'Dir::Etc::sourcelist "{tmp_path}/sources.list";')
     (tmp_path / "sources.list").write_text(f"deb [trusted=yes] file:{tmp_path} ./\n")
     monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
-    # What the package asks for stands in no signed file: apt must not find it anywhere. It only looks, and says so.
+    # What the package asks for stands in no signed file: apt must not find it anywhere. It only simulates.
     monkeypatch.setattr(os_packages, "_MODE", ("--simulate",))
     monkeypatch.setattr(os_packages, "_FINISH", ("/bin/true",))
     monkeypatch.setattr(os_packages, "_POLICY", tmp_path / "policy-rc.d")

@@ -1,4 +1,4 @@
-"""T9: whoever holds one root key, or every key of a release, tries to replace the root."""
+"""T9: a holder of one root key, or of every key of a release, tries to replace the root."""
 
 from __future__ import annotations
 
@@ -99,11 +99,11 @@ def test_unguarded_the_thieves_verifier_is_taken(stick: Stick) -> None:
 
 
 def test_unguarded_the_thieves_root_is_followed(stick: Stick) -> None:
-    def believe(_envelope: object, role: Role, _subject: str, others: object = ()) -> tuple[object, ...]:
+    def accept_all(_envelope: object, role: Role, _subject: str, others: object = ()) -> tuple[object, ...]:
         return tuple(role.keys.values())
 
     successor(stick, THIEVES, one_root_key(stick.repository.people))
     stick.put_boot()
-    with guard_off(ROW.guard, believe):
+    with guard_off(ROW.guard, accept_all):
         known = {one.public.fingerprint for one in THIEVES.root}
         assert set(stick.verify().evidence.root_fingerprints) == known

@@ -1,4 +1,4 @@
-"""T10: an insider with one key, and whoever has stolen the builder's key."""
+"""T10: an insider with one key, and a thief of the builder's key."""
 
 from __future__ import annotations
 

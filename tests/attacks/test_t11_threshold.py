@@ -102,10 +102,10 @@ def test_attacked_by_both_signatures_that_one_key_can_make(stick: Stick) -> None
     refused(ROW, stick.verify, "signature.invalid", "2.targets.json")
 
 
-@pytest.mark.parametrize("spell", [str.upper, lambda text: f" {text}", lambda text: f"0x{text[2:]}"])
-def test_attacked_by_another_spelling_of_a_key_id(stick: Stick, spell: Callable[[str], str]) -> None:
+@pytest.mark.parametrize("rewrite", [str.upper, lambda text: f" {text}", lambda text: f"0x{text[2:]}"])
+def test_attacked_by_another_form_of_a_key_id(stick: Stick, rewrite: Callable[[str], str]) -> None:
     own = own_signature(stick)
-    put_signatures(stick, [own, {**own, "keyid": spell(own["keyid"])}])
+    put_signatures(stick, [own, {**own, "keyid": rewrite(own["keyid"])}])
     refused(ROW, stick.verify, "digest.malformed", "2.targets.json")
 
 

@@ -20,7 +20,7 @@ OPEN_ENVELOPE = roles._open_envelope
 
 
 def with_key(stick: Stick, **fields: object) -> None:
-    """Say something else about the first targets key, in a root that is signed."""
+    """State something else about the first targets key, in a root that is signed."""
 
     def change(root: Signed) -> None:
         root["keys"][stick.repository.people.targets[0].public.key_id].update(fields)
@@ -30,7 +30,7 @@ def with_key(stick: Stick, **fields: object) -> None:
 
 
 def mislabel(stick: Stick) -> None:
-    """What people signed as targets says of itself that it is a snapshot."""
+    """What people signed as targets claims to be a snapshot."""
     repository = stick.repository
     value = {**repository.signed(repository.targets_name), "_type": "snapshot"}
     repository.put_targets(sign(value, repository.signers()), repository.targets_version)

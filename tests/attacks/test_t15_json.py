@@ -30,8 +30,8 @@ SAME_VALUE = ("a space", "a key twice", "a key twice with another value", "an es
 """What a lenient parser reads as the very value that was signed."""
 
 
-def spell_otherwise(stick: Stick, how: str) -> None:
-    """Spell the targets file differently; its signatures, over the value, stay."""
+def write_otherwise(stick: Stick, how: str) -> None:
+    """Write the targets file in another form; its signatures, over the value, stay."""
     repository, (old, new) = stick.repository, AMBIGUOUS[how]
     data = repository.files[repository.targets_name]
     assert data.count(old) == 1
@@ -44,8 +44,8 @@ def test_unattacked_canonical_file_verifies(stick: Stick) -> None:
 
 
 @pytest.mark.parametrize("how", AMBIGUOUS)
-def test_attacked_by_another_spelling(stick: Stick, how: str) -> None:
-    spell_otherwise(stick, how)
+def test_attacked_by_another_form(stick: Stick, how: str) -> None:
+    write_otherwise(stick, how)
     refused(ROW, stick.verify, "json.refused", "2.targets.json")
 
 
@@ -68,6 +68,6 @@ def test_attacked_by_data_after_the_end(stick: Stick, tail: bytes) -> None:
 
 @pytest.mark.parametrize("how", SAME_VALUE)
 def test_unguarded_a_lenient_parser_takes_it(stick: Stick, how: str) -> None:
-    spell_otherwise(stick, how)
+    write_otherwise(stick, how)
     with guard_off(ROW.guard, lambda data, *_: json.loads(data)):
         stick.verify()

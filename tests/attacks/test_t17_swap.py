@@ -63,6 +63,6 @@ def test_attacked_by_writing_into_it_the_sealed_copy_does_not_change(model: tupl
 
 def test_unguarded_what_is_written_into_the_file_is_served(model: tuple[File, Path]) -> None:
     with guard_off(ROW.guard, lambda *_: None), open_verified(*model, available_bytes=PLENTY) as opened:
-        assert opened.level == E1  # and says so: a lower level is never claimed to be a higher one
+        assert opened.level == E1  # and reports it: a lower level is never claimed to be a higher one
         model[1].write_bytes(EVIL)
         assert served(opened) == EVIL

@@ -28,7 +28,7 @@ NEEDED = 2
 
 
 def evil() -> bytes:
-    """A verifier that believes everything."""
+    """A verifier that accepts everything."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("__main__.py", f"print('{MARK}')\n")
@@ -168,7 +168,7 @@ def test_attacked_nothing_of_the_stick_runs(good: Stick, attack: Callable[[Stick
 
 
 def test_attacked_by_commands_on_the_stick_there_are_none(good: Stick) -> None:
-    """The stick's own text tells nobody to run anything: what to type is on paper."""
+    """The stick's own text asks nobody to run anything: what to type is on paper."""
     from appliance.builder.assembly.readme import write_readme
 
     text = write_readme(good.open().value.contents).decode()

@@ -19,7 +19,7 @@ LIST = "BOOT.sha256"
 
 
 def sign_list(stick: Stick, change: Callable[[bytes], bytes]) -> None:
-    """Root keys sign another spelling of the list: the worst that people can be tricked into."""
+    """Root keys sign another form of the list: the worst that people can be tricked into."""
 
     def put(files: dict[str, bytes]) -> None:
         files[LIST] = change(files[LIST])

@@ -38,7 +38,7 @@ def plant(stick: Stick, name: str) -> Path:
 def test_unattacked_litter_where_nothing_is_covered_is_never_opened(stick: Stick, name: str) -> None:
     path = plant(stick, name)
     path.unlink()
-    path.symlink_to("/dev/zero")  # whoever opens it never comes back
+    path.symlink_to("/dev/zero")  # a reader that opens it never returns
     assert stick.command().code == 0
 
 

@@ -50,7 +50,7 @@ def swollen(data: bytes) -> bytes:
 
 @pytest.fixture
 def check(stick: Stick, tmp_path: Path) -> Callable[[bytes], int]:
-    """A release that holds one signed wheel; what checking it says."""
+    """A release that holds one signed wheel; returns what checking it reads."""
     prefix = Prefix.at(tmp_path / "host")
     release = prefix.releases / "1.0.0-0123456789ab"
     (release / "wheels").mkdir(parents=True)
@@ -69,11 +69,11 @@ def check(stick: Stick, tmp_path: Path) -> Callable[[bytes], int]:
     return act
 
 
-def test_unattacked_wheel_becomes_what_its_record_says(check: Callable[[bytes], int]) -> None:
+def test_unattacked_wheel_becomes_what_its_record_lists(check: Callable[[bytes], int]) -> None:
     assert 300 < check(wheel("honest")) < 2000
 
 
-def test_attacked_by_a_member_that_is_larger_than_its_record_says(check: Callable[[bytes], int]) -> None:
+def test_attacked_by_a_member_that_is_larger_than_in_its_record(check: Callable[[bytes], int]) -> None:
     data = swollen(wheel("honest"))
     assert len(data) < 100_000
     refused(ROW, lambda: check(data), "wheel.bomb", f"wheels/{NAME}!{MEMBER}")
@@ -92,7 +92,7 @@ def test_attacked_by_wheels_that_need_more_room_than_was_signed(
     refused(ROW, lambda: check(data, disk_bytes=1 << 20), "wheel.bomb", "wheels")
 
 
-def test_attacked_by_a_directory_that_claims_a_small_size_nothing_large_is_believed(
+def test_attacked_by_a_directory_that_claims_a_small_size_nothing_large_is_read(
     check: Callable[[bytes], int],
 ) -> None:
     # Python's reader stops at the claimed size and finds a wrong checksum: the wheel is damaged.

@@ -45,9 +45,9 @@ def test_attacked_by_a_small_file_that_claims_to_be_huge_costs_no_time(tmp_path:
 
 
 def test_unguarded_the_hostile_header_is_packed(tmp_path: Path) -> None:
-    def believe(_stream: BinaryIO, size: int, _subject: str) -> GgufHeader:
+    def accept(_stream: BinaryIO, size: int, _subject: str) -> GgufHeader:
         return GgufHeader(3, 32, {"general.architecture": "llama"}, (), (), size, size)
 
-    with guard_off(ROW.guard, believe):
+    with guard_off(ROW.guard, accept):
         for data in HOSTILE.values():
             assert pack(tmp_path, data) == len(data)

@@ -1,4 +1,4 @@
-"""T29: a chat template that reaches out of its engine, or says what no reader sees."""
+"""T29: a chat template that reaches out of its engine, or hides text that no reader sees."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def test_attacked_by_a_template_with(tmp_path: Path, template: str) -> None:
 
 
 def test_unguarded_the_template_is_packed_and_signed(tmp_path: Path) -> None:
-    def believe(_header: GgufHeader, _subject: str) -> None:
+    def accept(_header: GgufHeader, _subject: str) -> None:
         return None
 
-    with guard_off(ROW.guard, believe):
+    with guard_off(ROW.guard, accept):
         for number, template in enumerate(HOSTILE.values()):
             assert TinyBuild(tmp_path / str(number), template=template).build().bundle is not None

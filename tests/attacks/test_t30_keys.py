@@ -39,7 +39,7 @@ def weak_key() -> PemKey:
 
 
 def check_on_any_curve(spki: bytes, signature: bytes, message: bytes) -> None:
-    """What a careless check does: the key says which curve counts."""
+    """What a careless check does: the key decides which curve counts."""
     key = serialization.load_der_public_key(spki)
     assert isinstance(key, ec.EllipticCurvePublicKey)
     key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
@@ -86,7 +86,7 @@ def without_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def respell(stick: Stick, change: Callable[[bytes], bytes]) -> None:
-    """Spell the signatures on targets in another way."""
+    """Write the signatures on targets in another form."""
     repository = stick.repository
     value = load(repository.files[repository.targets_name], "targets")
     for signature in value["signatures"]:

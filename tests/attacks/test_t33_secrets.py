@@ -1,4 +1,4 @@
-"""T33: a secret of whoever builds or installs travels on, in a bundle or in what a run leaves behind."""
+"""T33: a secret of the builder or the operator travels on, in a bundle or in what a run leaves behind."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_attacked_by_the_home_of_the_builder(tmp_path: Path, monkeypatch: pytest
     refused(ROW, with_playbook(tmp_path, "/home/somebody/models").build, "secret.found", "playbooks/vars.yml:3")
 
 
-def test_attacked_by_secrets_in_several_files_all_are_told(tmp_path: Path) -> None:
+def test_attacked_by_secrets_in_several_files_all_are_reported(tmp_path: Path) -> None:
     tiny = with_playbook(tmp_path, TOKEN)
     tiny.extra = [*tiny.extra, Source("config/more.yaml", "config", data=PEM.encode())]
     error = refused(ROW, tiny.build, "secret.found", "config/more.yaml:1")

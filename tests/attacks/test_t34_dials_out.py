@@ -24,12 +24,12 @@ START = """
 import sys
 from functools import partial
 from pathlib import Path
-from appliance.host.process import child as processes
+from appliance.host.process import child
 
 if sys.argv[2] == "off":
-    processes.spawn = partial(processes.spawn, isolated=False)
-child = processes.spawn([sys.executable, "-I", "-c", sys.argv[1]], cwd=Path("/"), env={})
-sys.exit(child.wait(60))
+    child.spawn = partial(child.spawn, isolated=False)
+started = child.spawn([sys.executable, "-I", "-c", sys.argv[1]], cwd=Path("/"), env={})
+sys.exit(started.wait(60))
 """
 
 

@@ -1,4 +1,4 @@
-"""The table of threats and the tests beside it say the same."""
+"""The table of threats agrees with the tests beside it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.attacks.harness import ANSWERED, OPEN, PARTS, Threat, resolve, table
 
 HERE = Path(__file__).parent
-ROWS, MOST_OPEN = table()
+ROWS, MAX_OPEN = table()
 ANSWERED_ROWS = [threat for threat in ROWS if threat.status == ANSWERED]
 
 
@@ -32,9 +32,9 @@ def test_every_threat_is_there_once() -> None:
     assert {threat.status for threat in ROWS} <= {ANSWERED, OPEN}
 
 
-def test_as_many_rows_are_open_as_the_table_says_and_the_number_only_falls() -> None:
+def test_as_many_rows_are_open_as_the_table_allows_and_the_number_only_falls() -> None:
     still = [threat.row for threat in ROWS if threat.status == OPEN]
-    assert len(still) == MOST_OPEN, f"open: {still}; set open_count_max to {len(still)} if it fell"
+    assert len(still) == MAX_OPEN, f"open: {still}; set open_count_max to {len(still)} if it fell"
 
 
 @pytest.mark.parametrize("threat", ANSWERED_ROWS, ids=lambda threat: f"t{threat.row:02}")
@@ -46,7 +46,7 @@ def test_answered_row_has_a_module_with_all_three_parts(threat: Threat) -> None:
     assert f"row({threat.row})" in path.read_text()
 
 
-def test_open_row_has_no_module_and_says_what_is_missing() -> None:
+def test_open_row_has_no_module_and_a_note_of_what_is_missing() -> None:
     for threat in ROWS:
         if threat.status == OPEN:
             assert (modules(threat), threat.guard, bool(threat.note)) == ([], "", True), threat

@@ -1,7 +1,7 @@
 """A repository over loopback http, and a client with an empty folder.
 
 In `.ci/run` python-tuf's client takes most of the tests, too: they expect what TUF does, not only what we do. `ours` is
-for the few where the two may differ, and each of those says why.
+for the few where the two may differ, and each of those states why.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Publisher:
 
     Args:
         kind: of the first keys; see `signer`.
-        has_hashes: whether timestamp and snapshot say the length and sha256 of the file after them.
+        has_hashes: whether timestamp and snapshot state the length and sha256 of the file after them.
     """
 
     def __init__(self, kind: str = "ecdsa", has_hashes: bool = False) -> None:
@@ -99,7 +99,7 @@ class Publisher:
         self.files[f"metadata/{version}.{role}.json" if is_named else f"metadata/{role}.json"] = data
 
     def add_target(self, name: str, data: bytes) -> str:
-        """Add a target to what the next targets file says.
+        """Add a target to the next targets file.
 
         Returns:
             Where its bytes lie.

@@ -1,6 +1,6 @@
 """How files of any TUF repository are read: `signing.roles` without what this project asks on top (TRUST 2).
 
-TUF allows, and the product refuses: another spelling of the same JSON; fields that nobody defined; `x-appliance-…` and
+TUF allows, and the product refuses: another form of the same JSON; fields that nobody defined; `x-appliance-…` and
 `custom` left out, and lengths and hashes of metadata; a key id that is not the digest of its key; keys of other kinds;
 one key in several roles; signatures by strangers and such that fail, which count for nothing; a threshold that nobody
 can reach. Refused here as there: delegations, and a role or file that names a key twice.
@@ -85,7 +85,7 @@ ANY_HASH = Digest("")
 
 @dataclass(frozen=True)
 class AnyMeta(FileMeta):
-    """What one file says of another, where it may say less than ours must."""
+    """What one file states about another, where it may state less than ours must."""
 
     def covers(self, data: bytes) -> bool:
         return self.length in (ANY_LENGTH, len(data)) and self.sha256 in (ANY_HASH, sha256(data))

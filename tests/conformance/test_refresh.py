@@ -99,7 +99,7 @@ def test_refresh_keeps_what_came_before_a_role_that_is_not_signed(
     honest = publisher.signers[role]
     publisher.signers[role] = [] if by == "nobody" else [signer("thief")]
     publisher.publish(*(["root"] if role == "root" else ["targets", "snapshot", "timestamp"]))
-    if by == "a forger":  # says that the signature is by the right key
+    if by == "a forger":  # claims that the signature is by the right key
         name = next(name for name in publisher.files if name.endswith((f"2.{role}.json", f"/{role}.json")))
         file = json.loads(publisher.files[name])
         file["signatures"][0]["keyid"] = honest[0].public_key.keyid

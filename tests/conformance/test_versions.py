@@ -15,7 +15,7 @@ FIRST = {"root": 1, "targets": 1, "snapshot": 1, "timestamp": 1}
 
 @pytest.fixture(params=[False, True], ids=["versions only", "with hashes"])
 def either(request: pytest.FixtureRequest, server: Server, client: Client) -> Publisher:
-    """A repository whose pointers say lengths and hashes, or do not; the client trusts its first root."""
+    """A repository whose pointers state lengths and hashes, or do not; the client trusts its first root."""
     server.publisher = Publisher(has_hashes=request.param)
     assert client.init(server.publisher.files["metadata/1.root.json"]) == 0
     return server.publisher
@@ -62,7 +62,7 @@ def test_root_of_another_version_than_its_name(client: Client, publisher: Publis
     assert client.versions() == {"root": 1}
 
 
-def test_timestamp_of_the_version_that_is_kept_is_no_news_whatever_it_says(
+def test_timestamp_of_the_version_that_is_kept_changes_nothing_whatever_is_in_it(
     client: Client, publisher: Publisher
 ) -> None:
     assert client.refresh() == 0
@@ -236,7 +236,7 @@ def test_repository_without_consistent_snapshots(client: Client, publisher: Publ
 def test_new_keys_of_the_builder_make_the_store_forget_what_the_old_ones_signed(
     ours: Client, publisher: Publisher
 ) -> None:
-    # python-tuf leaves the files where they are and does not believe them.
+    # python-tuf leaves the files where they are and does not use them.
     assert ours.refresh() == 0
     publisher.replace("timestamp", signer("timestamp-2"))
     publisher.publish("root")

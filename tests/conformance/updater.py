@@ -40,7 +40,7 @@ def refresh(store: Store, url: str, now: datetime) -> None:
 
 
 def download(store: Store, target: str, base_url: str, folder: Path, now: datetime) -> Path:
-    """Fetch a target into a folder through the product's door, unless its bytes are there already (5.7)."""
+    """Fetch a target into a folder through the product's own function, unless its bytes are there already (5.7)."""
     path = folder / quote(target, safe="")
     is_consistent = _is_consistent(store)
 

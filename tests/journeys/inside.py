@@ -86,8 +86,8 @@ def serve(prefix: str) -> dict[str, Any]:
         if not line:
             return {"ready": None, "err": child.communicate()[1]}
         ready = json.loads(line)
-        told = ask(ready["url"], Path(ready["key_file"]).read_text().strip())
-        return {"ready": ready, **told, "maps": mapped_files("llama-server")}
+        seen = ask(ready["url"], Path(ready["key_file"]).read_text().strip())
+        return {"ready": ready, **seen, "maps": mapped_files("llama-server")}
     finally:
         child.terminate()
         child.communicate()
@@ -106,14 +106,14 @@ def main() -> None:
 
     stick, root, fingerprint, prefix = sys.argv[1:]
     refusal = enter_empty_network()
-    told: dict[str, Any] = {"refusal": refusal, "interfaces": list(interfaces()), "reaches_out": reaches_out()}
-    told["uid"] = os.getuid()
-    told["capabilities"] = int(Path("/proc/self/status").read_text().split("CapBnd:")[1].split()[0], 16)
-    told["pin"] = run("trust", "pin", root, "--fingerprint", fingerprint, "--prefix", prefix)
-    told["install"] = run("install", stick, "--prefix", prefix, "--json")
-    told["serve"] = serve(prefix)
-    told["again"] = run("install", stick, "--prefix", prefix, "--json")
-    print(json.dumps(told))
+    seen: dict[str, Any] = {"refusal": refusal, "interfaces": list(interfaces()), "reaches_out": reaches_out()}
+    seen["uid"] = os.getuid()
+    seen["capabilities"] = int(Path("/proc/self/status").read_text().split("CapBnd:")[1].split()[0], 16)
+    seen["pin"] = run("trust", "pin", root, "--fingerprint", fingerprint, "--prefix", prefix)
+    seen["install"] = run("install", stick, "--prefix", prefix, "--json")
+    seen["serve"] = serve(prefix)
+    seen["again"] = run("install", stick, "--prefix", prefix, "--json")
+    print(json.dumps(seen))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def test_bundle_of_another_workspace_is_refused_with_4_everywhere(demo: Demo, tm
 
 
 @pytest.mark.parametrize("words", [("verify", "."), ("inspect", "."), ("install", ".", "--prefix", "../host")])
-def test_root_that_came_with_the_stick_is_not_believed(
+def test_root_that_came_with_the_stick_is_not_accepted(
     stick: Path, demo: Demo, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     (stick / "trust").mkdir()

@@ -41,7 +41,7 @@ def usable_python() -> str:
 
 
 def run_uv(*arguments: str | Path) -> None:
-    """Run uv without a say of this machine's settings."""
+    """Run uv without the settings of this machine."""
     subprocess.run([uv.find_uv_bin(), "--quiet", "--no-config", *map(str, arguments)], check=True)
 
 
@@ -72,8 +72,8 @@ def public() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def told(demo: Demo, public: Path) -> dict[str, Any]:
-    """What the host half saw, with the program installed from the bundle's own wheels."""
+def seen(demo: Demo, public: Path) -> dict[str, Any]:
+    """What the host half of the journey saw, with the program installed from the bundle's own wheels."""
     venv = public / "venv"
     wheels = demo.release / "wheels"
     run_uv("venv", "--python", usable_python(), venv)
@@ -103,34 +103,34 @@ def told(demo: Demo, public: Path) -> dict[str, Any]:
     return value
 
 
-def test_it_ran_as_an_ordinary_user_without_a_network(told: dict[str, Any]) -> None:
-    if told["refusal"]:
-        pytest.skip(f"this machine lets no ordinary user make a network namespace: {told['refusal']}")
-    assert told["uid"] != 0
-    assert told["interfaces"] == ["lo"]
-    assert not told["reaches_out"]
+def test_it_ran_as_an_ordinary_user_without_a_network(seen: dict[str, Any]) -> None:
+    if seen["refusal"]:
+        pytest.skip(f"this machine lets no ordinary user make a network namespace: {seen['refusal']}")
+    assert seen["uid"] != 0
+    assert seen["interfaces"] == ["lo"]
+    assert not seen["reaches_out"]
 
 
-def test_install_succeeds_and_says_what_it_installed(told: dict[str, Any]) -> None:
-    assert told["pin"]["code"] == 0, told["pin"]["err"]
-    assert told["install"]["code"] == 0, told["install"]["err"]
-    assert json.loads(told["install"]["out"])["cpu_variant"]
+def test_install_succeeds_and_names_the_cpu_variant(seen: dict[str, Any]) -> None:
+    assert seen["pin"]["code"] == 0, seen["pin"]["err"]
+    assert seen["install"]["code"] == 0, seen["install"]["err"]
+    assert json.loads(seen["install"]["out"])["cpu_variant"]
 
 
-def test_openai_client_gets_two_different_answers_and_a_stream(told: dict[str, Any]) -> None:
-    first, second = told["serve"]["answers"]
+def test_openai_client_gets_two_different_answers_and_a_stream(seen: dict[str, Any]) -> None:
+    first, second = seen["serve"]["answers"]
     assert first["text"] != second["text"]
     assert min(first["tokens"], second["tokens"]) > 0
-    assert told["serve"]["pieces"] > 1
+    assert seen["serve"]["pieces"] > 1
 
 
-def test_wrong_key_and_unknown_model_are_refused(told: dict[str, Any]) -> None:
-    assert told["serve"]["refusals"] == {"wrong key": 401, "unknown model": 404}
+def test_wrong_key_and_unknown_model_are_refused(seen: dict[str, Any]) -> None:
+    assert seen["serve"]["refusals"] == {"wrong key": 401, "unknown model": 404}
 
 
-def test_engine_and_every_library_of_ours_is_mapped_from_the_release(told: dict[str, Any], public: Path) -> None:
+def test_engine_and_every_library_of_ours_is_mapped_from_the_release(seen: dict[str, Any], public: Path) -> None:
     releases = str(public / "operator/host/opt/appliance/releases")
-    [(executable, files)] = told["serve"]["maps"].items()
+    [(executable, files)] = seen["serve"]["maps"].items()
     assert executable.startswith(releases)
     ours = [path for path in files if "ggml" in path or "llama" in path or "mtmd" in path]
     assert all(path.startswith(f"{releases}/") for path in ours)
@@ -139,5 +139,5 @@ def test_engine_and_every_library_of_ours_is_mapped_from_the_release(told: dict[
     assert sorted({*files} - {*ours} - {*system}) == [path for path in files if path.startswith("/memfd:")]
 
 
-def test_second_install_changes_nothing(told: dict[str, Any]) -> None:
-    assert told["again"]["code"] == 0, told["again"]["err"]
+def test_second_install_changes_nothing(seen: dict[str, Any]) -> None:
+    assert seen["again"]["code"] == 0, seen["again"]["err"]

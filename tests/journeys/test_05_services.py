@@ -51,7 +51,7 @@ class Site:
         return self.host.run([*self.tool, "install", source or self.stick, "--json"], check=False, timeout_s=280)
 
     def status(self) -> tuple[int, dict[str, Any]]:
-        """What the installed program says about itself."""
+        """The exit code and the answer of `appliance status`."""
         done = self.host.run(["appliance", "status", "--json"], check=False)
         return done.code, json.loads(done.out)
 
@@ -60,7 +60,7 @@ class Site:
         return dict(json.loads(self.host.run(["python3", "-c", ASK, str(port)]).out))
 
     def await_ready(self) -> None:
-        """Wait until the gateway says that an engine serves."""
+        """Wait until the gateway reports that an engine serves."""
         look = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8443/readyz', timeout=5)"
         loop = f'for i in $(seq 300); do python3 -c "{look}" 2>/dev/null && exit 0; sleep 0.2; done; exit 1'
         self.host.run(["sh", "-c", loop], timeout_s=200)
@@ -99,13 +99,13 @@ def test_installed_machine_answers_with_the_digests_of_what_was_signed(site: Sit
     reply = site.ask()
     assert reply["status"] == 200
     assert reply["body"]["choices"][0]["message"]["content"]
-    code, told = site.status()
+    code, answer = site.status()
     assert code == 0
-    assert reply["headers"]["appliance-release"] == told["manifest"]
-    assert reply["headers"]["appliance-model"] == told["models"][0]["sha256"]
+    assert reply["headers"]["appliance-release"] == answer["manifest"]
+    assert reply["headers"]["appliance-model"] == answer["models"][0]["sha256"]
     assert (reply["headers"]["appliance-level"], reply["headers"]["appliance-isolation"]) == ("E2", "netns")
-    assert {unit["active"] for unit in told["services"]} == {"active"}
-    assert {unit["enabled"] for unit in told["services"]} == {"enabled"}
+    assert {unit["active"] for unit in answer["services"]} == {"active"}
+    assert {unit["enabled"] for unit in answer["services"]} == {"enabled"}
 
 
 def test_services_run_as_users_that_can_change_nothing(site: Site) -> None:
@@ -140,9 +140,9 @@ def test_second_install_changes_nothing_and_disturbs_nobody(site: Site) -> None:
     before = site.host.files()
     done = site.install()
     assert done.code == 0
-    told = json.loads(done.out)
-    assert told["ansible"]["changed"] == 0
-    assert told["was_complete"] is True
+    answer = json.loads(done.out)
+    assert answer["ansible"]["changed"] == 0
+    assert answer["was_complete"] is True
     assert [site.show(unit, "MainPID") for unit in (GATEWAY, site.engine)] == processes
     changed = {path for path in differences(before, site.host.files()) if "/var/lib/appliance/" not in path}
     assert changed == set()
@@ -168,9 +168,9 @@ def test_engine_refuses_a_model_with_one_flipped_byte_and_install_repairs_it(sit
     assert site.show(engine, "ExecMainStatus") == "3"
     assert site.show(engine, "NRestarts") == "0"
     assert "contents.file-changed" in site.host.run(["journalctl", "-u", engine, "-o", "cat"]).out
-    code, told = site.status()
+    code, answer = site.status()
     assert code == 3
-    assert {problem["code"] for problem in told["errors"]} == {"contents.file-changed", "service.not-running"}
+    assert {problem["code"] for problem in answer["errors"]} == {"contents.file-changed", "service.not-running"}
     site.host.run(["sh", "-c", "sleep 5"])
     assert site.ask()["status"] == 503
     done = site.install()
@@ -178,15 +178,15 @@ def test_engine_refuses_a_model_with_one_flipped_byte_and_install_repairs_it(sit
     assert site.ask()["status"] == 200
 
 
-def test_unit_that_was_weakened_is_told_and_put_right(site: Site) -> None:
+def test_unit_that_was_weakened_is_reported_and_repaired(site: Site) -> None:
     engine = site.engine
     site.host.run(["sed", "-i", "s/^PrivateNetwork=yes/PrivateNetwork=no/", f"/etc/systemd/system/{engine}"])
     site.host.run(["mkdir", "-p", f"/etc/systemd/system/{GATEWAY}.d"])
     site.host.run(["sh", "-c", f"printf '[Service]\\nUser=root\\n' >/etc/systemd/system/{GATEWAY}.d/own.conf"])
     site.host.run(["systemctl", "daemon-reload"])
-    code, told = site.status()
+    code, answer = site.status()
     assert code == 9
-    assert {problem["code"] for problem in told["errors"]} == {"service.changed", "service.overridden"}
+    assert {problem["code"] for problem in answer["errors"]} == {"service.changed", "service.overridden"}
     site.host.run(["rm", "-r", f"/etc/systemd/system/{GATEWAY}.d"])
     assert site.install().code == 0
     assert site.status()[0] == 0

@@ -50,10 +50,10 @@ class Site:
 
     def install(self) -> dict[str, str]:
         """Install; returns each step's note."""
-        return {step["step"]: step["note"] for step in self.told()["steps"]}
+        return {step["step"]: step["note"] for step in self.answer()["steps"]}
 
-    def told(self) -> dict[str, Any]:
-        """Install; returns all that is told."""
+    def answer(self) -> dict[str, Any]:
+        """Install, and return the answer."""
         done = self.host.run([*self.tool, "install", self.stick, "--json"], check=False, timeout_s=280)
         assert done.code == 0, done.err
         return dict(json.loads(done.out))
@@ -163,12 +163,12 @@ def test_policy_that_a_killed_install_has_left_goes_with_the_next(site: Site) ->
     assert not site.has(POLICY)
 
 
-def test_policy_of_the_operator_decides_stays_and_is_told(site: Site) -> None:
+def test_policy_of_the_operator_decides_stays_and_is_reported(site: Site) -> None:
     own = b"#!/bin/sh\nexit 0\n"
     site.put_policy(own)
     site.host.run(["dpkg", "--purge", "absent"])
     site.host.run(["rm", "/root/scripts.log"])
-    told = site.told()
+    answer = site.answer()
     assert site.host.run(["cat", POLICY]).out.encode() == own
     assert "returned 101" not in site.said()
-    assert any(POLICY in warning for warning in told["warnings"])
+    assert any(POLICY in warning for warning in answer["warnings"])

@@ -70,8 +70,8 @@ def serving(host: Path) -> Iterator[tuple[str, str]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         try:
             assert child.stdout is not None
-            told = json.loads(child.stdout.readline())
-            yield told["url"], Path(told["key_file"]).read_text().strip()
+            ready = json.loads(child.stdout.readline())
+            yield ready["url"], Path(ready["key_file"]).read_text().strip()
         finally:
             child.terminate()
 

@@ -1,4 +1,4 @@
-"""The builder's day goes wrong: killed builds, a full disk, sources that are gone or changed, an impatient Ctrl-C."""
+"""Builds that go wrong: killed builds, a full disk, sources that are gone or changed, an impatient Ctrl-C."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def test_build_that_is_killed_leaves_nothing_that_looks_finished_and_the_next_on
     assert killed >= 3
     done = appliance(*argv, "--json")
     assert done.code == 0, done.err
-    told = json.loads(done.out)
+    answer = json.loads(done.out)
     assert differences(final, demo.bundle) == {}
-    assert told["files_written"] < whole  # what a killed run wrote is used, after it was compared
+    assert answer["files_written"] < whole  # what a killed run wrote is used, after it was compared
     assert [path.name for path in (workspace / "dist").iterdir()] == [final.name]
 
 
@@ -108,7 +108,7 @@ def test_ctrl_c_is_answered_with_130_and_no_bundle(mine: Path) -> None:
     assert not [name for name in before if "2.targets" in name]
 
 
-def test_full_disk_says_how_much_is_missing_and_publishes_nothing(mine: Path) -> None:
+def test_full_disk_is_an_error_with_the_missing_bytes_and_nothing_is_published(mine: Path) -> None:
     namespace = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=9m none "$0" && exec "$@"', str(mine / "w/dist")]
     (mine / "w/dist").mkdir(exist_ok=True)
     if subprocess.run([*namespace, "true"], capture_output=True).returncode:

@@ -70,10 +70,10 @@ def test_each_system_installs_the_wheels_of_its_own_python_and_serves(made: Made
         host.run([*tool, "trust", "pin", "/root/root.json", "--fingerprint", made.fingerprint])
         done = host.run([*tool, "install", stick, "--json"], check=False, timeout_s=280)
         assert done.code == 0, done.err
-        told = json.loads(host.run(["appliance", "status", "--json"]).out)
-        assert told["name"] == "two-pythons"
+        status = json.loads(host.run(["appliance", "status", "--json"]).out)
+        assert status["name"] == "two-pythons"
         reply = json.loads(host.run(["python3", "-c", ASK, "8443"]).out)
         assert reply["status"] == 200
-        assert reply["headers"]["appliance-release"] == told["manifest"]
+        assert reply["headers"]["appliance-release"] == status["manifest"]
         folders = host.run(["sh", "-c", "ls -d /opt/appliance/current/venv/lib/python3*"]).out.split()
         assert [Path(path).name for path in folders] == [f"python{python}"]

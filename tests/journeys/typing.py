@@ -15,11 +15,11 @@ TOP = Path(__file__).resolve().parents[2]
 
 
 @dataclass
-class Desk:
-    """A terminal in a folder, and the page that is followed there.
+class Session:
+    """A terminal in a folder, and the page whose commands are typed there.
 
     Args:
-        folder: where the person stands.
+        folder: the working directory.
         page: command lines that stand on it; each that is typed is crossed out.
         env: further variables.
     """
@@ -47,7 +47,7 @@ class Desk:
         return self.type(line, change, secret, code)
 
     def type(self, line: str, change: Mapping[str, str] | None = None, secret: str = "", code: int = 0) -> str:
-        """Type any line, and give what the terminal showed."""
+        """Type any line, and return what the terminal showed."""
         for old, new in (change or {}).items():
             line = line.replace(old, new)
         program = f"{shlex.quote(sys.executable)} -m appliance.cli.main"

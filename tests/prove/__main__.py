@@ -23,13 +23,13 @@ from tests.prove.story import Story
 from tests.prove.transcript import Transcript, UnprovenError
 
 
-def say(text: str) -> None:
-    """One line of the transcript, at once."""
+def write_line(text: str) -> None:
+    """Print one line of the transcript, at once."""
     print(text, flush=True)
 
 
 def prove(workspace: Path) -> None:
-    """Prepare the stick, start a fresh guest, and tell the story on it.
+    """Prepare the stick, start a fresh guest, and run every step on it.
 
     Args:
         workspace: holds the bundle.
@@ -43,16 +43,18 @@ def prove(workspace: Path) -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="prove-") as name:
         material = prepare(workspace, Path(name))
-        say(f"bundle    {material.bundle}  manifest sha256:{material.manifest}")
-        say(f"model     {material.model.name}  sha256:{material.file.sha256}")
-        say(f"on paper  root key {material.fingerprint}")
+        write_line(f"bundle    {material.bundle}  manifest sha256:{material.manifest}")
+        write_line(f"model     {material.model.name}  sha256:{material.file.sha256}")
+        write_line(f"on paper  root key {material.fingerprint}")
         machine = default_machine()
-        say(f"host      {qemu_version()}, {machine.accelerator}, {machine.cpus} processors {machine.cpu}, -nic none")
-        transcript = Transcript(say)
+        write_line(
+            f"host      {qemu_version()}, {machine.accelerator}, {machine.cpus} processors {machine.cpu}, -nic none"
+        )
+        transcript = Transcript(write_line)
         with fresh_guest() as guest:
-            Story(guest, material, transcript).tell()
+            Story(guest, material, transcript).run()
         transcript.summary()
-    say(f"\nproven in {time.monotonic() - started:.0f} s")
+    write_line(f"\nproven in {time.monotonic() - started:.0f} s")
 
 
 def main() -> int:
@@ -60,7 +62,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.prove", description="The whole story, on a host of its own.")
     parser.add_argument("--workspace", type=Path, default=Path(".demo/workspace"), help="holds the bundle in dist/")
     arguments = parser.parse_args()
-    # So that the guest and the stick go away with it.
+    # So that the guest and the stick end with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         prove(arguments.workspace)

@@ -3,10 +3,10 @@
 Owns the count and its meaning. There is no wire on which a packet could be counted, so the kernel is watched where an
 attempt fails:
 
-- looks for a route that found none, in every network namespace of the host, with the name of the program: the children
+- looks for a route that found none, in every network namespace of the host, with the name of the program. The children
   of the installer and the engines live in namespaces of their own. Watched since `arm`, so not during a boot;
-- the kernel's own counters of the host's namespace since it started: packets without a route (IPv4, IPv6), and
-  datagrams to a port where nobody listens, which is what a name lookup is on a host without a resolver.
+- the kernel's own counters of the host's namespace since it started: packets without a route (IPv4, IPv6);
+- datagrams to a port where nobody listens: that is what a name lookup is on a host without a resolver.
 
 Rules:
 
@@ -29,7 +29,7 @@ INSIDE = "/root/prove/inside.py"
 
 
 def put_inside(host: Host) -> None:
-    """Put the proof's hands onto the host; they stay over a reboot."""
+    """Copy `inside.py` onto the host, where it stays over a reboot."""
     host.put(Path(inside.__file__), INSIDE)
 
 

@@ -1,4 +1,4 @@
-"""The hands of a proof inside the host: `python3 -I inside.py COMMAND [ARGUMENT…]`, standard library only.
+"""What a proof runs inside the host: `python3 -I inside.py COMMAND [ARGUMENT…]`, standard library only.
 
 Each command prints one JSON value. It runs on a bare host, so it imports nothing of this project.
 
@@ -26,7 +26,7 @@ from typing import Any
 
 TRACING = "/sys/kernel/tracing"
 BUFFER = f"{TRACING}/instances/prove"
-# Where the kernel looks for the way of a packet, in every network namespace. An answer that is an error says: none.
+# Where the kernel looks for the way of a packet, in every network namespace. An error means that there is none.
 PROBES = ("ip_route_output_key_hash", "ip_route_output_flow", "ip6_dst_lookup_flow")
 IS_ERROR = "ret >= 0xfffffffffffff001"
 COUNTERS = {"Ip": ("OutNoRoutes",), "Udp": ("NoPorts",)}
@@ -61,7 +61,7 @@ def canary() -> None:
 
 
 def ask(url: str, key_file: str, question: str, tokens: str) -> dict[str, Any]:
-    """One question; whatever the endpoint answers is told."""
+    """One question; returns whatever the endpoint answers."""
     body = {"messages": [{"role": "user", "content": question}], "max_tokens": int(tokens), "temperature": 0}
     headers = {"Authorization": f"Bearer {_read(key_file).strip()}", "Content-Type": "application/json"}
     started = time.monotonic()
@@ -109,13 +109,13 @@ def _call(url: str, headers: dict[str, str], data: bytes | None = None) -> dict[
     request = urllib.request.Request(url, data, headers)
     try:
         with urllib.request.urlopen(request, timeout=240) as reply:
-            return _told(reply.status, reply.headers, reply.read())
+            return _answer(reply.status, reply.headers, reply.read())
     except urllib.error.HTTPError as error:
         with error:
-            return _told(error.code, error.headers, error.read())
+            return _answer(error.code, error.headers, error.read())
 
 
-def _told(status: int, headers: Any, data: bytes) -> dict[str, Any]:
+def _answer(status: int, headers: Any, data: bytes) -> dict[str, Any]:
     own = {name.lower(): value for name, value in headers.items() if name.lower().startswith("appliance-")}
     try:
         body = json.loads(data)

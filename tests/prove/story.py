@@ -1,12 +1,12 @@
-"""The story that is proven: from a stick to an answer on a host that no network reaches, over a reboot, and no answer
-from a byte that was not signed.
+"""The story that is proven: from a stick to an answer, on a host that no network reaches, over a reboot.
 
-Owns the order of the steps and what each must show. It works on any `Host` and knows nothing of how that is made.
+A byte that was not signed must give no answer. Owns the order of the steps and what each must show. It works on any
+`Host` and knows nothing of how that is made.
 
 Rules:
 
-- what is typed on the host is what an operator types; everything else is said to be the bed's;
-- digests are compared with what the builder knows, never with what the host says elsewhere.
+- what is typed on the host is what an operator types; everything else is marked as the bed's;
+- digests are compared with what the builder knows, never with what the host shows elsewhere.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Story:
         self.engine = f"appliance-engine@{material.manifest[:12]}-{material.model.name}.service"
         self.store = f"/var/lib/appliance/models/{material.file.sha256}/{material.file.path.rpartition('/')[2]}"
 
-    def tell(self) -> None:
+    def run(self) -> None:
         """Every step, in order.
 
         Raises:
@@ -84,10 +84,10 @@ class Story:
                 expect_in("how the stick is mounted", part, shown.out)
             self._show(["ls", self.stick])
             self.tool = put_tool(self.host, self.material.bundle)
-            self.transcript.say(
+            self.transcript.write(
                 "   The bed put the program at /root/tool: it stands for the operator's own copy, until a"
             )
-            self.transcript.say("   stick brings a small verifier that can be checked by hand (BOOT/).")
+            self.transcript.write("   stick brings a small verifier that can be checked by hand (BOOT/).")
 
     def pinning(self) -> None:
         """Whom to trust is decided by a fingerprint that did not come with the stick."""
@@ -135,13 +135,13 @@ class Story:
         proves = "after a reboot it verifies and serves by itself, without a hand and without the stick"
         with self.transcript.step("Reboot", proves):
             counted = self.attempts.require_none()
-            self.transcript.say(f"   until here: {counted}")
+            self.transcript.write(f"   until here: {counted}")
             before = self._boot_id()
             self.host.stop()
             self.host.boot()
             if before == self._boot_id():
                 raise UnprovenError("the host was rebooted", "another boot id", before)
-            self.transcript.say(f"   during boot: {self.attempts.arm_again()}")
+            self.transcript.write(f"   during boot: {self.attempts.arm_again()}")
             self._await_ready()
             self._ask("Which planet is known as the red planet?", tokens=4)
 
@@ -160,7 +160,7 @@ class Story:
             for part in (self.material.model.path, "service.not-running", f"exit status {EXIT_DAMAGED}"):
                 expect_in("what status says", part, status.out + status.err)
             answer = call_inside(self.host, "ask", URL, KEY_FILE, "Are you there?", str(TOKENS))
-            self.transcript.say(f"   a question is refused with status {answer['status']}: {answer['body']}")
+            self.transcript.write(f"   a question is refused with status {answer['status']}: {answer['body']}")
             if answer["status"] < 500:
                 raise UnprovenError("nothing is served from a changed model", "a status from 500 on", answer)
 
@@ -178,13 +178,13 @@ class Story:
     def counting(self) -> None:
         """Nothing tried to leave the host, the whole time."""
         with self.transcript.step("Attempts to reach a network", "0"):
-            self.transcript.say(f"   since the reboot: {self.attempts.require_none()}")
+            self.transcript.write(f"   since the reboot: {self.attempts.require_none()}")
 
     def _appliance(self, *arguments: str, code: int = 0, timeout_s: float = 300) -> Finished:
         return self._show([*self.tool, *arguments], code=code, timeout_s=timeout_s)
 
     def _show(self, argv: list[str], *, code: int | None = 0, timeout_s: float = 120) -> Finished:
-        """Run a command and show it with what it answered; of what it told meanwhile, the end."""
+        """Run a command, and show it with its answer and the end of its messages."""
         started = time.monotonic()
         done = self.host.run(argv, check=False, timeout_s=timeout_s)
         talk = done.err.rstrip().splitlines()
@@ -201,8 +201,8 @@ class Story:
         text, made_by = body["choices"][0]["message"]["content"].strip(), answer["headers"]
         if not text:
             raise UnprovenError("the model answers", "at least one word", body)
-        self.transcript.say(f"   question: {question}")
-        self.transcript.say(
+        self.transcript.write(f"   question: {question}")
+        self.transcript.write(
             f"   answer:   {text}   ({body['usage']['completion_tokens']} tokens, {answer['seconds']} s)"
         )
         self.transcript.lines("\n".join(f"{name}: {value}" for name, value in made_by.items()))
@@ -214,11 +214,11 @@ class Story:
 
     def _flip(self) -> None:
         found = call_inside(self.host, "flip", self.store, str(self.material.file.size // 2))
-        self.transcript.say(f"   byte {found['offset']} of {self.store}: {found['before']} is now {found['after']}")
+        self.transcript.write(f"   byte {found['offset']} of {self.store}: {found['before']} is now {found['after']}")
 
     def _await_ready(self) -> None:
         seconds = call_inside(self.host, "await", URL, str(READY_S), timeout_s=READY_S + 60)
-        self.transcript.say(f"   ready {seconds} s later")
+        self.transcript.write(f"   ready {seconds} s later")
 
     def _await_failed(self) -> None:
         end = time.monotonic() + READY_S

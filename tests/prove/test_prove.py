@@ -32,7 +32,7 @@ def _must_turn_red(guest: Guest, canary: Canary) -> None:
         attempts.require_none()
 
 
-def test_step_that_is_not_as_it_must_be_ends_the_story_and_is_told() -> None:
+def test_step_that_is_not_as_it_must_be_ends_the_proof_and_is_reported() -> None:
     said: list[str] = []
     transcript = Transcript(said.append)
     with transcript.step("Something", "that it holds"):
@@ -42,4 +42,4 @@ def test_step_that_is_not_as_it_must_be_ends_the_story_and_is_told() -> None:
         transcript.step("B", "no"),
     ):
         expect("the colour", "green", "red")
-    assert [told.title for told in transcript.told] == ["Something"]
+    assert [step.title for step in transcript.proven] == ["Something"]

@@ -44,7 +44,7 @@ def expect_in(what: str, part: str, text: str) -> None:
 
 
 @dataclass(frozen=True)
-class Told:
+class ProvenStep:
     """A step that was proven: its title, what it proves, and how long it took in seconds."""
 
     title: str
@@ -56,39 +56,39 @@ class Transcript:
     """The text of one proof.
 
     Args:
-        say: prints one line.
+        write: prints one line.
     """
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say = say
-        self.told: list[Told] = []
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.write = write
+        self.proven: list[ProvenStep] = []
 
     @contextmanager
     def step(self, title: str, proves: str) -> Iterator[None]:
         """One step; where the block ends without an error, it is proven."""
         started = time.monotonic()
-        self.say(f"\n{len(self.told) + 1}. {title}")
+        self.write(f"\n{len(self.proven) + 1}. {title}")
         yield
         seconds = time.monotonic() - started
-        self.say(f"   proved: {proves}")
-        self.say(f"   took {seconds:.1f} s, load of this machine {os.getloadavg()[0]:.1f}")
-        self.told.append(Told(title, proves, seconds))
+        self.write(f"   proved: {proves}")
+        self.write(f"   took {seconds:.1f} s, load of this machine {os.getloadavg()[0]:.1f}")
+        self.proven.append(ProvenStep(title, proves, seconds))
 
     def command(self, argv: Sequence[str], code: int, seconds: float, text: str) -> None:
-        """A command as it was typed, how it ended, and what is shown of what it said."""
-        self.say(f"   # {shlex.join(argv)}")
+        """A command as it was typed, how it ended, and what is shown of its output."""
+        self.write(f"   # {shlex.join(argv)}")
         self.lines(text)
-        self.say(f"   exit code {code}, {seconds:.1f} s")
+        self.write(f"   exit code {code}, {seconds:.1f} s")
 
     def lines(self, text: str) -> None:
         """Some lines of output."""
         for line in text.rstrip().splitlines():
-            self.say(f"     {line if len(line) <= WIDTH else line[: WIDTH - 1] + '…'}")
+            self.write(f"     {line if len(line) <= WIDTH else line[: WIDTH - 1] + '…'}")
 
     def summary(self) -> None:
         """The steps once more, with their times."""
-        width = max(len(one.title) for one in self.told)
-        self.say("")
-        for number, one in enumerate(self.told, 1):
-            self.say(f"{number:>3}. {one.title:<{width}}  {one.seconds:>6.1f} s  {one.proves}")
-        self.say(f"     {'all steps':<{width}}  {sum(one.seconds for one in self.told):>6.1f} s")
+        width = max(len(one.title) for one in self.proven)
+        self.write("")
+        for number, one in enumerate(self.proven, 1):
+            self.write(f"{number:>3}. {one.title:<{width}}  {one.seconds:>6.1f} s  {one.proves}")
+        self.write(f"     {'all steps':<{width}}  {sum(one.seconds for one in self.proven):>6.1f} s")
