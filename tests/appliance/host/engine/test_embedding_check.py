@@ -1,4 +1,4 @@
-"""A model that makes embeddings is asked for one before the switch; what no embedding should be is refused."""
+"""A model that makes embeddings is checked before the switch; wrong embeddings are refused."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def client(engine: Engine) -> EngineClient:
     return EngineClient("toy", engine.socket, "its log")
 
 
-def test_engine_of_such_a_model_is_started_for_embeddings_alone(engine: Engine, folder: Path) -> None:
+def test_engine_of_an_embedding_model_is_started_for_embeddings_alone(engine: Engine, folder: Path) -> None:
     assert "--embeddings" in notes(folder)[0]["argv"]
 
 
-def test_engine_of_another_model_is_not(tmp_path: Path, folder: Path) -> None:
+def test_engine_of_a_chat_model_is_not_started_for_embeddings(tmp_path: Path, folder: Path) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="chats-") as name,
         start_engine(make_spec(tmp_path), Path(name), tmp_path / "log") as other,
@@ -80,7 +80,7 @@ def test_embeddings_come_in_the_order_of_their_texts(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("text", "expected"),
     [
         ("short", "one embedding of 8 numbers"),
         ("zero", "finite numbers that are not all zero"),
@@ -88,9 +88,9 @@ def test_embeddings_come_in_the_order_of_their_texts(engine: Engine) -> None:
         ("drift", "the same embedding for the same sentence"),
     ],
 )
-def test_embedding_that_is_none_is_refused(said: str, expected: str, engine: Engine) -> None:
+def test_wrong_embedding_is_refused(text: str, expected: str, engine: Engine) -> None:
     with pytest.raises(ApplyRestoredError) as raised:
-        check_embeddings(engine, MODEL, GoldenSentence(said))
+        check_embeddings(engine, MODEL, GoldenSentence(text))
     assert (raised.value.code, raised.value.subject) == ("candidate.wrong-answer", "toy")
     assert (raised.value.expected, raised.value.exit_code) == (expected, 7)
 
@@ -111,18 +111,18 @@ def test_fewer_rows_than_texts_is_refused() -> None:
         check_embeddings(Silent(), MODEL)
 
 
-def test_engine_that_does_not_embed_is_an_error_of_the_engine(tmp_path: Path) -> None:
+def test_engine_that_does_not_answer_is_an_error_of_the_engine(tmp_path: Path) -> None:
     with pytest.raises(ApplianceError, match="engine.no-answer"):
         EngineClient("toy", tmp_path / "no.sock", "its log").embed(["x"])
 
 
-def test_cosine_of_the_same_is_one_and_of_the_perpendicular_zero() -> None:
+def test_cosine_is_one_for_parallel_and_zero_for_perpendicular_vectors() -> None:
     assert math.isclose(cosine([3.0, 4.0], [6.0, 8.0]), 1.0)
     assert cosine([1.0, 0.0], [0.0, 2.0]) == 0.0
 
 
 @pytest.mark.parametrize(("arch", "expected"), [("bert", 64), ("llama", 0)])
-def test_header_tells_a_model_that_embeds_from_one_that_chats(arch: str, expected: int, tmp_path: Path) -> None:
+def test_header_shows_whether_a_model_embeds_or_chats(arch: str, expected: int, tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     size = write_model(path, Shape(arch, layers=1, width=64, heads=2, kv_heads=2, head_dim=32, ff=64, vocab=32))
     with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""The real engine and a tiny model that embeds: what the gate asks it, and how a CPU variant shows that it is right."""
+"""The real engine and a tiny model that embeds: the check before the switch, and the comparison of CPU variants."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.entry_points import LOGITS
 from appliance.host.engine.command import EngineSpec
 from appliance.host.engine.embedding_check import GoldenSentence, check_embeddings, cosine
 from appliance.host.engine.process import Engine, start_engine
@@ -43,9 +44,7 @@ def running(model: Path, unpacked: UnpackedRuntime) -> Iterator[Engine]:
         yield engine
 
 
-def test_engine_embeds_in_the_right_form_the_same_twice_and_chats_not_at_all(
-    unpacked: UnpackedRuntime, tmp_path: Path
-) -> None:
+def test_engine_embeds_the_same_twice_and_refuses_to_chat(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     write_embedder(tmp_path / "m.gguf")
     with running(tmp_path / "m.gguf", unpacked) as engine:
         assert check_embeddings(engine, TINY, GoldenSentence("the cat sat on a mat")) == "32 numbers, the same twice"
@@ -69,7 +68,7 @@ def evaluated(model: Path, variant: str, unpacked: UnpackedRuntime) -> Logits | 
         "-I",
         "-B",
         "-m",
-        "appliance.host.runtime.logits",
+        LOGITS,
         str(unpacked.folder_with(variant)),
         variant,
     ]
@@ -82,7 +81,7 @@ def test_variant_is_compared_by_the_embeddings_that_it_computes(unpacked: Unpack
     right, wrong = tmp_path / "right.gguf", tmp_path / "wrong.gguf"
     write_embedder(right)
     data = bytearray(right.read_bytes())
-    # Another sign of one weight in eight of the last layer stands for a variant that computes something else.
+    # One weight in eight of the last layer gets another sign, in place of a variant that computes wrong.
     signs = slice(len(data) // 2 + 3 - len(data) // 2 % 4, None, 4 * 8)
     data[signs] = bytes(byte ^ 0x80 for byte in data[signs])
     wrong.write_bytes(data)
@@ -96,6 +95,6 @@ def test_variant_is_compared_by_the_embeddings_that_it_computes(unpacked: Unpack
     assert not x64.divergence(other) <= TOLERANCE
 
 
-def test_numbers_that_were_never_computed_are_no_result(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
+def test_result_that_was_never_computed_is_refused(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     write_embedder(tmp_path / "m.gguf", is_dumb=True)
     assert evaluated(tmp_path / "m.gguf", "x64", unpacked) is None

@@ -1,4 +1,4 @@
-"""An engine gets a verified model by descriptor, no network, and nothing of the caller's."""
+"""An engine gets a verified model by descriptor, no network, and nothing of the caller's environment."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_engine_opens_the_descriptor_that_was_verified_and_never_the_path(tm
         assert str(spec.store) not in arguments
 
 
-def test_the_engine_gets_no_setting_of_the_caller_and_no_feature_that_reaches_out(
+def test_the_engine_gets_no_setting_of_the_caller_and_no_feature_that_fetches(
     tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("LLAMA_ARG_TOOLS", "LD_LIBRARY_PATH", "GGML_BACKEND_PATH", "HTTPS_PROXY", "HF_TOKEN"):
@@ -70,7 +70,7 @@ def test_a_changed_model_is_refused_before_anything_starts(tmp_path: Path, run_d
     assert not (tmp_path / "log").exists()
 
 
-def test_an_engine_that_ends_while_loading_is_told_with_its_last_words(tmp_path: Path, run_dir: Path) -> None:
+def test_an_engine_that_ends_while_loading_is_reported_with_the_end_of_its_log(tmp_path: Path, run_dir: Path) -> None:
     with (
         start_engine(make_spec(tmp_path, data=b"BAD HEAD"), run_dir, tmp_path / "log") as engine,
         pytest.raises(ApplianceError) as caught,
@@ -89,7 +89,7 @@ def test_a_processor_that_lacks_an_instruction_makes_the_host_unfit(tmp_path: Pa
         engine.wait_ready(20)
 
 
-def test_an_engine_that_dies_of_a_question_or_refuses_it_is_an_error(tmp_path: Path, run_dir: Path) -> None:
+def test_an_engine_that_ends_or_refuses_at_a_request_is_an_error(tmp_path: Path, run_dir: Path) -> None:
     with start_engine(make_spec(tmp_path), run_dir, tmp_path / "log") as engine:
         engine.wait_ready(20)
         with pytest.raises(ApplianceError, match="too long"):

@@ -1,4 +1,4 @@
-"""Bringing a bundle in: nothing half-made under a final name, nothing used that was not read from the copy."""
+"""An import gives no incomplete file a final name, and uses nothing that was not read from the copy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def host(tmp_path: Path) -> SimHost:
     return made
 
 
-def test_what_a_bundle_proves_is_remembered_before_its_content_is_written(host: SimHost) -> None:
+def test_metadata_root_and_floors_are_stored_before_content_is_written(host: SimHost) -> None:
     found = host.verify()
     accept(host.prefix, found, host.trust)
     assert read_floors(host.prefix) == found.evidence.floors
@@ -60,7 +60,7 @@ def test_medium_that_gives_other_bytes_the_second_time_is_refused(host: SimHost)
     assert caught.value.exit_code in (3, 4)
 
 
-def test_what_nothing_names_is_removed_from_a_release_and_told(host: SimHost, tmp_path: Path) -> None:
+def test_file_that_nothing_names_is_removed_from_a_release_and_reported(host: SimHost, tmp_path: Path) -> None:
     release = host.install()
     outside = tmp_path / "outside"
     outside.mkdir()

@@ -1,4 +1,4 @@
-"""What must not leave a trace: a bundle that is not trusted, and a host that is unfit."""
+"""A bundle that is not trusted and a host that is unfit leave no trace; an install that fails can be continued."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_bundle_of_another_publisher_is_refused_with_exit_4_and_nothing_is_writt
     assert not sim.prefix.root.exists()
 
 
-def test_unfit_host_is_told_why_and_nothing_is_written(sim: SimHost) -> None:
+def test_unfit_host_is_refused_and_nothing_is_written(sim: SimHost) -> None:
     with pytest.raises(HostUnfitError):
         install(
             sim.source, sim.trust, host_of(sim, replace(CARD, system=replace(CARD.system, os="plan9-4", arch="mips")))
@@ -72,7 +72,7 @@ def test_second_install_leaves_with_exit_75(sim: SimHost, monkeypatch: pytest.Mo
         install(sim.source, sim.trust, host_of(sim))
 
 
-def test_failing_step_leaves_no_current_says_so_in_the_journal_and_is_resumed(sim: SimHost) -> None:
+def test_failing_step_is_in_the_journal_leaves_no_current_and_is_resumed(sim: SimHost) -> None:
     # This bundle has no Ansible in it, so the install must stop at the step that needs it.
     with pytest.raises(ApplyRestoredError) as caught:
         install(sim.source, sim.trust, host_of(sim))
@@ -87,7 +87,7 @@ def test_failing_step_leaves_no_current_says_so_in_the_journal_and_is_resumed(si
     assert list(sim.prefix.scratch.iterdir()) == []
 
 
-def test_program_that_fails_for_a_full_disk_says_so(sim: SimHost) -> None:
+def test_program_that_fails_because_the_disk_is_full_is_reported_as_that(sim: SimHost) -> None:
     sim.prefix.create()
     with hold(sim.prefix) as lock, pytest.raises(ApplianceError) as caught:
         command = ["/bin/sh", "-c", "echo 'write: No space left on device' >&2; exit 1"]

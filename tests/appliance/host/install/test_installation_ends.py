@@ -1,4 +1,4 @@
-"""However an install ends, what serves is whole: the old release in its old configuration, or the new one."""
+"""However an install ends, a complete release serves: the old one with its old configuration, or the new one."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Step = Callable[[], None]
 
 @dataclass
 class SimServices:
-    """What keeps releases running, as far as an install can tell: it notes what was asked of it, and does as staged.
+    """Stands in for the services: it records each call, and runs what a test has staged for it.
 
     Args:
-        host: whose link `current` is looked at.
+        host: whose link `current` is read.
         staged: what happens in the call of that name.
-        has_compared: what `follow` answers.
+        has_compared: what `follow` returns.
         calls: each call, with the release that `current` named then.
     """
 
@@ -87,7 +87,7 @@ class Site:
         (self.sim.prefix.etc / "site.yaml").write_text(f"port: {port}\n")
 
     def served_port(self) -> int:
-        """What the release that serves says, which must be whole."""
+        """The port in the configuration of the release that serves, which must be complete."""
         release = open_current(self.sim.prefix, NOW)
         check_release(release)
         return int(json.loads((release.config / "gateway.json").read_bytes())["port"])
@@ -122,7 +122,7 @@ def terminate() -> None:
     raise SystemExit(143)
 
 
-def test_install_goes_through_and_a_second_one_asks_nobody(site: Site) -> None:
+def test_install_succeeds_and_a_second_one_tries_no_candidate(site: Site) -> None:
     assert site.install().answer == "Paris"
     assert site.services.names() == ["try_candidate", "enable", "follow", "retire"]
     assert site.install().was_complete
@@ -130,7 +130,7 @@ def test_install_goes_through_and_a_second_one_asks_nobody(site: Site) -> None:
 
 
 @pytest.mark.parametrize("staged", [refuse, terminate])
-def test_where_the_gate_ends_early_the_link_is_back_before_the_services_are(site: Site, staged: Step) -> None:
+def test_failed_gate_restores_the_link_before_the_services(site: Site, staged: Step) -> None:
     site.install()
     before = current_target(site.sim.prefix)
     newer = build_bundle(site.sim.workspace, "1.1.0", "two")
@@ -143,7 +143,7 @@ def test_where_the_gate_ends_early_the_link_is_back_before_the_services_are(site
 
 
 @pytest.mark.parametrize("staged", [refuse, terminate])
-def test_what_fails_after_users_reach_the_new_release_does_not_take_it_away(site: Site, staged: Step) -> None:
+def test_failure_after_users_reach_the_new_release_keeps_it(site: Site, staged: Step) -> None:
     site.install()
     newer = build_bundle(site.sim.workspace, "1.1.0", "two")
     site.services.staged["retire"] = staged
@@ -158,7 +158,7 @@ def test_what_fails_after_users_reach_the_new_release_does_not_take_it_away(site
 
 
 @pytest.mark.parametrize(("step", "code"), [("switch", 7), ("gate", 7), ("commit", 1)])
-def test_disk_that_is_full_when_a_step_is_put_on_record_is_told_with_what_serves(
+def test_disk_that_is_full_when_a_step_is_recorded_is_reported_by_what_serves_then(
     site: Site, monkeypatch: pytest.MonkeyPatch, step: str, code: int
 ) -> None:
     site.install()
@@ -196,7 +196,7 @@ def test_configuration_that_failed_while_a_release_was_repaired_is_not_accepted_
     assert site.services.names() == ["try_candidate", "restore"]
 
 
-def test_what_an_interrupted_run_wrote_is_asked_although_the_run_after_it_failed_early(site: Site) -> None:
+def test_candidate_of_an_interrupted_run_is_tried_although_the_next_run_failed_early(site: Site) -> None:
     site.install()
     site.decide(9443)
 
@@ -209,7 +209,7 @@ def test_what_an_interrupted_run_wrote_is_asked_although_the_run_after_it_failed
     site.services.staged["try_candidate"] = cut
     with pytest.raises(KeyboardInterrupt):
         site.install()
-    # A power cut puts nothing back.
+    # After a power cut nothing is restored.
     for path, data in written.items():
         path.write_bytes(data)
     (site.sim.prefix.etc / "site.yaml").write_text("port: nonsense\n")
@@ -224,7 +224,7 @@ def test_what_an_interrupted_run_wrote_is_asked_although_the_run_after_it_failed
 
 
 @pytest.mark.parametrize("name", ["config/engine-other.json", "config/.gateway.json.partial"])
-def test_stray_file_among_what_is_rendered_goes_and_the_release_is_right_again(site: Site, name: str) -> None:
+def test_stray_file_among_rendered_ones_is_removed_and_the_release_is_right_again(site: Site, name: str) -> None:
     site.install()
     (site.release / name).write_text("{}")
     done = site.install()
@@ -246,7 +246,7 @@ def test_gate_compares_the_release_unless_a_gateway_was_started_that_does(site: 
 
 
 @pytest.mark.parametrize("name", ["playbooks/site.yml", "config/gateway.json", "RELEASE.json"])
-def test_folder_in_a_file_s_place_goes_and_the_file_is_made_again(site: Site, name: str) -> None:
+def test_folder_in_the_place_of_a_file_is_removed_and_the_file_made_again(site: Site, name: str) -> None:
     site.install()
     (site.release / name).unlink()
     (site.release / name / "below").mkdir(parents=True)
@@ -256,7 +256,7 @@ def test_folder_in_a_file_s_place_goes_and_the_file_is_made_again(site: Site, na
     assert site.served_port() == 8443
 
 
-def test_older_stick_is_told_during_an_install_that_has_nothing_else_to_do(site: Site) -> None:
+def test_older_stick_is_reported_by_an_install_that_changes_nothing(site: Site) -> None:
     older = site.sim.source
     site.install(build_bundle(site.sim.workspace, "1.1.0", "two"))
     for _ in range(2):
@@ -266,7 +266,7 @@ def test_older_stick_is_told_during_an_install_that_has_nothing_else_to_do(site:
     assert done.was_complete
 
 
-def test_link_that_a_copy_made_a_folder_is_told_and_left_alone(site: Site) -> None:
+def test_folder_in_the_place_of_current_is_drift_and_left_alone(site: Site) -> None:
     site.install()
     current = site.sim.prefix.current
     current.unlink()

@@ -1,4 +1,4 @@
-"""While packages are installed no service of theirs is started, and nothing of that is left behind."""
+"""While packages are installed none of their services starts, and no policy is left behind."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_policy_forbids_while_packages_are_installed_and_is_gone_afterwards(poli
     assert names(policy) == []
 
 
-def test_policy_goes_when_the_packages_cannot_be_installed(policy: Path) -> None:
+def test_policy_is_removed_when_the_packages_cannot_be_installed(policy: Path) -> None:
     with pytest.raises(RuntimeError), no_service_starts(policy):
         raise RuntimeError
     assert names(policy) == []
 
 
-def test_policy_that_a_killed_run_has_left_is_taken_away_by_the_next(policy: Path) -> None:
+def test_policy_that_a_killed_run_has_left_is_removed_by_the_next(policy: Path) -> None:
     policy.write_bytes(TEXT)
     policy.with_name(".policy-rc.d.appliance").write_bytes(b"half of")
     with no_service_starts(policy) as is_sure:
@@ -53,7 +53,7 @@ def test_policy_that_a_killed_run_has_left_is_taken_away_by_the_next(policy: Pat
 
 
 @pytest.mark.parametrize("data", [OWN, TEXT + b"# mine now\n", b""])
-def test_policy_of_the_operator_is_neither_replaced_nor_removed_and_that_is_told(policy: Path, data: bytes) -> None:
+def test_policy_of_the_operator_is_neither_replaced_nor_removed_and_the_caller_knows(policy: Path, data: bytes) -> None:
     policy.write_bytes(data)
     with no_service_starts(policy) as is_sure:
         assert not is_sure
@@ -63,7 +63,7 @@ def test_policy_of_the_operator_is_neither_replaced_nor_removed_and_that_is_told
 
 
 @pytest.mark.parametrize("target", ["elsewhere", "absent"])
-def test_link_of_the_operator_is_left_alone_whatever_it_leads_to(policy: Path, target: str, tmp_path: Path) -> None:
+def test_link_of_the_operator_is_left_alone_whatever_its_target(policy: Path, target: str, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_bytes(TEXT)
     policy.symlink_to(tmp_path / target)
     with no_service_starts(policy) as is_sure:

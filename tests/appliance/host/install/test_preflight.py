@@ -221,7 +221,7 @@ def with_package(host: SimHost, name: str, system: str = CARD.system.os) -> Cont
     return replace(contents, files=(*contents.files, packed))
 
 
-def test_python_that_comes_with_the_packages_is_looked_for_after_them(
+def test_python_that_comes_with_the_packages_is_searched_after_them(
     host: SimHost, bare: dict[str, Interpreter | None]
 ) -> None:
     fit = check(host, FIT, with_package(host, f"python{PYTHON}_{PYTHON}.2-6_amd64.deb"), is_root=True)
@@ -230,7 +230,7 @@ def test_python_that_comes_with_the_packages_is_looked_for_after_them(
     assert fit.require_python() == bare["python"]
 
 
-def test_packages_that_brought_no_python_are_reported_when_it_is_looked_for(
+def test_packages_that_brought_no_python_are_reported_when_it_is_needed(
     host: SimHost, bare: dict[str, Interpreter | None]
 ) -> None:
     fit = check(host, FIT, with_package(host, f"python{PYTHON}_{PYTHON}.2-6_amd64.deb"), is_root=True)

@@ -67,7 +67,7 @@ def test_first_run_writes_what_is_needed_and_the_second_changes_nothing(
     gateway = json.loads((config / "gateway.json").read_text())
     assert (gateway["bind"], gateway["port"], gateway["models"]) == ("127.0.0.1", 9000, ["toy"])
     assert gateway["release"]["manifest"] == host.verify().value.manifest
-    # What a new site file says are the defaults, not what this run was told.
+    # A new site file holds the defaults, not the values of this run.
     assert read_site(host.prefix.site_file).port == 8443
     assert events[-1].done == events[-1].total > 5
     left = b"".join(path.read_bytes() for path in host.prefix.runs.rglob("*") if path.is_file())
@@ -76,7 +76,7 @@ def test_first_run_writes_what_is_needed_and_the_second_changes_nothing(
     assert not list(host.prefix.runs.glob("*/artifacts/*/command"))
 
 
-def test_failed_task_is_named_with_what_it_said(host: SimHost) -> None:
+def test_failed_task_is_named_with_its_message(host: SimHost) -> None:
     config = host.prefix.releases / "r" / "config"
     aside = config.rename(config.with_name("aside"))
     for number in range(KEPT_RUNS + 2):

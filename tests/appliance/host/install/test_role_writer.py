@@ -1,4 +1,4 @@
-"""What a role rendered gets to the disk whole, checked and once; an order that is wrong changes nothing."""
+"""The rendered files of a role are checked and written whole; an order with a wrong text changes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_second_order_changes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_modes_are_put_right_whatever_the_umask_says(tmp_path: Path, umask: int) -> None:
+def test_modes_are_set_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     folder, program = tmp_path / "open", tmp_path / "program"
     folder.mkdir()
     program.write_text("exit 0\n")
@@ -67,7 +67,7 @@ def test_text_that_its_reader_refuses_changes_nothing(tmp_path: Path, check: str
     assert bad.read_text() == "as it was"
 
 
-def test_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+def test_symbolic_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     outside, link = tmp_path / "outside", tmp_path / "unit.service"
     outside.write_text("theirs")
     link.symlink_to(outside)
@@ -79,7 +79,7 @@ def test_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
         write_rendered({"folders": [{"path": str(folder), "mode": "0700"}]})
 
 
-def test_program_answers_for_ansible(tmp_path: Path) -> None:
+def test_program_prints_changed_paths_or_the_error(tmp_path: Path) -> None:
     command = [sys.executable, "-I", "-B", "-m", "appliance.host.install.role_writer"]
     path = tmp_path / "gateway.json"
     good = subprocess.run(command, input=json.dumps({"files": [file(path, "{}")]}), capture_output=True, text=True)

@@ -1,7 +1,7 @@
-"""On a processor that lacks instructions, and on one that imitates them, the trial picks a variant that runs here.
+"""On an emulated processor the trial chooses a variant that runs and computes right there.
 
-QEMU translates each instruction, so the same programs meet a processor of 2008 without AVX and one that has all that
-QEMU knows. Slow: some seconds a token.
+QEMU emulates a processor of 2008 without AVX, and one with every instruction that QEMU has. It is slow: a token takes
+some seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> UnpackedRuntime:
 
 
 def emulated(unpacked: UnpackedRuntime, folder: Path, cpu: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """A bench whose programs all run on another processor."""
+    """A bench whose programs run on an emulated processor."""
     monkeypatch.setattr(variant_trial, "SKETCH", variant_trial.BenchLoad(2, 1, 1))
     monkeypatch.setattr(variant_trial, "SLOW_TOKENS_PER_S", 1 << 30)
     monkeypatch.setattr(variant_trial, "BASE_TIMEOUT_S", 600)
@@ -64,7 +64,7 @@ def emulated(unpacked: UnpackedRuntime, folder: Path, cpu: str, monkeypatch: pyt
         ("max", ("sapphirerapids", "haswell", "x64"), {"haswell", "x64"}, ["sapphirerapids"]),
     ],
 )
-def test_trial_picks_a_variant_that_runs_and_is_right_on_another_processor(
+def test_trial_chooses_a_variant_that_runs_and_is_right_on_another_processor(
     unpacked: UnpackedRuntime,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -79,4 +79,4 @@ def test_trial_picks_a_variant_that_runs_and_is_right_on_another_processor(
     finally:
         os.close(bench.programs.lock)
     assert choice.variant in fit
-    assert [told.split(":")[0] for told in choice.passed_over] == unfit
+    assert [reason.split(":")[0] for reason in choice.passed_over] == unfit

@@ -1,4 +1,4 @@
-"""One CPU library in a process, the one that was named, whatever else lies about."""
+"""A process loads the one CPU library that was named, whatever others are in the same folder or the working directory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def load(unpacked: UnpackedRuntime, folder: Path, variant: str, cwd: Path) -> su
 
 
 def decoys(unpacked: UnpackedRuntime, folder: Path) -> Path:
-    """A working directory with libraries of the same names as those that should be loaded, and of better ones."""
+    """A working directory with all libraries of the runtime, also of newer variants."""
     folder.mkdir()
     for name in os.listdir(unpacked.everything):
         if name.endswith(".so"):
@@ -64,7 +64,7 @@ def decoys(unpacked: UnpackedRuntime, folder: Path) -> Path:
 @pytest.mark.ci
 def test_binding_holds_the_named_library_and_no_other(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     cwd = decoys(unpacked, tmp_path / "cwd")
-    # A folder with all variants: the choice is the caller's, not the library's own score of them.
+    # In a folder with all variants the caller chooses, and not the score that llama.cpp gives them.
     done = load(unpacked, unpacked.everything, "x64", cwd)
     assert (done.returncode, done.stdout.split()) == (
         0,
@@ -73,7 +73,7 @@ def test_binding_holds_the_named_library_and_no_other(unpacked: UnpackedRuntime,
 
 
 @pytest.mark.ci
-def test_library_that_is_missing_or_none_is_refused_and_nothing_else_taken(
+def test_library_that_is_missing_or_no_library_is_refused_and_no_other_loaded(
     unpacked: UnpackedRuntime, tmp_path: Path
 ) -> None:
     cwd, folder = decoys(unpacked, tmp_path / "cwd"), tmp_path / "folder"
@@ -88,7 +88,7 @@ def test_library_that_is_missing_or_none_is_refused_and_nothing_else_taken(
 
 
 @pytest.mark.ci
-def test_library_that_dies_when_it_is_loaded_ends_the_child_only(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
+def test_library_that_crashes_when_it_is_loaded_ends_only_the_child(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     shutil.copytree(unpacked.folder_with("x64"), folder)
     (tmp_path / "dies.c").write_text(DIES)

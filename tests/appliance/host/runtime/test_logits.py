@@ -1,4 +1,4 @@
-"""Two evaluations are compared as what they say about the next word, and a result that is none is never one."""
+"""Two evaluations are compared by their probabilities of the next token; a file that is no result is refused."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ def logits(*values: float) -> Logits:
 
 def test_divergence_is_the_mean_over_both_rows() -> None:
     even, lean = (0.0, 0.0), (math.log(3), 0.0)
-    # From (1/2, 1/2) to (3/4, 1/4): ln 2 - (ln 3 - ln 4 + ln 1 - ln 4) / 2 - ... worked out by hand.
+    # From (1/2, 1/2) to (3/4, 1/4): ln 2 - (ln 3 - ln 4 + ln 1 - ln 4) / 2 - ... calculated by hand.
     expected = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
     assert logits(*even, *even).divergence(logits(*lean, *even)) == pytest.approx(expected / 2, rel=1e-5)
     assert logits(*lean, *even).divergence(logits(*lean, *even)) == 0
 
 
-def test_what_shifts_all_logits_alike_says_the_same() -> None:
+def test_logits_that_are_all_shifted_by_one_number_do_not_diverge() -> None:
     assert logits(1, 2, 3, 4).divergence(logits(11, 12, -7, -6)) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [(4, 3, 2, 1), (1e30, 0, 3, 4), (0, 0, 0, 40), (-1e38, 1e38, 3, 4)])
-def test_other_words_are_far_away_whatever_the_numbers(wrong: tuple[float, ...]) -> None:
+def test_other_tokens_diverge_whatever_the_numbers(wrong: tuple[float, ...]) -> None:
     assert not logits(1, 2, 3, 4).divergence(logits(*wrong)) <= TOLERANCE
 
 
-def test_evaluations_of_different_models_are_infinitely_far_apart() -> None:
+def test_evaluations_of_different_models_diverge_infinitely() -> None:
     assert logits(1, 2).divergence(logits(1, 2, 3, 4)) == math.inf
 
 
@@ -53,7 +53,7 @@ def test_result_is_read_as_it_was_written(tmp_path: Path) -> None:
         None,
     ],
 )
-def test_file_that_is_no_result_is_none(tmp_path: Path, data: bytes | None) -> None:
+def test_file_that_is_not_a_result_is_refused(tmp_path: Path, data: bytes | None) -> None:
     if data is not None:
         (tmp_path / "r").write_bytes(data)
     assert read_logits(tmp_path / "r") is None

@@ -1,4 +1,4 @@
-"""The formula, what llama.cpp says before it allocates, and what a running engine takes: all three near each other."""
+"""The estimate by formula, the sizes that llama.cpp reports, and the memory of a running engine agree."""
 
 from __future__ import annotations
 
@@ -48,32 +48,32 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> UnpackedRuntime:
     return of_wheel(shipped_runtime().path, tmp_path_factory.mktemp("runtime"))
 
 
-def with_runtime(need: MemoryNeed, told: ProbedMemory) -> MemoryNeed:
-    return replace(need, kv=told.kv, compute=told.compute)
+def with_runtime(need: MemoryNeed, probed: ProbedMemory) -> MemoryNeed:
+    return replace(need, kv=probed.kv, compute=probed.compute)
 
 
 @pytest.mark.ci
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.arch}-{shape.width}")
 @pytest.mark.parametrize("kind", [F16, Q8_0, Q4_0])
-def test_formula_and_runtime_agree_on_every_architecture_that_is_called_compared(
+def test_formula_and_runtime_agree_on_every_compared_architecture(
     unpacked: UnpackedRuntime, tmp_path: Path, shape: Shape, kind: int
 ) -> None:
     path = tmp_path / "model.gguf"
     write_model(path, replace(shape, kind=kind))
     head = head_of_file(path, "m")
     for load in LOADS:
-        asked = replace(load, context=min(load.context, shape.context))
-        need = estimate(head.header, asked)
-        told = probe_memory(unpacked.runtime(), head.data, head.header.file_size, asked)
+        load_of_model = replace(load, context=min(load.context, shape.context))
+        need = estimate(head.header, load_of_model)
+        probed = probe_memory(unpacked.runtime(), head.data, head.header.file_size, load_of_model)
         assert need.is_compared
-        # The part that is the formula's own: what is known exactly would hide an error in it.
-        assert need.kv + need.compute == pytest.approx(told.kv + told.compute, rel=0.06)
-        assert need.kv == pytest.approx(told.kv, rel=0.01)
-        assert need.total == pytest.approx(with_runtime(need, told).total, rel=AGREED)
+        # Without the weights, whose exact size would hide an error of the formula.
+        assert need.kv + need.compute == pytest.approx(probed.kv + probed.compute, rel=0.06)
+        assert need.kv == pytest.approx(probed.kv, rel=0.01)
+        assert need.total == pytest.approx(with_runtime(need, probed).total, rel=AGREED)
 
 
 def peak_of_engine(model: Path, runtime: Path, load: Workload, log: Path) -> int:
-    """The most memory that a serving engine took, in bytes."""
+    """The peak memory of a serving engine, in bytes."""
     spec = EngineSpec("m", describe_model(model), model, runtime, load.context, load.slots, 1)
     with (
         tempfile.TemporaryDirectory(prefix="engine-") as run_dir,
@@ -84,7 +84,7 @@ def peak_of_engine(model: Path, runtime: Path, load: Workload, log: Path) -> int
         assert engine.level == "E2"
         process = engine.child.program_pid
         assert process is not None
-        # Its own pages, and the sealed copy of the model that it maps: what the machine has to give for it.
+        # Its own pages, and the sealed copy of the model that it maps.
         status = Path(f"/proc/{process}/status").read_text()
     return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:"))
 
@@ -94,16 +94,14 @@ def test_engine_that_runs_takes_what_was_planned(unpacked: UnpackedRuntime, tmp_
     _, model = shipped_model()
     head, load = head_of_file(model, "m"), Workload(4096, 2)
     need = estimate(head.header, load)
-    told = with_runtime(need, probe_memory(unpacked.runtime(), head.data, head.header.file_size, load))
+    probed = with_runtime(need, probe_memory(unpacked.runtime(), head.data, head.header.file_size, load))
     peak = peak_of_engine(model, unpacked.folder_with("x64"), load, tmp_path / "log")
-    assert peak == pytest.approx(told.total, rel=MEASURED)
+    assert peak == pytest.approx(probed.total, rel=MEASURED)
     assert peak == pytest.approx(need.total, rel=MEASURED)
 
 
 @pytest.mark.ci
-def test_copies_of_weights_that_a_processor_wants_in_another_order_were_planned_too(
-    unpacked: UnpackedRuntime, tmp_path: Path
-) -> None:
+def test_copies_of_weights_in_another_order_are_planned_too(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     if "haswell" not in fitting_variants(unpacked.variants, cpu_flags()):
         pytest.skip("this machine lacks AVX2, without which no weights are copied")
     entry, source = shipped_model()
@@ -118,7 +116,7 @@ def test_copies_of_weights_that_a_processor_wants_in_another_order_were_planned_
 
 
 @pytest.mark.ci
-def test_model_that_the_runtime_refuses_is_a_clear_error(unpacked: UnpackedRuntime) -> None:
+def test_model_that_the_runtime_refuses_is_an_error_with_its_reason(unpacked: UnpackedRuntime) -> None:
     data = gguf()
     with pytest.raises(ApplianceError) as caught:
         probe_memory(unpacked.runtime(), data, len(data), Workload(512, 1))
@@ -128,14 +126,14 @@ def test_model_that_the_runtime_refuses_is_a_clear_error(unpacked: UnpackedRunti
 
 @pytest.mark.ci
 @pytest.mark.parametrize("name", ["an alignment of 3", "half a block", "nothing", "a file that ends in the header"])
-def test_file_that_our_reader_refuses_would_harm_only_the_child(unpacked: UnpackedRuntime, name: str) -> None:
+def test_file_that_our_reader_refuses_harms_only_the_child(unpacked: UnpackedRuntime, name: str) -> None:
     with pytest.raises(ApplianceError) as caught:
         probe_memory(unpacked.runtime(), HOSTILE[name], len(HOSTILE[name]), Workload(512, 1))
     assert caught.value.code == "plan.rehearsal"
 
 
 @pytest.mark.ci
-def test_every_variant_that_this_processor_claims_is_right_or_does_not_run(unpacked: UnpackedRuntime) -> None:
+def test_every_variant_with_the_flags_of_this_processor_is_right_or_does_not_run(unpacked: UnpackedRuntime) -> None:
     _, model = shipped_model()
     found = {one.name: one for one in try_variants(unpacked, model, cpu_flags(), ignore)}
     assert found["x64"].is_fit
@@ -145,7 +143,7 @@ def test_every_variant_that_this_processor_claims_is_right_or_does_not_run(unpac
 
 
 @pytest.mark.ci
-def test_one_matrix_that_is_computed_wrongly_is_noticed(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
+def test_one_wrong_matrix_is_detected(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     _, model = shipped_model()
     other = tmp_path / "other.gguf"
     data, header = bytearray(model.read_bytes()), head_of_file(model, "m").header
@@ -174,24 +172,24 @@ def stand_in(folder: Path, body: str) -> Runtime:
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "reason"),
     [
         ("os.kill(os.getpid(), 6)", "SIGABRT"),
         ("sys.exit('llama.cpp: unknown model architecture')", "unknown model architecture"),
-        ("print('not JSON')", "an answer that is none"),
-        ('print(\'{"kv": "much"}\')', "an answer that is none"),
-        ('print(\'{"kv": 1e999, "compute": 1}\')', "an answer that is none"),
-        ("print('[' * 60000)", "an answer that is none"),
+        ("print('not JSON')", "an answer of another form"),
+        ('print(\'{"kv": "much"}\')', "an answer of another form"),
+        ('print(\'{"kv": 1e999, "compute": 1}\')', "an answer of another form"),
+        ("print('[' * 60000)", "an answer of another form"),
         ("time.sleep(60)", "SIGKILL"),
     ],
 )
-def test_child_that_dies_lies_or_hangs_is_an_error_and_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, told: str
+def test_child_that_crashes_hangs_or_answers_wrong_is_only_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, reason: str
 ) -> None:
     monkeypatch.setattr(memory_probe, "TIMEOUT_S", 1.5 if "sleep" in body else 60)
     with pytest.raises(ApplianceError) as caught:
         probe_memory(stand_in(tmp_path, body), b"head", 1000, Workload(512, 1))
-    assert told in caught.value.found
+    assert reason in caught.value.found
 
 
 def test_child_gets_a_hole_instead_of_weights_and_nothing_of_the_caller(

@@ -1,4 +1,4 @@
-"""The CPU variant is chosen by trying: what dies, hangs, says nothing useful or computes wrongly is passed over."""
+"""The trial passes over CPU variants that crash, hang, give no measurement or compute wrong."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def choose(
     """Choose among stand-ins.
 
     Args:
-        bench: what `llama-bench` is.
-        logits: what the child that evaluates the prompt does, by variant: Python lines, or numbers that it writes.
+        bench: the script in place of `llama-bench`.
+        logits: Python lines that the child which evaluates the prompt runs, by variant.
     """
     model = tmp_path / "model"
     model.touch()
@@ -58,7 +58,7 @@ def choose(
 
 
 def write_python(tmp_path: Path, logits: Mapping[str, str]) -> Path:
-    """An environment's Python that, asked for logits, does what the mapping says; every other variant is right."""
+    """The Python of an environment whose child for logits runs the mapped lines; every other variant is right."""
     path = tmp_path / "python"
     lines = [
         f"#!{sys.executable} -I",
@@ -81,12 +81,12 @@ def test_slow_machine_is_measured_by_its_sketch_alone(
     counted = BENCH.replace("echo loading", f'echo "$@" >>{tmp_path}/runs').replace("27.2 14.1", speed)
     counted = counted.replace("set -- $speed", "").replace('echo "["', 'set -- $speed; echo "["')
     choose(tmp_path, programs, "x64", bench=counted)
-    said = (tmp_path / "runs").read_text().splitlines()
-    assert len(said) == runs
-    assert "-p 4 -n 2 -r 1 --no-warmup" in said[0]
+    lines = (tmp_path / "runs").read_text().splitlines()
+    assert len(lines) == runs
+    assert "-p 4 -n 2 -r 1 --no-warmup" in lines[0]
 
 
-def test_best_of_several_rounds_counts_since_other_work_only_ever_slows(tmp_path: Path, programs: Programs) -> None:
+def test_best_of_several_rounds_counts(tmp_path: Path, programs: Programs) -> None:
     """The faster variant is disturbed in its first round only, and the other never."""
     disturbed = BENCH.replace(
         "set -- $speed",
@@ -95,7 +95,7 @@ def test_best_of_several_rounds_counts_since_other_work_only_ever_slows(tmp_path
     assert choose(tmp_path, programs, "haswell", "x64", bench=disturbed) == Choice("haswell", 320, 92)
 
 
-def test_variant_that_dies_in_a_later_round_is_passed_over(tmp_path: Path, programs: Programs) -> None:
+def test_variant_that_crashes_in_a_later_round_is_passed_over(tmp_path: Path, programs: Programs) -> None:
     dying = BENCH.replace(
         "set -- $speed",
         'case "$speed$*" in 320*"-p 16"*) [ ! -e once ] || kill -ILL $$; touch once ;; esac; set -- $speed',
@@ -105,18 +105,18 @@ def test_variant_that_dies_in_a_later_round_is_passed_over(tmp_path: Path, progr
     assert "SIGILL" in choice.passed_over[0]
 
 
-def test_variant_that_dies_of_an_illegal_instruction_means_the_next_one(tmp_path: Path, programs: Programs) -> None:
+def test_after_a_variant_with_an_illegal_instruction_the_next_is_tried(tmp_path: Path, programs: Programs) -> None:
     assert choose(tmp_path, programs, "sapphirerapids", "haswell", "x64") == Choice("haswell", 320, 92)
 
 
-def test_variant_that_hangs_means_the_next_one(
+def test_after_a_variant_that_hangs_the_next_is_tried(
     tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(variant_trial, "BASE_TIMEOUT_S", 0.5)
     assert choose(tmp_path, programs, "zen4", "x64").variant == "x64"
 
 
-def test_host_on_which_none_runs_is_unfit_and_each_end_is_told(tmp_path: Path, programs: Programs) -> None:
+def test_host_on_which_no_variant_runs_is_unfit_with_each_reason(tmp_path: Path, programs: Programs) -> None:
     with pytest.raises(HostUnfitError) as caught:
         choose(tmp_path, programs, "sapphirerapids")
     assert caught.value.exit_code == 6
@@ -159,15 +159,15 @@ def test_variant_without_a_measurement_does_not_count(tmp_path: Path, programs: 
         ("os.symlink('/dev/zero', result); os._exit(0)", "no numbers"),
     ],
 )
-def test_faster_variant_that_computes_wrongly_means_the_next_one(
+def test_after_a_faster_variant_that_computes_wrong_the_next_is_tried(
     tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch, logits: str, reason: str
 ) -> None:
     monkeypatch.setattr(variant_trial, "BASE_TIMEOUT_S", 1.5 if "sleep" in logits else 60)
     choice = choose(tmp_path, programs, "haswell", "x64", logits={"haswell": logits})
     assert choice.variant == "x64"
-    (told,) = choice.passed_over
-    assert told.startswith("haswell: ")
-    assert reason in told
+    (passed_over,) = choice.passed_over
+    assert passed_over.startswith("haswell: ")
+    assert reason in passed_over
 
 
 def test_right_variant_may_round_in_its_own_order(tmp_path: Path, programs: Programs) -> None:
@@ -176,7 +176,7 @@ def test_right_variant_may_round_in_its_own_order(tmp_path: Path, programs: Prog
     assert 0 < choice.divergence < TOLERANCE
 
 
-def test_where_only_wrong_ones_ran_first_the_older_ones_are_tried(tmp_path: Path, programs: Programs) -> None:
+def test_after_wrong_variants_the_older_ones_are_tried(tmp_path: Path, programs: Programs) -> None:
     wrong = dict.fromkeys(("icelake", "cascadelake", "skylakex"), "values[0] = 9.0")
     quick = BENCH.replace("*haswell*) speed", "*icelake* | *cascadelake* | *skylakex*) speed")
     quick = quick.replace("echo loading", f'case "$OLD" in *"-p 16"*) ls *.so >>{tmp_path}/runs ;; esac')
@@ -184,18 +184,18 @@ def test_where_only_wrong_ones_ran_first_the_older_ones_are_tried(tmp_path: Path
     choice = choose(tmp_path, programs, *wrong, "ivybridge", "x64", bench=quick, logits=wrong)
     assert choice.variant in ("ivybridge", "x64")
     assert len(choice.passed_over) == 3
-    # Each is measured as often as the rule says, whoever else turned out to be wrong in the meantime.
+    # Each is measured as often as the rule demands, although others turned out to be wrong in the meantime.
     runs = (tmp_path / "runs").read_text().split()
     assert {runs.count(name) for name in runs} == {variant_trial.ROUNDS}
     assert len(set(runs)) == 5
 
 
-def test_where_the_reference_has_no_result_no_other_variant_is_called_right(tmp_path: Path, programs: Programs) -> None:
+def test_without_a_result_of_the_reference_no_other_variant_is_right(tmp_path: Path, programs: Programs) -> None:
     with pytest.raises(HostUnfitError, match="cannot be compared, x64 ended with no reason of its own"):
         choose(tmp_path, programs, "haswell", logits={"x64": "sys.exit('no reason of its own')"})
 
 
-def test_where_the_reference_is_the_fastest_nothing_has_to_be_compared(tmp_path: Path, programs: Programs) -> None:
+def test_reference_that_is_fastest_is_not_compared(tmp_path: Path, programs: Programs) -> None:
     assert choose(tmp_path, programs, "x64", logits={"x64": "sys.exit(1)"}).variant == "x64"
 
 
@@ -205,7 +205,7 @@ def test_fastest_at_generating_wins_and_near_it_the_fastest_at_reading() -> None
     assert fastest([quick, Choice("close", 300, 98), Choice("far", 900, 96)]).variant == "close"
 
 
-def test_choice_is_remembered_for_the_same_runtime_and_processor_only(tmp_path: Path) -> None:
+def test_choice_is_read_for_the_same_runtime_and_processor_only(tmp_path: Path) -> None:
     path = tmp_path / "trials.json"
     assert read_choice(path, "key") is None
     write_choice(path, "key", Choice("x64", 2, 1))
@@ -218,7 +218,7 @@ def test_choice_is_remembered_for_the_same_runtime_and_processor_only(tmp_path: 
         assert read_choice(path, "key") == Choice("x64", 2, 1)
 
 
-def test_choice_of_a_time_without_a_comparison_is_made_again(tmp_path: Path) -> None:
+def test_choice_without_a_comparison_is_made_again(tmp_path: Path) -> None:
     path = tmp_path / "trials.json"
     write_choice(path, "key", Choice("haswell", 2, 1, 0.01, ("zen4: wrong",)))
     found = read_choice(path, "key")
@@ -243,7 +243,7 @@ def test_runtime_holds_exactly_one_variant_and_is_left_alone_when_right(tmp_path
     before = (release.runtime / "libggml.so").stat()
     with hold(host.prefix) as lock:
         programs = Programs(host.prefix.scratch, lock)
-        # The recorded trial stands: this variant would not even run here.
+        # The recorded choice is taken: the variant that is offered would not run here.
         prepare_runtime(host.prefix, release.path, release.contents, ("sapphirerapids",), programs, ignore)
         after = (release.runtime / "libggml.so").stat()
         assert (before.st_ino, before.st_nlink) == (after.st_ino, 1)
