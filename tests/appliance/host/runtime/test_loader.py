@@ -1,4 +1,4 @@
-"""A process loads the one CPU library that was named, whatever others are in the same folder or the working directory."""
+"""A process loads the one CPU library that is named, whatever others lie beside it or in the working directory."""
 
 from __future__ import annotations
 
