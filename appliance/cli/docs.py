@@ -15,6 +15,7 @@ from appliance.cli.console.terminal import Terminal
 from appliance.resources import page_paths
 from signing.errors import UsageError
 
+_COMMENT = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s")
 
@@ -72,7 +73,8 @@ def _read(paths: dict[str, Path], page: str) -> str:
             found="no page of that name",
             hint=f"appliance docs {close[0]}" if close else "appliance docs",
         )
-    return paths[page].read_text("utf-8")
+    # Comments are for the tests of the pages and for those who write them.
+    return _COMMENT.sub("", paths[page].read_text("utf-8"))
 
 
 def _summarize(name: str, text: str) -> PageSummary:
