@@ -8,7 +8,7 @@ CACHE = $${AIRGAP_APPLIANCE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/airgap-appl
 export PYTHON TIER
 
 .DEFAULT_GOAL := help
-.PHONY: help system setup oracles bed demo test prove soak bench lint check format runtime lock clean clean-cache
+.PHONY: help system setup oracles bed demo test prove soak bench lint check docs format runtime lock clean clean-cache
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ lint: setup ## Check form, types, imports, playbooks and shell scripts
 	@$(BIN)/lint-imports --no-logo
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(if $(MAKE_TERMOUT),,NO_COLOR=1) ansible-lint -q playbooks
 	@$(BIN)/shellcheck .ci/* $$(find bundles playbooks tests -name '*.sh')
+
+docs: setup ## Write the generated pages again
+	@$(BIN)/python -m tests.pages
 
 format: setup ## Write the code in the project's form
 	@$(BIN)/ruff format --quiet .

@@ -25,8 +25,17 @@ _HALF = "The public half of the key of a person who signs {}; once for each, 3 i
 @click.option("--ceremony", is_flag=True, help="A real trust root: several people sign, each with a key of their own.")
 @click.option("--root-key", "root_keys", metavar="FILE", multiple=True, type=_FILE, help=_HALF.format("roots"))
 @click.option("--targets-key", "targets_keys", metavar="FILE", multiple=True, type=_FILE, help=_HALF.format("content"))
-@click.option("--root-threshold", default=2, show_default=True, type=_THRESHOLD, help="How many must sign a root.")
-@click.option("--targets-threshold", default=2, show_default=True, type=_THRESHOLD, help="How many must sign content.")
+@click.option(
+    "--root-threshold", metavar="N", default=2, show_default=True, type=_THRESHOLD, help="How many must sign a root."
+)
+@click.option(
+    "--targets-threshold",
+    metavar="N",
+    default=2,
+    show_default=True,
+    type=_THRESHOLD,
+    help="How many must sign content.",
+)
 @json_option
 @pass_terminal
 def command(

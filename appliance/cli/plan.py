@@ -33,10 +33,28 @@ MAX_DEVIATION = 0.05
 
 @click.command("plan")
 @click.argument("source", type=click.Path(exists=True, path_type=Path))
-@click.option("--host", "card_path", metavar="FILE", type=click.Path(path_type=Path), help="A host's card.json.")
-@click.option("--context", metavar="TOKENS", type=click.IntRange(1, 1 << 24), help="Of one conversation.")
-@click.option("--slots", metavar="COUNT", type=click.IntRange(1, 256), help="Conversations at the same time.")
-@click.option("--kv-type", type=click.Choice(list(KV_TYPES)), default="f16", show_default=True, help="Of the KV cache.")
+@click.option(
+    "--host",
+    "card_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The card of the host, from `appliance host probe --json`; without it, this machine.",
+)
+@click.option(
+    "--context",
+    metavar="TOKENS",
+    type=click.IntRange(1, 1 << 24),
+    help="Tokens of one conversation; without it, what SOURCE states.",
+)
+@click.option(
+    "--slots",
+    metavar="COUNT",
+    type=click.IntRange(1, 256),
+    help="Conversations at the same time; without it, what SOURCE states.",
+)
+@click.option(
+    "--kv-type", type=click.Choice(list(KV_TYPES)), default="f16", show_default=True, help="How the KV cache is stored."
+)
 @prefix_option
 @trust_option
 @named_workspace_option

@@ -24,13 +24,27 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.command("rotate")
 @click.option("--remove", metavar="SHA256", multiple=True, help="Remove the key with this fingerprint, in every role.")
 @click.option(
-    "--add-root-key", "add_root", metavar="FILE", multiple=True, type=_FILE, help="Public half to add to root."
+    "--add-root-key",
+    "add_root",
+    metavar="FILE",
+    multiple=True,
+    type=_FILE,
+    help="The public half of a key that signs roots from now on.",
 )
 @click.option(
-    "--add-targets-key", "add_targets", metavar="FILE", multiple=True, type=_FILE, help="Public half to add to targets."
+    "--add-targets-key",
+    "add_targets",
+    metavar="FILE",
+    multiple=True,
+    type=_FILE,
+    help="The public half of a key that signs content from now on.",
 )
-@click.option("--root-threshold", type=click.IntRange(1, 32), help="How many must sign a root from now on.")
-@click.option("--targets-threshold", type=click.IntRange(1, 32), help="How many must sign content from now on.")
+@click.option(
+    "--root-threshold", metavar="N", type=click.IntRange(1, 32), help="How many must sign a root from now on."
+)
+@click.option(
+    "--targets-threshold", metavar="N", type=click.IntRange(1, 32), help="How many must sign content from now on."
+)
 @click.option("--new-builder-key", is_flag=True, help="Make a new key for snapshot and timestamp.")
 @workspace_option
 @json_option

@@ -14,12 +14,13 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tests.pages import dependencies
+from tests.pages import commands, dependencies
 
 TOP = Path(__file__).resolve().parent.parent.parent
 DOCS = TOP / "docs"
 NOTICE = "\n<!-- Generated: change the code, then run `python -m tests.pages {name}`. -->\n"
 PAGES: dict[str, Callable[[], str]] = {
+    "commands": commands.page,
     "dependencies": dependencies.page,
 }
 """What gives the text of `docs/NAME.md` above its notice, by NAME."""

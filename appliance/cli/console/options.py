@@ -91,7 +91,7 @@ def converter_option(function: Command) -> Command:
         "--converter",
         metavar="PYTHON",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="A Python that has numpy, torch and transformers: converts a model that the recipe wants converted.",
+        help="A Python that has numpy, torch and transformers, for models that the recipe converts.",
     )(function)
 
 
