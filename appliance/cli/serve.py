@@ -13,7 +13,7 @@ from appliance.cli.console.terminal import Terminal
 from appliance.host.process import systemctl
 from appliance.host.tree.prefix import Prefix
 from appliance.host.tree.units import GATEWAY_UNIT
-from appliance.serve.supervisor.engine_keeper import Happening
+from appliance.serve.supervisor.engine_keeper import ServiceEvent
 from appliance.serve.supervisor.service import serving
 from signing.errors import BusyError
 
@@ -46,7 +46,7 @@ def command(terminal: Terminal, prefix: Path | None, port: int | None) -> None:
       curl -H "Authorization: Bearer $(cat .demo/host/etc/appliance/default.key)" URL/v1/models
     """
 
-    def on_event(event: Happening) -> None:
+    def on_event(event: ServiceEvent) -> None:
         _show(terminal, event)
 
     host = Prefix.at(prefix or Path("/"))
@@ -74,7 +74,7 @@ def _refuse_beside_systemd(host: Prefix) -> None:
         )
 
 
-def _show(terminal: Terminal, event: Happening) -> None:
+def _show(terminal: Terminal, event: ServiceEvent) -> None:
     detail = f" ({event.detail})" if event.detail else ""
     style: Style | None = "bold red" if event.what in ("incident", "given-up") else None
     terminal.message(f"{event.subject} {_EVENTS[event.what]}{detail}", style=style)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import click
 from appliance import clock
 from appliance.cli.console.options import json_option, pass_terminal, prefix_option
 from appliance.cli.console.terminal import Terminal
+from appliance.host.engine.state import SERVING, EngineState
 from appliance.host.maintenance.status import Status, read_status
 from appliance.host.tree.prefix import Prefix
+from appliance.serve.supervisor.engine_states import read_engine_states
 from bundles.report import fault_fields
 
 
@@ -22,9 +25,9 @@ from bundles.report import fault_fields
 def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
     """Show what is installed, and every difference from what was signed.
 
-    The answer names the release that serves, who signed it, and whether its services run. Every byte of the release is
-    read. Where something differs the exit code is that of `verify` and `serve`: 3 for signed files, 4 for files that
-    nothing signed names, 9 for what this host made or runs.
+    The answer names the release that serves, who signed it, and whether its services and engines run. Every byte of the
+    release is read. Where something differs the exit code is that of `verify` and `serve`: 3 for signed files, 4 for
+    files that nothing signed names, 9 for what this host made or runs.
 
     \b
     Example:
@@ -32,18 +35,19 @@ def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
     """
     with terminal.progress() as on_progress:
         status = read_status(Prefix.at(prefix or Path("/")), clock.utc_now(), on_progress)
+    engines = read_engine_states(status.release)
     if status.is_development:
         terminal.development()
     if as_json:
-        terminal.answer_json(_answer(status))
+        terminal.answer_json(_answer(status, engines))
     else:
-        _show(terminal, status)
+        _show(terminal, status, engines)
     failure = status.failure()
     if failure is not None:
         raise failure
 
 
-def _show(terminal: Terminal, status: Status) -> None:
+def _show(terminal: Terminal, status: Status, engines: dict[str, EngineState]) -> None:
     release, evidence = status.release, status.release.bundle.evidence
     terminal.answer(f"{release.bundle.value.label}  manifest sha256:{release.bundle.value.manifest}")
     terminal.answer(f"release    {release.path}")
@@ -57,10 +61,18 @@ def _show(terminal: Terminal, status: Status) -> None:
         terminal.answer(f"model      {model.name}  {model.quantisation}  sha256:{file.sha256}")
     for unit in status.services:
         terminal.answer(f"service    {unit.name}  {unit.active}, {unit.enabled or 'unknown to systemd'}")
+    for name, engine in engines.items():
+        terminal.answer(f"engine     {name}  {_describe(engine)}")
     terminal.answer(f"differences: {len(status.problems)}" if status.problems else "everything is as it was signed")
 
 
-def _answer(status: Status) -> dict[str, Any]:
+def _describe(engine: EngineState) -> str:
+    if engine.status == SERVING:
+        return f"{engine.status}, level {engine.level}, isolation {engine.isolation}, process {engine.pid}"
+    return f"{engine.status}: {engine.reason}" if engine.reason else engine.status
+
+
+def _answer(status: Status, engines: dict[str, EngineState]) -> dict[str, Any]:
     release, evidence = status.release, status.release.bundle.evidence
     return {
         "name": release.contents.name,
@@ -81,6 +93,7 @@ def _answer(status: Status) -> dict[str, Any]:
             for model in release.contents.models
         ],
         "services": [{"unit": unit.name, "active": unit.active, "enabled": unit.enabled} for unit in status.services],
+        "engines": [{"model": name, **asdict(engine)} for name, engine in engines.items()],
         "exit_code": failure.exit_code if (failure := status.failure()) is not None else 0,
         "errors": [fault_fields(one) for one in status.problems],
     }

@@ -13,11 +13,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from appliance.host.engine.process import start_engine
+from appliance.host.engine.state import SERVING, EngineState
 from appliance.host.site.api_keys import AccessStore, Key
-from appliance.serve.gateway.messages import SERVING, News, Plan, PlannedModel
-from appliance.serve.gateway.queue import Lane
+from appliance.serve.gateway.messages import EngineEvent, Plan, PlannedModel
+from appliance.serve.gateway.queue import RequestQueue
 from appliance.serve.gateway.request_limits import MAX_BODY_BYTES
-from appliance.serve.gateway.routes import ASKED, Gateway
+from appliance.serve.gateway.routes import ENGINE_ROUTES, Gateway
 from tests.attacks.harness import guard_off, row
 from tests.sim.clock import SimClock
 from tests.sim.engines import make_spec
@@ -36,7 +37,7 @@ class Site:
     keys: dict[str, str]
     clock: SimClock
 
-    def ask(self, key: str | None, model: str = "toy", path: str = ASKED[0], **more: Any) -> Any:
+    def ask(self, key: str | None, model: str = "toy", path: str = ENGINE_ROUTES[0], **more: Any) -> Any:
         body = {
             "model": model,
             "messages": [{"role": "user", "content": "abc"}],
@@ -72,22 +73,22 @@ def site() -> Iterator[Site]:
             plan = Plan("toy 1.0.0", "0" * 64, "0" * 64, "0" * 64, str(folder / "access.db"), tuple(planned))
             gateway = Gateway(plan, store, clock)
             for model in planned:
-                gateway.hear(News(model.name, SERVING, "E2", "netns"))
+                gateway.on_event(EngineEvent(model.name, EngineState(SERVING, "", "E2", "netns")))
             with TestClient(gateway.application()) as client:
                 yield Site(client, gateway, keys, clock)
 
 
 def flood(site: Site) -> None:
     """All slots are taken and nobody else may wait."""
-    lane = Lane(2, most_waiting=0)
-    lane.running = 2
-    site.gateway._backends["toy"].lane = lane
+    queue = RequestQueue(2, max_waiting=0)
+    queue.running = 2
+    site.gateway._backends["toy"].queue = queue
 
 
 @pytest.fixture(autouse=True)
 def _calm(site: Site) -> Iterator[None]:
     yield
-    site.gateway._backends["toy"].lane = Lane(2)
+    site.gateway._backends["toy"].queue = RequestQueue(2)
     site.clock.set(NOW)
 
 
@@ -98,9 +99,9 @@ def test_unattacked_good_key_is_answered(site: Site, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [None, *BAD], ids=lambda key: repr(key)[:30])
-@pytest.mark.parametrize("path", [*ASKED, "/v1/models", "/v1/models/toy"])
+@pytest.mark.parametrize("path", [*ENGINE_ROUTES, "/v1/models", "/v1/models/toy"])
 def test_attacked_without_a_good_key(site: Site, key: str | None, path: str) -> None:
-    if path in ASKED:
+    if path in ENGINE_ROUTES:
         reply = site.ask(key, path=path)
     else:
         reply = site.client.get(path, headers=site.headers(key))
@@ -140,7 +141,7 @@ def test_attacked_by_a_flood(site: Site) -> None:
 
 
 def test_attacked_by_a_body_without_end(site: Site) -> None:
-    reply = site.client.post(ASKED[0], content=b"x" * (MAX_BODY_BYTES + 1), headers=site.headers("all"))
+    reply = site.client.post(ENGINE_ROUTES[0], content=b"x" * (MAX_BODY_BYTES + 1), headers=site.headers("all"))
     assert reply.status_code == 413
 
 
@@ -153,8 +154,8 @@ def test_unguarded_models_and_slots_are_anybodys(site: Site) -> None:
     with guard_off("appliance.host.site.api_keys.Key.may_use", lambda *_: True):
         assert site.ask("toy", model="secret").status_code == 200
 
-    async def walk_in(_lane: Lane) -> None: ...
+    async def walk_in(_queue: RequestQueue) -> None: ...
 
     flood(site)
-    with guard_off("appliance.serve.gateway.queue.Lane._enter", walk_in):
+    with guard_off("appliance.serve.gateway.queue.RequestQueue._enter", walk_in):
         assert site.ask("all").status_code == 200

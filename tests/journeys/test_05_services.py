@@ -171,8 +171,12 @@ def test_engine_refuses_a_model_with_one_flipped_byte_and_install_repairs_it(sit
     code, answer = site.status()
     assert code == 3
     assert {problem["code"] for problem in answer["errors"]} == {"contents.file-changed", "service.not-running"}
+    [shown] = answer["engines"]
+    assert (shown["status"], shown["reason"]) == ("stopped", "its bytes are not the signed ones")
     site.host.run(["sh", "-c", "sleep 5"])
-    assert site.ask()["status"] == 503
+    refused = site.ask()
+    assert refused["status"] == 503
+    assert refused["body"]["error"]["code"] == "model_stopped"
     done = site.install()
     assert done.code == 0, done.err
     assert site.ask()["status"] == 200

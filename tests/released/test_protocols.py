@@ -28,6 +28,7 @@ from typing import Any
 import pytest
 
 from appliance.host.activation.systemd_services import SystemdServices
+from appliance.host.engine.state import RESTARTING, SERVING, STOPPED
 from appliance.host.install.journal import Journal
 from appliance.host.install.render import _follow, variables
 from appliance.host.release.facts import read_facts, write_facts
@@ -169,7 +170,7 @@ def test_plan_and_events_have_the_fields_of_before() -> None:
     assert json.loads(plan.to_bytes()) == PLAN
     event = event_type().from_line(json.dumps(NEWS).encode())
     assert json.loads(event.to_line()) == NEWS
-    assert (messages.SERVING, messages.RESTARTING, messages.STOPPED) == ("serving", "restarting", "stopped")
+    assert (SERVING, RESTARTING, STOPPED) == ("serving", "restarting", "stopped")
 
 
 @contextmanager

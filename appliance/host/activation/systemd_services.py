@@ -31,7 +31,7 @@ from appliance.host.tree.units import (
     GATEWAY_UNIT,
     GROUP,
     RENDERED,
-    engine_folder,
+    engine_socket,
     engine_unit,
     engine_units,
     install_unit,
@@ -136,9 +136,9 @@ class SystemdServices:
             time.sleep(_POLL_S)
 
     def _check_model(self, release: Release, model: Model, golden: GoldenPrompt) -> str:
-        manifest = release.bundle.value.manifest
-        unit, folder = engine_unit(manifest, model.name), engine_folder(self._prefix, manifest, model.name)
-        client = EngineClient(model.name, folder / "engine.sock", f"journalctl -u {unit}")
+        unit = engine_unit(release.bundle.value.manifest, model.name)
+        socket = engine_socket(self._prefix, release.path, model.name)
+        client = EngineClient(model.name, socket, f"journalctl -u {unit}")
         until = time.monotonic() + READY_S
         while not client.is_healthy():
             _require_running(unit)

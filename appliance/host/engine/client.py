@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from appliance.host.engine.state import RESTARTING, SERVING, STARTING, STOPPED, EngineState, read_state
 from signing.errors import ApplianceError
 
 T = TypeVar("T")
@@ -49,6 +51,23 @@ class EngineClient:
             return self._request("GET", "/health", None, 5.0)[0] == 200
         except (OSError, http.client.HTTPException):
             return False
+
+    def state(self) -> EngineState:
+        """The state of the engine now: what is written beside its socket, and whether it answers.
+
+        Returns:
+            `SERVING` only where it answers, and what started it has written a state.
+        """
+        written = read_state(self.socket)
+        if written is None:
+            return EngineState(RESTARTING)
+        if written.status == STOPPED:
+            return written
+        if self.is_healthy():
+            return replace(written, status=SERVING, reason="")
+        if written.status == STARTING and _exists(written.pid):
+            return written
+        return EngineState(RESTARTING, written.reason)
 
     def chat(self, prompt: str, max_tokens: int, timeout_s: float = 120.0) -> EngineAnswer:
         """Request one chat completion, without randomness.
@@ -104,6 +123,16 @@ class EngineClient:
             return response.status, response.read()
         finally:
             connection.close()
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return pid > 0
 
 
 def _read_answer(data: bytes) -> EngineAnswer:

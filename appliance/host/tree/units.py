@@ -49,9 +49,15 @@ def unit_names(contents: Contents, manifest: Digest) -> tuple[str, ...]:
     return (*engine_units(contents, manifest), GATEWAY_UNIT)
 
 
-def engine_folder(prefix: Prefix, manifest: Digest, model: str) -> Path:
-    """The folder where an engine's unit keeps its socket and its state; it exists only while the engine runs."""
-    return prefix.run_dir / f"{release_id(manifest)}-{model}"
+def engine_socket(prefix: Prefix, release: Path, model: str) -> Path:
+    """The socket of an engine that systemd runs. Its folder stays until the next boot, with the engine's last state.
+
+    Args:
+        prefix: the host.
+        release: the release's folder; its name ends with the release's id.
+        model: the model's name.
+    """
+    return prefix.run_dir / f"{_folder_id(release)}-{model}" / "engine.sock"
 
 
 def trial_mark(prefix: Prefix, release: Path) -> Path:
@@ -61,7 +67,7 @@ def trial_mark(prefix: Prefix, release: Path) -> Path:
         prefix: the host.
         release: the release's folder; its name ends with the release's id.
     """
-    return prefix.run_dir / f"trial-{release.name.rpartition('-')[2]}"
+    return prefix.run_dir / f"trial-{_folder_id(release)}"
 
 
 def install_unit(prefix: Prefix, release: Path, name: str) -> bool:
@@ -92,3 +98,7 @@ def remove_unit(prefix: Prefix, name: str) -> None:
     """Remove the installed copy of a unit, which must have been stopped and disabled."""
     (prefix.units / name).unlink(missing_ok=True)
     sync_folder(prefix.units)
+
+
+def _folder_id(release: Path) -> str:
+    return release.name.rpartition("-")[2]

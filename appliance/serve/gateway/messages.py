@@ -1,7 +1,7 @@
-"""What the supervisor tells the gateway: the plan at its start, and news about engines while it runs.
+"""Messages from the supervisor to the gateway's process: the plan at its start, then an event for each engine's state.
 
-Owns both messages and their spelling. They travel through descriptors from parent to child, never through files that
-somebody could change in between.
+Owns both messages and their format. They travel through descriptors from parent to child, never through files that
+somebody could change in between. The parent may be of another version, which refuses a field that it does not know.
 """
 
 from __future__ import annotations
@@ -9,21 +9,23 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-SERVING, RESTARTING, STOPPED = "serving", "restarting", "stopped"
+from appliance.host.engine.state import EngineState, parse_state
+
+_STATE_FIELDS = ("level", "isolation", "reason")
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedModel:
-    """One model that the gateway passes questions to.
+    """One model that the gateway passes requests to.
 
     Args:
-        name: that users ask for.
-        socket: where its engine listens.
-        slots: how many conversations it holds at once.
+        name: the model's name, as users give it in requests.
+        socket: the path where its engine listens.
+        slots: requests that the engine works on at once.
         context: tokens of one conversation.
         sha256: of the model's file.
         template: sha256 of its chat template; empty where it has none.
-        embedding: how many numbers an embedding by it has; 0 for a model that chats.
+        embedding: numbers of an embedding; 0 for a model that chats.
     """
 
     name: str
@@ -43,7 +45,7 @@ class Plan:
         release: the bundle's name and version, for people.
         manifest: sha256 of the bundle's manifest.
         policy: sha256 of the gateway's configuration.
-        engine: sha256 of the runtime wheel that the engine's program and libraries were taken from.
+        engine: sha256 of the runtime wheel that the engine's program and libraries come from.
         access: path of the database of keys.
         models: at least one.
     """
@@ -56,39 +58,37 @@ class Plan:
     models: tuple[PlannedModel, ...]
 
     def to_bytes(self) -> bytes:
-        """Spell the plan."""
+        """Serialize the plan as JSON."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Plan:
-        """Read what `to_bytes` wrote."""
+        """Parse what `to_bytes` wrote."""
         value = json.loads(data)
         return cls(**{**value, "models": tuple(PlannedModel(**model) for model in value["models"])})
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What became of one engine.
+class EngineEvent:
+    """The state of one engine has changed.
 
     Args:
-        model: whose.
-        state: `SERVING`, `RESTARTING` or `STOPPED`.
-        level: how its bytes are bound to the signed ones; see `appliance.host.models.served_file`.
-        isolation: `netns` or `none`.
-        reason: why it does not serve, for people.
+        model: the model's name.
+        state: the new state; its `pid` is not sent.
     """
 
     model: str
-    state: str
-    level: str = ""
-    isolation: str = ""
-    reason: str = ""
+    state: EngineState
 
     def to_line(self) -> bytes:
-        """Spell the news as one line."""
-        return json.dumps(asdict(self)).encode() + b"\n"
+        """Serialize the event as one line of JSON."""
+        value = {"model": self.model, "state": self.state.status}
+        value |= {name: getattr(self.state, name) for name in _STATE_FIELDS}
+        return json.dumps(value).encode() + b"\n"
 
     @classmethod
-    def from_line(cls, line: bytes) -> News:
-        """Read what `to_line` wrote."""
-        return cls(**json.loads(line))
+    def from_line(cls, line: bytes) -> EngineEvent:
+        """Parse what `to_line` wrote, of this version or another."""
+        value = json.loads(line)
+        fields = {"status": value["state"], **{name: value[name] for name in _STATE_FIELDS}, "pid": 0}
+        return cls(value["model"], parse_state(fields))

@@ -1,7 +1,7 @@
-"""The line in front of one engine: as many at once as it has slots, a bounded number waiting, the rest sent away.
+"""The queue in front of one engine: a request for each slot, a bounded number that waits, and the rest refused.
 
-Owns the order, which is that of arrival. It must never let anybody wait without bound: an answer that comes too late is
-worse than a refusal that says when to try again.
+Owns the order, which is that of arrival. Nobody waits without bound: an answer that comes too late is worse than a
+refusal that states when to try again.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _FIRST_GUESS_S = 5.0
 _MAX_RETRY_S = 120
 
 
-class Full(Exception):
-    """Nobody else may wait now.
+class QueueFullError(Exception):
+    """No other request may wait now.
 
     Args:
-        retry_after_s: whole seconds after which asking again makes sense.
+        retry_after_s: whole seconds after which another try makes sense.
     """
 
     def __init__(self, retry_after_s: int) -> None:
@@ -31,25 +31,25 @@ class Full(Exception):
         self.retry_after_s = retry_after_s
 
 
-class Lane:
-    """One engine's line.
+class RequestQueue:
+    """The queue of one engine.
 
     Args:
-        slots: how many are served at once.
-        most_waiting: how many may wait.
-        max_wait_s: how long each may wait.
+        slots: requests that the engine works on at once.
+        max_waiting: requests that may wait; None for `WAITING_PER_SLOT` for each slot.
+        max_wait_s: seconds that each may wait.
         clock: seconds, monotonic.
     """
 
     def __init__(
         self,
         slots: int,
-        most_waiting: int | None = None,
+        max_waiting: int | None = None,
         max_wait_s: float = MAX_WAIT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.slots = slots
-        self.most_waiting = slots * WAITING_PER_SLOT if most_waiting is None else most_waiting
+        self.max_waiting = slots * WAITING_PER_SLOT if max_waiting is None else max_waiting
         self.running = 0
         self._max_wait_s = max_wait_s
         self._clock = clock
@@ -58,15 +58,15 @@ class Lane:
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """Requests that wait."""
         return len(self._waiting)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def slot(self) -> AsyncIterator[None]:
         """Wait for a slot and hold it for the length of the block.
 
         Raises:
-            Full: too many wait already, or this one has waited for too long.
+            QueueFullError: too many wait already, or this one has waited for `max_wait_s`.
         """
         await self._enter()
         began = self._clock()
@@ -81,8 +81,8 @@ class Lane:
         if self.running < self.slots and not self._waiting:
             self.running += 1
             return
-        if self.waiting >= self.most_waiting:
-            raise Full(self._retry_after_s())
+        if self.waiting >= self.max_waiting:
+            raise QueueFullError(self._retry_after_s())
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
@@ -93,11 +93,11 @@ class Lane:
             else:
                 self._waiting.remove(place)
             if isinstance(error, asyncio.TimeoutError):
-                raise Full(self._retry_after_s()) from None
+                raise QueueFullError(self._retry_after_s()) from None
             raise
 
     def _leave(self) -> None:
-        # A slot goes straight to the next in line, so that nobody who comes just now can take it.
+        # A slot goes straight to the first that waits, so that no request that comes just now can take it.
         if self._waiting:
             self._waiting.popleft().set_result(None)
         else:

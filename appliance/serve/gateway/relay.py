@@ -14,17 +14,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.metrics import USER_LEFT, Metrics
-from appliance.serve.gateway.queue import Full, Lane
-from appliance.serve.gateway.replies import Refusal, spell, too_busy
-from appliance.serve.gateway.request_limits import Question
+from appliance.serve.gateway.queue import QueueFullError
+from appliance.serve.gateway.replies import Refusal, to_json, too_busy
+from appliance.serve.gateway.request_limits import CheckedRequest
 from appliance.serve.gateway.token_usage import StreamMeter, read_usage
-from appliance.serve.gateway.upstream import LostError, Reply, Upstream
+from appliance.serve.gateway.upstream import LostError, Reply
 
 MAX_ANSWER_BYTES = 64 << 20
 _STREAM = "text/event-stream"
@@ -34,27 +36,16 @@ class Relay(Response):
     """A response that sends the request to the engine when it is sent itself.
 
     Args:
-        upstream: the engine.
-        lane: the queue in front of it.
+        backend: the model that it is for.
         path: of the engine's route.
-        question: what passed the checks.
-        made_by: the digests that the answer names.
+        request: what passed the checks.
         metrics: where the request is counted.
     """
 
-    def __init__(
-        self,
-        upstream: Upstream,
-        lane: Lane,
-        path: str,
-        question: Question,
-        made_by: dict[str, str],
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, backend: Backend, path: str, request: CheckedRequest, metrics: Metrics) -> None:
         super().__init__()
-        self._upstream, self._lane = upstream, lane
-        self._path, self._question = path, question
-        self._made_by, self._metrics = made_by, metrics
+        self._backend, self._path, self._request, self._metrics = backend, path, request, metrics
+        self._made_by = backend.made_by()
         self._began = time.monotonic()
         self._is_started = False
         # What it counts as, unless it gets to an end of its own.
@@ -71,22 +62,25 @@ class Relay(Response):
             work.cancel()
             await asyncio.wait({work})
             has_failed = not work.cancelled() and work.exception() is not None
-            self._metrics.count_request(self._question.model, self._path, 500 if has_failed else self._outcome)
+            self._metrics.count_request(self._backend.name, self._path, 500 if has_failed else self._outcome)
         if not work.cancelled():
             work.result()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with self._lane.turn(), self._upstream.post(self._path, self._question.body) as reply:
+            async with self._backend.queue.slot(), self._post() as reply:
                 if reply.media_type.startswith(_STREAM):
                     await self._pass_stream(reply, send)
                 else:
                     await self._pass_whole(reply, send)
                 self._outcome = reply.status
-        except Full as full:
+        except QueueFullError as full:
             await self._refuse(too_busy(full.retry_after_s), scope, receive, send)
         except LostError:
-            await self._refuse(_lost(self._question.model), scope, receive, send)
+            await self._refuse(_lost(self._backend.name), scope, receive, send)
+
+    def _post(self) -> AbstractAsyncContextManager[Reply]:
+        return self._backend.upstream.post(self._path, self._request.body)
 
     async def _pass_stream(self, reply: Reply, send: Send) -> None:
         await self._start(reply.status, _STREAM, send)
@@ -96,10 +90,10 @@ class Relay(Response):
                 is_first = meter.events == 0
                 meter.feed(block)
                 if is_first and meter.events:
-                    self._metrics.observe_first_token(self._question.model, time.monotonic() - self._began)
+                    self._metrics.observe_first_token(self._backend.name, time.monotonic() - self._began)
                 await send({"type": "http.response.body", "body": block, "more_body": True})
         finally:
-            self._metrics.count_tokens(self._question.model, meter.usage())
+            self._metrics.count_tokens(self._backend.name, meter.usage())
         await send({"type": "http.response.body", "body": b""})
 
     async def _pass_whole(self, reply: Reply, send: Send) -> None:
@@ -122,8 +116,8 @@ class Relay(Response):
             return data
         usage = read_usage(value)
         if usage is not None:
-            self._metrics.count_tokens(self._question.model, usage)
-        return spell({**value, "appliance": self._made_by})
+            self._metrics.count_tokens(self._backend.name, usage)
+        return to_json({**value, "appliance": self._made_by})
 
     async def _start(self, status: int, media_type: str, send: Send, length: int | None = None) -> None:
         self._is_started = True
@@ -136,7 +130,7 @@ class Relay(Response):
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
         self._outcome = refusal.status
         if self._is_started:
-            event = b"data: " + spell(refusal.body()) + b"\n\n"
+            event = b"data: " + to_json(refusal.body()) + b"\n\n"
             await send({"type": "http.response.body", "body": event})
         else:
             await refusal.response()(scope, receive, send)

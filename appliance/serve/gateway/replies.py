@@ -1,7 +1,7 @@
-"""What the gateway says by itself: refusals in the shape that OpenAI clients understand.
+"""Replies that the gateway itself makes: refusals in the form that OpenAI clients understand.
 
-Owns the texts, the status codes and the headers that stand on every reply. A refusal tells what to do next, and nothing
-about keys, other users or models that the asker may not use.
+Owns the texts, the status codes and the headers of every reply. A refusal states what to do next, and nothing about
+keys, other users or models that the user may not use.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import Response
+
+from appliance.host.engine.state import STARTING, STOPPED, EngineState
 
 HARDENING = {
     "cache-control": "no-store",
@@ -60,16 +62,16 @@ class Refusal(Exception):
 
 def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A reply that is one JSON value."""
-    return Response(spell(value), status, dict(headers or {}), media_type="application/json")
+    return Response(to_json(value), status, dict(headers or {}), media_type="application/json")
 
 
-def spell(value: Any) -> bytes:
-    """A value as JSON in UTF-8, short."""
+def to_json(value: Any) -> bytes:
+    """Serialize a value as JSON in UTF-8, without spaces."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def unauthorized() -> Refusal:
-    """For a missing, wrong, expired or withdrawn key: one answer, so that nobody can tell which."""
+    """For a missing, wrong, expired or withdrawn key: one answer, so that nobody learns which."""
     return Refusal(
         401,
         "invalid_api_key",
@@ -91,7 +93,7 @@ def unknown_model(model: str, known: list[str]) -> Refusal:
 
 
 def wrong_task(model: str, *, is_embedding: bool) -> Refusal:
-    """For a question that this kind of model cannot answer."""
+    """For a request that this kind of model cannot answer."""
     if is_embedding:
         message = f"The model {model!r} makes embeddings and cannot chat: use /v1/embeddings, or another model."
         return Refusal(400, "model_only_embeds", message, param="model")
@@ -100,13 +102,14 @@ def wrong_task(model: str, *, is_embedding: bool) -> Refusal:
 
 
 def too_busy(retry_after_s: int) -> Refusal:
-    """For a full line."""
-    message = f"All slots of this model are taken. Ask again in {retry_after_s} s."
+    """For a full queue."""
+    message = f"All slots of this model are taken. Try again in {retry_after_s} s."
     return Refusal(429, "rate_limit_exceeded", message, headers={"retry-after": str(retry_after_s)})
 
 
-def not_serving(model: str, state: str, reason: str) -> Refusal:
-    """For an engine that is not up."""
-    if state == "stopped":
-        return Refusal(503, "model_stopped", f"The model {model!r} was stopped: {reason}.")
-    return Refusal(503, "model_restarting", f"The model {model!r} is being restarted.", headers={"retry-after": "5"})
+def not_serving(model: str, state: EngineState) -> Refusal:
+    """For an engine that does not serve."""
+    if state.status == STOPPED:
+        return Refusal(503, "model_stopped", f"The model {model!r} was stopped: {state.reason}.")
+    code, word = ("model_starting", "started") if state.status == STARTING else ("model_restarting", "restarted")
+    return Refusal(503, code, f"The model {model!r} is being {word}.", headers={"retry-after": "5"})

@@ -1,11 +1,11 @@
-"""What a request may be: its size, its time, its fields.
+"""Limits of a request: its size, its time, its fields.
 
-Owns the caps on what users send (threats T6, T37). The engine sees only what passed here, spelled anew, so that no two
-parsers can read one body differently.
+Owns the limits of what users send (threats T6, T37). The engine gets only what passed here, serialized anew, so that no
+two parsers can read one body differently.
 
 Rules:
-- a request is one piece of work: one answer to one prompt, or the embeddings of so many texts. The line in front of an
-  engine counts requests, and whoever could pack a hundred into one would pass everybody;
+- a request is one piece of work: one answer to one prompt, or the embeddings of so many texts. The queue of an engine
+  counts requests: a user who could pack a hundred into one would pass everybody;
 - what makes an engine compute between two tokens is small: it does that for all users at once, uninterrupted.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from appliance.serve.gateway.replies import Refusal, spell
+from appliance.serve.gateway.replies import Refusal, to_json
 
 MAX_BODY_BYTES = 8 << 20
 BODY_TIMEOUT_S = 60.0
@@ -28,35 +28,43 @@ MAX_DEPTH = 32
 MAX_TEXTS = 2048
 """Of one request for embeddings, as OpenAI has it."""
 MAX_LOGPROBS = 20
-"""Of each token, as OpenAI has it. An engine gives the whole vocabulary to whoever asks."""
+"""Of each token, as OpenAI has it. An engine by itself gives the whole vocabulary."""
 MAX_SCHEMA_BYTES = 32 << 10
 """Of all that an answer must follow: an engine makes a grammar of it."""
 MAX_PROPERTIES = 100
 """Of one object: an engine's grammar grows with the square of those that may be left out."""
 MAX_PATTERN = 200
-"""Characters of a regular expression in there, which may have no groups: repeated within one another, a few of them
-have the effect of such a grammar."""
+"""Characters of a regular expression in there. It may have no groups: a few of them, repeated within one another, have
+the effect of such a grammar."""
 _ENGINE_ONLY = ("id_slot", "lora", "grammar", "grammar_lazy", "grammar_triggers")
-"""Fields that reach into the engine: another conversation's slot, weights that nobody signed for this name, or a
-grammar, of which a few lines end an engine or keep it busy for ever."""
+"""Fields that reach into the engine: another conversation's slot, weights that nobody signed for this name, a grammar.
+A few lines of a grammar end an engine or keep it busy for ever."""
 _ANSWERS = ("n", "n_cmpl")
 _LOGPROBS = ("logprobs", "top_logprobs", "n_probs")
 _SCHEMAS = ("response_format", "json_schema", "tools", "functions")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A request that has passed: the model that it names, and the body for the engine."""
+class CheckedRequest:
+    """A request within all limits.
+
+    Args:
+        model: the model that it names, which need not exist.
+        body: JSON for the engine.
+    """
 
     model: str
     body: bytes
 
 
-async def read_question(request: Request) -> Question:
+async def read_request(request: Request) -> CheckedRequest:
     """Read and check the body of a request.
 
+    Args:
+        request: untrusted; its body is not read yet.
+
     Raises:
-        Refusal: too long, too slow, no JSON object, without a model, or with a field that is not for users.
+        Refusal: the body is too long, too slow or no JSON object, names no model, or has a field that is not for users.
     """
     length = request.headers.get("content-length", "")
     if length.isdigit() and int(length) > MAX_BODY_BYTES:
@@ -70,12 +78,12 @@ async def read_question(request: Request) -> Question:
     value = _parse(data)
     model = value.get("model")
     if not isinstance(model, str) or not model:
-        raise Refusal(400, "model_missing", "Say which model to use: a text in the field 'model'.", param="model")
+        raise Refusal(400, "model_missing", "Name the model to use: a text in the field 'model'.", param="model")
     for name in _ENGINE_ONLY:
         if name in value:
             raise Refusal(400, "field_refused", f"The field {name!r} cannot be used here.", param=name)
     _check_work(value)
-    return Question(model, spell(value))
+    return CheckedRequest(model, to_json(value))
 
 
 def _check_work(value: dict[str, Any]) -> None:
@@ -96,7 +104,7 @@ def _check_work(value: dict[str, Any]) -> None:
 
 
 def _check_schemas(schemas: list[Any]) -> None:
-    if len(spell(schemas)) > MAX_SCHEMA_BYTES:
+    if len(to_json(schemas)) > MAX_SCHEMA_BYTES:
         message = f"Tools and the form of an answer may take {MAX_SCHEMA_BYTES >> 10} KiB together."
         raise Refusal(400, "schema_too_long", message)
     for part in _objects(schemas):

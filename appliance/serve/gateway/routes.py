@@ -1,10 +1,10 @@
-"""The gateway's routes: which path means what, and who may take it.
+"""The gateway's routes: which path means what, and who may use it.
 
-Owns the web application. It decides who asks and which engine is asked; the asking itself is `relay`'s.
+Owns the web application. It decides whose request it is and which engine gets it; `relay` passes it on.
 
 Rules (threat T37):
 - every route under `/v1` needs a key; a key sees only its own models;
-- a model that is not served is a 404, never another model; one that embeds is not asked to chat, nor the reverse;
+- a model that is not served is a 404, never another model; one that embeds gets no request to chat, nor the reverse;
 - nothing is served from disk but the one page, and no reply allows another site's page to read it;
 - `/readyz` is 200 only when at least one verified engine serves.
 """
@@ -22,56 +22,26 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from appliance.host.site.api_keys import AccessStore, Key
-from appliance.serve.gateway.messages import RESTARTING, SERVING, News, Plan, PlannedModel
-from appliance.serve.gateway.metrics import EngineFigures, Metrics
+from appliance.serve.gateway.backend import Backend
+from appliance.serve.gateway.messages import EngineEvent, Plan
+from appliance.serve.gateway.metrics import Metrics
 from appliance.serve.gateway.page import PAGE, POLICY
-from appliance.serve.gateway.queue import Lane
 from appliance.serve.gateway.relay import Relay
 from appliance.serve.gateway.replies import (
     HARDENING,
     Refusal,
     forbidden,
     json_reply,
-    not_serving,
     unauthorized,
     unknown_model,
-    wrong_task,
 )
-from appliance.serve.gateway.request_limits import read_question
-from appliance.serve.gateway.upstream import Upstream
+from appliance.serve.gateway.request_limits import read_request
 
 EMBEDDINGS = "/v1/embeddings"
-ASKED = ("/v1/chat/completions", "/v1/completions", EMBEDDINGS)
+ENGINE_ROUTES = ("/v1/chat/completions", "/v1/completions", EMBEDDINGS)
 """Routes that are passed on to an engine under the same path."""
 
 Clock = Callable[[], datetime]
-
-
-class Backend:
-    """One served model as the gateway sees it: its engine, the line before it, and what the supervisor said last."""
-
-    def __init__(self, model: PlannedModel) -> None:
-        self.model = model
-        self.lane = Lane(model.slots)
-        self.upstream = Upstream(model.socket)
-        self.news = News(model.name, RESTARTING)
-
-    def figures(self) -> EngineFigures:
-        """What the metrics show of it."""
-        news, lane = self.news, self.lane
-        is_serving = news.state == SERVING
-        return EngineFigures(
-            self.model.name, news.level, news.isolation, is_serving, lane.slots, lane.running, lane.waiting
-        )
-
-    def refusal(self, route: str) -> Refusal | None:
-        """Why it cannot answer a request to a route now; None where it can."""
-        is_embedding = self.model.embedding > 0
-        if is_embedding != (route == EMBEDDINGS):
-            return wrong_task(self.model.name, is_embedding=is_embedding)
-        if self.news.state != SERVING:
-            return not_serving(self.model.name, self.news.state, self.news.reason)
-        return None
 
 
 class Gateway:
@@ -88,11 +58,11 @@ class Gateway:
         self.metrics = Metrics(lambda: [backend.figures() for backend in self._backends.values()])
         self._access = access
         self._now = now
-        self._backends = {model.name: Backend(model) for model in plan.models}
+        self._backends = {model.name: Backend(plan, model) for model in plan.models}
 
-    def hear(self, news: News) -> None:
-        """Take news from the supervisor."""
-        self._backends[news.model].news = news
+    def on_event(self, event: EngineEvent) -> None:
+        """Take a new state of an engine."""
+        self._backends[event.model].change_state(event.state)
 
     def application(self, lifespan: Lifespan[Starlette] | None = None) -> ASGIApp:
         """The web application.
@@ -104,34 +74,35 @@ class Gateway:
             Route("/", self._page),
             Route("/livez", self._alive),
             Route("/readyz", self._ready),
-            Route("/metrics", self._figures),
-            Route("/v1/models", self._models),
-            Route("/v1/models/{name:path}", self._one_model),
-            *(Route(path, self._ask, methods=["POST"]) for path in ASKED),
+            Route("/metrics", self._format_metrics),
+            Route("/v1/models", self._list_models),
+            Route("/v1/models/{name:path}", self._describe_model),
+            *(Route(path, self._relay, methods=["POST"]) for path in ENGINE_ROUTES),
         ]
         handlers = {Refusal: _refused, HTTPException: _no_such_route, Exception: _failed}
         application = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)  # type: ignore[arg-type]
         application.router.redirect_slashes = False
-        stamp = {**HARDENING, "appliance-release": self.plan.manifest, "appliance-policy": self.plan.policy}
-        return Stamp(application, stamp)
+        headers = {**HARDENING, "appliance-release": self.plan.manifest, "appliance-policy": self.plan.policy}
+        return CommonHeaders(application, headers)
 
-    async def _ask(self, request: Request) -> Response:
-        key = self._who(request)
-        question = await read_question(request)
-        backend = self._backend(key, question.model)
+    async def _relay(self, request: Request) -> Response:
+        key = self._authenticate(request)
+        checked = await read_request(request)
+        backend = self._find(key, checked.model)
         route = request.url.path
-        refusal = backend.refusal(route)
+        refusal = backend.refusal(wants_embedding=route == EMBEDDINGS)
         if refusal is not None:
-            self.metrics.count_request(question.model, route, refusal.status)
+            self.metrics.count_request(backend.name, route, refusal.status)
             raise refusal
-        return Relay(backend.upstream, backend.lane, route, question, self._made_by(backend), self.metrics)
+        return Relay(backend, route, checked, self.metrics)
 
-    async def _models(self, request: Request) -> Response:
-        key = self._who(request)
-        return json_reply({"object": "list", "data": [self._describe(backend) for backend in self._allowed(key)]})
+    async def _list_models(self, request: Request) -> Response:
+        allowed = self._allowed(self._authenticate(request))
+        return json_reply({"object": "list", "data": [backend.describe_model() for backend in allowed]})
 
-    async def _one_model(self, request: Request) -> Response:
-        return json_reply(self._describe(self._backend(self._who(request), request.path_params["name"])))
+    async def _describe_model(self, request: Request) -> Response:
+        backend = self._find(self._authenticate(request), request.path_params["name"])
+        return json_reply(backend.describe_model())
 
     async def _page(self, _request: Request) -> Response:
         return Response(PAGE, media_type="text/html", headers={"content-security-policy": POLICY})
@@ -141,24 +112,15 @@ class Gateway:
 
     async def _ready(self, _request: Request) -> Response:
         backends = self._backends.values()
-        is_ready = any(backend.news.state == SERVING for backend in backends)
-        models = [
-            {
-                "name": backend.model.name,
-                "state": backend.news.state,
-                "level": backend.news.level,
-                "isolation": backend.news.isolation,
-                **_embedding(backend),
-            }
-            for backend in backends
-        ]
+        is_ready = any(backend.is_serving for backend in backends)
+        models = [backend.describe_engine() for backend in backends]
         status = {"ready": is_ready, "release": self.plan.release, "manifest": self.plan.manifest, "models": models}
         return json_reply(status, 200 if is_ready else 503)
 
-    async def _figures(self, _request: Request) -> Response:
+    async def _format_metrics(self, _request: Request) -> Response:
         return Response(self.metrics.format(), media_type="text/plain; version=0.0.4")
 
-    def _who(self, request: Request) -> Key:
+    def _authenticate(self, request: Request) -> Key:
         scheme, _, presented = request.headers.get("authorization", "").partition(" ")
         key = self._access.check(presented.strip(), self._now()) if scheme.lower() == "bearer" else None
         if key is None:
@@ -169,44 +131,17 @@ class Gateway:
     def _allowed(self, key: Key) -> list[Backend]:
         return [backend for name, backend in self._backends.items() if key.may_use(name)]
 
-    def _backend(self, key: Key, model: str) -> Backend:
+    def _find(self, key: Key, model: str) -> Backend:
         backend = self._backends.get(model)
         if backend is None:
-            raise unknown_model(model, [found.model.name for found in self._allowed(key)])
+            raise unknown_model(model, [found.name for found in self._allowed(key)])
         if not key.may_use(model):
             raise forbidden(model)
         return backend
 
-    def _made_by(self, backend: Backend) -> dict[str, str]:
-        return {
-            "release": self.plan.manifest,
-            "model": backend.model.sha256,
-            "template": backend.model.template,
-            "engine": self.plan.engine,
-            "policy": self.plan.policy,
-            "level": backend.news.level,
-            "isolation": backend.news.isolation,
-        }
 
-    def _describe(self, backend: Backend) -> dict[str, object]:
-        return {
-            "id": backend.model.name,
-            "object": "model",
-            "created": 0,
-            "owned_by": self.plan.release,
-            "context": backend.model.context,
-            **_embedding(backend),
-            "state": backend.news.state,
-            "appliance": self._made_by(backend),
-        }
-
-
-def _embedding(backend: Backend) -> dict[str, object]:
-    return {"embedding": backend.model.embedding} if backend.model.embedding else {}
-
-
-class Stamp:
-    """Puts the headers of every reply on every reply, whoever made it.
+class CommonHeaders:
+    """Adds the headers of every reply to every reply, whatever made it.
 
     Args:
         application: what is wrapped.
@@ -218,16 +153,16 @@ class Stamp:
         self._headers = [(name.encode(), text.encode()) for name, text in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Serve one request."""
 
-        async def stamped(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = list(message.get("headers", ()))
                 names = {name.lower() for name, _ in given}
                 message["headers"] = given + [pair for pair in self._headers if pair[0] not in names]
             await send(message)
 
-        await self._application(scope, receive, stamped if scope["type"] == "http" else send)
+        await self._application(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 async def _refused(_request: Request, refusal: Refusal) -> Response:
@@ -238,10 +173,9 @@ async def _no_such_route(request: Request, error: HTTPException) -> Response:
     texts = {404: f"There is nothing at {request.url.path[:200]}.", 405: "This path takes another method."}
     codes = {404: "route_not_found", 405: "method_not_allowed"}
     message = texts.get(error.status_code, error.detail)
-    return Refusal(
-        error.status_code, codes.get(error.status_code, "refused"), message, headers=error.headers
-    ).response()
+    code = codes.get(error.status_code, "refused")
+    return Refusal(error.status_code, code, message, headers=error.headers).response()
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:
-    return Refusal(500, "internal_error", "The gateway failed; its log says why.").response()
+    return Refusal(500, "internal_error", "The gateway failed; see its log.").response()

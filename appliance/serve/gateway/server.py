@@ -1,8 +1,8 @@
 """The process that users talk to. Started by `appliance.serve.supervisor.service`, from the release's own environment:
-`venv/bin/python -I -B -m appliance.serve.gateway.server --plan FD --listen FD --news FD`.
+`venv/bin/python -I -B -m appliance.serve.gateway --plan FD --listen FD --news FD`.
 
 Owns the event loop and the web server. All that it knows comes through three descriptors: the plan, a socket that
-listens already, and news about engines, one line each. It opens the database of keys and nothing else.
+listens already, and events of engines, one line each. It opens the database of keys and nothing else.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from starlette.applications import Starlette
 
 from appliance.clock import utc_now
 from appliance.host.site.api_keys import AccessStore
-from appliance.serve.gateway.connection_timeouts import IDLE_S, PatientProtocol
-from appliance.serve.gateway.messages import News, Plan
+from appliance.serve.gateway.connection_timeouts import IDLE_S, TimeoutProtocol
+from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.gateway.routes import Gateway
 
 FINISH_S = 5
@@ -35,7 +35,8 @@ MAX_HEAD_BYTES = 64 << 10
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until SIGTERM."""
+    # The supervisor that starts this may be of another version: names of options stay.
     parser = argparse.ArgumentParser(prog="appliance.serve.gateway.server")
     for name in ("--plan", "--listen", "--news"):
         parser.add_argument(name, type=int, required=True, metavar="FD")
@@ -44,25 +45,25 @@ def main() -> None:
     with open(options.plan, "rb") as file:
         plan = Plan.from_bytes(file.read())
     gateway = Gateway(plan, AccessStore(Path(plan.access)), utc_now)
-    serve(gateway, socket.socket(fileno=options.listen), _beside(gateway, options.news))
+    serve(gateway, socket.socket(fileno=options.listen), _receive_events(gateway, options.news))
 
 
 def serve(
     gateway: Gateway,
     listener: socket.socket,
-    beside: Callable[[Starlette], AbstractAsyncContextManager[None]],
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]],
 ) -> None:
-    """Serve until told to stop.
+    """Serve until SIGTERM.
 
     Args:
         gateway: what the routes work on.
         listener: a socket that listens already.
-        beside: runs as long as this serves; see Starlette's lifespan.
+        lifespan: runs as long as this serves; see Starlette.
     """
     _allow_descriptors()
     config = uvicorn.Config(
-        gateway.application(beside),
-        http=PatientProtocol,
+        gateway.application(lifespan),
+        http=TimeoutProtocol,
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -79,36 +80,36 @@ def serve(
 
 
 def _allow_descriptors() -> None:
-    # A unit may not change its limits; there the unit itself says so.
+    # A unit may not change its limits; there the unit itself sets them.
     with contextlib.suppress(OSError, ValueError):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-        if soft != resource.RLIM_INFINITY and soft < most:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _beside(gateway: Gateway, news: int) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+def _receive_events(gateway: Gateway, descriptor: int) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_application: Starlette) -> AsyncIterator[None]:
         reader = asyncio.StreamReader()
-        pipe = os.fdopen(news, "rb", buffering=0)
+        pipe = os.fdopen(descriptor, "rb", buffering=0)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe
         )
-        listening = asyncio.create_task(_hear(gateway, reader))
+        receiving = asyncio.create_task(_pass_events(reader, gateway))
         try:
             yield
         finally:
-            listening.cancel()
+            receiving.cancel()
             transport.close()
 
     return lifespan
 
 
-async def _hear(gateway: Gateway, reader: asyncio.StreamReader) -> None:
+async def _pass_events(reader: asyncio.StreamReader, gateway: Gateway) -> None:
     # The pipe ends with the supervisor, and so does this process: its launcher sees to that.
     async for line in reader:
-        gateway.hear(News.from_line(line))
+        gateway.on_event(EngineEvent.from_line(line))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The gateway's process, as its parent sees it.
 
-Owns how the gateway is started, told news, and ended. It runs in the release's own environment and in the host's
-network, since users connect to it; whatever else it knows it gets through descriptors.
+Owns how the gateway is started, sent events, and ended. It runs in the release's own environment and in the host's
+network, since users connect to it. Whatever else it knows, it gets through descriptors.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from threading import Lock
 
 from appliance.entry_points import GATEWAY
 from appliance.host.process.child import Child, describe_exit, spawn
-from appliance.serve.gateway.messages import News, Plan
+from appliance.serve.gateway.messages import EngineEvent, Plan
 from signing.errors import ApplianceError
 
 READY_S = 60.0
 _POLL_S = 0.02
 
 
-class Front:
-    """Starts the gateway, again where it has ended, and tells it what becomes of the engines.
+class GatewayProcess:
+    """Starts the gateway, again where it has ended, and sends it each change of an engine's state.
 
     Args:
         python: the interpreter of the release's environment.
@@ -39,16 +39,16 @@ class Front:
         self._listening, self._log = listening, log
         self._child: Child | None = None
         self._pipe = -1
-        self._news: dict[str, News] = {}
+        self._events: dict[str, EngineEvent] = {}
         self._lock = Lock()
 
     def start(self) -> None:
-        """Start the gateway, tell it all news so far, and wait until it answers.
+        """Start the gateway, send it the newest event of each engine, and wait until it answers.
 
         Raises:
             ApplianceError: it ended, or does not answer in time.
         """
-        plan, port = _memory(self._plan.to_bytes()), self._listening.fileno()
+        plan, port = _create_memory_file(self._plan.to_bytes()), self._listening.fileno()
         reading, writing = os.pipe()
         try:
             command: list[str | Path] = [self._python, "-I", "-B", "-m", GATEWAY]
@@ -64,14 +64,14 @@ class Front:
         finally:
             os.close(plan)
             os.close(reading)
-            self._take_pipe(writing)
+            self._replace_pipe(writing)
         self._wait_ready()
 
-    def report(self, news: News) -> None:
-        """Tell the gateway, and remember for the next one. May be called from any thread."""
+    def send(self, event: EngineEvent) -> None:
+        """Send an event to the gateway, and keep it for the next one. May be called from any thread."""
         with self._lock:
-            self._news[news.model] = news
-            self._write(news)
+            self._events[event.model] = event
+            self._write(event)
 
     def exit_status(self) -> str | None:
         """How the gateway ended, in words; None while it runs."""
@@ -83,10 +83,10 @@ class Front:
         """Let the gateway finish what it began, then end it. Safe to call twice."""
         if self._child is not None:
             self._child.stop()
-        self._take_pipe(-1)
+        self._replace_pipe(-1)
 
     def ended(self, found: str) -> ApplianceError:
-        """The error for a gateway that cannot be kept."""
+        """The error for a gateway that cannot be kept running."""
         return ApplianceError(
             "gateway.ended",
             "gateway",
@@ -118,21 +118,21 @@ class Front:
         finally:
             connection.close()
 
-    def _take_pipe(self, writing: int) -> None:
+    def _replace_pipe(self, writing: int) -> None:
         with self._lock:
             if self._pipe >= 0:
                 os.close(self._pipe)
             self._pipe = writing
-            for news in self._news.values():
-                self._write(news)
+            for event in self._events.values():
+                self._write(event)
 
-    def _write(self, news: News) -> None:
+    def _write(self, event: EngineEvent) -> None:
         if self._pipe >= 0:
-            with contextlib.suppress(BrokenPipeError):  # it has ended; the next one is told everything
-                os.write(self._pipe, news.to_line())
+            with contextlib.suppress(BrokenPipeError):  # it has ended; the next one gets every event
+                os.write(self._pipe, event.to_line())
 
 
-def _memory(data: bytes) -> int:
+def _create_memory_file(data: bytes) -> int:
     """A descriptor from which a child reads these bytes."""
     descriptor = os.memfd_create("plan", os.MFD_CLOEXEC)
     os.write(descriptor, data)

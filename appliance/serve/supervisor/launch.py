@@ -1,7 +1,7 @@
-"""What a release says is to be served.
+"""What is to be served from a release.
 
-Owns how the rendered configuration becomes engines. The configuration was written on this host and is signed by nobody:
-it may choose among signed models and say how many tokens and slots they get, and nothing else. Where a model and its
+Owns how the rendered configuration becomes engines. The configuration was written on this host and is signed by nobody.
+It may choose among signed models and set how many tokens and slots they get, and nothing else. Where a model and its
 program lie comes from the signed contents and the tree of the host.
 """
 
@@ -21,8 +21,13 @@ from signing.errors import NotTrustedError
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """One model to serve: its signed description, and what its engine is to run."""
+class ServedModel:
+    """One model to serve.
+
+    Args:
+        model: as the signed contents describe it.
+        spec: what its engine is to run.
+    """
 
     model: Model
     spec: EngineSpec
@@ -46,7 +51,7 @@ class Launch:
     port: int
     policy: Digest
     engine: Digest
-    models: tuple[Served, ...]
+    models: tuple[ServedModel, ...]
 
 
 def read_launch(release: Release, threads: int) -> Launch:
@@ -72,18 +77,18 @@ def read_launch(release: Release, threads: int) -> Launch:
     )
 
 
-def plan_of(launch: Launch, socket_of: Callable[[str], Path]) -> Plan:
-    """What the gateway is told about a launch.
+def make_plan(launch: Launch, find_socket: Callable[[str], Path]) -> Plan:
+    """Make the plan that the gateway gets.
 
     Args:
         launch: what is to be served.
-        socket_of: where the engine of a model, given by its name, listens.
+        find_socket: gives the path where the engine of a model listens, by the model's name.
     """
     release = launch.release
     models = tuple(
         PlannedModel(
             served.model.name,
-            str(socket_of(served.model.name)),
+            str(find_socket(served.model.name)),
             served.spec.slots,
             served.spec.context,
             served.spec.file.sha256,
@@ -96,10 +101,10 @@ def plan_of(launch: Launch, socket_of: Callable[[str], Path]) -> Plan:
     return Plan(bundle.label, bundle.manifest, launch.policy, launch.engine, access, models)
 
 
-def _served(release: Release, model: Model, config: EngineConfig, threads: int) -> Served:
+def _served(release: Release, model: Model, config: EngineConfig, threads: int) -> ServedModel:
     file, store = release.model_file(model)
     is_embedding = bool(model.embedding)
-    return Served(
+    return ServedModel(
         model,
         EngineSpec(model.name, file, store, release.runtime, config.context, config.slots, threads, is_embedding),
     )

@@ -4,7 +4,7 @@ Owns the listening socket, which is bound before anything else is done and passe
 
 Rules:
 - plain http is for this machine alone: an address that is not loopback is refused;
-- a port that is taken is told at once, with who holds it where the machine says so.
+- a port that is taken is reported at once, with the program that holds it where the kernel shows that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BACKLOG = 512
 
 
 def bind(address: str, port: int) -> socket.socket:
-    """Take a port. Nobody is connected before `listen`.
+    """Bind a port. No user is connected before `listen`.
 
     Args:
         address: of the loopback interface, version 4 or 6.
@@ -57,14 +57,14 @@ def listen(listener: socket.socket) -> None:
         raise _refused(address, port, error) from None
 
 
-def url_of(listener: socket.socket) -> str:
-    """What users connect to, for example `http://127.0.0.1:8443`."""
+def format_url(listener: socket.socket) -> str:
+    """The URL that users connect to, for example `http://127.0.0.1:8443`."""
     address, port = listener.getsockname()[:2]
     return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
-def holder_of(port: int, proc: Path = Path("/proc")) -> str:
-    """Who listens on a port, as far as this user may know."""
+def find_holder(port: int, proc: Path = Path("/proc")) -> str:
+    """The program that listens on a port, as far as this user may see it."""
     inodes = {f"socket:[{row[9]}]" for name in ("tcp", "tcp6") for row in _sockets(proc / "net" / name, port)}
     for folder in proc.glob("[0-9]*/fd"):
         try:
@@ -105,6 +105,6 @@ def _refused(address: str, port: int, error: OSError) -> HostUnfitError:
         "port.in-use" if is_taken else "port.refused",
         f"{address} port {port}",
         expected="a free port",
-        found=f"taken by {holder_of(port)}" if is_taken else (error.strerror or str(error)),
+        found=f"taken by {find_holder(port)}" if is_taken else (error.strerror or str(error)),
         hint="appliance serve --port 0 takes any free port" if is_taken else "use another port: `--port N`",
     )

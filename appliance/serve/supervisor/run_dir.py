@@ -1,4 +1,4 @@
-"""Where serving keeps what it needs: its lock, the folder of its sockets, its logs.
+"""The files of `appliance serve`: its lock, the folder of its sockets, the record of what it serves, its logs.
 
 Owns those paths and their modes. Rules:
 - one `serve` at a time for each host;
@@ -23,9 +23,9 @@ from appliance.host.tree.atomic_file import write_file
 from appliance.host.tree.prefix import Prefix, make_folder
 from signing.errors import BusyError
 
-STATE_FILE, LOCK_FILE = "serve.json", "serve.lock"
+RECORD_FILE, LOCK_FILE = "serve.json", "serve.lock"
 _SOCKETS = "appliance-sockets-"
-_KEPT_LOG_BYTES = 1 << 20
+_MAX_LOG_BYTES = 1 << 20
 
 
 @contextmanager
@@ -41,14 +41,14 @@ def hold(prefix: Prefix) -> Iterator[None]:
 
 
 def _busy(prefix: Prefix) -> BusyError:
-    state = read_state(prefix)
-    where = state.get("url", "an address that it has not told yet")
+    record = read_record(prefix)
+    where = record.get("url", "an address that is not known yet")
     return BusyError(
         "serve.busy",
         str(prefix.root),
         expected="a host that serves nothing yet",
-        found=f"process {state.get('pid', 'unknown')} serving at {where}",
-        hint=f"use what it serves, or end it: kill {state.get('pid', 'PID')}",
+        found=f"process {record.get('pid', 'unknown')} serving at {where}",
+        hint=f"use what it serves, or end it: kill {record.get('pid', 'PID')}",
     )
 
 
@@ -59,27 +59,27 @@ def sockets(prefix: Prefix) -> Iterator[Path]:
     Args:
         prefix: where the folder is recorded.
     """
-    _remove(Path(str(read_state(prefix).get("sockets", ""))))
+    _remove(Path(str(read_record(prefix).get("sockets", ""))))
     folder = Path(tempfile.mkdtemp(prefix=_SOCKETS))
-    write_state(prefix, {"sockets": str(folder), "pid": os.getpid()})
+    write_record(prefix, {"sockets": str(folder), "pid": os.getpid()})
     try:
         yield folder
     finally:
         _remove(folder)
-        (prefix.run_dir / STATE_FILE).unlink(missing_ok=True)
+        (prefix.run_dir / RECORD_FILE).unlink(missing_ok=True)
 
 
-def read_state(prefix: Prefix) -> dict[str, Any]:
-    """What the process that serves has told of itself; empty where none has. Believe it only while the lock is held."""
+def read_record(prefix: Prefix) -> dict[str, Any]:
+    """Read what the process that serves has recorded; empty where none has. It is true only while the lock is held."""
     try:
-        value = json.loads((prefix.run_dir / STATE_FILE).read_bytes())
+        value = json.loads((prefix.run_dir / RECORD_FILE).read_bytes())
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
 
 
 def read_serving(prefix: Prefix) -> dict[str, Any] | None:
-    """What serves from this host now, as `serve` printed it, with its `pid`; None where nothing does."""
+    """Read what serves from this host now: what `serve` printed, `sockets` and `pid`; None where nothing does."""
     try:
         descriptor = os.open(prefix.run_dir / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -87,23 +87,23 @@ def read_serving(prefix: Prefix) -> dict[str, Any] | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return read_state(prefix)
+        return read_record(prefix)
     finally:
         os.close(descriptor)
     return None
 
 
-def write_state(prefix: Prefix, state: dict[str, Any]) -> None:
-    """Tell others what serves."""
-    write_file(prefix.run_dir / STATE_FILE, json.dumps(state, indent=2).encode() + b"\n", 0o600)
+def write_record(prefix: Prefix, record: dict[str, Any]) -> None:
+    """Record what serves, for other processes."""
+    write_file(prefix.run_dir / RECORD_FILE, json.dumps(record, indent=2).encode() + b"\n", 0o600)
 
 
 def log_file(prefix: Prefix, name: str) -> Path:
-    """The log of one child. What is long already is put aside, once."""
+    """The log of one child. One that is longer than 1 MiB is renamed to `.log.1` first."""
     folder = prefix.root / "var" / "log" / "appliance"
     make_folder(folder, 0o700)
     path = folder / f"{name}.log"
-    if path.is_file() and path.stat().st_size > _KEPT_LOG_BYTES:
+    if path.is_file() and path.stat().st_size > _MAX_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
     return path
 

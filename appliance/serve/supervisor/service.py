@@ -3,8 +3,8 @@
 Owns the order of a start and the end of everything that was started. Rules:
 - nothing is started before the chain of trust, every installed file and the configuration have been compared. What is
   found is what `appliance status` finds, since both call `check_release`;
-- nobody is told that the host is ready before an engine answers from verified bytes through the gateway;
-- the port is taken first, since a port in use should be told before minutes of hashing, not after them;
+- the host is reported as ready when an engine answers from verified bytes through the gateway, and not before;
+- the port is bound first: a port in use is reported before minutes of hashing, not after them;
 - when this ends, however it ends, no child is left.
 """
 
@@ -27,9 +27,9 @@ from appliance.host.release.release import Release, open_current
 from appliance.host.site.api_keys import AccessStore, ensure_default
 from appliance.host.tree.prefix import Prefix, make_folder
 from appliance.serve.supervisor import listener, run_dir
-from appliance.serve.supervisor.engine_keeper import SETTLED_S, Happening, Keeper, Tell, unreadable
-from appliance.serve.supervisor.gateway_process import Front
-from appliance.serve.supervisor.launch import Launch, plan_of, read_launch
+from appliance.serve.supervisor.engine_keeper import SETTLED_S, EngineKeeper, OnServiceEvent, ServiceEvent, unreadable
+from appliance.serve.supervisor.gateway_process import GatewayProcess
+from appliance.serve.supervisor.launch import Launch, make_plan, read_launch
 from bundles.progress import OnProgress
 from signing.errors import ApplianceError, DriftError, worst
 
@@ -52,11 +52,11 @@ class Serving:
     url: str
     key_file: Path | None
     launch: Launch
-    keepers: tuple[Keeper, ...]
+    keepers: tuple[EngineKeeper, ...]
     _service: Service
 
     def describe(self) -> dict[str, Any]:
-        """One JSON value for the program that started us."""
+        """One JSON value for the program that started this one."""
         bundle = self.launch.release.bundle.value
         engines = [keeper.engine for keeper in self.keepers if keeper.engine is not None]
         return {
@@ -89,7 +89,7 @@ class Serving:
 
 @contextmanager
 def serving(
-    prefix: Prefix, port: int | None, now: Callable[[], datetime], tell: Tell, on_progress: OnProgress
+    prefix: Prefix, port: int | None, now: Callable[[], datetime], on_event: OnServiceEvent, on_progress: OnProgress
 ) -> Iterator[Serving]:
     """Serve what is installed, for the length of the block.
 
@@ -97,7 +97,7 @@ def serving(
         prefix: the host.
         port: where users connect; 0 for any free one, None for the site's.
         now: the clock, in UTC.
-        tell: gets what happens; may be called from other threads.
+        on_event: called with what an operator may want to know, also from other threads.
         on_progress: called while bytes are compared.
 
     Yields:
@@ -116,16 +116,16 @@ def serving(
         listening = stack.enter_context(listener.bind(launch.bind, launch.port if port is None else port))
         check_release(release, on_progress, models=False)
         sockets = stack.enter_context(run_dir.sockets(prefix))
-        service = Service(launch, listening, sockets, lambda: check_release(release, models=False), tell)
+        service = Service(launch, listening, sockets, lambda: check_release(release, models=False), on_event)
         stack.callback(service.stop)
         service.start_engines(on_progress)
         make_folder(prefix.etc)
         store = AccessStore(prefix.access)
         key_file = ensure_default(store, prefix.default_key, now())
         listener.listen(listening)
-        service.front.start()
-        found = Serving(listener.url_of(listening), key_file, launch, service.keepers, service)
-        run_dir.write_state(prefix, {**found.describe(), "sockets": str(sockets), "pid": os.getpid()})
+        service.gateway.start()
+        found = Serving(listener.format_url(listening), key_file, launch, service.keepers, service)
+        run_dir.write_record(prefix, {**found.describe(), "sockets": str(sockets), "pid": os.getpid()})
         yield found
 
 
@@ -146,34 +146,42 @@ class Service:
         listening: the socket that users connect to.
         sockets: a private folder for those of the engines.
         recheck: compares everything but the models with what was signed; called before each new start.
-        tell: gets what happens.
+        on_event: called with what an operator may want to know.
     """
 
     def __init__(
-        self, launch: Launch, listening: socket, sockets: Path, recheck: Callable[[], None], tell: Tell
+        self, launch: Launch, listening: socket, sockets: Path, recheck: Callable[[], None], on_event: OnServiceEvent
     ) -> None:
-        self._recheck, self._tell = recheck, tell
+        self._recheck, self._on_event = recheck, on_event
         release = launch.release
-        plan = plan_of(launch, lambda name: socket_path(sockets, name))
-        self.front = Front(release.python, release.path, plan, listening, run_dir.log_file(release.prefix, "gateway"))
+        plan = make_plan(launch, lambda name: socket_path(sockets, name))
+        log = run_dir.log_file(release.prefix, "gateway")
+        self.gateway = GatewayProcess(release.python, release.path, plan, listening, log)
         self.keepers = tuple(
-            Keeper(
+            EngineKeeper(
                 served,
                 sockets,
                 run_dir.log_file(release.prefix, f"engine-{served.model.name}"),
                 recheck,
-                tell,
-                self.front.report,
+                on_event,
+                self.gateway.send,
             )
             for served in launch.models
         )
 
     def start_engines(self, on_progress: OnProgress) -> None:
-        """Verify every model, start every engine, and wait until all answer; all differences are told at once."""
+        """Verify every model, start every engine, and wait until all answer.
+
+        Args:
+            on_progress: called while models are verified.
+
+        Raises:
+            ApplianceError: the gravest of all differences, with the others attached; or an engine does not start.
+        """
         errors: list[ApplianceError] = []
         for keeper in self.keepers:
             try:
-                keeper.open(on_progress)
+                keeper.start(on_progress)
             except ApplianceError as error:
                 errors.append(error)
             except OSError as error:
@@ -181,31 +189,35 @@ class Service:
         if errors:
             raise worst(errors)
         for keeper in self.keepers:
-            keeper.settle()
-            keeper.keep()
+            keeper.wait_ready()
+            keeper.watch()
 
     def wait(self) -> None:
-        """Keep the gateway, until that fails or no model is left."""
+        """Keep the gateway running, until that fails or no model is left.
+
+        Raises:
+            ApplianceError: why nothing is left.
+        """
         tries, began = 0, time.monotonic()
         while True:
             self._check_keepers()
-            status = self.front.exit_status()
+            status = self.gateway.exit_status()
             if status is None:
                 time.sleep(_POLL_S)
                 continue
-            self._tell(Happening("ended", "gateway", status))
+            self._on_event(ServiceEvent("ended", "gateway", status))
             tries = 0 if time.monotonic() - began > SETTLED_S else tries
             if tries == len(GATEWAY_PAUSES_S):
-                raise self.front.ended(status)
+                raise self.gateway.ended(status)
             time.sleep(GATEWAY_PAUSES_S[tries])
             tries += 1
             self._recheck()
-            self.front.start()
+            self.gateway.start()
             began = time.monotonic()
 
     def stop(self) -> None:
         """End the gateway, which finishes what it began, then the engines."""
-        self.front.stop()
+        self.gateway.stop()
         for keeper in self.keepers:
             keeper.stop()
 
@@ -214,5 +226,5 @@ class Service:
         if len(errors) == len(self.keepers):
             raise worst(errors)
         for keeper in self.keepers:
-            if keeper.error is None and not keeper.is_kept:
+            if keeper.error is None and not keeper.is_watching:
                 raise RuntimeError(f"nobody watches the engine of {keeper.name}")

@@ -1,7 +1,7 @@
-"""What the programs of the units have in common: how they end, and how they tell systemd that they are ready.
+"""What the programs of the units have in common: how they end, and how they notify systemd that they are ready.
 
-Owns the exit codes and the words in the journal. systemd starts a unit again only where that may help: the units name
-the codes of this program's errors for which it does not (`RestartPreventExitStatus`).
+Owns the exit codes and the lines in the journal. systemd starts a unit again only where that may help: the units list
+the exit codes for which it does not (`RestartPreventExitStatus`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from collections.abc import Callable
 
 from signing.errors import ApplianceError, DamagedError
 
+FINAL_EXITS = (2, 3, 4, 6, 9)
+"""Exit codes after which systemd does not start a unit again: usage, damaged, not trusted, unfit host, drift."""
+
 
 def run(program: Callable[[], None]) -> int:
-    """Run a unit's program and tell the journal how it ended.
+    """Run a unit's program, and report to the journal how it ended.
 
     Args:
         program: raises `ApplianceError` where it must not go on; where it becomes another program it never returns.
@@ -28,18 +31,25 @@ def run(program: Callable[[], None]) -> int:
     except ApplianceError as error:
         lines = [f"error: {one}" for one in (error, *error.others)]
         sys.stderr.write("\n".join([*lines, f"hint: {error.hint}"] if error.hint else lines) + "\n")
-        return error.exit_code
+        return exit_code(error)
     except OSError as error:
         sys.stderr.write(f"error: {error}\n")
-        # A disk that does not give what was installed: to start again and again would not help it.
-        return DamagedError.exit_code if error.filename else 1
+        return exit_code(error)
     return 0
 
 
-def tell_ready() -> None:
-    """Tell systemd that this unit does its work; nothing where nobody listens."""
+def exit_code(error: ApplianceError | OSError) -> int:
+    """The exit code of a unit's program after an error."""
+    if isinstance(error, ApplianceError):
+        return error.exit_code
+    # A disk that does not give what was installed: to start again and again would not help it.
+    return DamagedError.exit_code if error.filename else 1
+
+
+def notify_ready() -> None:
+    """Notify systemd that this unit is ready; does nothing where systemd did not start it."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as told:
-            told.connect("\0" + address[1:] if address.startswith("@") else address)
-            told.sendall(b"READY=1")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+            notify.connect("\0" + address[1:] if address.startswith("@") else address)
+            notify.sendall(b"READY=1")

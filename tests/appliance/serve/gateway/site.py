@@ -17,10 +17,11 @@ from pathlib import Path
 import openai
 
 from appliance.host.engine.process import start_engine
+from appliance.host.engine.state import SERVING, EngineState
 from appliance.host.site.api_keys import AccessStore
-from appliance.serve.gateway.messages import SERVING, News, Plan, PlannedModel
+from appliance.serve.gateway.messages import EngineEvent, Plan, PlannedModel
 from appliance.serve.supervisor import listener
-from appliance.serve.supervisor.gateway_process import Front
+from appliance.serve.supervisor.gateway_process import GatewayProcess
 from tests.sim.engines import make_spec, notes
 
 NOW = datetime.now(timezone.utc)
@@ -32,7 +33,7 @@ class Site:
     """A gateway with engines behind it, and the keys to it."""
 
     port: int
-    front: Front
+    process: GatewayProcess
     sockets: Path
     keys: dict[str, str]
     log: Path
@@ -109,21 +110,21 @@ def opened(folder: Path, slots: dict[str, int], python: Path = Path(sys.executab
             engine = stack.enter_context(start_engine(spec, folder, folder / f"{name}.log"))
             engine.wait_ready(20)
             width = 8 if name == "embeds" else 0
-            told = (str(engine.socket), count, spec.context, spec.file.sha256, DIGESTS["template"], width)
-            planned.append(PlannedModel(name, *told))
+            more = (str(engine.socket), count, spec.context, spec.file.sha256, DIGESTS["template"], width)
+            planned.append(PlannedModel(name, *more))
         access = folder / "access.db"
         keys = grant_keys(AccessStore(access))
         plan = Plan("toy 1.0.0", DIGESTS["release"], DIGESTS["policy"], DIGESTS["engine"], str(access), tuple(planned))
         listening = stack.enter_context(listener.bind("127.0.0.1", 0))
         listener.listen(listening)
         log = folder / "gateway.log"
-        front = Front(python, folder, plan, listening, log)
-        stack.callback(front.stop)
+        process = GatewayProcess(python, folder, plan, listening, log)
+        stack.callback(process.stop)
         for model in planned:
-            front.report(News(model.name, SERVING, "E2", "netns"))
-        front.start()
+            process.send(EngineEvent(model.name, EngineState(SERVING, "", "E2", "netns")))
+        process.start()
         models = {model.name: model.sha256 for model in planned}
-        yield Site(listening.getsockname()[1], front, folder, keys, log, models)
+        yield Site(listening.getsockname()[1], process, folder, keys, log, models)
 
 
 def grant_keys(store: AccessStore) -> dict[str, str]:

@@ -92,7 +92,7 @@ def test_user_who_does_not_read_his_answer_gives_his_slot_back(site: Site, is_st
 
 
 def test_gateway_may_hold_what_a_thousand_connections_take(site: Site) -> None:
-    child = site.front._child
+    child = site.process._child
     assert child is not None
     limits = Path(f"/proc/{child.program_pid}/limits").read_text()
     [soft, hard] = next(line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open files"))

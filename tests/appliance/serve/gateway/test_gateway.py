@@ -16,7 +16,8 @@ from pathlib import Path
 import openai
 import pytest
 
-from appliance.serve.gateway.messages import RESTARTING, STOPPED, News
+from appliance.host.engine.state import BYTES_DIFFER, RESTARTING, STOPPED, EngineState
+from appliance.serve.gateway.messages import EngineEvent
 from appliance.serve.gateway.request_limits import MAX_BODY_BYTES
 from tests.appliance.serve.gateway.site import DIGESTS, Site, eventually, nested, opened, question
 from tests.sim.engines import notes
@@ -241,12 +242,12 @@ def test_an_engine_that_dies_is_told_in_the_stream_or_by_503(tmp_path: Path) -> 
 
 def test_news_of_the_supervisor_decide_what_is_served(tmp_path: Path) -> None:
     with opened(tmp_path, {"toy": 1, "narrow": 1}) as site:
-        site.front.report(News("toy", STOPPED, reason="its bytes are not the signed ones"))
+        site.process.send(EngineEvent("toy", EngineState(STOPPED, BYTES_DIFFER)))
         assert eventually(lambda: site.ask("x")[0] == 503)
         assert json.loads(site.ask("x")[2])["error"]["code"] == "model_stopped"
         assert site.ask("x", "narrow")[0] == 200
         assert site.call("GET", "/readyz", key=None)[0] == 200
-        site.front.report(News("narrow", RESTARTING))
+        site.process.send(EngineEvent("narrow", EngineState(RESTARTING)))
         assert eventually(lambda: site.call("GET", "/readyz", key=None)[0] == 503)
         assert json.loads(site.ask("x", "narrow")[2])["error"]["code"] == "model_restarting"
         assert site.call("GET", "/livez", key=None)[0] == 200
@@ -254,8 +255,8 @@ def test_news_of_the_supervisor_decide_what_is_served(tmp_path: Path) -> None:
 
 def test_a_new_gateway_is_told_everything_that_the_old_one_knew(tmp_path: Path) -> None:
     with opened(tmp_path, {"toy": 1}) as site:
-        site.front.stop()
-        site.front.start()
+        site.process.stop()
+        site.process.start()
         assert site.ask("x")[0] == 200
 
 

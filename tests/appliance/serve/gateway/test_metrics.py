@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from appliance.serve.gateway.messages import STOPPED, News
+from appliance.host.engine.state import STOPPED, EngineState
+from appliance.serve.gateway.messages import EngineEvent
 from appliance.serve.gateway.metrics import EngineFigures, Metrics
 from appliance.serve.gateway.token_usage import TokenUsage
 from tests.appliance.serve.gateway.site import Site, eventually, opened, question
@@ -147,7 +148,7 @@ def test_engine_that_dies_in_a_stream_counts_as_503_and_one_that_is_stopped_too(
         assert changes(site, {}) == {requests(503): 1, COMPLETION: 1}
         up = "engine_up{isolation=netns,level=E2,model=narrow}"
         assert read(site)[up] == 1
-        site.front.report(News("narrow", STOPPED, reason="its bytes are not the signed ones"))
+        site.process.send(EngineEvent("narrow", EngineState(STOPPED, "x")))
         assert eventually(lambda: read(site).get(up) != 1)
         assert site.ask("x", "narrow")[0] == 503
         assert changes(site, {}, names=("requests",))[requests(503, "narrow")] == 1

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from appliance.serve.gateway.queue import Full, Lane
+from appliance.serve.gateway.queue import QueueFullError, RequestQueue
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -19,12 +19,12 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 
 def test_nobody_waits_longer_than_agreed() -> None:
     async def work() -> None:
-        lane = Lane(1, max_wait_s=0.01)
-        async with lane.turn():
-            with pytest.raises(Full):
-                async with lane.turn():
+        queue = RequestQueue(1, max_wait_s=0.01)
+        async with queue.slot():
+            with pytest.raises(QueueFullError):
+                async with queue.slot():
                     pass
-        assert (lane.running, lane.waiting) == (0, 0)
+        assert (queue.running, queue.waiting) == (0, 0)
 
     run(work())
 
@@ -32,13 +32,13 @@ def test_nobody_waits_longer_than_agreed() -> None:
 def test_when_to_come_back_follows_how_long_answers_take() -> None:
     async def work() -> None:
         clock = iter(range(0, 10_000, 100))
-        lane = Lane(2, most_waiting=0, clock=lambda: float(next(clock)))
+        queue = RequestQueue(2, max_waiting=0, clock=lambda: float(next(clock)))
         for _ in range(20):
-            async with lane.turn():
+            async with queue.slot():
                 pass
-        async with lane.turn(), lane.turn():
-            with pytest.raises(Full) as caught:
-                async with lane.turn():
+        async with queue.slot(), queue.slot():
+            with pytest.raises(QueueFullError) as caught:
+                async with queue.slot():
                     pass
         assert 45 <= caught.value.retry_after_s <= 51
 
@@ -47,14 +47,14 @@ def test_when_to_come_back_follows_how_long_answers_take() -> None:
 
 def test_a_slot_goes_to_the_next_in_line_and_not_to_who_comes_just_then() -> None:
     async def work() -> None:
-        lane, order = Lane(1), []
+        queue, order = RequestQueue(1), []
 
         async def ask(name: str) -> None:
-            async with lane.turn():
+            async with queue.slot():
                 order.append(name)
                 await asyncio.sleep(0)
 
-        async with lane.turn():
+        async with queue.slot():
             waiting = [asyncio.create_task(ask(name)) for name in ("first", "second")]
             await asyncio.sleep(0)
         late = asyncio.create_task(ask("late"))
@@ -71,16 +71,16 @@ def test_a_slot_goes_to_the_next_in_line_and_not_to_who_comes_just_then() -> Non
 )
 def test_whoever_leaves_at_whatever_moment_no_slot_is_lost(slots: int, acts: list[tuple[int, bool]]) -> None:
     async def work() -> None:
-        lane, most = Lane(slots, most_waiting=4), 0
+        queue, most = RequestQueue(slots, max_waiting=4), 0
 
         async def ask(ticks: int) -> None:
             nonlocal most
             try:
-                async with lane.turn():
-                    most = max(most, lane.running)
+                async with queue.slot():
+                    most = max(most, queue.running)
                     for _ in range(ticks):
                         await asyncio.sleep(0)
-            except Full:
+            except QueueFullError:
                 pass
 
         tasks = []
@@ -90,7 +90,7 @@ def test_whoever_leaves_at_whatever_moment_no_slot_is_lost(slots: int, acts: lis
             if leaves:
                 tasks[len(tasks) // 2].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert (lane.running, lane.waiting) == (0, 0)
+        assert (queue.running, queue.waiting) == (0, 0)
         assert most <= slots
 
     run(work())

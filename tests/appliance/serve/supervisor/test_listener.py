@@ -22,7 +22,7 @@ def test_port_0_takes_a_free_one_and_tells_it() -> None:
     with listener.bind("127.0.0.1", 0) as bound:
         listener.listen(bound)
         port = bound.getsockname()[1]
-        assert listener.url_of(bound) == f"http://127.0.0.1:{port}"
+        assert listener.format_url(bound) == f"http://127.0.0.1:{port}"
         socket.create_connection(("127.0.0.1", port), 5).close()
 
 

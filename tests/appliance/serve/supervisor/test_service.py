@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
+from appliance.host.engine.state import EngineState, read_state
 from appliance.host.release.release import Release
 from appliance.serve.supervisor import engine_keeper, listener, run_dir
 from appliance.serve.supervisor import service as service_module
-from appliance.serve.supervisor.engine_keeper import Happening
+from appliance.serve.supervisor.engine_keeper import ServiceEvent
+from appliance.serve.supervisor.engine_states import read_engine_states
 from appliance.serve.supervisor.launch import read_launch
 from appliance.serve.supervisor.service import Service
 from bundles.progress import ignore
@@ -32,8 +38,27 @@ class Running:
     release: Release
     service: Service
     url: str
-    told: list[Happening]
+    told: list[ServiceEvent]
     refusal: list[ApplianceError] = field(default_factory=list)
+
+    @property
+    def socket(self) -> Path:
+        engine = self.service.keepers[0].engine
+        assert engine is not None
+        return engine.socket
+
+    def state(self) -> EngineState:
+        """What is written beside the socket."""
+        found = read_state(self.socket)
+        assert found is not None
+        return found
+
+    def readyz(self) -> Any:
+        try:
+            with build_opener(ProxyHandler({})).open(f"{self.url}/readyz", timeout=5) as response:
+                return json.loads(response.read())
+        except HTTPError as error:
+            return json.loads(error.read())
 
     def ready(self) -> int:
         try:
@@ -65,7 +90,7 @@ def running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     monkeypatch.setattr(engine_keeper, "PAUSES_S", (0.0, 0.0, 0.0))
     monkeypatch.setattr(service_module, "GATEWAY_PAUSES_S", (0.0,))
     release = install_toy(folder)
-    told: list[Happening] = []
+    told: list[ServiceEvent] = []
     refusal: list[ApplianceError] = []
 
     def recheck() -> None:
@@ -79,8 +104,8 @@ def running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
         stack.callback(service.stop)
         service.start_engines(ignore)
         listener.listen(listening)
-        service.front.start()
-        yield Running(release, service, listener.url_of(listening), told, refusal)
+        service.gateway.start()
+        yield Running(release, service, listener.format_url(listening), told, refusal)
 
 
 @pytest.fixture
@@ -110,6 +135,26 @@ def test_a_model_that_changed_on_disk_is_an_incident_and_stays_stopped(run: Runn
     assert (caught.value.subject, caught.value.exit_code) == ("models/toy/toy.gguf", 3)
     assert run.what() == ["ready", "ended", "incident"]
     assert eventually(lambda: run.ready() == 503)
+    stopped = EngineState("stopped", "its bytes are not the signed ones")
+    assert run.state() == stopped
+    [model] = run.readyz()["models"]
+    assert (model["state"], model["reason"]) == ("stopped", stopped.reason)
+
+
+def test_state_of_an_engine_is_written_beside_its_socket_and_found_by_status(run: Running) -> None:
+    serving = EngineState("serving", "", "E2", run.service.keepers[0].engine.isolation, run.engine_pid())  # type: ignore[union-attr]
+    assert run.state() == serving
+    assert eventually(lambda: run.readyz()["models"][0]["state"] == "serving")
+    with run_dir.hold(run.release.prefix):
+        assert read_engine_states(run.release) == {"toy": serving}
+        os.kill(run.engine_pid(), signal.SIGSTOP)  # it answers no more; what is written alone does not count
+        answer = threading.Timer(0.5, os.kill, (run.engine_pid(), signal.SIGKILL))
+        answer.start()
+        assert read_engine_states(run.release)["toy"].status in ("restarting", "starting")
+        answer.join()
+    assert eventually(lambda: run.what() == ["ready", "ended", "ready"])
+    assert eventually(lambda: read_state(run.socket) == run.state())
+    assert run.state().pid == run.engine_pid() != serving.pid
 
 
 def test_a_program_or_configuration_that_changed_is_an_incident_too(run: Running) -> None:
@@ -137,24 +182,24 @@ def test_an_engine_that_keeps_ending_is_given_up(run: Running) -> None:
 
 
 def test_a_killed_gateway_is_started_again_and_given_up_at_last(run: Running) -> None:
-    child = run.service.front._child
+    child = run.service.gateway._child
     assert child is not None
     program = child.program_pid
     assert program is not None
     os.kill(program, signal.SIGKILL)
     assert eventually(lambda: child.poll() is not None)
-    original = run.service.front.start
+    original = run.service.gateway.start
 
     def start_and_kill() -> None:
         original()
         assert run.ready() == 200
-        again = run.service.front._child
+        again = run.service.gateway._child
         assert again is not None
         pid = again.program_pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
 
-    run.service.front.start = start_and_kill  # type: ignore[method-assign]
+    run.service.gateway.start = start_and_kill  # type: ignore[method-assign]
     with pytest.raises(ApplianceError) as caught:
         run.service.wait()
     assert caught.value.code == "gateway.ended"
@@ -165,7 +210,7 @@ def test_gateway_that_has_served_for_long_gets_all_its_tries_again(
     run: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service_module, "SETTLED_S", 0.0)
-    original, starts = run.service.front.start, []
+    original, starts = run.service.gateway.start, []
 
     def start_and_kill() -> None:
         original()
@@ -175,11 +220,11 @@ def test_gateway_that_has_served_for_long_gets_all_its_tries_again(
         kill_gateway()
 
     def kill_gateway() -> None:
-        child = run.service.front._child
+        child = run.service.gateway._child
         assert child is not None
         os.kill(child.program_pid or 0, signal.SIGKILL)
 
-    run.service.front.start = start_and_kill  # type: ignore[method-assign]
+    run.service.gateway.start = start_and_kill  # type: ignore[method-assign]
     kill_gateway()
     with pytest.raises(KeyboardInterrupt):
         run.service.wait()
@@ -189,14 +234,14 @@ def test_gateway_that_has_served_for_long_gets_all_its_tries_again(
 def test_when_serving_ends_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(tmp_path, monkeypatch) as run:
         pids = [run.engine_pid()]
-        gateway = run.service.front._child
+        gateway = run.service.gateway._child
         assert gateway is not None
         pids += [gateway.process.pid, gateway.program_pid or 0]
-        state = run_dir.read_state(run.release.prefix)
+        state = run_dir.read_record(run.release.prefix)
         assert Path(state["sockets"]).is_dir()
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
     assert not Path(state["sockets"]).exists()
-    assert run_dir.read_state(run.release.prefix) == {}
+    assert run_dir.read_record(run.release.prefix) == {}
 
 
 def test_a_model_that_is_damaged_at_the_start_stops_the_start(tmp_path: Path) -> None:
@@ -218,7 +263,7 @@ def test_one_serve_at_a_time_for_each_host(tmp_path: Path) -> None:
     prefix = release.prefix
     assert run_dir.read_serving(prefix) is None
     with run_dir.hold(prefix):
-        run_dir.write_state(prefix, {"pid": 7, "url": "http://127.0.0.1:1"})
+        run_dir.write_record(prefix, {"pid": 7, "url": "http://127.0.0.1:1"})
         with pytest.raises(BusyError) as caught, run_dir.hold(prefix):
             pass
         assert caught.value.found == "process 7 serving at http://127.0.0.1:1"
@@ -233,10 +278,10 @@ def test_one_serve_at_a_time_for_each_host(tmp_path: Path) -> None:
 def test_the_sockets_of_a_killed_serve_are_removed_by_the_next(tmp_path: Path) -> None:
     prefix = install_toy(tmp_path).prefix
     with run_dir.sockets(prefix) as left:
-        kept = run_dir.read_state(prefix)
+        kept = run_dir.read_record(prefix)
     left.mkdir()
     (left / "toy.sock").touch()
-    run_dir.write_state(prefix, kept)
+    run_dir.write_record(prefix, kept)
     with run_dir.sockets(prefix) as fresh:
         assert fresh.stat().st_mode & 0o777 == 0o700
         assert not left.exists() or left == fresh
@@ -248,7 +293,7 @@ def test_a_recorded_folder_that_is_not_ours_is_never_removed(tmp_path: Path) -> 
     precious.mkdir()
     (tmp_path / "appliance-sockets-link").symlink_to(precious)
     for recorded in (precious, tmp_path / "appliance-sockets-link", Path("appliance-sockets-relative")):
-        run_dir.write_state(prefix, {"sockets": str(recorded)})
+        run_dir.write_record(prefix, {"sockets": str(recorded)})
         with run_dir.sockets(prefix):
             assert precious.is_dir()
 

@@ -96,12 +96,12 @@ def test_isolation_is_told_only_where_no_socket_reaches_a_network(
     lonely, wired = net_dev(tmp_path, "lo"), tmp_path / "wired"
     net_dev(tmp_path, "lo", "eth0").rename(wired)
     lonely = net_dev(tmp_path, "lo")
-    assert program.isolation(lonely) == "none"
+    assert program.measure_isolation(lonely) == "none"
     closed(monkeypatch, socket.AF_INET)
-    assert program.isolation(lonely) == "none"
+    assert program.measure_isolation(lonely) == "none"
     closed(monkeypatch, socket.AF_INET, socket.AF_INET6)
-    assert program.isolation(lonely) == "netns"
-    assert program.isolation(wired) == "none"
+    assert program.measure_isolation(lonely) == "netns"
+    assert program.measure_isolation(wired) == "none"
 
 
 def test_unit_ends_with_the_code_that_systemd_does_not_try_again(capfd: pytest.CaptureFixture[str]) -> None:
@@ -119,11 +119,11 @@ def test_unit_ends_with_the_code_that_systemd_does_not_try_again(capfd: pytest.C
 
 def test_ready_is_told_to_whoever_started_the_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    startup.tell_ready()
+    startup.notify_ready()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        startup.tell_ready()
+        startup.notify_ready()
         assert heard.recv(64) == b"READY=1"
 
 

@@ -1,0 +1,107 @@
+"""One served model as the gateway sees it: its engine, the queue in front of it, and the engine's state.
+
+Owns what is shown of it: to clients, in the metrics, and in the digests that every answer names.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from appliance.host.engine.state import SERVING, STARTING, STOPPED, EngineState
+from appliance.serve.gateway.messages import Plan, PlannedModel
+from appliance.serve.gateway.metrics import EngineFigures
+from appliance.serve.gateway.queue import RequestQueue
+from appliance.serve.gateway.replies import Refusal, not_serving, wrong_task
+from appliance.serve.gateway.upstream import Upstream
+
+_log = logging.getLogger(__name__)
+
+
+class Backend:
+    """One served model.
+
+    Args:
+        plan: what the gateway serves.
+        model: one of its models.
+    """
+
+    def __init__(self, plan: Plan, model: PlannedModel) -> None:
+        self.model = model
+        self.queue = RequestQueue(model.slots)
+        self.upstream = Upstream(model.socket)
+        self.state = EngineState(STARTING)
+        self._plan = plan
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.name
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the engine answers from verified bytes."""
+        return self.state.status == SERVING
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether the model makes embeddings, and nothing else."""
+        return self.model.embedding > 0
+
+    def change_state(self, state: EngineState) -> None:
+        """Take a new state; one that is stopped for good is logged, once."""
+        if state.status == STOPPED != self.state.status:
+            _log.error("the model %s was stopped: %s", self.name, state.reason)
+        self.state = state
+
+    def refusal(self, *, wants_embedding: bool) -> Refusal | None:
+        """Why it cannot answer a request now; None where it can.
+
+        Args:
+            wants_embedding: whether the request is for embeddings.
+        """
+        if self.is_embedding != wants_embedding:
+            return wrong_task(self.name, is_embedding=self.is_embedding)
+        return None if self.is_serving else not_serving(self.name, self.state)
+
+    def figures(self) -> EngineFigures:
+        """What the metrics show of it."""
+        state, queue = self.state, self.queue
+        return EngineFigures(
+            self.name, state.level, state.isolation, self.is_serving, queue.slots, queue.running, queue.waiting
+        )
+
+    def made_by(self) -> dict[str, str]:
+        """The digests of what makes an answer now."""
+        return {
+            "release": self._plan.manifest,
+            "model": self.model.sha256,
+            "template": self.model.template,
+            "engine": self._plan.engine,
+            "policy": self._plan.policy,
+            "level": self.state.level,
+            "isolation": self.state.isolation,
+        }
+
+    def describe_model(self) -> dict[str, Any]:
+        """An entry of the list of models, as OpenAI has it and with fields of our own."""
+        return {
+            "id": self.name,
+            "object": "model",
+            "created": 0,
+            "owned_by": self._plan.release,
+            "context": self.model.context,
+            **self._describe_more(),
+            "state": self.state.status,
+            "appliance": self.made_by(),
+        }
+
+    def describe_engine(self) -> dict[str, Any]:
+        """An entry of what `/readyz` shows."""
+        level, isolation = self.state.level, self.state.isolation
+        status = {"name": self.name, "state": self.state.status, "level": level, "isolation": isolation}
+        return {**status, **self._describe_more()}
+
+    def _describe_more(self) -> dict[str, Any]:
+        fields = {"embedding": self.model.embedding, "reason": self.state.reason}
+        return {name: value for name, value in fields.items() if value}
