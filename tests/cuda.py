@@ -1,10 +1,10 @@
 """A proof that the CUDA backend compiles, links and loads: `python -m tests.cuda [ARCHITECTURE…]`, an hour or more.
 
-Owns the way from the shipped recipe with `cuda: [90]` (or what is asked for) to a bundle, and what is then tried with
-the bundle's own files: laid out as in a host's environment, the library is loaded by its absolute path into a process
-that runs the binding, and tells its devices. A machine without a graphics processor has none: that is said, not hidden.
+Owns the way from the shipped recipe with `cuda: [90]` (or other architectures) to a bundle, and a trial of its files.
+They are laid out as in a host's environment. A process that runs the binding then loads the library by its absolute
+path, and lists its devices. On a machine without a graphics processor, the list is empty.
 
-Needs a package index. Nothing of it runs in the tests or in `.ci/run`.
+It needs a package index. Neither the tests nor `.ci/run` start it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ print("devices:", ggml.ggml_backend_reg_dev_count(ctypes.c_void_p(loaded)))
 
 
 def build(architectures: list[int], folder: Path) -> Path:
-    """Lock and build the shipped recipe with these graphics processors.
+    """Lock and build the shipped recipe for these CUDA architectures.
 
     Returns:
         The bundle, in a workspace of its own.
@@ -63,7 +63,7 @@ def build(architectures: list[int], folder: Path) -> Path:
 
 
 def unpack(bundle: Path, folder: Path) -> Path:
-    """Lay the bundle's wheels that matter here into one folder, as an installer does."""
+    """Unpack the bundle's wheels of the runtime and of NVIDIA into one folder, as an installer does."""
     contents = open_named_bundle(bundle, None, None, bundle.parents[1]).value.contents
     print(f"driver {contents.needs.gpu_driver} or newer")
     site = folder / "site"
@@ -81,14 +81,14 @@ def unpack(bundle: Path, folder: Path) -> Path:
 
 
 def main() -> int:
-    """Build, unpack, load; 1 where the library is refused."""
+    """Build, unpack, load; 1 where the library does not load."""
     options = argparse.ArgumentParser(prog="python -m tests.cuda")
     options.add_argument("architectures", nargs="*", type=int, default=[90], metavar="ARCHITECTURE")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="appliance-cuda-") as name:
         folder = Path(name)
         site = unpack(build(chosen.architectures, folder), folder)
-        # A library of that name in the working directory must not be taken.
+        # A library of that name in the working directory must not be loaded.
         decoy = folder / "decoy"
         decoy.mkdir()
         (decoy / LIBRARY).write_bytes(b"no library")

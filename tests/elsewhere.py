@@ -1,7 +1,7 @@
-"""A child process that differs from this one in everything that must not reach a bundle.
+"""A child process that differs from this one in everything that must not change a bundle.
 
-Owns the other user, folder, home, umask, locale, time zone, hash seed, processors and dates of files, so that tests can
-ask of any work whether it gives the same bytes there. It decides nothing about what is compared.
+Owns these differences: user, folder, home, umask, locale, time zone, hash seed, processors and dates of files. Tests
+use it to show that any work gives the same bytes there. It must never decide what is compared.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import pytest
 TOP = Path(__file__).resolve().parents[1]
 NOBODY = 65534
 OLD = 1_000_000_000
-"""When every file of the other place was changed last, as far as its dates say."""
+"""The time of the last change of every file in the other place."""
 PROGRAM = ("appliance", "bundles", "signing", "playbooks")
 NO_USER = "needs root, to become another user"
-# Sets what only a process can set for itself, then runs a module as `python -m` would.
+# Sets the umask and the processors of its own process, then runs a module as `python -m` would.
 CHILD = """
 import os, runpy, sys
 os.umask(int(sys.argv[1], 8))
@@ -37,11 +37,11 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A place with a copy of the program, and how a process is started there.
+    """A folder with a copy of the program, and the way to start a process there.
 
     Args:
         folder: writable for the other user, with `program/`, `home/`, which is empty, and `work/`.
-        user: words before a command that make it the other user's.
+        user: arguments before a command that run it as the other user.
     """
 
     folder: Path
@@ -49,11 +49,11 @@ class Elsewhere:
 
     @property
     def work(self) -> Path:
-        """For whatever the process reads and writes."""
+        """The folder for the files that the process reads and writes."""
         return self.folder / "work"
 
     def run(self, module: str, *arguments: str | Path, env: dict[str, str] | None = None) -> str:
-        """Run a module as a program and return what it answered."""
+        """Run a module as a program and return its standard output."""
         argv = [*self.user, sys.executable, "-c", CHILD, "0077", module, *map(str, arguments)]
         done = subprocess.run(
             argv,
@@ -76,7 +76,7 @@ class Elsewhere:
             "PYTHONPATH": f"{self.folder / 'program'}:{TOP}",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "4711",
-            # With these, Python takes the locale at its word: text is ASCII for whoever does not say UTF-8.
+            # With these, Python follows the locale: text is ASCII where the code does not name UTF-8.
             "PYTHONUTF8": "0",
             "PYTHONCOERCECLOCALE": "0",
             "LC_ALL": "C",
@@ -87,7 +87,7 @@ class Elsewhere:
         }
 
     def give(self, path: Path) -> None:
-        """Let the other user own everything below a path, and make it old."""
+        """Let the other user own everything below a path, and set old dates."""
         for one in (path, *path.rglob("*")):
             if not one.is_symlink():
                 os.utime(one, (OLD, OLD))
@@ -100,7 +100,7 @@ def elsewhere(*, as_another_user: bool = True) -> Iterator[Elsewhere]:
     """Another place, for the length of a block.
 
     Args:
-        as_another_user: whether its processes belong to another user; the test is skipped where none can be had.
+        as_another_user: whether its processes belong to another user; the test is skipped where that is impossible.
     """
     user = another_user() if as_another_user else ()
     folder = Path(tempfile.mkdtemp(prefix="another-place-whose-name-is-much-longer-than-that-of-the-first-"))
@@ -118,7 +118,7 @@ def elsewhere(*, as_another_user: bool = True) -> Iterator[Elsewhere]:
         folder.chmod(0o755)
         yield place
     finally:
-        # A finished bundle's blobs lie in a folder that is sealed.
+        # The folder of a finished bundle's blobs is read-only.
         for path in folder.rglob("blobs/sha256"):
             path.chmod(0o755)
         shutil.rmtree(folder)
@@ -126,10 +126,10 @@ def elsewhere(*, as_another_user: bool = True) -> Iterator[Elsewhere]:
 
 @cache
 def another_user() -> tuple[str, ...]:
-    """Words before a command that run it as a user with no rights; skips the test where this is not possible."""
+    """Arguments that run a command as a user with no rights; skips the test where this is not possible."""
     if os.geteuid() == 0:
         ids = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-        # This Python, or this checkout, may lie where only its owner goes: then the right to read is kept.
+        # This Python, or this checkout, may be readable by its owner only: then the right to read is kept.
         for rights in ("-all", "-all,+dac_read_search"):
             user = (*ids, f"--inh-caps={rights}", f"--ambient-caps={rights}", "--")
             check = [*user, sys.executable, "-c", "import appliance.cli.main, tests.toy"]

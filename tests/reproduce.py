@@ -1,8 +1,8 @@
 """A second build of the runtime in another place: `python -m tests.reproduce` (10 minutes or more).
 
-Owns how the second build differs from the first: another folder of another length, another user where the caller is
-root, another home, time zone, locale and umask, another number of compilers, and no ccache. It exits with 1 where
-the wheel differs, and names the files. The tests use parts of it, which take less time.
+Owns how the second build differs from the first. It has another folder with a name of another length, another home,
+time zone, locale, umask and number of compilers, and no ccache. Where the caller is root, it also has another user.
+It exits with 1 where the wheel differs, and names the files. The tests use parts of it, which take less time.
 
 Rule: the builder is a child process that sees a copy of the program and nothing of the caller's environment.
 """
@@ -25,7 +25,7 @@ from tests.appliance.shipped import shipped_runtime, shipped_sdist, shipped_tool
 TOP = Path(__file__).resolve().parents[1]
 NOBODY = 65534
 LIBRARIES = "llama_cpp/lib"
-# What the child does. `leak` builds without the flag that keeps the folder out of the result.
+# The program of the child. `leak` builds without the flag that keeps the folder out of the result.
 CHILD = """
 import os, sys
 from pathlib import Path
@@ -35,8 +35,8 @@ os.umask(0o027)
 tools, out = ToolWheels(Path(cmake), Path(ninja)), Path(out)
 if targets == "all":
     job._jobs = lambda: 3
-    told = lambda event: event.done % 25 or print(event.done, "of", event.total, file=sys.stderr)
-    print(build_runtime(Path(sdist), tools, RuntimeSpec(version, tuple(variants.split(","))), out, told).path)
+    report = lambda event: event.done % 25 or print(event.done, "of", event.total, file=sys.stderr)
+    print(build_runtime(Path(sdist), tools, RuntimeSpec(version, tuple(variants.split(","))), out, report).path)
     raise SystemExit
 if leak == "leak":
     compile.prefix_map = lambda folder: "-DNO_PREFIX_MAP"
@@ -56,7 +56,7 @@ with open(os.devnull) as hold:
 
 @contextmanager
 def other_place() -> Iterator[Path]:
-    """A folder that an ordinary user may write to, with copies of all that a build reads."""
+    """A folder that an ordinary user may write to, with copies of all inputs of a build."""
     folder = Path(tempfile.mkdtemp(prefix="another-place-with-a-name-of-another-length-"))
     try:
         for name in ("appliance", "bundles", "signing"):
@@ -83,10 +83,10 @@ def rebuild(place: Path, variants: Sequence[str], targets: Sequence[str] = ("all
     """Build all or some of the runtime.
 
     Args:
-        place: of `other_place`; used once.
+        place: of `other_place`, used once.
         variants: the CPU variants.
-        targets: of ninja; `all` makes the wheel.
-        leak: let the name of the folder into the result, to see that the comparison notices.
+        targets: of ninja; `all` builds the wheel.
+        leak: let the name of the folder into the result, to prove that the comparison finds it.
 
     Returns:
         The wheel, or the folder with the libraries and programs.
@@ -118,12 +118,12 @@ def _as_another_user() -> list[str]:
     if os.geteuid() != 0:
         return [sys.executable]
     user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all"]
-    # The environment's own Python may lie where that user cannot go; what builds needs the standard library only.
+    # The environment's own Python may lie where that user cannot go; a build needs the standard library only.
     for python in (sys.executable, "/usr/bin/python3"):
         argv = [*user, "--", python]
-        # It starts itself again, by that name.
-        ask = "import os, sys; sys.exit(sys.version_info < (3, 10) or not os.access(sys.executable, os.X_OK))"
-        check = [*argv, "-c", ask]
+        # Whether that Python can start itself again.
+        probe = "import os, sys; sys.exit(sys.version_info < (3, 10) or not os.access(sys.executable, os.X_OK))"
+        check = [*argv, "-c", probe]
         if subprocess.run(check, cwd="/", capture_output=True).returncode == 0:
             return argv
     raise SystemExit("reproduce: no Python 3.10 or newer that an ordinary user can run")

@@ -29,7 +29,7 @@ from appliance.builder.sources import (
     HfSource,
     HttpsSource,
     PypiSource,
-    Source,
+    RecipeSource,
     file,
     hf,
     https,
@@ -261,7 +261,7 @@ def _use_local(locked: Locked, path: Path, on_progress: OnProgress) -> Path:
 
 
 def _fetch_whole(
-    locked: Locked, source: Source | None, cache: Cache, on_progress: OnProgress, env: Mapping[str, str]
+    locked: Locked, source: RecipeSource | None, cache: Cache, on_progress: OnProgress, env: Mapping[str, str]
 ) -> Path:
     pin = locked.fetched
     if path := cached(pin, cache, on_progress):
@@ -283,7 +283,7 @@ def _fetch_whole(
         return cache.adopt(partial, digest)
 
 
-def _locate(locked: Locked, source: Source | None, env: Mapping[str, str]) -> Remote:
+def _locate(locked: Locked, source: RecipeSource | None, env: Mapping[str, str]) -> Remote:
     if isinstance(source, HfSource):
         return hf.locate(replace(source, commit=source.commit or locked.version), env, locked.size)
     if isinstance(source, HttpsSource):

@@ -1,15 +1,15 @@
 """The lint of chat templates: what a small program inside a model may do (threat T29).
 
-Owns the rules that a template must follow to be packed, and what is worth telling a person about one. It never renders
-a template, and it cannot know what an author means: what it lets pass may still put words into a conversation, which
-is why `inspect` shows what it found and whether the template is a known one.
+Owns the rules that a template must follow to be packed, and the remarks for people. It never renders a template, and
+it cannot know what an author means: an accepted template may still put words into a conversation. For this reason
+`inspect` shows the remarks, and whether the template is a known one.
 
 Rules:
-- only the syntax, filters, tests, functions and methods that chat templates need; no include, import, inheritance,
-  `attr`, power, or any name of Python's insides, in whatever way it is spelled;
-- no character that a reader would not see: control, bidirectional, zero-width and other blank ones, neither in the text
-  nor in what a constant becomes;
-- all faults of a template are told at once, with their lines.
+- only the syntax, filters, tests, functions and methods that chat templates need;
+- no include, import, inheritance, `attr` or power, and no internal name of Python, however it is written;
+- no invisible character: control, bidirectional, zero-width and other blank ones, neither in the text nor in the value
+  of a constant;
+- all faults of a template are reported at once, with their lines.
 
 Source: jinja2, "Sandbox"; the templates that llama.cpp ships.
 """
@@ -36,7 +36,7 @@ TEMPLATE_KEY = "tokenizer.chat_template"
 KNOWN_FILE = "known_templates.txt"
 MAX_TEMPLATE_BYTES = 256 << 10
 MAX_DEPTH = 64
-MOST_FAULTS = 20
+MAX_FAULTS = 20
 
 
 def _words(text: str) -> frozenset[str]:
@@ -66,7 +66,7 @@ _OUT_OF_REACH = _words("caller cycler joiner lipsum self")
 _INSIDES = re.compile(r"__\w+__")
 _FIELD = re.compile(r"\{[^{}]*[.\[][^{}]*\}")
 _ADDRESS = re.compile(r"\b(?:https?|ftp)://[^\s'\"<>|{}%]{1,80}")
-# Letters and marks that take no room or show nothing, beside those whose category says so.
+# Letters and marks without width or glyph, beside those with an invisible category.
 _BLANK = frozenset(
     [
         *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x180F, 0x2800, 0x3164, 0xFFA0),
@@ -78,7 +78,7 @@ _HIDDEN_CATEGORIES = frozenset(["Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"])
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks what a model says, for training; here it is only its body."""
+    """`{% generation %}` marks a model's answers, for training; here it is only its body."""
 
     tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
 
@@ -88,8 +88,8 @@ class _Generation(Extension):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that a template must not have, or that a person should know: the line, and what it is."""
+class TemplateFault:
+    """A fault of a template, or a remark about it: the line, and what stands there."""
 
     line: int
     what: str
@@ -120,35 +120,35 @@ def lint_templates(header: GgufHeader, subject: str) -> None:
                 "template.refused",
                 f"{subject} {key}",
                 expected="a chat template of plain syntax that hides nothing",
-                found="; ".join(map(str, faults[:MOST_FAULTS])),
+                found="; ".join(map(str, faults[:MAX_FAULTS])),
                 hint="do not use this model before somebody has read its template; take it from its author",
             )
 
 
-def find_faults(text: str) -> list[Fault]:
-    """What a template has that no template may have, by line; empty for a good one. Cost: one parse."""
+def find_faults(text: str) -> list[TemplateFault]:
+    """The faults of a template by line; empty for a good one. Cost: one parse."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEMPLATE_BYTES:
-        return [Fault(1, f"longer than {MAX_TEMPLATE_BYTES} bytes")]
+        return [TemplateFault(1, f"longer than {MAX_TEMPLATE_BYTES} bytes")]
     faults = list(_hidden_in_text(text))
     try:
         tree = _environment().parse(text)
         faults += _walk(tree, _functions_in(tree), 0)
     except TemplateSyntaxError as error:
-        faults.append(Fault(error.lineno, f"no Jinja: {error.message}"))
+        faults.append(TemplateFault(error.lineno, f"no Jinja: {error.message}"))
     except ValueError:
-        faults.append(Fault(1, "no Jinja: a number that nobody can read"))
+        faults.append(TemplateFault(1, "no Jinja: a number of too many digits"))
     except RecursionError:
-        faults.append(Fault(1, "nested too deeply"))
+        faults.append(TemplateFault(1, "nested too deeply"))
     return sorted(set(faults), key=lambda fault: (fault.line, fault.what))
 
 
-def remarks(text: str) -> list[Fault]:
-    """What a person should know of a template that passed: addresses, and where it looks for words in messages."""
-    found = [Fault(_line(text, match.start()), f"names {match.group()}") for match in _ADDRESS.finditer(text)]
+def remarks(text: str) -> list[TemplateFault]:
+    """Remarks about an accepted template, for people: addresses, and the words that it searches messages for."""
+    found = [TemplateFault(_line(text, match.start()), f"names {match.group()}") for match in _ADDRESS.finditer(text)]
     for test in _environment().parse(text).find_all(nodes.Compare):
         operand = test.ops[0]
         if operand.op in ("in", "eq") and (word := _looked_for(test.expr, operand.expr)):
-            found.append(Fault(test.lineno, f"looks for {word!r} in a message"))
+            found.append(TemplateFault(test.lineno, f"looks for {word!r} in a message"))
     return sorted(set(found), key=lambda fault: (fault.line, fault.what))
 
 
@@ -173,14 +173,14 @@ def _environment() -> ImmutableSandboxedEnvironment:
     return ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols", _Generation])
 
 
-def _hidden_in_text(text: str) -> Iterator[Fault]:
+def _hidden_in_text(text: str) -> Iterator[TemplateFault]:
     for at, letter in enumerate(text):
         if is_hidden(letter):
-            yield Fault(_line(text, at), f"a character that nobody sees, U+{ord(letter):04X}")
+            yield TemplateFault(_line(text, at), f"an invisible character, U+{ord(letter):04X}")
 
 
 def is_hidden(letter: str) -> bool:
-    """Whether a reader would not see a character; tabs and ends of lines are seen by what they do."""
+    """Whether a character is invisible; tabs and ends of lines are not, since they move what follows."""
     if letter in "\n\r\t" or (letter.isascii() and letter.isprintable()):
         return False
     return ord(letter) in _BLANK or unicodedata.category(letter) in _HIDDEN_CATEGORIES
@@ -194,13 +194,13 @@ def _functions_in(tree: nodes.Template) -> frozenset[str]:
     return _FUNCTIONS | {macro.name for macro in tree.find_all(nodes.Macro)}
 
 
-def _walk(node: nodes.Node, functions: frozenset[str], depth: int) -> Iterator[Fault]:
+def _walk(node: nodes.Node, functions: frozenset[str], depth: int) -> Iterator[TemplateFault]:
     if depth > MAX_DEPTH:
-        yield Fault(node.lineno, "nested too deeply")
+        yield TemplateFault(node.lineno, "nested too deeply")
         return
     for what in _faults_of(node, functions):
-        yield Fault(node.lineno, what)
-    # `a ~ b` and `a + b + c` nest without meaning depth: templates are long sums of texts.
+        yield TemplateFault(node.lineno, what)
+    # `a ~ b` and `a + b + c` are nested in the tree, but templates are long sums of texts: these do not count.
     flat = isinstance(node, (nodes.Add, nodes.Concat, nodes.If, nodes.And, nodes.Or))
     for child in node.iter_child_nodes():
         yield from _walk(child, functions, depth if flat else depth + 1)
@@ -225,7 +225,7 @@ def _faults_of(node: nodes.Node, functions: frozenset[str]) -> Iterator[str]:
 
 def _faults_of_text(value: str) -> Iterator[str]:
     if hidden := sorted({f"U+{ord(letter):04X}" for letter in value if is_hidden(letter)}):
-        yield f"a constant with characters that nobody sees, {', '.join(hidden)}"
+        yield f"a constant with invisible characters, {', '.join(hidden)}"
     if inside := _INSIDES.search(value):
         yield f"the name {inside.group()} in a constant"
 

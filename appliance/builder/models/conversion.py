@@ -5,8 +5,8 @@ or give it a file that the lock does not name.
 
 Rules:
 - the converter is the one of the runtime's own sdist;
-- its imports (torch, transformers, numpy) are too big to pack or to lock, so a person names a Python that has them, and
-  the lock pins the result;
+- its imports (torch, transformers, numpy) are too big to pack or to lock: a person names a Python that has them;
+- the lock pins the result, with the versions of the imports;
 - a build takes the pinned result from the cache by its digest, and needs that Python only where the cache lacks it;
 - a result that is produced again must have the pinned bytes;
 - the files are data: by their endings none is a program, and none is a pickle, which would be one;

@@ -4,8 +4,8 @@ Owns how the program is called, and what is recorded of it. It must never change
 program that is not packed in the same bundle.
 
 Rules:
-- the same source, runtime and arguments give the same bytes, with any number of threads and on any processor: no CPU
-  variant lies beside the program, so that it computes with plain C code;
+- the same source, runtime and arguments give the same bytes, with any number of threads and on any processor;
+- for this, no CPU variant lies beside the program: it computes with plain C code;
 - only weights of 16 or 32 bits are quantised; others only where the recipe allows it, and then the lineage shows it;
 - a result is cached under the digest of all that shaped it, and hashed again before it is used;
 - the program reads a file that others wrote: it runs with nothing of this machine's environment, and when it dies, its

@@ -1,15 +1,15 @@
-"""Whether what a bundle packs works on its targets: installed and imported where there is nothing else.
+"""The proof that a bundle's packages and wheels work on its targets: installed and imported in an empty system.
 
-Owns the proof of a closure. For each target and each of its Pythons, in an empty tree of the target's system without
-any network: the target's packages are installed by path, the wheels by hash, and everything that they bring is
-imported. It must never let a bundle pass whose closure has not been seen to work.
+Owns the proof of a closure, for each target and each of its Pythons. It takes place in an empty tree of the target's
+system, without a network. Packages are installed by path and wheels by hash, then all their modules are imported. It
+must never let a bundle pass whose closure was not proved.
 
 Rules:
 - what is missing is named, wheel by wheel, and nothing is sealed;
-- the way of installing is the host's: `apt-get install` of files without a source, `uv pip sync` without an index;
-- a proof is kept under the digest of all that went into it: the files, the tree, and the programs of the proof. What
-  has been proved once is not proved again;
-- there is no way around it: a machine that cannot make or enter a tree is unfit (exit 6), with the remedy.
+- the installation is the host's: `apt-get install` of files without a source, `uv pip sync` without an index;
+- a proof is recorded under the digest of all its inputs: the files, the tree, and the programs of the proof. The same
+  inputs are not proved again;
+- nothing skips the proof: a machine that cannot create or enter a tree is unfit (exit 6), with the remedy.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _NO_PYTHON = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Closure:
-    """What one target with one Python gets.
+class TargetClosure:
+    """The files that one target with one Python installs.
 
     Args:
         system: the target's system, such as `debian-12`.
@@ -59,7 +59,7 @@ class Closure:
 
     @property
     def label(self) -> str:
-        """For people."""
+        """Its name for people."""
         return f"{self.system}, Python {self.python}"
 
 
@@ -69,22 +69,22 @@ def prove(recipe: Recipe, sources: Sequence[Source], cache: Cache, on_progress: 
     Args:
         recipe: its targets count.
         sources: everything that the bundle will hold, as verified files.
-        cache: keeps trees and proofs.
-        on_progress: told about steps.
+        cache: keeps trees and records of proofs.
+        on_progress: called with steps done.
 
     Returns:
-        How many proofs had to be made; 0 where all were known.
+        How many proofs were run; 0 where all were on record.
 
     Raises:
         UsageError: a target's system has no such Python.
-        ApplianceError: something is missing, or does not import: all of it is named.
-        HostUnfitError: this machine can make no tree of a target's system, or not enter it.
+        ApplianceError: something is missing, or does not import: each is named.
+        HostUnfitError: this machine cannot create a tree of a target's system, or not enter it.
     """
-    made = 0
+    proved = 0
     for target in recipe.targets:
         tree = _tree(target.os, target.arch)
         for python in target.python:
-            closure = closure_of(sources, target.os, python)
+            closure = target_closure(sources, target.os, python)
             key = _key(closure, tree)
             record = cache.folder("proof") / f"{key[:16]}.json"
             if not _is_known(record, key):
@@ -95,12 +95,12 @@ def prove(recipe: Recipe, sources: Sequence[Source], cache: Cache, on_progress: 
                 temporary.write_bytes(to_file({"key": key, "imported": count}))
                 temporary.rename(record)
                 on_progress(Progress(label, 1, 1, "steps"))
-                made += 1
-    return made
+                proved += 1
+    return proved
 
 
-def closure_of(sources: Sequence[Source], system: str, python: str) -> Closure:
-    """The part of a bundle that one target with one Python installs, by the paths of FORMAT 3.2."""
+def target_closure(sources: Sequence[Source], system: str, python: str) -> TargetClosure:
+    """The files of a bundle that one target with one Python installs, by the paths of FORMAT 3.2."""
     files: dict[str, Path] = {}
     digests: dict[str, Digest] = {}
     own = "cp" + python.replace(".", "")
@@ -117,7 +117,7 @@ def closure_of(sources: Sequence[Source], system: str, python: str) -> Closure:
         assert source.file is not None
         files[path] = source.file
         digests[path] = source.sha256 or sha256(source.file.read_bytes())
-    return Closure(system, python, files, digests)
+    return TargetClosure(system, python, files, digests)
 
 
 def _tree(system: str, arch: str) -> Tree:
@@ -135,7 +135,7 @@ def _tree(system: str, arch: str) -> Tree:
     )
 
 
-def _key(closure: Closure, tree: Tree) -> Digest:
+def _key(closure: TargetClosure, tree: Tree) -> Digest:
     lines = [tree.key(), closure.system, closure.python]
     lines += [f"{path} {digest}" for path, digest in sorted(closure.digests.items())]
     lines += [sha256((INSIDE / name).read_bytes()) for name in _PROGRAMS]
@@ -149,15 +149,15 @@ def _is_known(record: Path, key: Digest) -> bool:
         return False
 
 
-def _prove(closure: Closure, tree: Path, cache: Cache) -> int:
+def _prove(closure: TargetClosure, tree: Path, cache: Cache) -> int:
     with tempfile.TemporaryDirectory(prefix="work-", dir=cache.folder("proof")) as name:
         work = Path(name)
         work.chmod(0o755)
         _fill(work, closure)
         has_packages = any(path.startswith("packages/") for path in closure.files)
         argv = ["sh", f"{WORK}/wheels.sh", closure.python]
-        ended = run_in(tree, work, argv, many_owners=has_packages)
-        if ended.code == _NO_PYTHON:
+        result = run_in(tree, work, argv, many_owners=has_packages)
+        if result.code == _NO_PYTHON:
             raise UsageError(
                 "closure.no-python",
                 f"target {closure.label}",
@@ -165,8 +165,8 @@ def _prove(closure: Closure, tree: Path, cache: Cache) -> int:
                 found="none",
                 hint="name the Python that this system has in `targets`, or a package that brings it in `packages`",
             )
-        if ended.code:
-            raise _incomplete(closure, [" / ".join((ended.said or ended.out).split("\n"))[-1500:]])
+        if result.code:
+            raise _incomplete(closure, [" / ".join((result.complaint or result.output).split("\n"))[-1500:]])
         tried, failed = _answer(work)
     if failed:
         raise _incomplete(closure, failed)
@@ -174,9 +174,9 @@ def _prove(closure: Closure, tree: Path, cache: Cache) -> int:
 
 
 def _answer(work: Path) -> tuple[int, list[str]]:
-    """How many modules were imported, and what does not import.
+    """The number of imported modules, and the imports that failed.
 
-    A module can end the program that tells, or lay something else in the answer's place: then nothing was told.
+    A module can end the program that imports it, or overwrite its answer: then nothing was proved.
     """
     try:
         answer = json.loads(Medium(work).read(_ANSWER, _MAX_ANSWER_BYTES) or b"")
@@ -186,7 +186,7 @@ def _answer(work: Path) -> tuple[int, list[str]]:
         return 0, ["a module ended the program that imports all of them, or wrote into its answer"]
 
 
-def _incomplete(closure: Closure, found: list[str]) -> ApplianceError:
+def _incomplete(closure: TargetClosure, found: list[str]) -> ApplianceError:
     errors = [
         ApplianceError(
             "closure.incomplete",
@@ -201,10 +201,10 @@ def _incomplete(closure: Closure, found: list[str]) -> ApplianceError:
     return errors[0]
 
 
-def _fill(work: Path, closure: Closure) -> None:
+def _fill(work: Path, closure: TargetClosure) -> None:
     for path, source in closure.files.items():
         (work / path).parent.mkdir(exist_ok=True)
-        # Never a hard link: what is imported there could write into the cache's own file.
+        # Never a hard link: a module under proof could write into the cache's own file.
         shutil.copyfile(source, work / path)
     for name in _PROGRAMS:
         shutil.copyfile(INSIDE / name, work / name)
@@ -217,7 +217,7 @@ def _fill(work: Path, closure: Closure) -> None:
             (work / "uv").chmod(0o755)
 
 
-def _requirements(closure: Closure) -> list[str]:
+def _requirements(closure: TargetClosure) -> list[str]:
     lines = []
     for path, digest in sorted(closure.digests.items()):
         if path.startswith("wheels/"):

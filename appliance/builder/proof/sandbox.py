@@ -1,12 +1,12 @@
-"""A command in a tree, with nothing of this machine: no network, no other process, no file but those given.
+"""A command in a tree, isolated from this machine: no network, no other process, no file but those given.
 
 Owns the namespaces and mounts. The tree itself is never written: a file system in memory lies over it and is gone with
 the command.
 
 Rules:
-- root needs no user namespace; an ordinary user gets one, in which he is root;
-- a machine that refuses is told apart from a command that fails: a trial comes first;
-- a command that does not end has failed.
+- root needs no user namespace; an ordinary user gets one, and is root in it;
+- a trial command runs first, so that a machine that refuses is not mistaken for a command that fails;
+- a command that exceeds its time has failed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from appliance.builder.debian.rootfs import NO_NAMESPACES, unfit
 
 TIMEOUT_S = 600
 TIMED_OUT = 124
-"""The exit code of what was ended because it took too long, as `timeout` of coreutils has it."""
+"""The exit code of a command that exceeded its time, as `timeout` of coreutils has it."""
 WORK = "/work"
 _DEVICES = "null zero random urandom"
 # $1: an empty folder, $2: the tree, $3: the folder that becomes /work.
@@ -50,22 +50,22 @@ exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """How a command ended: its exit code, what it printed, and what it complained about."""
+class SandboxResult:
+    """The result of a command: its exit code, standard output and standard error."""
 
     code: int
-    out: str
-    said: str
+    output: str
+    complaint: str
 
 
-def run_in(tree: Path, work: Path, command: Sequence[str], *, many_owners: bool = False) -> Ended:
+def run_in(tree: Path, work: Path, command: Sequence[str], *, many_owners: bool = False) -> SandboxResult:
     """Run a command as root of a tree.
 
     Args:
         tree: a root file system; not written to.
         work: appears as `/work`, writable.
         command: a program of the tree, and its arguments.
-        many_owners: whether files of several owners will be made, as by installing packages.
+        many_owners: whether the command creates files of several owners, as the installation of packages does.
 
     Raises:
         HostUnfitError: this machine refuses the namespaces or mounts.
@@ -75,7 +75,7 @@ def run_in(tree: Path, work: Path, command: Sequence[str], *, many_owners: bool 
         enter += ["--kill-child", "--", "sh", "-euc", _ENTER, "sh", room, str(tree), str(work)]
         trial = _run([*enter, "true"])
         if trial.code:
-            found = " ".join(trial.said.split())[-300:] or f"exit code {trial.code}"
+            found = " ".join(trial.complaint.split())[-300:] or f"exit code {trial.code}"
             raise unfit("namespaces and mounts of its own", found, NO_NAMESPACES)
         return _run([*enter, *command])
 
@@ -88,7 +88,7 @@ def _user(many_owners: bool) -> list[str]:
     return ["--user", "--map-root-user", *(["--map-auto"] if many_owners else [])]
 
 
-def _run(argv: Sequence[str]) -> Ended:
+def _run(argv: Sequence[str]) -> SandboxResult:
     try:
         done = subprocess.run(
             argv,
@@ -100,5 +100,5 @@ def _run(argv: Sequence[str]) -> Ended:
             timeout=TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:
-        return Ended(TIMED_OUT, "", f"it did not end within {TIMEOUT_S} s")
-    return Ended(done.returncode, done.stdout, done.stderr)
+        return SandboxResult(TIMED_OUT, "", f"it did not end within {TIMEOUT_S} s")
+    return SandboxResult(done.returncode, done.stdout, done.stderr)

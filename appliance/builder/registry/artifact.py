@@ -1,7 +1,7 @@
-"""The second artifact of a bundle in a registry: what says who signed it (FORMAT 9).
+"""The second artifact of a bundle in a registry: the files that prove who signed it (FORMAT 9).
 
-Owns the spelling of its manifest, and which files of a layout it carries. Its `subject` is the bundle's manifest, so a
-registry knows that they belong together; trust comes from the files alone.
+Owns the form of its manifest, and which files of a layout it carries. Its `subject` is the bundle's manifest, so that a
+registry lists it as a referrer. Trust comes from the files alone.
 
 Rules:
 - one layer for each small file, with its path as the title; the layers of the bundle itself stay as they are;
@@ -37,15 +37,15 @@ _ALLOWED = re.compile(rf"(?:{'|'.join(FOLDERS)})/.+\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class EvidenceArtifact:
     """The second artifact: its manifest, and the small files by path."""
 
     manifest: bytes
     files: dict[str, bytes]
 
 
-def gather_evidence(layout: Layout, bundle: bytes) -> Evidence:
-    """Collect the files that say who signed a bundle.
+def gather_evidence(layout: Layout, bundle: bytes) -> EvidenceArtifact:
+    """Collect the files that prove who signed a bundle.
 
     Args:
         layout: a bundle whose chain was verified.
@@ -63,44 +63,44 @@ def gather_evidence(layout: Layout, bundle: bytes) -> Evidence:
         "layers": layers,
         "subject": _descriptor(MANIFEST_TYPE, bundle),
     }
-    return Evidence(to_file(manifest), files)
+    return EvidenceArtifact(to_file(manifest), files)
 
 
 def parse_evidence(data: bytes, bundle: Digest, subject: str) -> dict[str, Chunk]:
-    """Read the manifest of a second artifact, which nobody has signed.
+    """Parse the manifest of a second artifact, which carries no signature of its own.
 
     Args:
         data: untrusted.
-        bundle: the manifest that it must refer to.
+        bundle: the digest of the manifest that it must refer to.
         subject: its name, for errors.
 
     Returns:
-        Which files it would bring, each with digest and size.
+        The files that it lists by path, each with digest and size.
 
     Raises:
-        NotTrustedError: another form, another bundle, a path out of the folders, or more than a bundle has.
+        NotTrustedError: another form, another bundle, a path outside the folders, or more files than a bundle has.
     """
     value = load(data, subject, MAX_MANIFEST_BYTES)
     layers = value.get("layers") if isinstance(value, dict) else None
     about = value.get("subject") if isinstance(value, dict) else None
     if not isinstance(layers, list) or value.get("artifactType") != EVIDENCE_TYPE or not isinstance(about, dict):
-        raise _refuse(subject, f"an artifact of type {EVIDENCE_TYPE}", "something else")
+        raise _refusal(subject, f"an artifact of type {EVIDENCE_TYPE}", "something else")
     if parse_oci_digest(about.get("digest"), subject) != bundle:
-        raise _refuse(subject, f"what refers to sha256:{bundle}", str(about.get("digest"))[:80])
+        raise _refusal(subject, f"what refers to sha256:{bundle}", str(about.get("digest"))[:80])
     if len(layers) > MAX_FILES:
-        raise _refuse(subject, f"at most {MAX_FILES} files", str(len(layers)))
+        raise _refusal(subject, f"at most {MAX_FILES} files", str(len(layers)))
     pairs = [_file(layer, subject) for layer in layers]
     check_unique((path for path, _ in pairs), subject)
     if sum(chunk.size for _, chunk in pairs) > MAX_BYTES:
-        raise _refuse(subject, f"at most {MAX_BYTES} bytes", "more")
+        raise _refusal(subject, f"at most {MAX_BYTES} bytes", "more")
     return dict(pairs)
 
 
 def write_referrers(known: list[Json], manifest: bytes) -> bytes:
-    """The index for a registry that keeps no list of referrers: what it had, and this artifact.
+    """The index for a registry that keeps no list of referrers: its entries so far, and this artifact.
 
     Args:
-        known: descriptors of the index that is there; untrusted, and repeated as they are.
+        known: descriptors of the present index; untrusted, and repeated unchanged.
         manifest: of the second artifact.
     """
     own = {**_descriptor(MANIFEST_TYPE, manifest), "artifactType": EVIDENCE_TYPE}
@@ -109,7 +109,7 @@ def write_referrers(known: list[Json], manifest: bytes) -> bytes:
 
 
 def evidence_digests(referrers: list[Json], subject: str) -> list[Digest]:
-    """Which of the things that refer to a bundle are second artifacts of ours, the newest last; untrusted."""
+    """The digests of those referrers of a bundle that claim to be second artifacts, the newest last; untrusted."""
     ours = [one for one in referrers if one.get("artifactType") == EVIDENCE_TYPE]
     return [parse_oci_digest(one.get("digest"), subject) for one in ours]
 
@@ -118,10 +118,10 @@ def _file(layer: Json, subject: str) -> tuple[str, Chunk]:
     annotations = layer.get("annotations") if isinstance(layer, dict) else None
     path = check_path(annotations.get(TITLE) if isinstance(annotations, dict) else None)
     if path != README and not _ALLOWED.match(path):
-        raise _refuse(subject, f"files in {', '.join(FOLDERS)}, and {README}", path)
+        raise _refusal(subject, f"files in {', '.join(FOLDERS)}, and {README}", path)
     size = layer.get("size")
     if type(size) is not int or not 0 <= size <= MAX_FILE_BYTES:
-        raise _refuse(f"{subject} {path}", f"at most {MAX_FILE_BYTES} bytes", repr(size)[:40])
+        raise _refusal(f"{subject} {path}", f"at most {MAX_FILE_BYTES} bytes", repr(size)[:40])
     return path, Chunk(parse_oci_digest(layer.get("digest"), subject), size)
 
 
@@ -129,5 +129,5 @@ def _descriptor(media_type: str, data: bytes) -> dict[str, Json]:
     return {"mediaType": media_type, "digest": f"sha256:{sha256(data)}", "size": len(data)}
 
 
-def _refuse(subject: str, expected: str, found: str) -> NotTrustedError:
+def _refusal(subject: str, expected: str, found: str) -> NotTrustedError:
     return NotTrustedError("registry.evidence", subject, expected=expected, found=found)

@@ -1,9 +1,9 @@
-"""Who we are to a registry: from a file, never from the command line or the environment.
+"""The login for a registry: from a file, never from the command line or the environment.
 
-Owns the reading of that file, which other tools write with `login`. It keeps nothing and shows nothing of it.
+Owns the reading of that file, which other tools write with `login`. It must never store or show a part of it.
 
 Rules:
-- the file is the owner's alone; one that others may read is refused;
+- a file that other users may read is refused;
 - only the entry of exactly this host is used.
 
 Source: containers-auth.json(5).

@@ -1,14 +1,15 @@
-"""Taking a bundle out of a registry.
+"""Import of a bundle from a registry.
 
-Owns the order: manifest, what says who signed it, the chain of trust, and only then the big bytes, each compared with
-its signed digest before it is written.
+Owns the order: the manifest, the proof of who signed it, and the chain of trust. Only then the blobs are fetched, and
+each is compared with its signed digest before it is written.
 
 Rules (threats T1, T5, T6, T23):
 - a registry has no authority: a tag is a hint, a list of referrers is a hint;
-- of several sets of metadata the one counts that proves the most; one that proves nothing is passed over where
-  another does, and refused where it is the only one;
-- the bundle appears under its name when all of it was verified; what was fetched before a break is kept beside it and
-  goes on; before a hostile answer, nothing is kept.
+- of several sets of metadata, the one with the highest versions counts; a set that does not verify is refused only
+  where no other verifies;
+- the bundle appears under its name when all of it is verified;
+- after a broken connection, the fetched blobs stay in a folder beside it and the next run continues; after a hostile
+  answer, nothing stays.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ from signing.floors import Floors
 from signing.verified import Verified
 
 THREADS = 2
-MOST_SETS = 8
+MAX_SETS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Imported:
-    """A bundle that was taken out of a registry and verified, and how many blobs came over the network."""
+class ImportedBundle:
+    """A bundle that was imported and verified, and how many of its blobs were fetched."""
 
     path: Path
     bundle: Verified[Bundle]
@@ -49,12 +50,12 @@ class Imported:
 
 def import_bundle(
     registry: Registry, destination: Path, root: bytes, now: datetime, on_progress: OnProgress
-) -> Imported:
+) -> ImportedBundle:
     """Fetch and verify a bundle.
 
     Args:
         registry: connected, to a reference with a tag.
-        destination: the bundle's folder; must not be there yet.
+        destination: the bundle's folder; must not exist yet.
         root: bytes of the pinned root file.
         now: the clock, in UTC.
         on_progress: called with bytes done.
@@ -63,37 +64,37 @@ def import_bundle(
         UsageError: the destination is there already, or the registry has no such tag.
         NotTrustedError: the chain does not cover it, or the registry is hostile; nothing is kept.
         DamagedError: bytes differ; nothing is kept.
-        ApplianceError: the registry cannot be reached; run it again, and it goes on.
+        ApplianceError: the registry cannot be reached; another run continues.
     """
     if destination.exists():
         raise UsageError("import.exists", str(destination), expected="a new folder", found="one that is there already")
-    making = destination.with_name(f".{destination.name}.importing")
+    partial = destination.with_name(f".{destination.name}.importing")
     try:
-        found, fetched = _fetch(registry, making, root, now, on_progress)
+        found, fetched = _fetch(registry, partial, root, now, on_progress)
     except (NotTrustedError, DamagedError):
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         raise
-    making.rename(destination)
+    partial.rename(destination)
     sync_folder(destination.parent)
-    return Imported(destination, found, len(fetched), sum(chunk.size for chunk in fetched))
+    return ImportedBundle(destination, found, len(fetched), sum(chunk.size for chunk in fetched))
 
 
 def _fetch(
-    registry: Registry, making: Path, root: bytes, now: datetime, on_progress: OnProgress
+    registry: Registry, partial: Path, root: bytes, now: datetime, on_progress: OnProgress
 ) -> tuple[Verified[Bundle], list[Chunk]]:
     reference = registry.reference
     manifest = registry.get_manifest(reference.tag)
     if manifest is None:
         raise UsageError("registry.no-tag", str(reference), expected="a bundle", found="no such tag")
     named = parse_manifest(manifest)
-    medium = Medium(making)
+    medium = Medium(partial)
     medium.write(blob_path(sha256(manifest)), manifest)
     medium.write(blob_path(named.contents), registry.get_blob(named.contents, named.contents_size))
     medium.write(LAYOUT_FILE, LAYOUT_BYTES)
     medium.write(INDEX_FILE, write_index(manifest))
     found = _choose_evidence(registry, sha256(manifest), medium, root, now)
     fetched = _fetch_blobs(registry, found.value, medium, on_progress)
-    check_all(Layout(making), found, on_progress)
+    check_all(Layout(partial), found, on_progress)
     return found, fetched
 
 
@@ -101,19 +102,19 @@ def _choose_evidence(
     registry: Registry, bundle: Digest, medium: Medium, root: bytes, now: datetime
 ) -> Verified[Bundle]:
     subject = str(registry.reference)
-    digests = evidence_digests(registry.referrers(bundle), subject)[-MOST_SETS:]
+    digests = evidence_digests(registry.referrers(bundle), subject)[-MAX_SETS:]
     best: tuple[tuple[int, ...], dict[str, bytes]] | None = None
     refused: ApplianceError = NotTrustedError(
         "registry.no-evidence",
         subject,
-        expected="a second artifact that says who signed the bundle",
+        expected="a second artifact that proves who signed the bundle",
         found="none that refers to it",
         hint="appliance bundle export sends it; other tools may have copied the bundle alone",
     )
     for digest in digests:
         try:
             files = _fetch_evidence(registry, digest, bundle)
-            _lay(medium, files)
+            _write_files(medium, files)
             floors = open_bundle(medium.root, root, Floors(), now).evidence.floors
         except (NotTrustedError, DamagedError) as error:
             refused = error
@@ -123,7 +124,7 @@ def _choose_evidence(
             best = (rank, files)
     if best is None:
         raise refused
-    _lay(medium, best[1])
+    _write_files(medium, best[1])
     return open_bundle(medium.root, root, Floors(), now)
 
 
@@ -135,7 +136,7 @@ def _fetch_evidence(registry: Registry, digest: Digest, bundle: Digest) -> dict[
     return {path: registry.get_blob(chunk.sha256, chunk.size) for path, chunk in named.items()}
 
 
-def _lay(medium: Medium, files: dict[str, bytes]) -> None:
+def _write_files(medium: Medium, files: dict[str, bytes]) -> None:
     for folder in FOLDERS:
         shutil.rmtree(medium.root / folder, ignore_errors=True)
     for path, data in files.items():
@@ -146,7 +147,7 @@ def _fetch_blobs(registry: Registry, bundle: Bundle, medium: Medium, on_progress
     wanted = [chunk for chunk in bundle.blobs if not _is_there(medium, chunk)]
     total = sum(chunk.size for chunk in bundle.blobs)
     done = total - sum(chunk.size for chunk in wanted)
-    # Two blobs at most are held at a time: the next is asked for when one was written.
+    # At most two blobs are in memory: the next two are fetched when these were written.
     with ThreadPoolExecutor(THREADS) as pool:
         for at in range(0, len(wanted), THREADS):
             batch = wanted[at : at + THREADS]

@@ -1,10 +1,10 @@
-"""Bringing a bundle into a registry.
+"""Export of a bundle to a registry.
 
-Owns the order: blobs, the bundle's manifest, then the second artifact, so that nobody pulls half of it. What the
-registry has already is not sent again, so an export that was cut off goes on where it stopped.
+Owns the order: blobs, the bundle's manifest, the second artifact, and the tag last, so that nobody pulls an incomplete
+bundle. Blobs that the registry has are not sent again, so that an interrupted export continues where it stopped.
 
 Rules:
-- only what was verified is sent: the chain before anything, and each blob hashed while it is read;
+- only verified bytes are sent: the chain is verified first, and each blob is hashed while it is read;
 - the bundle's own manifest is sent byte for byte: its digest is its identity there, too.
 """
 
@@ -28,8 +28,8 @@ THREADS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """What was sent: blobs and their bytes of how many in all; and the manifest of the second artifact."""
+class ExportedBundle:
+    """The result of an export: blobs sent, their bytes, all blobs of the bundle, and the second artifact's digest."""
 
     sent: int
     sent_bytes: int
@@ -37,12 +37,12 @@ class Exported:
     evidence: Digest
 
 
-def export_bundle(layout: Layout, bundle: Bundle, registry: Registry, on_progress: OnProgress) -> Exported:
+def export_bundle(layout: Layout, bundle: Bundle, registry: Registry, on_progress: OnProgress) -> ExportedBundle:
     """Send a bundle.
 
     Args:
         layout: holds every blob.
-        bundle: believed.
+        bundle: verified.
         registry: connected, to a reference with a tag.
         on_progress: called with bytes done.
 
@@ -72,9 +72,9 @@ def export_bundle(layout: Layout, bundle: Bundle, registry: Registry, on_progres
     if not registry.put_manifest(f"sha256:{digest}", evidence.manifest):
         known = registry.referrers(manifest.sha256)
         registry.put_manifest(fallback_tag(manifest.sha256), write_referrers(known, evidence.manifest), INDEX_TYPE)
-    # The tag comes last: until then it leads to what was there before.
+    # The tag comes last: until then it names the bundle before.
     registry.put_manifest(registry.reference.tag, data)
-    return Exported(len(sent), sum(sent), len(blobs), digest)
+    return ExportedBundle(len(sent), sum(sent), len(blobs), digest)
 
 
 def _send(layout: Layout, chunk: Chunk, registry: Registry) -> bool:

@@ -1,10 +1,10 @@
-"""Where a bundle lies in a registry: scheme, host, repository, tag or digest.
+"""The place of a bundle in a registry: scheme, host, repository and tag.
 
-Owns how a person writes it. Nothing here connects.
+Owns how a person writes it. It must never connect.
 
 Rules:
-- https, and plain http for this machine alone: a loopback address has no wire that somebody could sit on;
-- no user and no password in it: command lines are seen by others.
+- https, and plain http for this machine alone: nobody can listen on a loopback address from outside;
+- no user and no password in it: other users can see command lines.
 
 Source: OCI distribution specification 1.1, "Pulling manifests" (the grammar of names and tags).
 """
@@ -52,7 +52,7 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """Read what a person wrote.
+    """Parse a reference as a person wrote it.
 
     Args:
         text: `[https://]HOST[:PORT]/NAME[:TAG]`.
@@ -62,7 +62,7 @@ def parse_reference(text: str) -> Reference:
     """
     match = _REFERENCE.match(text)
     if match is None:
-        # What may be a password is not repeated.
+        # A text with @ may hold a password, and is not repeated.
         found = "something else" if "@" in text else repr(text[:120])
         raise UsageError(
             "registry.reference", "REGISTRY", expected=f"HOST/NAME:TAG, for example {EXAMPLE}", found=found
@@ -80,7 +80,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def may_connect(scheme: str, host: str) -> bool:
-    """Whether this program talks to a host like that: by https, or to this machine.
+    """Whether this program may connect: by https, or to this machine.
 
     Args:
         scheme: of an address.

@@ -4,8 +4,8 @@ Owns both changes. It must never guess: where the text is not the known one, the
 
 Rules:
 - CPU variants that the recipe does not name are removed from ggml's list, because ggml compiles all that it names;
-- the working directory is removed from the folders where a program looks for backends, and its own folder stays: a
-  program loads every library with a fitting name that it finds there, before it chooses one.
+- the working directory is removed from the search for backends, because a program loads every library with a fitting
+  name that it finds. Its own folder stays.
 """
 
 from __future__ import annotations

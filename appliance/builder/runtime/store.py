@@ -4,8 +4,7 @@ Owns the names, the lock and `build.json`. It must never compile.
 
 Rules:
 - `<key>/` appears by one rename, with everything in it on the disk;
-- the next run continues an unfinished folder, but only in the same boot: after a power cut, its files may have reached
-  the disk in part;
+- the next run continues an unfinished folder in the same boot only: a power cut may leave its files incomplete;
 - a finished wheel is used only while its bytes have the digest in `build.json`; otherwise it is built again.
 """
 

@@ -1,10 +1,10 @@
-"""Where a model comes from: the four kinds of source text that a recipe may hold.
+"""The four kinds of source that a recipe may name.
 
-Owns the grammar of `source:` and what each kind is as a value. It must never touch a network or a disk: the module of
-each kind says where its bytes are, `transfer` brings them.
+Owns the grammar of `source:` and the value of each kind. It must never use a network or a disk: the module of each
+kind locates its bytes, and `transfer` downloads them.
 
 Rules:
-- a source names exactly one file, and cannot change its meaning: a version, a commit, or the digest in the lock;
+- a source names exactly one file, fixed by a version, a commit, or the digest in the lock;
 - a source holds no secret: a name or password in a URL is refused;
 - the file's name follows the grammar of `bundles.contents.paths`, because the bundle keeps it.
 """
@@ -79,14 +79,14 @@ class FileSource:
         return self.path.rsplit("/", 1)[-1]
 
 
-Source = PypiSource | HfSource | HttpsSource | FileSource
+RecipeSource = PypiSource | HfSource | HttpsSource | FileSource
 
 
-def parse_source(text: str) -> Source:
-    """Turn the text of a recipe's `source:` into a value.
+def parse_source(text: str) -> RecipeSource:
+    """Parse the text of a recipe's `source:`.
 
     Raises:
-        ValueError: saying what was expected.
+        ValueError: its text is what was expected.
     """
     source = _parse(text)
     try:
@@ -97,11 +97,11 @@ def parse_source(text: str) -> Source:
 
 
 def source_beside(text: str, name: str) -> str:
-    """The text of the source of a file that lies where another lies.
+    """The source of a file in the same place as another file.
 
     Args:
-        text: of the other's source.
-        name: of the file, a relative path from the other's folder.
+        text: the source of the other file.
+        name: the path of the file, relative to the other's folder.
     """
     head, sharp, path = text.partition("#") if text.startswith(("pypi:", "hf:")) else ("", "", text)
     kind, colon, place = ("", "", path) if sharp else path.partition(":")
@@ -109,7 +109,7 @@ def source_beside(text: str, name: str) -> str:
     return f"{head}{sharp}{kind}{colon}{folder}{slash}{name}"
 
 
-def _parse(text: str) -> Source:
+def _parse(text: str) -> RecipeSource:
     if match := _PYPI.match(text):
         return PypiSource(text, match["project"], match["version"], _inner_path(match["member"]))
     if match := _HF.match(text):

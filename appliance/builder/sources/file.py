@@ -1,11 +1,11 @@
 """Files of this machine.
 
-Owns how a `file:` source is found and hashed. It must never copy: the file is read where it is, and whoever packs it
-hashes it again while copying.
+Owns how a `file:` source is found and hashed. It must never copy: the file is read where it lies, and the packer hashes
+it again while it copies.
 
 Rules:
-- a file is hashed once in a process, and again where anything of it changed since: its place, size or times;
-- one that changed within the last second is not remembered: another change could show the same times.
+- a file is hashed once in a process, and again where its place, size or times have changed;
+- the digest of a file that changed within the last second is not kept: another change could leave the same times.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _known: dict[tuple[int, ...], Digest] = {}
 
 
 def identity(status: os.stat_result) -> tuple[int, ...]:
-    """What changes with a file: its place, size and times."""
+    """The facts that change with a file: its place, size and times."""
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

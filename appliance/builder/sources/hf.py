@@ -1,7 +1,7 @@
 """Files of a model hub, each at one commit.
 
-Owns the address of a `hf:` source and the token for it. It must never follow a branch or a tag: the newest commit is
-looked up while a lock is made, and from then on it is the one that the lock names.
+Owns the address of a `hf:` source and the token for it. It must never follow a branch or a tag: only a new
+lock looks up the newest commit.
 
 Rules:
 - the address and the person's token come from `huggingface_hub` (HF_ENDPOINT, HF_TOKEN and its login are honoured);

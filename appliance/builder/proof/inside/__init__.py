@@ -1,1 +1,1 @@
-"""Programs that run inside a tree, with nothing but what the tree has: never imported by this program."""
+"""Programs that run inside a tree, with nothing but the tree's own files. This program never imports them."""

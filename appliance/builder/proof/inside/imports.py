@@ -1,10 +1,10 @@
-"""Imports everything that the wheels of this environment bring, and prints what does not import.
+"""Imports all modules that the wheels of this environment install, and prints those that fail.
 
 Runs as `python -I imports.py`, standard library only. Prints one JSON list of objects: `wheel`, `module`, `error`.
 
 Rules:
 - of every wheel, each module at the top of it; of this program, every module that a host runs;
-- what a module writes or how it ends the process does not matter: an error is an entry, never an end.
+- output of a module is dropped, and its exceptions become entries, also those that would end the process.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
 
 def top_modules(distribution: importlib.metadata.Distribution) -> list[str]:
-    """The names that a wheel adds to `import`, without those that only a type checker reads."""
+    """The names that a wheel adds to `import`, without stubs for type checkers."""
     found = set()
     for file in distribution.files or ():
         parts = file.parts
@@ -47,7 +47,7 @@ def own_modules(distribution: importlib.metadata.Distribution) -> list[str]:
 
 
 def main() -> None:
-    """Try each, and tell."""
+    """Import each module, and print the answer."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     failed, tried = [], 0
@@ -57,7 +57,7 @@ def main() -> None:
             tried += 1
             try:
                 importlib.import_module(module)
-            except BaseException as error:  # noqa: BLE001 -- whatever it is, it is told
+            except BaseException as error:  # noqa: BLE001 -- every one is reported
                 text = f"{type(error).__name__}: {error}"
                 failed.append({"wheel": wheel, "module": module, "error": text[:500]})
     json.dump({"tried": tried, "failed": failed}, out)

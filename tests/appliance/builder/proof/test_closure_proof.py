@@ -1,4 +1,4 @@
-"""A bundle is sealed only when what it packs was seen to install and import where there is nothing else."""
+"""A bundle is sealed only when its packages and wheels install and import in an empty system."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from appliance.builder.chunking.chunker import Source
 from appliance.builder.debian import rootfs
 from appliance.builder.debian.rootfs import DEBIAN_12, FOLDER
 from appliance.builder.proof import closure_proof
-from appliance.builder.proof.closure_proof import closure_of, prove
+from appliance.builder.proof.closure_proof import prove, target_closure
 from appliance.builder.recipe.model import Recipe
 from appliance.builder.recipe.reader import load_recipe
 from signing.digest import sha256
@@ -45,14 +45,14 @@ def uv_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
-    """A cache that has nothing but the tree."""
+    """A cache that holds nothing but the tree."""
     made = Cache(tmp_path / "cache")
     (made.folder(FOLDER) / DEBIAN_12.key()).symlink_to(tree_folder(DEBIAN_12))
     return made
 
 
 class Bench:
-    """Wheels and packages of a bundle that is about to be sealed."""
+    """Wheels and packages of a bundle before it is sealed."""
 
     def __init__(self, folder: Path, uv_wheel: Path) -> None:
         self.folder = folder
@@ -142,7 +142,7 @@ def test_import_that_no_requirement_declares_is_named_with_all_others(bench: Ben
         "import os; os.remove('/work/answer.json'); open('/work/answer.json', 'w').write('{\"tried\": 1}')",
     ],
 )
-def test_wheel_that_ends_the_proof_or_writes_its_answer_is_not_proved(bench: Bench, cache: Cache, code: str) -> None:
+def test_wheel_that_ends_the_proof_or_changes_its_answer_is_not_proved(bench: Bench, cache: Cache, code: str) -> None:
     bench.add("alpha", {"alpha.py": code.encode()})
     with pytest.raises(ApplianceError) as caught:
         prove(bench.recipe(), bench.sources, cache)
@@ -171,7 +171,7 @@ def test_wheel_whose_import_does_not_end_is_not_proved(
 
 
 def test_wheel_sees_no_network_no_other_process_and_no_file_of_this_machine(bench: Bench, cache: Cache) -> None:
-    look = f"""
+    code = f"""
 import os, socket
 assert [name for _, name in socket.if_nameindex()] == ["lo"], socket.if_nameindex()
 assert not os.path.exists({str(bench.folder)!r})
@@ -179,7 +179,7 @@ assert len([name for name in os.listdir("/proc") if name.isdigit()]) < 6
 assert not [name for name in os.environ if name.startswith(("PIP_", "UV_INDEX", "SECRET"))]
 open("/usr/lib/planted", "w").close()
 """
-    bench.add("looker", {"looker.py": look.encode()})
+    bench.add("looker", {"looker.py": code.encode()})
     assert prove(bench.recipe(), bench.sources, cache) == 1
     assert not (tree_folder(DEBIAN_12) / "usr/lib/planted").exists()
 
@@ -215,7 +215,7 @@ def test_each_python_gets_its_own_wheels_and_those_of_all(bench: Bench) -> None:
     for below in ("", "cp311/", "cp313/"):
         bench.add(f"only{below[2:5]}", {"only.py": b""}, below=below)
     bench.sources.append(Source("os-packages/debian-13/x.deb", "os-package", file=Path("/dev/null")))
-    found = closure_of(bench.sources, SYSTEM, PYTHON)
+    found = target_closure(bench.sources, SYSTEM, PYTHON)
     names = sorted(path.partition("/")[2].partition("-")[0] for path in found.files)
     assert names == ["only", "only311", "uv"]
 
@@ -224,7 +224,7 @@ def test_each_python_gets_its_own_wheels_and_those_of_all(bench: Bench) -> None:
     ("system", "arch", "words"),
     [("ubuntu-24.04", "x86_64", "take it out"), ("debian-12", "aarch64", "build on a machine of aarch64")],
 )
-def test_target_that_cannot_be_proved_here_is_refused_with_the_remedy(
+def test_target_that_this_machine_cannot_prove_is_refused_with_the_remedy(
     bench: Bench, tmp_path: Path, system: str, arch: str, words: str
 ) -> None:
     with pytest.raises(HostUnfitError) as caught:
@@ -255,7 +255,7 @@ def test_machine_that_refuses_namespaces_is_unfit_with_the_remedy(tmp_path: Path
 
 
 @pytest.mark.parametrize("said", ["E: unshare failed", "E: failed to parse /etc/subuid and /etc/subgid"])
-def test_user_who_may_map_no_ids_is_told_to_get_a_line_for_it_and_not_to_look_at_the_network(
+def test_user_who_may_map_no_ids_gets_a_hint_about_that_and_not_about_the_network(
     monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -302,7 +302,7 @@ def test_ordinary_user_proves_it_too(uv_wheel: Path, open_folder: Path) -> None:
 
 
 def in_own_mounts(act: Callable[[], None]) -> int:
-    """Run it in a child with mounts of its own; returns how the child ended."""
+    """Run a function in a child process with mounts of its own; returns the child's exit code."""
     child = os.fork()
     if child == 0:
         code = 1

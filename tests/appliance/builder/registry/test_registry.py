@@ -1,4 +1,4 @@
-"""A bundle goes through a registry, which is believed in nothing."""
+"""A bundle goes through a registry, which has no authority."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def left(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("has_referrers", [True, False], ids=["referrers", "fallback tag"])
-def test_what_comes_back_verifies_and_is_the_same(
+def test_imported_bundle_verifies_and_has_the_same_bytes(
     stick: Stick, registry: SimRegistry, tmp_path: Path, has_referrers: bool
 ) -> None:
     registry.has_referrers = has_referrers
@@ -76,7 +76,7 @@ def test_what_comes_back_verifies_and_is_the_same(
     assert (f"sha256-{stick.manifest}" in registry.manifests) is not has_referrers
 
 
-def test_second_export_sends_nothing_and_an_interrupted_one_goes_on(stick: Stick, registry: SimRegistry) -> None:
+def test_second_export_sends_nothing_and_an_interrupted_one_continues(stick: Stick, registry: SimRegistry) -> None:
     registry.breaks_after = 20
     answer = export(stick, registry)
     assert (answer.code, TAG in registry.manifests) == (1, False)
@@ -90,7 +90,7 @@ def test_second_export_sends_nothing_and_an_interrupted_one_goes_on(stick: Stick
     assert registry.sent("POST", "/uploads/") == uploads
 
 
-def test_interrupted_import_goes_on_where_it_stopped(stick: Stick, registry: SimRegistry, tmp_path: Path) -> None:
+def test_interrupted_import_continues_where_it_stopped(stick: Stick, registry: SimRegistry, tmp_path: Path) -> None:
     export(stick, registry)
     registry.asked, registry.breaks_after = [], 30
     assert fetch(stick, registry, tmp_path / "back").code == 1
@@ -170,7 +170,7 @@ def test_endless_answer_is_cut_off(stick: Stick, registry: SimRegistry, tmp_path
 
 
 @pytest.mark.parametrize("token", ["\u00e9", "a b", " ", "\u2028", "a\r\nX-Other: b"])
-def test_token_that_no_header_can_hold_lets_nobody_in(
+def test_token_that_no_header_can_hold_is_a_refused_login(
     stick: Stick, registry: SimRegistry, tmp_path: Path, token: str
 ) -> None:
     registry.token = token
@@ -180,7 +180,7 @@ def test_token_that_no_header_can_hold_lets_nobody_in(
 
 
 @pytest.mark.parametrize("place", ["http://[::1", "\x7f", "http://xn--/"])
-def test_place_for_a_blob_that_is_no_address_is_a_failure_with_a_next_step(
+def test_upload_location_that_is_no_url_is_a_failure_with_a_next_step(
     stick: Stick, registry: SimRegistry, place: str
 ) -> None:
     registry.upload = place
@@ -190,7 +190,7 @@ def test_place_for_a_blob_that_is_no_address_is_a_failure_with_a_next_step(
 
 
 @pytest.mark.parametrize("target", ["http://192.0.2.1/blob", "ftp://127.0.0.1/blob", "http://user:word@127.0.0.1/"])
-def test_redirection_to_a_place_without_https_is_refused(
+def test_redirect_to_a_place_without_https_is_refused(
     stick: Stick, registry: SimRegistry, tmp_path: Path, target: str
 ) -> None:
     export(stick, registry)
@@ -209,7 +209,7 @@ def test_bundle_under_another_root_is_not_trusted(stick: Stick, registry: SimReg
     assert left(tmp_path / "back") == []
 
 
-def test_newest_metadata_wins_and_forged_metadata_is_passed_over(
+def test_newest_metadata_counts_and_forged_metadata_is_ignored(
     stick: Stick, registry: SimRegistry, tmp_path: Path
 ) -> None:
     export(stick, registry)
@@ -281,17 +281,17 @@ def test_credentials_stay_with_the_registry_where_another_server_takes_its_blobs
     assert other.sent("GET", "/token") == 0
 
 
-def test_folder_that_is_there_is_left_alone(stick: Stick, registry: SimRegistry, tmp_path: Path) -> None:
+def test_folder_that_exists_already_is_left_alone(stick: Stick, registry: SimRegistry, tmp_path: Path) -> None:
     export(stick, registry)
     (tmp_path / "back").mkdir()
     answer = fetch(stick, registry, tmp_path / "back")
     assert (answer.code, list((tmp_path / "back").iterdir())) == (2, [])
 
 
-def test_registry_that_nobody_hears_is_a_failure_with_a_next_step(stick: Stick, tmp_path: Path) -> None:
-    with socket.socket() as unheard:
-        unheard.bind(("127.0.0.1", 0))
-        there = f"http://127.0.0.1:{unheard.getsockname()[1]}/models/toy:1"
+def test_registry_that_does_not_listen_is_a_failure_with_a_next_step(stick: Stick, tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        there = f"http://127.0.0.1:{silent.getsockname()[1]}/models/toy:1"
         answer = command("bundle", "import", there, tmp_path / "back", "--trust", stick.root_file)
     assert (answer.code, "registry.unreachable" in answer.talk) == (1, True)
 
@@ -323,8 +323,8 @@ def test_reference_is_read() -> None:
 
 
 def answers(port: int) -> bool:
-    with socket.socket() as door:
-        return door.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
@@ -366,7 +366,7 @@ def test_debians_registry_and_skopeo_carry_a_bundle_that_then_verifies(
     subprocess.run([*copied, f"docker://{debian_registry}/models/toy:{TAG}", layout], check=True, timeout=60)
     blobs = {path.name for path in (tmp_path / "skopeo" / "blobs" / "sha256").iterdir()}
     assert blobs == {path.name for path in (stick.path / "blobs" / "sha256").iterdir()}
-    # What another tool has pushed is the same bundle; only what says who signed it is missing there.
+    # Another tool pushes the same bundle, but not the artifact that proves who signed it.
     pushed = ["skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false", f"oci:{stick.path}"]
     subprocess.run([*pushed, f"docker://{debian_registry}/other/toy:{TAG}"], check=True, timeout=60)
     other = f"http://{debian_registry}/other/toy:{TAG}"

@@ -170,8 +170,8 @@ def test_new_requirement_moves_no_other_wheel(bench: Bench) -> None:
     bench.add_wheel("delta")
     _forget_pages()
     later = bench.lock(recipe, first, requires=("alpha>=1", "native", "delta"))
-    told = [change.after and f"{change.after.name} {change.after.version}" for change in changes(first, later)]
-    assert told == ["delta 1.0"]
+    events = [change.after and f"{change.after.name} {change.after.version}" for change in changes(first, later)]
+    assert events == ["delta 1.0"]
 
 
 def test_changed_model_moves_no_wheel(bench: Bench) -> None:
@@ -223,7 +223,7 @@ def test_settings_of_uv_and_pip_on_this_machine_choose_nothing(bench: Bench) -> 
     assert format_lock(bench.lock(recipe, env=bench.env | leaks)) == format_lock(plain)
 
 
-def test_requirements_that_contradict_each_other_are_told_with_the_reason(bench: Bench) -> None:
+def test_requirements_that_contradict_each_other_are_refused_with_the_reason(bench: Bench) -> None:
     bench.add_wheel("clash", requires=["beta>=7"])
     with pytest.raises(ApplianceError) as caught:
         bench.lock(write_recipe(bench.folder, SOURCE), requires=("alpha", "clash"))

@@ -1,4 +1,4 @@
-"""Building the runtime: what a run leaves, what an interrupted run leaves, and what is said when it cannot be done."""
+"""Building the runtime: what a run leaves, what an interrupted run leaves, and how failures are reported."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from signing.errors import ApplianceError
 from tests.appliance.sim_runtime import SPEC
 sdist, cmake, ninja, cache, needed = sys.argv[1:]
 job.NEEDED_BYTES = int(needed)
-def told(event):
+def report(event):
     if event.total:
         print(event.done, flush=True)
 try:
-    print(build_runtime(Path(sdist), ToolWheels(Path(cmake), Path(ninja)), SPEC, Path(cache), told).sha256)
+    print(build_runtime(Path(sdist), ToolWheels(Path(cmake), Path(ninja)), SPEC, Path(cache), report).sha256)
 except ApplianceError as error:
     print(error)
 """
@@ -62,7 +62,7 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """One build that several tests look at and none changes."""
+    """One build that several tests read and none changes."""
     folder = tmp_path_factory.mktemp("finished")
     sdist, tools = make_sdist(folder / "s.tar.gz"), make_tools(folder / "tools")
     return Finished(sdist, tools, folder / "cache", build_runtime(sdist, tools, SPEC, folder / "cache"))
@@ -215,7 +215,7 @@ def test_progress_counts_steps_to_the_end(sdist: Path, tools: ToolWheels, tmp_pa
     assert {event.unit for event in events} == {"steps"}
 
 
-def test_build_that_was_interrupted_goes_on_where_it_stopped(finished: Finished, tmp_path: Path) -> None:
+def test_interrupted_build_continues_where_it_stopped(finished: Finished, tmp_path: Path) -> None:
     sdist, tools = finished.sdist, finished.tools
 
     def interrupt(event: Progress) -> None:
@@ -232,7 +232,7 @@ def test_build_that_was_interrupted_goes_on_where_it_stopped(finished: Finished,
     assert built.sha256 == finished.built.sha256
 
 
-def test_builder_killed_by_sigkill_leaves_no_compiler_and_can_go_on(
+def test_builder_killed_by_sigkill_leaves_no_compiler_and_can_continue(
     finished: Finished, tools: ToolWheels, tmp_path: Path
 ) -> None:
     sdist = make_sdist(tmp_path / "slow.tar.gz", pace_s=0.1)
@@ -327,10 +327,10 @@ def test_failed_configuration_shows_cmakes_reason_and_no_empty_lines(tools: Tool
         build_runtime(sdist, tools, SPEC, tmp_path / "cache")
 
     assert (raised.value.code, raised.value.subject) == ("runtime.configure-failed", "cmake")
-    said = raised.value.found.splitlines()
-    assert said[0] == "CMake Error at CMakeLists.txt:7 (message):"
-    assert "  a thing is missing" in said
-    assert all(line.strip() for line in said)
+    lines = raised.value.found.splitlines()
+    assert lines[0] == "CMake Error at CMakeLists.txt:7 (message):"
+    assert "  a thing is missing" in lines
+    assert all(line.strip() for line in lines)
 
 
 def test_path_of_the_build_folder_in_a_file_is_refused(tools: ToolWheels, tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_library_that_a_bare_host_does_not_have_is_refused(tools: ToolWheels, tm
     assert "libllama.so needs libgomp.so.1" in raised.value.found
 
 
-def test_missing_compiler_is_told_with_the_line_that_helps(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
+def test_missing_compiler_is_reported_with_what_installs_it(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
     with pytest.raises(HostUnfitError) as raised:
         build_runtime(sdist, tools, SPEC, tmp_path / "cache", environment={"PATH": str(tmp_path)})
 
@@ -370,7 +370,7 @@ def test_tool_wheel_without_the_tool_is_damaged(sdist: Path, tools: ToolWheels, 
 
 
 @pytest.mark.parametrize("needed", [job.NEEDED_BYTES, 0], ids=["seen before", "seen while writing"])
-def test_full_disk_is_told_with_the_path_and_the_free_bytes(
+def test_full_disk_is_reported_with_the_path_and_the_free_bytes(
     needed: int, sdist: Path, tools: ToolWheels, tmp_path: Path
 ) -> None:
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode or not shutil.which("mount"):
@@ -386,7 +386,7 @@ def test_full_disk_is_told_with_the_path_and_the_free_bytes(
     assert re.search(r"found \d+ bytes free", done.stdout)
 
 
-def test_user_of_whom_the_system_knows_nothing_builds_it_too(
+def test_user_without_an_entry_in_the_password_database_builds_it_too(
     sdist: Path, tools: ToolWheels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(user: int) -> None:

@@ -37,7 +37,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def test_distribution_has_one_library_and_says_what_it_needs_beside_it(place: Place, tmp_path: Path) -> None:
+def test_distribution_has_one_library_and_names_its_requirements(place: Place, tmp_path: Path) -> None:
     built = place.build(90, 80, 80)
     with zipfile.ZipFile(built.path) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]

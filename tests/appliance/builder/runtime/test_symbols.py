@@ -1,4 +1,4 @@
-"""What an ELF file asks of a system, compared with what binutils say about files made here by the real compiler."""
+"""What an ELF file needs of a system, compared with what binutils show of files of the real compiler."""
 
 from __future__ import annotations
 

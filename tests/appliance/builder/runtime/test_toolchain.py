@@ -32,7 +32,7 @@ def test_compiler_of_this_machine_is_found_and_recorded() -> None:
     assert all(compiler.versions.values())
 
 
-def test_no_compiler_is_told_with_what_to_install(tmp_path: Path) -> None:
+def test_missing_compiler_is_reported_with_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(HostUnfitError) as raised:
         find_compiler(str(tmp_path))
 
@@ -41,7 +41,7 @@ def test_no_compiler_is_told_with_what_to_install(tmp_path: Path) -> None:
     assert error.hint == "sudo apt-get install -y gcc g++ binutils"
 
 
-def test_compiler_that_is_too_old_is_told_with_its_version(tmp_path: Path) -> None:
+def test_compiler_that_is_too_old_is_reported_with_its_version(tmp_path: Path) -> None:
     _pretend(tmp_path, ("gcc", "g++"), ANSWERS | {"-dumpfullversion": "11.4.0"})
 
     with pytest.raises(HostUnfitError) as raised:

@@ -57,7 +57,7 @@ def test_flags_come_from_the_first_processor(tmp_path: Path) -> None:
     assert read_cpu_flags(tmp_path / "cpuinfo") == {"fpu", "sse4_2", "avx"}
 
 
-def test_a_machine_without_x86_flags_cannot_say_what_native_is(tmp_path: Path) -> None:
+def test_native_is_refused_on_a_machine_without_x86_flags(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nFeatures\t: fp asimd\n")
 
     for path in (tmp_path / "cpuinfo", tmp_path / "absent"):

@@ -73,16 +73,16 @@ def test_each_file_is_there_once_and_is_no_symlink(wheel: Path) -> None:
     assert built.variants == tuple(CPU_VARIANTS)
 
 
-def test_second_build_is_a_look_into_the_cache_of_less_than_two_seconds(wheel: Path) -> None:
+def test_second_build_takes_the_wheel_from_the_cache_in_less_than_two_seconds(wheel: Path) -> None:
     sdist, tools, cache = shipped_sdist(), shipped_tools(), shipped_cache().root / "runtime"
     spec = RuntimeSpec(shipped_runtime().version.partition("+")[0], "all")
-    told: list[Progress] = []
+    events: list[Progress] = []
     before = os.times()
-    again = build_runtime(sdist, tools, spec, cache, told.append)
+    again = build_runtime(sdist, tools, spec, cache, events.append)
     after = os.times()
-    # Time on a processor: what else the machine does must not decide.
+    # Time on a processor: other work of the machine must not count.
     assert sum(after[:4]) - sum(before[:4]) < 2
-    assert (again.path, told) == (wheel, [])
+    assert (again.path, events) == (wheel, [])
 
 
 def test_unpacked_size_is_stated_and_little_more_than_the_code(wheel: Path) -> None:
@@ -204,7 +204,7 @@ def test_engine_loads_the_variant_of_its_own_folder_and_nothing_of_the_folder_wh
         compiler = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(tmp_path / name)]
         subprocess.run(compiler, input=source, text=True, check=True)
     argv = [str(folder / "llama-server"), "--list-devices"]
-    # The loader tells: what the engine itself says may be lost when it ends.
+    # As the loader reports it: output of the engine itself may be lost when it ends.
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, env={"LD_DEBUG": "files"})
 
     loaded = set(re.findall(r"calling init: (.*libggml-.*)", done.stderr))

@@ -123,14 +123,14 @@ def test_page_that_is_no_index_is_refused(site: Site) -> None:
 
 def _hub(site: Site, **headers: str) -> str:
     path = f"/owner/repo/resolve/{COMMIT}/sub/x.gguf"
-    said = {"X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(DATA)), "X-Linked-Etag": f'"{sha256(DATA)}"'}
-    site.put(path, b"", status=302, headers=said | {"Location": f"{site.url}/cdn/blob"} | headers)
+    usual = {"X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(DATA)), "X-Linked-Etag": f'"{sha256(DATA)}"'}
+    site.put(path, b"", status=302, headers=usual | {"Location": f"{site.url}/cdn/blob"} | headers)
     site.put("/cdn/blob", DATA)
     return path
 
 
 @pytest.mark.parametrize("body", [b"[" * 200_000, b"no json"])
-def test_page_of_json_that_nobody_can_read_is_refused(site: Site, body: bytes) -> None:
+def test_page_of_malformed_json_is_refused(site: Site, body: bytes) -> None:
     site.put("/simple/pack/", body, headers={"Content-Type": "application/vnd.pypi.simple.v1+json"})
     with pytest.raises(ApplianceError) as caught:
         Index(f"{site.url}/simple").files("pack")
@@ -138,14 +138,14 @@ def test_page_of_json_that_nobody_can_read_is_refused(site: Site, body: bytes) -
 
 
 @pytest.mark.parametrize("form", ["gzip", "deflate"])
-def test_page_that_is_not_packed_as_it_says_is_refused(site: Site, form: str) -> None:
+def test_page_that_is_not_compressed_as_its_headers_state_is_refused(site: Site, form: str) -> None:
     site.put("/simple/pack/", b"no such thing", headers={"Content-Type": "text/html", "Content-Encoding": form})
     with pytest.raises(ApplianceError) as caught:
         Index(f"{site.url}/simple").files("pack")
     assert caught.value.code == "source.refused"
 
 
-def test_page_without_end_is_cut_off_however_small_it_is_packed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_without_end_is_cut_off_however_well_it_is_compressed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "MAX_ANSWER_BYTES", 1 << 20)
     packed = {"Content-Type": "text/html", "Content-Encoding": "gzip"}
     for more, headers in ((bytes(2 << 20), {"Content-Type": "text/html"}), (gzip.compress(bytes(2 << 20)), packed)):
@@ -162,7 +162,7 @@ def test_address_that_leads_nowhere_is_refused_and_not_tried_again(tmp_path: Pat
     assert caught.value.code == "source.refused"
 
 
-def test_hub_with_a_size_that_is_no_number_is_asked_without_it(site: Site) -> None:
+def test_size_of_a_hub_that_is_no_number_is_ignored(site: Site) -> None:
     source = HfSource("t", "o/r", COMMIT, "m.gguf")
     for size in ("9" * 5000, "-1", "x"):
         headers = {"X-Repo-Commit": COMMIT, "X-Linked-Size": size}
@@ -170,7 +170,7 @@ def test_hub_with_a_size_that_is_no_number_is_asked_without_it(site: Site) -> No
         assert hf.locate(source, {"HF_ENDPOINT": site.url}).size is None
 
 
-def test_file_of_a_hub_is_brought_at_its_commit_with_its_digest_known_beforehand(site: Site, tmp_path: Path) -> None:
+def test_file_of_a_hub_is_fetched_at_its_commit_with_its_digest_known_beforehand(site: Site, tmp_path: Path) -> None:
     path = _hub(site)
     source = HfSource("hf:…", "owner/repo", COMMIT, "sub/x.gguf")
     found = hf.locate(source, {"HF_ENDPOINT": site.url})
@@ -251,7 +251,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLCo
     return path, context
 
 
-def test_web_server_is_believed_by_the_certificates_of_the_system_only(
+def test_web_server_is_trusted_by_the_certificates_of_the_system_only(
     authority: tuple[Path, ssl.SSLContext], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serve(authority[1]) as site:
@@ -279,7 +279,7 @@ def test_redirect_from_https_to_plain_http_is_refused(
 
 
 @pytest.mark.parametrize("module", ["appliance.builder.sources", "appliance.builder.assembly.assembler"])
-def test_building_what_is_at_hand_loads_no_network_library(module: str) -> None:
+def test_building_with_a_warm_cache_loads_no_network_library(module: str) -> None:
     code = (
         f"import sys, {module}\n"
         "names = {'bs4', 'httpx', 'huggingface_hub', 'pypi_simple', 'requests', 'rich'}\n"
