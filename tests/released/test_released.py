@@ -6,6 +6,7 @@ It is the toy bundle of `tests/toy.py`, sealed. A new version adds a file and ch
 
 from __future__ import annotations
 
+import json
 import shutil
 import tarfile
 from pathlib import Path
@@ -54,8 +55,10 @@ def test_bundle_with_a_changed_byte_is_damaged(released: Path) -> None:
     assert appliance("verify", released / "dist/toy-1.0.0", "--trust", released / "trust/root.json") == 3
 
 
-def test_bundle_is_written_to_a_stick(released: Path) -> None:
+def test_bundle_is_inspected_and_written_to_a_stick(released: Path, capfd: pytest.CaptureFixture[str]) -> None:
     trust = ("--trust", released / "trust/root.json")
+    assert appliance("inspect", released / "dist/toy-1.0.0", *trust, "--json") == 0
+    assert json.loads(capfd.readouterr().out)["name"] == "toy"
     stick = released / "stick"
     stick.mkdir()
     assert appliance("stick", "write", released / "dist/toy-1.0.0", stick, *trust) == 0

@@ -109,11 +109,11 @@ def _bill(layout: Layout, contents: Contents, statement: RequiredStatement) -> J
 
 
 def _package(file: File, licences: Mapping[str, str]) -> BundledPackage:
-    name = PurePosixPath(file.path).name
-    if file.kind == "os-package":
-        name, version = name.split("_")[:2]
-    else:
-        name, version = name.split("-")[:2]
+    # Signed names follow the grammar of paths alone: one without a version is shown whole.
+    separator = "_" if file.kind == "os-package" else "-"
+    name, _, rest = PurePosixPath(file.path).name.partition(separator)
+    version = rest.partition(separator)[0]
+    if file.kind != "os-package":
         name = name.replace("_", "-").lower()
     return BundledPackage(name, version, file.kind, file.path, licences.get(file.path, ""))
 
