@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tests.pages import commands, dependencies
+from tests.pages import commands, dependencies, recipes
 
 TOP = Path(__file__).resolve().parent.parent.parent
 DOCS = TOP / "docs"
@@ -22,6 +22,7 @@ NOTICE = "\n<!-- Generated: change the code, then run `python -m tests.pages {na
 PAGES: dict[str, Callable[[], str]] = {
     "commands": commands.page,
     "dependencies": dependencies.page,
+    "recipes": recipes.page,
 }
 """What gives the text of `docs/NAME.md` above its notice, by NAME."""
 

@@ -10,10 +10,11 @@ Rules:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
-from pydantic import AfterValidator, BeforeValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, WithJsonSchema
 
 from appliance.builder.recipe.choices import (
     CPU_SHORT_LISTS,
@@ -120,6 +121,15 @@ def _check_beside(value: object) -> object:
     return tuple(plain)
 
 
+def _one_of(values: Iterable[str]) -> dict[str, object]:
+    return {"type": "string", "enum": list(values)}
+
+
+def _list_of(entry: dict[str, object]) -> dict[str, object]:
+    return {"type": "array", "items": entry, "minItems": 1}
+
+
+_TEXT: dict[str, object] = {"type": "string"}
 Name = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?$", strict=True), AfterValidator(_check_name)
 ]
@@ -129,13 +139,27 @@ Version = Annotated[
 PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.[0-9]{1,2}$", strict=True)]
 Person = Annotated[str, StringConstraints(min_length=2, max_length=200, strict=True)]
 Day = Annotated[str, StringConstraints(pattern=r"^20[0-9]{2}-[01][0-9]-[0-3][0-9]$", strict=True)]
-SystemName = Annotated[str, AfterValidator(_check_os)]
-PackageNames = Annotated[str | tuple[str, ...], BeforeValidator(_check_packages)]
+SystemName = Annotated[str, AfterValidator(_check_os), WithJsonSchema(_one_of(OS_GLIBC))]
+PackageNames = Annotated[
+    str | tuple[str, ...],
+    BeforeValidator(_check_packages),
+    WithJsonSchema({"anyOf": [_one_of(["bare-host"]), {"type": "array", "items": _TEXT}]}),
+]
 SourceText = Annotated[str, AfterValidator(_check_source)]
-SourceTexts = Annotated[str | tuple[str, ...], BeforeValidator(_check_sources)]
+SourceTexts = Annotated[
+    str | tuple[str, ...], BeforeValidator(_check_sources), WithJsonSchema({"anyOf": [_TEXT, _list_of(_TEXT)]})
+]
 Licence = Annotated[str, AfterValidator(_check_licence)]
 BundlePath = Annotated[str, AfterValidator(_check_file_path)]
-FilesBeside = Annotated[tuple[str, ...], BeforeValidator(_check_beside)]
-Quantisation = Annotated[str, AfterValidator(_check_quantisation)]
-CpuVariants = Annotated[str | tuple[str, ...], BeforeValidator(_check_variants)]
-CudaArchitectures = Annotated[tuple[int, ...], BeforeValidator(_check_cuda)]
+FilesBeside = Annotated[tuple[str, ...], BeforeValidator(_check_beside), WithJsonSchema(_list_of(_TEXT))]
+Quantisation = Annotated[str, AfterValidator(_check_quantisation), WithJsonSchema(_one_of(QUANTISATIONS))]
+CpuVariants = Annotated[
+    str | tuple[str, ...],
+    BeforeValidator(_check_variants),
+    WithJsonSchema({"anyOf": [_one_of(CPU_SHORT_LISTS), _list_of(_one_of(CPU_VARIANTS))]}),
+]
+CudaArchitectures = Annotated[
+    tuple[int, ...],
+    BeforeValidator(_check_cuda),
+    WithJsonSchema({"anyOf": [{"const": False}, _list_of({"type": "integer", "enum": list(CUDA_ARCHITECTURES)})]}),
+]

@@ -5,7 +5,8 @@ Owns the fields of a recipe and what must hold between them. It must never open 
 Rules:
 - only the fields of this model exist; an unknown field is an error, never ignored;
 - nothing is converted: `3.10` without quotes is a number to YAML (3.1), and an error here;
-- what this version cannot build is refused here, where its line is known, not left out of the bundle.
+- what this version cannot build is refused here, where its line is known, not left out of the bundle;
+- a field's `title` is what it is for, its `description` what may stand there: an error repeats it as what was expected.
 
 Source: docs/architecture.md, The bundle.
 """
@@ -62,12 +63,21 @@ class _RecipePart(BaseModel):
 class RecipeTarget(_RecipePart):
     """A system that the bundle is to be installed on."""
 
-    os: SystemName = Field(description="a system such as debian-12")
-    arch: Literal["x86_64", "aarch64"] = Field(description="x86_64 or aarch64")
-    python: tuple[PythonVersion, ...] = Field(
-        description='a list of Python versions in quotes, for example ["3.11"]', min_length=1, strict=False
+    os: SystemName = Field(title="the system of the hosts", description="a system such as debian-12")
+    arch: Literal["x86_64", "aarch64"] = Field(
+        title="the processors of the hosts; all targets of a recipe have the same", description="x86_64 or aarch64"
     )
-    packages: PackageNames = Field(default=(), description="bare-host, or a list of Debian packages such as bubblewrap")
+    python: tuple[PythonVersion, ...] = Field(
+        title="the versions of Python on the hosts; each gets wheels of its own",
+        description='a list of Python versions in quotes, for example ["3.11"]',
+        min_length=1,
+        strict=False,
+    )
+    packages: PackageNames = Field(
+        title="Debian packages to bring, with their dependencies; bare-host: those that this program needs",
+        default=(),
+        description="bare-host, or a list of Debian packages such as bubblewrap",
+    )
 
     @field_validator("packages")
     @classmethod
@@ -85,28 +95,64 @@ class RecipeTarget(_RecipePart):
 class Acceptance(_RecipePart):
     """The person who accepted the terms of a licence, and the day."""
 
-    by: Person = Field(description="a name")
-    date: Day = Field(description='a date in quotes, for example "2026-01-31"')
+    by: Person = Field(title="the person who read and accepted the terms", description="a name")
+    date: Day = Field(
+        title="the day on which they were accepted", description='a date in quotes, for example "2026-01-31"'
+    )
 
 
 class Conversion(_RecipePart):
-    """The conversion of a model to GGUF: its type, and the files beside its weights."""
+    """How a model that is published as safetensors becomes a GGUF."""
 
-    to: Literal["F32", "F16", "BF16"] = Field(description="one of F32, F16, BF16")
-    files: FilesBeside = Field(description="a list of files beside the weights, such as config.json")
+    to: Literal["F32", "F16", "BF16"] = Field(
+        title="the type in which the GGUF stores the weights", description="one of F32, F16, BF16"
+    )
+    files: FilesBeside = Field(
+        title="files beside the weights that llama.cpp's converter reads; data only, never a program",
+        description="a list of files beside the weights, such as config.json",
+    )
 
 
 class RecipeModel(_RecipePart):
-    """A model: its name, source, licence, length of context, and how it is converted or quantised."""
+    """A model that the bundle serves."""
 
-    name: Name = Field(description="a name of a-z 0-9 . _ -, for example smollm2-135m")
-    source: SourceTexts = Field(description="a source such as pypi:… or hf:…, or a list of the parts to join")
-    licence: Licence = Field(description="an SPDX licence such as Apache-2.0")
-    context: int = Field(description="a number of tokens, 1 to 16777216", ge=1, le=1 << 24)
-    convert: Conversion | None = Field(default=None, description="a mapping with to and files")
-    quantize: Quantisation | None = Field(default=None, description="a quantisation such as Q4_K_M")
-    allow_requantize: bool = Field(default=False, description="true or false")
-    accepted: Acceptance | None = Field(default=None, description="a mapping with by and date")
+    name: Name = Field(
+        title="how users and programs name the model", description="a name of a-z 0-9 . _ -, for example smollm2-135m"
+    )
+    source: SourceTexts = Field(
+        title="where the GGUF file comes from, or the weights to convert; the parts of a list are joined in its order",
+        description="a source such as pypi:… or hf:…, or a list of the parts to join",
+    )
+    licence: Licence = Field(
+        title="the licence of the model; LicenseRef-… for terms outside the list of SPDX",
+        description="an SPDX licence such as Apache-2.0",
+    )
+    context: int = Field(
+        title="how many tokens of one conversation an engine holds; at most 512 for a model that embeds",
+        description="a number of tokens, 1 to 16777216",
+        ge=1,
+        le=1 << 24,
+    )
+    convert: Conversion | None = Field(
+        title="how safetensors become a GGUF; left out where the source is a GGUF",
+        default=None,
+        description="a mapping with to and files",
+    )
+    quantize: Quantisation | None = Field(
+        title="the quantisation that the build makes of the source; left out where the source stays as it is",
+        default=None,
+        description="a quantisation such as Q4_K_M",
+    )
+    allow_requantize: bool = Field(
+        title="whether a source that is quantised already may be quantised again, which costs quality",
+        default=False,
+        description="true or false",
+    )
+    accepted: Acceptance | None = Field(
+        title="who accepted the terms of a LicenseRef-… licence; without it such a model is refused",
+        default=None,
+        description="a mapping with by and date",
+    )
 
     @field_validator("convert")
     @classmethod
@@ -140,11 +186,11 @@ class RecipeModel(_RecipePart):
 
 
 class RecipeFile(_RecipePart):
-    """A further file of the bundle."""
+    """A further file of the bundle, beside those that the build makes itself."""
 
-    source: SourceText = Field(description="a source such as pypi:… or file:…")
-    path: BundlePath = Field(description="a path below files/ or licences/")
-    licence: Licence = Field(description="an SPDX licence such as Apache-2.0")
+    source: SourceText = Field(title="where the file comes from", description="a source such as pypi:… or file:…")
+    path: BundlePath = Field(title="where the file lies in the bundle", description="a path below files/ or licences/")
+    licence: Licence = Field(title="the licence of the file", description="an SPDX licence such as Apache-2.0")
 
     @property
     def kind(self) -> str:
@@ -153,37 +199,67 @@ class RecipeFile(_RecipePart):
 
 
 class RecipeRuntime(_RecipePart):
-    """The runtime: its version, CPU variants and CUDA architectures."""
+    """The program that runs the models: its release, and the processors that it is compiled for."""
 
-    llama_cpp_python: Version = Field(description="a version of llama-cpp-python, for example 0.3.36")
-    cpu: CpuVariants = Field(default="all", description="all, native, or a list of processor generations")
+    llama_cpp_python: Version = Field(
+        title="the release of llama-cpp-python whose llama.cpp is compiled",
+        description="a version of llama-cpp-python, for example 0.3.36",
+    )
+    cpu: CpuVariants = Field(
+        title="the processor generations to compile llama.cpp for; native: those of this machine; x64 is always added",
+        default="all",
+        description="all, native, or a list of processor generations",
+    )
     cuda: CudaArchitectures = Field(
-        default=(), description="false, or a list of generations of graphics processors such as [80, 90]"
+        title="the generations of NVIDIA graphics processors to compile for, too; a host does not use them yet",
+        default=(),
+        description="false, or a list of generations of graphics processors such as [80, 90]",
+        json_schema_extra={"default": False},
     )
 
 
 class RecipeServe(_RecipePart):
-    """Defaults for serving."""
+    """Defaults for serving. A site may decide otherwise."""
 
-    slots: int = Field(default=4, description="a number of parallel requests, 1 to 256", ge=1, le=256)
+    slots: int = Field(
+        title="how many conversations an engine holds at the same time; the others wait",
+        default=4,
+        description="a number of parallel requests, 1 to 256",
+        ge=1,
+        le=256,
+    )
 
 
 class Recipe(_RecipePart):
-    """A whole recipe."""
+    """What one bundle is built from."""
 
-    name: Name = Field(description="a name of a-z 0-9 . _ -, for example smollm2")
-    version: Version = Field(description="a version of three numbers, for example 1.0.0")
+    name: Name = Field(title="the name of the bundle", description="a name of a-z 0-9 . _ -, for example smollm2")
+    version: Version = Field(
+        title="the version of the bundle; every change needs one of its own",
+        description="a version of three numbers, for example 1.0.0",
+    )
     targets: Annotated[tuple[RecipeTarget, ...], AfterValidator(_one_arch)] = Field(
-        description="a list of at least one target", min_length=1, strict=False
+        title="the systems that the bundle can be installed on",
+        description="a list of at least one target",
+        min_length=1,
+        strict=False,
     )
     models: Annotated[tuple[RecipeModel, ...], AfterValidator(_distinct_models)] = Field(
-        description="a list of at least one model", min_length=1, strict=False
+        title="the models that the bundle serves",
+        description="a list of at least one model",
+        min_length=1,
+        strict=False,
     )
-    runtime: RecipeRuntime = Field(description="a mapping with llama_cpp_python, cpu and cuda")
+    runtime: RecipeRuntime = Field(
+        title="the program that runs the models", description="a mapping with llama_cpp_python, cpu and cuda"
+    )
     files: Annotated[tuple[RecipeFile, ...], AfterValidator(_distinct_paths)] = Field(
-        default=(), description="a list of further files", strict=False
+        title="further files of the bundle, such as a notice that a licence asks for",
+        default=(),
+        description="a list of further files",
+        strict=False,
     )
-    serve: RecipeServe = Field(default=RecipeServe(), description="a mapping with slots")
+    serve: RecipeServe = Field(title="defaults for serving", default=RecipeServe(), description="a mapping with slots")
 
     @property
     def arch(self) -> str:
