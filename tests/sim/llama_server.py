@@ -1,10 +1,15 @@
 """A stand-in for the engine's program: the same command line, socket and routes, without a model behind them.
 
-What the last message says decides what happens, so that a test can stage an engine that is slow, hangs or dies:
-`slow N` streams N tokens, one every 50 ms · `hang` never answers · `die` ends the process by SIGABRT, `die late` in the
-middle of a stream · `fail` answers with an error of the engine · anything else is answered with itself, backwards.
+The last message decides what happens, so that a test can have an engine that is slow, hangs or dies:
+
+- `slow N` streams N tokens, one every 50 ms;
+- `hang` never answers;
+- `die` ends the process by SIGABRT, `die late` in the middle of a stream;
+- `fail` gives an error of the engine;
+- anything else is answered with itself, backwards.
+
 An embedding has eight numbers, by the words of the text; `short`, `zero`, `nan` and `drift` give what none should be.
-Requests and users who left are noted in `requests.jsonl` beside the socket.
+Requests, and users who left, are written to `requests.jsonl` beside the socket.
 """
 
 from __future__ import annotations

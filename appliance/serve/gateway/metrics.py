@@ -1,9 +1,9 @@
-"""Figures of the gateway in the text format that Prometheus reads.
+"""Metrics of the gateway in the text format that Prometheus reads.
 
 Owns the registry, the names and the labels. Rules:
 - no name of a person or key becomes a label, and no text of a request: models and routes come from the plan;
 - a request counts once, when it has ended; one that its user left has the status 499, whatever was sent until then;
-- states that the gateway holds anyway (queues, engines) are read when somebody asks for the figures.
+- states that the gateway holds anyway (queues, engines) are read when the metrics are requested.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class EngineFigures:
 
 
 class Metrics:
-    """The figures of one gateway.
+    """The metrics of one gateway.
 
     Args:
         read_engines: the engines at this moment.

@@ -40,7 +40,7 @@ MAX_MISSES = 3
 
 
 def start(prefix: Prefix) -> None:
-    """Verify what is installed, then serve it until told to stop.
+    """Verify what is installed, then serve it until SIGTERM.
 
     Args:
         prefix: the host.

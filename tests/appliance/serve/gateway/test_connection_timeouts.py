@@ -1,4 +1,4 @@
-"""Users who connect and say nothing, say it slowly, or do not read their answer: nobody waits for them for long."""
+"""Users who connect and send nothing, send it slowly, or do not read their answer, are cut off soon."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from appliance.serve.gateway.server import DESCRIPTORS
 from tests.appliance.serve.gateway.site import Site, eventually, opened, question
 
-# The gateway as it is started, with less patience.
+# The gateway as it is started, with shorter timeouts.
 START = "from appliance.serve.gateway import connection_timeouts as limit; limit.IDLE_S = limit.STALLED_S = 1"
 START += "; from appliance.serve.gateway.server import main; main()"
 
@@ -39,14 +39,14 @@ def head(site: Site, length: int) -> bytes:
     return "\r\n".join([*lines, f"content-length: {length}", "", ""]).encode()
 
 
-@pytest.mark.parametrize("said", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"])
-def test_connection_without_a_whole_request_is_closed(site: Site, said: bytes) -> None:
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"])
+def test_connection_without_a_whole_request_is_closed(site: Site, sent: bytes) -> None:
     with connect(site) as user:
-        user.sendall(said)
+        user.sendall(sent)
         assert user.recv(100) == b""
 
 
-def test_request_that_comes_drop_by_drop_is_not_waited_for(site: Site) -> None:
+def test_request_that_comes_byte_by_byte_is_not_waited_for(site: Site) -> None:
     with connect(site) as user:
         until = time.monotonic() + 10
         with pytest.raises(OSError):  # noqa: PT011 - reset or broken pipe, as the kernel likes
@@ -55,7 +55,7 @@ def test_request_that_comes_drop_by_drop_is_not_waited_for(site: Site) -> None:
                 time.sleep(0.2)
 
 
-def test_body_that_goes_on_after_its_refusal_is_not_read_for_ever(site: Site) -> None:
+def test_body_that_goes_on_after_its_refusal_is_not_read_without_end(site: Site) -> None:
     with connect(site) as user:
         user.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
         assert b" 401 " in user.recv(100)
@@ -66,21 +66,21 @@ def test_body_that_goes_on_after_its_refusal_is_not_read_for_ever(site: Site) ->
                 time.sleep(0.2)
 
 
-def test_answer_that_takes_longer_than_the_patience_with_silence_is_given(site: Site) -> None:
+def test_answer_that_takes_longer_than_the_idle_timeout_is_given(site: Site) -> None:
     body = json.dumps(question("slow 40", stream=True)).encode()
     with connect(site) as user:
         user.sendall(head(site, len(body)) + body)
-        said = b""
-        while not said.endswith(b"\r\n0\r\n\r\n") and (block := user.recv(65536)):
-            said += block
-        assert b"39 " in said
+        answer = b""
+        while not answer.endswith(b"\r\n0\r\n\r\n") and (block := user.recv(65536)):
+            answer += block
+        assert b"39 " in answer
         # And the next one on the same connection.
         user.sendall(head(site, len(body)) + body)
         assert b" 200 " in user.recv(100)
 
 
 @pytest.mark.parametrize("is_stream", [True, False])
-def test_user_who_does_not_read_his_answer_gives_his_slot_back(site: Site, is_stream: bool) -> None:
+def test_user_who_does_not_read_the_answer_frees_the_slot(site: Site, is_stream: bool) -> None:
     body = json.dumps(question("x" * 4_000_000, stream=is_stream)).encode()
     with socket.socket() as user:
         user.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -99,5 +99,5 @@ def test_gateway_may_hold_what_a_thousand_connections_take(site: Site) -> None:
     assert int(soft) == min(DESCRIPTORS, int(hard))
 
 
-def test_the_gateway_has_nothing_to_complain_about(site: Site) -> None:
+def test_gateway_logs_no_warning(site: Site) -> None:
     assert site.log.read_text() == ""

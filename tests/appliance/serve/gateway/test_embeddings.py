@@ -1,4 +1,4 @@
-"""A model that makes embeddings is asked for those, and no other: the gateway tells the two kinds apart."""
+"""Only a model that makes embeddings gets requests for them, and it gets no others."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_client_of_openai_gets_embeddings_and_what_made_them(both: Site) -> None
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
-def test_model_that_embeds_is_not_asked_to_chat(both: Site, path: str) -> None:
+def test_model_that_embeds_gets_no_request_to_chat(both: Site, path: str) -> None:
     before = len(notes(both.sockets))
     status, _, body = both.call("POST", path, {**question("x", "embeds"), "prompt": "x"})
     error = json.loads(body)["error"]
@@ -48,7 +48,7 @@ def test_model_that_embeds_is_not_asked_to_chat(both: Site, path: str) -> None:
     assert len(notes(both.sockets)) == before
 
 
-def test_model_that_chats_is_not_asked_to_embed(both: Site) -> None:
+def test_model_that_chats_gets_no_request_to_embed(both: Site) -> None:
     before = len(notes(both.sockets))
     with pytest.raises(openai.BadRequestError) as caught:
         both.client().embeddings.create(model="toy", input="x")
@@ -62,7 +62,7 @@ def test_key_that_may_not_use_the_model_does_not_learn_its_kind(both: Site) -> N
     assert (status, json.loads(body)["error"]["code"]) == (403, "model_forbidden")
 
 
-def test_list_of_models_says_which_embeds(both: Site) -> None:
+def test_list_of_models_shows_which_embeds(both: Site) -> None:
     listed = {model["id"]: model for model in json.loads(both.call("GET", "/v1/models")[2])["data"]}
     assert listed["embeds"]["embedding"] == 8
     assert "embedding" not in listed["toy"]

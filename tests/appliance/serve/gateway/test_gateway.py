@@ -30,7 +30,7 @@ def site() -> Iterator[Site]:
         yield stack.enter_context(opened(folder, {"toy": 2, "narrow": 1}))
 
 
-def test_two_questions_get_two_answers_that_name_what_made_them(site: Site) -> None:
+def test_two_requests_get_two_answers_that_name_what_made_them(site: Site) -> None:
     answers = []
     for said in ("one question", "another"):
         raw = site.client().chat.completions.with_raw_response.create(
@@ -69,7 +69,7 @@ def test_a_stream_arrives_as_it_is_made(site: Site) -> None:
 
 @pytest.mark.parametrize("key", [None, "", "ak-wrong", "late", "revoked", "ak-000000000000-" + "A" * 43])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"])
-def test_without_a_good_key_nothing_is_asked_and_nobody_learns_why(site: Site, key: str | None, path: str) -> None:
+def test_without_a_valid_key_no_engine_is_reached_and_nobody_learns_why(site: Site, key: str | None, path: str) -> None:
     before = len(notes(site.sockets))
     status, headers, body = site.call("POST", path, question("x"), key)
     assert (status, headers["www-authenticate"]) == (401, "Bearer")
@@ -130,7 +130,7 @@ def test_a_key_uses_and_sees_only_its_own_models(site: Site) -> None:
         (b" " * (MAX_BODY_BYTES + 1), 413, "body_too_long"),
     ],
 )
-def test_a_body_that_is_not_a_question_is_refused_before_the_engine_sees_it(
+def test_body_outside_the_limits_is_refused_before_the_engine_gets_it(
     site: Site, body: object, status: int, code: str
 ) -> None:
     before = len(notes(site.sockets))
@@ -150,7 +150,7 @@ def test_a_body_that_is_not_a_question_is_refused_before_the_engine_sees_it(
         {"input": [1] * 5000},
     ],
 )
-def test_one_piece_of_work_passes_in_every_spelling(site: Site, options: dict[str, object]) -> None:
+def test_one_piece_of_work_passes_in_every_form(site: Site, options: dict[str, object]) -> None:
     assert site.call("POST", "/v1/chat/completions", {**question("x"), **options})[0] == 200
 
 
@@ -164,7 +164,7 @@ def test_a_body_without_a_stated_length_is_cut_at_the_same_limit(site: Site) -> 
     connection.close()
 
 
-def test_the_engine_gets_the_question_and_no_header_of_the_user(site: Site) -> None:
+def test_engine_gets_the_body_and_no_header_of_the_user(site: Site) -> None:
     headers = {"x_conversation_id": "1", "x_forwarded_for": "192.0.2.1", "cookie": "a=b"}
     site.call("POST", "/v1/chat/completions", question("ä 😀", temperature=0.25), **headers)
     seen = notes(site.sockets)[-1]
@@ -179,7 +179,7 @@ def test_an_error_of_the_engine_comes_through(site: Site) -> None:
         site.client().chat.completions.create(model="toy", messages=[{"role": "user", "content": "fail"}])
 
 
-def test_a_full_line_sends_away_and_says_when_to_come_back(site: Site) -> None:
+def test_full_queue_refuses_and_states_when_to_try_again(site: Site) -> None:
     asked = [site.begin("hang", "narrow") for _ in range(9)]
     try:
         assert eventually(lambda: site.gauge("waiting", "narrow") == 8)
@@ -194,7 +194,7 @@ def test_a_full_line_sends_away_and_says_when_to_come_back(site: Site) -> None:
     assert site.ask("x", "narrow")[0] == 200
 
 
-def test_the_line_is_first_come_first_served(site: Site) -> None:
+def test_queue_is_first_come_first_served(site: Site) -> None:
     holding = site.begin("slow 12", "narrow")
     assert eventually(lambda: site.gauge("slots_taken", "narrow") == 1)
 
@@ -212,7 +212,7 @@ def test_the_line_is_first_come_first_served(site: Site) -> None:
     for thread in threads:
         thread.join()
     holding.close()
-    # The engine's own notes: when a user's thread reads its answer is the scheduler's business.
+    # By the engine's own notes: the order in which threads read their answers depends on the scheduler.
     assert site.asked("narrow")[-3:] == ["first", "second", "third"]
 
 
@@ -228,7 +228,7 @@ def test_the_engine_stops_working_for_a_user_who_leaves(site: Site, said: str) -
     assert eventually(lambda: site.gauge("slots_taken", "toy") == 0)
 
 
-def test_an_engine_that_dies_is_told_in_the_stream_or_by_503(tmp_path: Path) -> None:
+def test_engine_that_dies_is_reported_in_the_stream_or_by_503(tmp_path: Path) -> None:
     with opened(tmp_path, {"toy": 2, "next": 2}) as site:
         status, _, body = site.ask("die late", stream=True)
         assert status == 200
@@ -240,7 +240,7 @@ def test_an_engine_that_dies_is_told_in_the_stream_or_by_503(tmp_path: Path) -> 
         assert site.ask("x", "toy")[0] == 503
 
 
-def test_news_of_the_supervisor_decide_what_is_served(tmp_path: Path) -> None:
+def test_events_of_the_supervisor_decide_what_is_served(tmp_path: Path) -> None:
     with opened(tmp_path, {"toy": 1, "narrow": 1}) as site:
         site.process.send(EngineEvent("toy", EngineState(STOPPED, BYTES_DIFFER)))
         assert eventually(lambda: site.ask("x")[0] == 503)
@@ -253,14 +253,14 @@ def test_news_of_the_supervisor_decide_what_is_served(tmp_path: Path) -> None:
         assert site.call("GET", "/livez", key=None)[0] == 200
 
 
-def test_a_new_gateway_is_told_everything_that_the_old_one_knew(tmp_path: Path) -> None:
+def test_new_gateway_gets_every_state_that_the_old_one_had(tmp_path: Path) -> None:
     with opened(tmp_path, {"toy": 1}) as site:
         site.process.stop()
         site.process.start()
         assert site.ask("x")[0] == 200
 
 
-def test_readiness_and_figures_need_no_key_and_name_nobody(site: Site) -> None:
+def test_readiness_and_metrics_need_no_key_and_name_nobody(site: Site) -> None:
     status, _, body = site.call("GET", "/readyz", key=None)
     assert (status, json.loads(body)["ready"]) == (200, True)
     assert {"name": "toy", "state": "serving", "level": "E2", "isolation": "netns"} in json.loads(body)["models"]
@@ -277,7 +277,7 @@ def test_readiness_and_figures_need_no_key_and_name_nobody(site: Site) -> None:
         assert key.encode() not in body + figures.encode()
 
 
-def test_every_reply_is_stamped_and_hides_what_serves(site: Site) -> None:
+def test_every_reply_has_the_common_headers_and_hides_what_serves(site: Site) -> None:
     for method, path in (("GET", "/"), ("GET", "/nothing"), ("DELETE", "/v1/models"), ("GET", "/v1/models/")):
         _, headers, _ = site.call(method, path)
         assert headers["appliance-release"] == DIGESTS["release"]
@@ -304,5 +304,5 @@ def test_unknown_paths_and_methods_answer_in_the_shape_of_an_error(site: Site) -
         assert site.call("POST", path, {})[0] == 404
 
 
-def test_the_gateway_has_nothing_to_complain_about(site: Site) -> None:
+def test_gateway_logs_no_warning(site: Site) -> None:
     assert site.log.read_text() == ""

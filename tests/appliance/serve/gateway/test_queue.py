@@ -1,4 +1,4 @@
-"""The line in front of an engine: bounded in number and time, first come first served, and no slot is ever lost."""
+"""The queue in front of an engine: bounded in number and time, first come first served, and no slot is ever lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, 20))
 
 
-def test_nobody_waits_longer_than_agreed() -> None:
+def test_no_request_waits_longer_than_the_limit() -> None:
     async def work() -> None:
         queue = RequestQueue(1, max_wait_s=0.01)
         async with queue.slot():
@@ -29,7 +29,7 @@ def test_nobody_waits_longer_than_agreed() -> None:
     run(work())
 
 
-def test_when_to_come_back_follows_how_long_answers_take() -> None:
+def test_time_to_try_again_follows_how_long_answers_take() -> None:
     async def work() -> None:
         clock = iter(range(0, 10_000, 100))
         queue = RequestQueue(2, max_waiting=0, clock=lambda: float(next(clock)))
@@ -45,7 +45,7 @@ def test_when_to_come_back_follows_how_long_answers_take() -> None:
     run(work())
 
 
-def test_a_slot_goes_to_the_next_in_line_and_not_to_who_comes_just_then() -> None:
+def test_slot_goes_to_the_first_that_waits_and_not_to_a_request_that_comes_just_then() -> None:
     async def work() -> None:
         queue, order = RequestQueue(1), []
 
@@ -69,7 +69,7 @@ def test_a_slot_goes_to_the_next_in_line_and_not_to_who_comes_just_then() -> Non
     slots=some.integers(1, 3),
     acts=some.lists(some.tuples(some.integers(0, 5), some.booleans()), min_size=1, max_size=20),
 )
-def test_whoever_leaves_at_whatever_moment_no_slot_is_lost(slots: int, acts: list[tuple[int, bool]]) -> None:
+def test_no_slot_is_lost_when_users_leave_at_any_moment(slots: int, acts: list[tuple[int, bool]]) -> None:
     async def work() -> None:
         queue, most = RequestQueue(slots, max_waiting=4), 0
 

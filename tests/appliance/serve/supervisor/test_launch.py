@@ -94,7 +94,7 @@ def test_every_file_of_the_configuration_that_does_not_fit_is_named(release: Rel
     assert subjects == ["config/gateway.json", "config/engine-toy.json"]
 
 
-def test_every_refusal_says_what_to_do(release: Release) -> None:
+def test_every_refusal_states_what_to_do(release: Release) -> None:
     with pytest.raises(ApplianceError) as caught:
         read_launch(changed(release, "gateway.json", port=-1), 1)
     assert "appliance install" in caught.value.hint

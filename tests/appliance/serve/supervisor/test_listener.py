@@ -1,4 +1,4 @@
-"""The port: loopback only, taken first, and a taken one is told with its holder."""
+"""The port: loopback only, bound first, and one in use is reported with the process that holds it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_nobody_is_connected_before_everything_is_ready() -> None:
         socket.create_connection(bound.getsockname(), 5)
 
 
-def test_a_port_in_use_is_told_with_who_holds_it() -> None:
+def test_port_in_use_is_reported_with_the_process_that_holds_it() -> None:
     with listener.bind("127.0.0.1", 0) as bound:
         listener.listen(bound)
         with pytest.raises(HostUnfitError) as caught:
@@ -41,7 +41,7 @@ def test_a_port_in_use_is_told_with_who_holds_it() -> None:
     assert "--port 0" in caught.value.hint
 
 
-def test_of_two_that_took_the_same_port_the_second_to_listen_is_told() -> None:
+def test_of_two_that_bound_the_same_port_the_second_to_listen_is_refused() -> None:
     with (
         listener.bind("127.0.0.1", 0) as first,
         listener.bind("127.0.0.1", first.getsockname()[1]) as second,

@@ -33,12 +33,12 @@ from tests.sim.releases import install_toy
 
 @dataclass
 class Running:
-    """A service, what it told, and a switch that makes its recheck fail."""
+    """A running service, its events, and the error with which its recheck is to fail."""
 
     release: Release
     service: Service
     url: str
-    told: list[ServiceEvent]
+    events: list[ServiceEvent]
     refusal: list[ApplianceError] = field(default_factory=list)
 
     @property
@@ -68,7 +68,7 @@ class Running:
             return int(getattr(error, "code", 0))
 
     def what(self) -> list[str]:
-        return [happening.what for happening in self.told]
+        return [event.what for event in self.events]
 
     def engine_pid(self) -> int:
         engine = self.service.keepers[0].engine
@@ -90,7 +90,7 @@ def running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     monkeypatch.setattr(engine_keeper, "PAUSES_S", (0.0, 0.0, 0.0))
     monkeypatch.setattr(service_module, "GATEWAY_PAUSES_S", (0.0,))
     release = install_toy(folder)
-    told: list[ServiceEvent] = []
+    events: list[ServiceEvent] = []
     refusal: list[ApplianceError] = []
 
     def recheck() -> None:
@@ -100,12 +100,12 @@ def running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     with ExitStack() as stack:
         listening = stack.enter_context(listener.bind("127.0.0.1", 0))
         sockets = stack.enter_context(run_dir.sockets(release.prefix))
-        service = Service(read_launch(release, 1), listening, sockets, recheck, told.append)
+        service = Service(read_launch(release, 1), listening, sockets, recheck, events.append)
         stack.callback(service.stop)
         service.start_engines(ignore)
         listener.listen(listening)
         service.gateway.start()
-        yield Running(release, service, listener.format_url(listening), told, refusal)
+        yield Running(release, service, listener.format_url(listening), events, refusal)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_killed_engine_is_started_again_after_another_check(run: Running) -> N
     os.kill(first, signal.SIGKILL)
     assert eventually(lambda: run.what() == ["ready", "ended", "ready"])
     assert run.engine_pid() != first
-    assert run.told[1].detail == "exit status 137 (SIGKILL)"
+    assert run.events[1].detail == "exit status 137 (SIGKILL)"
     assert eventually(lambda: run.ready() == 200)
 
 
@@ -203,7 +203,7 @@ def test_a_killed_gateway_is_started_again_and_given_up_at_last(run: Running) ->
     with pytest.raises(ApplianceError) as caught:
         run.service.wait()
     assert caught.value.code == "gateway.ended"
-    assert [happening.subject for happening in run.told] == ["toy", "gateway", "gateway"]
+    assert [event.subject for event in run.events] == ["toy", "gateway", "gateway"]
 
 
 def test_gateway_that_has_served_for_long_gets_all_its_tries_again(
@@ -249,7 +249,7 @@ def test_a_model_that_is_damaged_at_the_start_stops_the_start(tmp_path: Path) ->
     launch = read_launch(release, 1)
     launch.models[0].spec.store.write_bytes(b"")
     with listener.bind("127.0.0.1", 0) as listening, run_dir.sockets(release.prefix) as sockets:
-        service = Service(launch, listening, sockets, lambda: None, lambda _told: None)
+        service = Service(launch, listening, sockets, lambda: None, lambda _event: None)
         try:
             with pytest.raises(DamagedError):
                 service.start_engines(ignore)
@@ -275,7 +275,7 @@ def test_one_serve_at_a_time_for_each_host(tmp_path: Path) -> None:
         pass
 
 
-def test_the_sockets_of_a_killed_serve_are_removed_by_the_next(tmp_path: Path) -> None:
+def test_sockets_of_a_killed_serve_are_removed_by_the_next(tmp_path: Path) -> None:
     prefix = install_toy(tmp_path).prefix
     with run_dir.sockets(prefix) as left:
         kept = run_dir.read_record(prefix)
@@ -287,7 +287,7 @@ def test_the_sockets_of_a_killed_serve_are_removed_by_the_next(tmp_path: Path) -
         assert not left.exists() or left == fresh
 
 
-def test_a_recorded_folder_that_is_not_ours_is_never_removed(tmp_path: Path) -> None:
+def test_recorded_folder_that_serve_did_not_make_is_never_removed(tmp_path: Path) -> None:
     prefix = install_toy(tmp_path).prefix
     precious = tmp_path / "precious"
     precious.mkdir()
@@ -298,7 +298,7 @@ def test_a_recorded_folder_that_is_not_ours_is_never_removed(tmp_path: Path) -> 
             assert precious.is_dir()
 
 
-def test_a_long_log_is_put_aside_once(tmp_path: Path) -> None:
+def test_long_log_is_renamed_once(tmp_path: Path) -> None:
     prefix = install_toy(tmp_path).prefix
     log = run_dir.log_file(prefix, "gateway")
     log.write_bytes(bytes(2 << 20))

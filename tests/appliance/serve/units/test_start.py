@@ -1,4 +1,4 @@
-"""What the units' programs do not load: a host has no compiled modules, so each is compiled anew at every boot."""
+"""Modules that the units' programs do not load: a host keeps none compiled, so each is compiled anew at every start."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def loaded() -> dict[str, set[str]]:
     """The modules that each program has loaded before it does anything."""
     found = {}
     for unit in NEVER:
-        told = f"import json, sys, {unit}; json.dump(sorted(sys.modules), sys.stdout)"
-        words = [sys.executable, "-I", "-c", told]
+        program = f"import json, sys, {unit}; json.dump(sorted(sys.modules), sys.stdout)"
+        words = [sys.executable, "-I", "-c", program]
         done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[4])
         found[unit] = set(json.loads(done.stdout))
     return found

@@ -1,4 +1,4 @@
-"""Services start what was verified, tell the truth about their sandbox, and say how they end."""
+"""Services start what was verified, report what their sandbox really is, and end with the right exit code."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_unit_is_installed_once_and_a_changed_one_is_noticed(tmp_path: Path) -> 
     assert not is_installed(prefix, release, GATEWAY_UNIT)
 
 
-def test_isolation_is_told_only_where_no_socket_reaches_a_network(
+def test_isolation_is_reported_only_where_no_socket_reaches_a_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lonely, wired = net_dev(tmp_path, "lo"), tmp_path / "wired"
@@ -117,14 +117,14 @@ def test_unit_ends_with_the_code_that_systemd_does_not_try_again(capfd: pytest.C
     assert startup.run(lambda: None) == 0
 
 
-def test_ready_is_told_to_whoever_started_the_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_is_notified_when_the_unit_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     startup.notify_ready()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
-        heard.bind(str(tmp_path / "notify"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         startup.notify_ready()
-        assert heard.recv(64) == b"READY=1"
+        assert receiver.recv(64) == b"READY=1"
 
 
 def test_gateway_reads_keys_and_can_grant_none(tmp_path: Path) -> None:
@@ -138,14 +138,14 @@ def test_gateway_reads_keys_and_can_grant_none(tmp_path: Path) -> None:
     assert reader.check(key, NOW) is None
 
 
-def test_whole_machine_without_root_or_systemd_is_told_at_once_with_both_reasons(bundle: Verified[Bundle]) -> None:
+def test_whole_machine_without_root_or_systemd_is_refused_with_both_reasons(bundle: Verified[Bundle]) -> None:
     card = replace(CARD, system=replace(CARD.system, systemd=""))
     contents = bundle.value.contents
     release = SYSTEM.release_path(contents.version, bundle.value.manifest)
     with pytest.raises(HostUnfitError) as raised:
         check_host(contents, (), Host(SYSTEM, card, lambda: NOW, ""), release, "2026-01-01T00:00:00Z")
-    told = {error.subject for error in (raised.value, *raised.value.others)}
-    assert {"user", "services"} <= told
+    subjects = {error.subject for error in (raised.value, *raised.value.others)}
+    assert {"user", "services"} <= subjects
 
 
 def state(name: str, active: str = "active", enabled: str = "enabled", drop_ins: tuple[str, ...] = ()) -> UnitState:
@@ -176,7 +176,7 @@ def test_service_that_is_not_as_it_was_installed_is_drift(
     assert all(isinstance(problem, DriftError) for problem in problems)
 
 
-def test_systemctl_that_fails_is_told_in_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemctl_that_fails_is_reported_with_its_own_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = tmp_path / "systemctl"
     fake.write_text("#!/bin/sh\necho 'Unit x.service not found.' >&2\nexit 5\n")
     fake.chmod(0o755)
