@@ -3,7 +3,7 @@
 Owns the golden sentences and the checks of their embeddings. `appliance.host.activation` starts the engines.
 
 Rules:
-- an embedding has as many numbers as the signed contents say, all finite, and not all zero;
+- an embedding has as many numbers as the signed contents state, all finite, and not all zero;
 - the same sentence gives the same embedding twice: else a search would not find what was stored;
 - where a golden sentence has a related and an unrelated one, the related one must be closer.
 """

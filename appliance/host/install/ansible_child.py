@@ -83,7 +83,7 @@ def _play(run: Path, playbooks: Path, variables: dict[str, Any], environment: di
         "status": f"{runner.status}, exit code {runner.rc}",
         "counts": counts,
         "failures": failures,
-        "said": "" if failures else _last_output_lines(run),
+        "said": "" if failures else _last_output_lines(run),  # the end of Ansible's output
     }
 
 

@@ -45,7 +45,7 @@ class Status:
 
     @property
     def is_development(self) -> bool:
-        """Whether a development trust root stands behind it."""
+        """Whether its trust root is one for development."""
         return self.release.bundle.evidence.is_development
 
     def failure(self) -> ApplianceError | None:
@@ -82,8 +82,11 @@ def _site_problems(release: Release) -> list[ApplianceError]:
     try:
         digest = read_site(release.prefix.site_file).digest
     except ApplianceError as error:
-        # Not what was applied, whatever it is: the release goes on serving what was.
-        return [DriftError(error.code, error.subject, expected=error.expected, found=error.found, hint=error.hint)]
+        # A file that is wrong cannot be the one that was applied.
+        return [
+            DriftError(one.code, one.subject, expected=one.expected, found=one.found, hint=one.hint)
+            for one in (error, *error.others)
+        ]
     if digest == release.facts.site:
         return []
     return [

@@ -171,9 +171,9 @@ def test_site_file_that_is_not_applied_is_shown_by_status_and_stops_no_serving(i
     try:
         found = judged_by("status", installed)
         assert (found.exit_code, found.codes()) == (9, {"site.not-applied"})
-        installed.site_file.write_text("port: nonsense\n")
+        installed.site_file.write_text("port: nonsense\nslots: 0\n")
         found = judged_by("status", installed)
-        assert (found.exit_code, found.codes()) == (9, {"site.refused"})
+        assert (found.exit_code, found.codes(), len(found.errors)) == (9, {"site.refused"}, 2)
         assert judged_by("verify", installed).exit_code == 0
     finally:
         installed.site_file.unlink()
