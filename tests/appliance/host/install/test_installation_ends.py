@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -22,7 +23,7 @@ from appliance.host.release.release import Release, current_target, open_current
 from appliance.host.site.config import SiteConfig
 from appliance.host.tree.prefix import Prefix
 from bundles.bundle import Bundle
-from signing.errors import ApplianceError, ApplyRestoredError
+from signing.errors import ApplianceError, ApplyRestoredError, DriftError
 from tests.appliance.sim_card import CARD
 from tests.appliance.sim_host import SimHost, build_bundle, new_host, write_configuration
 from tests.toy import NOW
@@ -277,3 +278,13 @@ def test_folder_in_the_place_of_current_is_drift_and_left_alone(site: Site) -> N
             act()
         assert (caught.value.code, caught.value.exit_code) == ("release.current", 9)
     assert (current / "precious").exists()
+
+
+def test_copy_of_a_prefix_is_made_right_by_the_same_install(site: Site, tmp_path: Path) -> None:
+    site.install()
+    copy = Prefix.at(Path(shutil.copytree(site.sim.prefix.root, tmp_path / "copy", symlinks=True)))
+    site.sim.prefix = site.services.host = copy
+    with pytest.raises(DriftError, match="config/engine-toy.json"):
+        site.served_port()
+    assert any("config/engine-toy.json" in warning for warning in site.install().warnings)
+    assert site.served_port() == 8443
