@@ -17,7 +17,7 @@ from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.chunker import Source
 from appliance.builder.compare.rebuild import Rebuilt, rebuild
 from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, lock_path, write_lock
-from appliance.builder.runtime import BuiltRuntime
+from appliance.builder.runtime.spec import BuiltRuntime
 from appliance.builder.wheels.reader import wheel_members, wheel_record
 from appliance.keys.workspace import Workspace, create_development
 from bundles.contents.model import Lineage

@@ -30,8 +30,10 @@ from appliance.builder.models.conversion import check_pinned, convert, converted
 from appliance.builder.models.quantisation import QuantisationRequest, quantise
 from appliance.builder.recipe.model import Recipe, RecipeFile, RecipeModel
 from appliance.builder.resolve.coverage import conversion_request, input_name
-from appliance.builder.runtime import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWheels, build_cuda, build_runtime
-from appliance.builder.runtime.cuda import TOOLKIT_NAMES, TRAVELLING
+from appliance.builder.runtime.cuda import build_cuda
+from appliance.builder.runtime.cuda_toolkit import HOST_TOOLKIT_NAMES, TOOLKIT_NAMES
+from appliance.builder.runtime.job import build_runtime
+from appliance.builder.runtime.spec import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWheels
 from appliance.builder.wheels.appliance_wheel import build_appliance_wheel
 from appliance.builder.wheels.member_cache import cached_members
 from appliance.builder.wheels.reader import wheel_record
@@ -173,7 +175,7 @@ def _runtimes(
     toolkit = tuple(tools[name] for name in TOOLKIT_NAMES)
     built = build_cuda(sdist, wheels, toolkit, CudaSpec(choice.llama_cpp_python, choice.cuda), folder, on_progress)
     found = [replace(_wheel(built.path.name, built.path, built.sha256), bootstrap=False)]
-    for name in TRAVELLING:
+    for name in HOST_TOOLKIT_NAMES:
         found.append(replace(_wheel(entries[name].file, tools[name], entries[name].sha256), bootstrap=False))
     return runtime, built, found
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.fetch import fetch_whole
 from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked
-from appliance.builder.runtime.cuda import TRAVELLING
+from appliance.builder.runtime.cuda_toolkit import HOST_TOOLKIT_NAMES
 from appliance.builder.wheels.appliance_wheel import DISTRIBUTION, own_licence
 from appliance.builder.wheels.reader import licence_texts
 from bundles.progress import OnProgress, ignore
@@ -43,7 +43,7 @@ def licence_files(lock: Lock, cache: Cache, runtime: Path, on_progress: OnProgre
     """
     found = {f"{DISTRIBUTION}/LICENSE": own_licence()}
     found |= _below(RUNTIME, licence_texts(runtime))
-    travelling = [entry for entry in lock.of_kind("build-tool") if entry.name in TRAVELLING]
+    travelling = [entry for entry in lock.of_kind("build-tool") if entry.name in HOST_TOOLKIT_NAMES]
     for entry in (*lock.of_kind("tool", "wheel"), *travelling):
         found |= _below(entry.name, licence_texts(fetch_whole(entry, cache, on_progress)) or _declared(entry))
     for entry in lock.of_kind("model"):

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 from appliance.builder.bills.dependency_reasons import BY_ANOTHER, REASONS
 from appliance.builder.lock.lockfile import DISTRIBUTIONS, Lock, Locked
-from appliance.builder.runtime.cuda import TRAVELLING
+from appliance.builder.runtime.cuda_toolkit import HOST_TOOLKIT_NAMES
 
 MAX_AGE_MONTHS = 24
 """A project whose last release is longer ago than this is reported at each build."""
@@ -104,7 +104,7 @@ def _dependency(entry: Locked) -> Dependency:
         licence=entry.licence,
         last_release=date.fromisoformat(entry.last_release) if entry.last_release else None,
         reason=REASONS.get(name, BY_ANOTHER),
-        is_for_host=entry.kind != "build-tool" or name in TRAVELLING,
+        is_for_host=entry.kind != "build-tool" or name in HOST_TOOLKIT_NAMES,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from appliance.builder.chunking.chunker import Source
 from appliance.builder.lock.lockfile import Lock, Locked
 from appliance.builder.recipe.model import Recipe
-from appliance.builder.runtime import BuiltRuntime
+from appliance.builder.runtime.spec import BuiltRuntime
 from bundles.contents.model import File, Lineage, Model
 from bundles.gguf.header import GgufHeader
 from signing.digest import Digest

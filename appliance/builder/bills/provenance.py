@@ -18,7 +18,7 @@ import importlib.metadata
 from appliance.builder.bills import cyclonedx
 from appliance.builder.bills.facts import BillFacts
 from appliance.builder.lock.lockfile import Locked
-from appliance.builder.runtime import BuiltRuntime
+from appliance.builder.runtime.spec import BuiltRuntime
 from appliance.builder.wheels.appliance_wheel import DISTRIBUTION
 from bundles.attestation.required_statements import PROVENANCE
 from signing.strictjson import Json, to_file

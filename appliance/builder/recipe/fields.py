@@ -152,7 +152,7 @@ SourceTexts = Annotated[
 Licence = Annotated[str, AfterValidator(_check_licence)]
 BundlePath = Annotated[str, AfterValidator(_check_file_path)]
 FilesBeside = Annotated[tuple[str, ...], BeforeValidator(_check_beside), WithJsonSchema(_list_of(_TEXT))]
-Quantisation = Annotated[str, AfterValidator(_check_quantisation), WithJsonSchema(_one_of(QUANTISATIONS))]
+QuantisationName = Annotated[str, AfterValidator(_check_quantisation), WithJsonSchema(_one_of(QUANTISATIONS))]
 CpuVariants = Annotated[
     str | tuple[str, ...],
     BeforeValidator(_check_variants),

@@ -29,7 +29,7 @@ from appliance.builder.recipe.fields import (
     PackageNames,
     Person,
     PythonVersion,
-    Quantisation,
+    QuantisationName,
     SourceText,
     SourceTexts,
     SystemName,
@@ -138,7 +138,7 @@ class RecipeModel(_RecipePart):
         default=None,
         description="a mapping with to and files",
     )
-    quantize: Quantisation | None = Field(
+    quantize: QuantisationName | None = Field(
         title="the quantisation that the build makes of the source; left out where the source stays as it is",
         default=None,
         description="a quantisation such as Q4_K_M",

@@ -29,7 +29,7 @@ from appliance.builder.resolve.coverage import check_licences, target_system
 from appliance.builder.resolve.source_pins import lock_beside, lock_converted, lock_file, lock_model
 from appliance.builder.resolve.wheel_closure import BUILDER_GLIBC, host_requires
 from appliance.builder.resolve.wheel_pins import lock_program, lock_sdist, lock_wheels
-from appliance.builder.runtime.cuda import TOOLKIT
+from appliance.builder.runtime.cuda_toolkit import TOOLKIT
 from bundles.progress import OnProgress, ignore
 
 BUILD_TOOLS = ("cmake>=3.26,<5", "ninja>=1.11")

@@ -11,9 +11,3 @@ Rules:
 - nothing depends on a library that a bare Debian does not have: no OpenMP, no OpenSSL, no curl;
 - llama.cpp is built without the ability to start other programs.
 """
-
-from appliance.builder.runtime.cuda import build_cuda
-from appliance.builder.runtime.job import build_runtime, find_runtime
-from appliance.builder.runtime.spec import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWheels
-
-__all__ = ["BuiltRuntime", "CudaSpec", "RuntimeSpec", "ToolWheels", "build_cuda", "build_runtime", "find_runtime"]

@@ -1,10 +1,10 @@
 """The CUDA backend of the same sources: a distribution of its own, with one library.
 
-Owns the toolkit made of NVIDIA's wheels, and the distribution `llama-cpp-python-cuda`. A bundle for CPUs alone stays
-small, because nothing of this is in the runtime's wheel.
+Owns the distribution `llama-cpp-python-cuda`. A bundle for CPUs alone stays small, because nothing of this is in the
+runtime's wheel.
 
 Rules:
-- the toolkit comes from hash-verified wheels, never from this machine; of these, those in `TRAVELLING` go to the host;
+- the toolkit comes from hash-verified wheels (`cuda_toolkit`), never from this machine;
 - machine code for exactly the requested architectures: nothing is compiled on a host;
 - the library finds NVIDIA's by a path relative to itself, where the installer of Python packages puts them;
 - it finds `libggml-base` in the process, which has loaded the runtime before;
@@ -15,22 +15,22 @@ Rules:
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.builder.recipe.choices import CUDA_ARCHITECTURES
 from appliance.builder.runtime.compile import Workplace, compiler_flags
+from appliance.builder.runtime.cuda_toolkit import HOST_TOOLKIT_NAMES, SERIES, TOOLKIT_ROOT, unpack_toolkit
 from appliance.builder.runtime.job import LOCK_TIMEOUT_S, Job, run_job
 from appliance.builder.runtime.repack import WheelFile
 from appliance.builder.runtime.settings import LINK_FLAGS, OPTIONS
 from appliance.builder.runtime.spec import BuiltRuntime, CudaSpec, ToolWheels
 from appliance.builder.runtime.symbols import SYSTEM_LIBRARIES, SymbolFloors, read_elf, symbol_floors
-from appliance.builder.runtime.toolchain import find_compiler, record_tools, record_wheels, unpack_wheel
+from appliance.builder.runtime.toolchain import find_compiler, record_tools, record_wheels
 from appliance.builder.runtime.wheel import WheelIdentity, local_version
 from bundles.progress import OnProgress, ignore
-from signing.errors import ApplianceError, DamagedError, UsageError
+from signing.errors import ApplianceError, UsageError
 
 DISTRIBUTION = "llama_cpp_python_cuda"
 LIBRARY = "libggml-cuda.so"
@@ -41,14 +41,7 @@ LAYOUT = 1
 DRIVER = "580"
 """The lowest driver that runs what this toolkit compiles."""
 
-TRAVELLING = ("nvidia-cuda-runtime", "nvidia-cublas")
-TOOLKIT_NAMES = ("nvidia-cuda-nvcc", "nvidia-cuda-crt", "nvidia-nvvm", "nvidia-cuda-cccl", *TRAVELLING)
-_SERIES = "==13.0.*"
-TOOLKIT = tuple(f"{name}{_SERIES}" for name in TOOLKIT_NAMES)
-"""The wheels of the toolkit, as requirements. All of one series, since they fit no other."""
-
-_ROOT = "nvidia/cu13"
-_RPATH = f"$ORIGIN/../../{_ROOT}/lib"
+_RPATH = f"$ORIGIN/../../{TOOLKIT_ROOT}/lib"
 _NVIDIA_LIBRARIES = frozenset({"libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13"})
 _TARGETS = ("ggml-cuda",)
 _NEEDED_BYTES = 4 << 30
@@ -179,41 +172,9 @@ class CudaJob(Job):
     def metadata(self, place: Workplace) -> bytes:
         """The metadata of a distribution of its own, with what it requires."""
         del place
-        needs = [f"llama-cpp-python=={self.version}", *(f"{name}{_SERIES}" for name in TRAVELLING)]
+        needs = [f"llama-cpp-python=={self.version}", *(f"{name}{SERIES}" for name in HOST_TOOLKIT_NAMES)]
         fields = [f"Name: {DISTRIBUTION}", f"Summary: {_SUMMARY}", "License-Expression: MIT"]
         return "".join(f"{field}\n" for field in [*fields, *(f"Requires-Dist: {need}" for need in needs)]).encode()
 
     def _names(self) -> str:
         return ";".join(f"{CUDA_ARCHITECTURES[number]}-real" for number in self.architectures)
-
-
-def unpack_toolkit(wheels: tuple[Path, ...], folder: Path) -> Path:
-    """Unpack NVIDIA's wheels into one folder, in the layout that their compiler expects.
-
-    Args:
-        wheels: verified.
-        folder: gets the toolkit.
-
-    Returns:
-        The toolkit's root.
-
-    Raises:
-        DamagedError: a wheel cannot be read, or the compiler is not among them.
-    """
-    for wheel in wheels:
-        unpack_wheel(wheel, rf"(?P<path>{_ROOT}/(?:bin|include|lib|nvvm)/.+)", folder)
-    root = folder / _ROOT
-    for path in sorted((root / "lib").glob("*.so.*")):
-        # The linker needs the name without a number, which wheels for running leave out.
-        link = path.with_name(re.sub(r"\.so\..*", ".so", path.name))
-        if not link.exists():
-            link.symlink_to(path.name)
-    # The compiler looks in both folders, and its wheels have one.
-    (root / "lib64").symlink_to("lib")
-    nvcc = root / "bin" / "nvcc"
-    if not nvcc.is_file():
-        raise DamagedError("runtime.tool-missing", "nvidia-cuda-nvcc", expected="nvcc", found="no such program inside")
-    for program in (*(root / "bin").iterdir(), *(root / "nvvm" / "bin").glob("*")):
-        if program.is_file():
-            program.chmod(0o755)
-    return root

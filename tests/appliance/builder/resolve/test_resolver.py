@@ -19,7 +19,7 @@ from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.resolver import lock_recipe
 from appliance.builder.resolve.wheel_closure import host_requires, target_tags, without_extras
-from appliance.builder.runtime.cuda import TOOLKIT_NAMES
+from appliance.builder.runtime.cuda_toolkit import TOOLKIT_NAMES
 from appliance.builder.sources import transfer
 from signing.digest import sha256
 from signing.errors import ApplianceError, UsageError

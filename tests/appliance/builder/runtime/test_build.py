@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.runtime import BuiltRuntime, RuntimeSpec, ToolWheels, build_runtime, find_runtime, job
+from appliance.builder.runtime import job
+from appliance.builder.runtime.job import build_runtime, find_runtime
+from appliance.builder.runtime.spec import BuiltRuntime, RuntimeSpec, ToolWheels
 from appliance.builder.wheels.reader import wheel_metadata
 from bundles.contents.wheel_record import parse_record
 from bundles.progress import Progress
@@ -27,7 +29,9 @@ from tests.appliance.sim_runtime import SPEC, STEPS, make_sdist, make_tools
 CHILD = """
 import sys
 from pathlib import Path
-from appliance.builder.runtime import ToolWheels, build_runtime, find_runtime, job
+from appliance.builder.runtime import job
+from appliance.builder.runtime.job import build_runtime, find_runtime
+from appliance.builder.runtime.spec import ToolWheels
 from signing.errors import ApplianceError
 from tests.appliance.sim_runtime import SPEC
 sdist, cmake, ninja, cache, needed = sys.argv[1:]

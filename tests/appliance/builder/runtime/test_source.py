@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.runtime import RuntimeSpec, ToolWheels, build_runtime
 from appliance.builder.runtime.changes import BACKEND_SEARCH, VARIANT_LIST, drop_working_folder, keep_variants
+from appliance.builder.runtime.job import build_runtime
 from appliance.builder.runtime.source import licence_files, unpack_sdist
+from appliance.builder.runtime.spec import RuntimeSpec, ToolWheels
 from signing.errors import ApplianceError, DamagedError, UsageError
 from tests.appliance.sim_runtime import COMMIT, SEARCH, SPEC, VERSION, make_sdist, make_tools
 
