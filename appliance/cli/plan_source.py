@@ -1,6 +1,6 @@
 """What `appliance plan` plans for: the models of a SOURCE, the workload of each, and a runtime that can measure.
 
-Owns how a GGUF file, a recipe, a bundle and a stick are told apart. The chain of trust of a bundle is verified before
+Owns how a GGUF file, a recipe, a bundle and a stick are distinguished. The chain of trust of a bundle is verified before
 any model of it is read.
 """
 

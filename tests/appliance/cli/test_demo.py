@@ -1,4 +1,4 @@
-"""The demo's own machinery: it shows what really happens, undoes its damage, and leaves no child behind."""
+"""The parts of the demo: it shows what really happens, undoes its damage, and leaves no child process behind."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_refusal_must_have_the_right_exit_code_and_name_the_file() -> None:
         commands.refused("--version", code=3, naming="model.gguf")
 
 
-def test_a_server_that_does_not_start_is_told_with_its_own_words(tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_is_shown_with_its_own_messages(tmp_path: Path) -> None:
     talk = io.StringIO()
     with (
         pytest.raises(ApplianceError, match="one JSON line"),
@@ -202,9 +202,9 @@ def _in_a_child(user: int, look: Callable[[], str]) -> str:
             os._exit(1)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read().decode()
+        answer = pipe.read().decode()
     assert os.waitpid(pid, 0)[1] == 0
-    return said
+    return answer
 
 
 @pytest.fixture
@@ -222,8 +222,8 @@ def host(tmp_path: Path) -> tuple[Path, Path, ChatAnswer]:
         file.parent.mkdir(parents=True)
         file.write_bytes(b"manifest" if name == "release" else name.encode())
     (tmp_path / "host/opt/appliance/current").symlink_to("releases/1.0.0-abc")
-    said = {name: sha256(file.read_bytes()) for name, file in files.items()} | {"template": sha256(b"template")}
-    return tmp_path / "host", files["model"], ChatAnswer("q", "a", "m", 1, said)
+    digests = {name: sha256(file.read_bytes()) for name, file in files.items()} | {"template": sha256(b"template")}
+    return tmp_path / "host", files["model"], ChatAnswer("q", "a", "m", 1, digests)
 
 
 def test_the_digests_of_an_answer_are_shown_as_sha256sum_checks_them(host: tuple[Path, Path, ChatAnswer]) -> None:

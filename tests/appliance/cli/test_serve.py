@@ -11,7 +11,7 @@ from appliance.cli.console.terminal import Terminal
 from appliance.cli.main import run
 
 
-def test_where_nothing_is_installed_the_next_command_is_told(
+def test_where_nothing_is_installed_the_next_command_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["serve", "--prefix", str(tmp_path / "host")], Terminal()) == 2

@@ -1,4 +1,4 @@
-"""What `appliance verify` tells, of each thing that it can be pointed at, and the record that it leaves."""
+"""What `appliance verify` reports of each kind of subject, and the record that it writes."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ def sim(tmp_path_factory: pytest.TempPathFactory) -> SimHost:
     return made
 
 
-def test_good_bundle_tells_who_signed_how_fresh_and_how_much(bundle: Copy) -> None:
+def test_good_bundle_shows_who_signed_how_fresh_and_how_much(bundle: Copy) -> None:
     answer = bundle.verify("--json")
-    told = json.loads(answer.out)
+    report = json.loads(answer.out)
     assert answer.code == 0
-    assert (told["verified"], told["kind"], told["exit_code"], told["errors"]) == (True, "bundle", 0, [])
-    assert (len(told["signers"]), told["threshold"], told["asked"]) == (1, 1, 1)
-    assert told["files"] == len(bundle.contents().files)
-    assert told["bytes"] > 0
-    assert told["expires"]["is_expired"] is False
+    assert (report["verified"], report["kind"], report["exit_code"], report["errors"]) == (True, "bundle", 0, [])
+    assert (len(report["signers"]), report["threshold"], report["asked"]) == (1, 1, 1)
+    assert report["files"] == len(bundle.contents().files)
+    assert report["bytes"] > 0
+    assert report["expires"]["is_expired"] is False
     assert "signed by  1 of 1, 1 must; development root" in bundle.verify().out
 
 
@@ -80,25 +80,25 @@ def test_json_on_failure_holds_every_difference_and_what_was_expected(bundle: Co
     licence.write_bytes(b"x" * licence.stat().st_size)
     playbook.unlink()
     answer = bundle.verify("--json")
-    told = json.loads(answer.out)
-    assert (answer.code, told["verified"], told["exit_code"]) == (3, False, 3)
-    assert {error["code"] for error in told["errors"]} == {"contents.file-changed", "blob.missing"}
-    assert {error["exit_code"] for error in told["errors"]} == {3}
-    assert any("licences/licence.txt" in error["subject"] for error in told["errors"])
-    assert (told["name"], told["files"], len(told["signers"])) == ("toy", files, 1)
+    report = json.loads(answer.out)
+    assert (answer.code, report["verified"], report["exit_code"]) == (3, False, 3)
+    assert {error["code"] for error in report["errors"]} == {"contents.file-changed", "blob.missing"}
+    assert {error["exit_code"] for error in report["errors"]} == {3}
+    assert any("licences/licence.txt" in error["subject"] for error in report["errors"])
+    assert (report["name"], report["files"], len(report["signers"])) == ("toy", files, 1)
     assert "contents.file-changed" in answer.talk
     assert "hint:" in answer.talk
 
 
 @pytest.mark.parametrize("name", ["timestamp.json", "2.targets.json", "1.root.json"])
-def test_json_answers_where_nothing_is_believed(bundle: Copy, name: str) -> None:
+def test_json_answers_where_nothing_is_trusted(bundle: Copy, name: str) -> None:
     path = bundle.path / "metadata" / name
     path.write_bytes(path.read_bytes().replace(b'"sig":"30', b'"sig":"31'))
     answer = bundle.verify("--json")
-    told = json.loads(answer.out)
-    assert (answer.code, told["verified"], told["exit_code"]) == (4, False, 4)
-    assert "signers" not in told
-    assert name in told["errors"][0]["subject"]
+    report = json.loads(answer.out)
+    assert (answer.code, report["verified"], report["exit_code"]) == (4, False, 4)
+    assert "signers" not in report
+    assert name in report["errors"][0]["subject"]
 
 
 def test_json_answers_where_there_is_nothing(tmp_path: Path, toy: tuple[Workspace, Path]) -> None:
@@ -110,8 +110,8 @@ def test_installed_release_is_found_by_its_path_and_without_one(sim: SimHost) ->
     prefix = sim.prefix.root
     for path in ([], [sim.prefix.current], [os.path.realpath(sim.prefix.current)]):
         answer = command("verify", *path, "--prefix", prefix, "--json")
-        told = json.loads(answer.out)
-        assert (answer.code, told["kind"], told["verified"]) == (0, "release", True), answer.talk
+        report = json.loads(answer.out)
+        assert (answer.code, report["kind"], report["verified"]) == (0, "release", True), answer.talk
 
 
 def test_release_of_another_tree_is_not_judged_by_the_root_that_it_brings(sim: SimHost, tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_single_model_is_checked_against_the_installed_release(sim: SimHost, tmp
     copy = Path(shutil.copy(placed, tmp_path / "carried-about.gguf"))
     for path in (placed, copy):
         answer = command("verify", path, "--prefix", sim.prefix.root, "--json")
-        told = json.loads(answer.out)
-        assert (answer.code, told["kind"], told["files"], told["bytes"]) == (0, "model", 1, path.stat().st_size)
+        report = json.loads(answer.out)
+        assert (answer.code, report["kind"], report["files"], report["bytes"]) == (0, "model", 1, path.stat().st_size)
     copy.chmod(0o644)
     data = bytearray(copy.read_bytes())
     data[-1] ^= 1
@@ -169,12 +169,12 @@ def test_evidence_for_a_folder_that_is_not_there_is_refused_before_anything_is_r
 
 
 def test_status_answers_programs_on_failure_too(sim: SimHost, tmp_path: Path) -> None:
-    told = json.loads(command("status", "--prefix", sim.prefix.root, "--json").out)
-    assert (told["exit_code"], told["errors"]) == (0, [])
+    report = json.loads(command("status", "--prefix", sim.prefix.root, "--json").out)
+    assert (report["exit_code"], report["errors"]) == (0, [])
     answer = command("status", "--prefix", tmp_path / "none", "--json")
-    told = json.loads(answer.out)
-    assert (answer.code, told["exit_code"]) == (2, 2)
-    assert [problem["code"] for problem in told["errors"]] == ["release.none"]
+    report = json.loads(answer.out)
+    assert (answer.code, report["exit_code"]) == (2, 2)
+    assert [problem["code"] for problem in report["errors"]] == ["release.none"]
 
 
 def test_evidence_is_written_where_something_failed_too(bundle: Copy, sim: SimHost, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_evidence_is_written_where_something_failed_too(bundle: Copy, sim: SimHo
     assert (answer.code, "FAILED" in answer.out, "blob.missing" in answer.out) == (0, True, True)
 
 
-def test_without_a_host_key_the_record_says_that_it_is_not_signed(bundle: Copy, tmp_path: Path) -> None:
+def test_without_a_host_key_the_record_is_marked_as_not_signed(bundle: Copy, tmp_path: Path) -> None:
     record = tmp_path / "evidence.json"
     answer = bundle.verify("--evidence", record, "--prefix", tmp_path / "no-host")
     assert answer.code == 0

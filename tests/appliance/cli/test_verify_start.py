@@ -37,9 +37,9 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     words = [sys.executable, "-I", "-c", VERIFY, str(bundle), "--workspace", str(workspace.path)]
     done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert "every byte is what was signed" in done.stdout
-    told = json.loads(done.stderr.splitlines()[-1])
-    assert told["code"] == 0
-    return set(told["modules"])
+    report = json.loads(done.stderr.splitlines()[-1])
+    assert report["code"] == 0
+    return set(report["modules"])
 
 
 @pytest.mark.parametrize("name", HEAVY)
