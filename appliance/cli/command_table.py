@@ -28,37 +28,43 @@ class CommandEntry(NamedTuple):
 _MAKE, _CHECK, _HOST, _LEARN = "Make a bundle", "Check and carry", "On a host", "Learn"
 COMMANDS = {
     "init": CommandEntry(
-        "appliance.cli.init", "Make a workspace: a trust root, its keys, and an empty repository", _MAKE
+        "appliance.cli.publisher.init", "Make a workspace: a trust root, its keys, and an empty repository", _MAKE
     ),
-    "lock": CommandEntry("appliance.cli.lock", "Pin every source of RECIPE by size and SHA-256", _MAKE),
-    "build": CommandEntry("appliance.cli.build", "Build the bundle of RECIPE and sign it", _MAKE),
-    "key": CommandEntry("appliance.cli.key", "Make a signing key, or show its public half", _MAKE),
-    "sign": CommandEntry("appliance.cli.sign", "Show what REQUEST asks to sign; with --key, sign it", _MAKE),
+    "lock": CommandEntry("appliance.cli.publisher.lock", "Pin every source of RECIPE by size and SHA-256", _MAKE),
+    "build": CommandEntry("appliance.cli.publisher.build", "Build the bundle of RECIPE and sign it", _MAKE),
+    "key": CommandEntry("appliance.cli.publisher.key", "Make a signing key, or show its public half", _MAKE),
+    "sign": CommandEntry("appliance.cli.publisher.sign", "Show what REQUEST asks to sign; with --key, sign it", _MAKE),
     "trust": CommandEntry(
-        "appliance.cli.trust", "Show, pin or change the trust root: the keys whose signatures count", _MAKE
+        "appliance.cli.publisher.trust", "Show, pin or change the trust root: the keys whose signatures count", _MAKE
     ),
-    "verify": CommandEntry("appliance.cli.verify", "Verify the signatures and every byte of PATH", _CHECK),
+    "verify": CommandEntry("appliance.cli.courier.verify", "Verify the signatures and every byte of PATH", _CHECK),
     "evidence": CommandEntry(
-        "appliance.cli.evidence", "Check a record that `appliance verify --evidence` wrote", _CHECK
+        "appliance.cli.courier.evidence", "Check a record that `appliance verify --evidence` wrote", _CHECK
     ),
     "inspect": CommandEntry(
-        "appliance.cli.inspect", "Show what the bundle or stick at PATH holds, who signed it, and what it needs", _CHECK
+        "appliance.cli.courier.inspect",
+        "Show what the bundle or stick at PATH holds, who signed it, and what it needs",
+        _CHECK,
     ),
     "diff": CommandEntry(
-        "appliance.cli.diff", "Show what differs between the bundles OLD and NEW, and what a delta carries", _CHECK
+        "appliance.cli.courier.diff",
+        "Show what differs between the bundles OLD and NEW, and what a delta carries",
+        _CHECK,
     ),
-    "stick": CommandEntry("appliance.cli.stick", "Write a bundle to a stick", _CHECK),
-    "bundle": CommandEntry("appliance.cli.bundle", "Carry a bundle through a registry", _CHECK),
-    "host": CommandEntry("appliance.cli.host", "Show what this machine is", _HOST),
-    "plan": CommandEntry("appliance.cli.plan", "Show how much memory the models of SOURCE need, and what fits", _HOST),
+    "stick": CommandEntry("appliance.cli.courier.stick", "Write a bundle to a stick", _CHECK),
+    "bundle": CommandEntry("appliance.cli.courier.bundle", "Carry a bundle through a registry", _CHECK),
+    "host": CommandEntry("appliance.cli.operator.host", "Show what this machine is", _HOST),
+    "plan": CommandEntry(
+        "appliance.cli.operator.plan", "Show how much memory the models of SOURCE need, and what fits", _HOST
+    ),
     "install": CommandEntry(
-        "appliance.cli.install", "Install the bundle at SOURCE on this host, or finish or repair it", _HOST
+        "appliance.cli.operator.install", "Install the bundle at SOURCE on this host, or finish or repair it", _HOST
     ),
     "serve": CommandEntry(
-        "appliance.cli.serve", "Verify everything that is installed, then serve it until Ctrl-C", _HOST
+        "appliance.cli.operator.serve", "Verify everything that is installed, then serve it until Ctrl-C", _HOST
     ),
     "status": CommandEntry(
-        "appliance.cli.status", "Show what is installed, and every difference from what was signed", _HOST
+        "appliance.cli.operator.status", "Show what is installed, and every difference from what was signed", _HOST
     ),
     "demo": CommandEntry("appliance.cli.demo.command", "Show the whole journey on this machine", _LEARN),
     "docs": CommandEntry("appliance.cli.docs", "Show a page of the project, or list all pages", _LEARN),

@@ -16,7 +16,7 @@ import json
 import os
 
 OWN = "airgap-appliance"
-BUILDER_ONLY = ("appliance.builder", "appliance.cli.build", "appliance.cli.lock")
+BUILDER_ONLY = ("appliance.builder", "appliance.cli.publisher.build", "appliance.cli.publisher.lock")
 """Modules that need the extra `build`, which no host has."""
 SUFFIXES = tuple(importlib.machinery.all_suffixes())
 

@@ -35,7 +35,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The modules that verifying the toy bundle loads in a fresh process."""
     workspace, bundle = build_toy(tmp_path_factory.mktemp("toy"))
     words = [sys.executable, "-I", "-c", VERIFY, str(bundle), "--workspace", str(workspace.path)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[3])
+    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[4])
     assert "every byte is what was signed" in done.stdout
     report = json.loads(done.stderr.splitlines()[-1])
     assert report["code"] == 0

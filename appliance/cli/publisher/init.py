@@ -9,7 +9,7 @@ import click
 from appliance import clock
 from appliance.cli.console.options import json_option, pass_terminal
 from appliance.cli.console.terminal import Terminal
-from appliance.cli.sign import describe
+from appliance.cli.publisher.sign import describe
 from appliance.keys.ceremony import begin
 from appliance.keys.requests.request_text import explain, progress
 from appliance.keys.signers.pem import load_public

@@ -1,7 +1,7 @@
 """What `appliance plan` plans for: the models of a SOURCE, the workload of each, and a runtime that can measure.
 
-Owns how a GGUF file, a recipe, a bundle and a stick are distinguished. The chain of trust of a bundle is verified before
-any model of it is read.
+Owns how a GGUF file, a recipe, a bundle and a stick are distinguished. A bundle's chain of trust is verified before any
+model of it is read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.cli.bundle_argument import open_named_bundle
-from appliance.cli.runtime_source import runtime_of_release
+from appliance.cli.operator.runtime_source import runtime_of_release
 from appliance.host.models.header import ModelHead, head_of_bundle, head_of_file, is_gguf
 from appliance.host.runtime.unpacked import UnpackedRuntime, of_bundle, of_wheel
 from bundles.gguf.memory import Workload
@@ -68,7 +68,9 @@ def read_source(path: Path, options: PlanOptions, scratch: Path) -> PlanSource:
         raise UsageError(
             "plan.source", str(path), expected="a GGUF, a recipe, a bundle or a stick", found="no such file or folder"
         )
-    from appliance.cli.plan_builder import read_recipe  # a host that plans a bundle needs nothing of the builder
+    from appliance.cli.operator.plan_builder import (
+        read_recipe,
+    )  # a host that plans a bundle needs nothing of the builder
 
     return PlanSource(read_recipe(path, options.load), _find_runtime(options, scratch))
 
@@ -94,7 +96,9 @@ def _find_runtime(options: PlanOptions, scratch: Path) -> UnpackedRuntime | str:
         return f"the installed release cannot be used: {error}"
     if found is not None:
         return found.runtime
-    from appliance.cli.plan_builder import built_wheel  # a host that has a release needs nothing of the builder
+    from appliance.cli.operator.plan_builder import (
+        built_wheel,
+    )  # a host that has a release needs nothing of the builder
 
     wheel = built_wheel()
     return of_wheel(wheel, scratch) if wheel else "nothing is installed, and none was built here"

@@ -14,8 +14,8 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
-from appliance.cli.trust_change import revoke, rotate
-from appliance.cli.trust_sheet import sheet
+from appliance.cli.publisher.trust_change import revoke, rotate
+from appliance.cli.publisher.trust_sheet import sheet
 from appliance.host.tree.prefix import Prefix
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.trust.root_pin import pin_root

@@ -19,7 +19,7 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
-from appliance.cli.host_card import run_tool
+from appliance.cli.operator.host_card import run_tool
 from appliance.host.install.host import Host
 from appliance.host.install.installation import InstallResult, install
 from appliance.host.machine.probe import probe_essentials

@@ -19,8 +19,8 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
-from appliance.cli.host_card import read_card
-from appliance.cli.plan_source import PlanOptions, PlanSource, read_source
+from appliance.cli.operator.host_card import read_card
+from appliance.cli.operator.plan_source import PlanOptions, PlanSource, read_source
 from appliance.host.machine.card import MAX_CARD_BYTES, Card, parse_card
 from appliance.host.models.fit import Fit, ModelWorkload, fit
 from appliance.host.runtime.memory_probe import probe_memory
