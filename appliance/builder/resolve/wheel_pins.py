@@ -10,12 +10,13 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from packaging.requirements import Requirement
 from pypi_simple import DistributionPackage
 
+from appliance.builder.lock.fetch import local_path
 from appliance.builder.lock.lockfile import RUNTIME, Locked, LockedClosure
 from appliance.builder.resolve.context import LockContext
 from appliance.builder.resolve.coverage import covers_closure
@@ -89,13 +90,26 @@ def lock_wheels(
     """
     kept, closures, by_python = context.kept, [], {}
     for python in context.recipe.pythons:
-        if kept and covers_closure(kept, context.recipe, python, requires) and kept.find("sdist", RUNTIME) == sdist:
-            closures += [closure for closure in kept.closures if closure.python == python]
+        old = [closure for closure in kept.closures if closure.python == python] if kept else []
+        covered = kept is not None and covers_closure(kept, context.recipe, python, requires)
+        if kept and covered and kept.find("sdist", RUNTIME) == sdist and not _surplus(context, old, sdist, requires):
+            closures += old
             by_python[python] = [replace(entry, python=None) for entry in kept.wheels_for(python)]
             continue
         closure, by_python[python] = _resolve_wheels(context, sdist, requires, python)
         closures.append(closure)
     return tuple(closures), _merge(by_python)
+
+
+def _surplus(
+    context: LockContext, closures: Iterable[LockedClosure], sdist: Locked, requires: tuple[str, ...]
+) -> set[str]:
+    """Requirements of earlier closures that nothing has now; none where the sdist is not here to be read."""
+    archive = local_path(sdist, context.cache, context.recipe_folder)
+    if archive is None:
+        return set()
+    wanted = {*requires, *without_extras(sdist_metadata(archive).get("requires_dist", []))}
+    return {one for closure in closures for one in closure.requires} - wanted
 
 
 def find_wheel(context: LockContext, name: str, version: str, python: str) -> DistributionPackage:

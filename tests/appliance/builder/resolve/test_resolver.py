@@ -174,6 +174,20 @@ def test_new_requirement_moves_no_other_wheel(bench: Bench) -> None:
     assert events == ["delta 1.0"]
 
 
+def test_requirement_that_went_takes_its_wheels_along_and_moves_no_other(bench: Bench) -> None:
+    recipe = write_recipe(bench.folder, SOURCE)
+    bench.add_wheel("delta", requires=["epsilon"])
+    bench.add_wheel("epsilon")
+    first = bench.lock(recipe, requires=("alpha>=1", "native", "delta"))
+    bench.add_wheel("beta", "1.1")
+    _forget_pages()
+    later = bench.lock(recipe, first)
+    gone = sorted(change.before.name for change in changes(first, later) if change.before and not change.after)
+    assert gone == ["delta", "epsilon"]
+    assert len(changes(first, later)) == 2
+    assert not any("delta" in closure.requires for closure in later.closures)
+
+
 def test_changed_model_moves_no_wheel(bench: Bench) -> None:
     first = bench.lock(write_recipe(bench.folder, SOURCE))
     (bench.folder / "mine.gguf").write_bytes(b"GGUF mine")
