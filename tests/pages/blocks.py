@@ -80,8 +80,13 @@ def people_pages() -> tuple[str, ...]:
 
 def read_blocks(page: str, heading: str = "") -> tuple[Block, ...]:
     """The blocks of a page, or of the section below one heading."""
-    blocks = tuple(_parse(page, (TOP / page).read_text("utf-8").splitlines()))
+    blocks = parse_blocks(page, (TOP / page).read_text("utf-8"))
     return tuple(block for block in blocks if not heading or block.heading == heading)
+
+
+def parse_blocks(page: str, text: str) -> tuple[Block, ...]:
+    """The blocks of a page's text; `page` is its name, for messages."""
+    return tuple(_parse(page, text.splitlines()))
 
 
 def read_commands(page: str, heading: str = "") -> list[str]:

@@ -13,7 +13,17 @@ import click
 import pytest
 
 from appliance.cli.main import appliance
-from tests.pages.blocks import EXIT_CODE, NOT_RUN, RUN_BY, TOP, TRANSCRIPT, Block, people_pages, read_blocks
+from tests.pages.blocks import (
+    EXIT_CODE,
+    NOT_RUN,
+    RUN_BY,
+    TOP,
+    TRANSCRIPT,
+    Block,
+    parse_blocks,
+    people_pages,
+    read_blocks,
+)
 from tests.pages.place import place_for
 
 REASONS = ("needs root and a stick", "sets up this machine, and takes minutes")
@@ -120,3 +130,48 @@ def test_every_command_that_a_page_names_exists(page: str) -> None:
             assert line.split()[1] in targets, line
         elif line.startswith("python -m tests."):
             assert importlib.util.find_spec(line.split()[2]) is not None, line
+
+
+SAMPLE = """# A page
+
+## One
+
+<!-- run by: tests/a.py, tests/b.py -->
+    appliance verify \\
+      PATH    # a remark
+    echo done
+
+Text
+    that is no block.
+
+```sh
+make demo
+```
+
+```
+$ appliance status
+everything is as it was signed
+```
+
+```json
+{"no": "command"}
+```
+"""
+
+
+def test_blocks_are_found_with_their_marks_and_commands() -> None:
+    indented, fenced, transcript, json = parse_blocks("page.md", SAMPLE)
+    assert indented.commands == ("appliance verify    PATH", "echo done")
+    assert (indented.heading, indented.number, indented.marks) == ("One", 6, {RUN_BY: "tests/a.py, tests/b.py"})
+    assert (fenced.commands, fenced.marks) == (("make demo",), {})
+    assert (transcript.kind, transcript.commands) == (TRANSCRIPT, ("appliance status",))
+    assert not json.has_commands
+
+
+def test_mark_that_names_a_test_which_types_something_else_is_noticed(tmp_path: Path) -> None:
+    test = tmp_path / "test_x.py"
+    test.write_text('appliance("verify", path, "--json")\n')
+    (block,) = parse_blocks("page.md", "    appliance verify PATH --json --evidence FILE\n")
+    assert are_typed_by(block, [test]) == ["--evidence"]
+    (block,) = parse_blocks("page.md", "    appliance verify PATH --json\n")
+    assert are_typed_by(block, [test]) == []
