@@ -40,7 +40,7 @@ search_paths.push_back(cwd);
 
 UNIT = "const char *where(void) { return __FILE__; }\n"
 
-CMAKE = """#!{python}
+CMAKE = """#!{python} -IS
 import json, re, sys
 from pathlib import Path
 given = dict(re.match("-D([^=]+)=(.*)", a, re.S).groups() for a in sys.argv if a.startswith("-D"))
@@ -55,7 +55,7 @@ given["variants"] = re.findall(r"variant\\((\\w+)", listed)
 Path(build, "plan.json").write_text(json.dumps([source, given]))
 """
 
-NINJA = """#!{python}
+NINJA = """#!{python} -IS
 import json, os, shlex, signal, subprocess, sys, time
 from pathlib import Path
 os.chdir(sys.argv[sys.argv.index("-C") + 1])
@@ -79,13 +79,24 @@ for count, name in enumerate(waiting, 1):
     kind = "EXE" if name in programs else "SHARED"
     flags = shlex.split(given["CMAKE_C_FLAGS"]) if "leak" not in Path(unit).read_text() else []
     link = given["CMAKE_%s_LINKER_FLAGS" % kind].split() + ["-Wl,-rpath," + given["CMAKE_INSTALL_RPATH"]]
-    shared = ["-x", "c"] if kind == "EXE" else ["-shared", "-fPIC", "-Wl,-soname," + name]
+    shared = ["-shared", "-Wl,-soname," + name]
+    if kind == "EXE":
+        shared = ["-Lbin", "-Wl,--no-as-needed", "-lllama-common"]
     extra = Path(source, "src/needs").read_text().split() if name in ("libllama.so", "libggml-cuda.so") else []
     launcher = [given[name] for name in ["CMAKE_C_COMPILER_LAUNCHER"] if name in given]
-    command = [*launcher, given["CMAKE_C_COMPILER"], *flags, *shared, unit, *link, "-o", "bin/" + name, *extra]
-    if kind == "EXE":
-        command += ["-DMAIN", "-Lbin", "-Wl,--no-as-needed", "-lllama-common"]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    gcc, unit_o = [*launcher, given["CMAKE_C_COMPILER"]], kind + ".o"
+    compile = [*gcc, *flags, *(["-DMAIN"] if kind == "EXE" else ["-fPIC"]), "-c", unit, "-o", unit_o + ".part"]
+    link = [*gcc, *shared, unit_o, *link, "-o", "bin/" + name, *extra]
+    # All programs are the same bytes, and all libraries of the same object.
+    twin = next((one for one in programs if one in done), None) if kind == "EXE" else None
+    if twin:
+        link = ["cp", "bin/" + twin, "bin/" + name]
+    for command in (link,) if Path(unit_o).exists() else (compile, link):
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if result.returncode:
+            break
+        if command is compile:
+            Path(unit_o + ".part").rename(unit_o)
     print("[%d/%d] Linking C %s bin/%s" % (count, len(waiting), kind, name), flush=True)
     if result.returncode:
         print("FAILED: [code=1] bin/%s \\n%s\\n%s" % (name, " ".join(command), result.stdout), end="")
@@ -93,6 +104,7 @@ for count, name in enumerate(waiting, 1):
         raise SystemExit(1)
     with log.open("a") as stream:
         stream.write(name + "\\n")
+    done.append(name)
 """
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from appliance.builder.sources.pypi import open_index
+
 
 @dataclass
 class Answer:
@@ -78,6 +80,8 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Without it, each small answer waits 40 ms for an acknowledgement that the client delays.
+    disable_nagle_algorithm = True
     server: _Server
 
     def log_message(self, format: str, *args: object) -> None:
@@ -199,6 +203,8 @@ class PackageIndex:
         self.url = f"{site.url}/simple"
         self.files: dict[str, dict[str, bytes]] = {}
         self.marks: dict[str, dict[str, object]] = {}
+        # An earlier site of this process may have had the same port, with other pages.
+        open_index.cache_clear()
 
     def add(self, project: str, file: str, data: bytes, **marks: object) -> None:
         """Offer a file of a project; `marks` are further fields of its line on a page in JSON."""

@@ -87,8 +87,9 @@ def client() -> HttpClient:
 def close() -> None:
     """End all connections; the next call to `client` reads the environment and the certificates anew."""
     with _CREATING:
-        _client().close()
-        _client.cache_clear()
+        if _client.cache_info().currsize:
+            _client().close()
+            _client.cache_clear()
 
 
 @cache

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -62,14 +62,16 @@ class Finished:
     tools: ToolWheels
     cache: Path
     built: BuiltRuntime
+    events: list[Progress]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """One build that several tests read and none changes."""
     folder = tmp_path_factory.mktemp("finished")
-    sdist, tools = make_sdist(folder / "s.tar.gz"), make_tools(folder / "tools")
-    return Finished(sdist, tools, folder / "cache", build_runtime(sdist, tools, SPEC, folder / "cache"))
+    sdist, tools, events = make_sdist(folder / "s.tar.gz"), make_tools(folder / "tools"), list[Progress]()
+    built = build_runtime(sdist, tools, SPEC, folder / "cache", events.append)
+    return Finished(sdist, tools, folder / "cache", built, events)
 
 
 def _argv(sdist: Path, tools: ToolWheels, cache: Path, needed: int = 0) -> list[str]:
@@ -182,15 +184,17 @@ def test_finished_build_leaves_no_build_folder(finished: Finished) -> None:
     assert {path.name for path in wheel.parent.iterdir()} == {wheel.name, "build.json"}
 
 
-def test_wheel_damaged_in_the_cache_is_built_again(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
-    first = build_runtime(sdist, tools, SPEC, tmp_path / "cache")
-    good = first.path.read_bytes()
-    first.path.write_bytes(good[:-1] + b"\xff")
+def test_wheel_damaged_in_the_cache_is_built_again(finished: Finished, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(finished.cache, cache)
+    good = finished.built.path.read_bytes()
+    path = cache / finished.built.path.relative_to(finished.cache)
+    path.write_bytes(good[:-1] + b"\xff")
 
-    again = build_runtime(sdist, tools, SPEC, tmp_path / "cache")
+    again = build_runtime(finished.sdist, finished.tools, SPEC, cache)
 
-    assert again == first
-    assert again.path.read_bytes() == good
+    assert again == replace(finished.built, path=path)
+    assert path.read_bytes() == good
 
 
 @pytest.mark.parametrize("change", ["sdist", "tools", "variants"])
@@ -210,13 +214,10 @@ def test_other_inputs_are_another_runtime(change: str, finished: Finished, tmp_p
     assert (second.version == first.version) == (change != "variants")
 
 
-def test_progress_counts_steps_to_the_end(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
-    events: list[Progress] = []
-    build_runtime(sdist, tools, SPEC, tmp_path / "cache", events.append)
-
-    counted = [(event.done, event.total) for event in events if event.task == "compiling the runtime"]
+def test_progress_counts_steps_to_the_end(finished: Finished) -> None:
+    counted = [(event.done, event.total) for event in finished.events if event.task == "compiling the runtime"]
     assert counted == [(step, STEPS + 1) for step in range(1, STEPS + 2)]
-    assert {event.unit for event in events} == {"steps"}
+    assert {event.unit for event in finished.events} == {"steps"}
 
 
 def test_interrupted_build_continues_where_it_stopped(finished: Finished, tmp_path: Path) -> None:
@@ -239,7 +240,7 @@ def test_interrupted_build_continues_where_it_stopped(finished: Finished, tmp_pa
 def test_builder_killed_by_sigkill_leaves_no_compiler_and_can_continue(
     finished: Finished, tools: ToolWheels, tmp_path: Path
 ) -> None:
-    sdist = make_sdist(tmp_path / "slow.tar.gz", pace_s=0.1)
+    sdist = make_sdist(tmp_path / "slow.tar.gz", pace_s=0.04)
     cache = tmp_path / "cache"
     child = subprocess.Popen(_argv(sdist, tools, cache), stdout=subprocess.PIPE, text=True)
     assert child.stdout
