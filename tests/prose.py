@@ -47,11 +47,18 @@ def python_files(paths: list[Path]) -> Iterator[Path]:
         yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
 
 
-def faults(path: Path) -> Iterator[str]:
-    """The faults of one file, each as `path:line: what`."""
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Every function of a file, with its length in lines."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def faults(path: Path, top: Path = TOP) -> Iterator[str]:
+    """The faults of one file, each as `path:line: what`, with the path below `top`."""
     text = path.read_text("utf-8")
     tree = ast.parse(text)
-    where = path.resolve().relative_to(TOP)
+    where = path.resolve().relative_to(top)
     lines = text.count("\n")
     if lines > MAX_FILE_LINES:
         yield f"{where}:1: {lines} lines, where {MAX_FILE_LINES} are allowed"
