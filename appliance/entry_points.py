@@ -20,7 +20,7 @@ MODULES = {
     LOGITS: "appliance.host.runtime.logits",
     MEMORY_PROBE: "appliance.host.runtime.memory_probe",
     GATEWAY: "appliance.serve.gateway.server",
-    GATEWAY_UNIT: "appliance.serve.units.gateway",
-    ENGINE_UNIT: "appliance.serve.units.engine",
+    GATEWAY_UNIT: "appliance.serve.unit_programs.gateway",
+    ENGINE_UNIT: "appliance.serve.unit_programs.engine",
 }
 """The module that holds the code, by the name that is started."""

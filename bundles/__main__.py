@@ -78,7 +78,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _verify(path: Path, trust: Path | None) -> None:
     from bundles.bundle import open_bundle
-    from bundles.check import check_all
+    from bundles.chunks.check import check_all
     from bundles.oci.layout import Layout
     from bundles.report import DEVELOPMENT_ROOT, clock_warning, describe, describe_boot, escape, lines
     from signing.floors import Floors

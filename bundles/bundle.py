@@ -1,7 +1,7 @@
 """A verified bundle: the digest of its manifest, and its contents.
 
-Owns the value and how it is opened from a layout through `signing.verify`. It reads kilobytes only; `bundles.check`
-reads the blobs.
+Owns the value and how it is opened from a layout through `signing.verify`. It reads kilobytes only;
+`bundles.chunks.check` reads the blobs.
 
 Rules (threats T5, T7):
 - `index.json` and the manifest's annotations are hints about which target to ask for, and decide nothing;
@@ -16,8 +16,8 @@ from datetime import datetime
 from pathlib import Path
 
 from bundles.attestation.required_statements import statements_in
-from bundles.contents.document import parse_contents
-from bundles.contents.model import Chunk, Contents
+from bundles.contents.contents import Chunk, Contents
+from bundles.contents.contents_json import parse_contents
 from bundles.contents.paths import check_name
 from bundles.oci.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, Layout, blob_path, target_name
 from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index, parse_manifest

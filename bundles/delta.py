@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from bundles.bundle import Bundle
-from bundles.contents.model import Chunk, Contents, File
+from bundles.contents.contents import Chunk, Contents, File
 from signing.digest import Digest
 
 

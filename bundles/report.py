@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from signing.errors import ApplianceError, NotTrustedError
 
 if TYPE_CHECKING:  # every command imports this module, and few need those
-    from bundles.bare_host.boot import Boot
+    from bundles.bare_host.boot_check import Boot
     from bundles.bundle import Bundle
     from signing.verified import Verified
 

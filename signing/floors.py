@@ -1,6 +1,6 @@
 """The lowest versions and time that a host accepts (threats T2, T3, T4).
 
-Owns the values and how they rise. Where they are kept is the host's (`appliance.host.trust.floor_store`); they are
+Owns the values and how they rise. Where they are kept is the host's (`appliance.host.trust.trust_store`); they are
 values here.
 
 Rules:

@@ -20,7 +20,7 @@ from pathlib import Path
 from appliance.builder.lock.lockfile import lock_path
 from appliance.builder.runtime.cuda import LIBRARY, LIBRARY_FOLDER
 from appliance.cli.bundle_argument import open_named_bundle
-from bundles.copy import copy_file
+from bundles.chunks.copy import copy_file
 from bundles.oci.layout import Layout
 from tests.appliance.shipped import RECIPE
 

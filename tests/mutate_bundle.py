@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundles.bundle import open_bundle
-from bundles.check import check_all
+from bundles.chunks.check import check_all
 from bundles.oci.layout import Layout
 from signing.digest import sha256
 from signing.errors import ApplianceError

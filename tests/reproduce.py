@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from appliance.builder.runtime.spec import BuiltRuntime
+from appliance.builder.runtime.build_types import BuiltRuntime
 from tests.appliance.shipped import shipped_runtime, shipped_sdist, shipped_tools
 
 TOP = Path(__file__).resolve().parents[1]
@@ -30,8 +30,8 @@ CHILD = """
 import os, sys
 from pathlib import Path
 from appliance.builder.runtime import changes, compile, job, source, toolchain
-from appliance.builder.runtime.job import build_runtime
-from appliance.builder.runtime.spec import RuntimeSpec, ToolWheels
+from appliance.builder.runtime.build_job import build_runtime
+from appliance.builder.runtime.build_types import RuntimeSpec, ToolWheels
 sdist, cmake, ninja, version, variants, out, targets, leak = sys.argv[1:]
 os.umask(0o027)
 tools, out = ToolWheels(Path(cmake), Path(ninja)), Path(out)

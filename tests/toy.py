@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from appliance.builder.assembly.attestations import attestations, signed_files
-from appliance.builder.bare_host.boot_folder import boot_files
+from appliance.builder.assembly.attestation_writer import attestations, signed_files
+from appliance.builder.bare_host.boot_writer import boot_files
 from appliance.builder.chunking.bundle_writer import BLOBS, BundleWriter
 from appliance.builder.chunking.chunker import Source, store
 from appliance.keys.publication import publish
-from appliance.keys.repository import published, read_newest
+from appliance.keys.tuf_repository import published, read_newest
 from appliance.keys.workspace import Workspace, create_development
 from bundles.attestation.intoto import STATEMENT_TYPE
 from bundles.attestation.required_statements import ML_BOM, PROVENANCE, SBOM, statements_in
-from bundles.contents.document import write_contents
-from bundles.contents.model import KINDS, Contents, File, Lineage, Model, Needs, Serve, Target
+from bundles.contents.contents import KINDS, Contents, File, Lineage, Model, Needs, Serve, Target
+from bundles.contents.contents_json import write_contents
 from bundles.gguf.header import GgufHeader
 from bundles.oci.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
 from bundles.oci.manifest import write_manifest

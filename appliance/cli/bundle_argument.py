@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from appliance import clock
-from appliance.host.tree.prefix import Prefix
+from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.root_choice import choose_root
 from bundles.bundle import Bundle, open_bundle
 from signing.floors import Floors

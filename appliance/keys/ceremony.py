@@ -15,13 +15,20 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from appliance.keys.metadata import root_body, targets_body
-from appliance.keys.repository import finish_publication, published, write_signed
-from appliance.keys.requests.request import MAX_REQUEST_BYTES, METADATA, Item, Request, read_request, write_request
-from appliance.keys.requests.request_rules import check_rules
-from appliance.keys.requests.request_text import explain
+from appliance.keys.signature_requests.request import (
+    MAX_REQUEST_BYTES,
+    METADATA,
+    Item,
+    Request,
+    read_request,
+    write_request,
+)
+from appliance.keys.signature_requests.request_rules import check_rules
+from appliance.keys.signature_requests.request_text import explain
 from appliance.keys.signers.pem import load_key
 from appliance.keys.signers.signer import Signer, sign_checked
+from appliance.keys.tuf_metadata import root_body, targets_body
+from appliance.keys.tuf_repository import finish_publication, published, write_signed
 from appliance.keys.workspace import Workspace, making_ceremony, refuse_occupied
 from bundles.medium import Medium
 from signing.errors import ApplianceError, UsageError
@@ -138,7 +145,7 @@ def sign(request: Request, signer: Signer) -> Request:
     """Add a person's signatures: to every item that they may sign.
 
     Args:
-        request: which the person has read, as `appliance.keys.requests.request_text` shows it.
+        request: which the person has read, as `appliance.keys.signature_requests.request_text` shows it.
         signer: their key.
 
     Raises:

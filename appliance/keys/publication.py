@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from appliance.keys.ceremony import request_signatures, waiting
-from appliance.keys.metadata import targets_body
-from appliance.keys.repository import Published, published
-from appliance.keys.requests.request import METADATA, Item, Request
+from appliance.keys.signature_requests.request import METADATA, Item, Request
+from appliance.keys.tuf_metadata import targets_body
+from appliance.keys.tuf_repository import Published, published
 from appliance.keys.workspace import Workspace
 from bundles.oci.layout import target_name, target_path
 from signing.digest import sha256

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from appliance.keys.ceremony import request_signatures, waiting
-from appliance.keys.metadata import RoleKeys, root_body, targets_body
-from appliance.keys.repository import published
-from appliance.keys.requests.request import Item, Request
+from appliance.keys.signature_requests.request import Item, Request
 from appliance.keys.signers.pem import create_key, load_key
+from appliance.keys.tuf_metadata import RoleKeys, root_body, targets_body
+from appliance.keys.tuf_repository import published
 from appliance.keys.workspace import Workspace
 from signing.errors import ApplianceError, UsageError
 from signing.keys import PublicKey

@@ -21,8 +21,8 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance import filelock
-from appliance.keys.metadata import new_repository, new_root
 from appliance.keys.signers.pem import PemKey, create_key, load_key
+from appliance.keys.tuf_metadata import new_repository, new_root
 from bundles.medium import Medium, explain_write, sync_folder
 from signing.chain import read_root
 from signing.errors import BusyError, UsageError

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bundles.contents.model import Contents
+from bundles.contents.contents import Contents
 
 
 @dataclass(frozen=True)

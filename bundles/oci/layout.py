@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from bundles.contents.model import Chunk
+from bundles.contents.contents import Chunk
 from bundles.medium import Medium
 from signing.digest import Digest
 from signing.errors import DamagedError, NotTrustedError

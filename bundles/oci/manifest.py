@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bundles.contents.model import MAX_CONTENTS_BYTES, Chunk, Contents
+from bundles.contents.contents import MAX_CONTENTS_BYTES, Chunk, Contents
 from signing.digest import Digest, parse_oci_digest, sha256
 from signing.errors import NotTrustedError
 from signing.strictjson import Json, load_canonical, to_file

@@ -18,10 +18,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundles.bare_host.boot import MAX_FILE_BYTES
+from bundles.bare_host.boot_check import MAX_FILE_BYTES
 from bundles.bundle import Bundle
-from bundles.check import Checked, hash_range
-from bundles.contents.model import Chunk
+from bundles.chunks.check import Checked, hash_range
+from bundles.contents.contents import Chunk
 from bundles.durability import sync_file_system
 from bundles.medium import explain_write
 from bundles.oci.layout import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from bundles.contents.model import Chunk, File
+from bundles.contents.contents import Chunk, File
 from signing.digest import Digest
 
 CHUNK_BYTES = 64 << 20

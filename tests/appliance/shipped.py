@@ -11,8 +11,8 @@ import pytest
 from appliance.builder.cache.content_store import Cache, cache_root
 from appliance.builder.lock.lockfile import RUNTIME, Locked, lock_path, read_lock
 from appliance.builder.recipe.reader import load_recipe
-from appliance.builder.runtime.job import find_runtime
-from appliance.builder.runtime.spec import BuiltRuntime, RuntimeSpec, ToolWheels
+from appliance.builder.runtime.build_job import find_runtime
+from appliance.builder.runtime.build_types import BuiltRuntime, RuntimeSpec, ToolWheels
 from appliance.resources import recipes_path
 
 RECIPE = recipes_path() / "smollm2.yaml"

@@ -20,25 +20,25 @@ from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.chunking.chunker import Source, store
 from appliance.builder.wheels.reader import wheel_members, wheel_record
 from appliance.host.activation.switch import complete, point_at, target_of
+from appliance.host.install.ansible_run import variables
 from appliance.host.install.importer import accept, import_files, import_layout
-from appliance.host.install.render import variables
+from appliance.host.layout.atomic_file import write_file
+from appliance.host.layout.install_lock import hold
+from appliance.host.layout.prefix import Prefix
 from appliance.host.process.programs import Programs
 from appliance.host.release.bootstrap import extract_uv, find_python, make_venv
-from appliance.host.release.check import describe
 from appliance.host.release.environment import Interpreter, build_environment
-from appliance.host.release.facts import Facts
 from appliance.host.release.release import Release, open_current
+from appliance.host.release.release_check import describe
+from appliance.host.release.release_json import Facts
 from appliance.host.runtime.extraction import prepare_runtime
 from appliance.host.site.config import SiteConfig
-from appliance.host.tree.atomic_file import write_file
-from appliance.host.tree.install_lock import hold
-from appliance.host.tree.prefix import Prefix
 from appliance.keys.publication import publish
-from appliance.keys.repository import read_newest
+from appliance.keys.tuf_repository import read_newest
 from appliance.keys.workspace import Workspace, create_development
 from bundles.bundle import Bundle, open_bundle
-from bundles.contents.document import write_contents
-from bundles.contents.model import Contents, Lineage, Model, Needs, Serve, Target
+from bundles.contents.contents import Contents, Lineage, Model, Needs, Serve, Target
+from bundles.contents.contents_json import write_contents
 from bundles.oci.layout import LAYOUT_BYTES, LAYOUT_FILE, Layout, target_path
 from bundles.oci.manifest import write_manifest
 from bundles.progress import ignore

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from appliance.builder.recipe.choices import CPU_VARIANTS
+from appliance.builder.runtime.build_types import RuntimeSpec, ToolWheels
 from appliance.builder.runtime.cuda_toolkit import TOOLKIT
 from appliance.builder.runtime.settings import PROGRAMS
-from appliance.builder.runtime.spec import RuntimeSpec, ToolWheels
 
 VERSION = "9.9.9"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -12,15 +12,15 @@ from unittest import mock
 from appliance.builder.assembly import assembler as assembling
 from appliance.builder.assembly.assembler import Built, assemble
 from appliance.builder.assembly.inputs import LIBRARIES
-from appliance.builder.bills.facts import Gathered, GatheredModel
+from appliance.builder.bills.bill_inputs import Gathered, GatheredModel
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.chunker import Source
 from appliance.builder.compare.rebuild import Rebuilt, rebuild
 from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, lock_path, write_lock
-from appliance.builder.runtime.spec import BuiltRuntime
+from appliance.builder.runtime.build_types import BuiltRuntime
 from appliance.builder.wheels.reader import wheel_members, wheel_record
 from appliance.keys.workspace import Workspace, create_development
-from bundles.contents.model import Lineage
+from bundles.contents.contents import Lineage
 from bundles.progress import ignore
 from signing.digest import sha256
 from tests.appliance.web import wheel, write_recipe

@@ -24,12 +24,12 @@ from unittest import mock
 
 import pytest
 
-from appliance.builder.bare_host.boot_folder import signed, unsigned
+from appliance.builder.bare_host.boot_writer import signed, unsigned
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.main import run
 from appliance.keys.signers.pem import PemKey
 from bundles.bundle import Bundle, open_bundle
-from bundles.check import check_all
+from bundles.chunks.check import check_all
 from bundles.oci.layout import ATTESTATIONS, BOOT, INDEX_FILE, TARGETS, Layout, blob_path, target_name, target_path
 from bundles.oci.manifest import CHUNK_TYPE, write_index
 from signing.digest import Digest, sha256

@@ -6,9 +6,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from appliance.host.tree.prefix import Prefix
-from appliance.host.trust.floor_store import write_floors, write_root
+from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.metadata_store import open_newest
+from appliance.host.trust.trust_store import write_floors, write_root
 from bundles.oci.layout import LAYOUT_BYTES, LAYOUT_FILE, target_name
 from signing.floors import Floors
 from tests.attacks.harness import Stick, guard_off, refused, row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.keys.metadata import sign
+from appliance.keys.tuf_metadata import sign
 from signing.floors import MAX_STEP, Floors
 from tests.attacks.harness import Stick, guard_off, refused, row
 

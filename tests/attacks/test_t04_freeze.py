@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.install.admission import admit
-from appliance.host.install.host import Host
-from appliance.host.tree.prefix import Prefix
-from appliance.host.trust.floor_store import write_floors
+from appliance.host.install.bundle_admission import admit
+from appliance.host.install.install_inputs import Host
+from appliance.host.layout.prefix import Prefix
+from appliance.host.trust.trust_store import write_floors
 from signing.floors import Floors
 from tests.appliance.sim_card import CARD
 from tests.attacks.harness import Stick, command, guard_off, refused, row

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from appliance.host.engine.command import PROGRAM
-from appliance.host.install.admission import model_workloads
-from appliance.host.install.host import Host
+from appliance.host.install.bundle_admission import model_workloads
+from appliance.host.install.install_inputs import Host
 from appliance.host.install.preflight import PreflightResult, check_host
+from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import Card
-from appliance.host.runtime.variant_trial import BENCH
-from appliance.host.tree.prefix import Prefix
-from bundles.contents.model import Contents, Member
+from appliance.host.runtime.variant_choice import BENCH
+from bundles.contents.contents import Contents, Member
 from bundles.oci.layout import Layout, target_name
 from signing.digest import sha256
 from tests.appliance.sim_card import CARD

@@ -14,13 +14,13 @@ import pytest
 from appliance.builder.wheels.reader import wheel_record
 from appliance.host.install import os_packages
 from appliance.host.install.os_packages import install_packages, wanted_packages
+from appliance.host.layout.install_lock import hold
+from appliance.host.layout.prefix import Prefix
 from appliance.host.process.programs import Programs
 from appliance.host.release.bootstrap import find_python, make_venv
 from appliance.host.release.environment import Interpreter, build_environment, site_packages
 from appliance.host.release.environment_check import check_environment
-from appliance.host.tree.install_lock import hold
-from appliance.host.tree.prefix import Prefix
-from bundles.contents.model import Chunk, Contents, File
+from bundles.contents.contents import Chunk, Contents, File
 from bundles.progress import ignore
 from signing.digest import sha256
 from signing.errors import ApplyRestoredError, DamagedError

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from appliance.keys.metadata import sign
+from appliance.keys.tuf_metadata import sign
 from bundles.attestation.dsse import check_signers, pae, parse_envelope
 from bundles.attestation.intoto import PAYLOAD_TYPE, STATEMENT_TYPE, parse_statement
 from signing import roles

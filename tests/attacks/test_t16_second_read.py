@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from appliance.host.install.importer import import_files, import_layout
-from appliance.host.tree.prefix import Prefix
+from appliance.host.layout.prefix import Prefix
 from bundles.bundle import Bundle
-from bundles.check import check_blobs
-from bundles.contents.model import Chunk, File
+from bundles.chunks.check import check_blobs
+from bundles.contents.contents import Chunk, File
 from bundles.oci.layout import blob_path
 from bundles.progress import ignore
 from signing.verified import Verified

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.host.models.served_file import E1, E2, MARGIN_BYTES, ServedFile, open_verified
-from bundles.contents.model import Chunk, File
+from bundles.contents.contents import Chunk, File
 from signing.digest import sha256
 from tests.attacks.harness import guard_off, refused, row
 

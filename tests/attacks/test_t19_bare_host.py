@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.bare_host.boot_folder import signed, unsigned
+from appliance.builder.bare_host.boot_writer import signed, unsigned
 from appliance.keys.signers.pem import PemKey
-from bundles.bare_host.boot import LIST_FILE, write_list
+from bundles.bare_host.boot_check import LIST_FILE, write_list
 from bundles.oci.layout import BOOT
 from tests.attacks.harness import Stick, guard_off, row
 from tests.bed.fixtures import tree_folder

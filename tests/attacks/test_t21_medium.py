@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bundles.check import check_file
-from bundles.contents.model import File
+from bundles.chunks.check import check_file
+from bundles.contents.contents import File
 from bundles.medium import MAX_DEPTH, Medium
 from bundles.oci.layout import blob_path
 from signing.digest import sha256

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.tree.places import place
-from appliance.host.tree.prefix import Prefix
-from bundles.contents.model import KINDS
+from appliance.host.layout.places import place
+from appliance.host.layout.prefix import Prefix
+from bundles.contents.contents import KINDS
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.sim.tuf import Signed
 from tests.toy import BILLS

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host.layout.prefix import Prefix
 from appliance.host.release.wheel_size import check_unpacked
-from appliance.host.tree.prefix import Prefix
-from bundles.contents.model import Chunk, Contents, File
+from bundles.contents.contents import Chunk, Contents, File
 from signing.digest import sha256
 from tests.appliance.web import wheel
 from tests.attacks.harness import Stick, guard_off, refused, row

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from appliance.host.models.served_file import open_verified
-from bundles.check import check_file
-from bundles.contents import document
-from bundles.contents.model import MAX_CHUNK_BYTES, Chunk, File
-from bundles.gguf.chunk_boundaries import cut_plain
+from bundles.chunks.boundaries import cut_plain
+from bundles.chunks.check import check_file
+from bundles.contents import contents_json
+from bundles.contents.contents import MAX_CHUNK_BYTES, Chunk, File
 from signing.digest import sha256
 from signing.errors import DamagedError
 from tests.attacks.harness import Stick, guard_off, refused, row
@@ -77,10 +77,10 @@ def test_attacked_by_one_byte_beyond_four_gib(tmp_path: Path) -> None:
 
 
 def test_unguarded_what_lies_behind_the_covered_part_is_anybodys(stick: Stick, tmp_path: Path) -> None:
-    def without_a_sum(value: document._Reader) -> File:
+    def without_a_sum(value: contents_json._Reader) -> File:
         path, kind = value.text("path"), value.text("kind")
         verity = value.digest("fsverity") if value.has("fsverity") else None
-        chunks = document._chunks(value)
+        chunks = contents_json._chunks(value)
         return File(path, kind, 0o644, value.integer("size"), value.digest("sha256"), chunks, verity)
 
     sign_big(stick, CHUNKS[:1])

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from appliance.host.install.importer import import_files
-from appliance.host.tree.prefix import Prefix
-from bundles.check import check_file
-from bundles.contents.model import KINDS, File
+from appliance.host.layout.prefix import Prefix
+from bundles.chunks.check import check_file
+from bundles.contents.contents import KINDS, File
 from bundles.progress import ignore
 from tests.attacks.harness import AGREES, Stick, guard_off, refused, row
 

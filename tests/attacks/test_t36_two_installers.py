@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.install.host import Host
-from appliance.host.install.installation import install
+from appliance.host.install.install import install
+from appliance.host.install.install_inputs import Host
 from appliance.host.install.preflight import PreflightResult
+from appliance.host.layout.install_lock import hold
+from appliance.host.layout.prefix import Prefix
 from appliance.host.process.programs import Programs
-from appliance.host.tree.install_lock import hold
-from appliance.host.tree.prefix import Prefix
 from tests.appliance.sim_card import CARD
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.sim.clock import SimClock
@@ -48,8 +48,8 @@ def test_attacked_by_a_second_install(prefix: Prefix) -> None:
 def test_attacked_by_a_second_install_nothing_is_written(
     prefix: Prefix, stick: Stick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.host.install.installation.hold", lambda prefix: hold(prefix, 0.1))
-    monkeypatch.setattr("appliance.host.install.installation.run_preflight", lambda *_: PreflightResult)
+    monkeypatch.setattr("appliance.host.install.install.hold", lambda prefix: hold(prefix, 0.1))
+    monkeypatch.setattr("appliance.host.install.install.run_preflight", lambda *_: PreflightResult)
     before = sorted(prefix.root.rglob("*"))
     host = Host(prefix, CARD, SimClock(NOW), "")
     with hold(prefix):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.tree.prefix import Prefix
-from appliance.host.trust.floor_store import read_root
+from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.trust.root_pin import pin_root
+from appliance.host.trust.trust_store import read_root
 from appliance.keys.signers.pem import PemKey
 from signing.strictjson import load, to_file
 from tests.attacks.harness import Stick, command, guard_off, refused, row

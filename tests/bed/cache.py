@@ -3,7 +3,7 @@
 Rules:
 
 - A thing is named by the digest of everything that shapes it, and appears whole or not at all
-  (`appliance.builder.cache.built_once`).
+  (`appliance.builder.cache.built_entries`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from appliance.builder.cache.built_once import build_once, key_of, remove
+from appliance.builder.cache.built_entries import build_once, key_of, remove
 from appliance.builder.cache.content_store import Cache, cache_root
 from appliance.builder.debian.rootfs import FOLDER
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bundles.fsverity import digest_of
+from bundles.fsverity_digest import digest_of
 from tests.bed.guest import Guest
 from tests.bed.host import BedError
 

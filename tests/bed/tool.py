@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from bundles.contents.document import parse_contents
+from bundles.contents.contents_json import parse_contents
 from bundles.oci.layout import Layout
 from signing.digest import sha256
 from tests.bed.host import BedError, Host

@@ -64,7 +64,7 @@ def our_sides(folder: Path, model: Path) -> tuple[Side, Side]:
     from appliance.host.machine.cpu import REFERENCE, cpu_flags, fitting_variants
     from appliance.host.process.programs import Programs
     from appliance.host.runtime.unpacked import of_wheel
-    from appliance.host.runtime.variant_trial import Bench, choose_variant
+    from appliance.host.runtime.variant_choice import Bench, choose_variant
     from bundles.progress import ignore
     from tests.appliance.shipped import shipped_runtime
 

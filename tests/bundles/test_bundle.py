@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bundles.bundle import open_bundle
-from bundles.check import check_blobs
-from bundles.contents.model import KINDS
+from bundles.chunks.check import check_blobs
+from bundles.contents.contents import KINDS
 from bundles.oci.layout import Layout, blob_path
 from bundles.stick.writer import write_stick
 from signing.errors import ApplianceError, DamagedError, NotTrustedError, UsageError

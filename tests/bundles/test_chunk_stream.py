@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bundles.chunk_stream import ChunkStream
-from bundles.contents.model import Chunk, File
+from bundles.chunks.stream import ChunkStream
+from bundles.contents.contents import Chunk, File
 from bundles.oci.layout import Layout
 from signing.digest import sha256
 from signing.errors import DamagedError

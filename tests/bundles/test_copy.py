@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bundles.contents.model import Chunk, File
-from bundles.copy import copy_file
+from bundles.chunks.copy import copy_file
+from bundles.contents.contents import Chunk, File
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, NotTrustedError
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundles.contents.model import Chunk, File
+from bundles.chunks import boundaries
+from bundles.chunks.boundaries import cut_gguf
+from bundles.contents.contents import Chunk, File
 from bundles.delta import missing
-from bundles.gguf import chunk_boundaries
-from bundles.gguf.chunk_boundaries import cut_gguf
 from bundles.gguf.header import GgufHeader, read_header
 from signing.digest import sha256
 from tests.sim.gguf_files import ARCH, F32, U32, head, string_key, tensor_info, text
@@ -28,9 +28,9 @@ BLOCK = re.compile(r"blk\.\d+\.")
 
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunk_boundaries, "ALONE_BYTES", ALONE)
-    monkeypatch.setattr(chunk_boundaries, "MAX_CHUNK_BYTES", MOST)
-    monkeypatch.setattr(chunk_boundaries, "BIG_VALUE_BYTES", BIG)
+    monkeypatch.setattr(boundaries, "ALONE_BYTES", ALONE)
+    monkeypatch.setattr(boundaries, "MAX_CHUNK_BYTES", MOST)
+    monkeypatch.setattr(boundaries, "BIG_VALUE_BYTES", BIG)
 
 
 @dataclass(frozen=True)

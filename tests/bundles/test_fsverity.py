@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bundles.fsverity import BLOCK_BYTES, VerityHasher, digest_of
+from bundles.fsverity_digest import BLOCK_BYTES, VerityHasher, digest_of
 
 SIZES = [0, 1, 4095, 4096, 4097, 128 * 4096, 128 * 4096 + 1, 3_000_000]
 EMPTY = "3d248ca542a24fc62d1c43b916eae5016878e2533c88238480b26128a1f1af95"

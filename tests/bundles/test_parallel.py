@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bundles import check, parallel
+from bundles import parallel
 from bundles.bundle import open_bundle
-from bundles.contents.model import Chunk
+from bundles.chunks import check
+from bundles.contents.contents import Chunk
 from bundles.oci.layout import Layout
 from bundles.parallel import judge_all, work_off
 from bundles.progress import Progress

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bundles.contents.document import parse_contents
-from bundles.contents.model import Contents
+from bundles.contents.contents import Contents
+from bundles.contents.contents_json import parse_contents
 from bundles.oci.manifest import parse_manifest
 from tests.journeys.conftest import Demo, appliance, flip
 from tests.toy import build_toy

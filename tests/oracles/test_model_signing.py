@@ -11,7 +11,7 @@ import pytest
 from appliance.keys.workspace import Workspace
 from bundles.attestation.dsse import pae
 from bundles.bundle import open_bundle
-from bundles.copy import copy_file
+from bundles.chunks.copy import copy_file
 from bundles.oci.layout import Layout
 from signing.floors import Floors
 from signing.keys import key_to_json

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.verification.evidence import write_evidence
+from appliance.host.verification.verification_record import write_evidence
 from appliance.keys.signers.host_key import host_key, make_host_key
 from appliance.keys.signers.pem import load_public
 from bundles.bundle import open_bundle
-from bundles.copy import copy_file
+from bundles.chunks.copy import copy_file
 from bundles.oci.layout import Layout
 from signing.floors import Floors
 from tests.oracles.__main__ import MODEL_SIGNING

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tests.pages import commands, dependencies, recipes
+from tests.pages.generated import commands, dependencies, recipes
 
 TOP = Path(__file__).resolve().parent.parent.parent
 DOCS = TOP / "docs"

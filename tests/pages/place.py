@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from appliance.host.tree.prefix import Prefix
+from appliance.host.layout.prefix import Prefix
 from appliance.keys.signers.host_key import host_public, make_host_key
 from appliance.keys.signers.pem import create_key, public_pem
 from appliance.keys.workspace import Workspace

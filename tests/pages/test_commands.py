@@ -11,7 +11,7 @@ import pytest
 from appliance.cli.command_table import COMMANDS
 from appliance.cli.main import EXIT_BUG, appliance
 from signing.errors import ApplianceError
-from tests.pages.commands import exit_codes, page
+from tests.pages.generated.commands import exit_codes, page
 from tests.pages.markdown import anchors, links
 
 PAGE = page()

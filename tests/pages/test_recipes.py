@@ -8,10 +8,10 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from appliance.builder.recipe.model import Recipe
+from appliance.builder.recipe.recipe import Recipe
 from appliance.resources import recipes_path
+from tests.pages.generated.recipes import page
 from tests.pages.markdown import anchors, links
-from tests.pages.recipes import page
 
 PAGE = page()
 SCHEMA = Recipe.model_json_schema()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from appliance.builder.recipe.reader import load_recipe
 from bundles.bundle import open_bundle
-from bundles.contents.model import File, Model
+from bundles.contents.contents import File, Model
 from signing.floors import Floors
 from tests.bed.host import BedError
 from tests.bed.usb import UsbStick, make_stick

@@ -29,13 +29,13 @@ import pytest
 
 from appliance.host.activation.systemd_services import SystemdServices
 from appliance.host.engine.state import RESTARTING, SERVING, STOPPED
+from appliance.host.install.ansible_run import _follow, variables
 from appliance.host.install.journal import Journal
-from appliance.host.install.render import _follow, variables
-from appliance.host.release.facts import read_facts, write_facts
+from appliance.host.layout.prefix import Prefix
+from appliance.host.release.release_json import read_facts, write_facts
 from appliance.host.runtime import logits
-from appliance.host.runtime.variant_trial import read_choice
+from appliance.host.runtime.variant_choice import read_choice
 from appliance.host.site.config import SiteConfig
-from appliance.host.tree.prefix import Prefix
 from appliance.resources import playbooks_path
 from appliance.serve.gateway import messages
 from signing.digest import sha256

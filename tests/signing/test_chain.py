@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.keys.metadata import sign, write_snapshot, write_targets
 from appliance.keys.publication import publish
-from appliance.keys.repository import read_newest
 from appliance.keys.signers.pem import PemKey, create_key
+from appliance.keys.tuf_metadata import sign, write_snapshot, write_targets
+from appliance.keys.tuf_repository import read_newest
 from appliance.keys.workspace import Workspace, create_development
 from signing.chain import walk
 from signing.errors import ApplianceError, NotTrustedError

@@ -13,7 +13,7 @@ import pytest
 
 from appliance.builder.chunking.chunker import Source
 from bundles.bundle import open_bundle
-from bundles.check import check_all
+from bundles.chunks.check import check_all
 from bundles.oci.layout import Layout
 from signing.errors import ApplianceError, DamagedError, NotTrustedError
 from signing.floors import Floors

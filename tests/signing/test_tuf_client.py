@@ -11,8 +11,8 @@ from tuf.ngclient.fetcher import FetcherInterface
 from tuf.ngclient.updater import Updater
 
 from appliance.keys.publication import publish
-from appliance.keys.repository import read_newest
 from appliance.keys.rotation import Change, rotate
+from appliance.keys.tuf_repository import read_newest
 from bundles.oci.layout import target_name
 from tests.sim.people import ROOT, TARGETS, finished
 from tests.sim.tuf import keys

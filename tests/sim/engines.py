@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.host.engine.command import PROGRAM, EngineSpec
-from bundles.contents.model import Chunk, File
+from bundles.contents.contents import Chunk, File
 from signing.digest import sha256
 
 STAND_IN = Path(__file__).with_name("llama_server.py")

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance.keys.ceremony import begin, collect, sign
-from appliance.keys.requests.request import Request, read_request, write_request
+from appliance.keys.signature_requests.request import Request, read_request, write_request
 from appliance.keys.signers.signer import Signer
 from appliance.keys.workspace import Workspace
 from tests.sim.tuf import Keys, keys

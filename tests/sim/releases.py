@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance.host.engine.command import PROGRAM
-from appliance.host.release.facts import Facts
+from appliance.host.layout.prefix import Prefix
 from appliance.host.release.release import Release
-from appliance.host.tree.prefix import Prefix
-from appliance.host.trust.floor_store import write_root
+from appliance.host.release.release_json import Facts
+from appliance.host.trust.trust_store import write_root
 from bundles.bundle import open_bundle
-from bundles.contents.model import Contents, Member
+from bundles.contents.contents import Contents, Member
 from signing.digest import Digest, sha256
 from signing.floors import Floors
 from signing.strictjson import to_file

@@ -17,8 +17,8 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from appliance.keys.metadata import format_time, new_root, sign, write_snapshot, write_targets
 from appliance.keys.signers.pem import PemKey
+from appliance.keys.tuf_metadata import format_time, new_root, sign, write_snapshot, write_targets
 from signing.chain import Walked, walk
 from signing.digest import sha256
 from signing.floors import Floors

@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from appliance.builder.assembly.attestations import attestations, signed_files
+from appliance.builder.assembly.attestation_writer import attestations, signed_files
 from appliance.builder.assembly.inputs import gather
 from appliance.builder.assembly.packing import Packed, Prepared, pack
 from appliance.builder.assembly.readme import write_readme
 from appliance.builder.assembly.secret_scan import check_secrets
-from appliance.builder.bare_host.boot_folder import boot_files, request_boot
+from appliance.builder.bare_host.boot_writer import boot_files, request_boot
 from appliance.builder.bills.dependencies import Dependency, dependencies, unmaintained
 from appliance.builder.cache.content_store import Cache, home_folder
 from appliance.builder.chunking.bundle_writer import BundleWriter
@@ -33,12 +33,12 @@ from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.wheel_closure import host_requires
 from appliance.keys.publication import publish
-from appliance.keys.repository import published, published_manifest, read_newest
-from appliance.keys.requests.request import Request
+from appliance.keys.signature_requests.request import Request
+from appliance.keys.tuf_repository import published, published_manifest, read_newest
 from appliance.keys.workspace import Workspace
 from bundles.attestation.required_statements import REQUIRED
 from bundles.bundle import Bundle, open_bundle
-from bundles.contents.model import Contents
+from bundles.contents.contents import Contents
 from bundles.oci.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
 from bundles.progress import OnProgress
 from signing.digest import Digest, sha256

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.builder.assembly.licences import licence_files
+from appliance.builder.bills.bill_inputs import Gathered, GatheredModel
 from appliance.builder.bills.dependencies import format_dependencies
-from appliance.builder.bills.facts import Gathered, GatheredModel
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.chunker import Source
 from appliance.builder.debian.packages import KIND, fetch_packages
@@ -28,17 +28,17 @@ from appliance.builder.lock.fetch import cached, check_cached, fetch, fetch_conc
 from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, lock_path
 from appliance.builder.models.conversion import check_pinned, convert, converted
 from appliance.builder.models.quantisation import QuantisationRequest, quantise
-from appliance.builder.recipe.model import Recipe, RecipeFile, RecipeModel
+from appliance.builder.recipe.recipe import Recipe, RecipeFile, RecipeModel
 from appliance.builder.resolve.coverage import conversion_request, input_name
+from appliance.builder.runtime.build_job import build_runtime
+from appliance.builder.runtime.build_types import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWheels
 from appliance.builder.runtime.cuda import build_cuda
 from appliance.builder.runtime.cuda_toolkit import HOST_TOOLKIT_NAMES, TOOLKIT_NAMES
-from appliance.builder.runtime.job import build_runtime
-from appliance.builder.runtime.spec import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWheels
 from appliance.builder.wheels.appliance_wheel import build_appliance_wheel
 from appliance.builder.wheels.member_cache import cached_members
 from appliance.builder.wheels.reader import wheel_record
 from appliance.resources import playbooks_path
-from bundles.contents.model import Lineage
+from bundles.contents.contents import Lineage
 from bundles.progress import OnProgress
 from signing.digest import Digest, sha256
 from signing.errors import UsageError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.builder.bills.facts import BillFacts, Gathered, GatheredModel
+from appliance.builder.bills.bill_inputs import BillFacts, Gathered, GatheredModel
 from appliance.builder.bills.writer import write_bills
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.bundle_writer import BundleWriter
@@ -17,12 +17,12 @@ from appliance.builder.chunking.chunker import DIFFERS, Stored, store_all
 from appliance.builder.lock.lockfile import Lock, lock_hint
 from appliance.builder.models.chat_template import lint_templates
 from appliance.builder.models.serving_memory import serving_bytes
-from appliance.builder.recipe.model import Recipe, RecipeModel
+from appliance.builder.recipe.recipe import Recipe, RecipeModel
 from appliance.builder.runtime.cuda import DRIVER
 from appliance.builder.wheels.reader import unpacked_bytes
 from bundles.attestation.required_statements import PROVENANCE
-from bundles.contents.document import write_contents
-from bundles.contents.model import Contents, File, Model, Needs, Serve, Target
+from bundles.contents.contents import Contents, File, Model, Needs, Serve, Target
+from bundles.contents.contents_json import write_contents
 from bundles.gguf.header import GgufHeader
 from bundles.gguf.memory import BATCH_TOKENS
 from bundles.oci.manifest import write_manifest

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from jinja2 import Environment, StrictUndefined
 
-from bundles.contents.model import Contents
+from bundles.contents.contents import Contents
 
 _TEXT = """\
 This is {{ contents.name }} {{ contents.version }}, a signed bundle for machines without a network.

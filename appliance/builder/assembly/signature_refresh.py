@@ -9,11 +9,11 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from appliance.builder.assembly import attestations
-from appliance.builder.bare_host import boot_folder
-from appliance.keys.bundle_metadata import renew
-from appliance.keys.repository import published
-from appliance.keys.requests.request import Request
+from appliance.builder.assembly import attestation_writer
+from appliance.builder.bare_host import boot_writer
+from appliance.keys.bundle_renewal import renew
+from appliance.keys.signature_requests.request import Request
+from appliance.keys.tuf_repository import published
 from appliance.keys.workspace import Workspace
 
 
@@ -31,6 +31,6 @@ def refresh_signatures(workspace: Workspace, request: Request, now: datetime) ->
     bundles = renew(workspace, request, now)
     if request.is_complete:
         root = published(workspace).walked.root_bytes
-        boot_folder.update_bundles(workspace, root, bundles)
-        attestations.update_bundles(workspace, root, bundles)
+        boot_writer.update_bundles(workspace, root, bundles)
+        attestation_writer.update_bundles(workspace, root, bundles)
     return bundles

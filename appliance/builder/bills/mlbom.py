@@ -14,10 +14,10 @@ Source: CycloneDX specification 1.6 (modelCard; its Python library does not writ
 from __future__ import annotations
 
 from appliance.builder.bills import cyclonedx
-from appliance.builder.bills.facts import BillFacts
+from appliance.builder.bills.bill_inputs import BillFacts
 from appliance.builder.bills.sbom import own_component
 from appliance.builder.models.chat_template import templates_of
-from bundles.contents.model import Model
+from bundles.contents.contents import Model
 from bundles.gguf.header import GgufHeader
 from signing.digest import sha256
 from signing.strictjson import Json

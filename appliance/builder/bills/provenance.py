@@ -1,7 +1,7 @@
 """The provenance of a bundle: SLSA v1, as a bare in-toto Statement.
 
 Owns the description of how the bundle was built. The statement is a file of the bundle and signed as such. A signed
-envelope with the same predicate is about the bundle's manifest (`appliance.builder.assembly.attestations`).
+envelope with the same predicate is about the bundle's manifest (`appliance.builder.assembly.attestation_writer`).
 
 Rules:
 - its subjects are all files of the bundle but the bills; the bundle's own digest cannot stand in a file of it;
@@ -16,9 +16,9 @@ from __future__ import annotations
 import importlib.metadata
 
 from appliance.builder.bills import cyclonedx
-from appliance.builder.bills.facts import BillFacts
+from appliance.builder.bills.bill_inputs import BillFacts
 from appliance.builder.lock.lockfile import Locked
-from appliance.builder.runtime.spec import BuiltRuntime
+from appliance.builder.runtime.build_types import BuiltRuntime
 from appliance.builder.wheels.appliance_wheel import DISTRIBUTION
 from bundles.attestation.required_statements import PROVENANCE
 from signing.strictjson import Json, to_file

@@ -20,12 +20,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from appliance.builder.bills import cyclonedx
-from appliance.builder.bills.facts import BillFacts
+from appliance.builder.bills.bill_inputs import BillFacts
 from appliance.builder.lock.lockfile import RUNTIME
 from appliance.builder.wheels.appliance_wheel import DISTRIBUTION
 from appliance.builder.wheels.reader import wheel_metadata, wheel_requires
 from bundles.attestation.required_statements import ML_BOM
-from bundles.contents.model import File, Member
+from bundles.contents.contents import File, Member
 from signing.strictjson import Json
 
 WHEELS = ("runtime", "tool", "wheel")

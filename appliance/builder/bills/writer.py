@@ -11,7 +11,7 @@ Rules:
 
 from __future__ import annotations
 
-from appliance.builder.bills.facts import BillFacts
+from appliance.builder.bills.bill_inputs import BillFacts
 from appliance.builder.bills.mlbom import write_mlbom
 from appliance.builder.bills.provenance import write_provenance
 from appliance.builder.bills.sbom import write_sbom

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 
 from appliance.builder.compare.inspection import BundledPackage, Inspection
 from bundles.bundle import Bundle
-from bundles.contents.model import File, Model
+from bundles.contents.contents import File, Model
 from bundles.delta import delta, held_by
 
 ADDED, REMOVED, CHANGED = "added", "removed", "changed"

@@ -16,8 +16,8 @@ from pathlib import PurePosixPath
 
 from appliance.builder.models.chat_template import known_as, remarks
 from bundles.attestation.required_statements import ML_BOM, SBOM, RequiredStatement
-from bundles.chunk_stream import ChunkStream
-from bundles.contents.model import Contents, File, Model
+from bundles.chunks.stream import ChunkStream
+from bundles.contents.contents import Contents, File, Model
 from bundles.oci.layout import Layout
 from signing.digest import Digest, sha256
 from signing.errors import DamagedError

@@ -20,13 +20,13 @@ from pathlib import Path
 
 from appliance.builder.assembly.assembler import prepare
 from appliance.builder.assembly.packing import Packed, pack
-from appliance.builder.cache.built_once import key_of, remove
+from appliance.builder.cache.built_entries import key_of, remove
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.compare.first_difference import first_difference
 from appliance.keys.workspace import Workspace
-from bundles.contents.document import parse_contents, write_contents
-from bundles.contents.model import MAX_CHUNK_BYTES, MAX_CONTENTS_BYTES, Chunk, Contents
+from bundles.contents.contents import MAX_CHUNK_BYTES, MAX_CONTENTS_BYTES, Chunk, Contents
+from bundles.contents.contents_json import parse_contents, write_contents
 from bundles.medium import Medium
 from bundles.oci.layout import INDEX_FILE, blob_path
 from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index, parse_manifest

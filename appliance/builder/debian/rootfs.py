@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from appliance.builder.cache.built_once import build_once, key_of
+from appliance.builder.cache.built_entries import build_once, key_of
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.debian.apt import Mirror, machine_mirror, without_addresses
 from appliance.builder.recipe.choices import SUITES

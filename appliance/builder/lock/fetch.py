@@ -23,7 +23,7 @@ from pathlib import Path
 from appliance.builder.cache.content_store import Cache, require_space
 from appliance.builder.cache.partial_file import Partial
 from appliance.builder.lock.lockfile import Locked, LockedMember, Pin
-from appliance.builder.lock.parts import concatenate
+from appliance.builder.lock.model_parts import concatenate
 from appliance.builder.sources import (
     FileSource,
     HfSource,

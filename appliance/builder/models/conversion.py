@@ -26,8 +26,8 @@ from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.fetch import cached, local_path
 from appliance.builder.lock.lockfile import Locked, Pin
 from appliance.builder.models.produced_file import produce_file
-from appliance.builder.runtime.child import LastLines, run
-from appliance.builder.runtime.source import LLAMA, unpack_sdist
+from appliance.builder.runtime.compilation.child import LastLines, run
+from appliance.builder.runtime.compilation.source import LLAMA, unpack_sdist
 from bundles.gguf.header import read_header
 from bundles.progress import OnProgress, Progress
 from signing.digest import Digest, sha256

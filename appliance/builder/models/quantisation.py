@@ -26,9 +26,9 @@ from appliance.builder.cache.content_store import Cache, disk_full
 from appliance.builder.lock.fetch import cached
 from appliance.builder.lock.lockfile import Pin
 from appliance.builder.models.produced_file import produce_file
-from appliance.builder.runtime.child import LastLines, run
+from appliance.builder.runtime.build_types import BuiltRuntime
+from appliance.builder.runtime.compilation.child import LastLines, run
 from appliance.builder.runtime.repack import LIBRARY_FOLDER
-from appliance.builder.runtime.spec import BuiltRuntime
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.progress import OnProgress, Progress
 from signing.digest import Digest, sha256

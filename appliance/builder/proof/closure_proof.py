@@ -27,7 +27,7 @@ from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.chunker import Source
 from appliance.builder.debian.rootfs import TREES, Tree, build
 from appliance.builder.proof.sandbox import WORK, run_in
-from appliance.builder.recipe.model import Recipe
+from appliance.builder.recipe.recipe import Recipe
 from bundles.medium import Medium
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest, sha256

@@ -15,7 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from appliance.builder.recipe.errors import combine, find_duplicates, locate, recipe_error
-from appliance.builder.recipe.model import Recipe
+from appliance.builder.recipe.recipe import Recipe
 from appliance.resources import recipes_path
 from signing.errors import UsageError
 

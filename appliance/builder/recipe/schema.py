@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from appliance.builder.recipe.model import Recipe
+from appliance.builder.recipe.recipe import Recipe
 from appliance.resources import recipes_path
 
 FILE = "recipe.schema.json"

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from appliance.builder.registry.reference import Reference, may_connect
-from appliance.builder.sources.http import CONNECT_TIMEOUT_S, HttpClient, HttpFailure, HttpStream, Url, parse_url
+from appliance.builder.sources.http_client import CONNECT_TIMEOUT_S, HttpClient, HttpFailure, HttpStream, Url, parse_url
 from signing.errors import ApplianceError, NotTrustedError
 from signing.strictjson import load
 

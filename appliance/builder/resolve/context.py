@@ -12,7 +12,7 @@ from pathlib import Path
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.fetch import fetch, fetch_unpinned
 from appliance.builder.lock.lockfile import Lock, Locked, Pin
-from appliance.builder.recipe.model import Recipe
+from appliance.builder.recipe.recipe import Recipe
 from appliance.builder.sources.pypi import Index, index_url, open_index
 from appliance.builder.sources.transfer import Remote
 from bundles.progress import OnProgress

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, LockedSystem, lock_hint, lock_path
 from appliance.builder.models.conversion import ConversionRequest
-from appliance.builder.recipe.model import Recipe, RecipeModel, RecipeTarget
+from appliance.builder.recipe.recipe import Recipe, RecipeModel, RecipeTarget
 from appliance.builder.runtime.cuda_toolkit import TOOLKIT_NAMES
 from signing.errors import UsageError
 

@@ -23,7 +23,7 @@ from appliance.builder.debian.apt import machine_mirror
 from appliance.builder.debian.packages import FindMirror, lock_packages
 from appliance.builder.lock.lockfile import Lock, Locked, LockedSystem, sort_key
 from appliance.builder.lock.release_dates import add_release_dates
-from appliance.builder.recipe.model import Recipe
+from appliance.builder.recipe.recipe import Recipe
 from appliance.builder.resolve.context import LockContext
 from appliance.builder.resolve.coverage import check_licences, target_system
 from appliance.builder.resolve.source_pins import lock_beside, lock_converted, lock_file, lock_model

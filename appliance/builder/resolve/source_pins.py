@@ -16,9 +16,9 @@ from pathlib import Path
 
 from appliance.builder.lock.fetch import extract
 from appliance.builder.lock.lockfile import Lock, Locked, Pin
-from appliance.builder.lock.parts import concatenate
+from appliance.builder.lock.model_parts import concatenate
 from appliance.builder.models.conversion import convert
-from appliance.builder.recipe.model import RecipeFile, RecipeModel
+from appliance.builder.recipe.recipe import RecipeFile, RecipeModel
 from appliance.builder.resolve.context import LockContext
 from appliance.builder.resolve.coverage import conversion_request, covers_source, input_name
 from appliance.builder.resolve.wheel_pins import find_wheel

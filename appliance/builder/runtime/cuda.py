@@ -20,14 +20,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.builder.recipe.choices import CUDA_ARCHITECTURES
-from appliance.builder.runtime.compile import Workplace, compiler_flags
+from appliance.builder.runtime.build_job import LOCK_TIMEOUT_S, Job, run_job
+from appliance.builder.runtime.build_types import BuiltRuntime, CudaSpec, ToolWheels
+from appliance.builder.runtime.compilation.cmake_build import Workplace, compiler_flags
+from appliance.builder.runtime.compilation.toolchain import find_compiler, record_tools, record_wheels
 from appliance.builder.runtime.cuda_toolkit import HOST_TOOLKIT_NAMES, SERIES, TOOLKIT_ROOT, unpack_toolkit
-from appliance.builder.runtime.job import LOCK_TIMEOUT_S, Job, run_job
 from appliance.builder.runtime.repack import WheelFile
 from appliance.builder.runtime.settings import LINK_FLAGS, OPTIONS
-from appliance.builder.runtime.spec import BuiltRuntime, CudaSpec, ToolWheels
 from appliance.builder.runtime.symbols import SYSTEM_LIBRARIES, SymbolFloors, read_elf, symbol_floors
-from appliance.builder.runtime.toolchain import find_compiler, record_tools, record_wheels
 from appliance.builder.runtime.wheel import WheelIdentity, local_version
 from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, UsageError

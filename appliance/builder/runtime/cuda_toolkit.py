@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from appliance.builder.runtime.toolchain import unpack_wheel
+from appliance.builder.runtime.compilation.toolchain import unpack_wheel
 from signing.errors import DamagedError
 
 HOST_TOOLKIT_NAMES = ("nvidia-cuda-runtime", "nvidia-cublas")

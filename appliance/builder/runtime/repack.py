@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.builder.runtime.compilation.source import LLAMA
 from appliance.builder.runtime.settings import PROGRAMS
-from appliance.builder.runtime.source import LLAMA
 from appliance.builder.runtime.symbols import Elf, SymbolFloors, check_needed, read_elf, symbol_floors
 from signing.errors import ApplianceError
 

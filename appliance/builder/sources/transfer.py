@@ -23,7 +23,7 @@ from typing import TypeVar
 
 from appliance.builder.cache.content_store import require_space
 from appliance.builder.cache.partial_file import Partial
-from appliance.builder.sources.http import (
+from appliance.builder.sources.http_client import (
     BrokenConnection,
     HttpClient,
     HttpStream,

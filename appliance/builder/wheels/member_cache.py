@@ -13,10 +13,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from appliance.builder.cache.built_once import build_once, key_of, remove
+from appliance.builder.cache.built_entries import build_once, key_of, remove
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.wheels.reader import wheel_members
-from bundles.contents.model import Member
+from bundles.contents.contents import Member
 from signing.digest import Digest
 
 FORMAT = "members 1"

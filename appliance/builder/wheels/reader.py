@@ -27,9 +27,9 @@ from packaging.metadata import RawMetadata
 
 from appliance.builder.sources.file import identity
 from appliance.builder.wheels.core_metadata import declared_licence, parse_core_metadata
-from bundles.contents.model import Member
+from bundles.contents.contents import Member
 from bundles.contents.wheel_record import BROKEN_ZIP, MAX_RECORD_BYTES, parse_record
-from bundles.fsverity import VerityHasher
+from bundles.fsverity_digest import VerityHasher
 from signing.digest import READ_BYTES, Digest, sha256
 from signing.errors import DamagedError, NotTrustedError
 

@@ -16,7 +16,7 @@ from appliance.cli.bundle_argument import open_named_bundle
 from appliance.cli.console.figures import format_size
 from appliance.cli.console.options import json_option, named_workspace_option, pass_terminal, trust_option
 from appliance.cli.console.terminal import Terminal
-from appliance.host.tree.prefix import Prefix
+from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.root_choice import choose_root
 from bundles.oci.layout import Layout
 from signing.errors import UsageError

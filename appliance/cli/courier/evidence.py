@@ -9,7 +9,7 @@ import click
 from appliance.cli.console.options import json_option, pass_terminal
 from appliance.cli.console.terminal import Terminal
 from appliance.host.trust.root_pin import parse_fingerprint
-from appliance.host.verification.evidence import MAX_EVIDENCE_BYTES, read_evidence
+from appliance.host.verification.verification_record import MAX_EVIDENCE_BYTES, read_evidence
 from bundles.report import lines
 
 

@@ -23,7 +23,7 @@ from appliance.cli.console.options import (
 from appliance.cli.console.terminal import Terminal
 from bundles.attestation.required_statements import statements_in
 from bundles.bundle import Bundle
-from bundles.contents.model import Contents, Model
+from bundles.contents.contents import Contents, Model
 from bundles.oci.layout import Layout
 from bundles.report import describe
 from signing.verified import Verified

@@ -9,8 +9,8 @@ import click
 from appliance.cli.bundle_argument import open_named_bundle
 from appliance.cli.console.options import json_option, named_workspace_option, pass_terminal, trust_option
 from appliance.cli.console.terminal import Terminal
-from bundles.attestation.attestations import check_attestations
-from bundles.bare_host.boot import check_boot
+from bundles.attestation.attestation_check import check_attestations
+from bundles.bare_host.boot_check import check_boot
 from bundles.oci.layout import Layout
 from bundles.stick.writer import write_stick
 

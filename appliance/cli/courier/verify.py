@@ -16,7 +16,7 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
-from appliance.host.tree.prefix import Prefix
+from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.metadata_store import notices
 from appliance.host.verification.subject import Subject, Trust, open_subject
 from bundles.report import clock_warning, describe, fault_fields, lines
@@ -129,8 +129,8 @@ def _record(terminal: Terminal, host: Prefix, report: Report, path: Path, now: d
     # Loaded with the first record: most checks write none, and the start of a check is to be short.
     from importlib.metadata import version
 
-    from appliance.host.tree.atomic_file import write_file
-    from appliance.host.verification.evidence import write_evidence
+    from appliance.host.layout.atomic_file import write_file
+    from appliance.host.verification.verification_record import write_evidence
     from appliance.keys.signers.host_key import host_key
 
     key = host_key(host.trust)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from appliance.cli.demo.commands import RunningServer
+from appliance.cli.demo.child_commands import RunningServer
 from signing.errors import ApplianceError
 
 ANSWER_TIMEOUT_S = 180.0

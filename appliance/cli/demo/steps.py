@@ -15,7 +15,7 @@ from typing import Any
 
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.demo.chat import ChatAnswer, request_answer
-from appliance.cli.demo.commands import Commands, Finished
+from appliance.cli.demo.child_commands import Commands, Finished
 from appliance.cli.demo.flip_byte import changed_byte
 from appliance.cli.demo.network import enter_empty_network, interfaces
 from appliance.cli.demo.trace import TracedFile, trace

@@ -22,7 +22,7 @@ from appliance.cli.operator.host_card import read_card
 from appliance.cli.operator.runtime_source import runtime_of_bundle, runtime_of_release
 from appliance.host.machine.card import Card, Variant, card_schema, card_value
 from appliance.host.machine.cpu import cpu_flags
-from appliance.host.runtime.variant_survey import try_variants
+from appliance.host.runtime.variant_verdicts import try_variants
 from bundles.progress import OnProgress
 from signing.errors import ApplianceError
 

@@ -20,10 +20,10 @@ from appliance.cli.console.options import (
 )
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.operator.host_card import run_tool
-from appliance.host.install.host import Host
-from appliance.host.install.installation import InstallResult, install
+from appliance.host.install.install import InstallResult, install
+from appliance.host.install.install_inputs import Host
+from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
-from appliance.host.tree.prefix import Prefix
 from appliance.host.trust.root_choice import choose_root
 
 

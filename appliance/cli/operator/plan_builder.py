@@ -13,10 +13,10 @@ from pathlib import Path
 from appliance.builder.cache.content_store import Cache, cache_root
 from appliance.builder.lock.lockfile import Locked, lock_path, read_lock
 from appliance.builder.recipe.reader import load_recipe
-from appliance.builder.runtime.store import BUILD_FILE, Slot
+from appliance.builder.runtime.built_runtimes import BUILD_FILE, Slot
 from appliance.builder.sources import FileSource, parse_source
 from appliance.builder.sources.file import find
-from appliance.host.models.header import ModelHead, head_of_file
+from appliance.host.models.model_head import ModelHead, head_of_file
 from bundles.gguf.memory import Workload
 from signing.digest import Digest
 from signing.errors import NotTrustedError, UsageError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from appliance.cli.bundle_argument import open_named_bundle
 from appliance.cli.operator.runtime_source import runtime_of_release
-from appliance.host.models.header import ModelHead, head_of_bundle, head_of_file, is_gguf
+from appliance.host.models.model_head import ModelHead, head_of_bundle, head_of_file, is_gguf
 from appliance.host.runtime.unpacked import UnpackedRuntime, of_bundle, of_wheel
 from bundles.gguf.memory import Workload
 from bundles.oci.layout import Layout

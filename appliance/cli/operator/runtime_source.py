@@ -10,11 +10,11 @@ from pathlib import Path
 
 from appliance import clock
 from appliance.cli.bundle_argument import open_named_bundle
+from appliance.host.layout.prefix import Prefix
 from appliance.host.release.release import open_current
 from appliance.host.runtime.unpacked import UnpackedRuntime, of_bundle, of_release
-from appliance.host.tree.prefix import Prefix
-from bundles.check import check_file
-from bundles.copy import copy_file
+from bundles.chunks.check import check_file
+from bundles.chunks.copy import copy_file
 from bundles.oci.layout import Layout
 
 

@@ -10,9 +10,9 @@ from appliance import clock
 from appliance.cli.console.options import pass_terminal, prefix_option
 from appliance.cli.console.stream import Style
 from appliance.cli.console.terminal import Terminal
+from appliance.host.layout.prefix import Prefix
+from appliance.host.layout.unit_files import GATEWAY_UNIT
 from appliance.host.process import systemctl
-from appliance.host.tree.prefix import Prefix
-from appliance.host.tree.units import GATEWAY_UNIT
 from appliance.serve.supervisor.engine_keeper import ServiceEvent
 from appliance.serve.supervisor.service import serving
 from signing.errors import BusyError

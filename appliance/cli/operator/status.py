@@ -12,8 +12,8 @@ from appliance import clock
 from appliance.cli.console.options import json_option, pass_terminal, prefix_option
 from appliance.cli.console.terminal import Terminal
 from appliance.host.engine.state import SERVING, EngineState
+from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance.status import Status, read_status
-from appliance.host.tree.prefix import Prefix
 from appliance.serve.supervisor.engine_states import read_engine_states
 from bundles.report import fault_fields
 

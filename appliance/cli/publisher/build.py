@@ -14,7 +14,7 @@ from appliance.builder.cache.content_store import Cache, cache_root
 from appliance.builder.compare.rebuild import DIFFERS, rebuild
 from appliance.cli.console.options import converter_option, json_option, pass_terminal, workspace_option
 from appliance.cli.console.terminal import Terminal
-from appliance.keys.requests.request_text import progress
+from appliance.keys.signature_requests.request_text import progress
 from appliance.keys.workspace import Workspace, open_workspace
 from signing.errors import ApplianceError
 

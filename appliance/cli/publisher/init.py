@@ -11,7 +11,7 @@ from appliance.cli.console.options import json_option, pass_terminal
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.publisher.sign import describe
 from appliance.keys.ceremony import begin
-from appliance.keys.requests.request_text import explain, progress
+from appliance.keys.signature_requests.request_text import explain, progress
 from appliance.keys.signers.pem import load_public
 from appliance.keys.workspace import create_development
 

@@ -10,12 +10,12 @@ from appliance import clock
 from appliance.cli.console.options import json_option, pass_terminal, passphrase_option, workspace_option
 from appliance.cli.console.passphrase import passphrase_source
 from appliance.cli.console.terminal import Terminal
-from appliance.host.tree.atomic_file import write_file
+from appliance.host.layout.atomic_file import write_file
 from appliance.host.trust.root_choice import choose_root
 from appliance.keys.ceremony import collect, sign
-from appliance.keys.requests.request import MAX_REQUEST_BYTES, Request, read_request, write_request
-from appliance.keys.requests.request_rules import check_rules, check_trust
-from appliance.keys.requests.request_text import explain, progress
+from appliance.keys.signature_requests.request import MAX_REQUEST_BYTES, Request, read_request, write_request
+from appliance.keys.signature_requests.request_rules import check_rules, check_trust
+from appliance.keys.signature_requests.request_text import explain, progress
 from appliance.keys.signers.key_name import open_signer
 from appliance.keys.signers.pem import load_public
 from appliance.keys.workspace import Workspace

@@ -16,7 +16,7 @@ from appliance.cli.console.options import (
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.publisher.trust_change import revoke, rotate
 from appliance.cli.publisher.trust_sheet import sheet
-from appliance.host.tree.prefix import Prefix
+from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.trust.root_pin import pin_root
 from appliance.keys.signers.host_key import host_public

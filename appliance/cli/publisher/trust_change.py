@@ -11,10 +11,10 @@ from appliance.cli.console.options import json_option, pass_terminal, workspace_
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.publisher.sign import describe
 from appliance.keys.publication import revoke as revoke_bundle
-from appliance.keys.requests.request import Request
-from appliance.keys.requests.request_text import explain, progress
 from appliance.keys.rotation import Change
 from appliance.keys.rotation import rotate as request_root
+from appliance.keys.signature_requests.request import Request
+from appliance.keys.signature_requests.request_text import explain, progress
 from appliance.keys.signers.pem import load_public
 from appliance.keys.workspace import Workspace, open_workspace
 

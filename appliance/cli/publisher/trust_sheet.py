@@ -8,7 +8,7 @@ import click
 
 from appliance.cli.console.options import pass_terminal, workspace_option
 from appliance.cli.console.terminal import Terminal
-from appliance.keys.repository import published
+from appliance.keys.tuf_repository import published
 from appliance.keys.workspace import open_workspace
 from signing.errors import UsageError
 
@@ -34,7 +34,7 @@ def sheet(terminal: Terminal, serial: int | None, workspace: Path) -> None:
       appliance trust sheet --workspace ~/appliance-workspace > sheet.sh
     """
     # `appliance trust pin` loads this module on hosts, which need nothing of the builder's part of the program.
-    from appliance.builder.bare_host.boot_folder import newest, serial_of
+    from appliance.builder.bare_host.boot_writer import newest, serial_of
     from appliance.builder.bare_host.sheet import render_sheet
 
     opened = open_workspace(workspace)

@@ -27,7 +27,7 @@ from appliance.host.engine.process import Engine, start_engine
 from appliance.host.machine.threads import thread_count
 from appliance.host.process.programs import Programs
 from appliance.host.release.release import Release
-from bundles.contents.model import Model
+from bundles.contents.contents import Model
 from bundles.progress import OnProgress, Progress
 from signing.errors import ApplianceError, ApplyRestoredError
 

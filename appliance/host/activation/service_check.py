@@ -5,10 +5,10 @@ Owns this comparison for `appliance status`. It changes nothing.
 
 from __future__ import annotations
 
+from appliance.host.layout.unit_files import RENDERED, is_installed, unit_names
 from appliance.host.process import systemctl
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release
-from appliance.host.tree.units import RENDERED, is_installed, unit_names
 from signing.errors import ApplianceError, DriftError
 
 _HINT = "run the same `appliance install` again: it puts the services right"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from appliance.host.release.facts import Facts, write_facts
+from appliance.host.layout.atomic_file import write_file
+from appliance.host.layout.places import FACTS_FILE, OK_FILE
+from appliance.host.layout.prefix import Prefix
 from appliance.host.release.release import current_target
-from appliance.host.tree.atomic_file import write_file
-from appliance.host.tree.places import FACTS_FILE, OK_FILE
-from appliance.host.tree.prefix import Prefix
+from appliance.host.release.release_json import Facts, write_facts
 from bundles.durability import sync_file_system
 from bundles.medium import sync_folder
 

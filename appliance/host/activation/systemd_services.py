@@ -22,11 +22,8 @@ from pathlib import Path
 
 from appliance.host.activation.candidate import DEFAULT, GoldenPrompt, candidate_errors, check_model
 from appliance.host.engine.client import EngineClient
-from appliance.host.process import systemctl
-from appliance.host.release.release import Release, open_release
-from appliance.host.site.api_keys import AccessStore, ensure_default
-from appliance.host.tree.prefix import Prefix
-from appliance.host.tree.units import (
+from appliance.host.layout.prefix import Prefix
+from appliance.host.layout.unit_files import (
     ENGINE,
     GATEWAY_UNIT,
     GROUP,
@@ -39,7 +36,10 @@ from appliance.host.tree.units import (
     trial_mark,
     unit_names,
 )
-from bundles.contents.model import Model
+from appliance.host.process import systemctl
+from appliance.host.release.release import Release, open_release
+from appliance.host.site.api_keys import AccessStore, ensure_default
+from bundles.contents.contents import Model
 from bundles.progress import OnProgress, Progress
 from signing.errors import ApplianceError
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.host.models.served_file import ServedFile
-from bundles.contents.model import File
+from bundles.contents.contents import File
 
 PROGRAM = "llama-server"
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bundles.contents.model import Model
+from bundles.contents.contents import Model
 from signing.errors import ApplyRestoredError
 
 SAME = 1e-6

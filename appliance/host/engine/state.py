@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.host.tree.atomic_file import write_file
+from appliance.host.layout.atomic_file import write_file
 from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError
 
 STARTING, SERVING, RESTARTING, STOPPED = "starting", "serving", "restarting", "stopped"

@@ -1,6 +1,6 @@
 """The import of a bundle: its files are copied from the medium in one pass, and each byte is hashed while it is copied.
 
-Owns which files go where and in which order. `bundles.copy` copies one file.
+Owns which files go where and in which order. `bundles.chunks.copy` copies one file.
 
 Rules (threats T2, T16, T35):
 - metadata is written first, to every installed release, so that all of them are verified by the newest. Then the
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from appliance.host.tree.places import FACTS_FILE, OK_FILE, OWN, STORED, check_places, place, rendered_names
-from appliance.host.tree.prefix import Prefix, make_folder
-from appliance.host.trust.floor_store import write_floors, write_root
+from appliance.host.layout.places import FACTS_FILE, OK_FILE, OWN, STORED, check_places, place, rendered_names
+from appliance.host.layout.prefix import Prefix, make_folder
+from appliance.host.trust.trust_store import write_floors, write_root
 from bundles.bundle import Bundle, open_bundle
-from bundles.copy import copy_file
+from bundles.chunks.copy import copy_file
 from bundles.oci.layout import INDEX_FILE, LAYOUT_FILE, METADATA, TARGETS, Layout, blob_path
 from bundles.oci.manifest import MAX_INDEX_BYTES
 from bundles.progress import OnProgress, Progress

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from appliance.host.install.policy_rc import POLICY, no_service_starts, remove_policy
+from appliance.host.layout.places import place
+from appliance.host.layout.prefix import Prefix, make_folder
 from appliance.host.process.programs import Programs
-from appliance.host.tree.places import place
-from appliance.host.tree.prefix import Prefix, make_folder
-from bundles.contents.model import Contents
+from bundles.contents.contents import Contents
 from signing.errors import ApplyRestoredError
 
 TIMEOUT_S = 900.0

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from appliance.host.tree.atomic_file import write_file
+from appliance.host.layout.atomic_file import write_file
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 TEXT = b"""#!/bin/sh

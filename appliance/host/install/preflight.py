@@ -16,7 +16,9 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance.host.engine.command import PROGRAM
-from appliance.host.install.host import Host
+from appliance.host.install.install_inputs import Host
+from appliance.host.layout.places import OK_FILE, PACKED, STORED, place
+from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import Card, System
 from appliance.host.machine.cpu import fitting_variants
 from appliance.host.machine.libraries import version_key
@@ -24,10 +26,8 @@ from appliance.host.models.fit import ModelWorkload, fit
 from appliance.host.process import systemctl
 from appliance.host.release.bootstrap import find_python
 from appliance.host.release.environment import Interpreter
-from appliance.host.runtime.variant_trial import BENCH
-from appliance.host.tree.places import OK_FILE, PACKED, STORED, place
-from appliance.host.tree.prefix import Prefix
-from bundles.contents.model import Contents, File
+from appliance.host.runtime.variant_choice import BENCH
+from bundles.contents.contents import Contents, File
 from signing.errors import ApplianceError, HostUnfitError
 
 UNPACKED_FACTOR = 8

@@ -27,8 +27,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from appliance.host.layout.atomic_file import write_file
 from appliance.host.site.config import parse_site
-from appliance.host.tree.atomic_file import write_file
 from signing.errors import ApplianceError
 
 

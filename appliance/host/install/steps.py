@@ -1,7 +1,7 @@
 """The steps of an install, in order, each written to the journal when it begins and when it ends.
 
 Owns the names of the steps, their lines in the journal and their times. What a step does, and whether it has to be
-done, is in `appliance.host.install.installation`.
+done, is in `appliance.host.install.install`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owns the order of the variants and the flags that each is compiled for. The table is that of llama.cpp's
 `ggml/src/CMakeLists.txt` for x86. Flags only save time: a virtual processor may show flags that it cannot run, so the
-trial of `appliance.host.runtime.variant_trial` decides.
+trial of `appliance.host.runtime.variant_choice` decides.
 """
 
 from __future__ import annotations

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from appliance.host.activation.service_check import read_services, service_problems
+from appliance.host.layout.prefix import Prefix
 from appliance.host.process.systemctl import UnitState
-from appliance.host.release.check import check_release
 from appliance.host.release.release import Release, open_current
+from appliance.host.release.release_check import check_release
 from appliance.host.site.config import read_site
-from appliance.host.tree.prefix import Prefix
-from appliance.host.trust.floor_store import read_floors
+from appliance.host.trust.trust_store import read_floors
 from bundles.progress import OnProgress, ignore
 from signing.digest import Digest
 from signing.errors import ApplianceError, DriftError, worst

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from appliance.host.layout.places import REPAIR_HINT
 from appliance.host.machine import cgroups
-from appliance.host.tree.places import REPAIR_HINT
-from bundles.check import changed, hash_range, placed
-from bundles.contents.model import Chunk, File
+from bundles.chunks.check import changed, hash_range, placed
+from bundles.contents.contents import Chunk, File
 from bundles.parallel import judge_all
 from bundles.progress import OnProgress, ignore
 from signing.errors import DamagedError, NotTrustedError

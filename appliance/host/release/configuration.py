@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from appliance.host.layout.places import REPAIR_HINT
 from appliance.host.release.release import Release
-from appliance.host.tree.places import REPAIR_HINT
-from bundles.contents.model import Model
+from bundles.contents.contents import Model
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, DriftError, NotTrustedError
 from signing.strictjson import load

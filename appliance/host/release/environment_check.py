@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.host.layout.places import REPAIR_HINT, place, wheels_for
+from appliance.host.layout.prefix import Prefix
 from appliance.host.release.environment import Interpreter, links, pyvenv_cfg, site_packages
-from appliance.host.release.wheel import WheelRecord, read_record
-from appliance.host.tree.places import REPAIR_HINT, place, wheels_for
-from appliance.host.tree.prefix import Prefix
-from bundles.check import hash_range
-from bundles.contents.model import Contents, File
+from appliance.host.release.signed_wheel import WheelRecord, read_record
+from bundles.chunks.check import hash_range
+from bundles.contents.contents import Contents, File
 from bundles.parallel import judge_all
 from bundles.progress import OnProgress
 from signing.digest import Digest, sha256

@@ -5,7 +5,7 @@ Owns `Release` and the verification of its chain of trust. It changes nothing: `
 Rules:
 - the chain is verified as that of a stick: the release's `bundle/` holds metadata, manifest and contents;
 - `RELEASE.json` is not signed: it may name the rendered files and a CPU variant of the bundle, nothing else;
-- `appliance.host.release.check` states which difference has which exit code.
+- `appliance.host.release.release_check` states which difference has which exit code.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from appliance.host.release.facts import Facts, read_facts
-from appliance.host.tree.places import FACTS_FILE, OK_FILE, REPAIR_HINT, place, rendered_names
-from appliance.host.tree.prefix import Prefix
-from appliance.host.trust.floor_store import read_floors, read_root
+from appliance.host.layout.places import FACTS_FILE, OK_FILE, REPAIR_HINT, place, rendered_names
+from appliance.host.layout.prefix import Prefix
+from appliance.host.release.release_json import Facts, read_facts
 from appliance.host.trust.root_choice import none_pinned
+from appliance.host.trust.trust_store import read_floors, read_root
 from bundles.bundle import Bundle, open_bundle
-from bundles.contents.model import Contents, File, Member, Model
+from bundles.contents.contents import Contents, File, Member, Model
 from signing.errors import DriftError, NotTrustedError, UsageError
 from signing.verified import Verified
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from appliance.host.release.wheel import WheelRecord, open_wheel, read_record
-from appliance.host.tree.places import PACKED, place
-from appliance.host.tree.prefix import Prefix
-from bundles.contents.model import Contents, File
+from appliance.host.layout.places import PACKED, place
+from appliance.host.layout.prefix import Prefix
+from appliance.host.release.signed_wheel import WheelRecord, open_wheel, read_record
+from bundles.contents.contents import Contents, File
 from signing.errors import NotTrustedError
 
 _READ_BYTES = 1 << 20

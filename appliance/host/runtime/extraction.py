@@ -15,16 +15,16 @@ import os
 import shutil
 from pathlib import Path
 
+from appliance.host.layout.places import place
+from appliance.host.layout.prefix import Prefix, make_folder
 from appliance.host.machine.cpu import cpu_identity
 from appliance.host.machine.threads import thread_count
 from appliance.host.process.programs import Programs
-from appliance.host.release.check import check_runtime
 from appliance.host.release.release import VARIANT_PREFIX
-from appliance.host.release.wheel import extract_members
-from appliance.host.runtime.variant_trial import Bench, Choice, choose_variant, read_choice, write_choice
-from appliance.host.tree.places import place
-from appliance.host.tree.prefix import Prefix, make_folder
-from bundles.contents.model import Contents, File
+from appliance.host.release.release_check import check_runtime
+from appliance.host.release.signed_wheel import extract_members
+from appliance.host.runtime.variant_choice import Bench, Choice, choose_variant, read_choice, write_choice
+from bundles.contents.contents import Contents, File
 from bundles.medium import sync_folder
 from bundles.progress import OnProgress
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from appliance.host.tree.atomic_file import write_file
+from appliance.host.layout.atomic_file import write_file
 from signing.errors import ApplianceError, BusyError, DamagedError, UsageError
 
 _KEY = re.compile(r"ak-([0-9a-f]{12})-([A-Za-z0-9_-]{43})\Z")

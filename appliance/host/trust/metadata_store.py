@@ -16,8 +16,8 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from appliance.host.tree.prefix import Prefix
-from appliance.host.trust.floor_store import read_floors, read_root
+from appliance.host.layout.prefix import Prefix
+from appliance.host.trust.trust_store import read_floors, read_root
 from bundles.bundle import Bundle, open_bundle
 from bundles.oci.layout import LAYOUT_FILE, Layout
 from signing.chain import ReadMetadata

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from appliance.host.tree.prefix import Prefix
-from appliance.host.trust.floor_store import read_root, read_root_file
+from appliance.host.layout.prefix import Prefix
+from appliance.host.trust.trust_store import read_root, read_root_file
 from signing.errors import NotTrustedError, UsageError
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from appliance.host.tree.prefix import Prefix
-from appliance.host.trust.floor_store import read_root, read_root_file, write_root
+from appliance.host.layout.prefix import Prefix
+from appliance.host.trust.trust_store import read_root, read_root_file, write_root
 from signing.chain import read_root as parse_root
 from signing.digest import Digest, parse_digest
 from signing.errors import ApplianceError, NotTrustedError, UsageError

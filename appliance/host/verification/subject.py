@@ -17,13 +17,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.host.tree.prefix import Prefix
-from appliance.host.trust.floor_store import read_floors, read_root
+from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.metadata_store import open_newest
 from appliance.host.trust.root_choice import choose_root
+from appliance.host.trust.trust_store import read_floors, read_root
 from bundles.bundle import Bundle, open_bundle
-from bundles.check import check_all, check_file
-from bundles.contents.model import Contents, File
+from bundles.chunks.check import check_all, check_file
+from bundles.contents.contents import Contents, File
 from bundles.oci.layout import LAYOUT_FILE, Layout
 from bundles.progress import OnProgress
 from bundles.report import describe_boot
@@ -153,7 +153,7 @@ def _check_bundle(path: Path, found: Verified[Bundle], on_progress: OnProgress) 
 
 
 def _release(release: Release) -> Subject:
-    from appliance.host.release.check import check_release
+    from appliance.host.release.release_check import check_release
 
     def check(on_progress: OnProgress) -> dict[str, object]:
         check_release(release, on_progress)

@@ -31,7 +31,7 @@ from appliance.host.engine.state import (
 )
 from appliance.host.process.child import describe_exit
 from appliance.serve.gateway.messages import EngineEvent
-from appliance.serve.supervisor.launch import ServedModel
+from appliance.serve.supervisor.launch_plan import ServedModel
 from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from appliance.host.engine.client import EngineClient
 from appliance.host.engine.process import socket_path
 from appliance.host.engine.state import EngineState, read_state
+from appliance.host.layout.unit_files import engine_socket
 from appliance.host.release.release import Release
-from appliance.host.tree.units import engine_socket
 from appliance.serve.supervisor import run_dir
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from appliance import filelock
-from appliance.host.tree.atomic_file import write_file
-from appliance.host.tree.prefix import Prefix, make_folder
+from appliance.host.layout.atomic_file import write_file
+from appliance.host.layout.prefix import Prefix, make_folder
 from signing.errors import BusyError
 
 RECORD_FILE, LOCK_FILE = "serve.json", "serve.lock"

@@ -21,15 +21,15 @@ from socket import socket
 from typing import Any
 
 from appliance.host.engine.process import socket_path
+from appliance.host.layout.prefix import Prefix, make_folder
 from appliance.host.machine.threads import thread_count
-from appliance.host.release.check import check_release
 from appliance.host.release.release import Release, open_current
+from appliance.host.release.release_check import check_release
 from appliance.host.site.api_keys import AccessStore, ensure_default
-from appliance.host.tree.prefix import Prefix, make_folder
 from appliance.serve.supervisor import listener, run_dir
 from appliance.serve.supervisor.engine_keeper import SETTLED_S, EngineKeeper, OnServiceEvent, ServiceEvent, unreadable
 from appliance.serve.supervisor.gateway_process import GatewayProcess
-from appliance.serve.supervisor.launch import Launch, make_plan, read_launch
+from appliance.serve.supervisor.launch_plan import Launch, make_plan, read_launch
 from bundles.progress import OnProgress
 from signing.errors import ApplianceError, DriftError, worst
 

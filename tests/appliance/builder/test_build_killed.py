@@ -18,7 +18,7 @@ import pytest
 from appliance.builder.chunking.bundle_writer import BundleWriter, remove_bundle
 from appliance.builder.chunking.chunker import Source
 from bundles.bundle import open_bundle
-from bundles.check import check_blobs
+from bundles.chunks.check import check_blobs
 from bundles.oci.layout import Layout, blob_path
 from bundles.oci.manifest import parse_index, parse_manifest
 from signing.floors import Floors

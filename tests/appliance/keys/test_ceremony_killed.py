@@ -10,9 +10,9 @@ import pytest
 
 from appliance.keys.ceremony import begin, collect, signatures_made, waiting
 from appliance.keys.publication import publish
-from appliance.keys.repository import published
-from appliance.keys.requests.request import BOOT, Item, Request
 from appliance.keys.rotation import Change, rotate
+from appliance.keys.signature_requests.request import BOOT, Item, Request
+from appliance.keys.tuf_repository import published
 from appliance.keys.workspace import Workspace, create_development, open_workspace
 from signing.errors import UsageError
 from tests.appliance.builder.test_build_killed import run_until

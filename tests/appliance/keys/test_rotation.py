@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.keys.bundle_metadata import renew
+from appliance.keys.bundle_renewal import renew
 from appliance.keys.ceremony import collect, waiting
 from appliance.keys.publication import publish, revoke
-from appliance.keys.repository import published, read_newest
-from appliance.keys.requests.request_text import explain
 from appliance.keys.rotation import Change, rotate
+from appliance.keys.signature_requests.request_text import explain
+from appliance.keys.tuf_repository import published, read_newest
 from appliance.keys.workspace import create_development
 from signing.chain import walk
 from signing.errors import ApplianceError, UsageError

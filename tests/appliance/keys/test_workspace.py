@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.keys.metadata import write_snapshot, write_targets
 from appliance.keys.publication import publish
-from appliance.keys.repository import read_newest
+from appliance.keys.tuf_metadata import write_snapshot, write_targets
+from appliance.keys.tuf_repository import read_newest
 from appliance.keys.workspace import create_development, open_workspace
 from signing.errors import BusyError, UsageError
 from signing.strictjson import load

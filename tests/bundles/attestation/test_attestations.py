@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.builder.assembly.attestations import Attestation
+from appliance.builder.assembly.attestation_writer import Attestation
 from appliance.keys.signers.pem import create_key
-from bundles.attestation.attestations import check_attestations, model_files
+from bundles.attestation.attestation_check import check_attestations, model_files
 from bundles.attestation.dsse import Dsse, check_signers, pae, parse_envelope
 from bundles.attestation.intoto import PAYLOAD_TYPE, STATEMENT_TYPE, parse_statement
 from bundles.attestation.oms import parse_oms, verify_oms
 from bundles.bundle import open_bundle
-from bundles.check import check_blobs
+from bundles.chunks.check import check_blobs
 from bundles.oci.layout import Layout
 from bundles.stick.writer import write_stick
 from signing.digest import sha256

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.keys.workspace import Workspace
-from bundles.bare_host.boot import LIST_FILE
+from bundles.bare_host.boot_check import LIST_FILE
 from bundles.oci.layout import BOOT
 from bundles.stick.writer import write_stick
 from tests.attacks.harness import Stick, command, make_stick

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.bare_host import boot_folder as making
-from appliance.builder.bare_host.boot_folder import (
+from appliance.builder.bare_host import boot_writer as making
+from appliance.builder.bare_host.boot_writer import (
     boot_files,
     list_packages,
     newest,
@@ -21,12 +21,12 @@ from appliance.builder.bare_host.boot_folder import (
 )
 from appliance.builder.bare_host.verifier_zip import build_verifier
 from appliance.keys.publication import publish
-from appliance.keys.repository import published
-from appliance.keys.requests.request_text import progress
 from appliance.keys.rotation import Change, rotate
+from appliance.keys.signature_requests.request_text import progress
+from appliance.keys.tuf_repository import published
 from appliance.keys.workspace import Workspace, create_development
-from bundles.bare_host.boot import LIST_FILE, MAX_FILE_BYTES, check_boot, parse_list
-from bundles.contents.model import Chunk, File
+from bundles.bare_host.boot_check import LIST_FILE, MAX_FILE_BYTES, check_boot, parse_list
+from bundles.contents.contents import Chunk, File
 from bundles.oci.layout import BOOT, Layout
 from bundles.stick.writer import write_stick
 from signing.digest import sha256
@@ -300,7 +300,7 @@ def test_list_that_leaves_out_a_root_key_is_refused(stick: Stick) -> None:
     root = stick.repository.people.root
     files = unsigned(stick.root, 1)
     del files[f"{root[2].public.fingerprint}.der"]
-    from bundles.bare_host.boot import write_list
+    from bundles.bare_host.boot_check import write_list
 
     files[LIST_FILE] = write_list({name: data for name, data in files.items() if name != LIST_FILE}, 1)
     shutil.rmtree(stick.path / BOOT)

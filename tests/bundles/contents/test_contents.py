@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bundles.bundle import open_bundle
-from bundles.contents.document import parse_contents, write_contents
+from bundles.contents.contents_json import parse_contents, write_contents
 from bundles.contents.paths import check_path, check_unique
 from bundles.oci.layout import blob_path
 from signing.errors import ApplianceError, NotTrustedError

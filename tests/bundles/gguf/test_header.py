@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bundles.gguf.chunk_boundaries import cut_gguf, cut_plain
+from bundles.chunks.boundaries import cut_gguf, cut_plain
 from bundles.gguf.header import GgufHeader, read_header
 from signing.digest import sha256
 from signing.errors import NotTrustedError

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bundles.gguf.chunk_boundaries import cut_gguf
+from bundles.chunks.boundaries import cut_gguf
 from bundles.gguf.header import MAX_KEYS, MAX_WEIGHTS, GgufHeader, read_header
 from bundles.gguf.types import TENSOR_TYPES
 from signing.errors import NotTrustedError

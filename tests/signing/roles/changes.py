@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from appliance.keys.metadata import sign
+from appliance.keys.tuf_metadata import sign
 from signing.errors import NotTrustedError
 from signing.roles import (
     Pointer,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from appliance.keys.metadata import sign
 from appliance.keys.signers.pem import PemKey
+from appliance.keys.tuf_metadata import sign
 from signing.digest import sha256
 from signing.errors import NotTrustedError
 from signing.roles import (

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.keys.metadata import LIFETIMES, format_time, root_body, sign, targets_body, write_snapshot
 from appliance.keys.signers.pem import PemKey
+from appliance.keys.tuf_metadata import LIFETIMES, format_time, root_body, sign, targets_body, write_snapshot
 from signing.chain import read_root
 from signing.digest import sha256
 from signing.errors import NotTrustedError

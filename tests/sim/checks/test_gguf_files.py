@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from bundles.gguf.chunk_boundaries import cut_gguf
+from bundles.chunks.boundaries import cut_gguf
 from bundles.gguf.header import read_header
 from tests.sim.gguf_files import gguf, header, string_key, write_sparse
 

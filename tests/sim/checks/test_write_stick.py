@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bundles.bundle import Bundle, open_bundle
-from bundles.check import check_blobs
+from bundles.chunks.check import check_blobs
 from bundles.oci.layout import BLOBS, Layout, blob_path
 from bundles.stick.writer import write_stick
 from signing.errors import ApplianceError

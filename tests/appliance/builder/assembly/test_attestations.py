@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from appliance.builder.assembly.signature_refresh import refresh_signatures
-from appliance.keys.requests.request import Request
 from appliance.keys.rotation import Change, rotate
+from appliance.keys.signature_requests.request import Request
 from appliance.keys.workspace import Workspace
 from bundles.bundle import open_bundle
-from bundles.check import check_all
+from bundles.chunks.check import check_all
 from bundles.oci.layout import ATTESTATIONS, Layout
 from signing.floors import Floors
 from tests.sim.people import ROOT, TARGETS, finished

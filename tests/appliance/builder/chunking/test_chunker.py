@@ -17,8 +17,8 @@ from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.chunking.chunker import Source, store_all
 from appliance.builder.chunking.hash_pool import HashPool
 from bundles import durability
-from bundles.contents.model import MAX_CHUNK_BYTES, Chunk
-from bundles.fsverity import digest_of
+from bundles.contents.contents import MAX_CHUNK_BYTES, Chunk
+from bundles.fsverity_digest import digest_of
 from bundles.oci.layout import blob_path
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, DamagedError, NotTrustedError

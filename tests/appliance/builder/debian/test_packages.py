@@ -16,8 +16,8 @@ from appliance.builder.debian.apt import Mirror, Package, machine_mirror
 from appliance.builder.debian.packages import fetch_packages, lock_packages
 from appliance.builder.lock.lockfile import Lock, Locked, LockedSystem, format_lock, read_lock, sort_key, write_lock
 from appliance.builder.recipe.choices import BARE_HOST_PACKAGES
-from appliance.builder.recipe.model import RecipeTarget
 from appliance.builder.recipe.reader import load_recipe
+from appliance.builder.recipe.recipe import RecipeTarget
 from appliance.builder.resolve.coverage import check_covers
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, HostUnfitError, UsageError

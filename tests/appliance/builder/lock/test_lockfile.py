@@ -23,8 +23,8 @@ from appliance.builder.lock.lockfile import (
     sort_key,
     write_lock,
 )
-from appliance.builder.recipe.model import Acceptance, Recipe
 from appliance.builder.recipe.reader import load_recipe
+from appliance.builder.recipe.recipe import Acceptance, Recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.wheel_closure import host_requires
 from appliance.builder.sources import HfSource, parse_source

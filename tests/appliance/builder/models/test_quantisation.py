@@ -14,7 +14,7 @@ from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.lockfile import Pin
 from appliance.builder.models.quantisation import WHOLE_TYPES, QuantisationRequest, quantise
 from appliance.builder.recipe.choices import QUANTISATIONS
-from appliance.builder.runtime.spec import BuiltRuntime
+from appliance.builder.runtime.build_types import BuiltRuntime
 from bundles.gguf.types import FILE_TYPES
 from bundles.progress import Progress, ignore
 from signing.digest import sha256

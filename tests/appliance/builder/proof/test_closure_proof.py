@@ -22,8 +22,8 @@ from appliance.builder.debian import rootfs
 from appliance.builder.debian.rootfs import DEBIAN_12, FOLDER
 from appliance.builder.proof import closure_proof
 from appliance.builder.proof.closure_proof import prove, target_closure
-from appliance.builder.recipe.model import Recipe
 from appliance.builder.recipe.reader import load_recipe
+from appliance.builder.recipe.recipe import Recipe
 from signing.digest import sha256
 from signing.errors import ApplianceError, HostUnfitError, UsageError
 from tests.appliance.pool import Pool, require_tools

@@ -21,7 +21,7 @@ NEEDED = {
     "appliance.builder.recipe.choices",
     "appliance.builder.recipe.errors",
     "appliance.builder.recipe.fields",
-    "appliance.builder.recipe.model",
+    "appliance.builder.recipe.recipe",
     "appliance.builder.recipe.reader",
     "appliance.builder.sources",
 }
@@ -29,7 +29,7 @@ HEAVY = {"asyncio", "concurrent.futures", "httpx", "huggingface_hub", "jinja2", 
 
 
 def test_fresh_interpreter_that_reads_recipes_loads_nothing_that_builds() -> None:
-    code = "import sys, appliance.builder.recipe.reader, appliance.builder.recipe.model; print(*sys.modules)"
+    code = "import sys, appliance.builder.recipe.reader, appliance.builder.recipe.recipe; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
 

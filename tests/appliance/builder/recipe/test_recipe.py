@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.recipe.choices import OS_GLIBC
-from appliance.builder.recipe.model import Recipe
 from appliance.builder.recipe.reader import load_recipe
+from appliance.builder.recipe.recipe import Recipe
 from appliance.builder.sources import parse_source
 from appliance.resources import recipes_path
 from signing.errors import UsageError

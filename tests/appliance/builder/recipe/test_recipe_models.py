@@ -12,7 +12,7 @@ import pytest
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.fetch import fetch, fetch_concatenated
 from appliance.builder.lock.lockfile import Lock, Locked
-from appliance.builder.lock.parts import concatenate
+from appliance.builder.lock.model_parts import concatenate
 from appliance.builder.recipe import schema
 from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.resolve.coverage import check_covers

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.registry.artifact import EVIDENCE_TYPE
 from appliance.builder.registry.reference import may_connect, parse_reference
+from appliance.builder.registry.signatures_artifact import EVIDENCE_TYPE
 from appliance.keys.workspace import create_development
 from bundles.oci.layout import INDEX_FILE, blob_path
 from signing.digest import Digest, sha256

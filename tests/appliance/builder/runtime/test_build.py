@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.runtime import job
-from appliance.builder.runtime.job import build_runtime, find_runtime
-from appliance.builder.runtime.spec import BuiltRuntime, RuntimeSpec, ToolWheels
+from appliance.builder.runtime import build_job
+from appliance.builder.runtime.build_job import build_runtime, find_runtime
+from appliance.builder.runtime.build_types import BuiltRuntime, RuntimeSpec, ToolWheels
 from appliance.builder.wheels.reader import wheel_metadata
 from bundles.contents.wheel_record import parse_record
 from bundles.progress import Progress
@@ -30,8 +30,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from appliance.builder.runtime import job
-from appliance.builder.runtime.job import build_runtime, find_runtime
-from appliance.builder.runtime.spec import ToolWheels
+from appliance.builder.runtime.build_job import build_runtime, find_runtime
+from appliance.builder.runtime.build_types import ToolWheels
 from signing.errors import ApplianceError
 from tests.appliance.sim_runtime import SPEC
 sdist, cmake, ninja, cache, needed = sys.argv[1:]
@@ -374,7 +374,7 @@ def test_tool_wheel_without_the_tool_is_damaged(sdist: Path, tools: ToolWheels, 
     assert raised.value.expected == "ninja"
 
 
-@pytest.mark.parametrize("needed", [job.NEEDED_BYTES, 0], ids=["seen before", "seen while writing"])
+@pytest.mark.parametrize("needed", [build_job.NEEDED_BYTES, 0], ids=["seen before", "seen while writing"])
 def test_full_disk_is_reported_with_the_path_and_the_free_bytes(
     needed: int, sdist: Path, tools: ToolWheels, tmp_path: Path
 ) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.builder.runtime.build_job import build_runtime
+from appliance.builder.runtime.build_types import BuiltRuntime, CudaSpec
 from appliance.builder.runtime.cuda import LIBRARY, LIBRARY_FOLDER, build_cuda
-from appliance.builder.runtime.job import build_runtime
-from appliance.builder.runtime.spec import BuiltRuntime, CudaSpec
 from appliance.builder.runtime.symbols import read_elf
 from appliance.builder.wheels.reader import wheel_metadata
 from signing.errors import ApplianceError, DamagedError, UsageError

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.runtime.changes import BACKEND_SEARCH, VARIANT_LIST, drop_working_folder, keep_variants
-from appliance.builder.runtime.job import build_runtime
-from appliance.builder.runtime.source import licence_files, unpack_sdist
-from appliance.builder.runtime.spec import RuntimeSpec, ToolWheels
+from appliance.builder.runtime.build_job import build_runtime
+from appliance.builder.runtime.build_types import RuntimeSpec, ToolWheels
+from appliance.builder.runtime.compilation.source import licence_files, unpack_sdist
+from appliance.builder.runtime.compilation.source_patches import (
+    BACKEND_SEARCH,
+    VARIANT_LIST,
+    drop_working_folder,
+    keep_variants,
+)
 from signing.errors import ApplianceError, DamagedError, UsageError
 from tests.appliance.sim_runtime import COMMIT, SEARCH, SPEC, VERSION, make_sdist, make_tools
 

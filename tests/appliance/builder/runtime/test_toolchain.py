@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.runtime.toolchain import find_compiler, record_tools, unpack_tools
+from appliance.builder.runtime.compilation.toolchain import find_compiler, record_tools, unpack_tools
 from signing.digest import sha256
 from signing.errors import HostUnfitError
 from tests.appliance.sim_runtime import make_tools

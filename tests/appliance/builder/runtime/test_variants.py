@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.recipe.choices import CPU_VARIANTS
-from appliance.builder.runtime.variants import choose_variants, read_cpu_flags
+from appliance.builder.runtime.built_variants import choose_variants, read_cpu_flags
 from signing.errors import HostUnfitError, UsageError
 
 HASWELL = frozenset({"sse4_2", "avx", "f16c", "fma", "avx2", "bmi2"})

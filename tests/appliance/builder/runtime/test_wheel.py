@@ -14,9 +14,9 @@ import pytest
 
 from appliance.builder.cache.content_store import cache_root
 from appliance.builder.recipe.choices import CPU_VARIANTS
-from appliance.builder.runtime.job import build_runtime
+from appliance.builder.runtime.build_job import build_runtime
+from appliance.builder.runtime.build_types import RuntimeSpec
 from appliance.builder.runtime.settings import PROGRAMS
-from appliance.builder.runtime.spec import RuntimeSpec
 from appliance.builder.runtime.symbols import SYSTEM_LIBRARIES, read_elf
 from appliance.builder.wheels.reader import licence_texts, wheel_members
 from bundles.contents.wheel_record import parse_record

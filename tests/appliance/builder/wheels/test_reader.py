@@ -13,14 +13,14 @@ import pytest
 
 from appliance.builder.assembly.secret_scan import KEYS
 from appliance.builder.assembly.secret_scan import _search_archive as search_wheel
-from appliance.builder.cache.built_once import build_once
+from appliance.builder.cache.built_entries import build_once
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.fetch import extract
 from appliance.builder.wheels import reader
 from appliance.builder.wheels.member_cache import cached_members
 from appliance.builder.wheels.reader import licence_texts, unpacked_bytes, wheel_members, wheel_metadata, wheel_record
 from bundles.contents.wheel_record import RecordEntry, parse_record
-from bundles.fsverity import digest_of
+from bundles.fsverity_digest import digest_of
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, NotTrustedError
 
@@ -263,7 +263,7 @@ def test_what_is_kept_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monk
     def sync(folder: Path) -> None:
         synced.append(sorted(path.name for path in folder.iterdir()))
 
-    monkeypatch.setattr("appliance.builder.cache.built_once.sync_file_system", sync)
+    monkeypatch.setattr("appliance.builder.cache.built_entries.sync_file_system", sync)
     for _ in range(2):
         assert build_once(tmp_path, "thing", lambda path: path.mkdir()) == tmp_path / "thing"
     assert synced == [["thing.lock", "thing.unfinished"]]

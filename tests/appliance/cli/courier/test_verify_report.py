@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.verification.evidence import PAYLOAD_TYPE, read_evidence, write_evidence
+from appliance.host.verification.verification_record import PAYLOAD_TYPE, read_evidence, write_evidence
 from appliance.keys.signers.host_key import host_key, host_public, make_host_key
 from appliance.keys.signers.pem import create_key
 from appliance.keys.workspace import Workspace
 from bundles.bundle import open_bundle
-from bundles.contents.model import Contents
+from bundles.contents.contents import Contents
 from signing.errors import NotTrustedError, UsageError
 from signing.floors import Floors
 from signing.strictjson import load, to_file

@@ -48,4 +48,4 @@ def test_verifying_a_bundle_does_not_load(loaded: set[str], name: str) -> None:
 
 
 def test_the_list_would_show_what_is_loaded(loaded: set[str]) -> None:
-    assert {"click", "cryptography", "bundles.check", "signing.verify"} <= loaded
+    assert {"click", "cryptography", "bundles.chunks.check", "signing.verify"} <= loaded

@@ -18,7 +18,7 @@ import pytest
 
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.demo.chat import ChatAnswer
-from appliance.cli.demo.commands import PROGRAM, Commands
+from appliance.cli.demo.child_commands import PROGRAM, Commands
 from appliance.cli.demo.flip_byte import changed_byte, restore
 from appliance.cli.demo.network import enter_empty_network, interfaces
 from appliance.cli.demo.trace import trace

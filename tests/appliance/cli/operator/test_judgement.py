@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.tree.prefix import Prefix
+from appliance.host.layout.prefix import Prefix
 from appliance.serve.supervisor.service import serving
 from bundles.progress import ignore
 from signing.errors import ApplianceError

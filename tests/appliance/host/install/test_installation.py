@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.install.host import Host
-from appliance.host.install.installation import install
+from appliance.host.install.install import install
+from appliance.host.install.install_inputs import Host
+from appliance.host.layout.install_lock import hold
 from appliance.host.machine.card import Card
 from appliance.host.process.programs import Programs
-from appliance.host.tree.install_lock import hold
 from appliance.keys.workspace import create_development
 from signing.errors import ApplianceError, ApplyRestoredError, BusyError, HostUnfitError, NotTrustedError, UsageError
 from tests.appliance.sim_card import CARD
@@ -66,7 +66,7 @@ def test_root_given_by_hand_does_not_replace_the_pinned_one(sim: SimHost, tmp_pa
 
 
 def test_second_install_leaves_with_exit_75(sim: SimHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("appliance.host.install.installation.hold", lambda prefix: hold(prefix, wait_s=0.1))
+    monkeypatch.setattr("appliance.host.install.install.hold", lambda prefix: hold(prefix, wait_s=0.1))
     sim.prefix.create()
     with hold(sim.prefix), pytest.raises(BusyError):
         install(sim.source, sim.trust, host_of(sim))

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from appliance.host.install import installation as program
-from appliance.host.install.host import Host
-from appliance.host.install.installation import InstallResult, install
+from appliance.host.install import install as program
+from appliance.host.install.ansible_run import PlaybookCounts
+from appliance.host.install.install import InstallResult, install
+from appliance.host.install.install_inputs import Host
 from appliance.host.install.journal import Journal
-from appliance.host.install.render import PlaybookCounts
-from appliance.host.release.check import check_release
+from appliance.host.layout.prefix import Prefix
 from appliance.host.release.release import Release, current_target, open_current
+from appliance.host.release.release_check import check_release
 from appliance.host.site.config import SiteConfig
-from appliance.host.tree.prefix import Prefix
 from bundles.bundle import Bundle
 from signing.errors import ApplianceError, ApplyRestoredError, DriftError
 from tests.appliance.sim_card import CARD

@@ -15,17 +15,17 @@ import pytest
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.main import run
 from appliance.host.install import preflight
-from appliance.host.install.admission import model_workloads
-from appliance.host.install.host import Host
+from appliance.host.install.bundle_admission import model_workloads
+from appliance.host.install.install_inputs import Host
 from appliance.host.install.preflight import PreflightResult, check_host
+from appliance.host.layout.places import OK_FILE
+from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import Card, card_value
 from appliance.host.machine.cpu import FLAGS, cpu_flags, fitting_variants
 from appliance.host.machine.probe import probe_essentials
 from appliance.host.models.served_file import MARGIN_BYTES
 from appliance.host.release.environment import Interpreter
-from appliance.host.tree.places import OK_FILE
-from appliance.host.tree.prefix import Prefix
-from bundles.contents.model import Contents, Target
+from bundles.contents.contents import Contents, Target
 from bundles.oci.layout import Layout, blob_path
 from signing.errors import ApplianceError, HostUnfitError
 from tests.appliance.sim_card import CARD, GIB, write_machine

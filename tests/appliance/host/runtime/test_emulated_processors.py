@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from appliance.host.process.programs import Programs
-from appliance.host.runtime import variant_trial
+from appliance.host.runtime import variant_choice
 from appliance.host.runtime.unpacked import UnpackedRuntime, of_wheel
-from appliance.host.runtime.variant_trial import BENCH, Bench, choose_variant
+from appliance.host.runtime.variant_choice import BENCH, Bench, choose_variant
 from bundles.progress import ignore
 from tests.appliance.shipped import shipped_model, shipped_runtime
 
@@ -34,9 +34,9 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> UnpackedRuntime:
 
 def emulated(unpacked: UnpackedRuntime, folder: Path, cpu: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench whose programs run on an emulated processor."""
-    monkeypatch.setattr(variant_trial, "SKETCH", variant_trial.BenchLoad(2, 1, 1))
-    monkeypatch.setattr(variant_trial, "SLOW_TOKENS_PER_S", 1 << 30)
-    monkeypatch.setattr(variant_trial, "BASE_TIMEOUT_S", 600)
+    monkeypatch.setattr(variant_choice, "SKETCH", variant_choice.BenchLoad(2, 1, 1))
+    monkeypatch.setattr(variant_choice, "SLOW_TOKENS_PER_S", 1 << 30)
+    monkeypatch.setattr(variant_choice, "BASE_TIMEOUT_S", 600)
 
     def wrap(path: Path, program: str | Path) -> Path:
         path.unlink(missing_ok=True)

@@ -14,13 +14,13 @@ from appliance.builder.models.quantisation import QuantisationRequest, quantise
 from appliance.host.engine.command import EngineSpec
 from appliance.host.engine.process import start_engine
 from appliance.host.machine.cpu import cpu_flags, fitting_variants
-from appliance.host.models.header import head_of_file
+from appliance.host.models.model_head import head_of_file
 from appliance.host.process.programs import Programs
 from appliance.host.runtime import memory_probe
 from appliance.host.runtime.memory_probe import ProbedMemory, Runtime, probe_memory
 from appliance.host.runtime.unpacked import UnpackedRuntime, of_wheel
-from appliance.host.runtime.variant_survey import try_variants
-from appliance.host.runtime.variant_trial import Bench, compare, evaluate
+from appliance.host.runtime.variant_choice import Bench, compare, evaluate
+from appliance.host.runtime.variant_verdicts import try_variants
 from bundles.gguf.memory import MemoryNeed, Workload, estimate
 from bundles.progress import ignore
 from signing.errors import ApplianceError

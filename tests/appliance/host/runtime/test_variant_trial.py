@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host.layout.install_lock import hold
+from appliance.host.layout.places import place
+from appliance.host.layout.prefix import Prefix
 from appliance.host.process.programs import Programs
-from appliance.host.release.check import check_runtime
-from appliance.host.runtime import variant_trial
+from appliance.host.release.release_check import check_runtime
+from appliance.host.runtime import variant_choice
 from appliance.host.runtime.extraction import prepare_runtime
 from appliance.host.runtime.logits import TOLERANCE
-from appliance.host.runtime.variant_trial import Bench, Choice, choose_variant, fastest, read_choice, write_choice
-from appliance.host.tree.install_lock import hold
-from appliance.host.tree.places import place
-from appliance.host.tree.prefix import Prefix
+from appliance.host.runtime.variant_choice import Bench, Choice, choose_variant, fastest, read_choice, write_choice
 from bundles.progress import ignore
 from signing.errors import DamagedError, HostUnfitError
 from tests.appliance.sim_host import BENCH, SimHost, new_host
@@ -112,7 +112,7 @@ def test_after_a_variant_with_an_illegal_instruction_the_next_is_tried(tmp_path:
 def test_after_a_variant_that_hangs_the_next_is_tried(
     tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(variant_trial, "BASE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(variant_choice, "BASE_TIMEOUT_S", 0.5)
     assert choose(tmp_path, programs, "zen4", "x64").variant == "x64"
 
 
@@ -162,7 +162,7 @@ def test_variant_without_a_measurement_does_not_count(tmp_path: Path, programs: 
 def test_after_a_faster_variant_that_computes_wrong_the_next_is_tried(
     tmp_path: Path, programs: Programs, monkeypatch: pytest.MonkeyPatch, logits: str, reason: str
 ) -> None:
-    monkeypatch.setattr(variant_trial, "BASE_TIMEOUT_S", 1.5 if "sleep" in logits else 60)
+    monkeypatch.setattr(variant_choice, "BASE_TIMEOUT_S", 1.5 if "sleep" in logits else 60)
     choice = choose(tmp_path, programs, "haswell", "x64", logits={"haswell": logits})
     assert choice.variant == "x64"
     (passed_over,) = choice.passed_over
@@ -186,7 +186,7 @@ def test_after_wrong_variants_the_older_ones_are_tried(tmp_path: Path, programs:
     assert len(choice.passed_over) == 3
     # Each is measured as often as the rule demands, although others turned out to be wrong in the meantime.
     runs = (tmp_path / "runs").read_text().split()
-    assert {runs.count(name) for name in runs} == {variant_trial.ROUNDS}
+    assert {runs.count(name) for name in runs} == {variant_choice.ROUNDS}
     assert len(set(runs)) == 5
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.tree.install_lock import hold
-from appliance.host.tree.prefix import Prefix
+from appliance.host.layout.install_lock import hold
+from appliance.host.layout.prefix import Prefix
 from signing.errors import BusyError
 
 

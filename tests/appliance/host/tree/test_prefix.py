@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host.layout.atomic_file import write_file
+from appliance.host.layout.prefix import Prefix
 from appliance.host.release.release import open_current
-from appliance.host.tree.atomic_file import write_file
-from appliance.host.tree.prefix import Prefix
 from appliance.host.trust.root_choice import choose_root
 from signing.errors import NotTrustedError, UsageError
 from tests.toy import NOW

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.tree.prefix import Prefix
-from appliance.host.trust.floor_store import read_floors, read_root, write_floors, write_root
+from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.metadata_store import trust_state
+from appliance.host.trust.trust_store import read_floors, read_root, write_floors, write_root
 from signing.errors import DamagedError
 from signing.floors import Floors
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from appliance.host.install.admission import admit
-from appliance.host.install.host import Host
+from appliance.host.install.bundle_admission import admit
 from appliance.host.install.importer import accept, import_layout
-from appliance.host.tree.prefix import Prefix
+from appliance.host.install.install_inputs import Host
+from appliance.host.layout.prefix import Prefix
 from appliance.host.trust import metadata_store
-from appliance.host.trust.floor_store import read_floors
 from appliance.host.trust.metadata_store import notices, open_newest
+from appliance.host.trust.trust_store import read_floors
 from appliance.keys.publication import revoke
 from appliance.keys.workspace import open_workspace
 from bundles.bundle import Bundle, open_bundle

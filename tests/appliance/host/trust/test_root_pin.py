@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.tree.prefix import Prefix
-from appliance.host.trust.floor_store import read_root
+from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.trust.root_pin import pin_root
+from appliance.host.trust.trust_store import read_root
 from appliance.keys.workspace import Workspace, create_development
 from signing.errors import ApplianceError, NotTrustedError, UsageError
 from tests.toy import NOW

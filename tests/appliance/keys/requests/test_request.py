@@ -8,8 +8,8 @@ import pytest
 
 from appliance.keys.ceremony import sign, signatures_made
 from appliance.keys.publication import publish
-from appliance.keys.requests.request import BOOT, STATEMENT, Item, Request, read_request
-from appliance.keys.requests.request_text import explain
+from appliance.keys.signature_requests.request import BOOT, STATEMENT, Item, Request, read_request
+from appliance.keys.signature_requests.request_text import explain
 from signing.errors import ApplianceError, NotTrustedError, UsageError
 from signing.strictjson import load, to_file
 from tests.sim.people import ROOT, TARGETS, Ceremony, finished, start

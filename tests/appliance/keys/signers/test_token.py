@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.keys.requests.request import read_request
+from appliance.keys.signature_requests.request import read_request
 from appliance.keys.signers.pem import create_key, load_public, public_pem
 from tests.sim.people import ROOT, TARGETS, Ceremony
 from tests.sim.tuf import key

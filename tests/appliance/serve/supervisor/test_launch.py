@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from appliance.host.release.release import Release
-from appliance.serve.supervisor.launch import read_launch
+from appliance.serve.supervisor.launch_plan import read_launch
 from signing.digest import sha256
 from signing.errors import ApplianceError, DriftError
 from signing.strictjson import load

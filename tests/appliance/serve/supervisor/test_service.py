@@ -24,7 +24,7 @@ from appliance.serve.supervisor import engine_keeper, listener, run_dir
 from appliance.serve.supervisor import service as service_module
 from appliance.serve.supervisor.engine_keeper import ServiceEvent
 from appliance.serve.supervisor.engine_states import read_engine_states
-from appliance.serve.supervisor.launch import read_launch
+from appliance.serve.supervisor.launch_plan import read_launch
 from appliance.serve.supervisor.service import Service
 from bundles.progress import ignore
 from signing.errors import ApplianceError, BusyError, DamagedError, DriftError

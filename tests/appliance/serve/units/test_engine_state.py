@@ -17,17 +17,17 @@ from starlette.testclient import TestClient
 
 from appliance.host.engine.process import start_engine
 from appliance.host.engine.state import EngineState, read_state, write_state
+from appliance.host.layout.unit_files import engine_socket
 from appliance.host.release.release import Release
 from appliance.host.site.api_keys import AccessStore
-from appliance.host.tree.units import engine_socket
 from appliance.resources import playbooks_path
 from appliance.serve.gateway.messages import EngineEvent
 from appliance.serve.gateway.routes import Gateway
 from appliance.serve.supervisor.engine_states import read_engine_states
-from appliance.serve.supervisor.launch import make_plan, read_launch
-from appliance.serve.units import engine as engine_program
-from appliance.serve.units import gateway as gateway_program
-from appliance.serve.units import startup
+from appliance.serve.supervisor.launch_plan import make_plan, read_launch
+from appliance.serve.unit_programs import engine as engine_program
+from appliance.serve.unit_programs import gateway as gateway_program
+from appliance.serve.unit_programs import startup
 from signing.errors import ApplianceError, HostUnfitError, NotTrustedError
 from tests.sim.releases import install_toy, write_config
 from tests.toy import NOW

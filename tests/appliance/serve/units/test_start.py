@@ -11,7 +11,7 @@ import pytest
 
 from tests.appliance.loaded import below
 
-GATEWAY, ENGINE = "appliance.serve.units.gateway", "appliance.serve.units.engine"
+GATEWAY, ENGINE = "appliance.serve.unit_programs.gateway", "appliance.serve.unit_programs.engine"
 NEVER = {
     GATEWAY: ("ansible_runner", "httpcore", "httpx", "jinja2", "pydantic", "pygments", "rich", "yaml"),
     ENGINE: (

@@ -10,17 +10,24 @@ from pathlib import Path
 import pytest
 
 from appliance.host.activation import service_check
-from appliance.host.install.host import Host
+from appliance.host.install.install_inputs import Host
 from appliance.host.install.preflight import check_host
+from appliance.host.layout.places import check_places, is_rendered, rendered_names
+from appliance.host.layout.prefix import Prefix
+from appliance.host.layout.unit_files import (
+    GATEWAY_UNIT,
+    engine_unit,
+    install_unit,
+    is_installed,
+    trial_mark,
+    unit_names,
+)
 from appliance.host.process import systemctl
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release
 from appliance.host.site.api_keys import AccessStore
-from appliance.host.tree.places import check_places, is_rendered, rendered_names
-from appliance.host.tree.prefix import Prefix
-from appliance.host.tree.units import GATEWAY_UNIT, engine_unit, install_unit, is_installed, trial_mark, unit_names
-from appliance.serve.units import engine as program
-from appliance.serve.units import startup
+from appliance.serve.unit_programs import engine as program
+from appliance.serve.unit_programs import startup
 from bundles.bundle import Bundle
 from signing.digest import Digest
 from signing.errors import ApplianceError, DamagedError, DriftError, HostUnfitError, NotTrustedError

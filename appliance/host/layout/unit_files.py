@@ -1,0 +1,104 @@
+"""The systemd units of a release: their names, and their copies where systemd reads them.
+
+Owns the names and the copying. The playbooks own the content of a unit (roles engine and gateway). They render it into
+the release, and `check_release` compares it there like every other file. This module must never start or stop a unit.
+
+Rules:
+- an engine's unit names one release and one model, so that two releases can run beside each other for a trial;
+- the gateway's unit names no release: it serves the one that `current` names;
+- a unit is installed as a whole file at once, so that systemd never reads a half-written one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from appliance.host.layout.atomic_file import write_file
+from appliance.host.layout.prefix import Prefix
+from bundles.contents.contents import Contents
+from bundles.medium import sync_folder
+from signing.digest import Digest
+
+ENGINE, GATEWAY_UNIT = "appliance-engine", "appliance-gateway.service"
+RENDERED = "config/units"
+"""Where the rendered units lie below a release."""
+USERS = ("appliance-engine", "appliance-gateway")
+GROUP = "appliance"
+"""The group of both users: its members may connect to an engine's socket and read the keys' digests."""
+
+
+def release_id(manifest: Digest) -> str:
+    """The 12 digits that name a release in units, sockets and folders."""
+    return manifest[:12]
+
+
+def engine_unit(manifest: Digest, model: str) -> str:
+    """The unit that runs one model of one release."""
+    return f"{ENGINE}@{release_id(manifest)}-{model}.service"
+
+
+def engine_units(contents: Contents, manifest: Digest) -> tuple[str, ...]:
+    """The units of all engines of a release, in the order of its models."""
+    return tuple(engine_unit(manifest, model.name) for model in contents.models)
+
+
+def unit_names(contents: Contents, manifest: Digest) -> tuple[str, ...]:
+    """All units of a release."""
+    return (*engine_units(contents, manifest), GATEWAY_UNIT)
+
+
+def engine_socket(prefix: Prefix, release: Path, model: str) -> Path:
+    """The socket of an engine that systemd runs. Its folder stays until the next boot, with the engine's last state.
+
+    Args:
+        prefix: the host.
+        release: the release's folder; its name ends with the release's id.
+        model: the model's name.
+    """
+    return prefix.run_dir / f"{_folder_id(release)}-{model}" / "engine.sock"
+
+
+def trial_mark(prefix: Prefix, release: Path) -> Path:
+    """The file that lets a release's engines start although `current` does not name it; gone after a reboot.
+
+    Args:
+        prefix: the host.
+        release: the release's folder; its name ends with the release's id.
+    """
+    return prefix.run_dir / f"trial-{_folder_id(release)}"
+
+
+def install_unit(prefix: Prefix, release: Path, name: str) -> bool:
+    """Copy a rendered unit of a release to where systemd reads it.
+
+    Returns:
+        False when the very bytes were there already.
+    """
+    return write_file(prefix.units / name, (release / RENDERED / name).read_bytes())
+
+
+def is_installed(prefix: Prefix, release: Path, name: str) -> bool:
+    """Whether systemd reads the bytes that the release holds."""
+    try:
+        return (prefix.units / name).read_bytes() == (release / RENDERED / name).read_bytes()
+    except OSError:
+        return False
+
+
+def installed_engines(prefix: Prefix) -> Iterator[str]:
+    """List the engines' units of all releases that are installed here."""
+    for entry in sorted(os.listdir(prefix.units)) if prefix.units.is_dir() else ():
+        if entry.startswith(f"{ENGINE}@") and entry.endswith(".service"):
+            yield entry
+
+
+def remove_unit(prefix: Prefix, name: str) -> None:
+    """Remove the installed copy of a unit, which must have been stopped and disabled."""
+    (prefix.units / name).unlink(missing_ok=True)
+    sync_folder(prefix.units)
+
+
+def _folder_id(release: Path) -> str:
+    return release.name.rpartition("-")[2]

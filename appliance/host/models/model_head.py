@@ -1,0 +1,79 @@
+"""The head of a model: everything in a GGUF file before the weights.
+
+Owns how a head is read, from a file or out of a bundle. It never reads weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from bundles.chunks.stream import ChunkStream
+from bundles.contents.contents import Contents, File, Model
+from bundles.gguf.header import GgufHeader, read_header
+from bundles.oci.layout import Layout
+from signing.errors import NotTrustedError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHead:
+    """A model's name, its parsed header, and the bytes of that header in the file."""
+
+    name: str
+    header: GgufHeader
+    data: bytes = field(repr=False)
+
+
+def head_of_file(path: Path, name: str) -> ModelHead:
+    """Read the head of a GGUF file.
+
+    Args:
+        path: untrusted.
+        name: of the model.
+
+    Raises:
+        NotTrustedError: a rule of `bundles.gguf.header` is broken.
+        UsageError: the file is missing or unreadable.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            header = read_header(file, size, path.name)
+            file.seek(0)
+            return ModelHead(name, header, file.read(header.data_start))
+    except OSError as error:
+        found = (error.strerror or str(error)).lower()
+        raise UsageError("plan.unreadable", str(path), expected="a GGUF file", found=found) from None
+
+
+def head_of_bundle(layout: Layout, contents: Contents, model: Model) -> ModelHead:
+    """Read the head of a model of a bundle or stick; only the blobs that hold it are read.
+
+    Args:
+        layout: untrusted.
+        contents: verified.
+        model: one of the contents'.
+
+    Raises:
+        DamagedError: a blob is missing or differs.
+        NotTrustedError: the file is no model, or its header breaks a rule of `bundles.gguf.header`.
+    """
+    file = contents.by_path[model.path]
+    header = read_header(_stream(layout, file), file.size, model.path)
+    return ModelHead(model.name, header, _stream(layout, file).read(header.data_start))
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file begins with the magic bytes of a GGUF."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
+
+
+def _stream(layout: Layout, file: File) -> BinaryIO:
+    if file.kind != "model":
+        raise NotTrustedError("contents.model", file.path, expected="a file of kind model", found=file.kind)
+    return cast(BinaryIO, ChunkStream(layout, file))

@@ -1,0 +1,136 @@
+"""Rules that every request must keep, even with every signature.
+
+Owns the checks that the builder makes when it asks and that every signer's machine makes again before it signs.
+
+Rules:
+- what is published now is in the request, root and targets: without it, nobody sees what would be taken back;
+- versions go up by one; a copy of the repository that others have left behind is refused (`repository.stale`);
+- the stated time never goes back;
+- what was revoked stays revoked and stays listed (threat T9);
+- nothing expires before the day on which the bundle is meant to be installed.
+"""
+
+from __future__ import annotations
+
+from appliance.keys.signature_requests.request import METADATA, Item, Request
+from appliance.keys.signature_requests.request_text import parse_unsigned, published_entries
+from signing.chain import read_root
+from signing.errors import ApplianceError, NotTrustedError
+from signing.roles import parse_root
+from signing.strictjson import Json, load
+
+
+def check_rules(request: Request) -> None:
+    """Refuse a request that breaks a rule of this module.
+
+    Raises:
+        ApplianceError: naming the rule.
+        NotTrustedError: it would take a revocation back.
+    """
+    if set(request.before) == {"root"}:
+        raise NotTrustedError(
+            "request.refused",
+            request.label,
+            expected="the published root and targets",
+            found="the root alone: a request that was signed already, or one that hides what is published",
+            hint="sign nothing; ask whoever sent this for the file in requests/ of the workspace",
+        )
+    for item in request.items:
+        if item.kind == METADATA:
+            signed, before = item.body, _published(request, item.role)
+            check_next(int(before["version"]) + 1 if before else 1, item.version, item.path)
+            if before and str(signed["x-appliance-issued"]) < str(before["x-appliance-issued"]):
+                raise ApplianceError(
+                    "request.time-goes-back",
+                    item.path,
+                    expected=f"a time of at least {before['x-appliance-issued']}",
+                    found=str(signed["x-appliance-issued"]),
+                    hint="the builder's clock is wrong; set it, then make the request again",
+                )
+            if item.role == "targets":
+                _check_revoked(request, item)
+    _check_horizon(request)
+
+
+def check_trust(request: Request, trusted: bytes) -> None:
+    """Refuse a request that another trust root than a given one would sign.
+
+    Args:
+        request: untrusted.
+        trusted: a root file that the signer knows: the one that the request was made under.
+
+    Raises:
+        NotTrustedError: code `request.other-root`.
+    """
+    old = request.before.get("root")
+    known = read_root(trusted, "trusted root")
+    if old is None or parse_root(old, "before/root")[1].signed != parse_root(trusted, "trusted root")[1].signed:
+        raise NotTrustedError(
+            "request.other-root",
+            request.label,
+            expected=f"trust root version {known.version} that you named",
+            found="another one" if old else "a new trust root",
+            hint="sign nothing; ask a root key holder for the newest root file, and compare fingerprints with paper",
+        )
+
+
+def check_next(expected: int, found: int, subject: str) -> None:
+    """Refuse a version that is not the next one.
+
+    Raises:
+        ApplianceError: code `repository.stale`.
+    """
+    if expected != found:
+        raise ApplianceError(
+            "repository.stale",
+            subject,
+            expected=f"version {expected}",
+            found=f"version {found}",
+            hint="this is an old copy of the repository: go on in the newest copy of the workspace, then ask again",
+        )
+
+
+def check_expiry(expires: str, install_by: str, what: str) -> None:
+    """Refuse what expires before the day on which it is meant to be installed.
+
+    Args:
+        expires: in the form of metadata's times.
+        install_by: likewise; empty means that no day was stated.
+        what: which file.
+
+    Raises:
+        ApplianceError: code `request.expires-early`.
+    """
+    if install_by and expires < install_by:
+        raise ApplianceError(
+            "request.expires-early",
+            what,
+            expected=f"to be valid until {install_by}, when the bundle is meant to be installed",
+            found=f"{what} expires {expires}, before that",
+            hint="renew it first: appliance trust rotate" if what == "root" else "choose an earlier --install-by",
+        )
+
+
+def _check_horizon(request: Request) -> None:
+    check_expiry(request.new_root().expires, request.install_by, "root")
+    for item in request.items:
+        if item.kind == METADATA:
+            check_expiry(str(item.body["expires"]), request.install_by, item.role)
+
+
+def _check_revoked(request: Request, item: Item) -> None:
+    proposed = parse_unsigned(item, request.new_root())
+    for name, (status, digest, _) in published_entries(request).items():
+        if status == "revoked" and proposed.get(name, ())[:2] != ("revoked", digest):
+            raise NotTrustedError(
+                "bundle.unrevoked",
+                name,
+                expected="revoked, for ever",
+                found=proposed[name][0] if name in proposed else "no entry",
+                hint="publish a new version instead",
+            )
+
+
+def _published(request: Request, kind: str) -> dict[str, Json]:
+    data = request.before.get(kind)
+    return dict(load(data, f"before/{kind}", 8 << 20)["signed"]) if data is not None else {}

@@ -1,0 +1,125 @@
+"""Writing TUF metadata: values in, signed bytes out.
+
+Owns the form of root, targets, snapshot and timestamp (TRUST 2). It keeps no files: `appliance.keys.tuf_repository`
+does.
+
+Source: TUF specification 1.0.34, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from appliance.keys.signers.signer import Signer, sign_checked
+from signing.digest import sha256
+from signing.keys import PublicKey, key_to_json
+from signing.roles import DEVELOPMENT
+from signing.strictjson import Json, to_file, to_signing
+
+SPEC_VERSION = "1.0.34"
+LIFETIMES = {"root": 3650, "targets": 1825, "snapshot": 1825, "timestamp": 1825}
+"""Days until each role expires: long, since a site without a network refreshes when a person carries a stick."""
+
+
+RoleKeys = Mapping[str, tuple[Sequence[PublicKey], int]]
+"""Who may sign for each of TUF's four roles, and how many must."""
+
+
+def root_body(version: int, roles: RoleKeys, now: datetime, profile: str = "") -> dict[str, Json]:
+    """The `signed` part of a root file, without signatures.
+
+    Args:
+        version: one more than the last.
+        roles: all four.
+        now: the time that the signers state; it raises the floors of hosts.
+        profile: `development`, or empty.
+    """
+    keys = {key.key_id: key_to_json(key) for people, _ in roles.values() for key in people}
+    return {
+        **_common("root", version, now),
+        "consistent_snapshot": True,
+        "keys": keys,
+        "roles": {name: _role(people, threshold) for name, (people, threshold) in roles.items()},
+        "x-appliance-issued": format_time(now),
+        **({"x-appliance-profile": profile} if profile else {}),
+    }
+
+
+def targets_body(version: int, entries: dict[str, Json], now: datetime) -> dict[str, Json]:
+    """The `signed` part of a targets file, without signatures.
+
+    Args:
+        version: one more than the last.
+        entries: target name to `{length, hashes, custom}`.
+        now: the time that the signers state; it raises the floors of hosts.
+    """
+    return {**_common("targets", version, now), "targets": entries, "x-appliance-issued": format_time(now)}
+
+
+def new_root(root: Signer, targets: Signer, builder: Signer, now: datetime) -> bytes:
+    """A development root, version 1: one key for each role, threshold 1 of 1, marked as development."""
+    roles = {
+        "root": ([root.public], 1),
+        "targets": ([targets.public], 1),
+        "snapshot": ([builder.public], 1),
+        "timestamp": ([builder.public], 1),
+    }
+    return sign(root_body(1, roles, now, DEVELOPMENT), [root])
+
+
+def new_repository(root: bytes, targets: Signer, builder: Signer, now: datetime) -> dict[str, bytes]:
+    """The files of a repository without targets, by name below `metadata/`."""
+    targets_bytes = write_targets(1, {}, targets, now)
+    return {"1.root.json": root, "1.targets.json": targets_bytes, **write_snapshot(1, targets_bytes, 1, builder, now)}
+
+
+def write_targets(version: int, entries: dict[str, Json], key: Signer, now: datetime) -> bytes:
+    """A targets file that one person signs; see `targets_body`."""
+    return sign(targets_body(version, entries, now), [key])
+
+
+def write_snapshot(
+    version: int, targets: bytes, targets_version: int, builder: Signer, now: datetime
+) -> dict[str, bytes]:
+    """The snapshot that names a targets file, and the timestamp that names the snapshot, by file name.
+
+    Args:
+        version: of both; one more than the last.
+        targets: bytes of the targets file.
+        targets_version: its version.
+        builder: the key that may withhold and postpone, and nothing else.
+        now: from which their expiry counts.
+    """
+    meta = {"targets.json": _meta(targets, targets_version)}
+    snapshot = sign({**_common("snapshot", version, now), "meta": meta}, [builder])
+    timestamp = sign(
+        {**_common("timestamp", version, now), "meta": {"snapshot.json": _meta(snapshot, version)}}, [builder]
+    )
+    return {f"{version}.snapshot.json": snapshot, "timestamp.json": timestamp}
+
+
+def sign(signed: dict[str, Json], keys: Sequence[Signer]) -> bytes:
+    """Wrap what is to be signed with the signatures of the keys, ordered by key id."""
+    message = to_signing(signed)
+    subject = f"{signed['_type']}.json"
+    signatures = [{"keyid": key.public.key_id, "sig": sign_checked(key, message, subject).hex()} for key in keys]
+    return to_file({"signatures": sorted(signatures, key=lambda item: item["keyid"]), "signed": signed})
+
+
+def format_time(moment: datetime) -> str:
+    """`YYYY-MM-DDThh:mm:ssZ`, as TUF writes times."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _common(kind: str, version: int, now: datetime) -> dict[str, Json]:
+    expires = format_time(now + timedelta(days=LIFETIMES[kind]))
+    return {"_type": kind, "spec_version": SPEC_VERSION, "version": version, "expires": expires}
+
+
+def _role(keys: Sequence[PublicKey], threshold: int) -> Json:
+    return {"keyids": sorted(key.key_id for key in keys), "threshold": threshold}
+
+
+def _meta(data: bytes, version: int) -> Json:
+    return {"version": version, "length": len(data), "hashes": {"sha256": sha256(data)}}

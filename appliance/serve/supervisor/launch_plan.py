@@ -1,0 +1,118 @@
+"""What is to be served from a release.
+
+Owns how the rendered configuration becomes engines. The configuration was written on this host and is signed by nobody.
+It may choose among signed models and set how many tokens and slots they get, and nothing else. Where a model and its
+program lie comes from the signed contents and the tree of the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from appliance.host.engine.command import PROGRAM, EngineSpec
+from appliance.host.release.configuration import EngineConfig, read_configuration
+from appliance.host.release.release import Release, runtime_members
+from appliance.serve.gateway.messages import Plan, PlannedModel
+from bundles.contents.contents import Model
+from signing.digest import Digest
+from signing.errors import NotTrustedError
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One model to serve.
+
+    Args:
+        model: as the signed contents describe it.
+        spec: what its engine is to run.
+    """
+
+    model: Model
+    spec: EngineSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All that is to be served from a release.
+
+    Args:
+        release: opened.
+        bind: address of the gateway.
+        port: its port; 0 for any.
+        policy: sha256 of the gateway's rendered configuration.
+        engine: sha256 of the runtime wheel that the engine's program and libraries were taken from.
+        models: at least one.
+    """
+
+    release: Release
+    bind: str
+    port: int
+    policy: Digest
+    engine: Digest
+    models: tuple[ServedModel, ...]
+
+
+def read_launch(release: Release, threads: int) -> Launch:
+    """Read the rendered configuration of a release.
+
+    Args:
+        release: opened; `check_release` compares the same files with what was rendered.
+        threads: for each engine.
+
+    Raises:
+        DriftError: as `read_configuration`.
+        NotTrustedError: the signed contents name no engine.
+    """
+    config = read_configuration(release)
+    known = {model.name: model for model in release.contents.models}
+    return Launch(
+        release,
+        config.gateway.bind,
+        config.gateway.port,
+        config.gateway.digest,
+        _engine_digest(release),
+        tuple(_served(release, known[name], config.engines[name], threads) for name in config.gateway.models),
+    )
+
+
+def make_plan(launch: Launch, find_socket: Callable[[str], Path]) -> Plan:
+    """Make the plan that the gateway gets.
+
+    Args:
+        launch: what is to be served.
+        find_socket: gives the path where the engine of a model listens, by the model's name.
+    """
+    release = launch.release
+    models = tuple(
+        PlannedModel(
+            served.model.name,
+            str(find_socket(served.model.name)),
+            served.spec.slots,
+            served.spec.context,
+            served.spec.file.sha256,
+            served.model.template or "",
+            served.model.embedding,
+        )
+        for served in launch.models
+    )
+    bundle, access = release.bundle.value, str(release.prefix.access)
+    return Plan(bundle.label, bundle.manifest, launch.policy, launch.engine, access, models)
+
+
+def _served(release: Release, model: Model, config: EngineConfig, threads: int) -> ServedModel:
+    file, store = release.model_file(model)
+    is_embedding = bool(model.embedding)
+    return ServedModel(
+        model,
+        EngineSpec(model.name, file, store, release.runtime, config.context, config.slots, threads, is_embedding),
+    )
+
+
+def _engine_digest(release: Release) -> Digest:
+    # The program alone is a few kilobytes that load libraries; the wheel's digest stands for all of them.
+    for file, member in runtime_members(release.contents):
+        if PurePosixPath(member.path).name == PROGRAM:
+            return file.sha256
+    raise NotTrustedError("contents.no-engine", "contents.json", expected=f"a runtime with {PROGRAM}", found="none")

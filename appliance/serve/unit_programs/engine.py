@@ -1,0 +1,108 @@
+"""The program of an engine's unit: it verifies, and then becomes the engine. Started by systemd, in the unit's sandbox:
+`venv/bin/python -I -B -m appliance.serve.engine_unit RELEASE MODEL`.
+
+Owns the way from the unit to `llama-server`. Rules (threats T16, T17):
+- the chain of trust, the program, its libraries and its configuration are compared before the model is opened;
+- the engine gets the very descriptor whose bytes were compared, and takes this process's place: nothing is between;
+- the sandbox is tried from inside: the state beside the socket holds what was found, not what the unit asks for;
+- where this ends in its place, the state shows whether systemd starts it again, and why it does not serve.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from pathlib import Path
+
+from appliance.clock import utc_now
+from appliance.host.engine.command import engine_command
+from appliance.host.engine.state import RESTARTING, STARTING, STOPPED, EngineState, stop_reason, write_state
+from appliance.host.layout.prefix import Prefix
+from appliance.host.layout.unit_files import engine_socket, trial_mark
+from appliance.host.machine.threads import thread_count
+from appliance.host.models.served_file import open_verified
+from appliance.host.process.child import NETNS, NONE
+from appliance.host.release.release import open_release
+from appliance.host.release.release_check import check_engine_files
+from appliance.serve.supervisor.launch_plan import ServedModel, read_launch
+from appliance.serve.unit_programs import startup
+from signing.errors import ApplianceError, UsageError
+
+
+def start(prefix: Prefix, name: str, model: str) -> None:
+    """Verify one model of a release, and become its engine. Every outcome is written as the engine's state.
+
+    Args:
+        prefix: the host.
+        name: of the release's folder.
+        model: the model's name.
+
+    Raises:
+        DamagedError, NotTrustedError, DriftError: the bytes are not those that were signed and rendered.
+        UsageError: there is no such model.
+        OSError: a file cannot be read, or the state cannot be written.
+    """
+    path = prefix.releases / name
+    listens_at = engine_socket(prefix, path, model)
+    write_state(listens_at, EngineState(STARTING, pid=os.getpid()))
+    try:
+        _become_engine(prefix, path, model, listens_at)
+    except (ApplianceError, OSError) as error:
+        is_final = startup.exit_code(error) in startup.FINAL_EXITS
+        state = EngineState(STOPPED, stop_reason(error)) if is_final else EngineState(RESTARTING)
+        with contextlib.suppress(OSError):  # the error itself is what the journal needs
+            write_state(listens_at, state)
+        raise
+
+
+def measure_isolation(net: Path = Path("/proc/self/net/dev")) -> str:
+    """`netns` where this process sees no interface but loopback and may open no socket to a network, else `none`."""
+    interfaces = {line.split(":")[0].strip() for line in net.read_text("ascii").splitlines() if ":" in line}
+    is_closed = interfaces <= {"lo"} and not any(map(_may_open, (socket.AF_INET, socket.AF_INET6)))
+    return NETNS if is_closed else NONE
+
+
+def _become_engine(prefix: Prefix, path: Path, model: str, listens_at: Path) -> None:
+    release = open_release(prefix, path, utc_now(), is_on_trial=trial_mark(prefix, path).exists())
+    check_engine_files(release)
+    served = _find(read_launch(release, thread_count()).models, model)
+    with open_verified(served.spec.file, served.spec.store) as opened:
+        command, environment = engine_command(served.spec, opened, listens_at)
+        write_state(listens_at, EngineState(STARTING, "", opened.level, measure_isolation(), os.getpid()))
+        # The folder outlives the engine, for its state; no engine listens where a socket lies already.
+        listens_at.unlink(missing_ok=True)
+        os.set_inheritable(opened.fd, True)
+        os.chdir(served.spec.runtime)
+        os.execve(command[0], command, environment)
+
+
+def _may_open(family: int) -> bool:
+    try:
+        socket.socket(family, socket.SOCK_DGRAM).close()
+    except OSError:
+        return False
+    return True
+
+
+def _find(models: tuple[ServedModel, ...], name: str) -> ServedModel:
+    for served in models:
+        if served.model.name == name:
+            return served
+    raise UsageError(
+        "unit.no-model",
+        name,
+        expected=f"one of {', '.join(served.model.name for served in models)}",
+        found="no such model in the release",
+        hint="run the same `appliance install` again: it writes the units anew",
+    )
+
+
+def main() -> int:
+    """Entry point of the unit."""
+    return startup.run(lambda: start(Prefix(Path("/")), sys.argv[1], sys.argv[2]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

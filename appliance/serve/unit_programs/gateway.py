@@ -1,0 +1,104 @@
+"""The program of the gateway's unit: it verifies the release, then is the gateway. Started by systemd:
+`/opt/appliance/current/venv/bin/python -I -B -m appliance.serve.gateway_unit`.
+
+Owns the start, and the watching of engines that systemd keeps running. Rules:
+- nothing listens before the chain of trust, every installed file but the models, and the configuration were compared;
+- an engine is shown to users as serving only while it answers, with the level that its own start wrote down;
+- an engine that its own start has stopped is shown as stopped at once, with the reason;
+- the keys are read and never written: this process may not grant any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from appliance.clock import utc_now
+from appliance.host.engine.client import EngineClient
+from appliance.host.engine.state import SERVING, STOPPED, EngineState
+from appliance.host.layout.prefix import Prefix
+from appliance.host.layout.unit_files import engine_socket
+from appliance.host.machine.threads import thread_count
+from appliance.host.release.release import open_current
+from appliance.host.release.release_check import check_release
+from appliance.host.site.api_keys import AccessStore
+from appliance.serve.gateway.messages import EngineEvent, PlannedModel
+from appliance.serve.gateway.routes import Gateway
+from appliance.serve.gateway.server import serve
+from appliance.serve.supervisor import listener
+from appliance.serve.supervisor.launch_plan import make_plan, read_launch
+from appliance.serve.unit_programs import startup
+
+POLL_S = 1.0
+MAX_MISSES = 3
+"""Polls in a row without an answer after which an engine counts as not serving."""
+
+
+def start(prefix: Prefix) -> None:
+    """Verify what is installed, then serve it until SIGTERM.
+
+    Args:
+        prefix: the host.
+
+    Raises:
+        DamagedError, NotTrustedError, DriftError: what is installed is not what was signed; nothing listens.
+        HostUnfitError: the port is taken.
+    """
+    release = open_current(prefix, utc_now())
+    check_release(release, models=False)
+    launch = read_launch(release, thread_count())
+    plan = make_plan(launch, lambda name: engine_socket(prefix, release.path, name))
+    gateway = Gateway(plan, AccessStore(prefix.access, is_read_only=True), utc_now)
+    with listener.bind(launch.bind, launch.port) as port:
+        listener.listen(port)
+        serve(gateway, port, _watch_engines(gateway))
+
+
+def read_engine(model: PlannedModel) -> EngineState:
+    """The state of an engine now: what its own start wrote, and whether it answers."""
+    return EngineClient(model.name, Path(model.socket), "").state()
+
+
+async def watch(gateway: Gateway, model: PlannedModel) -> None:
+    """Send each state of an engine to the gateway, until cancelled.
+
+    Args:
+        gateway: what the routes work on.
+        model: of its plan.
+    """
+    misses = MAX_MISSES
+    while True:
+        state = await asyncio.to_thread(read_engine, model)
+        misses = 0 if state.status == SERVING else misses + 1
+        # One poll without an answer may be a busy moment; that it is stopped stands in writing.
+        if state.status in (SERVING, STOPPED) or misses >= MAX_MISSES:
+            gateway.on_event(EngineEvent(model.name, state))
+        await asyncio.sleep(POLL_S)
+
+
+def _watch_engines(gateway: Gateway) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_application: Starlette) -> AsyncIterator[None]:
+        watches = [asyncio.create_task(watch(gateway, model)) for model in gateway.plan.models]
+        startup.notify_ready()
+        try:
+            yield
+        finally:
+            for one in watches:
+                one.cancel()
+
+    return lifespan
+
+
+def main() -> int:
+    """Entry point of the unit."""
+    return startup.run(lambda: start(Prefix(Path("/"))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

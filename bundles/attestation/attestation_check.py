@@ -1,0 +1,110 @@
+"""Signatures in other people's formats, which lie in `attestations/` (FORMAT 11).
+
+Owns their places, and the check that each one is true of this bundle. Nothing else is decided by them: what a
+host installs follows from TUF alone. Yet one that does not verify is a refusal, since somebody put it there.
+
+Rules:
+- `attestations/<sha256 of the statement's subject>/<key id>.<oms|dsse>`, at most 64 KiB, canonical JSON;
+- it is signed by the targets key that its name gives;
+- `oms`: a model of the bundle with exactly its files; `dsse`: the statement's subject is the bundle's manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bundles.attestation.dsse import MAX_ENVELOPE_BYTES, check_signers, parse_envelope
+from bundles.attestation.intoto import PAYLOAD_TYPE, parse_statement
+from bundles.attestation.oms import key_hint, verify_oms
+from bundles.bundle import Bundle
+from bundles.contents.contents import Contents, Model
+from bundles.oci.layout import ATTESTATION_PATH, ATTESTATIONS, Layout
+from signing.digest import Digest
+from signing.errors import ApplianceError, NotTrustedError, worst
+from signing.keys import PublicKey
+from signing.strictjson import load_canonical
+from signing.verified import Verified
+
+OMS, DSSE = "oms", "dsse"
+PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
+
+
+@dataclass(frozen=True)
+class Attested:
+    """One verified file of `attestations/`: its signer, its format and its subject."""
+
+    path: str
+    format: str
+    subject: Digest
+    signer: PublicKey
+
+
+def attestation_path(subject: Digest, key_id: str, form: str) -> str:
+    """Where a signature lies."""
+    return f"{ATTESTATIONS}/{subject}/{key_id}.{form}"
+
+
+def model_files(contents: Contents, model: Model) -> dict[str, Digest]:
+    """The files in a model's folder, by name below it, in order: what its signature covers."""
+    folder = model.path.rpartition("/")[0] + "/"
+    return {file.path[len(folder) :]: file.sha256 for file in contents.files if file.path.startswith(folder)}
+
+
+def check_attestations(layout: Layout, found: Verified[Bundle]) -> tuple[Attested, ...]:
+    """Check everything in `attestations/`.
+
+    Args:
+        layout: untrusted.
+        found: the bundle that it lies beside, verified.
+
+    Raises:
+        NotTrustedError: one does not verify; reported with all others.
+    """
+    keys = {key.key_id: key for key in found.evidence.attesters}
+    attested: list[Attested] = []
+    errors: list[ApplianceError] = []
+    for path in layout.medium.walk(ATTESTATIONS):
+        try:
+            attested.append(_check(layout, path, keys, found.value))
+        except ApplianceError as error:
+            errors.append(error)
+    if errors:
+        raise worst(errors)
+    return tuple(attested)
+
+
+def _check(layout: Layout, path: str, keys: Mapping[Digest, PublicKey], bundle: Bundle) -> Attested:
+    match = ATTESTATION_PATH.match(path)
+    data = layout.medium.read(path, MAX_ENVELOPE_BYTES)
+    if match is None or data is None:
+        raise _refuse(path, "<subject>/<key id>.oms or .dsse", "another name")
+    subject, key_id, form = Digest(match[1]), Digest(match[2]), match[3]
+    if key_id not in keys:
+        raise _refuse(path, "a key that signs targets", f"key id {key_id[:16]}, which is not, or no longer, one")
+    value = load_canonical(data, path, MAX_ENVELOPE_BYTES)
+    signer = keys[key_id]
+    if form == OMS:
+        model, _ = verify_oms(data, [signer], path)
+        ours = [model_files(bundle.contents, one) for one in bundle.contents.models if one.name == model.name]
+        if model.digest != subject or ours != [dict(model.files)]:
+            raise _refuse(path, "the files of a model of this bundle", f"others, as model {model.name[:80]}")
+        if value["verificationMaterial"] != {"publicKey": {"hint": key_hint(signer)}, "tlogEntries": []}:
+            raise _refuse(path, "the signer's key hint and nothing more", "something else")
+    else:
+        envelope = parse_envelope(value, PAYLOAD_TYPE, path)
+        check_signers(envelope, [signer], 1, path)
+        statement = parse_statement(envelope.payload, PROVENANCE_TYPE, path)
+        if list(statement.subjects.values()) != [subject] or subject != bundle.manifest:
+            raise _refuse(path, f"the manifest {bundle.manifest} as subject", "another")
+    return Attested(path, form, subject, signer)
+
+
+def _refuse(path: str, expected: str, found: str) -> NotTrustedError:
+    return NotTrustedError(
+        "attestation.refused",
+        path,
+        expected=expected,
+        found=found,
+        hint="somebody put this file there, or it is of an older publication; build again, or ask a key holder",
+    )

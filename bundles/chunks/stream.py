@@ -1,0 +1,59 @@
+"""A file of a bundle as a stream, read from its blobs.
+
+Owns the stream. It must never return a byte of a blob that is not the signed one. Each blob is hashed before
+any of it is returned, so memory is one chunk (at most 64 MiB).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+
+from bundles.chunks.check import changed
+from bundles.contents.contents import File
+from bundles.oci.layout import Layout
+from signing.digest import sha256
+
+
+class ChunkStream(io.RawIOBase):
+    """The bytes of one file, from its first on.
+
+    Args:
+        layout: the bundle or stick, untrusted.
+        file: verified.
+
+    Raises:
+        DamagedError: when read, where a blob is missing or differs from its signed digest.
+    """
+
+    def __init__(self, layout: Layout, file: File) -> None:
+        self._layout = layout
+        self._file = file
+        self._next = 0
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes: as many as asked for, fewer only where the file ends."""
+        parts, wanted = [], self._file.size if size < 0 else size
+        while wanted and (self._rest or self._next < len(self._file.chunks)):
+            if not self._rest:
+                self._rest = memoryview(self._load())
+            parts.append(bytes(self._rest[:wanted]))
+            self._rest = self._rest[wanted:]
+            wanted -= len(parts[-1])
+        return b"".join(parts)
+
+    def _load(self) -> bytes:
+        chunk = self._file.chunks[self._next]
+        self._next += 1
+        with open(self._layout.open_chunk(chunk), "rb") as blob:
+            if os.fstat(blob.fileno()).st_size != chunk.size:
+                raise changed(self._file, f"a blob of {chunk.size} bytes", "another length")
+            data = blob.read(chunk.size)
+        if sha256(data) != chunk.sha256:
+            raise changed(self._file, f"blob sha256 {chunk.sha256}", f"sha256 {sha256(data)}")
+        return data
