@@ -12,7 +12,7 @@ import click
 from appliance.cli.command_table import COMMANDS
 from appliance.cli.main import appliance
 
-ARCHITECTURE = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
+ARCHITECTURE = Path(__file__).resolve().parents[3] / "docs" / "architecture.md"
 INTRODUCTION = """# Commands
 
 For people who type a command, or write a program that does. `appliance COMMAND --help` shows the same text.

@@ -385,7 +385,6 @@ def test_full_disk_is_reported_with_the_path_and_the_free_bytes(
     script = 'mount -t tmpfs -o size=40k tmpfs "$0" && exec "$@"'
     argv = ["unshare", "-rm", "sh", "-c", script, str(disk), *_argv(sdist, tools, disk / "cache", needed)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-
     assert done.stderr == ""
     assert done.stdout.startswith(f"disk.full: {disk}/cache")
     assert re.search(r"found \d+ bytes free", done.stdout)
