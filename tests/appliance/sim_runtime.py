@@ -107,6 +107,26 @@ for count, name in enumerate(waiting, 1):
     done.append(name)
 """
 
+# Builds in a process of its own, and prints its steps and the digest of the wheel, or the error.
+CHILD = """
+import sys
+from pathlib import Path
+from appliance.builder.runtime import build_job
+from appliance.builder.runtime.build_job import build_runtime, find_runtime
+from appliance.builder.runtime.build_types import ToolWheels
+from signing.errors import ApplianceError
+from tests.appliance.sim_runtime import SPEC
+sdist, cmake, ninja, cache, needed = sys.argv[1:]
+build_job.NEEDED_BYTES = int(needed)
+def report(event):
+    if event.total:
+        print(event.done, flush=True)
+try:
+    print(build_runtime(Path(sdist), ToolWheels(Path(cmake), Path(ninja)), SPEC, Path(cache), report).sha256)
+except ApplianceError as error:
+    print(error)
+"""
+
 
 def make_tools(folder: Path) -> ToolWheels:
     """Wheels whose programs behave like cmake and ninja, driving the real gcc."""
@@ -206,3 +226,15 @@ def make_sdist(
         for entry in entries:
             archive.addfile(entry)
     return path
+
+
+def build_argv(sdist: Path, tools: ToolWheels, cache: Path, needed_bytes: int = 0) -> list[str]:
+    """The command of a process that builds.
+
+    Args:
+        sdist: of `make_sdist`.
+        tools: of `make_tools`.
+        cache: of the runtime.
+        needed_bytes: of free disk, before the build begins.
+    """
+    return [sys.executable, "-c", CHILD, *map(str, (sdist, tools.cmake, tools.ninja, cache, needed_bytes))]

@@ -1,4 +1,4 @@
-"""Building the runtime: what a run leaves, what an interrupted run leaves, and how failures are reported."""
+"""Building the runtime: what a run leaves, and what an interrupted run leaves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import zipfile
 from dataclasses import dataclass, replace
@@ -16,44 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.runtime import build_job
 from appliance.builder.runtime.build_job import build_runtime, find_runtime
 from appliance.builder.runtime.build_types import BuiltRuntime, RuntimeSpec, ToolWheels
 from appliance.builder.wheels.reader import wheel_metadata
 from bundles.contents.wheel_record import parse_record
 from bundles.progress import Progress
 from signing.digest import sha256
-from signing.errors import ApplianceError, BusyError, DamagedError, HostUnfitError
-from tests.appliance.sim_runtime import SPEC, STEPS, make_sdist, make_tools
-
-CHILD = """
-import sys
-from pathlib import Path
-from appliance.builder.runtime import job
-from appliance.builder.runtime.build_job import build_runtime, find_runtime
-from appliance.builder.runtime.build_types import ToolWheels
-from signing.errors import ApplianceError
-from tests.appliance.sim_runtime import SPEC
-sdist, cmake, ninja, cache, needed = sys.argv[1:]
-job.NEEDED_BYTES = int(needed)
-def report(event):
-    if event.total:
-        print(event.done, flush=True)
-try:
-    print(build_runtime(Path(sdist), ToolWheels(Path(cmake), Path(ninja)), SPEC, Path(cache), report).sha256)
-except ApplianceError as error:
-    print(error)
-"""
-
-
-@pytest.fixture
-def tools(tmp_path: Path) -> ToolWheels:
-    return make_tools(tmp_path / "tools")
-
-
-@pytest.fixture
-def sdist(tmp_path: Path) -> Path:
-    return make_sdist(tmp_path / "s.tar.gz")
+from signing.errors import BusyError
+from tests.appliance.sim_runtime import SPEC, STEPS, build_argv, make_sdist, make_tools
 
 
 @dataclass(frozen=True)
@@ -72,10 +41,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     sdist, tools, events = make_sdist(folder / "s.tar.gz"), make_tools(folder / "tools"), list[Progress]()
     built = build_runtime(sdist, tools, SPEC, folder / "cache", events.append)
     return Finished(sdist, tools, folder / "cache", built, events)
-
-
-def _argv(sdist: Path, tools: ToolWheels, cache: Path, needed: int = 0) -> list[str]:
-    return [sys.executable, "-c", CHILD, str(sdist), str(tools.cmake), str(tools.ninja), str(cache), str(needed)]
 
 
 def _names(built: BuiltRuntime) -> list[str]:
@@ -242,7 +207,7 @@ def test_builder_killed_by_sigkill_leaves_no_compiler_and_can_continue(
 ) -> None:
     sdist = make_sdist(tmp_path / "slow.tar.gz", pace_s=0.04)
     cache = tmp_path / "cache"
-    child = subprocess.Popen(_argv(sdist, tools, cache), stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(build_argv(sdist, tools, cache), stdout=subprocess.PIPE, text=True)
     assert child.stdout
     while child.stdout.readline().strip() != "3":
         assert child.poll() is None
@@ -304,90 +269,6 @@ def test_second_builder_waits_and_takes_the_first_ones_wheel(tools: ToolWheels, 
     assert raised.value.exit_code == 75
     assert results == [second]
     assert {event.task for event in events} == {"waiting for another build of the same runtime"}
-
-
-def test_failed_compile_shows_the_command_and_its_last_lines(tools: ToolWheels, tmp_path: Path) -> None:
-    broken = "int many = ;\n" + "#warning a wall of text\n" * 400 + "#error here it ends\n"
-    sdist = make_sdist(tmp_path / "s.tar.gz", unit=broken)
-
-    with pytest.raises(ApplianceError) as raised:
-        build_runtime(sdist, tools, SPEC, tmp_path / "cache")
-
-    error = raised.value
-    (log,) = (tmp_path / "cache").glob("*.log")
-    assert (error.code, error.exit_code, error.subject) == ("runtime.compile-failed", 1, "bin/libggml-base.so")
-    assert "gcc" in error.expected
-    assert "unit.c" in error.expected
-    assert "error: #error here it ends" in error.found
-    assert len(error.found) < 4000
-    assert str(log) in error.hint
-    assert "int many = ;" in log.read_text()
-    assert not list((tmp_path / "cache").glob("*/*.whl"))
-
-
-def test_failed_configuration_shows_cmakes_reason_and_no_empty_lines(tools: ToolWheels, tmp_path: Path) -> None:
-    sdist = make_sdist(tmp_path / "s.tar.gz", changed={"vendor/llama.cpp/src/refuse": ""})
-
-    with pytest.raises(ApplianceError) as raised:
-        build_runtime(sdist, tools, SPEC, tmp_path / "cache")
-
-    assert (raised.value.code, raised.value.subject) == ("runtime.configure-failed", "cmake")
-    lines = raised.value.found.splitlines()
-    assert lines[0] == "CMake Error at CMakeLists.txt:7 (message):"
-    assert "  a thing is missing" in lines
-    assert all(line.strip() for line in lines)
-
-
-def test_path_of_the_build_folder_in_a_file_is_refused(tools: ToolWheels, tmp_path: Path) -> None:
-    sdist = make_sdist(tmp_path / "s.tar.gz", unit="/* leak */" + "const char *where(void) { return __FILE__; }\n")
-
-    with pytest.raises(ApplianceError) as raised:
-        build_runtime(sdist, tools, SPEC, tmp_path / "cache")
-
-    assert raised.value.code == "runtime.path-leaked"
-    assert str(tmp_path) in raised.value.found
-
-
-def test_library_that_a_bare_host_does_not_have_is_refused(tools: ToolWheels, tmp_path: Path) -> None:
-    sdist = make_sdist(tmp_path / "s.tar.gz", needs="-Wl,--no-as-needed -fopenmp")
-
-    with pytest.raises(ApplianceError) as raised:
-        build_runtime(sdist, tools, SPEC, tmp_path / "cache")
-
-    assert raised.value.code == "runtime.library-foreign"
-    assert "libllama.so needs libgomp.so.1" in raised.value.found
-
-
-def test_missing_compiler_is_reported_with_what_installs_it(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
-    with pytest.raises(HostUnfitError) as raised:
-        build_runtime(sdist, tools, SPEC, tmp_path / "cache", environment={"PATH": str(tmp_path)})
-
-    assert raised.value.exit_code == 6
-    assert "apt-get install" in raised.value.hint
-    assert not (tmp_path / "cache").exists()
-
-
-def test_tool_wheel_without_the_tool_is_damaged(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
-    with pytest.raises(DamagedError) as raised:
-        build_runtime(sdist, ToolWheels(tools.cmake, tools.cmake), SPEC, tmp_path / "cache")
-
-    assert raised.value.expected == "ninja"
-
-
-@pytest.mark.parametrize("needed", [build_job.NEEDED_BYTES, 0], ids=["seen before", "seen while writing"])
-def test_full_disk_is_reported_with_the_path_and_the_free_bytes(
-    needed: int, sdist: Path, tools: ToolWheels, tmp_path: Path
-) -> None:
-    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode or not shutil.which("mount"):
-        pytest.skip("this machine lets nobody mount a small disk")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    script = 'mount -t tmpfs -o size=40k tmpfs "$0" && exec "$@"'
-    argv = ["unshare", "-rm", "sh", "-c", script, str(disk), *_argv(sdist, tools, disk / "cache", needed)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-    assert done.stderr == ""
-    assert done.stdout.startswith(f"disk.full: {disk}/cache")
-    assert re.search(r"found \d+ bytes free", done.stdout)
 
 
 def test_user_without_an_entry_in_the_password_database_builds_it_too(
