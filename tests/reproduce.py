@@ -29,29 +29,30 @@ LIBRARIES = "llama_cpp/lib"
 CHILD = """
 import os, sys
 from pathlib import Path
-from appliance.builder.runtime import changes, compile, job, source, toolchain
+from appliance.builder.runtime import build_job
+from appliance.builder.runtime.compilation import cmake_build, source, source_patches, toolchain
 from appliance.builder.runtime.build_job import build_runtime
 from appliance.builder.runtime.build_types import RuntimeSpec, ToolWheels
 sdist, cmake, ninja, version, variants, out, targets, leak = sys.argv[1:]
 os.umask(0o027)
 tools, out = ToolWheels(Path(cmake), Path(ninja)), Path(out)
 if targets == "all":
-    job._jobs = lambda: 3
+    build_job._jobs = lambda: 3
     report = lambda event: event.done % 25 or print(event.done, "of", event.total, file=sys.stderr)
     print(build_runtime(Path(sdist), tools, RuntimeSpec(version, tuple(variants.split(","))), out, report).path)
     raise SystemExit
 if leak == "leak":
-    compile.prefix_map = lambda folder: "-DNO_PREFIX_MAP"
-compile.TARGETS = tuple(targets.split(","))
+    cmake_build.prefix_map = lambda folder: "-DNO_PREFIX_MAP"
+cmake_build.TARGETS = tuple(targets.split(","))
 with open(os.devnull) as hold:
-    place = compile.Workplace(out, out / "log", hold.fileno())
+    place = cmake_build.Workplace(out, out / "log", hold.fileno())
     commit = source.unpack_sdist(Path(sdist), place.source, version)
-    changes.keep_variants(place.source, tuple(variants.split(",")))
-    changes.drop_working_folder(place.source)
+    source_patches.keep_variants(place.source, tuple(variants.split(",")))
+    source_patches.drop_working_folder(place.source)
     unpacked = toolchain.unpack_tools(tools, out / "tools")
     compiler = toolchain.find_compiler(os.environ["PATH"])
-    compile.configure(unpacked, compiler, place, commit)
-    compile.compile_targets(unpacked, compiler, place, 3, lambda event: None)
+    cmake_build.configure(unpacked, compiler, place, commit)
+    cmake_build.compile_targets(unpacked, compiler, place, 3, lambda event: None)
     print(place.binaries)
 """
 
