@@ -19,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import packaging
+
 from appliance.builder.runtime.build_types import BuiltRuntime
 from tests.appliance.shipped import shipped_runtime, shipped_sdist, shipped_tools
 
@@ -64,6 +66,8 @@ def other_place() -> Iterator[Path]:
     try:
         for name in ("appliance", "bundles", "signing"):
             shutil.copytree(TOP / name, folder / "program" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        # The only library that a build needs beside the standard one.
+        shutil.copytree(Path(packaging.__file__).parent, folder / "program" / "packaging")
         (folder / "given").mkdir()
         tools = shipped_tools()
         for path, name in (
@@ -121,7 +125,7 @@ def _as_another_user() -> list[str]:
     if os.geteuid() != 0:
         return [sys.executable]
     user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all"]
-    # The environment's own Python may lie where that user cannot go; a build needs the standard library only.
+    # The environment's own Python may lie where that user cannot go; any Python of this version can build.
     for python in (sys.executable, "/usr/bin/python3"):
         argv = [*user, "--", python]
         # Whether that Python can start itself again.
