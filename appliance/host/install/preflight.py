@@ -87,7 +87,7 @@ def check_host(
     # The users of the services must be able to run it: the PATH of a person may lead into a home folder.
     python = find_python(versions, "" if prefix.is_system else host.search_path)
     variants = fitting_variants(contents.needs.cpu_variants, frozenset(host.card.cpu.flags))
-    problems = _system_problems(contents, system) + _memory_problems(models, host.card, release)
+    problems = _system_problems(contents, system) + _memory_problems(models, host.card, prefix, release)
     if prefix.is_system:
         problems += _service_problems(host)
     if python is None and not (prefix.is_system and _brings_python(contents, system, versions)):
@@ -161,11 +161,13 @@ def _system_problems(contents: Contents, system: System) -> list[HostUnfitError]
     return problems
 
 
-def _memory_problems(models: Sequence[ModelWorkload], card: Card, release: Path) -> list[HostUnfitError]:
+def _memory_problems(
+    models: Sequence[ModelWorkload], card: Card, prefix: Prefix, release: Path
+) -> list[HostUnfitError]:
     if not models:
         return []
-    if (release / OK_FILE).is_file():
-        # The memory of this release's own engines, in the same control group, must not prevent its repair.
+    if (release / OK_FILE).is_file() or prefix.current.exists():
+        # The memory of engines that serve here, in the same control group, must not prevent a repair or an upgrade.
         card = replace(card, memory=replace(card.memory, limit_bytes=None))
     verdict = fit(models, card, [model.need for model in models])
     if verdict.fits:

@@ -28,11 +28,13 @@ def cpu_quota(proc: Path = PROC, sysfs: Path = SYSFS) -> float | None:
 def memory_left_bytes(proc: Path = PROC, sysfs: Path = SYSFS) -> int | None:
     """Read how many bytes this process and its group may still use; None without a limit.
 
-    Cached pages of files that are not in use count as free: the kernel reclaims them first.
+    Cached pages of files that no process has mapped count as free: the kernel reclaims them first.
     """
     v2, v1 = _folders(proc, sysfs, ""), _folders(proc, sysfs, "memory")
-    left = [_left(folder, "memory.max", "memory.current", "inactive_file") for folder in v2]
-    left += [_left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file") for folder in v1]
+    cached = ("inactive_file", "active_file", "file_mapped")
+    left = [_left(folder, "memory.max", "memory.current", cached) for folder in v2]
+    cached = ("total_inactive_file", "total_active_file", "total_mapped_file")
+    left += [_left(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", cached) for folder in v1]
     return min((size for size in left if size is not None), default=None)
 
 
@@ -43,13 +45,15 @@ def _share(quota: str, period: str) -> float | None:
     return int(quota) / int(period)
 
 
-def _left(folder: Path, limit: str, usage: str, cached: str) -> int | None:
+def _left(folder: Path, limit: str, usage: str, cached: tuple[str, str, str]) -> int | None:
     most, used = _read(folder, limit), _read(folder, usage)
     if not (most.isdecimal() and used.isdecimal()) or int(most) >= _UNLIMITED_BYTES:
         return None
     fields = dict(line.partition(" ")[::2] for line in _read(folder, "memory.stat").splitlines())
-    unused = fields.get(cached, "")
-    return max(0, int(most) - int(used) + (min(int(unused), int(used)) if unused.isdecimal() else 0))
+    inactive, active, mapped = (int(text) if (text := fields.get(name, "")).isdecimal() else 0 for name in cached)
+    # A file that was read twice, as an import does, is active. Mapped pages may be those of an engine.
+    unused = max(inactive, inactive + active - mapped)
+    return max(0, int(most) - int(used) + min(unused, int(used)))
 
 
 def _read(folder: Path, name: str) -> str:

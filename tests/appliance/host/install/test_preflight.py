@@ -141,6 +141,19 @@ def test_release_that_serves_in_this_control_group_can_be_repaired(host: SimHost
         shutil.rmtree(host.prefix.root)
 
 
+def test_release_that_serves_in_this_control_group_can_be_followed_by_another(host: SimHost, tmp_path: Path) -> None:
+    card = in_group(tmp_path, 8 * GIB, used_bytes=7 * GIB)
+    (host.prefix.releases / "old").mkdir(parents=True)
+    host.prefix.current.symlink_to("releases/old")
+    try:
+        assert check(host, card).variants
+        too_small = replace(card, memory=replace(card.memory, ram_bytes=MARGIN_BYTES))
+        with pytest.raises(HostUnfitError):
+            check(host, too_small)
+    finally:
+        shutil.rmtree(host.prefix.root)
+
+
 def test_model_whose_header_is_damaged_on_the_medium_is_left_to_the_import(host: SimHost, tmp_path: Path) -> None:
     contents = host.verify().value.contents
     shutil.copytree(host.source, tmp_path / "stick")

@@ -78,6 +78,25 @@ def test_a_quota_of_any_group_above_counts(tmp_path: Path, groups: str, files: d
             },
             450,
         ),
+        # So are those of a file that was read twice, but not those that a process has mapped.
+        (
+            "0::/a\n",
+            {
+                "a/memory.max": "1000",
+                "a/memory.current": "900",
+                "a/memory.stat": "inactive_file 100\nactive_file 600\nfile_mapped 200\n",
+            },
+            600,
+        ),
+        (
+            "2:memory:/x\n",
+            {
+                "memory/x/memory.limit_in_bytes": "500",
+                "memory/x/memory.usage_in_bytes": "400",
+                "memory/x/memory.stat": "total_inactive_file 50\ntotal_active_file 100\ntotal_mapped_file 300\n",
+            },
+            150,
+        ),
     ],
 )
 def test_the_group_that_leaves_least_memory_counts(
