@@ -7,12 +7,13 @@ own `timings`, in the last event of every stream. So nothing is added to a user'
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
 MAX_EVENT_BYTES = 256 << 10
 """What is kept of a stream to be parsed: its last event. Longer ones pass on, and are only counted."""
+_MAX_COUNT = 1 << 31
+"""Of tokens and milliseconds. A larger number is no count, and a counter could not add it up."""
 _DATA, _END = b"data:", b"data: [DONE]"
 
 
@@ -48,7 +49,7 @@ def read_usage(value: Any) -> TokenUsage | None:
     completion = _count(usage, "completion_tokens") or _count(timings, "predicted_n")
     prompt = _count(usage, "prompt_tokens") or _count(timings, "prompt_n") + _count(timings, "cache_n")
     milliseconds = timings.get("predicted_per_token_ms")
-    if completion and isinstance(milliseconds, int | float) and 0 <= milliseconds < math.inf:
+    if completion and isinstance(milliseconds, int | float) and 0 <= milliseconds < _MAX_COUNT:
         return TokenUsage(prompt, completion, milliseconds / 1000)
     return TokenUsage(prompt, completion)
 
@@ -93,4 +94,4 @@ def _object(value: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _count(value: dict[str, Any], name: str) -> int:
     found = value.get(name)
-    return found if type(found) is int and found >= 0 else 0
+    return found if type(found) is int and 0 <= found < _MAX_COUNT else 0

@@ -37,6 +37,8 @@ def measure(*blocks: bytes) -> StreamMeter:
         ({"timings": {**TIMINGS, "predicted_per_token_ms": float("nan")}}, TokenUsage(12, 7)),
         ({"usage": {"prompt_tokens": -1, "completion_tokens": True}}, TokenUsage(0, 0)),
         ({"usage": {"prompt_tokens": "3", "completion_tokens": 1e300}}, TokenUsage(0, 0)),
+        ({"usage": {"prompt_tokens": 10**400, "completion_tokens": 5}}, TokenUsage(0, 5)),
+        ({"timings": {**TIMINGS, "predicted_per_token_ms": 10**400}}, TokenUsage(12, 7)),
         ({"usage": None, "timings": []}, None),
         ({}, None),
         ([], None),
