@@ -19,6 +19,7 @@ from appliance.host.engine.state import RESTARTING, SERVING, STARTING, STOPPED, 
 from signing.errors import ApplianceError
 
 T = TypeVar("T")
+_MAX_ANSWER_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class EngineClient:
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             response = connection.getresponse()
-            return response.status, response.read()
+            return response.status, response.read(_MAX_ANSWER_BYTES)
         finally:
             connection.close()
 

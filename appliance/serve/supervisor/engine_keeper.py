@@ -10,6 +10,7 @@ Owns the life of one model's engine under `appliance serve`. Rules:
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ class EngineKeeper:
         Raises:
             ApplianceError: as `start_engine`.
         """
-        self._set_state(EngineState(STARTING))
+        self._set_state(EngineState(STARTING, pid=os.getpid()))
         self.engine = start_engine(self.served.spec, self._run_dir, self._log, on_progress)
         self._set_state(_describe(self.engine, STARTING))
 

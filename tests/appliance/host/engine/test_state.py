@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket as sockets
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance.host.engine import client as client_module
 from appliance.host.engine.client import EngineClient
 from appliance.host.engine.process import start_engine
 from appliance.host.engine.state import (
@@ -134,6 +138,28 @@ def test_engine_that_answers_serves_with_what_its_start_wrote(socket: Path) -> N
         assert client.state() == EngineState(SERVING, "", "E2", "netns", 7)
         write_state(engine.socket, EngineState(STOPPED, BYTES_DIFFER))
         assert client.state() == EngineState(STOPPED, BYTES_DIFFER)
+
+
+def test_engine_whose_answer_has_no_end_is_read_only_so_far(socket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_MAX_ANSWER_BYTES", 1 << 20)
+    write_state(socket, GOOD)
+
+    def answer(listener: sockets.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(20)
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            while True:
+                connection.sendall(bytes(1 << 16))
+
+    with sockets.socket(sockets.AF_UNIX) as listener:
+        listener.bind(str(socket))
+        listener.listen()
+        thread = threading.Thread(target=answer, args=(listener,))
+        thread.start()
+        assert EngineClient("toy", socket, "").state() == GOOD
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize(

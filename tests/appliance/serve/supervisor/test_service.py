@@ -18,6 +18,9 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
+from appliance.host.engine.client import EngineClient
+from appliance.host.engine.command import EngineSpec
+from appliance.host.engine.process import Engine, start_engine
 from appliance.host.engine.state import EngineState, read_state
 from appliance.host.release.release import Release
 from appliance.serve.supervisor import engine_keeper, listener, run_dir
@@ -26,7 +29,7 @@ from appliance.serve.supervisor.engine_keeper import ServiceEvent
 from appliance.serve.supervisor.engine_states import read_engine_states
 from appliance.serve.supervisor.launch_plan import read_launch
 from appliance.serve.supervisor.service import Service
-from bundles.progress import ignore
+from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, BusyError, DamagedError, DriftError
 from tests.sim.releases import install_toy
 
@@ -155,6 +158,21 @@ def test_state_of_an_engine_is_written_beside_its_socket_and_found_by_status(run
     assert eventually(lambda: run.what() == ["ready", "ended", "ready"])
     assert eventually(lambda: read_state(run.socket) == run.state())
     assert run.state().pid == run.engine_pid() != serving.pid
+
+
+def test_engine_whose_model_is_being_verified_is_shown_as_starting(
+    run: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    during: list[EngineState] = []
+
+    def start(spec: EngineSpec, folder: Path, log: Path, on_progress: OnProgress) -> Engine:
+        during.append(EngineClient("toy", run.socket, "").state())
+        return start_engine(spec, folder, log, on_progress)
+
+    monkeypatch.setattr(engine_keeper, "start_engine", start)
+    os.kill(run.engine_pid(), signal.SIGKILL)
+    assert eventually(lambda: run.what() == ["ready", "ended", "ready"])
+    assert during == [EngineState("starting", pid=os.getpid())]
 
 
 def test_a_program_or_configuration_that_changed_is_an_incident_too(run: Running) -> None:
