@@ -86,15 +86,17 @@ class RequestQueue:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
-            await asyncio.wait_for(asyncio.shield(place), self._max_wait_s)
-        except BaseException as error:
+            # Not `wait_for`: before Python 3.12 that drops a cancellation in the moment in which the slot is handed over.
+            await asyncio.wait({place}, timeout=self._max_wait_s)
+        except BaseException:
             if place.done():
                 self._leave()  # the slot was handed over in the same moment
             else:
                 self._waiting.remove(place)
-            if isinstance(error, asyncio.TimeoutError):
-                raise QueueFullError(self._retry_after_s()) from None
             raise
+        if not place.done():
+            self._waiting.remove(place)
+            raise QueueFullError(self._retry_after_s())
 
     def _leave(self) -> None:
         # A slot goes straight to the first that waits, so that no request that comes just now can take it.

@@ -64,6 +64,29 @@ def test_slot_goes_to_the_first_that_waits_and_not_to_a_request_that_comes_just_
     run(work())
 
 
+@pytest.mark.parametrize("turns", range(5))
+def test_user_who_leaves_when_the_slot_is_handed_over_does_no_work(turns: int) -> None:
+    async def work() -> None:
+        queue, finished = RequestQueue(1), False
+
+        async def ask() -> None:
+            nonlocal finished
+            async with queue.slot():
+                await asyncio.sleep(0.1)
+                finished = True
+
+        async with queue.slot():
+            waiting = asyncio.create_task(ask())
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert (waiting.cancelled(), finished, queue.running, queue.waiting) == (True, False, 0, 0)
+
+    run(work())
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     slots=some.integers(1, 3),
