@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.keys import tuf_metadata
 from appliance.keys.ceremony import begin, collect, sign, waiting
 from appliance.keys.publication import publish, revoke
 from appliance.keys.signature_requests.request import Item, Request, read_request, write_request
@@ -261,7 +262,7 @@ def test_timestamp_that_expires_before_the_install_is_refused_when_it_is_made(
     ceremony: Ceremony, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW, install_by="2026-06-01T00:00:00Z")
-    monkeypatch.setitem(__import__("appliance.keys.tuf_metadata").keys.metadata.LIFETIMES, "timestamp", 30)
+    monkeypatch.setitem(tuf_metadata.LIFETIMES, "timestamp", 30)
     with pytest.raises(ApplianceError) as caught:
         ceremony.collect("targets-2", TARGETS[:2])
     assert "timestamp expires 2026-02-01T03:04:05Z" in caught.value.found

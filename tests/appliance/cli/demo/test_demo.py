@@ -130,10 +130,10 @@ def test_no_child_outlives_a_demo_that_is_ended(tmp_path: Path, number: signal.S
     sleeper.write_text(sleeper.read_text() + "time.sleep(120)\n")
     code = (
         "import sys; from appliance.cli import main; from appliance.cli.console.terminal import Terminal\n"
-        "from appliance.cli.demo import commands\n"
-        f"commands.PROGRAM = (sys.executable, {str(sleeper)!r})\n"
+        "from appliance.cli.demo import child_commands\n"
+        f"child_commands.PROGRAM = (sys.executable, {str(sleeper)!r})\n"
         "import signal; signal.signal(signal.SIGTERM, main._on_terminate)\n"
-        "commands.Commands(Terminal()).run('x')"
+        "child_commands.Commands(Terminal()).run('x')"
     )
     demo = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, preexec_fn=heed_ctrl_c)
     pid = int(_soon(lambda: (tmp_path / "pid").read_text() if (tmp_path / "pid").exists() else ""))
