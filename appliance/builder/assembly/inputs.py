@@ -24,8 +24,8 @@ from appliance.builder.bills.dependencies import format_dependencies
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.chunker import Source
 from appliance.builder.debian.packages import KIND, fetch_packages
-from appliance.builder.lock.fetch import cached, check_cached, fetch, fetch_concatenated, local_path
 from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, lock_path
+from appliance.builder.lock.pinned_fetch import cached, check_cached, fetch, fetch_concatenated, local_path
 from appliance.builder.models.conversion import check_pinned, convert, converted
 from appliance.builder.models.quantisation import QuantisationRequest, quantise
 from appliance.builder.recipe.recipe import Recipe, RecipeFile, RecipeModel

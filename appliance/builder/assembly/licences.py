@@ -16,8 +16,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import fetch_whole
 from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked
+from appliance.builder.lock.pinned_fetch import fetch_whole
 from appliance.builder.runtime.cuda_toolkit import HOST_TOOLKIT_NAMES
 from appliance.builder.wheels.appliance_wheel import DISTRIBUTION, own_licence
 from appliance.builder.wheels.reader import licence_texts

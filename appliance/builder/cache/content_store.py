@@ -2,7 +2,7 @@
 
 Owns the folder (`sha256/<2 hex>/<hex>`), how a finished file enters it, and where unfinished ones wait. It must
 never be trusted: `has` compares the size only, so each caller hashes a file before it uses it
-(`appliance.builder.lock.fetch` does).
+(`appliance.builder.lock.pinned_fetch` does).
 
 Rules:
 - a file enters by fsync and rename, under its own digest, and is never changed afterwards;

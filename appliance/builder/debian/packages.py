@@ -21,8 +21,8 @@ from pathlib import Path
 
 from appliance.builder.cache.content_store import Cache, require_space
 from appliance.builder.debian.apt import Apt, Mirror, Package, machine_mirror
-from appliance.builder.lock.fetch import cached
 from appliance.builder.lock.lockfile import Lock, Locked, LockedSystem
+from appliance.builder.lock.pinned_fetch import cached
 from appliance.builder.recipe.recipe import RecipeTarget
 from appliance.builder.sources.file import measure
 from bundles.progress import OnProgress, Progress, ignore

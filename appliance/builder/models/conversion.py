@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import cached, local_path
 from appliance.builder.lock.lockfile import Locked, Pin
+from appliance.builder.lock.pinned_fetch import cached, local_path
 from appliance.builder.models.produced_file import produce_file
 from appliance.builder.runtime.compilation.child import LastLines, run
 from appliance.builder.runtime.compilation.source import LLAMA, unpack_sdist

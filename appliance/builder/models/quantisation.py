@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.builder.cache.content_store import Cache, disk_full
-from appliance.builder.lock.fetch import cached
 from appliance.builder.lock.lockfile import Pin
+from appliance.builder.lock.pinned_fetch import cached
 from appliance.builder.models.produced_file import produce_file
 from appliance.builder.runtime.build_types import BuiltRuntime
 from appliance.builder.runtime.compilation.child import LastLines, run

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import fetch, fetch_unpinned
 from appliance.builder.lock.lockfile import Lock, Locked, Pin
+from appliance.builder.lock.pinned_fetch import fetch, fetch_unpinned
 from appliance.builder.recipe.recipe import Recipe
+from appliance.builder.sources.download import Remote
 from appliance.builder.sources.pypi import Index, index_url, open_index
-from appliance.builder.sources.transfer import Remote
 from bundles.progress import OnProgress
 
 

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from appliance.builder.lock.fetch import extract
 from appliance.builder.lock.lockfile import Lock, Locked, Pin
 from appliance.builder.lock.model_parts import concatenate
+from appliance.builder.lock.pinned_fetch import extract
 from appliance.builder.models.conversion import convert
 from appliance.builder.recipe.recipe import RecipeFile, RecipeModel
 from appliance.builder.resolve.context import LockContext

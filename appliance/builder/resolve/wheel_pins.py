@@ -16,8 +16,8 @@ from dataclasses import replace
 from packaging.requirements import Requirement
 from pypi_simple import DistributionPackage
 
-from appliance.builder.lock.fetch import local_path
 from appliance.builder.lock.lockfile import RUNTIME, Locked, LockedClosure
+from appliance.builder.lock.pinned_fetch import local_path
 from appliance.builder.resolve.context import LockContext
 from appliance.builder.resolve.coverage import covers_closure
 from appliance.builder.resolve.sdist import sdist_metadata

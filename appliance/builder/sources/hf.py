@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from appliance.builder.sources import HfSource
-from appliance.builder.sources.transfer import Remote, head
+from appliance.builder.sources.download import Remote, head
 from signing.digest import Digest
 from signing.errors import ApplianceError
 

@@ -6,7 +6,7 @@ Owns where an `https:` source is. Its digest is known only from the lock, never 
 from __future__ import annotations
 
 from appliance.builder.sources import HttpsSource
-from appliance.builder.sources.transfer import Remote
+from appliance.builder.sources.download import Remote
 
 
 def locate(source: HttpsSource, size: int | None = None) -> Remote:

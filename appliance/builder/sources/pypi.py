@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.builder.cache.content_store import home_folder
-from appliance.builder.sources.transfer import Remote, get
+from appliance.builder.sources.download import Remote, get
 from signing.digest import Digest, parse_digest
 from signing.errors import ApplianceError
 

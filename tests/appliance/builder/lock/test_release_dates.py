@@ -10,7 +10,7 @@ import pytest
 
 from appliance.builder.lock.lockfile import Locked
 from appliance.builder.lock.release_dates import add_release_dates
-from appliance.builder.sources import transfer
+from appliance.builder.sources import download
 from appliance.builder.sources.pypi import open_index
 from signing.digest import sha256
 from tests.appliance.web import PackageIndex, serve, wheel
@@ -18,13 +18,13 @@ from tests.appliance.web import PackageIndex, serve, wheel
 
 @pytest.fixture
 def index(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
-    monkeypatch.setattr(transfer, "PAUSE_S", 0.01)
+    monkeypatch.setattr(download, "PAUSE_S", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    transfer.close()
+    download.close()
     open_index.cache_clear()
     with serve() as site:
         yield PackageIndex(site, getattr(request, "param", "json"))
-        transfer.close()
+        download.close()
 
 
 def offer(

@@ -22,7 +22,7 @@ from appliance.builder.models.conversion import NEEDS, ConversionRequest, check_
 from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.resolver import lock_recipe
-from appliance.builder.sources import source_beside, transfer
+from appliance.builder.sources import download, source_beside
 from bundles.progress import ignore
 from signing.digest import sha256
 from signing.errors import ApplianceError, UsageError
@@ -240,16 +240,16 @@ def test_only_safetensors_are_converted(source: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch, stand: Stand) -> Iterator[Site]:
-    monkeypatch.setattr(transfer, "PAUSE_S", 0.01)
+    monkeypatch.setattr(download, "PAUSE_S", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    transfer.close()
+    download.close()
     with serve() as site:
         index = PackageIndex(site, "json")
         index.add("llama-cpp-python", "llama_cpp_python-0.3.36.tar.gz", stand.sdist)
         for name, version in (("cmake", "3.31.0"), ("ninja", "1.13.0"), ("uv", "0.9.1"), ("alpha", "1.0")):
             index.add(name, f"{name}-{version}-py3-none-any.whl", wheel(name, version))
         yield site
-        transfer.close()
+        download.close()
 
 
 def lock(

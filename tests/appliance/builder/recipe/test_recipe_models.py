@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import fetch, fetch_concatenated
 from appliance.builder.lock.lockfile import Lock, Locked
 from appliance.builder.lock.model_parts import concatenate
+from appliance.builder.lock.pinned_fetch import fetch, fetch_concatenated
 from appliance.builder.recipe import schema
 from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.resolver import lock_recipe
-from appliance.builder.sources import transfer
+from appliance.builder.sources import download
 from appliance.resources import recipes_path
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, UsageError
@@ -45,9 +45,9 @@ class Hub:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    monkeypatch.setattr(transfer, "PAUSE_S", 0.01)
+    monkeypatch.setattr(download, "PAUSE_S", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    transfer.close()
+    download.close()
     with serve() as site:
         index = PackageIndex(site, "json")
         index.add("llama-cpp-python", "llama_cpp_python-0.3.36.tar.gz", sdist("llama_cpp_python", "0.3.36", []))
@@ -57,7 +57,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         made.env |= {"UV_DEFAULT_INDEX": index.url, "UV_CACHE_DIR": str(tmp_path / "uv"), "PATH": "/usr/bin:/bin"}
         made.env["HOME"] = str(tmp_path)
         yield made
-        transfer.close()
+        download.close()
 
 
 def lock(hub: Hub, path: Path, previous: Lock | None = None, *, upgrade: bool = False) -> Lock:

@@ -13,14 +13,14 @@ import pytest
 from packaging.tags import Tag
 
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import fetch
 from appliance.builder.lock.lockfile import Lock, changes, format_lock
+from appliance.builder.lock.pinned_fetch import fetch
 from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.resolver import lock_recipe
 from appliance.builder.resolve.wheel_closure import host_requires, target_tags, without_extras
 from appliance.builder.runtime.cuda_toolkit import TOOLKIT_NAMES
-from appliance.builder.sources import transfer
+from appliance.builder.sources import download
 from signing.digest import sha256
 from signing.errors import ApplianceError, UsageError
 from tests.appliance.web import PackageIndex, sdist, serve, wheel, write_recipe
@@ -56,9 +56,9 @@ class Bench:
 
 @pytest.fixture
 def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(transfer, "PAUSE_S", 0.01)
+    monkeypatch.setattr(download, "PAUSE_S", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    transfer.close()
+    download.close()
     with serve() as site:
         index = PackageIndex(site, getattr(request, "param", "html"))
         env = {"UV_DEFAULT_INDEX": index.url, "UV_CACHE_DIR": str(tmp_path / "uv"), "PATH": "/usr/bin:/bin"}
@@ -80,7 +80,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         bench.add_wheel("native", tag="cp312-cp312-manylinux_2_28_x86_64")
         bench.add_wheel("native", tag="cp311-cp311-manylinux_2_28_aarch64")
         yield bench
-        transfer.close()
+        download.close()
 
 
 @pytest.mark.parametrize("bench", ["html", "json"], indirect=True)

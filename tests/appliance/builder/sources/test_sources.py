@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import fetch, fetch_unpinned
 from appliance.builder.lock.lockfile import Locked
-from appliance.builder.sources import FileSource, HfSource, HttpsSource, PypiSource, hf, https, parse_source, transfer
+from appliance.builder.lock.pinned_fetch import fetch, fetch_unpinned
+from appliance.builder.sources import FileSource, HfSource, HttpsSource, PypiSource, download, hf, https, parse_source
+from appliance.builder.sources.download import Remote
 from appliance.builder.sources.pypi import Index, index_url, remote
-from appliance.builder.sources.transfer import Remote
 from signing.digest import sha256
 from signing.errors import ApplianceError
 from tests.appliance.web import PackageIndex, Site, serve
@@ -33,11 +33,11 @@ DATA = b"GGUF" + bytes(1000)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(transfer, "PAUSE_S", 0.01)
+    monkeypatch.setattr(download, "PAUSE_S", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    transfer.close()
+    download.close()
     yield
-    transfer.close()
+    download.close()
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_page_that_is_not_compressed_as_its_headers_state_is_refused(site: Site,
 
 
 def test_page_without_end_is_cut_off_however_well_it_is_compressed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "MAX_ANSWER_BYTES", 1 << 20)
+    monkeypatch.setattr(download, "MAX_ANSWER_BYTES", 1 << 20)
     packed = {"Content-Type": "text/html", "Content-Encoding": "gzip"}
     for more, headers in ((bytes(2 << 20), {"Content-Type": "text/html"}), (gzip.compress(bytes(2 << 20)), packed)):
         site.put("/simple/pack/", more, headers=headers)
@@ -261,7 +261,7 @@ def test_web_server_is_trusted_by_the_certificates_of_the_system_only(
         assert caught.value.code == "source.unreachable"
         assert "CERTIFICATE_VERIFY_FAILED" in caught.value.found
         monkeypatch.setenv("SSL_CERT_FILE", str(authority[0]))
-        transfer.close()
+        download.close()
         assert fetch_unpinned(https.locate(source), Cache(tmp_path)).sha256 == sha256(DATA)
 
 

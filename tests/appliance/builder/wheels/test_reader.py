@@ -15,7 +15,7 @@ from appliance.builder.assembly.secret_scan import KEYS
 from appliance.builder.assembly.secret_scan import _search_archive as search_wheel
 from appliance.builder.cache.built_entries import build_once
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import extract
+from appliance.builder.lock.pinned_fetch import extract
 from appliance.builder.wheels import reader
 from appliance.builder.wheels.member_cache import cached_members
 from appliance.builder.wheels.reader import licence_texts, unpacked_bytes, wheel_members, wheel_metadata, wheel_record

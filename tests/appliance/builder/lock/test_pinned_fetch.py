@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import cached, check_cached, extract, fetch, fetch_unpinned, fetch_whole
 from appliance.builder.lock.lockfile import Locked, LockedMember, Pin
+from appliance.builder.lock.pinned_fetch import cached, check_cached, extract, fetch, fetch_unpinned, fetch_whole
+from appliance.builder.sources import download
 from appliance.builder.sources import file as measured
-from appliance.builder.sources import transfer
+from appliance.builder.sources.download import Remote
 from appliance.builder.sources.file import measure
-from appliance.builder.sources.transfer import Remote
 from bundles.progress import Progress
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, UsageError
@@ -30,11 +30,11 @@ DATA = bytes(range(256)) * 8192  # 2 MiB: several blocks
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(transfer, "PAUSE_S", 0.01)
+    monkeypatch.setattr(download, "PAUSE_S", 0.01)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    transfer.close()
+    download.close()
     yield
-    transfer.close()
+    download.close()
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_file_of_the_cache_that_goes_while_it_is_looked_at_is_fetched_again(
         return measure_file(path, *more)
 
     with monkeypatch.context() as patched:
-        patched.setattr("appliance.builder.lock.fetch.file.measure", after_it_went)
+        patched.setattr("appliance.builder.lock.pinned_fetch.file.measure", after_it_went)
         assert cached(pin, other) is None
     assert not other.has(pin.sha256, pin.size)
     assert fetch_unpinned(_remote(site), other) == pin
@@ -320,11 +320,11 @@ FULL_DISK = """
 import sys
 from pathlib import Path
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.fetch import fetch_unpinned
+from appliance.builder.lock.pinned_fetch import fetch_unpinned
 from appliance.builder.sources import file as measured
 from appliance.builder.sources import transfer
 from appliance.builder.sources.file import measure
-from appliance.builder.sources.transfer import Remote
+from appliance.builder.sources.download import Remote
 from signing.errors import ApplianceError
 size = int(sys.argv[3]) or None
 try:

@@ -35,8 +35,8 @@ from appliance.builder.sources import (
     https,
     parse_source,
 )
+from appliance.builder.sources.download import Remote, download
 from appliance.builder.sources.pypi import index_url, open_index
-from appliance.builder.sources.transfer import Remote, download
 from bundles.contents.wheel_record import BROKEN_ZIP
 from bundles.parallel import work_off
 from bundles.progress import OnProgress, Progress, ignore
