@@ -86,7 +86,7 @@ class RequestQueue:
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
-            # Not `wait_for`: before Python 3.12 that drops a cancellation in the moment in which the slot is handed over.
+            # Not `wait_for`: before Python 3.12 that drops a cancellation that comes just as the slot is handed over.
             await asyncio.wait({place}, timeout=self._max_wait_s)
         except BaseException:
             if place.done():
