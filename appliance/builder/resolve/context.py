@@ -51,7 +51,7 @@ class LockContext:
         """Bring a file into the cache, and pin its bytes.
 
         Raises:
-            ApplianceError, DamagedError: as `lock.fetch.fetch_unpinned`.
+            ApplianceError, DamagedError: as `lock.pinned_fetch.fetch_unpinned`.
         """
         return fetch_unpinned(remote, self.cache, self.on_progress)
 
@@ -59,6 +59,6 @@ class LockContext:
         """The verified file of a line of the lock.
 
         Raises:
-            ApplianceError, DamagedError, UsageError: as `lock.fetch.fetch`.
+            ApplianceError, DamagedError, UsageError: as `lock.pinned_fetch.fetch`.
         """
         return fetch(locked, self.cache, self.on_progress, recipe_folder=self.recipe_folder, env=self.env)

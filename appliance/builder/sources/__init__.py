@@ -1,7 +1,7 @@
 """The four kinds of source that a recipe may name.
 
 Owns the grammar of `source:` and the value of each kind. It must never use a network or a disk: the module of each
-kind locates its bytes, and `transfer` downloads them.
+kind locates its bytes, and `download` fetches their bytes.
 
 Rules:
 - a source names exactly one file, fixed by a version, a commit, or the digest in the lock;

@@ -5,7 +5,7 @@ lock looks up the newest commit.
 
 Rules:
 - the address and the person's token come from `huggingface_hub` (HF_ENDPOINT, HF_TOKEN and its login are honoured);
-- the bytes come through `transfer`, like all others: continued, limited, hashed;
+- the bytes come through `download`, like all others: continued, limited, hashed;
 - the hub must name the requested commit in its answer.
 """
 

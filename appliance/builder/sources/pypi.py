@@ -143,7 +143,7 @@ def open_index(url: str) -> Index:
 
 
 def remote(package: DistributionPackage, size: int | None = None) -> Remote:
-    """A file of the index as something that `transfer` can download, with the size and digest that the index states."""
+    """A file of the index as something that `download` can fetch, with the size and digest that the index states."""
     return Remote(
         url=package.url,
         subject=package.filename,

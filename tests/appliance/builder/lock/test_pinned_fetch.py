@@ -321,9 +321,6 @@ import sys
 from pathlib import Path
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.pinned_fetch import fetch_unpinned
-from appliance.builder.sources import file as measured
-from appliance.builder.sources import transfer
-from appliance.builder.sources.file import measure
 from appliance.builder.sources.download import Remote
 from signing.errors import ApplianceError
 size = int(sys.argv[3]) or None
