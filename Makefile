@@ -17,7 +17,7 @@ demo: setup ## The whole journey on this machine, in .demo/ (first time: about 1
 	@$(BIN)/appliance demo
 
 test: runtime ## Run the tests, those of `make bed` too where it ran (TIER=ci: also the slow ones and the virtual machine)
-	@$(BIN)/python -m pytest $(if $(filter ci,$(TIER)),-m "not vagrant",-n 2)
+	@$(BIN)/python -m pytest -n 2 $(if $(filter ci,$(TIER)),-m "not vagrant")
 
 bed: setup ## Build the test hosts: Debian trees, the guest, the Vagrant box (first time: three to eight minutes, then instant)
 	@.ci/system bed

@@ -19,7 +19,8 @@ from bundles.attestation.intoto import PAYLOAD_TYPE, parse_statement
 from bundles.attestation.oms import key_hint, verify_oms
 from bundles.bundle import Bundle
 from bundles.contents.contents import Contents, Model
-from bundles.oci.layout import ATTESTATION_PATH, ATTESTATIONS, Layout
+from bundles.oci.covered_names import ATTESTATION_PATH
+from bundles.oci.layout import ATTESTATIONS, Layout
 from signing.digest import Digest
 from signing.errors import ApplianceError, NotTrustedError, worst
 from signing.keys import PublicKey

@@ -39,6 +39,7 @@ MEMBERS = (
     "bundles/contents/paths.py",
     "bundles/medium.py",
     "bundles/oci/__init__.py",
+    "bundles/oci/covered_names.py",
     "bundles/oci/layout.py",
     "bundles/oci/manifest.py",
     "bundles/parallel.py",

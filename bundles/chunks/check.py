@@ -23,6 +23,7 @@ from bundles.bare_host.boot_check import Boot, check_boot
 from bundles.bundle import Bundle
 from bundles.contents.contents import Chunk, File
 from bundles.medium import NOT_A_FILE
+from bundles.oci.covered_names import check_names
 from bundles.oci.layout import Layout
 from bundles.parallel import judge_all
 from bundles.progress import OnProgress, ignore
@@ -90,7 +91,7 @@ def check_blobs(layout: Layout, bundle: Bundle, on_progress: OnProgress = ignore
     """
     errors: list[ApplianceError] = []
     try:
-        layout.check_names(chunk.sha256 for chunk in bundle.blobs)
+        check_names(layout, [chunk.sha256 for chunk in bundle.blobs])
     except NotTrustedError as error:
         errors.append(error)
     users = _users(bundle)

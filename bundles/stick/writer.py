@@ -24,6 +24,7 @@ from bundles.chunks.check import Checked, hash_range
 from bundles.contents.contents import Chunk
 from bundles.durability import sync_file_system
 from bundles.medium import explain_write
+from bundles.oci.covered_names import check_names, is_boot_name
 from bundles.oci.layout import (
     ATTESTATIONS,
     BOOT,
@@ -33,7 +34,6 @@ from bundles.oci.layout import (
     TARGETS,
     Layout,
     blob_path,
-    is_boot_name,
 )
 from bundles.oci.manifest import MAX_INDEX_BYTES, parse_index
 from bundles.progress import OnProgress, Progress, ignore
@@ -94,7 +94,7 @@ def write_stick(source: Layout, bundle: Bundle, destination: Path, on_progress: 
             found="other bytes when read back",
             hint="this medium is worn out or a fake; use another one",
         )
-    stick.check_names(chunk.sha256 for chunk in blobs)
+    check_names(stick, [chunk.sha256 for chunk in blobs])
     fresh = [*missing.values(), *(chunk for path, chunk in differing.items() if path in wanted)]
     checked = Checked(len(bundle.contents.files), len(blobs), sum(chunk.size for chunk in blobs))
     return Written(len(fresh), sum(chunk.size for chunk in fresh), checked)
@@ -105,7 +105,7 @@ def _check_free(stick: Layout, bundle: Bundle) -> None:
     index = stick.medium.read(INDEX_FILE, MAX_INDEX_BYTES)
     try:
         if index is None:
-            stick.check_names(chunk.sha256 for chunk in bundle.blobs)
+            check_names(stick, [chunk.sha256 for chunk in bundle.blobs])
         elif (named := parse_index(index).sha256) != bundle.manifest:
             other = f"a stick of manifest {named[:12]}"
     except NotTrustedError as error:

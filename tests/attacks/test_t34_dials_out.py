@@ -59,7 +59,7 @@ def test_attacked_by_a_child_that_dials_out_nothing_leaves(ledger: Ledger, progr
 
 
 def test_unguarded_the_attempt_is_counted_and_named(loud_ledger: Ledger) -> None:
-    assert ROW.guard == "appliance.host.process.child.spawn"
+    assert ROW.guard == "appliance.host.process.isolated_child.spawn"
     assert start(loud_ledger, DIAL, "off") != 0
     with pytest.raises(AttemptsError, match=r"192\.0\.2\.1"):
         loud_ledger.require_none()

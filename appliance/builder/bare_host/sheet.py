@@ -1,7 +1,7 @@
 """The sheet: lines of shell that the operator of a bare host has on paper (docs/architecture.md, The bare host).
 
-Owns how the template `bundles/bare_host/sheet.sh` becomes the sheet of a trust root. It is never written to a stick,
-because it serves to verify the stick.
+Owns how the template `bundles/bare_host/sheet_template.sh` becomes the sheet of a trust root. It is never written to a
+stick, because it serves to verify the stick.
 
 Rules:
 - nothing but digits and hexadecimal digits is put into it;
@@ -27,7 +27,7 @@ def render_sheet(root: Root, serial: int) -> str:
         root: the sheet has the fingerprints of its root keys.
         serial: of the oldest `BOOT/` that a host may use.
     """
-    text = (Path(bundles.__file__).parent / "bare_host" / "sheet.sh").read_text(encoding="ascii")
+    text = (Path(bundles.__file__).parent / "bare_host" / "sheet_template.sh").read_text(encoding="ascii")
     lines = (line for line in text.splitlines(keepends=True) if not line.startswith(_FOR_THE_LINTER))
     environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     role = root.roles["root"]

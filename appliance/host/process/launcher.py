@@ -1,7 +1,7 @@
 """The launcher of a child process: it isolates the child, watches it, and ends with it.
 
-Run as a script by `appliance.host.process.child` and by nothing else; standard library only. Three processes result:
-the launcher, the first process of the child's own PID namespace, and the program itself.
+Run as a script by `appliance.host.process.isolated_child` and by nothing else; standard library only. Three processes
+result: the launcher, the first process of the child's own PID namespace, and the program itself.
 
 Rules:
 - the child has its own user, network and PID namespace; the network namespace holds only a loopback that is down;

@@ -25,11 +25,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from appliance.host.layout.places import FACTS_FILE, OK_FILE, REPAIR_HINT, STORED
-from appliance.host.release.configuration import configuration_errors
 from appliance.host.release.release import Release, runtime_members, variant_of
+from appliance.host.release.rendered_configuration import configuration_errors
 from bundles.bundle import Bundle
 from bundles.chunks.check import CHANGED, check_file, hash_range
 from bundles.contents.contents import Contents
+from bundles.oci.covered_names import check_names
 from bundles.oci.layout import INDEX_FILE, LAYOUT_FILE, Layout, blob_path
 from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, write_index
 from bundles.parallel import work_off
@@ -181,7 +182,7 @@ def _check_names(release: Release) -> Iterator[ApplianceError]:
 
 def _check_layout(layout: Layout, bundle: Bundle) -> Iterator[ApplianceError]:
     try:
-        layout.check_names((bundle.manifest, bundle.config.sha256))
+        check_names(layout, (bundle.manifest, bundle.config.sha256))
     except NotTrustedError as error:
         yield error
     # The index is not signed: it follows from the manifest.

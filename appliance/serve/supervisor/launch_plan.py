@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from appliance.host.engine.command import PROGRAM, EngineSpec
-from appliance.host.release.configuration import EngineConfig, read_configuration
 from appliance.host.release.release import Release, runtime_members
+from appliance.host.release.rendered_configuration import EngineConfig, read_configuration
 from appliance.serve.gateway.messages import Plan, PlannedModel
 from bundles.contents.contents import Model
 from signing.digest import Digest
