@@ -28,6 +28,9 @@ CELLS = 256
 KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 """How the KV cache may be stored, with the number of the tensor type."""
 
+RESERVE_BYTES = 1 << 30
+"""What a host keeps for all else than models: the system, the gateway, and the room that a busy machine needs."""
+
 PROGRAM_BYTES = 24 << 20
 """The program with its libraries, buffers for requests, and the vocabulary's tables."""
 

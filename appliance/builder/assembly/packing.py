@@ -24,7 +24,7 @@ from bundles.attestation.required_statements import PROVENANCE
 from bundles.contents.contents import Contents, File, Model, Needs, Serve, Target
 from bundles.contents.contents_json import write_contents
 from bundles.gguf.header import GgufHeader
-from bundles.gguf.memory import BATCH_TOKENS
+from bundles.gguf.memory import BATCH_TOKENS, Workload
 from bundles.oci.manifest import write_manifest
 from bundles.progress import OnProgress
 from signing.errors import DamagedError, UsageError
@@ -106,7 +106,8 @@ def _contents(
     models: tuple[Model, ...],
     headers: dict[str, GgufHeader],
 ) -> Contents:
-    ram = sum(serving_bytes(headers[model.path], model.context, recipe.serve.slots) for model in models)
+    slots = recipe.serve.slots
+    ram = serving_bytes((headers[model.path], Workload(model.context, slots)) for model in models)
     return Contents(
         name=recipe.name,
         version=recipe.version,

@@ -1,24 +1,21 @@
 """The memory that a bundle declares for its models.
 
-Owns the value of `needs.ram_bytes`: the formula of `bundles.gguf.memory`, which the host's plan uses, too, and a sum
-for what runs beside a model.
+Owns the value of `needs.ram_bytes`: by the formula and the reserve of `bundles.gguf.memory`, as `appliance plan` and
+the preflight of a host calculate it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bundles.gguf.header import GgufHeader
-from bundles.gguf.memory import Workload, estimate
-
-REST_BYTES = 512 << 20
-"""The system, the gateway, and the room that a busy machine needs."""
+from bundles.gguf.memory import RESERVE_BYTES, Workload, estimate
 
 
-def serving_bytes(header: GgufHeader, context: int, slots: int) -> int:
-    """Bytes of memory that a host must have to serve a model.
+def serving_bytes(models: Iterable[tuple[GgufHeader, Workload]]) -> int:
+    """Bytes of memory that a host must have to serve models at the same time.
 
     Args:
-        header: of its GGUF.
-        context: tokens for each slot.
-        slots: parallel requests.
+        models: the header of each GGUF, and its workload.
     """
-    return estimate(header, Workload(context, slots)).total + REST_BYTES
+    return sum(estimate(header, workload).total for header, workload in models) + RESERVE_BYTES

@@ -18,9 +18,17 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from appliance.host.machine.card import Card, Gpu
-from appliance.host.models.served_file import MARGIN_BYTES
 from bundles.gguf.header import GgufHeader
-from bundles.gguf.memory import CELLS, MemoryNeed, Workload, compute_bytes, estimate, layer_bytes, layer_kv_bytes
+from bundles.gguf.memory import (
+    CELLS,
+    RESERVE_BYTES,
+    MemoryNeed,
+    Workload,
+    compute_bytes,
+    estimate,
+    layer_bytes,
+    layer_kv_bytes,
+)
 
 MAX_SLOTS = 256
 ALTERNATIVES = 3
@@ -120,7 +128,7 @@ def budget_bytes(card: Card) -> int:
     """Bytes that models may take on a host: its memory, or what control groups leave, less a part for the rest."""
     memory = card.memory
     most = memory.ram_bytes if memory.limit_bytes is None else min(memory.ram_bytes, memory.limit_bytes)
-    return max(0, most - MARGIN_BYTES)
+    return max(0, most - RESERVE_BYTES)
 
 
 def fit(models: Sequence[ModelWorkload], card: Card, needs: Sequence[MemoryNeed]) -> Fit:

@@ -23,9 +23,9 @@ from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import Card, card_value
 from appliance.host.machine.cpu import FLAGS, cpu_flags, fitting_variants
 from appliance.host.machine.probe import probe_essentials
-from appliance.host.models.served_file import MARGIN_BYTES
 from appliance.host.release.environment import Interpreter
 from bundles.contents.contents import Contents, Target
+from bundles.gguf.memory import RESERVE_BYTES
 from bundles.oci.layout import Layout, blob_path
 from signing.errors import ApplianceError, HostUnfitError
 from tests.appliance.sim_card import CARD, GIB, write_machine
@@ -107,7 +107,7 @@ def plan_json(host: SimHost, card: Card, folder: Path) -> tuple[int, dict[str, A
     return run(words, Terminal(out, io.StringIO())), json.loads(out.getvalue())
 
 
-@pytest.mark.parametrize(("limit_bytes", "used_bytes"), [(MARGIN_BYTES, 0), (8 * GIB, 7 * GIB), (1 << 20, 0)])
+@pytest.mark.parametrize(("limit_bytes", "used_bytes"), [(RESERVE_BYTES, 0), (8 * GIB, 7 * GIB), (1 << 20, 0)])
 def test_control_group_that_leaves_too_little_memory_is_refused_with_the_verdict_of_plan(
     host: SimHost, tmp_path: Path, limit_bytes: int, used_bytes: int
 ) -> None:
@@ -123,7 +123,7 @@ def test_control_group_that_leaves_too_little_memory_is_refused_with_the_verdict
 
 def test_control_group_that_leaves_just_enough_is_accepted_as_by_plan(host: SimHost, tmp_path: Path) -> None:
     _, planned = plan_json(host, in_group(tmp_path, 8 * GIB), tmp_path)
-    needed = planned["total"] + MARGIN_BYTES
+    needed = planned["total"] + RESERVE_BYTES
     assert plan_json(host, in_group(tmp_path, needed), tmp_path)[0] == 0
     assert check(host, in_group(tmp_path, needed)).variants
     with pytest.raises(HostUnfitError):
@@ -147,7 +147,7 @@ def test_release_that_serves_in_this_control_group_can_be_followed_by_another(ho
     host.prefix.current.symlink_to("releases/old")
     try:
         assert check(host, card).variants
-        too_small = replace(card, memory=replace(card.memory, ram_bytes=MARGIN_BYTES))
+        too_small = replace(card, memory=replace(card.memory, ram_bytes=RESERVE_BYTES))
         with pytest.raises(HostUnfitError):
             check(host, too_small)
     finally:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from appliance.builder.models.serving_memory import serving_bytes
 from appliance.host.machine.card import Card, Gpu, Memory
 from appliance.host.models.fit import ALTERNATIVES, GPU_RESERVE_BYTES, Fit, ModelWorkload, budget_bytes, fit
-from appliance.host.models.served_file import MARGIN_BYTES
 from bundles.gguf.header import GgufHeader, read_header
-from bundles.gguf.memory import Workload, estimate
+from bundles.gguf.memory import RESERVE_BYTES, Workload, estimate
 from tests.appliance.sim_card import CARD, GIB
 from tests.sim.gguf_models import F16, Shape, write_model
 
@@ -36,9 +36,17 @@ def ask(header: GgufHeader, card: Card, workload: Workload, copies: int = 1) -> 
 
 
 def test_part_of_the_memory_is_never_planned_with() -> None:
-    assert budget_bytes(host(16)) == 16 * GIB - MARGIN_BYTES
-    assert budget_bytes(host(16, limit=4 * GIB)) == 4 * GIB - MARGIN_BYTES
+    assert budget_bytes(host(16)) == 16 * GIB - RESERVE_BYTES
+    assert budget_bytes(host(16, limit=4 * GIB)) == 4 * GIB - RESERVE_BYTES
     assert budget_bytes(host(0.5)) == 0
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_what_a_bundle_declares_is_the_least_memory_that_a_host_accepts(big: GgufHeader, copies: int) -> None:
+    workload = Workload(8192, 4)
+    declared = serving_bytes([(big, workload)] * copies)
+    assert ask(big, host(declared / GIB), workload, copies).fits
+    assert not ask(big, host((declared - 1) / GIB), workload, copies).fits
 
 
 def test_what_the_verdict_calls_the_most_fits_and_one_more_does_not(big: GgufHeader) -> None:
