@@ -16,7 +16,8 @@ from datetime import datetime
 from pathlib import Path
 
 from bundles.attestation.required_statements import statements_in
-from bundles.contents.contents import Chunk, Contents
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import Contents
 from bundles.contents.contents_json import parse_contents
 from bundles.contents.paths import check_name
 from bundles.oci.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, Layout, blob_path, target_name

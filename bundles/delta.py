@@ -16,7 +16,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from bundles.bundle import Bundle
-from bundles.contents.contents import Chunk, Contents, File
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import Contents, File
 from signing.digest import Digest
 
 

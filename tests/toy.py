@@ -15,8 +15,9 @@ from appliance.keys.tuf_repository import published, read_newest
 from appliance.keys.workspace import Workspace, create_development
 from bundles.attestation.intoto import STATEMENT_TYPE
 from bundles.attestation.required_statements import ML_BOM, PROVENANCE, SBOM, statements_in
-from bundles.contents.contents import KINDS, Contents, File, Lineage, Model, Needs, Serve, Target
+from bundles.contents.contents import KINDS, Contents, File, Model, Needs, Serve, Target
 from bundles.contents.contents_json import write_contents
+from bundles.contents.lineage import Lineage
 from bundles.gguf.header import GgufHeader
 from bundles.oci.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
 from bundles.oci.manifest import write_manifest

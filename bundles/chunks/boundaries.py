@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from bundles.contents.contents import MAX_CHUNK_BYTES
+from bundles.chunks.chunk import MAX_CHUNK_BYTES
 from bundles.gguf.header import BIG_VALUE_BYTES, GgufHeader
 
 ALONE_BYTES = 8 << 20

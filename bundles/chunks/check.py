@@ -21,7 +21,8 @@ from pathlib import Path
 from bundles.attestation.attestation_check import check_attestations
 from bundles.bare_host.boot_check import Boot, check_boot
 from bundles.bundle import Bundle
-from bundles.contents.contents import Chunk, File
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import File
 from bundles.medium import NOT_A_FILE
 from bundles.oci.covered_names import check_names
 from bundles.oci.layout import Layout

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bundles.chunks.check import changed, check_file, hash_range, placed
-from bundles.contents.contents import Chunk, File
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import File
 from bundles.medium import explain_write, sync_folder
 from bundles.progress import OnProgress, Progress, ignore
 from signing.errors import DamagedError, NotTrustedError

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bundles.chunks.chunk import Chunk
+from bundles.contents.lineage import Lineage
 from signing.digest import Digest
 
 FORMAT = 1
@@ -29,16 +31,7 @@ KINDS = (
     "config",
 )
 MAX_CONTENTS_BYTES = 64 << 20
-MAX_CHUNK_BYTES = 64 << 20
 MODES = (0o644, 0o755)
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """A blob that is part of a file: its name and its length in bytes (1 … 64 MiB)."""
-
-    sha256: Digest
-    size: int
 
 
 @dataclass(frozen=True)
@@ -87,16 +80,6 @@ class File:
     bootstrap: bool = False
     record: Digest | None = None
     members: tuple[Member, ...] = ()
-
-
-@dataclass(frozen=True)
-class Lineage:
-    """What a model was made from: the source as the recipe names it, its file, size and digest, and the steps since."""
-
-    source: str
-    sha256: Digest
-    size: int
-    steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,22 +14,21 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, Callable, TypeVar
 
+from bundles.chunks.chunk import MAX_CHUNK_BYTES, Chunk
 from bundles.contents.contents import (
     FORMAT,
     KINDS,
-    MAX_CHUNK_BYTES,
     MAX_CONTENTS_BYTES,
     MODES,
-    Chunk,
     Contents,
     File,
-    Lineage,
     Member,
     Model,
     Needs,
     Serve,
     Target,
 )
+from bundles.contents.lineage import Lineage
 from bundles.contents.paths import check_name, check_path, check_unique
 from signing.digest import Digest, parse_digest
 from signing.errors import ApplianceError, NotTrustedError

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bundles.contents.contents import Chunk
+from bundles.chunks.chunk import Chunk
 from bundles.medium import Medium
 from signing.digest import Digest
 from signing.errors import DamagedError

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bundles.contents.contents import MAX_CONTENTS_BYTES, Chunk, Contents
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import MAX_CONTENTS_BYTES, Contents
 from signing.digest import Digest, parse_oci_digest, sha256
 from signing.errors import NotTrustedError
 from signing.strictjson import Json, load_canonical, to_file

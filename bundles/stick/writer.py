@@ -21,7 +21,7 @@ from pathlib import Path
 from bundles.bare_host.boot_check import MAX_FILE_BYTES
 from bundles.bundle import Bundle
 from bundles.chunks.check import Checked, hash_range
-from bundles.contents.contents import Chunk
+from bundles.chunks.chunk import Chunk
 from bundles.durability import sync_file_system
 from bundles.medium import explain_write
 from bundles.oci.covered_names import check_names, is_boot_name

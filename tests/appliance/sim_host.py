@@ -37,8 +37,9 @@ from appliance.keys.publication import publish
 from appliance.keys.tuf_repository import read_newest
 from appliance.keys.workspace import Workspace, create_development
 from bundles.bundle import Bundle, open_bundle
-from bundles.contents.contents import Contents, Lineage, Model, Needs, Serve, Target
+from bundles.contents.contents import Contents, Model, Needs, Serve, Target
 from bundles.contents.contents_json import write_contents
+from bundles.contents.lineage import Lineage
 from bundles.oci.layout import LAYOUT_BYTES, LAYOUT_FILE, Layout, target_path
 from bundles.oci.manifest import write_manifest
 from bundles.progress import ignore

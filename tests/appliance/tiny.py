@@ -20,7 +20,7 @@ from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, lock_path, wr
 from appliance.builder.runtime.build_types import BuiltRuntime
 from appliance.builder.wheels.reader import wheel_members, wheel_record
 from appliance.keys.workspace import Workspace, create_development
-from bundles.contents.contents import Lineage
+from bundles.contents.lineage import Lineage
 from bundles.progress import ignore
 from signing.digest import sha256
 from tests.appliance.web import wheel, write_recipe

@@ -20,7 +20,8 @@ from appliance.host.process.programs import Programs
 from appliance.host.release.bootstrap import find_python, make_venv
 from appliance.host.release.environment import Interpreter, build_environment, site_packages
 from appliance.host.release.environment_check import check_environment
-from bundles.contents.contents import Chunk, Contents, File
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import Contents, File
 from bundles.progress import ignore
 from signing.digest import sha256
 from signing.errors import ApplyRestoredError, DamagedError

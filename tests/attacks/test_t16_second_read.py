@@ -12,7 +12,8 @@ from appliance.host.install.importer import import_files, import_layout
 from appliance.host.layout.prefix import Prefix
 from bundles.bundle import Bundle
 from bundles.chunks.check import check_blobs
-from bundles.contents.contents import Chunk, File
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import File
 from bundles.oci.layout import blob_path
 from bundles.progress import ignore
 from signing.verified import Verified

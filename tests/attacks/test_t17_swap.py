@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from appliance.host.models.served_file import E1, E2, MARGIN_BYTES, ServedFile, open_verified
-from bundles.contents.contents import Chunk, File
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import File
 from signing.digest import sha256
 from tests.attacks.harness import guard_off, refused, row
 

@@ -13,7 +13,8 @@ import pytest
 
 from appliance.host.layout.prefix import Prefix
 from appliance.host.release.wheel_size import check_unpacked
-from bundles.contents.contents import Chunk, Contents, File
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import Contents, File
 from signing.digest import sha256
 from tests.appliance.web import wheel
 from tests.attacks.harness import Stick, guard_off, refused, row

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bundles.chunks.chunk import Chunk
 from bundles.chunks.copy import copy_file
-from bundles.contents.contents import Chunk, File
+from bundles.contents.contents import File
 from bundles.delta import missing
 from signing.digest import sha256
 from signing.errors import DamagedError

@@ -10,8 +10,9 @@ import pytest
 from appliance.host.models.served_file import open_verified
 from bundles.chunks.boundaries import cut_plain
 from bundles.chunks.check import check_file
+from bundles.chunks.chunk import MAX_CHUNK_BYTES, Chunk
 from bundles.contents import contents_json
-from bundles.contents.contents import MAX_CHUNK_BYTES, Chunk, File
+from bundles.contents.contents import File
 from signing.digest import sha256
 from signing.errors import DamagedError
 from tests.attacks.harness import Stick, guard_off, refused, row

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.builder.chunking.chunker import Source
 from bundles.bundle import Bundle, open_bundle
-from bundles.contents.contents import Chunk
+from bundles.chunks.chunk import Chunk
 from bundles.delta import delta, held_by
 from bundles.oci.layout import blob_path
 from signing.digest import sha256

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from bundles.chunks import boundaries
 from bundles.chunks.boundaries import cut_gguf
-from bundles.contents.contents import Chunk, File
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import File
 from bundles.delta import missing
 from bundles.gguf.header import GgufHeader, read_header
 from signing.digest import sha256

@@ -10,7 +10,7 @@ import pytest
 from bundles import parallel
 from bundles.bundle import open_bundle
 from bundles.chunks import check
-from bundles.contents.contents import Chunk
+from bundles.chunks.chunk import Chunk
 from bundles.oci.layout import Layout
 from bundles.parallel import judge_all, work_off
 from bundles.progress import Progress

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from appliance.host.engine.command import PROGRAM, EngineSpec
-from bundles.contents.contents import Chunk, File
+from appliance.host.engine.engine_command import PROGRAM, EngineSpec
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import File
 from signing.digest import sha256
 
 STAND_IN = Path(__file__).with_name("llama_server.py")

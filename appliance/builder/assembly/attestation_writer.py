@@ -26,8 +26,9 @@ from bundles.attestation.dsse import MAX_ENVELOPE_BYTES, pae
 from bundles.attestation.intoto import PAYLOAD_TYPE, STATEMENT_TYPE
 from bundles.attestation.oms import MEDIA_TYPE, PREDICATE_TYPE, key_hint
 from bundles.attestation.required_statements import PROVENANCE
+from bundles.chunks.chunk import Chunk
 from bundles.chunks.stream import ChunkStream
-from bundles.contents.contents import Chunk, Contents, Model
+from bundles.contents.contents import Contents, Model
 from bundles.contents.contents_json import parse_contents
 from bundles.medium import Medium
 from bundles.oci.layout import ATTESTATIONS, INDEX_FILE, Layout, blob_path

@@ -38,7 +38,7 @@ from appliance.builder.wheels.appliance_wheel import build_appliance_wheel
 from appliance.builder.wheels.member_cache import cached_members
 from appliance.builder.wheels.reader import wheel_record
 from appliance.resources import playbooks_path
-from bundles.contents.contents import Lineage
+from bundles.contents.lineage import Lineage
 from bundles.progress import OnProgress
 from signing.digest import Digest, sha256
 from signing.errors import UsageError

@@ -13,7 +13,8 @@ from appliance.builder.chunking.chunker import Source
 from appliance.builder.lock.lockfile import Lock, Locked
 from appliance.builder.recipe.recipe import Recipe
 from appliance.builder.runtime.build_types import BuiltRuntime
-from bundles.contents.contents import File, Lineage, Model
+from bundles.contents.contents import File, Model
+from bundles.contents.lineage import Lineage
 from bundles.gguf.header import GgufHeader
 from signing.digest import Digest
 

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
-from bundles.contents.contents import Chunk
+from bundles.chunks.chunk import Chunk
 from bundles.durability import start_writing, sync_file_system
 from bundles.medium import PART_FILE, Medium, explain_write, sync_folder
 from bundles.oci.layout import INDEX_FILE, blob_path

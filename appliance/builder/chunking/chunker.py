@@ -24,7 +24,8 @@ from typing import BinaryIO
 from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.chunking.hash_pool import HashPool, Piece
 from bundles.chunks.boundaries import cut_gguf, cut_plain
-from bundles.contents.contents import Chunk, File, Member
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import File, Member
 from bundles.fsverity_digest import VerityHasher
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.progress import OnProgress, Progress, ignore

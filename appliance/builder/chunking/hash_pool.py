@@ -21,7 +21,7 @@ from threading import Lock
 from types import TracebackType
 from typing import BinaryIO, TypeVar
 
-from bundles.contents.contents import MAX_CHUNK_BYTES
+from bundles.chunks.chunk import MAX_CHUNK_BYTES
 
 SMALL_BYTES = 1 << 20
 _BIG_BUFFERS, _SMALL_BUFFERS = 2, 8

@@ -14,7 +14,8 @@ import zipfile
 from collections.abc import Callable
 from itertools import zip_longest
 
-from bundles.contents.contents import MAX_CHUNK_BYTES, Chunk, File
+from bundles.chunks.chunk import MAX_CHUNK_BYTES, Chunk
+from bundles.contents.contents import File
 from bundles.contents.wheel_record import BROKEN_ZIP
 
 ARCHIVES = ("runtime", "tool", "wheel")

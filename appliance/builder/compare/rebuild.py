@@ -25,7 +25,8 @@ from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.compare.first_difference import first_difference
 from appliance.keys.workspace import Workspace
-from bundles.contents.contents import MAX_CHUNK_BYTES, MAX_CONTENTS_BYTES, Chunk, Contents
+from bundles.chunks.chunk import MAX_CHUNK_BYTES, Chunk
+from bundles.contents.contents import MAX_CONTENTS_BYTES, Contents
 from bundles.contents.contents_json import parse_contents, write_contents
 from bundles.medium import Medium
 from bundles.oci.layout import INDEX_FILE, blob_path

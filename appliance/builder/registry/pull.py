@@ -24,7 +24,7 @@ from appliance.builder.registry.client import Registry
 from appliance.builder.registry.signatures_artifact import FOLDERS, evidence_digests, parse_evidence
 from bundles.bundle import Bundle, open_bundle
 from bundles.chunks.check import check_all
-from bundles.contents.contents import Chunk
+from bundles.chunks.chunk import Chunk
 from bundles.medium import Medium, sync_folder
 from bundles.oci.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, Layout, blob_path
 from bundles.oci.manifest import parse_manifest, write_index

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from appliance.builder.registry.client import Registry, fallback_tag
 from appliance.builder.registry.signatures_artifact import EMPTY, gather_evidence, write_referrers
 from bundles.bundle import Bundle
-from bundles.contents.contents import Chunk
+from bundles.chunks.chunk import Chunk
 from bundles.oci.layout import Layout, blob_path
 from bundles.oci.manifest import INDEX_TYPE
 from bundles.progress import OnProgress, Progress

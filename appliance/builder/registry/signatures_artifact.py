@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bundles.contents.contents import Chunk
+from bundles.chunks.chunk import Chunk
 from bundles.contents.paths import check_path, check_unique
 from bundles.oci.layout import ATTESTATIONS, BOOT, METADATA, TARGETS, Layout
 from bundles.oci.manifest import INDEX_TYPE, MANIFEST_TYPE, MAX_MANIFEST_BYTES

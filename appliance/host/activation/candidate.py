@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.host.engine.client import EngineClient
-from appliance.host.engine.command import EngineSpec
 from appliance.host.engine.embedding_check import check_embeddings
+from appliance.host.engine.engine_command import EngineSpec
 from appliance.host.engine.process import Engine, start_engine
 from appliance.host.machine.threads import thread_count
 from appliance.host.process.programs import Programs

@@ -25,7 +25,8 @@ from types import TracebackType
 from appliance.host.layout.places import REPAIR_HINT
 from appliance.host.machine import cgroups
 from bundles.chunks.check import changed, hash_range, placed
-from bundles.contents.contents import Chunk, File
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import File
 from bundles.parallel import judge_all
 from bundles.progress import OnProgress, ignore
 from signing.errors import DamagedError, NotTrustedError

@@ -7,7 +7,8 @@ cannot read the weights, so this works also for a model that is in parts on a st
 Rules:
 - `bundles.gguf.header` has checked the header before llama.cpp reads it. llama.cpp reads it in an isolated child with
   limits on memory and time;
-- the settings are those of `appliance.host.engine.command`; with others the sizes would not be those of an engine.
+- the settings are those of `appliance.host.engine.engine_command`; with others the sizes would not be those of an
+  engine.
 
 Command line: `python -m appliance.host.runtime.memory_probe RUNTIME VARIANT PACKAGE MODEL CONTEXT SLOTS KV_TYPE`, where
 PACKAGE is the folder that holds the binding, or `-` for that of the environment.

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from appliance.clock import utc_now
-from appliance.host.engine.command import engine_command
+from appliance.host.engine.engine_command import engine_command
 from appliance.host.engine.state import RESTARTING, STARTING, STOPPED, EngineState, stop_reason, write_state
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import engine_socket, trial_mark

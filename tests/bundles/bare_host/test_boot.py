@@ -26,7 +26,8 @@ from appliance.keys.signature_requests.request_text import progress
 from appliance.keys.tuf_repository import published
 from appliance.keys.workspace import Workspace, create_development
 from bundles.bare_host.boot_check import LIST_FILE, MAX_FILE_BYTES, check_boot, parse_list
-from bundles.contents.contents import Chunk, File
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import File
 from bundles.oci.layout import BOOT, Layout
 from bundles.stick.writer import write_stick
 from signing.digest import sha256

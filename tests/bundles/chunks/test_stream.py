@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from bundles.chunks.chunk import Chunk
 from bundles.chunks.stream import ChunkStream
-from bundles.contents.contents import Chunk, File
+from bundles.contents.contents import File
 from bundles.oci.layout import Layout
 from signing.digest import sha256
 from signing.errors import DamagedError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bundles.chunks.boundaries import ALONE_BYTES, cut_gguf
-from bundles.contents.contents import MAX_CHUNK_BYTES
+from bundles.chunks.chunk import MAX_CHUNK_BYTES
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.gguf.types import TENSOR_TYPES
 from tests.sim.gguf_files import ARCH, head, tensor_info

@@ -17,7 +17,7 @@ from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.chunking.chunker import Source, store_all
 from appliance.builder.chunking.hash_pool import HashPool
 from bundles import durability
-from bundles.contents.contents import MAX_CHUNK_BYTES, Chunk
+from bundles.chunks.chunk import MAX_CHUNK_BYTES, Chunk
 from bundles.fsverity_digest import digest_of
 from bundles.oci.layout import blob_path
 from signing.digest import Digest, sha256

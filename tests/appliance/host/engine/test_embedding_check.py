@@ -14,7 +14,8 @@ from appliance.host.activation.candidate import check_model
 from appliance.host.engine.client import EngineClient
 from appliance.host.engine.embedding_check import GoldenSentence, check_embeddings, cosine
 from appliance.host.engine.process import Engine, start_engine
-from bundles.contents.contents import Lineage, Model
+from bundles.contents.contents import Model
+from bundles.contents.lineage import Lineage
 from bundles.gguf.header import read_header
 from signing.digest import sha256
 from signing.errors import ApplianceError, ApplyRestoredError

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from appliance.entry_points import LOGITS
-from appliance.host.engine.command import EngineSpec
 from appliance.host.engine.embedding_check import GoldenSentence, check_embeddings, cosine
+from appliance.host.engine.engine_command import EngineSpec
 from appliance.host.engine.process import Engine, start_engine
 from appliance.host.runtime.logits import TOLERANCE, Logits, read_logits
 from appliance.host.runtime.unpacked import UnpackedRuntime, of_wheel

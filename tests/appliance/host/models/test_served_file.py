@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from appliance.host.models.served_file import E1, E2, MARGIN_BYTES, memory_available_bytes, open_verified
-from bundles.contents.contents import Chunk, File
+from bundles.chunks.chunk import Chunk
+from bundles.contents.contents import File
 from bundles.progress import Progress
 from signing.digest import sha256
 from signing.errors import DamagedError, NotTrustedError

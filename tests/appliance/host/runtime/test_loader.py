@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.engine.command import EngineSpec
+from appliance.host.engine.engine_command import EngineSpec
 from appliance.host.engine.process import start_engine
 from appliance.host.runtime.loader import CPU_LIBRARY, cpu_libraries
 from appliance.host.runtime.unpacked import UnpackedRuntime, of_wheel

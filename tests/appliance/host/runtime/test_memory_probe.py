@@ -11,7 +11,7 @@ import pytest
 
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.models.quantisation import QuantisationRequest, quantise
-from appliance.host.engine.command import EngineSpec
+from appliance.host.engine.engine_command import EngineSpec
 from appliance.host.engine.process import start_engine
 from appliance.host.machine.cpu import cpu_flags, fitting_variants
 from appliance.host.models.model_head import head_of_file

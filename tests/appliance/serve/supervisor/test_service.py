@@ -19,7 +19,7 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 
 from appliance.host.engine.client import EngineClient
-from appliance.host.engine.command import EngineSpec
+from appliance.host.engine.engine_command import EngineSpec
 from appliance.host.engine.process import Engine, start_engine
 from appliance.host.engine.state import EngineState, read_state
 from appliance.host.release.release import Release
