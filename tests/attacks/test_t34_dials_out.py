@@ -24,11 +24,11 @@ START = """
 import sys
 from functools import partial
 from pathlib import Path
-from appliance.host.process import child
+from appliance.host.process import isolated_child
 
 if sys.argv[2] == "off":
-    child.spawn = partial(child.spawn, isolated=False)
-started = child.spawn([sys.executable, "-I", "-c", sys.argv[1]], cwd=Path("/"), env={})
+    isolated_child.spawn = partial(isolated_child.spawn, isolated=False)
+started = isolated_child.spawn([sys.executable, "-I", "-c", sys.argv[1]], cwd=Path("/"), env={})
 sys.exit(started.wait(60))
 """
 
