@@ -23,7 +23,7 @@ else:
 
 TOP = Path(__file__).resolve().parent.parent
 MAX_FILE_BYTES = 512 * 1024
-MAX_SIGNING_LINES = 1500
+MAX_SIGNING_LINES = 1700
 # Spelled in pieces, so that this file does not find itself.
 REGISTRY_HOSTS = re.compile(
     r"""py pi\.(org|io) | python hosted\. | hugging face\.co | registry\. npmjs | deb\. debian\.org |
