@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host.install.install import install
+from appliance.host.install.install_inputs import Host
+from appliance.host.layout.prefix import Prefix
+from tests.appliance.sim_card import CARD
 from tests.attacks.harness import Stick, guard_off, refused, row
+from tests.toy import NOW
 
 ROW = row(23)
 COVERED = [
@@ -47,6 +52,14 @@ def test_attacked_in_a_covered_folder(stick: Stick, name: str) -> None:
     plant(stick, name)
     refused(ROW, stick.verify, "layout.unlisted", name)
     assert stick.command().code == 4
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_attacked_on_the_way_to_an_install(stick: Stick, tmp_path: Path, name: str) -> None:
+    plant(stick, name)
+    host = Host(Prefix.at(tmp_path / "host"), CARD, lambda: NOW, "")
+    refused(ROW, lambda: install(stick.path, stick.root, host), "layout.unlisted", name)
+    assert not host.prefix.root.exists()
 
 
 def test_attacked_with_several_files_all_are_named(stick: Stick) -> None:

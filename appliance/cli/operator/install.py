@@ -39,9 +39,10 @@ def command(
 ) -> None:
     """Install the bundle at SOURCE on this host, or finish or repair it.
 
-    SOURCE is a stick or a bundle's folder. Everything is verified before anything is written. The release before serves
-    until the new one has answered. No network is needed. After an interruption or damage run it again: it continues
-    where it stopped, and repairs what differs.
+    SOURCE is a stick or a bundle's folder. Its signatures are verified before anything is written, and every byte while
+    it is copied; nothing of it runs before that. The release before serves until the new one has answered. No network
+    is needed. After an interruption or damage run it again: it continues where it stopped, and repairs what differs. It
+    then reads from SOURCE only what is missing here.
 
     As root, on a machine with systemd, it installs services that start at every boot. With --prefix it needs neither:
     everything lies in one folder, and `appliance serve` serves it in the foreground.

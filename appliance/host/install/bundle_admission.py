@@ -22,6 +22,7 @@ from appliance.host.trust.trust_store import read_floors, read_root, write_root
 from bundles.bundle import Bundle, open_bundle
 from bundles.contents.contents import Contents
 from bundles.gguf.memory import Workload
+from bundles.oci.covered_names import check_names
 from bundles.oci.layout import Layout
 from signing.digest import sha256
 from signing.errors import DamagedError, NotTrustedError, UsageError
@@ -40,7 +41,8 @@ def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
         The bundle; it may be installed here.
 
     Raises:
-        NotTrustedError: a chain of trust does not cover it, or it has expired and is not installed yet.
+        NotTrustedError: a chain of trust does not cover it, unsigned files lie there, or it has expired and is not
+            installed yet.
         DamagedError: a file of the chain cannot be read.
     """
     floors, now = read_floors(host.prefix), host.now()
@@ -62,6 +64,7 @@ def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
             found=f"{role} expired at {moment}",
             hint="ask for a newer stick; what is installed goes on serving",
         )
+    check_names(Layout(source), [chunk.sha256 for chunk in found.value.blobs])
     return found
 
 
