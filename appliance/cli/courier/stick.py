@@ -13,6 +13,7 @@ from bundles.attestation.attestation_check import check_attestations
 from bundles.bare_host.boot_check import check_boot
 from bundles.oci.layout import Layout
 from bundles.stick.writer import write_stick
+from signing.errors import UsageError
 
 
 @click.group("stick", context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,6 +45,7 @@ def write(
     Example:
       appliance stick write dist/smollm2-1.0.0 /media/stick --workspace ~/appliance-workspace
     """
+    _refuse_workspace(destination)
     found = open_named_bundle(bundle, trust, None, workspace)
     if found.evidence.is_development:
         terminal.development()
@@ -64,3 +66,15 @@ def write(
     terminal.answer(f"{found.value.label}  manifest sha256:{found.value.manifest}")
     terminal.answer(f"written   {written.blobs} blobs, {written.size_bytes} bytes")
     terminal.answer(f"read back {written.checked.blobs} blobs, {written.checked.size_bytes} bytes: as signed")
+
+
+def _refuse_workspace(destination: Path) -> None:
+    # A courier must never carry the private keys.
+    if (destination / "keys").is_dir() and (destination / "trust").is_dir():
+        raise UsageError(
+            "stick.is-workspace",
+            str(destination),
+            expected="the folder of a stick",
+            found="a workspace, which holds private keys",
+            hint="give the folder where the stick is mounted",
+        )
