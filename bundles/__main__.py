@@ -113,7 +113,9 @@ def _read_root(trust: Path | None) -> bytes:
         with trust.open("rb") as stream:
             return stream.read(MAX_BYTES["root"] + 1)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise UsageError("trust.no-file", str(trust), expected="a root file", found="no file") from None
+        raise UsageError(
+            "trust.no-file", str(trust), expected="a root file", found="no file", hint="check the path in --trust"
+        ) from None
 
 
 class _Lines:

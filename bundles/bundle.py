@@ -101,15 +101,20 @@ def open_bundle(
     return found
 
 
+def not_found(path: Path) -> UsageError:
+    """The error for a path where no bundle lies."""
+    return UsageError(
+        "bundle.not-found",
+        str(path),
+        expected="a folder with the file oci-layout: a bundle or a stick",
+        found="a folder without it" if path.is_dir() else "no such folder",
+        hint="check the path, and that the stick is mounted; an installed release: appliance verify --prefix DIR",
+    )
+
+
 def _guess_target(layout: Layout) -> tuple[Digest, str]:
     if not layout.path.is_dir() or layout.medium.read(LAYOUT_FILE, 1024) is None:
-        raise UsageError(
-            "bundle.not-found",
-            str(layout.path),
-            expected="a folder with the file oci-layout: a bundle or a stick",
-            found="a folder without it" if layout.path.is_dir() else "no such folder",
-            hint="check the path, and that the stick is mounted; an installed release: appliance verify --prefix DIR",
-        )
+        raise not_found(layout.path)
     if layout.medium.read(LAYOUT_FILE, 1024) != LAYOUT_BYTES:
         raise NotTrustedError("layout.refused", LAYOUT_FILE, expected=LAYOUT_BYTES.decode(), found="something else")
     index = layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES)

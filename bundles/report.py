@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # every command imports this module, and few need those
     from signing.verified import Verified
 
 MAX_FAULTS = 20
-NOT_TRUSTED_HINT = "do not use it: write it again from a good bundle; if it is refused again, stop and ask a key holder"
+NOT_TRUSTED_HINT = (
+    "do not use it: write the stick again, or copy the file again; if it is refused again, stop and ask a key holder"
+)
 DEVELOPMENT_ROOT = "one key for trials, held by one machine: do not install this for real use"
 # Invisible characters that turn the direction of the text after them: a name could be shown as another.
 _BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
@@ -113,16 +115,19 @@ def fault_fields(error: ApplianceError) -> dict[str, object]:
         "subject": error.subject,
         "expected": error.expected,
         "found": error.found,
-        "hint": error.hint,
+        "hint": _hint(error),
         "exit_code": error.exit_code,
     }
 
 
 def hint_lines(error: ApplianceError) -> Iterator[str]:
     """The next steps for an error and those beside it, each once."""
-    default = NOT_TRUSTED_HINT if isinstance(error, NotTrustedError) else ""
-    hints = (one.hint or (default if one is error else "") for one in (error, *error.others))
+    hints = (_hint(error), *(one.hint for one in error.others))
     yield from (f"hint: {escape(hint)}" for hint in dict.fromkeys(hints) if hint)
+
+
+def _hint(error: ApplianceError) -> str:
+    return error.hint or (NOT_TRUSTED_HINT if isinstance(error, NotTrustedError) else "")
 
 
 def _is_hidden(letter: str) -> bool:

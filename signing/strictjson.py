@@ -52,6 +52,8 @@ def load(data: bytes, subject: str, max_bytes: int = 1 << 20) -> Json:
         )
     except json.JSONDecodeError as error:
         raise _refuse(subject, "strict JSON", f"no JSON at character {error.pos}") from None
+    except UnicodeDecodeError as error:
+        raise _refuse(subject, "UTF-8 text", f"the byte 0x{data[error.start]:02x} at {error.start}") from None
     except (ValueError, RecursionError) as error:
         raise _refuse(subject, "strict JSON", str(error)[:200]) from None
     _check_strings(value, subject)

@@ -76,7 +76,7 @@ def run(arguments: list[str], terminal: Terminal) -> int:
         terminal.message(error.ctx.get_help())
         return 2
     except click.UsageError as error:
-        _show_usage(error, terminal)
+        _show_usage(error, arguments, terminal)
         return 2
     except click.ClickException as error:
         terminal.failure(error.format_message(), exit_code=error.exit_code)
@@ -95,18 +95,31 @@ def run(arguments: list[str], terminal: Terminal) -> int:
     return 0
 
 
-def _show_usage(error: click.UsageError, terminal: Terminal) -> None:
+def _show_usage(error: click.UsageError, arguments: Sequence[str], terminal: Terminal) -> None:
     command = error.ctx.command_path if error.ctx else "appliance"
+    # A wrong option may stand before --json, and a wrong command has no options at all.
+    terminal.answers_json = terminal.answers_json or "--json" in arguments
     terminal.failure(error.format_message(), f"{command} --help", exit_code=2)
 
 
 def _show_refusal(error: OSError, arguments: Sequence[str], terminal: Terminal) -> int:
+    if error.errno == errno.ENOENT and not _has_folder():
+        terminal.failure("the folder that this command runs in is gone", "go to another one first: cd /")
+        return 1
     hint = _REFUSED.get(error.errno or 0)
     if hint is None:
         return _show_bug(error, arguments, terminal)
     where = f": {os.fsdecode(error.filename)}" if isinstance(error.filename, (str, bytes)) else ""
     terminal.failure(f"{(error.strerror or str(error)).lower()}{where}", hint)
     return 1
+
+
+def _has_folder() -> bool:
+    try:
+        os.getcwd()  # the stick that it was on may have been taken away
+    except OSError:
+        return False
+    return True
 
 
 def _show_bug(error: Exception, arguments: Sequence[str], terminal: Terminal) -> int:

@@ -208,7 +208,7 @@ def _missing(path: Path) -> UsageError:
         str(path),
         expected="a workspace with trust/root.json",
         found="none",
-        hint=f"appliance init {path}",
+        hint=f"name your workspace with --workspace DIR; if you have none: appliance init {path}",
     )
 
 

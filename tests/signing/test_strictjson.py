@@ -151,7 +151,7 @@ def test_refusals_say_which_rule_was_broken() -> None:
     assert refusal(b"[-Infinity]").found == "a number that is not an integer: -Infinity"
     assert refusal(b"[-0]").found == "an integer out of range: -0"
     assert refusal(b"[1,]").found == "no JSON at character 3"
-    assert "utf-8" in refusal(b'["\xc3"]').found
+    assert refusal(b'["\xc3"]').found == "the byte 0xc3 at 2"
     assert refusal(b"[1" + b"0" * 10_000 + b".5]").found == f"a number that is not an integer: 1{'0' * 39}"
 
 

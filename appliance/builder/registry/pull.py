@@ -67,7 +67,13 @@ def import_bundle(
         ApplianceError: the registry cannot be reached; another run continues.
     """
     if destination.exists():
-        raise UsageError("import.exists", str(destination), expected="a new folder", found="one that is there already")
+        raise UsageError(
+            "import.exists",
+            str(destination),
+            expected="a new folder",
+            found="a file or folder of this name",
+            hint="name a folder that does not exist yet",
+        )
     partial = destination.with_name(f".{destination.name}.importing")
     try:
         found, fetched = _fetch(registry, partial, root, now, on_progress)

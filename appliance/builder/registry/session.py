@@ -165,7 +165,7 @@ class RegistrySession:
                 str(self.reference),
                 expected="a registry that answers",
                 found=f"{error.kind}: {error}"[:200],
-                hint=_CONTINUE_HINT,
+                hint=f"check the address and the network; then {_CONTINUE_HINT}",
             ) from None
 
     def _failed(self, method: str, stream: HttpStream) -> ApplianceError:

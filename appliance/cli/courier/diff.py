@@ -73,7 +73,7 @@ def command(
 
 def _lines(found: Differences) -> Iterator[str]:
     if not found.files:
-        yield "the same files, byte for byte"
+        yield "the same files: both were signed with the same digests"
     carried = f"{format_size(found.carried_bytes)} of {format_size(found.size_bytes)}, in {found.carried_blobs} blobs"
     yield from labelled(
         "a delta", f"{carried}; {format_size(found.documents_bytes)} of it for the list of files itself"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,13 +20,21 @@ from appliance.keys.workspace import Workspace, open_workspace
 from signing.errors import ApplianceError
 
 
+class _Day(click.DateTime):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is no day; write it as 2027-06-30", param, ctx)
+
+
 @click.command("build")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @workspace_option
 @click.option(
     "--install-by",
-    metavar="DATE",
-    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    type=_Day(["%Y-%m-%d"]),
     help="The last day on which the bundle is meant to be installed: refuse to sign what expires before.",
 )
 @click.option("--check", is_flag=True, help="Build again, compare with the published bundle, and change nothing.")

@@ -17,6 +17,7 @@ from appliance.keys.workspace import create_development
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _THRESHOLD = click.IntRange(1, 32)
+_MUST_SIGN = 2
 _HALF = "The public half of the key of a person who signs {}; once for each, 3 is usual."
 
 
@@ -26,12 +27,17 @@ _HALF = "The public half of the key of a person who signs {}; once for each, 3 i
 @click.option("--root-key", "root_keys", metavar="FILE", multiple=True, type=_FILE, help=_HALF.format("roots"))
 @click.option("--targets-key", "targets_keys", metavar="FILE", multiple=True, type=_FILE, help=_HALF.format("content"))
 @click.option(
-    "--root-threshold", metavar="N", default=2, show_default=True, type=_THRESHOLD, help="How many must sign a root."
+    "--root-threshold",
+    metavar="N",
+    default=_MUST_SIGN,
+    show_default=True,
+    type=_THRESHOLD,
+    help="How many must sign a root.",
 )
 @click.option(
     "--targets-threshold",
     metavar="N",
-    default=2,
+    default=_MUST_SIGN,
     show_default=True,
     type=_THRESHOLD,
     help="How many must sign content.",
@@ -65,8 +71,8 @@ def command(
     if ceremony:
         _begin(terminal, folder, (root_keys, root_threshold), (targets_keys, targets_threshold), as_json)
         return
-    if root_keys or targets_keys:
-        raise click.UsageError("--root-key and --targets-key belong to --ceremony")
+    if root_keys or targets_keys or (root_threshold, targets_threshold) != (_MUST_SIGN, _MUST_SIGN):
+        raise click.UsageError("keys and thresholds are for --ceremony; a development root has one key for each role")
     workspace, is_new = create_development(folder, clock.utc_now())
     root = workspace.root()
     fingerprints = sorted(key.fingerprint for key in root.roles["root"].keys.values())

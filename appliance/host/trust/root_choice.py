@@ -33,7 +33,9 @@ def choose_root(trust: Path | None, prefix: Prefix | None, workspace: Path | Non
         try:
             return read_root_file(trust)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise UsageError("trust.no-file", str(trust), expected="a root file", found="no file") from None
+            raise UsageError(
+                "trust.no-file", str(trust), expected="a root file", found="no file", hint="check the path in --trust"
+            ) from None
     if prefix is not None:
         pinned = read_root(prefix)
         if pinned is not None:

@@ -21,7 +21,7 @@ from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.metadata_store import open_newest
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.trust.trust_store import read_floors, read_root
-from bundles.bundle import Bundle, open_bundle
+from bundles.bundle import Bundle, not_found, open_bundle
 from bundles.chunks.check import check_all, check_file
 from bundles.contents.contents import Contents, File
 from bundles.oci.layout import LAYOUT_FILE, Layout
@@ -117,7 +117,15 @@ def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | 
     if path.is_file():
         return _model(path, trust, now, bundle)
     if bundle is not None:
-        raise UsageError("verify.not-a-model", str(path), expected="a GGUF file with --bundle", found="no file")
+        raise UsageError(
+            "verify.not-a-model",
+            str(path),
+            expected="a GGUF file with --bundle",
+            found="no file",
+            hint="check the path; a bundle or stick is verified without --bundle",
+        )
+    if not path.exists():
+        raise not_found(path)
     real = Path(os.path.realpath(path))
     if real.parent == trust.host.releases:
         from appliance.host.release.release import open_release
@@ -177,7 +185,11 @@ def _model(path: Path, trust: Trust, now: datetime, bundle: Path | None) -> Subj
     else:
         from appliance.host.release.release import open_current
 
-        release = open_current(trust.host, now)
+        try:
+            release = open_current(trust.host, now)
+        except UsageError as error:
+            error.hint = "a file is checked as a model; to check one without an installed release, add: --bundle DIR"
+            raise
         found, place = release.bundle, release.place
     file = _find_model(path, found.value.contents, place)
 

@@ -121,7 +121,9 @@ def load_public(path: Path) -> PublicKey:
         with path.open("rb") as file:
             data = file.read(MAX_PEM_BYTES)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise UsageError("key.missing", str(path), expected="a public key", found="no file") from None
+        raise UsageError(
+            "key.missing", str(path), expected="a public key", found="no file", hint="check the path"
+        ) from None
     if b"PRIVATE KEY" in data:
         raise UsageError(
             "key.private",
@@ -135,7 +137,13 @@ def load_public(path: Path) -> PublicKey:
         der = loaded.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         return key_from_spki(der, str(path))
     except (ValueError, UnsupportedAlgorithm, NotTrustedError):
-        raise UsageError("key.kind", str(path), expected="a P-256 public key in PEM", found="something else") from None
+        raise UsageError(
+            "key.kind",
+            str(path),
+            expected="a P-256 public key in PEM",
+            found="something else",
+            hint="give the .pub file that `appliance key create` made",
+        ) from None
 
 
 def public_pem(key: PublicKey) -> bytes:
@@ -171,11 +179,11 @@ def _read_private(path: Path) -> bytes:
         raise UsageError(
             "key.missing",
             str(path),
-            expected="a private key",
+            expected="a key file",
             found="no file",
-            hint="run `appliance init`, or name another workspace",
+            hint="check the path; a key of a workspace: check --workspace",
         ) from None
-    if mode & 0o077:
+    if mode & 0o077 and b"PUBLIC KEY" not in data:
         raise UsageError(
             "key.exposed",
             str(path),
@@ -191,7 +199,13 @@ def _unreadable(path: Path, *, is_encrypted: bool) -> UsageError:
         return UsageError(
             "key.passphrase", str(path), expected="its passphrase", found="another one", hint="type it once more"
         )
-    return UsageError("key.unreadable", str(path), expected="a PEM private key", found="something else")
+    return UsageError(
+        "key.unreadable",
+        str(path),
+        expected="a PEM private key",
+        found="something else",
+        hint="give the file that `appliance key create` made, without the ending .pub",
+    )
 
 
 def _with_public(private: ec.EllipticCurvePrivateKey) -> PemKey:

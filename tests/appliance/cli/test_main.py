@@ -92,6 +92,31 @@ def test_what_the_machine_refuses_is_not_called_a_bug(run_body: Run, name: str, 
     assert talk.startswith(f"error: {text}: /data/x\nhint: ")
 
 
+def test_a_folder_that_is_gone_is_not_called_a_bug(
+    run_body: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    code, _, talk = run_body("os.getcwd()")
+    assert code == 1
+    assert talk == "error: the folder that this command runs in is gone\nhint: go to another one first: cd /\n"
+
+
+@pytest.mark.parametrize("options", [("--bogus", "--json"), ("--json", "--bogus")])
+def test_a_wrong_option_is_answered_in_json_wherever_it_stands(run_body: Run, options: tuple[str, ...]) -> None:
+    code, out, _ = run_body("pass", *options)
+    assert (code, json.loads(out)["exit_code"]) == (2, 2)
+
+
+def test_the_hint_of_a_refusal_is_in_json_too(run_body: Run) -> None:
+    _, out, talk = run_body("raise NotTrustedError('a.b', 'x')", "--json")
+    hint = json.loads(out)["errors"][0]["hint"]
+    assert hint.startswith("do not use it")
+    assert f"hint: {hint}" in talk
+
+
 def test_a_full_disk_that_is_really_full_exits_1(run_body: Run) -> None:
     code, _, talk = run_body("os.write(os.open('/dev/full', os.O_WRONLY), b'x')")
     assert code == 1

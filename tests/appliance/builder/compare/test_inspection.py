@@ -143,4 +143,4 @@ def test_difference_fits_80_columns_and_is_empty_between_equal_bundles(folder: P
     assert out.startswith("toy 1.0.0 -> toy 1.1.0\n")
     assert "+ delta (wheel): 2.0" in out
     same = ask(folder, "diff", bundle(folder, "1.0.0"), bundle(folder, "1.0.0")).out
-    assert "the same files, byte for byte" in same
+    assert "the same files: both were signed with the same digests" in same

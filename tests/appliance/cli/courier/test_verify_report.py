@@ -248,3 +248,14 @@ def test_host_key_is_in_no_answer_and_no_record(sim: SimHost, tmp_path: Path) ->
         answer = command(*words, "--prefix", sim.prefix.root)
         assert secret not in answer.out + answer.talk
     assert secret not in record.read_text()
+
+
+def test_a_path_that_is_not_there_is_a_wrong_command_also_where_no_root_is_pinned(tmp_path: Path) -> None:
+    answer = command("verify", tmp_path / "none", "--prefix", tmp_path / "host")
+    assert (answer.code, "bundle.not-found" in answer.talk) == (2, True)
+
+
+def test_a_file_without_an_installed_release_is_pointed_to_the_option_bundle(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text("{}")
+    answer = command("verify", tmp_path / "index.json", "--prefix", tmp_path / "host")
+    assert (answer.code, "add: --bundle DIR" in answer.talk) == (2, True)
