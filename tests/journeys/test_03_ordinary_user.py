@@ -18,6 +18,8 @@ from packaging.requirements import Requirement
 
 from tests.journeys.conftest import Demo, appliance
 
+pytestmark = pytest.mark.ci
+
 NOBODY = 65534
 
 

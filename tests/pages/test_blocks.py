@@ -44,6 +44,7 @@ def runs_here(block: Block) -> bool:
     return RUN_BY not in block.marks and NOT_RUN not in block.marks and block.kind != TRANSCRIPT
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("page", [page for page in PAGES if any(map(runs_here, blocks_of(page)))])
 def test_page_can_be_typed_from_top_to_bottom(page: str, template: Path, tmp_path: Path) -> None:
     blocks = [block for block in blocks_of(page) if runs_here(block)]

@@ -50,6 +50,7 @@ def elsewhere(block: Block) -> str | None:
 HERE = [(name, block) for name, block in examples() if elsewhere(block) is None]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(("name", "block"), HERE, ids=[block.commands[-1] for _, block in HERE])
 def test_example_of_a_help_can_be_typed(name: str, block: Block, template: Path, tmp_path: Path) -> None:
     with place_for(f"appliance {name}", template, tmp_path / "place") as place:

@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.ci
+
 TOP = Path(__file__).resolve().parents[2]
 NAMES = ("tests/a/test_1.py", "tests/b/test_2.py", "tests/journeys/test_01.py", "tests/journeys/test_02.py")
 

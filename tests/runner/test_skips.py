@@ -11,6 +11,8 @@ import pytest
 
 from tests.bed.abilities import BUILD_HINT, LACKS
 
+pytestmark = pytest.mark.ci
+
 TOP = Path(__file__).resolve().parents[2]
 TESTS = f"""
 import pytest

@@ -24,6 +24,8 @@ from bundles.oci.manifest import parse_index, parse_manifest
 from signing.floors import Floors
 from tests.toy import NOW, build_toy
 
+pytestmark = pytest.mark.ci
+
 FORK = multiprocessing.get_context("fork")
 NOBODY = 65534
 TOUCHES = {"open", "os.rename", "os.link", "os.chmod", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from appliance.builder.compare.rebuild import _differing, _standing
 from signing.errors import ApplianceError
 from tests.appliance import telltale
 from tests.elsewhere import Elsewhere, elsewhere
+
+pytestmark = pytest.mark.ci
 
 TOY = Path("workspace/dist/toy-1.0.0")
 
