@@ -31,6 +31,7 @@ soak: runtime bed ## Run what takes hours: faults in signing/, 2 000 mutations o
 	@$(BIN)/python -m tests.mutate_bundle
 	@$(BIN)/python -m tests.reproduce
 	@$(BIN)/python -m tests.appliance.big_build
+	@INSTANTS=40 $(BIN)/python -m pytest -m ci --timeout=7200 tests/journeys/test_04_interrupted.py
 	@$(BIN)/python -m tests.bed.soak $(or $(ROUNDS),20)
 
 bench: runtime oracles ## Measure the figures, each beside its peer (exit 1 where one is missed; ONLY=name: one row; WRITE=1: into docs/figures.md)

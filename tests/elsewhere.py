@@ -23,7 +23,7 @@ TOP = Path(__file__).resolve().parents[1]
 NOBODY = 65534
 OLD = 1_000_000_000
 """The time of the last change of every file in the other place."""
-PROGRAM = ("appliance", "bundles", "signing", "playbooks")
+PROGRAM = ("appliance", "bundles", "signing", "playbooks", "docs")
 NO_USER = "needs root, to become another user"
 # Sets the umask and the processors of its own process, then runs a module as `python -m` would.
 CHILD = """
@@ -107,7 +107,7 @@ def elsewhere(*, as_another_user: bool = True) -> Iterator[Elsewhere]:
     try:
         for name in PROGRAM:
             shutil.copytree(TOP / name, folder / "program" / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("LICENSE", "pyproject.toml"):
+        for name in ("LICENSE", "README.md", "pyproject.toml"):
             shutil.copy(TOP / name, folder / "program")
         for path in (folder / "home", folder / "work"):
             path.mkdir()

@@ -15,7 +15,7 @@ import pytest
 
 from tests.journeys.conftest import PROGRAM, Demo, appliance, snapshot
 
-INSTANTS = 20
+INSTANTS = int(os.environ.get("INSTANTS", "12"))  # `make soak` takes more
 SEED = 20260102
 KEPT = ("workspace", "stick", "host/opt", "host/var/lib/appliance/models", "host/var/lib/appliance/trust")
 

@@ -135,7 +135,7 @@ def test_source_that_is_gone_or_changed_is_named_and_nothing_is_published(mine: 
     changed = build(mine)
     assert changed.code == 3
     assert "models/big/mine.gguf: differs from lock (source.differs-from-lock)" in changed.err
-    assert f"where the change is meant: appliance lock {mine / 'big.yaml'} --upgrade" in changed.err
+    assert f"where the change is intended: appliance lock {mine / 'big.yaml'} --upgrade" in changed.err
     assert not (mine / "w/dist" / NAME).exists()
     assert snapshot(mine / "w/trust/repository") == before
     model.write_bytes(whole)
