@@ -14,6 +14,7 @@ import pytest
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.main import run
 from appliance.resources import page_paths
+from tests.appliance.pseudo_terminal import read_all
 
 TOP = Path(__file__).resolve().parents[3]
 BESIDE = {
@@ -89,15 +90,6 @@ def test_on_a_terminal_a_page_is_shown_by_the_pager(tmp_path: Path) -> None:
         env={**os.environ, "PAGER": str(pager), "TERM": "xterm"},
     )
     os.close(follower)
-    shown = b""
-    while True:
-        try:
-            block = os.read(leader, 65536)
-        except OSError:
-            break
-        if not block:
-            break
-        shown += block
-    os.close(leader)
+    shown = read_all(leader)
     assert child.wait(60) == 0
     assert shown.startswith(b"paged: # Trust")

@@ -19,6 +19,7 @@ from appliance.cli.console.terminal import Terminal
 from bundles.progress import Progress
 from bundles.report import escape
 from signing.errors import DamagedError, NotTrustedError, worst
+from tests.appliance.pseudo_terminal import read_all
 
 Streams = tuple[Terminal, io.StringIO, io.StringIO]
 
@@ -213,16 +214,7 @@ def on_a_terminal(code: str, environment: dict[str, str]) -> str:
         env={**base, "TERM": "xterm", "COLUMNS": "100", **environment},
     )
     os.close(follower)
-    shown = b""
-    while True:
-        try:
-            block = os.read(leader, 65536)
-        except OSError:
-            break
-        if not block:
-            break
-        shown += block
-    os.close(leader)
+    shown = read_all(leader)
     assert child.wait(60) == 0
     return shown.decode()
 
