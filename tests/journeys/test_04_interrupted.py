@@ -44,6 +44,26 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
+def kill_at(instant: float, folder: Path, whole_s: float) -> float:
+    """Begin a demo anew and kill it after a part of its time. One that was faster is begun again.
+
+    Returns:
+        How long a whole demo takes, in seconds, as far as is known: the machine may have other work, too.
+    """
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        started = time.monotonic()
+        child = start(folder)
+        try:
+            child.wait(instant * whole_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            return whole_s
+        assert child.returncode == 0
+        whole_s = time.monotonic() - started
+
+
 @pytest.mark.ci
 @pytest.mark.timeout(2400)
 def test_kill_at_any_instant_and_the_next_run_finishes_with_the_same_bundle(demo: Demo, tmp_path: Path) -> None:
@@ -52,15 +72,8 @@ def test_kill_at_any_instant_and_the_next_run_finishes_with_the_same_bundle(demo
     assert appliance("demo", "--folder", folder, timeout_s=600).code == 0
     whole_s = time.monotonic() - started
     instants = sorted(random.Random(SEED).uniform(0.02, 0.98) for _ in range(INSTANTS))
-    killed = 0
     for number, instant in enumerate(instants):
-        shutil.rmtree(folder)
-        child = start(folder)
-        time.sleep(instant * whole_s)
-        if child.poll() is None:
-            killed += 1
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+        whole_s = kill_at(instant, folder, whole_s)
         done = appliance("demo", "--folder", folder, "--json", timeout_s=600)
         assert done.code == 0, f"after a kill at {instant:.0%}: {done.err[-3000:]}"
         assert json.loads(done.out)["manifest"] == demo.answer["manifest"]
@@ -68,5 +81,4 @@ def test_kill_at_any_instant_and_the_next_run_finishes_with_the_same_bundle(demo
             before = {name: snapshot(folder / name) for name in KEPT}
             assert appliance("demo", "--folder", folder, timeout_s=600).code == 0
             assert before == {name: snapshot(folder / name) for name in KEPT}
-    assert killed >= INSTANTS * 3 // 4
     assert processes_in(folder) == []
