@@ -123,10 +123,12 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.drops:
             body = body[: answer.drops.pop(0)]
             self.close_connection = True
+        # Counted first: a client that has the last byte may look before this thread goes on.
+        self.server.site.sent += len(body)
         try:
             self.wfile.write(body)
-            self.server.site.sent += len(body)
         except (BrokenPipeError, ConnectionResetError):
+            self.server.site.sent -= len(body)
             self.close_connection = True
 
 
