@@ -12,13 +12,17 @@ Rules:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a build whose cache is warm needs no network, and httpx takes a tenth of a second to load
+    import ssl
+
     import httpx
 
 AGENT = "airgap-appliance"
@@ -193,6 +197,17 @@ class HttpStream:
         self._response.close()
 
 
+@cache
+def _tls_context(certificates: str | None, folder: str | None) -> ssl.SSLContext:
+    """The checks of TLS, with the certificates that the environment names.
+
+    Each context reads all certificates of the system, which takes 40 ms, and a program makes several clients.
+    """
+    import ssl
+
+    return ssl.create_default_context()
+
+
 class HttpClient:
     """A pool of connections, safe to share between threads.
 
@@ -201,12 +216,10 @@ class HttpClient:
     """
 
     def __init__(self, connect_timeout_s: float = TIMEOUT_S) -> None:
-        import ssl
-
         import httpx
 
         self._client = httpx.Client(
-            verify=ssl.create_default_context(),
+            verify=_tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
             timeout=httpx.Timeout(TIMEOUT_S, connect=connect_timeout_s),
             headers={"User-Agent": AGENT, "Accept-Encoding": "identity"},
         )
