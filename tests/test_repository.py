@@ -197,18 +197,3 @@ def test_every_target_of_the_makefile_says_what_it_does() -> None:
     phony = next(line for line in makefile.splitlines() if line.startswith(".PHONY:")).split()[1:]
     told = re.findall(r"^([a-z-]+):[^=\n]*## \S", makefile, re.MULTILINE)
     assert sorted(told) == sorted(phony)
-
-
-def test_no_function_is_longer_than_a_screen_and_no_file_than_400_lines() -> None:
-    long = []
-    for package in ("appliance", "bundles", "signing"):
-        for path in (TOP / package).rglob("*.py"):
-            tree = ast.parse(path.read_bytes())
-            if len(path.read_text().splitlines()) > 400:
-                long.append(str(path.relative_to(TOP)))
-            for node in ast.walk(tree):
-                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                    lines = (node.end_lineno or node.lineno) - node.lineno + 1
-                    if lines > 60:
-                        long.append(f"{path.relative_to(TOP)}:{node.lineno} {node.name} ({lines} lines)")
-    assert long == []

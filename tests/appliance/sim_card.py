@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema  # type: ignore[import-untyped]
-
 from appliance.host.machine.card import (
     BY_FLAGS,
     FORMAT,
@@ -23,6 +21,7 @@ from appliance.host.machine.card import (
     Variant,
     card_schema,
 )
+from tests.json_schema import is_valid, require_valid
 
 GIB = 1 << 30
 CARD = Card(
@@ -55,13 +54,12 @@ NVIDIA = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Re
 
 def check_card(value: dict[str, Any]) -> None:
     """Check a card against its own schema, and that against the schema of schemas."""
-    jsonschema.Draft202012Validator.check_schema(card_schema())
-    jsonschema.Draft202012Validator(card_schema()).validate(json.loads(json.dumps(value)))
+    require_valid(json.loads(json.dumps(value)), card_schema())
 
 
 def is_card(value: dict[str, Any]) -> bool:
     """Whether the schema takes a value."""
-    return bool(jsonschema.Draft202012Validator(card_schema()).is_valid(value))
+    return is_valid(value, card_schema())
 
 
 def write_machine(root: Path, files: dict[str, str] | None = None) -> Path:

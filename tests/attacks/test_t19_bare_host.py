@@ -18,7 +18,7 @@ from bundles.oci.layout import BOOT
 from tests.attacks.harness import Stick, guard_off, row
 from tests.bed.fixtures import tree_folder
 from tests.bed.trees import DEBIAN_11
-from tests.sim.bare import SHELLS, follow, follow_in, print_sheet, without
+from tests.sim.bare import EACH_SHELL, SHELLS, follow, follow_in, print_sheet, without
 from tests.sim.tuf import STRANGERS
 
 ROW = row(19)
@@ -141,7 +141,7 @@ def good(stick: Stick) -> Stick:
     return stick
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", EACH_SHELL)
 def test_unattacked_stick_is_verified_to_its_last_byte(good: Stick, shell: str, tmp_path: Path) -> None:
     done = follow(good.path, print_sheet(good, NEEDED), shell, tmp_path / "operator")
     assert (done.returncode, MARK in done.stdout) == (0, True), done.stderr
@@ -178,13 +178,14 @@ def test_attacked_by_commands_on_the_stick_there_are_none(good: Stick) -> None:
 
 
 @pytest.mark.bed
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", EACH_SHELL)
 def test_unattacked_stick_is_verified_by_debian_11(good: Stick, shell: str) -> None:
     done = follow_in(tree_folder(DEBIAN_11), good.path, print_sheet(good, NEEDED), shell)
     assert (done.returncode, MARK in done.stdout) == (0, True), done.stderr
 
 
 @pytest.mark.bed
+@pytest.mark.ci
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_attacked_nothing_of_the_stick_runs_on_debian_11(good: Stick, attack: Callable[[Stick], None]) -> None:
     tree = tree_folder(DEBIAN_11)
@@ -195,7 +196,7 @@ def test_attacked_nothing_of_the_stick_runs_on_debian_11(good: Stick, attack: Ca
         assert done.stderr.startswith(f"REFUSED: {ATTACKS[attack]}"), (shell, done.stderr)
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", EACH_SHELL)
 def test_unguarded_the_old_verifier_runs(good: Stick, shell: str, tmp_path: Path) -> None:
     older_serial(good)
     with guard_off(ROW.guard, without('[ "$r" -ge "$s" ]')):
@@ -203,7 +204,7 @@ def test_unguarded_the_old_verifier_runs(good: Stick, shell: str, tmp_path: Path
     assert (done.returncode, done.stdout) == (0, f"{MARK}\n")
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", EACH_SHELL)
 def test_unguarded_one_signature_is_enough(good: Stick, shell: str, tmp_path: Path) -> None:
     good.put_boot(by=good.repository.people.root[:1], serial=NEEDED, verifier=evil())
     with guard_off(ROW.guard, without('[ "$n" -ge "$m" ]')):
@@ -211,7 +212,7 @@ def test_unguarded_one_signature_is_enough(good: Stick, shell: str, tmp_path: Pa
     assert (done.returncode, done.stdout) == (0, f"{MARK}\n")
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", EACH_SHELL)
 def test_unguarded_the_swapped_key_counts(good: Stick, shell: str, tmp_path: Path) -> None:
     swapped_key(good)
     with guard_off(ROW.guard, without('= "$k  -" ]', "sha256sum -c ")):
@@ -219,7 +220,7 @@ def test_unguarded_the_swapped_key_counts(good: Stick, shell: str, tmp_path: Pat
     assert (done.returncode, done.stdout) == (0, f"{MARK}\n")
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", EACH_SHELL)
 def test_unguarded_the_changed_verifier_runs(good: Stick, shell: str, tmp_path: Path) -> None:
     changed_verifier(good)
     with guard_off(ROW.guard, without("sha256sum -c ")):
@@ -227,7 +228,7 @@ def test_unguarded_the_changed_verifier_runs(good: Stick, shell: str, tmp_path: 
     assert (done.returncode, done.stdout) == (0, f"{MARK}\n")
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", EACH_SHELL)
 def test_unguarded_the_verifier_itself_refuses_the_module_and_never_loads_it(
     good: Stick, shell: str, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from tests.attacks.harness import Stick, guard_off, row
 from tests.attacks.test_t19_bare_host import MARK, evil, sign_changed
 from tests.bed.fixtures import tree_folder
 from tests.bed.trees import DEBIAN_11
-from tests.sim.bare import SHELLS, follow, follow_in, print_sheet, without
+from tests.sim.bare import EACH_SHELL, SHELLS, follow, follow_in, print_sheet, without
 
 ROW = row(20)
 LIST = "BOOT.sha256"
@@ -102,7 +102,7 @@ def good(stick: Stick) -> Stick:
     return stick
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", EACH_SHELL)
 def test_unattacked_list_passes(good: Stick, shell: str, tmp_path: Path) -> None:
     done = follow(good.path, print_sheet(good), shell, tmp_path / "operator")
     assert (done.returncode, MARK in done.stdout) == (0, True), done.stderr
@@ -132,7 +132,7 @@ def plant_link(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", EACH_SHELL)
 def test_attacked_by_what_the_list_does_not_mention(good: Stick, shell: str, tmp_path: Path) -> None:
     for number, name in enumerate(EXTRA):
         plant = (plant_folder, plant_link, plant_file)[min(number, 2)]
@@ -151,7 +151,7 @@ def test_attacked_by_what_the_list_does_not_mention_the_command_refuses_it_too(g
 
 @pytest.mark.ci
 @pytest.mark.bed
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", EACH_SHELL)
 def test_attacked_on_debian_11_the_same_is_refused(good: Stick, shell: str) -> None:
     tree = tree_folder(DEBIAN_11)
     for change, words in SPELLINGS.items():
@@ -183,7 +183,7 @@ def test_unguarded_busybox_counts_the_comment_as_a_file_that_differs(good: Stick
     assert (done.returncode, done.stderr) == (4, "REFUSED: a file differs\n")
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", EACH_SHELL)
 def test_unguarded_an_extra_file_meets_the_verifier(good: Stick, shell: str, tmp_path: Path) -> None:
     (good.path / BOOT / "evil.py").write_bytes(b"")
     with guard_off(ROW.guard, without("ls -A")):

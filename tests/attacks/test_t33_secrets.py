@@ -86,6 +86,7 @@ def test_attacked_again_after_a_clean_build_from_the_same_cache(tmp_path: Path) 
     refused(ROW, with_wheel(tmp_path, TOKEN.encode()).build, "secret.found", subject)
 
 
+@pytest.mark.ci
 def test_attacked_through_what_a_run_of_ansible_leaves_behind(tmp_path: Path) -> None:
     run, playbooks = tmp_path / "run", tmp_path / "playbooks"
     role = playbooks / "roles" / "one" / "tasks"

@@ -12,6 +12,7 @@ from tests.bed.open_network import ASK, OUTSIDE, Outside
 from tests.bed.tools import call
 from tests.bed.trees import DEBIAN_12
 
+pytestmark = pytest.mark.ci
 SSH = ["ssh", "-o", "BatchMode=yes"]
 
 

@@ -64,6 +64,7 @@ def test_one_attempt_is_counted_under_its_kind_with_its_destination(loud: Ledger
         loud.require_none()
 
 
+@pytest.mark.ci
 def test_lookup_of_a_name_is_counted_as_dns(loud: Ledger) -> None:
     loud.run(LOOKUP, check=False, timeout_s=120)
     assert loud.attempts().dns >= 1
@@ -113,6 +114,7 @@ def test_control_without_the_counter_the_proof_fails(monkeypatch: pytest.MonkeyP
         Network()
 
 
+@pytest.mark.ci
 def test_control_a_network_that_was_opened_turns_the_ledger_red(loud: Ledger, outside: Outside) -> None:
     open_way_out(loud.network.cell, outside)
     loud.run(["python3", "-c", ASK], check=False)
@@ -135,6 +137,7 @@ def test_command_line_passes_output_and_exit_code_of_a_quiet_command_through() -
     assert ended.stderr == "err\nledger: nothing tried to reach a network\n"
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("canary", [CANARIES[0], CANARIES[3], CANARIES[8]], ids=lambda canary: canary.name)
 def test_command_line_is_red_for_an_attempt_and_names_the_process(canary: Canary) -> None:
     require(no_strace())
@@ -161,12 +164,14 @@ def test_process_is_called_by_the_program_it_became() -> None:
     assert read_calls(log) == [Culprit("python3.11", "192.0.2.1", 443), Culprit("sh", "2001:db8::1", 53)]
 
 
+@pytest.mark.ci
 def test_command_line_is_red_when_the_command_hides_its_failure() -> None:
     require(no_strace())
     hidden = run_command(["sh", "-c", 'python3 -c "$0" 2>/dev/null; exit 0', CANARIES[0].argv[2]])
     assert hidden.returncode == 1
 
 
+@pytest.mark.ci
 def test_command_line_works_without_root() -> None:
     require(no_strace())
     require(no_root())

@@ -20,6 +20,7 @@ from tests.bed.leftovers import await_none, leftovers, open_descriptors
 from tests.bed.nspawn import NspawnHost
 from tests.bed.trees import DEBIAN_12
 
+pytestmark = pytest.mark.ci
 TOP = Path(__file__).resolve().parents[2]
 # Makes every kind of bed, tells where, and waits to be killed. Whoever started the tests from a background job left
 # SIGINT ignored, and that is inherited.

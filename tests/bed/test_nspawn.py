@@ -20,6 +20,8 @@ from tests.bed.trees import DEBIAN_12
 
 NewHost = Callable[[], NspawnHost]
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture(scope="module")
 def shared_host() -> Iterator[NspawnHost]:

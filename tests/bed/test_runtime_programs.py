@@ -16,6 +16,7 @@ from appliance.builder.wheels.reader import wheel_members
 from tests.appliance.shipped import shipped_runtime
 from tests.bed.nspawn import NspawnHost
 
+pytestmark = pytest.mark.ci
 PLACE = "/srv/runtime"
 # A root with the runtime and the libraries that a program may ask of the system: nothing else is in it.
 MAKE_BARE = """

@@ -58,7 +58,9 @@ def test_the_executable_speaks_the_protocol(ours: Client, publisher: Publisher) 
 
 
 @pytest.mark.filterwarnings("ignore:keytype 'ecdsa-sha2-nistp256' is deprecated:DeprecationWarning")
-@pytest.mark.parametrize("kind", ["ecdsa", "ecdsa, as once spelled", "ed25519", "rsa", "rsa-pkcs1v15"])
+@pytest.mark.parametrize(
+    "kind", ["ecdsa", "ecdsa, as once spelled", "ed25519", "rsa", pytest.param("rsa-pkcs1v15", marks=pytest.mark.ci)]
+)
 @pytest.mark.parametrize("has_hashes", [False, True])
 def test_keys_of_each_kind_sign_a_repository(server: Server, client: Client, kind: str, has_hashes: bool) -> None:
     server.publisher = Publisher(kind, has_hashes)

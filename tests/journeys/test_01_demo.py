@@ -14,6 +14,8 @@ from tests.pages.blocks import read_commands
 
 DIGEST = re.compile(r"[0-9a-f]{16,}")
 
+pytestmark = pytest.mark.ci
+
 
 def sha256sum(path: Path) -> str:
     """The digest as a program that is not ours computes it."""

@@ -15,6 +15,8 @@ from tests.toy import build_toy
 
 KINDS = ("config", "licence", "model", "playbook", "provenance", "runtime", "sbom", "tool", "wheel")
 
+pytestmark = pytest.mark.ci
+
 
 def parse_stick(stick: Path) -> Contents:
     index = json.loads((stick / "index.json").read_bytes())

@@ -23,6 +23,8 @@ PEOPLE = ("alice", "bob", "carol", "dan", "eve", "frank", "grace", "heidi")
 LIBRARY_NAME = {"/usr/lib/softhsm/libsofthsm2.so": str(LIBRARY)}
 TOKEN = f"pkcs11:token=eve;object=signing?module-path={LIBRARY}"
 
+pytestmark = pytest.mark.ci
+
 
 def quietly(folder: Path, *arguments: str | Path, secret: str = WORDS) -> Finished:
     """Run a command without a terminal; the passphrase comes from a descriptor."""

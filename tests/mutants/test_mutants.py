@@ -46,14 +46,17 @@ def test_fault_that_lets_an_old_version_in_is_killed() -> None:
     assert source_of("floors").read_bytes() == before
 
 
+@pytest.mark.ci
 def test_change_that_changes_nothing_survives() -> None:
     assert tried("floors", "if version < floor:", "if not version >= floor:", FLOORS) == "survived"
 
 
+@pytest.mark.ci
 def test_module_that_does_not_import_is_killed() -> None:
     assert tried("floors", "MAX_STEP = 10_000", "MAX_STEP = ten thousand".replace(" ", "_"), FLOORS) == "killed"
 
 
+@pytest.mark.ci
 def test_loop_without_an_end_is_stopped() -> None:
     assert (
         tried("floors", "if version < floor:", "while True: pass\n        if version < floor:", FLOORS, cpu=2)
@@ -61,6 +64,7 @@ def test_loop_without_an_end_is_stopped() -> None:
     )
 
 
+@pytest.mark.ci
 def test_tests_that_do_not_run_are_no_kill() -> None:
     argv = [sys.executable, "-c", TRIAL, "floors", "MAX_STEP = 10_000", "MAX_STEP = 9", "60", "tests/no_such_test.py"]
     done = subprocess.run(argv, cwd=TOP, capture_output=True, text=True, timeout=300)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
 from appliance.builder.recipe.recipe import Recipe
 from appliance.resources import recipes_path
+from tests.json_schema import require_valid
 from tests.pages.generated.recipes import page
 from tests.pages.markdown import anchors, links
 
@@ -36,4 +36,4 @@ def test_every_link_leads_to_a_heading_of_the_page() -> None:
 
 @pytest.mark.parametrize("path", sorted(recipes_path().glob("*.yaml")), ids=lambda path: str(path.name))
 def test_every_recipe_that_comes_with_the_program_follows_the_schema(path: Path) -> None:
-    jsonschema.validate(yaml.safe_load(path.read_text("utf-8")), SCHEMA)
+    require_valid(yaml.safe_load(path.read_text("utf-8")), SCHEMA)

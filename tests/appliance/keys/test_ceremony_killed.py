@@ -93,6 +93,7 @@ def test_a_development_workspace_is_not_made_of_half_a_ceremony(tmp_path: Path) 
     assert "appliance init --ceremony" in caught.value.hint
 
 
+@pytest.mark.ci
 def test_new_builders_key_is_whole_or_not_there_however_its_making_was_killed(tmp_path: Path) -> None:
     asked, told = finished(tmp_path).workspace.path, tmp_path / "told"
 
@@ -114,6 +115,7 @@ def test_new_builders_key_is_whole_or_not_there_however_its_making_was_killed(tm
         assert Workspace(path).builder(request.new_root())
 
 
+@pytest.mark.ci
 def test_publishing_that_was_killed_loses_no_signature_and_is_finished_by_the_same_command(tmp_path: Path) -> None:
     ceremony, told = finished(tmp_path), tmp_path / "told"
     boot = Item(BOOT, "BOOT/BOOT.sha256", b"0" * 64 + b"  serial-1\n")

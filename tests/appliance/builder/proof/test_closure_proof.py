@@ -136,9 +136,15 @@ def test_import_that_no_requirement_declares_is_named_with_all_others(bench: Ben
     "code",
     [
         "import os; os._exit(0)",
-        "import os; os.remove('/work/answer.json'); os.symlink('/etc/passwd', '/work/answer.json')",
-        "import os; os.remove('/work/answer.json'); os.mkfifo('/work/answer.json')",
-        "import os; os.remove('/work/answer.json'); open('/work/answer.json', 'w').write('[' * 100000)",
+        pytest.param(
+            "import os; os.remove('/work/answer.json'); os.symlink('/etc/passwd', '/work/answer.json')",
+            marks=pytest.mark.ci,
+        ),
+        pytest.param("import os; os.remove('/work/answer.json'); os.mkfifo('/work/answer.json')", marks=pytest.mark.ci),
+        pytest.param(
+            "import os; os.remove('/work/answer.json'); open('/work/answer.json', 'w').write('[' * 100000)",
+            marks=pytest.mark.ci,
+        ),
         "import os; os.remove('/work/answer.json'); open('/work/answer.json', 'w').write('{\"tried\": 1}')",
     ],
 )
@@ -184,6 +190,7 @@ open("/usr/lib/planted", "w").close()
     assert not (tree_folder(DEBIAN_12) / "usr/lib/planted").exists()
 
 
+@pytest.mark.ci
 def test_packages_are_installed_by_path_before_the_wheels(bench: Bench, cache: Cache, tmp_path: Path) -> None:
     require_tools()
     pool = Pool(tmp_path)
@@ -274,6 +281,7 @@ def open_folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests here are by an ordinary user already")
 def test_ordinary_user_proves_it_too(uv_wheel: Path, open_folder: Path) -> None:
     tree, where = tree_folder(DEBIAN_12), open_folder / "tree"

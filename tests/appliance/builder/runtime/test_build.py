@@ -107,6 +107,7 @@ def test_another_folder_time_and_time_zone_give_the_same_bytes(
     assert second.path.read_bytes() == finished.built.path.read_bytes()
 
 
+@pytest.mark.ci
 def test_ccache_of_this_machine_is_used_and_changes_no_byte(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +203,7 @@ def test_interrupted_build_continues_where_it_stopped(finished: Finished, tmp_pa
     assert built.sha256 == finished.built.sha256
 
 
+@pytest.mark.ci
 def test_builder_killed_by_sigkill_leaves_no_compiler_and_can_continue(
     finished: Finished, tools: ToolWheels, tmp_path: Path
 ) -> None:
@@ -234,6 +236,7 @@ def _running_commands() -> str:
     return "\n".join(line for line in found if "ninja" in line)
 
 
+@pytest.mark.ci
 def test_build_folder_of_another_boot_is_not_trusted(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
     def interrupt(event: Progress) -> None:
         if event.done == 5:
@@ -249,6 +252,7 @@ def test_build_folder_of_another_boot_is_not_trusted(sdist: Path, tools: ToolWhe
     assert max(event.total for event in events) == STEPS + 1
 
 
+@pytest.mark.ci
 def test_second_builder_waits_and_takes_the_first_ones_wheel(tools: ToolWheels, tmp_path: Path) -> None:
     sdist = make_sdist(tmp_path / "slow.tar.gz", pace_s=0.05)
     started = threading.Event()
@@ -271,6 +275,7 @@ def test_second_builder_waits_and_takes_the_first_ones_wheel(tools: ToolWheels, 
     assert {event.task for event in events} == {"waiting for another build of the same runtime"}
 
 
+@pytest.mark.ci
 def test_user_without_an_entry_in_the_password_database_builds_it_too(
     sdist: Path, tools: ToolWheels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def test_distribution_has_one_library_and_names_its_requirements(place: Place, t
     assert built.variants == ()
 
 
+@pytest.mark.ci
 def test_runtime_beside_it_stays_what_it_was(place: Place) -> None:
     before = build_runtime(place.sdist, place.tools, SPEC, place.cache)
     built = place.build(90)
@@ -65,6 +66,7 @@ def test_runtime_beside_it_stays_what_it_was(place: Place) -> None:
         assert not [name for name in archive.namelist() if "cuda" in name]
 
 
+@pytest.mark.ci
 def test_same_architectures_come_from_the_cache_and_others_or_another_toolkit_do_not(
     place: Place, tmp_path: Path
 ) -> None:

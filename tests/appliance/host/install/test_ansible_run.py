@@ -76,6 +76,7 @@ def test_first_run_writes_what_is_needed_and_the_second_changes_nothing(
     assert not list(host.prefix.runs.glob("*/artifacts/*/command"))
 
 
+@pytest.mark.ci
 def test_failed_task_is_named_with_its_message(host: SimHost) -> None:
     config = host.prefix.releases / "r" / "config"
     aside = config.rename(config.with_name("aside"))

@@ -147,16 +147,16 @@ def test_variant_without_a_measurement_does_not_count(tmp_path: Path, programs: 
     ("logits", "reason"),
     [
         ("values = [4.0, 2.0, 3.0, 1.0, 2.0, 2.0]", "wrong results, "),
-        ("values = [1.0, 2.0, 3.0, 4.0, 2.0, 3.5]", "wrong results, 0.0778"),
+        pytest.param("values = [1.0, 2.0, 3.0, 4.0, 2.0, 3.5]", "wrong results, 0.0778", marks=pytest.mark.ci),
         ("values = [float('nan')] * 6", "no numbers"),
-        ("values = [0.0] * 6", "no numbers"),
-        ("values = values * 2", "wrong results, inf"),
-        ("values = []", "no numbers"),
+        pytest.param("values = [0.0] * 6", "no numbers", marks=pytest.mark.ci),
+        pytest.param("values = values * 2", "wrong results, inf", marks=pytest.mark.ci),
+        pytest.param("values = []", "no numbers", marks=pytest.mark.ci),
         ("os.kill(os.getpid(), 4)", "SIGILL"),
-        ("sys.exit('out of memory')", "out of memory"),
-        ("time.sleep(60)", "SIGKILL"),
-        ("os.mkfifo(result); os._exit(0)", "no numbers"),
-        ("os.symlink('/dev/zero', result); os._exit(0)", "no numbers"),
+        pytest.param("sys.exit('out of memory')", "out of memory", marks=pytest.mark.ci),
+        pytest.param("time.sleep(60)", "SIGKILL", marks=pytest.mark.ci),
+        pytest.param("os.mkfifo(result); os._exit(0)", "no numbers", marks=pytest.mark.ci),
+        pytest.param("os.symlink('/dev/zero', result); os._exit(0)", "no numbers", marks=pytest.mark.ci),
     ],
 )
 def test_after_a_faster_variant_that_computes_wrong_the_next_is_tried(
@@ -176,6 +176,7 @@ def test_right_variant_may_round_in_its_own_order(tmp_path: Path, programs: Prog
     assert 0 < choice.divergence < TOLERANCE
 
 
+@pytest.mark.ci
 def test_after_wrong_variants_the_older_ones_are_tried(tmp_path: Path, programs: Programs) -> None:
     wrong = dict.fromkeys(("icelake", "cascadelake", "skylakex"), "values[0] = 9.0")
     quick = BENCH.replace("*haswell*) speed", "*icelake* | *cascadelake* | *skylakex*) speed")

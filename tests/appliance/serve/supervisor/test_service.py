@@ -183,6 +183,7 @@ def test_a_program_or_configuration_that_changed_is_an_incident_too(run: Running
     assert run.what() == ["ready", "ended", "incident"]
 
 
+@pytest.mark.ci
 def test_an_engine_that_keeps_ending_is_given_up(run: Running) -> None:
     def killing() -> bool:
         engine = run.service.keepers[0].engine
@@ -199,6 +200,7 @@ def test_an_engine_that_keeps_ending_is_given_up(run: Running) -> None:
     assert run.what().count("ended") == len(engine_keeper.PAUSES_S) + 1
 
 
+@pytest.mark.ci
 def test_a_killed_gateway_is_started_again_and_given_up_at_last(run: Running) -> None:
     child = run.service.gateway._child
     assert child is not None
@@ -224,6 +226,7 @@ def test_a_killed_gateway_is_started_again_and_given_up_at_last(run: Running) ->
     assert [event.subject for event in run.events] == ["toy", "gateway", "gateway"]
 
 
+@pytest.mark.ci
 def test_gateway_that_has_served_for_long_gets_all_its_tries_again(
     run: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
