@@ -24,11 +24,11 @@ START = """
 import sys
 from functools import partial
 from pathlib import Path
-from appliance.host.process import isolated_child
+from appliance.host.process import child
 
 if sys.argv[2] == "off":
-    isolated_child.spawn = partial(isolated_child.spawn, isolated=False)
-started = isolated_child.spawn([sys.executable, "-I", "-c", sys.argv[1]], cwd=Path("/"), env={})
+    child.spawn = partial(child.spawn, isolated=False)
+started = child.spawn([sys.executable, "-I", "-c", sys.argv[1]], cwd=Path("/"), env={})
 sys.exit(started.wait(60))
 """
 
@@ -59,7 +59,7 @@ def test_attacked_by_a_child_that_dials_out_nothing_leaves(ledger: Ledger, progr
 
 
 def test_unguarded_the_attempt_is_counted_and_named(loud_ledger: Ledger) -> None:
-    assert ROW.guard == "appliance.host.process.isolated_child.spawn"
+    assert ROW.guard == "appliance.host.process.child.spawn"
     assert start(loud_ledger, DIAL, "off") != 0
     with pytest.raises(AttemptsError, match=r"192\.0\.2\.1"):
         loud_ledger.require_none()

@@ -16,7 +16,7 @@ from types import TracebackType
 from appliance.host.engine.client import EngineAnswer, EngineClient
 from appliance.host.engine.engine_command import EngineSpec, engine_command
 from appliance.host.models.served_file import open_verified
-from appliance.host.process.isolated_child import Child, describe_exit, spawn
+from appliance.host.process.child import Child, describe_exit, spawn
 from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, HostUnfitError, UsageError
 

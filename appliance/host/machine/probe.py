@@ -28,7 +28,7 @@ from appliance.host.machine.gpus import Run, read_gpus
 from appliance.host.machine.libraries import read_libraries
 from appliance.host.machine.proc_file import read_text
 from appliance.host.machine.threads import thread_count
-from appliance.host.process.isolated_child import NONE, spawn
+from appliance.host.process.child import NONE, spawn
 from signing.errors import ApplianceError
 
 SYSTEMCTL = "/usr/bin/systemctl"

@@ -1,7 +1,7 @@
 """Starting the programs that an install needs, each with nothing of the caller's environment.
 
 Owns the environment and the logs of these programs, and waiting for them. Isolation belongs to
-`appliance.host.process.isolated_child`.
+`appliance.host.process.child`.
 
 Rules (threats T33, T34, T36):
 - the environment is built from nothing: no proxy, no configuration and no secret of the caller reaches a child;
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance.host.process.isolated_child import NETNS, Child, describe_exit, spawn
+from appliance.host.process.child import NETNS, Child, describe_exit, spawn
 from bundles.medium import disk_full
 from signing.errors import ApplyRestoredError
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from appliance.host.layout.places import FACTS_FILE, REPAIR_HINT
-from appliance.host.process.isolated_child import NETNS, NONE
+from appliance.host.process.child import NETNS, NONE
 from signing.digest import Digest, parse_digest
 from signing.errors import DriftError, NotTrustedError
 from signing.strictjson import load_canonical, to_file

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.entry_points import MEMORY_PROBE
-from appliance.host.process.isolated_child import describe_exit, spawn
+from appliance.host.process.child import describe_exit, spawn
 from appliance.host.runtime.loader import load_binding
 from bundles.gguf.memory import BATCH_TOKENS, KV_TYPES, Workload
 from signing.errors import ApplianceError

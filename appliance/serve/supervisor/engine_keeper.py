@@ -30,7 +30,7 @@ from appliance.host.engine.state import (
     stop_reason,
     write_state,
 )
-from appliance.host.process.isolated_child import describe_exit
+from appliance.host.process.child import describe_exit
 from appliance.serve.gateway.messages import EngineEvent
 from appliance.serve.supervisor.launch_plan import ServedModel
 from bundles.progress import OnProgress, ignore

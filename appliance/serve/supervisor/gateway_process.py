@@ -15,7 +15,7 @@ from socket import socket
 from threading import Lock
 
 from appliance.entry_points import GATEWAY
-from appliance.host.process.isolated_child import Child, describe_exit, spawn
+from appliance.host.process.child import Child, describe_exit, spawn
 from appliance.serve.gateway.messages import EngineEvent, Plan
 from signing.errors import ApplianceError
 

@@ -23,7 +23,7 @@ from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import engine_socket, trial_mark
 from appliance.host.machine.threads import thread_count
 from appliance.host.models.served_file import open_verified
-from appliance.host.process.isolated_child import NETNS, NONE
+from appliance.host.process.child import NETNS, NONE
 from appliance.host.release.release import open_release
 from appliance.host.release.release_check import check_engine_files
 from appliance.serve.supervisor.launch_plan import ServedModel, read_launch

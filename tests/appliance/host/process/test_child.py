@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.process.isolated_child import NETNS, NONE, Child, describe_exit, spawn
+from appliance.host.process.child import NETNS, NONE, Child, describe_exit, spawn
 from signing.errors import ApplianceError
 
 ROOT = Path(__file__).parents[4]
@@ -81,7 +81,7 @@ def test_a_child_of_an_ordinary_user_is_isolated_too() -> None:
     with tempfile.TemporaryDirectory() as folder:
         code = (
             f"import sys; sys.path.insert(0, {folder!r})\n"
-            "import subprocess\nfrom pathlib import Path\nfrom appliance.host.process.isolated_child import spawn\n"
+            "import subprocess\nfrom pathlib import Path\nfrom appliance.host.process.child import spawn\n"
             f"child = spawn([sys.executable, '-I', '-c', {PROBE!r}], cwd=Path('/'), env={{}}, stdout=subprocess.PIPE)\n"
             "print(child.isolation)\nprint(child.stdout.read().decode(), end='')\nchild.wait()\n"
         )
@@ -126,7 +126,7 @@ def test_killing_the_appliance_ends_children_and_grandchildren(isolated: bool, t
         "subprocess.Popen(['/bin/sleep', '60']); print(1, flush=True); time.sleep(60)"
     )
     code = (
-        "import sys, time; from pathlib import Path; from appliance.host.process.isolated_child import spawn\n"
+        "import sys, time; from pathlib import Path; from appliance.host.process.child import spawn\n"
         f"command = [sys.executable, '-I', '-c', {grandchildren!r}]\n"
         f"child = spawn(command, cwd=Path('/'), env={{}}, stdout=1, isolated={isolated})\n"
         "time.sleep(60)\n"
@@ -223,7 +223,7 @@ def test_where_the_machine_refuses_namespaces_the_child_runs_and_reports_it(tmp_
     if subprocess.run(["unshare", "-Ur", "true"], capture_output=True).returncode != 0:
         pytest.skip("this machine has no user namespaces, so the refusal cannot be staged")
     code = (
-        "import subprocess\nfrom pathlib import Path\nfrom appliance.host.process.isolated_child import spawn\n"
+        "import subprocess\nfrom pathlib import Path\nfrom appliance.host.process.child import spawn\n"
         "child = spawn(['/bin/echo', 'ran'], cwd=Path('/'), env={}, stdout=subprocess.PIPE)\n"
         "print(child.isolation, child.stdout.read().decode().strip()); child.wait()\n"
     )

@@ -1,6 +1,6 @@
 """The launcher of a child process: it isolates the child, watches it, and ends with it.
 
-Run as a script by `appliance.host.process.isolated_child` and by nothing else; standard library only. Three processes
+Run as a script by `appliance.host.process.child` and by nothing else; standard library only. Three processes
 result: the launcher, the first process of the child's own PID namespace, and the program itself.
 
 Rules:
@@ -12,7 +12,7 @@ Rules:
 - when the launcher dies, the kernel kills the first process of the namespace, and with it the rest;
 - signals to the launcher reach the program; the launcher ends with the program's exit status, a signal n as 128 + n.
 
-Command line: `launcher.py LIFELINE STATUS UMASK FLAGS PROGRAM [ARGUMENT…]`, where the first two are descriptors and
+Command line: `isolation.py LIFELINE STATUS UMASK FLAGS PROGRAM [ARGUMENT…]`, where the first two are descriptors and
 FLAGS is a list of `isolate`, `keep-capabilities` with commas between, or `-`.
 """
 

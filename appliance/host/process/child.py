@@ -6,7 +6,7 @@ Rules:
 - the program gets exactly the environment and the descriptors that the caller names, and /dev/null as its input;
 - an isolated child cannot reach any network (docs/architecture.md, The host). Where the machine refuses that, the child
   runs in the host's network, and `isolation` is `none`. The caller decides whether that is acceptable;
-- children end when this process ends, however it ends; see `appliance.host.process.launcher`.
+- children end when this process ends, however it ends; see `appliance.host.process.isolation`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from appliance.host.process import launcher
+from appliance.host.process import isolation as launcher
 from signing.errors import ApplianceError
 
 NETNS, NONE = "netns", "none"
