@@ -81,7 +81,7 @@ def lines(answer: dict[str, object]) -> Iterator[str]:
     assert isinstance(expires, dict)
     yield f"verified   {answer['name']} {answer['version']} ({answer['status']})  {answer['path']}"
     yield f"manifest   sha256:{answer['manifest']}"
-    yield f"signed by  {len(signers)} of {answer['asked']}, {answer['threshold']} must; {answer['profile']} root"
+    yield f"signed by  {len(signers)} of {answer['asked']} keys, {answer['threshold']} needed; {answer['profile']} root"
     yield from (f"           {fingerprint}" for fingerprint in signers)
     yield f"fresh      proved {answer['proved_time']}, {expires['role']} expires {expires['time']}"
     boot = answer.get("boot")
@@ -100,7 +100,10 @@ def clock_warning(found: Verified[Bundle]) -> str:
 
 def fault_lines(error: ApplianceError) -> Iterator[str]:
     """One error of a check: what it is about, then what was expected and found."""
-    phrase = error.code.rpartition(".")[2].replace("-", " ")
+    area, _, what = error.code.partition(".")
+    # One noun alone ("none", "kind", "pin") does not show what it is about.
+    is_clear = "-" in what or what.endswith(("ed", "ing", "able"))
+    phrase = what.replace("-", " ") if is_clear else f"{area} {what}"
     yield escape(f"{error.subject}: {phrase} ({error.code})")
     if error.expected:
         yield escape(f"  expected {error.expected}")

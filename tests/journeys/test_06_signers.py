@@ -156,7 +156,7 @@ def sign_bundle(session: Session) -> None:
     session.follow(line("appliance sign targets-2.json --key 'pkcs11"), LIBRARY_NAME | {"targets-2": "from-eve"}, PIN)
     assert "published targets-2" in session.follow(line("appliance sign from-alice.json"))
     shown = session.follow(line("appliance verify"))
-    assert "signed by  2 of 3, 2 must; production root" in shown
+    assert "signed by  2 of 3 keys, 2 needed; production root" in shown
     assert "boot       serial 1" in shown
     # Two people signed two statements in other people's formats: about the model, and about the bundle.
     assert count_attestations(session) == 4

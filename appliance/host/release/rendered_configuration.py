@@ -110,8 +110,13 @@ def _read_engine(release: Release, model: Model) -> EngineConfig:
     store = release.model_file(model)[1]
     expected = {"name": model.name, "model": model.path, "store": str(store), "runtime": str(release.runtime)}
     found = {key: config.get(key) for key in expected}
-    if found != expected:
-        raise _drift(name, str(expected), str(found)[:400])
+    other = [key for key in expected if found[key] != expected[key]]
+    if other:
+        raise _drift(
+            name,
+            ", ".join(f"{key} {expected[key]}" for key in other),
+            ", ".join(f"{key} {str(found[key])[:160]}" for key in other),
+        )
     return EngineConfig(_number(config, "context", 1, name), _number(config, "slots", 1, name))
 
 

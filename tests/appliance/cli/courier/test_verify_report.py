@@ -71,7 +71,7 @@ def test_good_bundle_shows_who_signed_how_fresh_and_how_much(bundle: Copy) -> No
     assert report["files"] == len(bundle.contents().files)
     assert report["bytes"] > 0
     assert report["expires"]["is_expired"] is False
-    assert "signed by  1 of 1, 1 must; development root" in bundle.verify().out
+    assert "signed by  1 of 1 keys, 1 needed; development root" in bundle.verify().out
 
 
 def test_json_on_failure_holds_every_difference_and_what_was_expected(bundle: Copy) -> None:
