@@ -98,12 +98,24 @@ def clock_warning(found: Verified[Bundle]) -> str:
     return f"warning: this machine's clock is behind the signed time {found.evidence.floors.time}"
 
 
-def fault_lines(error: ApplianceError) -> Iterator[str]:
-    """One error of a check: what it is about, then what was expected and found."""
-    area, _, what = error.code.partition(".")
-    # One noun alone ("none", "kind", "pin") does not show what it is about.
-    is_clear = "-" in what or what.endswith(("ed", "ing", "able"))
-    phrase = what.replace("-", " ") if is_clear else f"{area} {what}"
+_HEADINGS = {
+    "contents.model": "not a file of kind model",
+    "contents.place": "a path that the installer fills itself",
+    "manifest.blobs": "other blobs than the contents need",
+    "signature.stranger": "a key that is not in the root",
+    "signature.threshold": "too few signatures",
+    "target.statements": "statements are missing",
+}
+
+
+def fault_lines(error: ApplianceError, heading: str = "") -> Iterator[str]:
+    """One error of a check: what it is about, then what was expected and found.
+
+    Args:
+        error: one of the tree; those beside it are left out.
+        heading: what is wrong, in a few words; without it, the last part of the code.
+    """
+    phrase = heading or _HEADINGS.get(error.code) or error.code.rpartition(".")[2].replace("-", " ")
     yield escape(f"{error.subject}: {phrase} ({error.code})")
     if error.expected:
         yield escape(f"  expected {error.expected}")

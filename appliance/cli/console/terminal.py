@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 import click
 
+from appliance.cli.console.headings import HEADINGS
 from appliance.cli.console.progress import ProgressView
 from appliance.cli.console.stream import Stream, Style
 from bundles.report import DEVELOPMENT_ROOT, MAX_FAULTS, escape, fault_fields, fault_lines, hint_lines
@@ -124,7 +125,7 @@ class Terminal:
             self.answer_json({"exit_code": exit_code, "errors": errors})
 
     def _fault(self, error: ApplianceError) -> None:
-        first, *rest = fault_lines(error)
+        first, *rest = fault_lines(error, HEADINGS.get(error.code, ""))
         self._error_line(first)
         for line in rest:
             self.message(line)

@@ -98,7 +98,7 @@ def test_all_errors_of_one_check_are_shown_and_a_common_hint_once(streams: Strea
     third = DamagedError("contents.file-changed", "c", hint="copy again")
     terminal.error(worst([first, second, third]))
     assert talk.getvalue().splitlines() == [
-        "error: b\\x1b[1m: stick unknown (stick.unknown)",
+        "error: b\\x1b[1m: unknown (stick.unknown)",
         "error: a: file changed (contents.file-changed)",
         "error: c: file changed (contents.file-changed)",
         "hint: ask a key holder",
