@@ -85,7 +85,7 @@ def client() -> HttpClient:
 
 
 def close() -> None:
-    """End all connections; the next call to `client` reads the environment and the certificates anew."""
+    """End all connections; the next call to `client` reads the environment anew."""
     with _CREATING:
         if _client.cache_info().currsize:
             _client().close()

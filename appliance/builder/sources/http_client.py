@@ -201,7 +201,8 @@ class HttpStream:
 def _tls_context(certificates: str | None, folder: str | None) -> ssl.SSLContext:
     """The checks of TLS, with the certificates that the environment names.
 
-    Each context reads all certificates of the system, which takes 40 ms, and a program makes several clients.
+    Each context reads all certificates of the system, which takes 40 ms, and a program makes several clients. The
+    arguments are the key of the cache only: OpenSSL reads the environment itself.
     """
     import ssl
 

@@ -1,7 +1,7 @@
 """Starting the programs that an install needs, each with nothing of the caller's environment.
 
 Owns the environment and the logs of these programs, and waiting for them. Isolation belongs to
-`appliance.host.process.child`.
+`appliance.host.process.isolation`.
 
 Rules (threats T33, T34, T36):
 - the environment is built from nothing: no proxy, no configuration and no secret of the caller reaches a child;

@@ -114,8 +114,8 @@ def _read_engine(release: Release, model: Model) -> EngineConfig:
     if other:
         raise _drift(
             name,
-            ", ".join(f"{key} {expected[key]}" for key in other),
-            ", ".join(f"{key} {str(found[key])[:160]}" for key in other),
+            ", ".join(f"{key} {expected[key]!r}" for key in other),
+            ", ".join(f"{key} {found[key]!r}"[:400] if key in config else f"no {key}" for key in other),
         )
     return EngineConfig(_number(config, "context", 1, name), _number(config, "slots", 1, name))
 
