@@ -4,11 +4,9 @@ PYTHON ?= python3
 TIER ?=
 RECIPE := bundles/recipes/smollm2.yaml
 BIN := .venv/bin
-# The tests write 70 000 small files: into memory, where there is room for them; TIER=ci takes the disk.
-MEMORY = $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1)" -gt 4000000 ] 2>/dev/null && echo /dev/shm)
 CACHE = $${AIRGAP_APPLIANCE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/airgap-appliance}
 export PYTHON TIER
-# The tests start some thousand programs, and each would compile its modules anew.
+# Where it is set, each of the thousand programs that the tests start compiles its modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -20,9 +18,8 @@ help: ## List the targets
 demo: setup ## The whole journey on this machine, in .demo/ (first time: about 15 minutes, then under one)
 	@$(BIN)/appliance demo
 
-test: runtime ## Run the tests, those of `make bed` too where it ran (TIER=ci: also the slow ones and the virtual machine)
-	@$(if $(filter ci,$(TIER)),,PYTEST_DEBUG_TEMPROOT=$(MEMORY)) \
-		$(BIN)/python -m pytest $(if $(filter ci,$(TIER)),-n 2 -m "not vagrant",-n 3)
+test: runtime ## Run the tests (TIER=ci: also the journeys, the slow ones, and those of `make bed`)
+	@$(BIN)/python -m pytest $(if $(filter ci,$(TIER)),-n 2 -m "not vagrant",-n 3)
 
 bed: setup ## Build the test hosts: Debian trees, the guest, the Vagrant box (first time: three to eight minutes, then instant)
 	@.ci/system bed
@@ -36,7 +33,7 @@ soak: runtime bed ## Run what takes hours: faults in signing/, 2 000 mutations o
 	@$(BIN)/python -m tests.mutate_bundle
 	@$(BIN)/python -m tests.reproduce
 	@$(BIN)/python -m tests.appliance.big_build
-	@INSTANTS=40 $(BIN)/python -m pytest -m ci --timeout=7200 tests/journeys/test_04_interrupted.py
+	@INSTANTS=40 $(BIN)/python -m pytest -m ci tests/journeys/test_04_interrupted.py
 	@$(BIN)/python -m tests.bed.soak $(or $(ROUNDS),20)
 
 bench: runtime oracles ## Measure the figures, each beside its peer (exit 1 where one is missed; ONLY=name: one row; WRITE=1: into docs/figures.md)
@@ -78,6 +75,7 @@ lock: setup ## Choose the newest versions of the development environment again
 
 clean: ## Remove what the other targets made in this folder
 	@chmod -R u+w .demo 2>/dev/null || true
+	rm -rf "/dev/shm/pytest-of-$$(id -un)"
 	rm -rf .demo .venv .ansible .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -10,7 +10,7 @@ def require_valid(value: object, schema: dict[str, Any]) -> None:
 
     Raises:
         jsonschema.ValidationError: the value does not follow the schema.
-        jsonschema.SchemaError: the schema is none.
+        jsonschema.SchemaError: the schema itself is not valid.
     """
     from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 

@@ -76,8 +76,8 @@ def await_file(path: Path, timeout_s: float = 30) -> None:
     "ending",
     [
         signal.SIGKILL,
-        pytest.param(signal.SIGTERM, marks=pytest.mark.ci),
-        pytest.param(signal.SIGINT, marks=pytest.mark.ci),
+        signal.SIGTERM,
+        signal.SIGINT,
     ],
     ids=lambda ending: ending.name,
 )

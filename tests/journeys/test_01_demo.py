@@ -110,7 +110,6 @@ def test_openssl_accepts_the_signature_of_targets(demo: Demo, tmp_path: Path) ->
     assert done.stdout.strip() == "Verified OK", done
 
 
-@pytest.mark.ci
 @pytest.mark.timeout(600)
 def test_second_run_changes_nothing_that_is_right(demo: Demo) -> None:
     folders = ("workspace", "stick", "host/opt", "host/var/lib/appliance/models", "host/var/lib/appliance/trust")

@@ -20,17 +20,6 @@ SEED = 20260102
 KEPT = ("workspace", "stick", "host/opt", "host/var/lib/appliance/models", "host/var/lib/appliance/trust")
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    """The demo, in a process group of its own."""
-    return subprocess.Popen(
-        [*PROGRAM, "demo", "--folder", str(folder)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
 def processes_in(folder: Path) -> list[str]:
     """Command lines of processes that name the folder, whatever became of their parents."""
     found = []
@@ -44,30 +33,54 @@ def processes_in(folder: Path) -> list[str]:
     return found
 
 
+def remove(folder: Path) -> None:
+    """Remove a demo. The folders of a finished bundle are read-only."""
+    subprocess.run(["chmod", "-R", "u+w", folder], check=True)
+    shutil.rmtree(folder)
+
+
 def kill_at(instant: float, folder: Path, whole_s: float) -> float:
     """Begin a demo anew and kill it after a part of its time. One that was faster is begun again.
 
+    Args:
+        instant: the part, from 0 to 1.
+        folder: of the demo before it; removed.
+        whole_s: how long a demo took, in seconds.
+
     Returns:
-        How long a whole demo takes, in seconds, as far as is known: the machine may have other work, too.
+        How long a demo takes as far as is known: the machine may have other work, too.
     """
     while True:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
         started = time.monotonic()
-        child = start(folder)
+        with (folder.parent / "messages").open("wb") as messages:
+            child = subprocess.Popen(
+                [*PROGRAM, "demo", "--folder", str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=messages,
+                start_new_session=True,
+            )
         try:
-            child.wait(instant * whole_s)
+            code = child.wait(instant * whole_s)
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
+            code = None
+        finally:
+            if child.poll() is None:
+                os.killpg(child.pid, signal.SIGKILL)
+        if code is None and child.wait() == -signal.SIGKILL:
             return whole_s
-        assert child.returncode == 0
+        assert child.wait() == 0, (folder.parent / "messages").read_text()[-3000:]
         whole_s = time.monotonic() - started
 
 
 @pytest.mark.ci
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(200 * INSTANTS)
 def test_kill_at_any_instant_and_the_next_run_finishes_with_the_same_bundle(demo: Demo, tmp_path: Path) -> None:
     folder = tmp_path / "demo"
+    assert appliance("demo", "--folder", folder, timeout_s=600).code == 0
+    # The second one shows how long the next ones take: the first may find less in the caches.
+    remove(folder)
     started = time.monotonic()
     assert appliance("demo", "--folder", folder, timeout_s=600).code == 0
     whole_s = time.monotonic() - started

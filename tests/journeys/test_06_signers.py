@@ -100,7 +100,6 @@ def everybody_signs(session: Session, label: str, *people: str) -> str:
     return session.type(f"appliance sign {copies} --add --workspace ws")
 
 
-@pytest.mark.ci
 @pytest.mark.skipif(LIBRARY is None, reason="needs Debian's softhsm2 (TIER=ci installs it)")
 def test_the_signers_page_can_be_typed_as_it_stands(session: Session) -> None:
     dan = make_keys(session)

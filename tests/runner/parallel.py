@@ -1,4 +1,4 @@
-"""How the tests are shared out when several processes run them (`-n 2`): a pytest plugin.
+"""How the tests are shared out when several processes run them (`-n N`): a pytest plugin.
 
 Rules:
 

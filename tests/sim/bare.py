@@ -1,7 +1,7 @@
 """A bare host's operator: a sheet on paper, a shell, `openssl`, `sha256sum`, python3, and a stick.
 
 Owns how the sheet is run in tests, on this machine and inside a Debian 11 tree. It runs as it is printed, but for where
-its copies lie on this machine, which must not fill up.
+its copies lie on this machine.
 """
 
 from __future__ import annotations

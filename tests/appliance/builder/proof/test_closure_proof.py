@@ -136,10 +136,7 @@ def test_import_that_no_requirement_declares_is_named_with_all_others(bench: Ben
     "code",
     [
         "import os; os._exit(0)",
-        pytest.param(
-            "import os; os.remove('/work/answer.json'); os.symlink('/etc/passwd', '/work/answer.json')",
-            marks=pytest.mark.ci,
-        ),
+        "import os; os.remove('/work/answer.json'); os.symlink('/etc/passwd', '/work/answer.json')",
         pytest.param("import os; os.remove('/work/answer.json'); os.mkfifo('/work/answer.json')", marks=pytest.mark.ci),
         pytest.param(
             "import os; os.remove('/work/answer.json'); open('/work/answer.json', 'w').write('[' * 100000)",

@@ -236,7 +236,6 @@ def _running_commands() -> str:
     return "\n".join(line for line in found if "ninja" in line)
 
 
-@pytest.mark.ci
 def test_build_folder_of_another_boot_is_not_trusted(sdist: Path, tools: ToolWheels, tmp_path: Path) -> None:
     def interrupt(event: Progress) -> None:
         if event.done == 5:

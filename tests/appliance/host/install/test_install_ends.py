@@ -143,8 +143,7 @@ def test_failed_gate_restores_the_link_before_the_services(site: Site, staged: S
     assert site.served_port() == 8443
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("staged", [refuse, terminate])
+@pytest.mark.parametrize("staged", [refuse, pytest.param(terminate, marks=pytest.mark.ci)])
 def test_failure_after_users_reach_the_new_release_keeps_it(site: Site, staged: Step) -> None:
     site.install()
     newer = build_bundle(site.sim.workspace, "1.1.0", "two")
@@ -159,8 +158,10 @@ def test_failure_after_users_reach_the_new_release_keeps_it(site: Site, staged: 
     assert site.served_port() == 9443
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize(("step", "code"), [("switch", 7), ("gate", 7), ("commit", 1)])
+@pytest.mark.parametrize(
+    ("step", "code"),
+    [pytest.param("switch", 7, marks=pytest.mark.ci), pytest.param("gate", 7, marks=pytest.mark.ci), ("commit", 1)],
+)
 def test_disk_that_is_full_when_a_step_is_recorded_is_reported_by_what_serves_then(
     site: Site, monkeypatch: pytest.MonkeyPatch, step: str, code: int
 ) -> None:

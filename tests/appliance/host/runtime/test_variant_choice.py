@@ -155,7 +155,7 @@ def test_variant_without_a_measurement_does_not_count(tmp_path: Path, programs: 
         ("os.kill(os.getpid(), 4)", "SIGILL"),
         pytest.param("sys.exit('out of memory')", "out of memory", marks=pytest.mark.ci),
         pytest.param("time.sleep(60)", "SIGKILL", marks=pytest.mark.ci),
-        pytest.param("os.mkfifo(result); os._exit(0)", "no numbers", marks=pytest.mark.ci),
+        ("os.mkfifo(result); os._exit(0)", "no numbers"),
         pytest.param("os.symlink('/dev/zero', result); os._exit(0)", "no numbers", marks=pytest.mark.ci),
     ],
 )

@@ -200,7 +200,6 @@ def test_an_engine_that_keeps_ending_is_given_up(run: Running) -> None:
     assert run.what().count("ended") == len(engine_keeper.PAUSES_S) + 1
 
 
-@pytest.mark.ci
 def test_a_killed_gateway_is_started_again_and_given_up_at_last(run: Running) -> None:
     child = run.service.gateway._child
     assert child is not None
