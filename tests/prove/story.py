@@ -28,7 +28,7 @@ COMMAND = "appliance"
 INSTALL_S, READY_S = 1800.0, 240.0
 TOKENS = 8
 """An emulated processor makes one or two in a second."""
-EXIT_DAMAGED, EXIT_NOT_TRUSTED, EXIT_DRIFT = 3, 4, 9
+EXIT_DAMAGED, EXIT_NOT_TRUSTED = 3, 4
 
 
 class Story:
@@ -156,7 +156,7 @@ class Story:
             expect_in("how the engine ended", f"ExecMainStatus={EXIT_DAMAGED}", shown.out)
             said = self._show(["journalctl", "-b", "-q", "-o", "cat", "-n", "6", "-u", self.engine])
             expect_in("what the engine said", self.material.model.path, said.out)
-            status = self._appliance("status", code=EXIT_DRIFT)
+            status = self._appliance("status", code=EXIT_DAMAGED)
             for part in (self.material.model.path, "service.not-running", f"exit status {EXIT_DAMAGED}"):
                 expect_in("what status says", part, status.out + status.err)
             answer = call_inside(self.host, "ask", URL, KEY_FILE, "Are you there?", str(TOKENS))
