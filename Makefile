@@ -75,7 +75,6 @@ lock: setup ## Choose the newest versions of the development environment again
 
 clean: ## Remove what the other targets made in this folder
 	@chmod -R u+w .demo 2>/dev/null || true
-	rm -rf "/dev/shm/pytest-of-$$(id -un)"
 	rm -rf .demo .venv .ansible .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

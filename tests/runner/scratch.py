@@ -15,18 +15,18 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host.models.served_file import memory_available_bytes
+
 MEMORY = Path("/dev/shm")
 NEEDED_BYTES = 4_000_000_000
 CHOSEN = ("PYTEST_DEBUG_TEMPROOT", "TMPDIR")
 
 
-def has_room(folder: Path, meminfo: Path = Path("/proc/meminfo")) -> bool:
+def has_room(folder: Path) -> bool:
     """Whether a folder in memory can hold what a run of the tests writes and executes."""
     try:
-        room = os.statvfs(folder)
-        lines = dict(line.split(":", 1) for line in meminfo.read_text("ascii").splitlines())
-        available_bytes = int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
+        room, available_bytes = os.statvfs(folder), memory_available_bytes()
+    except OSError:
         return False
     if room.f_flag & (os.ST_NOEXEC | os.ST_RDONLY) or not os.access(folder, os.W_OK):
         return False
