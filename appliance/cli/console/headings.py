@@ -18,6 +18,7 @@ HEADINGS = {
     "install.busy": "another install runs",
     "key.kind": "not this kind of key",
     "key.passphrase": "wrong passphrase",
+    "key.passphrase-fd": "no passphrase from this descriptor",
     "packages.machine": "packages cannot be fetched on this machine",
     "plan.rehearsal": "this runtime does not accept the model",
     "plan.source": "no file to plan for",
@@ -38,10 +39,12 @@ HEADINGS = {
     "runtime.none": "no runtime",
     "serve.busy": "another `serve` runs here",
     "signer.answer": "not a signature",
+    "stick.is-workspace": "this is a workspace",
     "token.key-kind": "not this kind of key",
     "token.name": "not the name of a key on a token",
     "token.pin": "wrong PIN",
     "tree.machine": "this machine makes no tree of Debian",
+    "trust.none-pinned": "no trust root is pinned",
     "workspace.busy": "another command writes the workspace",
 }
 """By the error's code, beside those of `bundles.report`."""
