@@ -86,7 +86,12 @@ def test_copy_of_a_prefix_is_drift_for_each_command(installed: Prefix, tmp_path:
     assert {subject for _, subject, _ in found.errors} == {"config/engine-toy.json"}
     assert judged_by("verify", copy) == found
     assert judged_by_serve(copy) == found
-    assert "everything is as it was signed" not in command("status", "--prefix", copy.root).out
+    shown = command("status", "--prefix", copy.root)
+    assert "everything is as it was signed" not in shown.out
+    # Only the fields that differ, each with its name.
+    assert f"expected store '{copy.root}/" in shown.talk
+    assert f"found store '{installed.root}/" in shown.talk
+    assert "name 'toy'" not in shown.talk
 
 
 @pytest.mark.parametrize(
