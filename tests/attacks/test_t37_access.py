@@ -17,8 +17,9 @@ from appliance.host.engine.state import SERVING, EngineState
 from appliance.host.site.api_keys import AccessStore, Key
 from appliance.serve.gateway.messages import EngineEvent, Plan, PlannedModel
 from appliance.serve.gateway.queue import RequestQueue
-from appliance.serve.gateway.request_limits import MAX_BODY_BYTES
-from appliance.serve.gateway.routes import ENGINE_ROUTES, Gateway
+from appliance.serve.gateway.routes import Gateway
+from appliance.serve.requests.body import MAX_BODY_BYTES
+from appliance.serve.requests.work import CHAT, COMPLETIONS, MODELS
 from tests.attacks.harness import guard_off, row
 from tests.sim.clock import SimClock
 from tests.sim.engines import make_spec
@@ -37,14 +38,12 @@ class Site:
     keys: dict[str, str]
     clock: SimClock
 
-    def ask(self, key: str | None, model: str = "toy", path: str = ENGINE_ROUTES[0], **more: Any) -> Any:
-        body = {
-            "model": model,
-            "messages": [{"role": "user", "content": "abc"}],
-            "prompt": "abc",
-            "input": "abc",
-            **more,
+    def ask(self, key: str | None, model: str = "toy", path: str = CHAT, **more: Any) -> Any:
+        asked: dict[str, dict[str, Any]] = {
+            CHAT: {"messages": [{"role": "user", "content": "abc"}]},
+            COMPLETIONS: {"prompt": "abc"},
         }
+        body = {"model": model, **asked.get(path, {"input": "abc"}), **more}
         return self.client.post(path, json=body, headers=self.headers(key))
 
     def headers(self, key: str | None) -> dict[bytes, bytes]:
@@ -99,9 +98,9 @@ def test_unattacked_good_key_is_answered(site: Site, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [None, *BAD], ids=lambda key: repr(key)[:30])
-@pytest.mark.parametrize("path", [*ENGINE_ROUTES, "/v1/models", "/v1/models/toy"])
+@pytest.mark.parametrize("path", [*MODELS, "/v1/models", "/v1/models/toy"])
 def test_attacked_without_a_good_key(site: Site, key: str | None, path: str) -> None:
-    if path in ENGINE_ROUTES:
+    if path in MODELS:
         reply = site.ask(key, path=path)
     else:
         reply = site.client.get(path, headers=site.headers(key))
@@ -141,7 +140,7 @@ def test_attacked_by_a_flood(site: Site) -> None:
 
 
 def test_attacked_by_a_body_without_end(site: Site) -> None:
-    reply = site.client.post(ENGINE_ROUTES[0], content=b"x" * (MAX_BODY_BYTES + 1), headers=site.headers("all"))
+    reply = site.client.post(CHAT, content=b"x" * (MAX_BODY_BYTES + 1), headers=site.headers("all"))
     assert reply.status_code == 413
 
 
@@ -154,7 +153,7 @@ def test_unguarded_models_and_slots_are_anybodys(site: Site) -> None:
     with guard_off("appliance.host.site.api_keys.Key.may_use", lambda *_: True):
         assert site.ask("toy", model="secret").status_code == 200
 
-    async def walk_in(_queue: RequestQueue) -> None: ...
+    async def walk_in(_queue: RequestQueue, *, is_first: bool) -> None: ...
 
     flood(site)
     with guard_off("appliance.serve.gateway.queue.RequestQueue._enter", walk_in):

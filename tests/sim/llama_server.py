@@ -2,7 +2,7 @@
 
 The last message decides what happens, so that a test can have an engine that is slow, hangs or dies:
 
-- `slow N` streams N tokens, one every 50 ms;
+- `slow N` streams N tokens, one every 50 ms; `long N` answers N characters;
 - `hang` never answers;
 - `die` ends the process by SIGABRT, `die late` in the middle of a stream;
 - `fail` gives an error of the engine;
@@ -69,7 +69,8 @@ class Handler(BaseHTTPRequestHandler):
             file.write(json.dumps(value) + "\n")
 
     def do_GET(self) -> None:
-        self.reply(200, {"status": "ok"})
+        # A model whose name has `tools` in it has a template that shows tools.
+        self.reply(200, {"status": "ok", "chat_template_caps": {"supports_tools": "tools" in self.alias}})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -83,6 +84,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         messages = body.get("messages") or [{"content": body.get("prompt") or body.get("input") or ""}]
         said = str(messages[-1]["content"])
+        if said.startswith("long "):
+            said = "x" * int(said.split()[1])
         if said == "hang":
             self.hang()
         elif said == "die":

@@ -57,6 +57,8 @@ def engine_command(spec: EngineSpec, served: ServedFile, path: Path) -> tuple[li
         The command, and the environment by name.
     """
     environment = {"HOME": "/nonexistent", "LLAMA_CACHE": str(path.parent), "LC_ALL": "C.UTF-8"}
+    # An engine that aborts would start the host's debugger, which prints the texts of users.
+    environment["GGML_NO_BACKTRACE"] = "1"
     command = [
         *(str(spec.runtime / PROGRAM), "--model", served.path_for_child, "--alias", spec.name),
         *("--host", str(path), "--offline", "--no-ui", "--no-slots", "--no-agent", "--metrics"),

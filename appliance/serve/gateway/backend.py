@@ -9,11 +9,13 @@ import logging
 from typing import Any
 
 from appliance.host.engine.state import SERVING, STARTING, STOPPED, EngineState
+from appliance.serve.gateway.answer import parse_answer, read_whole
 from appliance.serve.gateway.messages import Plan, PlannedModel
 from appliance.serve.gateway.metrics import EngineFigures
 from appliance.serve.gateway.queue import RequestQueue
-from appliance.serve.gateway.replies import Refusal, not_serving, wrong_task
+from appliance.serve.gateway.replies import not_serving, wrong_task
 from appliance.serve.gateway.upstream import Upstream
+from appliance.serve.requests.refusal import Refusal
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ class Backend:
         self.upstream = Upstream(model.socket)
         self.state = EngineState(STARTING)
         self._plan = plan
+        self._has_tools: bool | None = None
 
     @property
     def name(self) -> str:
@@ -63,6 +66,19 @@ class Backend:
         if self.is_embedding != wants_embedding:
             return wrong_task(self.name, is_embedding=self.is_embedding)
         return None if self.is_serving else not_serving(self.name, self.state)
+
+    async def has_tools(self) -> bool:
+        """Whether the model's chat template shows tools to the model; the engine states it.
+
+        Raises:
+            LostError: the engine does not answer.
+        """
+        if self._has_tools is None:
+            async with self.upstream.request("/props") as reply:
+                value = parse_answer(await read_whole(reply)) or {}
+            abilities = value.get("chat_template_caps")
+            self._has_tools = isinstance(abilities, dict) and abilities.get("supports_tools") is True
+        return self._has_tools
 
     def figures(self) -> EngineFigures:
         """What the metrics show of it."""

@@ -62,13 +62,17 @@ class RequestQueue:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    async def slot(self, *, is_first: bool = True) -> AsyncIterator[None]:
         """Wait for a slot and hold it for the length of the block.
+
+        Args:
+            is_first: whether this is the first piece of a request. The others wait their turn and are not refused: what
+                was done of the request would be lost.
 
         Raises:
             QueueFullError: too many wait already, or this one has waited for `max_wait_s`.
         """
-        await self._enter()
+        await self._enter(is_first=is_first)
         began = self._clock()
         try:
             yield
@@ -77,17 +81,17 @@ class RequestQueue:
             self._usual_s += (self._clock() - began - self._usual_s) / 4
             self._leave()
 
-    async def _enter(self) -> None:
+    async def _enter(self, *, is_first: bool) -> None:
         if self.running < self.slots and not self._waiting:
             self.running += 1
             return
-        if self.waiting >= self.max_waiting:
+        if is_first and self.waiting >= self.max_waiting:
             raise QueueFullError(self._retry_after_s())
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
             # Not `wait_for`: before Python 3.12 that drops a cancellation that comes just as the slot is handed over.
-            await asyncio.wait({place}, timeout=self._max_wait_s)
+            await asyncio.wait({place}, timeout=self._max_wait_s if is_first else None)
         except BaseException:
             if place.done():
                 self._leave()  # the slot was handed over in the same moment

@@ -2,7 +2,7 @@
 
 Owns waiting, passing on, and stopping. Rules:
 - a user who leaves stops the work: while waiting in the queue, while the engine computes, in the middle of a stream;
-- an answer is passed on as it comes; nothing of a stream is held back or changed;
+- an answer of one piece is passed on as it comes; nothing of its stream is held back or changed;
 - every answer names what made it: in headers, and in a field `appliance` where it is one JSON value
   (docs/architecture.md, Serving);
 - an engine that ends in the middle of a stream ends it with an error in the stream, never as if it were complete;
@@ -12,24 +12,26 @@ Owns waiting, passing on, and stopping. Rules:
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from contextlib import AbstractAsyncContextManager
-from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from appliance.serve.gateway.answer import Answer, parse_answer, read_whole
 from appliance.serve.gateway.backend import Backend
+from appliance.serve.gateway.forced_call import make_call
 from appliance.serve.gateway.metrics import USER_LEFT, Metrics
+from appliance.serve.gateway.pieces import StreamJoiner, as_chunks, join_answers
 from appliance.serve.gateway.queue import QueueFullError
-from appliance.serve.gateway.replies import Refusal, to_json, too_busy
-from appliance.serve.gateway.request_limits import CheckedRequest
+from appliance.serve.gateway.replies import refusal_response, too_busy
 from appliance.serve.gateway.token_usage import StreamMeter, read_usage
 from appliance.serve.gateway.upstream import LostError, Reply
+from appliance.serve.requests.json_text import to_json
+from appliance.serve.requests.refusal import Refusal
+from appliance.serve.requests.work import Work
 
-MAX_ANSWER_BYTES = 64 << 20
 _STREAM = "text/event-stream"
+_JSON = "application/json"
 
 
 class Relay(Response):
@@ -37,14 +39,13 @@ class Relay(Response):
 
     Args:
         backend: the model that it is for.
-        path: of the engine's route.
-        request: what passed the checks.
+        work: what passed the checks.
         metrics: where the request is counted.
     """
 
-    def __init__(self, backend: Backend, path: str, request: CheckedRequest, metrics: Metrics) -> None:
+    def __init__(self, backend: Backend, work: Work, metrics: Metrics) -> None:
         super().__init__()
-        self._backend, self._path, self._request, self._metrics = backend, path, request, metrics
+        self._backend, self._work, self._metrics = backend, work, metrics
         self._made_by = backend.made_by()
         self._began = time.monotonic()
         self._is_started = False
@@ -62,62 +63,123 @@ class Relay(Response):
             work.cancel()
             await asyncio.wait({work})
             has_failed = not work.cancelled() and work.exception() is not None
-            self._metrics.count_request(self._backend.name, self._path, 500 if has_failed else self._outcome)
+            outcome = 500 if has_failed else self._outcome
+            self._metrics.count_request(self._backend.name, self._work.path, outcome)
         if not work.cancelled():
             work.result()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        work = self._work
         try:
-            async with self._backend.queue.slot(), self._post() as reply:
-                if reply.media_type.startswith(_STREAM):
-                    await self._pass_stream(reply, send)
-                else:
-                    await self._pass_whole(reply, send)
-                self._outcome = reply.status
+            if work.is_stream and work.forced is None:
+                self._outcome = await self._pass_streams(send)
+            elif len(work.bodies) == 1 and work.forced is None:
+                self._outcome = await self._send_answer(await self._ask(work.bodies[0]), send)
+            else:
+                self._outcome = await self._join_answers(send)
         except QueueFullError as full:
             await self._refuse(too_busy(full.retry_after_s), scope, receive, send)
         except LostError:
             await self._refuse(_lost(self._backend.name), scope, receive, send)
 
-    def _post(self) -> AbstractAsyncContextManager[Reply]:
-        return self._backend.upstream.post(self._path, self._request.body)
+    async def _ask(self, body: bytes, *, is_first: bool = True) -> Answer:
+        """Let the engine do one piece of work, and read its whole answer."""
+        backend = self._backend
+        async with backend.queue.slot(is_first=is_first), backend.upstream.request(self._work.path, body) as reply:
+            return await read_whole(reply)
 
-    async def _pass_stream(self, reply: Reply, send: Send) -> None:
-        await self._start(reply.status, _STREAM, send)
+    async def _send_answer(self, answer: Answer, send: Send) -> int:
+        value = parse_answer(answer)
+        if value is None:
+            body = answer.body
+        else:
+            usage = read_usage(value)
+            if usage is not None:
+                self._metrics.count_tokens(self._backend.name, usage)
+            body = to_json({**value, "appliance": self._made_by})
+        await self._start(answer.status, answer.media_type, send, len(body))
+        await send({"type": "http.response.body", "body": body})
+        return answer.status
+
+    async def _join_answers(self, send: Send) -> int:
+        work = self._work
+        answers = await self._ask_all()
+        values = [parse_answer(answer) or {} for answer in answers]
+        refused = next((answer for answer in answers if answer.status >= 400), None)
+        if refused is not None:
+            return await self._send_answer(refused, send)
+        joined = join_answers(values, work.answers) if len(values) > 1 else values[0]
+        if work.forced is not None:
+            joined = make_call(joined, work.forced)
+        if not work.is_stream:
+            return await self._send_answer(Answer(200, _JSON, to_json(joined)), send)
+        await self._start(200, _STREAM, send)
+        usage = read_usage(joined)
+        if usage is not None:
+            self._metrics.count_tokens(self._backend.name, usage)
+        for chunk in as_chunks(joined, has_usage=work.has_usage):
+            await self._send_block(b"data: " + to_json(chunk) + b"\n\n", send)
+        await self._end_stream(send)
+        return 200
+
+    async def _ask_all(self) -> list[Answer]:
+        """Do every piece, as many at once as the engine has slots, and stop at the first that is refused.
+
+        Each piece waits in the queue like a request: others come in between.
+        """
+        bodies = self._work.bodies
+        answers = {0: await self._ask(bodies[0])}
+        rest = iter(range(1, len(bodies)))
+
+        async def do_pieces() -> None:
+            for at in rest:
+                if all(answer.status < 400 for answer in answers.values()):
+                    answers[at] = await self._ask(bodies[at], is_first=False)
+
+        tasks = [asyncio.create_task(do_pieces()) for _ in range(min(self._backend.queue.slots, len(bodies) - 1))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return [answers[at] for at in sorted(answers)]
+
+    async def _pass_streams(self, send: Send) -> int:
+        work, backend = self._work, self._backend
+        joiner = StreamJoiner(work.answers, has_usage=work.has_usage) if len(work.bodies) > 1 else None
+        for at, body in enumerate(work.bodies):
+            async with backend.queue.slot(is_first=at == 0), backend.upstream.request(work.path, body) as reply:
+                if not reply.media_type.startswith(_STREAM):
+                    if at:
+                        raise LostError("no stream")
+                    return await self._send_answer(await read_whole(reply), send)
+                if at == 0:
+                    await self._start(reply.status, _STREAM, send)
+                await self._pass_stream(reply, send, at, joiner)
+        if joiner is not None:
+            await self._send_block(joiner.end(), send)
+        await self._end_stream(send, with_mark=False)
+        return 200
+
+    async def _pass_stream(self, reply: Reply, send: Send, at: int, joiner: StreamJoiner | None) -> None:
         meter = StreamMeter()
         try:
             async for block in reply.blocks:
-                is_first = meter.events == 0
+                is_first = at == 0 and meter.events == 0
                 meter.feed(block)
                 if is_first and meter.events:
                     self._metrics.observe_first_token(self._backend.name, time.monotonic() - self._began)
-                await send({"type": "http.response.body", "body": block, "more_body": True})
+                await self._send_block(block if joiner is None else joiner.feed(block, at), send)
         finally:
             self._metrics.count_tokens(self._backend.name, meter.usage())
-        await send({"type": "http.response.body", "body": b""})
 
-    async def _pass_whole(self, reply: Reply, send: Send) -> None:
-        data = bytearray()
-        async for block in reply.blocks:
-            data += block
-            if len(data) > MAX_ANSWER_BYTES:
-                raise LostError("an answer without end")
-        is_value = reply.media_type.startswith("application/json")
-        body = self._add_field(bytes(data)) if is_value else bytes(data)
-        await self._start(reply.status, reply.media_type, send, len(body))
-        await send({"type": "http.response.body", "body": body})
+    async def _send_block(self, block: bytes, send: Send) -> None:
+        if block:
+            await send({"type": "http.response.body", "body": block, "more_body": True})
 
-    def _add_field(self, data: bytes) -> bytes:
-        try:
-            value: Any = json.loads(data)
-        except (ValueError, RecursionError):
-            return data
-        if not isinstance(value, dict):
-            return data
-        usage = read_usage(value)
-        if usage is not None:
-            self._metrics.count_tokens(self._backend.name, usage)
-        return to_json({**value, "appliance": self._made_by})
+    async def _end_stream(self, send: Send, *, with_mark: bool = True) -> None:
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n" if with_mark else b""})
 
     async def _start(self, status: int, media_type: str, send: Send, length: int | None = None) -> None:
         self._is_started = True
@@ -133,7 +195,7 @@ class Relay(Response):
             event = b"data: " + to_json(refusal.body()) + b"\n\n"
             await send({"type": "http.response.body", "body": event})
         else:
-            await refusal.response()(scope, receive, send)
+            await refusal_response(refusal)(scope, receive, send)
 
 
 async def _wait_until_left(receive: Receive) -> None:

@@ -6,13 +6,14 @@ keys, other users or models that the user may not use.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from starlette.responses import Response
 
 from appliance.host.engine.state import STARTING, STOPPED, EngineState
+from appliance.serve.requests.json_text import to_json
+from appliance.serve.requests.refusal import Refusal
 
 HARDENING = {
     "cache-control": "no-store",
@@ -22,52 +23,14 @@ HARDENING = {
 """Headers of every reply."""
 
 
-class Refusal(Exception):
-    """A request that is answered with an error.
-
-    Args:
-        status: of HTTP.
-        code: stable, for programs.
-        message: for people.
-        param: the field that it is about.
-        headers: of the reply.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        code: str,
-        message: str,
-        *,
-        param: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(status, code)
-        self.status = status
-        self.code = code
-        self.message = message
-        self.param = param
-        self.headers = dict(headers or {})
-
-    def body(self) -> dict[str, Any]:
-        """The error as a JSON value."""
-        kind = "invalid_request_error" if self.status < 500 and self.status != 429 else "server_error"
-        kind = "rate_limit_error" if self.status == 429 else kind
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
-
-    def response(self) -> Response:
-        """The reply."""
-        return json_reply(self.body(), self.status, self.headers)
-
-
 def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A reply that is one JSON value."""
     return Response(to_json(value), status, dict(headers or {}), media_type="application/json")
 
 
-def to_json(value: Any) -> bytes:
-    """Serialize a value as JSON in UTF-8, without spaces."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+def refusal_response(refusal: Refusal) -> Response:
+    """The reply to a request that is refused."""
+    return json_reply(refusal.body(), refusal.status, refusal.headers)
 
 
 def unauthorized() -> Refusal:

@@ -29,17 +29,16 @@ from appliance.serve.gateway.page import PAGE, POLICY
 from appliance.serve.gateway.relay import Relay
 from appliance.serve.gateway.replies import (
     HARDENING,
-    Refusal,
     forbidden,
     json_reply,
+    refusal_response,
     unauthorized,
     unknown_model,
 )
-from appliance.serve.gateway.request_limits import read_request
-
-EMBEDDINGS = "/v1/embeddings"
-ENGINE_ROUTES = ("/v1/chat/completions", "/v1/completions", EMBEDDINGS)
-"""Routes that are passed on to an engine under the same path."""
+from appliance.serve.requests.body import read_body
+from appliance.serve.requests.chat import ChatRequest
+from appliance.serve.requests.refusal import Refusal
+from appliance.serve.requests.work import EMBEDDINGS, MODELS, check_length, parse_request, plan_work
 
 Clock = Callable[[], datetime]
 
@@ -72,12 +71,12 @@ class Gateway:
         """
         routes = [
             Route("/", self._page),
-            Route("/livez", self._alive),
+            *(Route(path, self._alive) for path in ("/livez", "/health")),
             Route("/readyz", self._ready),
             Route("/metrics", self._format_metrics),
             Route("/v1/models", self._list_models),
             Route("/v1/models/{name:path}", self._describe_model),
-            *(Route(path, self._relay, methods=["POST"]) for path in ENGINE_ROUTES),
+            *(Route(path, self._relay, methods=["POST"]) for path in MODELS),
         ]
         handlers = {Refusal: _refused, HTTPException: _no_such_route, Exception: _failed}
         application = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)  # type: ignore[arg-type]
@@ -87,14 +86,20 @@ class Gateway:
 
     async def _relay(self, request: Request) -> Response:
         key = self._authenticate(request)
-        checked = await read_request(request)
+        route = request.scope["path"]
+        checked = parse_request(route, await read_body(request))
         backend = self._find(key, checked.model)
-        route = request.url.path
-        refusal = backend.refusal(wants_embedding=route == EMBEDDINGS)
-        if refusal is not None:
-            self.metrics.count_request(backend.name, route, refusal.status)
-            raise refusal
-        return Relay(backend, route, checked, self.metrics)
+        try:
+            refusal = backend.refusal(wants_embedding=route == EMBEDDINGS)
+            if refusal is not None:
+                raise refusal
+            check_length(checked, backend.model.context)
+            asks_for_tools = isinstance(checked, ChatRequest) and bool(checked.tools)
+            work = plan_work(checked, has_tools=asks_for_tools and await backend.has_tools())
+        except Refusal as refused:
+            self.metrics.count_request(backend.name, route, refused.status)
+            raise
+        return Relay(backend, work, self.metrics)
 
     async def _list_models(self, request: Request) -> Response:
         allowed = self._allowed(self._authenticate(request))
@@ -166,7 +171,7 @@ class CommonHeaders:
 
 
 async def _refused(_request: Request, refusal: Refusal) -> Response:
-    return refusal.response()
+    return refusal_response(refusal)
 
 
 async def _no_such_route(request: Request, error: HTTPException) -> Response:
@@ -174,8 +179,8 @@ async def _no_such_route(request: Request, error: HTTPException) -> Response:
     codes = {404: "route_not_found", 405: "method_not_allowed"}
     message = texts.get(error.status_code, error.detail)
     code = codes.get(error.status_code, "refused")
-    return Refusal(error.status_code, code, message, headers=error.headers).response()
+    return refusal_response(Refusal(error.status_code, code, message, headers=error.headers))
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:
-    return Refusal(500, "internal_error", "The gateway failed; see its log.").response()
+    return refusal_response(Refusal(500, "internal_error", "The gateway failed; see its log."))

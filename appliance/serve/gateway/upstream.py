@@ -59,14 +59,14 @@ class Upstream:
         self._socket = socket
 
     @asynccontextmanager
-    async def post(self, path: str, body: bytes) -> AsyncIterator[Reply]:
+    async def request(self, path: str, body: bytes | None = None) -> AsyncIterator[Reply]:
         """Send a request and give its reply, whose body is still to be read.
 
         Leaving the block closes the connection. Where the reply is not complete, the engine then stops working on it.
 
         Args:
             path: of the engine's route.
-            body: JSON.
+            body: JSON to post; None gets what the route shows.
 
         Raises:
             LostError: the engine is not there, is silent for `READ_S`, or sends no valid reply.
@@ -96,17 +96,20 @@ class EngineConnection:
         # One timer for the whole connection: a timeout for each read would cost more than the read.
         self._timer = self._loop.call_later(WRITE_S, self._on_timer)
 
-    async def send(self, path: str, body: bytes) -> None:
-        """Send a request.
+    async def send(self, path: str, body: bytes | None) -> None:
+        """Send a request, which is a POST where it has a body.
 
         Raises:
             LostError: the engine does not take it within `WRITE_S`.
         """
-        headers = {"host": "engine", "content-type": "application/json", "content-length": str(len(body))}
+        headers = {"host": "engine"}
+        if body is not None:
+            headers |= {"content-type": "application/json", "content-length": str(len(body))}
         headers |= {"accept-encoding": "identity", "connection": "close"}
-        request = h11.Request(method="POST", target=path, headers=list(headers.items()))
+        method = "GET" if body is None else "POST"
+        request = h11.Request(method=method, target=path, headers=list(headers.items()))
         with self._within(WRITE_S):
-            for event in (request, h11.Data(data=body), h11.EndOfMessage()):
+            for event in (request, h11.Data(data=body or b""), h11.EndOfMessage()):
                 self._writer.write(self._protocol.send(event) or b"")
             await self._writer.drain()
 

@@ -36,7 +36,8 @@ def test_client_of_openai_gets_embeddings_and_what_made_them(both: Site) -> None
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
 def test_model_that_embeds_gets_no_request_to_chat(both: Site, path: str) -> None:
     before = len(notes(both.sockets))
-    status, _, body = both.call("POST", path, {**question("x", "embeds"), "prompt": "x"})
+    asked = question("x", "embeds") if "chat" in path else {"model": "embeds", "prompt": "x"}
+    status, _, body = both.call("POST", path, asked)
     error = json.loads(body)["error"]
     assert (status, error["code"], error["param"], error["type"]) == (
         400,

@@ -73,7 +73,7 @@ async def read_request(reader: asyncio.StreamReader) -> bytes:
 
 
 async def post(one: Upstream, body: bytes = b"{}") -> tuple[int, str, list[bytes]]:
-    async with one.post("/v1/completions", body) as reply:
+    async with one.request("/v1/completions", body) as reply:
         return reply.status, reply.media_type, [block async for block in reply.blocks]
 
 
@@ -173,7 +173,7 @@ def test_time_that_the_user_takes_is_not_the_engines_silence(path: str, monkeypa
     async def work() -> None:
         async with (
             engine(path, sending(HEAD + b"1\r\na\r\n", b"0\r\n\r\n", then_wait=True)) as one,
-            one.post("/", b"{}") as reply,
+            one.request("/", b"{}") as reply,
         ):
             blocks = []
             async for block in reply.blocks:

@@ -1,0 +1,56 @@
+"""The body of a request: its size, its time, its encoding.
+
+Owns the limits of what users send before a field is looked at (threats T6, T37).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from appliance.serve.requests.json_text import parse_json
+from appliance.serve.requests.refusal import Refusal
+
+MAX_BODY_BYTES = 8 << 20
+BODY_TIMEOUT_S = 60.0
+
+
+async def read_body(request: Request) -> dict[str, Any]:
+    """Read the body of a request.
+
+    Args:
+        request: untrusted; its body is not read yet.
+
+    Raises:
+        Refusal: the body is encoded, too long, too slow, or no JSON object.
+    """
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise Refusal(415, "encoding_unsupported", "Send the body as it is: no content-encoding is supported.")
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > MAX_BODY_BYTES:
+        raise _too_long()
+    try:
+        data = await asyncio.wait_for(_read(request), BODY_TIMEOUT_S)
+    except asyncio.TimeoutError:
+        raise Refusal(408, "body_too_slow", f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s.") from None
+    except ClientDisconnect:
+        raise Refusal(400, "body_incomplete", "The connection ended before the body did.") from None
+    value = parse_json(data)
+    if not isinstance(value, dict):
+        raise Refusal(400, "invalid_json", "The body is not a JSON object.")
+    return value
+
+
+async def _read(request: Request) -> bytes:
+    data = bytearray()
+    async for block in request.stream():
+        data += block
+        if len(data) > MAX_BODY_BYTES:
+            raise _too_long()
+    return bytes(data)
+
+
+def _too_long() -> Refusal:
+    return Refusal(413, "body_too_long", f"The body may be at most {MAX_BODY_BYTES >> 20} MiB.")

@@ -1,0 +1,32 @@
+"""The body of `POST /v1/embeddings`, after OpenAI's reference."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from appliance.serve.requests.fields import Name, Opaque, RequestModel, TokenId
+
+MAX_TEXTS = 2048
+"""Of one request, as OpenAI has it."""
+TokenText = Annotated[list[TokenId], Field(min_length=1)]
+
+
+class EmbeddingRequest(RequestModel):
+    """Texts to make embeddings of. Each is a text, or its tokens as numbers."""
+
+    unsupported: ClassVar = {"dimensions": ()}
+
+    model: Name
+    input: str | TokenText | Annotated[list[str] | list[TokenText], Field(min_length=1, max_length=MAX_TEXTS)]
+    encoding_format: Literal["float", "base64"] = "float"
+    user: Opaque | None = None
+
+    def texts(self) -> list[str | list[int]]:
+        """Each text, in order."""
+        if isinstance(self.input, str):
+            return [self.input]
+        if isinstance(self.input[0], int):
+            return [self.input]
+        return list(self.input)

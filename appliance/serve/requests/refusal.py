@@ -1,0 +1,52 @@
+"""A request that is refused, in the form that OpenAI's clients understand.
+
+Owns the error itself; `appliance.serve.gateway.replies` makes HTTP of it. A refusal names the field and the next step.
+It never repeats what a field held: that is a user's text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MAX_NAME_CHARS = 200
+"""Of a field's path in a refusal: a user may make up names."""
+
+
+class Refusal(Exception):
+    """A request that is answered with an error.
+
+    Args:
+        status: of HTTP.
+        code: stable, for programs.
+        message: for people.
+        param: the field that it is about.
+        headers: of the reply.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, code)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.param = param
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """The error as a JSON value."""
+        kind = "invalid_request_error" if self.status < 500 and self.status != 429 else "server_error"
+        kind = "rate_limit_error" if self.status == 429 else kind
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def refused_field(code: str, field: str, message: str) -> Refusal:
+    """A field that cannot be taken: status 400, with its path."""
+    return Refusal(400, code, message, param=field[:MAX_NAME_CHARS])

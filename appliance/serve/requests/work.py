@@ -1,0 +1,150 @@
+"""A request as the work that it makes: one body for the engine for each answer.
+
+Owns the split of a request into pieces. The queue of an engine counts pieces: a user who packs a hundred texts into one
+request waits for each of them in turn, like everybody.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from appliance.serve.requests.chat import ChatRequest
+from appliance.serve.requests.completion import CompletionRequest
+from appliance.serve.requests.embedding import EmbeddingRequest
+from appliance.serve.requests.engine_chat import engine_chat
+from appliance.serve.requests.fields import GenerationRequest, first_refusal
+from appliance.serve.requests.json_text import to_json
+from appliance.serve.requests.refusal import refused_field
+
+CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+ParsedRequest = ChatRequest | CompletionRequest | EmbeddingRequest
+MODELS: dict[str, type[ParsedRequest]] = {
+    CHAT: ChatRequest,
+    COMPLETIONS: CompletionRequest,
+    EMBEDDINGS: EmbeddingRequest,
+}
+BYTES_PER_TOKEN = 16
+"""More than any tokenizer's average over a long text: what is longer than so many for each token of the context cannot
+fit, and is refused before an engine spends time on counting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an engine has to do for one request.
+
+    Args:
+        path: of the engine's route.
+        bodies: JSON, one for each answer, in the order of the answers.
+        is_stream: whether the user asked for a stream.
+        has_usage: whether the stream ends with the count of tokens.
+        forced: see `EngineChat`.
+        answers: answers for each prompt, which is counted once.
+    """
+
+    path: str
+    bodies: tuple[bytes, ...]
+    is_stream: bool = False
+    has_usage: bool = False
+    forced: str | None = None
+    answers: int = 1
+
+
+def parse_request(path: str, body: dict[str, Any]) -> ParsedRequest:
+    """Check the fields of a request.
+
+    Args:
+        path: of its route, one of `MODELS`.
+        body: untrusted.
+
+    Raises:
+        Refusal: a field is unknown, not supported, missing, or not of its type and range.
+    """
+    try:
+        return MODELS[path].model_validate(body)
+    except ValidationError as error:
+        raise first_refusal(error, body) from None
+
+
+def check_length(request: ParsedRequest, context: int) -> None:
+    """Refuse texts that cannot fit into a model's context.
+
+    Args:
+        request: checked.
+        context: tokens of one conversation.
+
+    Raises:
+        Refusal: a text has more tokens, or more bytes than so many tokens can have.
+    """
+    if isinstance(request, ChatRequest):
+        if _size_bytes(request.model_dump(include={"messages", "tools"})) > context * BYTES_PER_TOKEN:
+            raise _too_long("messages", context)
+        return
+    field, texts = (
+        ("prompt", request.prompts()) if isinstance(request, CompletionRequest) else ("input", request.texts())
+    )
+    for at, text in enumerate(texts):
+        units = len(text) if isinstance(text, list) else len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN
+        if units > context:
+            raise _too_long(f"{field}[{at}]" if len(texts) > 1 else field, context)
+
+
+def plan_work(request: ParsedRequest, *, has_tools: bool = False) -> Work:
+    """Split a request into pieces.
+
+    Args:
+        request: checked, and short enough.
+        has_tools: whether the template of the model knows tools.
+
+    Raises:
+        Refusal: parts of the request contradict each other, or the model cannot honour one.
+    """
+    if isinstance(request, EmbeddingRequest):
+        same = {"model": request.model, "encoding_format": request.encoding_format}
+        return Work(EMBEDDINGS, tuple(to_json({"input": text, **same}) for text in request.texts()))
+    if isinstance(request, CompletionRequest):
+        common: dict[str, Any] = {"model": request.model, **request.sampling()}
+        if request.logprobs is not None:
+            common["logprobs"] = request.logprobs
+        bodies = [{"prompt": prompt, **common} for prompt in request.prompts()]
+        return _with_answers(Work(COMPLETIONS, ()), request, bodies)
+    chat = engine_chat(request, has_tools=has_tools)
+    return _with_answers(Work(CHAT, (), forced=chat.forced), request, [chat.body])
+
+
+def _with_answers(work: Work, request: GenerationRequest, bodies: list[dict[str, Any]]) -> Work:
+    if work.forced is not None:
+        # Only the whole answer is a call.
+        bodies = [{name: value for name, value in body.items() if not name.startswith("stream")} for body in bodies]
+    pieces = [_vary(body, number) for body in bodies for number in range(request.n)]
+    options = request.stream_options
+    return replace(
+        work,
+        bodies=tuple(map(to_json, pieces)),
+        is_stream=request.stream,
+        has_usage=bool(options and options.include_usage),
+        answers=request.n,
+    )
+
+
+def _vary(body: dict[str, Any], number: int) -> dict[str, Any]:
+    """The body for one of several answers: with one seed, all would be the same."""
+    return {**body, "seed": (body["seed"] + number) % ((1 << 32) - 1)} if number and "seed" in body else body
+
+
+def _size_bytes(value: object) -> int:
+    """Bytes of all texts in a part of a request."""
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "replace"))
+    if isinstance(value, list):
+        return sum(map(_size_bytes, value))
+    if isinstance(value, dict):
+        return sum(_size_bytes(key) + _size_bytes(one) for key, one in value.items())
+    return 0
+
+
+def _too_long(field: str, context: int) -> Exception:
+    message = f"The field {field!r} cannot fit: this model's context has {context} tokens."
+    return refused_field("context_length_exceeded", field, message)
