@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from appliance.host.engine.engine_command import PROGRAM
+from appliance.engine_program import PROGRAM
 from appliance.host.install.bundle_admission import model_workloads
 from appliance.host.install.install_inputs import Host
 from appliance.host.install.preflight import PreflightResult, check_host

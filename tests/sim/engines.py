@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from appliance.host.engine.engine_command import PROGRAM, EngineSpec
+from appliance.engine_program import PROGRAM
+from appliance.host.engine.engine_command import EngineSpec
 from bundles.chunks.chunk import Chunk
 from bundles.contents.contents import File
 from signing.digest import sha256

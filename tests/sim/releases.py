@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from appliance.host.engine.engine_command import PROGRAM
+from appliance.engine_program import PROGRAM
 from appliance.host.layout.prefix import Prefix
 from appliance.host.release.release import Release
 from appliance.host.release.release_json import Facts

@@ -44,6 +44,9 @@ HEADINGS = {
     "token.name": "not the name of a key on a token",
     "token.pin": "wrong PIN",
     "tree.machine": "this machine makes no tree of Debian",
+    "trial.model-not-loaded": "the runtime does not load this model",
+    "trial.no-result": "no CPU variant gave a result",
+    "trial.none-runs": "this processor runs no CPU variant",
     "trust.none-pinned": "no trust root is pinned",
     "workspace.busy": "another command writes the workspace",
 }

@@ -22,9 +22,10 @@ from appliance.cli.operator.host_card import read_card
 from appliance.cli.operator.runtime_source import runtime_of_bundle, runtime_of_release
 from appliance.host.machine.card import Card, Variant, card_schema, card_value
 from appliance.host.machine.cpu import cpu_flags
+from appliance.host.runtime.unpacked import UnpackedRuntime
 from appliance.host.runtime.variant_verdicts import try_variants
 from bundles.progress import OnProgress
-from signing.errors import ApplianceError
+from signing.errors import ApplianceError, HostUnfitError
 
 
 @click.group("host", context_settings={"help_option_names": ["-h", "--help"]})
@@ -93,14 +94,21 @@ def _try_variants(
         if bundle is not None:
             given = runtime_of_bundle(bundle, trust, prefix, workspace, Path(name), with_model=True)
             assert given.model is not None  # with_model
-            return try_variants(given.runtime, given.model, cpu_flags(), on_progress), ""
+            return _verdicts(given.runtime, given.model, on_progress)
         try:
             found = runtime_of_release(prefix, Path(name), with_model=True)
         except (ApplianceError, OSError) as error:
             return (), f"the installed release cannot be tried: {error}"
         if found is None or found.model is None:
             return (), "no release is installed: CPU variants follow from the processor's flags, and were not tried"
-        return try_variants(found.runtime, found.model, cpu_flags(), on_progress), ""
+        return _verdicts(found.runtime, found.model, on_progress)
+
+
+def _verdicts(runtime: UnpackedRuntime, model: Path, on_progress: OnProgress) -> tuple[tuple[Variant, ...], str]:
+    try:
+        return try_variants(runtime, model, cpu_flags(), on_progress), ""
+    except HostUnfitError as error:
+        return (), f"CPU variants follow from the processor's flags, since none could be tried: {error}"
 
 
 def _lines(card: Card) -> list[tuple[str, str]]:

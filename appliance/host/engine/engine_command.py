@@ -1,12 +1,8 @@
-"""The command line of an engine: `llama-server`, its arguments, and its whole environment.
+"""The command line of an engine on a host: the program of its release, a verified model, and the site's settings.
 
-Owns the command line.
+Owns which of the host's files the engine gets; `appliance.engine_program` has the options.
 
-Rules:
-- it is started in the runtime's folder, since llama.cpp searches the working directory for libraries;
-- its environment is complete: no setting, proxy or path of the caller reaches it;
-- every feature that reads files, runs tools, fetches or shows a page is off; `--alias` names the model that it serves;
-- its memory is fixed at the start: `context` tokens for each of `slots` conversations, and no cache that grows.
+Rule: it is started in the runtime's folder, since llama.cpp searches the working directory for libraries.
 """
 
 from __future__ import annotations
@@ -14,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.engine_program import PROGRAM, EngineSettings, engine_arguments, engine_environment
 from appliance.host.models.served_file import ServedFile
 from bundles.contents.contents import File
-
-PROGRAM = "llama-server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +51,13 @@ def engine_command(spec: EngineSpec, served: ServedFile, path: Path) -> tuple[li
     Returns:
         The command, and the environment by name.
     """
-    environment = {"HOME": "/nonexistent", "LLAMA_CACHE": str(path.parent), "LC_ALL": "C.UTF-8"}
-    # An engine that aborts would start the host's debugger, which prints the texts of users.
-    environment["GGML_NO_BACKTRACE"] = "1"
-    command = [
-        *(str(spec.runtime / PROGRAM), "--model", served.path_for_child, "--alias", spec.name),
-        *("--host", str(path), "--offline", "--no-ui", "--no-slots", "--no-agent", "--metrics"),
-        # The context is divided among the slots: one that they share could be filled by a single conversation.
-        *("--ctx-size", str(spec.context * spec.slots), "--parallel", str(spec.slots), "--no-kv-unified"),
-        # The model is in memory already, so a warm-up would only cost a slow machine one more evaluation.
-        *("--cache-ram", "0", "--no-cache-idle-slots", "--fit", "off", "--no-warmup"),
-        # Idle threads sleep instead of polling, which would take the processor from threads with work.
-        *("--threads", str(spec.threads), "--poll", "0", "--threads-http", str(spec.slots + 4), "--timeout", "600"),
-        *("--jinja", "--no-context-shift", "--cors-origins", "localhost", "--no-cors-credentials"),
-        *(["--embeddings"] if spec.is_embedding else []),
-        *("--log-colors", "off", "--log-verbosity", "2", "--log-timestamps", "--log-prefix"),
-    ]
-    return command, environment
+    settings = EngineSettings(
+        model=served.path_for_child,
+        alias=spec.name,
+        socket=str(path),
+        context=spec.context,
+        slots=spec.slots,
+        threads=spec.threads,
+        is_embedding=spec.is_embedding,
+    )
+    return [str(spec.runtime / PROGRAM), *engine_arguments(settings)], engine_environment(str(path.parent))

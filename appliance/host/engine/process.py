@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from appliance.engine_program import refusal_reason
 from appliance.host.engine.client import EngineAnswer, EngineClient
 from appliance.host.engine.engine_command import EngineSpec, engine_command
 from appliance.host.models.served_file import open_verified
@@ -25,7 +26,7 @@ MAX_SOCKET_PATH = 107
 """The largest path of a UNIX socket that Linux takes, in bytes."""
 
 _POLL_S = 0.05
-_TAIL_LINES = 3
+_TAIL_LINES, _REASON_LINES = 3, 12
 _ILLEGAL_INSTRUCTION = 128 + 4
 
 
@@ -109,7 +110,7 @@ class Engine:
             "engine.died",
             self.spec.name,
             expected="an engine that keeps running",
-            found=f"{describe_exit(code)}; the log ends with: {self._last_log_lines()}",
+            found=f"{describe_exit(code)}; {self._reason()}",
             hint=(
                 "the processor differs from the one at install: run `appliance install SOURCE` again"
                 if error is HostUnfitError
@@ -134,12 +135,20 @@ class Engine:
     def _client(self) -> EngineClient:
         return EngineClient(self.spec.name, self.socket, str(self.log))
 
+    def _reason(self) -> str:
+        # A model that is not loaded has its reason some lines before the end.
+        if reason := refusal_reason("\n".join(self._log_lines(_REASON_LINES))):
+            return f"its reason: {reason}"
+        return f"the log ends with: {self._last_log_lines()}"
+
     def _last_log_lines(self) -> str:
+        return " | ".join(line.strip()[:200] for line in self._log_lines(_TAIL_LINES) if line.strip()) or "nothing"
+
+    def _log_lines(self, count: int) -> list[str]:
         try:
-            lines = self.log.read_text("utf-8", "replace").splitlines()
+            return self.log.read_text("utf-8", "replace").splitlines()[-count:]
         except OSError:
-            return "nothing"
-        return " | ".join(line.strip()[:200] for line in lines[-_TAIL_LINES:] if line.strip()) or "nothing"
+            return []
 
 
 def start_engine(spec: EngineSpec, run_dir: Path, log: Path, on_progress: OnProgress = ignore) -> Engine:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from appliance.host.engine.engine_command import PROGRAM
+from appliance.engine_program import PROGRAM
 from appliance.host.install.install_inputs import Host
 from appliance.host.layout.places import OK_FILE, PACKED, STORED, place
 from appliance.host.layout.prefix import Prefix

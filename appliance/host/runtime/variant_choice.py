@@ -11,20 +11,24 @@ Rules:
   and slows one run more than another by more than the variants differ;
 - where a variant crashes, refuses, does not end in time or computes wrong, the next is tried, and the reason reported;
 - a variant computes right where its logits are close to those of x64 on the same host; see
-  `appliance.host.runtime.logits`. x64 itself is not compared.
+  `appliance.host.runtime.logits`. x64 itself is not compared;
+- where none serves, x64 is run once more for the reason. The processor is too old only where x64 ends with SIGILL.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from appliance.engine_program import NO_DEBUGGER, refusal_reason
 from appliance.entry_points import LOGITS
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.machine.cpu import REFERENCE
+from appliance.host.process.child import describe_exit
 from appliance.host.process.programs import ProgramResult, Programs
 from appliance.host.runtime.logits import TOLERANCE, Logits, read_logits
 from bundles.progress import OnProgress, Progress
@@ -34,6 +38,9 @@ from signing.errors import HostUnfitError
 RUNS_WANTED, ROUNDS = 3, 2
 TIE = 0.97
 BENCH = "llama-bench"
+MODEL_NOT_LOADED = "trial.model-not-loaded"
+"""The code of the error for a model that the runtime refuses."""
+_ILLEGAL_INSTRUCTION = 128 + signal.SIGILL
 BASE_TIMEOUT_S = 300.0
 BYTES_PER_S = 20 << 20
 """The slowest reading of a model, in bytes per second, for which a run's timeout is long enough."""
@@ -116,7 +123,7 @@ def choose_variant(variants: tuple[str, ...], bench: Bench, on_progress: OnProgr
         The chosen variant.
 
     Raises:
-        HostUnfitError: none of them runs and computes right here; with the reason for each.
+        HostUnfitError: none of them runs and computes right here; see `explain_failure`.
     """
     pending, failed = list(variants), list[str]()
     ran: list[Choice] = []
@@ -150,12 +157,44 @@ def choose_variant(variants: tuple[str, ...], bench: Bench, on_progress: OnProgr
             best = replace(best, divergence=divergence)
         on_progress(Progress("choosing the CPU variant", 1, 1, "steps"))
         return replace(best, passed_over=tuple(failed))
-    raise HostUnfitError(
-        "trial.none-runs",
-        "CPU",
-        expected=f"one of {', '.join(variants)} to run, and to compute what {REFERENCE} does",
-        found="; ".join(failed)[:1500],
-        hint="check that libstdc++6 is installed; else this processor is too old for this bundle",
+    raise explain_failure(bench, failed)
+
+
+def explain_failure(bench: Bench, failed: Sequence[str]) -> HostUnfitError:
+    """The error for a runtime of which no variant served the model, by what x64 says when it is run once more.
+
+    Args:
+        bench: what the variants were tried with.
+        failed: each variant that was tried, with the reason why it does not count.
+
+    Returns:
+        `trial.none-runs`: the processor lacks an instruction that every variant needs. `trial.model-not-loaded`: the
+        runtime refuses the model. `trial.no-result`: anything else.
+    """
+    # Only the verbose output has the reason of a model that is not loaded.
+    done = _run_bench(REFERENCE, SKETCH, bench, "--verbose")
+    if done.code == _ILLEGAL_INSTRUCTION:
+        return HostUnfitError(
+            "trial.none-runs",
+            "CPU",
+            expected=f"a processor that runs the variant {REFERENCE}",
+            found="; ".join([*failed, f"{REFERENCE}: {describe_exit(done.code)}"])[:1500],
+            hint="this processor is too old for this bundle: install it on a newer machine",
+        )
+    if done.code and (reason := refusal_reason(done.output)):
+        return HostUnfitError(
+            MODEL_NOT_LOADED,
+            bench.model.name,
+            expected="a model that the runtime of this bundle loads",
+            found=reason,
+            hint="the processor is not the cause: check the free memory, and give this message to who built the bundle",
+        )
+    return HostUnfitError(
+        "trial.no-result",
+        "the runtime",
+        expected="a CPU variant that runs, and that computes what x64 does",
+        found="; ".join(failed)[:1500] or done.reason(),
+        hint="check libstdc++6 and the free memory; else give this message to who built the bundle",
     )
 
 
@@ -225,7 +264,7 @@ def evaluate(variant: str, bench: Bench) -> Logits | str:
     result.unlink(missing_ok=True)
     command: list[str | Path] = [bench.python, "-I", "-B", "-m", LOGITS]
     command += [folder, variant, bench.package or "-", bench.model, str(bench.threads), result]
-    done = bench.programs.run(command, name, cwd=folder, timeout_s=bench.timeout_s)
+    done = bench.programs.run(command, name, cwd=folder, timeout_s=bench.timeout_s, env=NO_DEBUGGER)
     if done.code != 0:
         return done.reason()
     return read_logits(result) or "no numbers"
@@ -256,11 +295,15 @@ def _measured_again(ran: list[Choice], bench: Bench, failed: list[str]) -> Itera
 
 
 def _measure(variant: str, load: BenchLoad, bench: Bench) -> Choice | str:
+    done = _run_bench(variant, load, bench)
+    return _read(variant, done) if done.code == 0 else done.reason()
+
+
+def _run_bench(variant: str, load: BenchLoad, bench: Bench, *more: str) -> ProgramResult:
     folder = bench.folder_of(variant)
     command: list[str | Path] = [folder / BENCH, "-m", bench.model, *load.options]
-    command += ["-t", str(bench.threads), "-o", "json"]
-    done = bench.programs.run(command, f"trial-{variant}", cwd=folder, timeout_s=bench.timeout_s)
-    return _read(variant, done) if done.code == 0 else done.reason()
+    command += ["-t", str(bench.threads), "-o", "json", *more]
+    return bench.programs.run(command, f"trial-{variant}", cwd=folder, timeout_s=bench.timeout_s, env=NO_DEBUGGER)
 
 
 def _best(row: dict[str, Any]) -> float:

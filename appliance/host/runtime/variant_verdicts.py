@@ -16,7 +16,7 @@ from appliance.host.machine.probe import variants_by_flags
 from appliance.host.machine.threads import thread_count
 from appliance.host.process.programs import Programs
 from appliance.host.runtime.unpacked import UnpackedRuntime
-from appliance.host.runtime.variant_choice import Bench, compare, evaluate
+from appliance.host.runtime.variant_choice import MODEL_NOT_LOADED, Bench, compare, evaluate, explain_failure
 from bundles.progress import OnProgress, Progress
 
 
@@ -33,6 +33,9 @@ def try_variants(
 
     Returns:
         One verdict for each variant of the runtime, newest generation first. `how` states whether it was tried.
+
+    Raises:
+        HostUnfitError: the runtime refuses the model, which says nothing about the processor.
     """
     claimed = {variant.name: variant for variant in variants_by_flags(flags)}
     unknown = [Variant(name, True, BY_FLAGS, "") for name in unpacked.variants if name not in claimed]
@@ -52,6 +55,10 @@ def try_variants(
 
 def _judge_all(offered: list[Variant], bench: Bench, on_progress: OnProgress) -> tuple[Variant, ...]:
     reference = evaluate(REFERENCE, bench)
+    if isinstance(reference, str):
+        error = explain_failure(bench, [f"{REFERENCE}: {reference}"])
+        if error.code == MODEL_NOT_LOADED:
+            raise error
     found = []
     for done, variant in enumerate(offered):
         on_progress(Progress(f"trying CPU variant {variant.name}", done, len(offered), "steps"))

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from appliance.host.engine.engine_command import PROGRAM, EngineSpec
+from appliance.engine_program import PROGRAM
+from appliance.host.engine.engine_command import EngineSpec
 from appliance.host.release.release import Release, runtime_members
 from appliance.host.release.rendered_configuration import EngineConfig, read_configuration
 from appliance.serve.gateway.messages import Plan, PlannedModel

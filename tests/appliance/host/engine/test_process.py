@@ -51,7 +51,7 @@ def test_the_engine_gets_no_setting_of_the_caller_and_no_feature_that_fetches(
         engine.wait_ready(20)
         started = notes(run_dir)[0]
     given = {key: text for key, text in started["env"].items() if key != "LC_CTYPE"}
-    assert set(given) == {"HOME", "LLAMA_CACHE", "LC_ALL"}
+    assert set(given) == {"HOME", "LLAMA_CACHE", "LC_ALL", "GGML_NO_BACKTRACE"}
     assert started["cwd"] == str(spec.runtime)
     assert {"--offline", "--no-ui", "--no-agent", "--no-slots"} <= set(started["argv"])
     assert not [word for word in started["argv"] if word.startswith(("--tools", "--mcp", "--agent", "--media-path"))]

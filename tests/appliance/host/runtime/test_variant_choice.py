@@ -124,6 +124,49 @@ def test_host_on_which_no_variant_runs_is_unfit_with_each_reason(tmp_path: Path,
     assert "SIGILL" in caught.value.found
 
 
+REFUSING = """#!/bin/sh
+echo "llama_model_load: error loading model: unknown model architecture: 'madeup9'"
+echo "llama_model_load_from_file_impl: failed to load model"
+echo "llama_bench: error: failed to load model"
+exit 1
+"""
+
+
+def test_processor_is_too_old_only_where_the_plain_variant_lacks_an_instruction(
+    tmp_path: Path, programs: Programs
+) -> None:
+    with pytest.raises(HostUnfitError) as caught:
+        choose(tmp_path, programs, "haswell", "x64", bench="#!/bin/sh\nkill -ILL $$\n")
+    assert (caught.value.code, caught.value.subject) == ("trial.none-runs", "CPU")
+    assert "too old" in caught.value.hint
+
+
+def test_model_that_the_runtime_refuses_is_named_with_its_reason_and_not_the_processor(
+    tmp_path: Path, programs: Programs
+) -> None:
+    with pytest.raises(HostUnfitError) as caught:
+        choose(tmp_path, programs, "haswell", "x64", bench=REFUSING)
+    assert (caught.value.code, caught.value.subject) == ("trial.model-not-loaded", "model")
+    assert caught.value.found == "unknown model architecture: 'madeup9'"
+    assert "too old" not in f"{caught.value}{caught.value.hint}"
+
+
+@pytest.mark.parametrize("bench", ["#!/bin/sh\nexit 127\n", "#!/bin/sh\nkill -KILL $$\n", "#!/bin/sh\necho nothing\n"])
+def test_what_is_neither_the_processor_nor_the_model_blames_none_of_them(
+    tmp_path: Path, programs: Programs, bench: str
+) -> None:
+    with pytest.raises(HostUnfitError) as caught:
+        choose(tmp_path, programs, "x64", bench=bench)
+    assert caught.value.code == "trial.no-result"
+    assert "too old" not in f"{caught.value}{caught.value.hint}"
+
+
+def test_trial_starts_no_debugger_where_llama_cpp_aborts(tmp_path: Path, programs: Programs) -> None:
+    bench = BENCH.replace("#!/bin/sh\n", f"#!/bin/sh\nenv >{tmp_path}/env\n")
+    choose(tmp_path, programs, "x64", bench=bench)
+    assert "GGML_NO_BACKTRACE=1" in (tmp_path / "env").read_text().splitlines()
+
+
 ENDLESS = '{"n_prompt": 1, "n_gen": 1, "samples_ts": [1e999]}'
 
 
