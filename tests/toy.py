@@ -15,7 +15,7 @@ from appliance.keys.tuf_repository import published, read_newest
 from appliance.keys.workspace import Workspace, create_development
 from bundles.attestation.intoto import STATEMENT_TYPE
 from bundles.attestation.required_statements import ML_BOM, PROVENANCE, SBOM, statements_in
-from bundles.contents.contents import KINDS, Contents, File, Model, Needs, Serve, Target
+from bundles.contents.contents import FORMAT_1_KINDS, Contents, File, Model, Needs, Serve, Target
 from bundles.contents.contents_json import write_contents
 from bundles.contents.lineage import Lineage
 from bundles.gguf.header import GgufHeader
@@ -63,7 +63,9 @@ def build_toy(
         model = workspace_path / "toy.gguf"
         model.write_bytes(gguf([string_key("tokenizer.chat_template", "{{ messages }}")]))
     sources = [
-        Source(f"{kind}s/{kind}.txt", kind, data=f"{kind}: {note}\n".encode()) for kind in KINDS if kind != "model"
+        Source(f"{kind}s/{kind}.txt", kind, data=f"{kind}: {note}\n".encode())
+        for kind in FORMAT_1_KINDS
+        if kind != "model"
     ]
     sources += [Source(one.path, one.kind, data=data) for one, data in BILLS.items()]
     sources += [Source("models/toy/toy.gguf", "model", file=model), *extra]

@@ -5,6 +5,7 @@ signed.
 
 Rules:
 - a file that is not listed does not belong to the bundle;
+- the format follows from what is stated: 2 where a part of `bundles.contents.format_2` is used, else 1;
 - everything here is frozen, and was checked when it was read.
 """
 
@@ -13,11 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bundles.chunks.chunk import Chunk
+from bundles.contents.format_2 import FOLDERS, Adapter, SitePermission, StateFormats, TemplateAcceptance
 from bundles.contents.lineage import Lineage
 from signing.digest import Digest
 
-FORMAT = 1
-KINDS = (
+FORMAT = 2
+"""The newest format that this version reads and writes."""
+FORMAT_1_KINDS = (
     "model",
     "adapter",
     "runtime",
@@ -30,6 +33,8 @@ KINDS = (
     "licence",
     "config",
 )
+KINDS = (*FORMAT_1_KINDS, *FOLDERS)
+"""The kinds of file; those of `FOLDERS` came with format 2."""
 MAX_CONTENTS_BYTES = 64 << 20
 MODES = (0o644, 0o755)
 
@@ -64,7 +69,7 @@ class File:
         size: in bytes.
         sha256: of the whole file, for other people's tools; trust is in `chunks`.
         chunks: the blobs that it is made of, in order.
-        fsverity: the fs-verity digest; models only, else None.
+        fsverity: the fs-verity digest; models and listed adapters only, else None.
         bootstrap: whether a bare host needs it before Python packages exist.
         record: for wheels, tools and runtimes, the sha256 of the wheel's RECORD, against which an installed copy is
         checked. members: for runtimes, the programs and libraries that are taken out of the wheel.
@@ -98,6 +103,9 @@ class Model:
         licence: SPDX identifier.
         lineage: what it was made from.
         embedding: for a model that makes embeddings and does not chat, how many numbers one has; else 0.
+        task: of `TASKS`, as stated; empty where it is not stated: `purpose` is what counts.
+        template_accepted: who accepted its template, where the linter refuses it by judgement.
+        golden: the files of kind `golden-set` whose prompts it must answer, sorted.
     """
 
     name: str
@@ -111,6 +119,19 @@ class Model:
     licence: str
     lineage: Lineage
     embedding: int = 0
+    task: str = ""
+    template_accepted: TemplateAcceptance | None = None
+    golden: tuple[str, ...] = ()
+
+    @property
+    def purpose(self) -> str:
+        """What the model is for: `chat`, `embed` or `rerank`."""
+        return self.task or ("embed" if self.embedding else "chat")
+
+    @property
+    def is_format_2(self) -> bool:
+        """Whether it states anything that came with format 2."""
+        return bool(self.task or self.template_accepted or self.golden)
 
 
 @dataclass(frozen=True)
@@ -124,7 +145,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a host must have: lowest ABI versions, CPU variants, bytes of memory and disk, GPU driver or None."""
+    """What a host must have: lowest ABI versions, CPU variants, bytes of memory and disk, GPU driver or None.
+
+    A version is empty, and there are no variants, only in a bundle without a runtime that does not need them.
+    """
 
     glibc: str
     glibcxx: str
@@ -144,7 +168,22 @@ class Serve:
 
 @dataclass(frozen=True)
 class Contents:
-    """The whole of `contents.json`."""
+    """The whole of `contents.json`.
+
+    Args:
+        name, version: of the bundle.
+        source_date_epoch: the date of everything in it, in seconds since 1970.
+        targets: systems that it is for.
+        needs: what a host must have.
+        serve: defaults for serving; without meaning in a bundle without a runtime.
+        models: none in a bundle without a runtime.
+        files: every file, sorted by path.
+        adapters: LoRA adapters of this bundle.
+        state: formats of stored state; None means that format 1 is read and written.
+        site: what a site may add; None means nothing.
+
+    `format` and `min_reader` are computed: both 2 where anything of format 2 is used, else 1.
+    """
 
     name: str
     version: str
@@ -154,12 +193,31 @@ class Contents:
     serve: Serve
     models: tuple[Model, ...]
     files: tuple[File, ...]
-    format: int = FORMAT
-    min_reader: int = FORMAT
+    adapters: tuple[Adapter, ...] = ()
+    state: StateFormats | None = None
+    site: SitePermission | None = None
+    format: int = field(default=1, init=False)
+    min_reader: int = field(default=1, init=False)
     by_path: dict[str, File] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.by_path.update((file.path, file) for file in self.files)
+        if self.format_2_parts:
+            object.__setattr__(self, "format", FORMAT)
+            object.__setattr__(self, "min_reader", FORMAT)
+
+    @property
+    def format_2_parts(self) -> tuple[str, ...]:
+        """Names of what this bundle uses that came with format 2; empty where every program can read it."""
+        parts = [name for name in ("adapters", "state", "site") if getattr(self, name)]
+        parts += ["no runtime"] if self.is_light else []
+        parts += [f"model {model.name}" for model in self.models if model.is_format_2]
+        return (*parts, *(kind for kind in FOLDERS if self.of_kind(kind)))
+
+    @property
+    def is_light(self) -> bool:
+        """Whether it holds no runtime: what it brings is for a release that has one."""
+        return not self.of_kind("runtime")
 
     def of_kind(self, *kinds: str) -> tuple[File, ...]:
         """The files of the given kinds, in path order."""

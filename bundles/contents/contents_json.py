@@ -4,6 +4,7 @@ Owns bytes to `Contents` and back. It must never open a file: the bytes it reads
 
 Rules:
 - the bytes are canonical JSON; an unknown or missing field is a refusal, and a newer format is reported as newer;
+- one value has one form: `format` is the lowest that can state it, and what does not apply is left out;
 - paths follow `bundles.contents.paths`, are sorted, and unique without regard to case;
 - chunks are 1 byte to 64 MiB each and add up to the file's size; an empty file has none;
 - a model's file is listed, of kind `model`, and carries its fs-verity digest.
@@ -12,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, Callable, TypeVar
+from typing import Any
 
 from bundles.chunks.chunk import MAX_CHUNK_BYTES, Chunk
 from bundles.contents.contents import (
@@ -28,16 +29,31 @@ from bundles.contents.contents import (
     Serve,
     Target,
 )
-from bundles.contents.lineage import Lineage
+from bundles.contents.format_2 import TASKS, Adapter, AdapterLineage
+from bundles.contents.format_2_json import (
+    check_format_2,
+    read_acceptance,
+    read_adapter,
+    read_lineage,
+    read_paths,
+    read_site,
+    read_state,
+)
+from bundles.contents.json_object import JsonObject, refuse
 from bundles.contents.paths import check_name, check_path, check_unique
-from signing.digest import Digest, parse_digest
-from signing.errors import ApplianceError, NotTrustedError
+from signing.digest import parse_digest
+from signing.errors import ApplianceError
 from signing.strictjson import load_canonical, to_file
 
-T = TypeVar("T")
 _NAME = "contents.json"
-_OPTIONAL_FILE_FIELDS = {"fsverity", "bootstrap", "record", "members"}
-_OPTIONAL_MODEL_FIELDS = {"embedding"}
+_ABI = {"glibc", "glibcxx", "cxxabi", "cpu_variants", "gpu_driver"}
+_OPTIONAL: dict[type, set[str]] = {
+    File: {"fsverity", "bootstrap", "record", "members"},
+    Model: {"embedding", "task", "template_accepted", "golden"},
+    Contents: {"adapters", "state", "site"},
+    Adapter: {"labels"},
+    AdapterLineage: {"source"},
+}
 
 
 def parse_contents(data: bytes) -> Contents:
@@ -49,23 +65,45 @@ def parse_contents(data: bytes) -> Contents:
     Raises:
         NotTrustedError: a rule of this module is broken.
     """
-    value = _Reader(load_canonical(data, _NAME, MAX_CONTENTS_BYTES), _NAME)
-    _check_format(value)
-    value.only({spec.name for spec in fields(Contents)} - {"by_path"})
+    value = JsonObject(load_canonical(data, _NAME, MAX_CONTENTS_BYTES), _NAME)
+    stated = _check_format(value)
+    files = value.each("files", _file)
+    # Without a runtime nothing is served by the bundle itself: a program of a release elsewhere uses its files.
+    is_light = stated > 1 and not any(file.kind == "runtime" for file in files)
+    value.only(
+        {spec.name for spec in fields(Contents)} - {"by_path"} - ({"serve"} if is_light else set()), _OPTIONAL[Contents]
+    )
     contents = Contents(
-        format=FORMAT,
-        min_reader=value.integer("min_reader"),
         name=check_name(value.text("name")),
         version=check_name(value.text("version")),
         source_date_epoch=value.integer("source_date_epoch"),
         targets=value.each("targets", _target),
-        needs=_needs(value.child("needs")),
-        serve=_serve(value.child("serve")),
+        needs=_needs(value.child("needs"), is_light),
+        serve=Serve() if is_light else _serve(value.child("serve")),
         models=value.each("models", _model),
-        files=value.each("files", _file),
+        files=files,
+        adapters=value.each("adapters", read_adapter) if value.has("adapters") else (),
+        state=read_state(value.child("state")) if value.has("state") else None,
+        site=read_site(value.child("site")) if value.has("site") else None,
     )
+    _check_form(value, stated, contents)
     check_contents(contents)
     return contents
+
+
+def _check_form(value: JsonObject, stated: int, contents: Contents) -> None:
+    # A document of format 1 with a part of format 2 would be read by an older program that does not know the part.
+    if stated != contents.format or value.integer("min_reader") != contents.min_reader:
+        used = ", ".join(contents.format_2_parts) or "nothing that came later"
+        raise refuse(
+            _NAME,
+            f"format and min_reader {contents.format}, for it uses {used}",
+            f"{stated}, {value.value['min_reader']}",
+        )
+    plain = _plain(contents)
+    differing = sorted(name for name in value.value if plain.get(name) != value.value[name])
+    if differing:
+        raise refuse(f"{_NAME} {differing[0]}", "fields that do not apply left out", "null, or an empty value")
 
 
 def check_contents(contents: Contents) -> None:
@@ -76,15 +114,16 @@ def check_contents(contents: Contents) -> None:
     """
     paths = [file.path for file in contents.files]
     if paths != sorted(paths):
-        raise _refuse(_NAME, "files sorted by path", "another order")
+        raise refuse(_NAME, "files sorted by path", "another order")
     check_unique(paths, _NAME)
     check_unique((model.name for model in contents.models), f"{_NAME} models")
     for model in contents.models:
         file = contents.by_path.get(model.path)
         if file is None or file.kind != "model" or file.fsverity is None:
-            raise _refuse(
+            raise refuse(
                 f"{_NAME} model {model.name}", "a listed file of kind model with an fs-verity digest", model.path
             )
+    check_format_2(contents, _NAME)
 
 
 def write_contents(contents: Contents) -> bytes:
@@ -93,54 +132,54 @@ def write_contents(contents: Contents) -> bytes:
     Raises:
         NotTrustedError: the value breaks a rule, so no reader would accept it.
     """
-    value = {spec.name: _plain(getattr(contents, spec.name)) for spec in fields(contents) if spec.name != "by_path"}
-    data = to_file(value)
+    data = to_file(_plain(contents))
     if parse_contents(data) != contents:
-        raise _refuse(_NAME, "a value that reads back equal", "another value")
+        raise refuse(_NAME, "a value that reads back equal", "another value")
     return data
 
 
-def _check_format(value: _Reader) -> None:
+def _check_format(value: JsonObject) -> int:
     needed = max(value.integer("format"), value.integer("min_reader"))
     if needed > FORMAT:
         raise ApplianceError(
             "contents.newer-format",
             _NAME,
-            expected=f"format {FORMAT}",
+            expected=f"format {FORMAT} or lower",
             found=f"format {needed}",
             hint="update the appliance on this machine first",
         )
-    if value.integer("format") != FORMAT:
-        raise _refuse(_NAME, f"format {FORMAT}", f"format {value.integer('format')}")
+    return value.integer("format", low=1)
 
 
-def _target(value: _Reader) -> Target:
+def _target(value: JsonObject) -> Target:
     value.only({"os", "arch", "python"})
     return Target(value.text("os"), value.text("arch"), value.texts("python"))
 
 
-def _serve(value: _Reader) -> Serve:
+def _serve(value: JsonObject) -> Serve:
     value.only({"slots"})
     return Serve(slots=value.integer("slots", low=1))
 
 
-def _needs(value: _Reader) -> Needs:
-    value.only({spec.name for spec in fields(Needs)})
+def _needs(value: JsonObject, is_light: bool) -> Needs:
+    value.only({spec.name for spec in fields(Needs)}, optional=_ABI if is_light else None)
+
+    def version(name: str) -> str:
+        return value.text(name) if value.has(name) or not is_light else ""
+
     return Needs(
-        glibc=value.text("glibc"),
-        glibcxx=value.text("glibcxx"),
-        cxxabi=value.text("cxxabi"),
-        cpu_variants=value.texts("cpu_variants"),
+        glibc=version("glibc"),
+        glibcxx=version("glibcxx"),
+        cxxabi=version("cxxabi"),
+        cpu_variants=value.texts("cpu_variants") if value.has("cpu_variants") or not is_light else (),
         ram_bytes=value.integer("ram_bytes"),
         disk_bytes=value.integer("disk_bytes"),
         gpu_driver=value.text("gpu_driver") if value.has("gpu_driver") else None,
     )
 
 
-def _model(value: _Reader) -> Model:
-    value.only({spec.name for spec in fields(Model)}, optional=_OPTIONAL_MODEL_FIELDS)
-    lineage = value.child("lineage")
-    lineage.only({spec.name for spec in fields(Lineage)})
+def _model(value: JsonObject) -> Model:
+    value.only({spec.name for spec in fields(Model)}, optional=_OPTIONAL[Model])
     return Model(
         name=check_path(value.text("name")),
         path=check_path(value.text("path")),
@@ -151,18 +190,16 @@ def _model(value: _Reader) -> Model:
         tensors=value.digest("tensors"),
         template=value.digest("template") if value.has("template") else None,
         licence=value.text("licence"),
-        lineage=Lineage(
-            source=lineage.text("source"),
-            sha256=lineage.digest("sha256"),
-            size=lineage.integer("size"),
-            steps=lineage.texts("steps"),
-        ),
+        lineage=read_lineage(value.child("lineage")),
         embedding=value.integer("embedding", low=1) if value.has("embedding") else 0,
+        task=value.one_of("task", TASKS) if value.has("task") else "",
+        template_accepted=read_acceptance(value.child("template_accepted")) if value.has("template_accepted") else None,
+        golden=read_paths(value, "golden") if value.has("golden") else (),
     )
 
 
-def _file(value: _Reader) -> File:
-    value.only({spec.name for spec in fields(File)}, optional=_OPTIONAL_FILE_FIELDS)
+def _file(value: JsonObject) -> File:
+    value.only({spec.name for spec in fields(File)}, optional=_OPTIONAL[File])
     file = File(
         path=check_path(value.text("path")),
         kind=value.one_of("kind", KINDS),
@@ -176,22 +213,22 @@ def _file(value: _Reader) -> File:
         members=value.each("members", _member) if value.has("members") else (),
     )
     if sum(chunk.size for chunk in file.chunks) != file.size:
-        raise _refuse(value.subject, f"chunks that add up to {file.size} bytes", "another sum")
+        raise refuse(value.subject, f"chunks that add up to {file.size} bytes", "another sum")
     return file
 
 
-def _chunks(value: _Reader) -> tuple[Chunk, ...]:
+def _chunks(value: JsonObject) -> tuple[Chunk, ...]:
     chunks = []
     for pair in value.list("chunks"):
         if not isinstance(pair, list) or len(pair) != 2 or type(pair[1]) is not int:
-            raise _refuse(value.subject, "chunks as [sha256, size]", repr(pair)[:80])
+            raise refuse(value.subject, "chunks as [sha256, size]", repr(pair)[:80])
         if not 0 < pair[1] <= MAX_CHUNK_BYTES:
-            raise _refuse(value.subject, f"chunks of 1 to {MAX_CHUNK_BYTES} bytes", f"{pair[1]} bytes")
+            raise refuse(value.subject, f"chunks of 1 to {MAX_CHUNK_BYTES} bytes", f"{pair[1]} bytes")
         chunks.append(Chunk(parse_digest(pair[0], value.subject), pair[1]))
     return tuple(chunks)
 
 
-def _member(value: _Reader) -> Member:
+def _member(value: JsonObject) -> Member:
     value.only({spec.name for spec in fields(Member)})
     return Member(
         path=check_path(value.text("path")),
@@ -203,80 +240,20 @@ def _member(value: _Reader) -> Member:
 
 
 def _plain(value: Any) -> Any:
-    # Files and models leave out what they do not have, so that a bundle of thousands of small files stays small.
+    # What does not apply is left out, so that a bundle of thousands of small files stays small.
     if isinstance(value, Chunk):
         return [value.sha256, value.size]
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     if hasattr(value, "__dataclass_fields__"):
-        pairs = {spec.name: _plain(getattr(value, spec.name)) for spec in fields(value)}
-        optional = {File: _OPTIONAL_FILE_FIELDS, Model: _OPTIONAL_MODEL_FIELDS}.get(type(value), set())
-        return {name: item for name, item in pairs.items() if item or name not in optional}
+        pairs = {spec.name: _plain(getattr(value, spec.name)) for spec in fields(value) if spec.name != "by_path"}
+        optional = _OPTIONAL.get(type(value), set())
+        pairs = {name: item for name, item in pairs.items() if item or name not in optional}
+        return _without_abi(pairs) if isinstance(value, Contents) and value.is_light else pairs
     return value
 
 
-class _Reader:
-    """A JSON object that gives its fields by type, or refuses, naming the place."""
-
-    def __init__(self, value: object, subject: str) -> None:
-        if not isinstance(value, dict):
-            raise _refuse(subject, "an object", type(value).__name__)
-        self.value: dict[str, Any] = value
-        self.subject = subject
-
-    def only(self, names: set[str], optional: set[str] | None = None) -> None:
-        missing = sorted(names - (optional or set()) - set(self.value))
-        extra = sorted(set(self.value) - names)
-        if missing or extra:
-            raise _refuse(self.subject, f"fields {', '.join(sorted(names))}", f"missing {missing}, unknown {extra}")
-
-    def has(self, name: str) -> bool:
-        return self.value.get(name) is not None
-
-    def text(self, name: str) -> str:
-        item = self.value.get(name)
-        if not isinstance(item, str) or not 0 < len(item) <= 1024 or not item.isprintable():
-            raise _refuse(f"{self.subject} {name}", "1 to 1024 printable characters", repr(item)[:80])
-        return item
-
-    def texts(self, name: str) -> tuple[str, ...]:
-        items = self.list(name)
-        return tuple(_Reader({name: item}, self.subject).text(name) for item in items)
-
-    def integer(self, name: str, low: int = 0) -> int:
-        item = self.value.get(name)
-        if type(item) is not int or item < low:
-            raise _refuse(f"{self.subject} {name}", f"an integer of at least {low}", repr(item)[:80])
-        return item
-
-    def flag(self, name: str) -> bool:
-        item = self.value.get(name)
-        if not isinstance(item, bool):
-            raise _refuse(f"{self.subject} {name}", "true or false", repr(item)[:80])
-        return item
-
-    def one_of(self, name: str, allowed: tuple[T, ...]) -> T:
-        item = self.value.get(name)
-        for choice in allowed:
-            if type(item) is type(choice) and item == choice:
-                return choice
-        raise _refuse(f"{self.subject} {name}", f"one of {', '.join(map(str, allowed))}", repr(item)[:80])
-
-    def digest(self, name: str) -> Digest:
-        return parse_digest(self.value.get(name), f"{self.subject} {name}")
-
-    def list(self, name: str) -> list[Any]:
-        item = self.value.get(name)
-        if not isinstance(item, list):
-            raise _refuse(f"{self.subject} {name}", "a list", type(item).__name__)
-        return item
-
-    def child(self, name: str) -> _Reader:
-        return _Reader(self.value.get(name), f"{self.subject} {name}")
-
-    def each(self, name: str, read: Callable[[_Reader], T]) -> tuple[T, ...]:
-        return tuple(read(_Reader(item, f"{self.subject} {name}[{at}]")) for at, item in enumerate(self.list(name)))
-
-
-def _refuse(subject: str, expected: str, found: str) -> NotTrustedError:
-    return NotTrustedError("contents.refused", subject, expected=expected, found=found)
+def _without_abi(pairs: dict[str, Any]) -> dict[str, Any]:
+    # In a bundle without a runtime: what it does not need of a host, and how a release would serve it.
+    needs = {name: item for name, item in pairs["needs"].items() if item or name not in _ABI}
+    return {**{name: item for name, item in pairs.items() if name != "serve"}, "needs": needs}

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.host.layout.places import place
 from appliance.host.layout.prefix import Prefix
-from bundles.contents.contents import KINDS
+from bundles.contents.contents import FORMAT_1_KINDS
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.sim.tuf import Signed
 from tests.toy import BILLS
@@ -62,9 +62,9 @@ def test_attacked_by_a_signed_path(stick: Stick, path: str) -> None:
 @pytest.mark.parametrize("path", ["", "config/new\nline", "config/\u202egnp.exe", "config/\0", "a" * 2000])
 def test_attacked_by_a_path_that_is_no_line_of_text(stick: Stick, path: str) -> None:
     name_it(stick, path)
-    at = sorted([path, *(one.path for one in BILLS), *(f"{kind}s/" for kind in KINDS if kind != "playbook")]).index(
-        path
-    )
+    at = sorted(
+        [path, *(one.path for one in BILLS), *(f"{kind}s/" for kind in FORMAT_1_KINDS if kind != "playbook")]
+    ).index(path)
     refused(ROW, stick.verify, "contents.refused", f"contents.json files[{at}] path")
 
 

@@ -13,6 +13,7 @@ from bundles.chunks.check import check_file
 from bundles.chunks.chunk import MAX_CHUNK_BYTES, Chunk
 from bundles.contents import contents_json
 from bundles.contents.contents import File
+from bundles.contents.json_object import JsonObject
 from signing.digest import sha256
 from signing.errors import DamagedError
 from tests.attacks.harness import Stick, guard_off, refused, row
@@ -78,7 +79,7 @@ def test_attacked_by_one_byte_beyond_four_gib(tmp_path: Path) -> None:
 
 
 def test_unguarded_what_lies_behind_the_covered_part_is_anybodys(stick: Stick, tmp_path: Path) -> None:
-    def without_a_sum(value: contents_json._Reader) -> File:
+    def without_a_sum(value: JsonObject) -> File:
         path, kind = value.text("path"), value.text("kind")
         verity = value.digest("fsverity") if value.has("fsverity") else None
         chunks = contents_json._chunks(value)

@@ -9,7 +9,7 @@ import pytest
 from appliance.host.install.importer import import_files
 from appliance.host.layout.prefix import Prefix
 from bundles.chunks.check import check_file
-from bundles.contents.contents import KINDS, File
+from bundles.contents.contents import FORMAT_1_KINDS, File
 from bundles.progress import ignore
 from tests.attacks.harness import AGREES, Stick, guard_off, refused, row
 
@@ -46,7 +46,7 @@ def test_unattacked_files_pass_on_the_stick_and_on_the_host(stick: Stick, tmp_pa
         check_file(file, release / file.path)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMAT_1_KINDS)
 def test_attacked_on_the_stick(stick: Stick, kind: str) -> None:
     file = first(stick, kind)
     flip(stick.blob(file.chunks[-1].sha256))
@@ -54,7 +54,7 @@ def test_attacked_on_the_stick(stick: Stick, kind: str) -> None:
     assert stick.command().code == 3
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMAT_1_KINDS)
 def test_attacked_while_it_is_copied(stick: Stick, tmp_path: Path, kind: str) -> None:
     file = first(stick, kind)
     flip(stick.blob(file.chunks[-1].sha256))

@@ -11,7 +11,7 @@ import pytest
 
 from bundles.bundle import open_bundle
 from bundles.chunks.check import check_blobs
-from bundles.contents.contents import KINDS
+from bundles.contents.contents import FORMAT_1_KINDS
 from bundles.oci.layout import Layout, blob_path
 from bundles.stick.writer import write_stick
 from signing.errors import ApplianceError, DamagedError, NotTrustedError, UsageError
@@ -47,7 +47,7 @@ def test_evidence_names_signers_threshold_and_the_development_profile(made: tupl
     assert not evidence.is_expired
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMAT_1_KINDS)
 def test_one_flipped_byte_in_a_file_of_every_kind_is_damaged_and_named(stick: tuple[bytes, Path], kind: str) -> None:
     root, path = stick
     file = open_bundle(path, root, Floors(), NOW).value.contents.of_kind(kind)[0]

@@ -15,7 +15,7 @@ from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.chunking.chunker import DIFFERS, Stored, store_all
 from appliance.builder.lock.lockfile import Lock, lock_hint
-from appliance.builder.models.chat_template import lint_templates
+from appliance.builder.models.chat_template import lint_templates, templates_of
 from appliance.builder.models.serving_memory import serving_bytes
 from appliance.builder.recipe.recipe import Recipe, RecipeModel
 from appliance.builder.runtime.cuda import DRIVER
@@ -23,10 +23,12 @@ from appliance.builder.wheels.reader import unpacked_bytes
 from bundles.attestation.required_statements import PROVENANCE
 from bundles.contents.contents import Contents, File, Model, Needs, Serve, Target
 from bundles.contents.contents_json import write_contents
+from bundles.contents.format_2 import SitePermission, TemplateAcceptance
 from bundles.gguf.header import GgufHeader
 from bundles.gguf.memory import BATCH_TOKENS, Workload
 from bundles.oci.manifest import write_manifest
 from bundles.progress import OnProgress
+from signing.digest import Digest, sha256
 from signing.errors import DamagedError, UsageError
 
 CONTEXT_UNKNOWN = 0
@@ -125,6 +127,7 @@ def _contents(
         serve=Serve(slots=recipe.serve.slots),
         models=models,
         files=files,
+        site=SitePermission(tuple(sorted(set(recipe.site.kinds)))) if recipe.site else None,
     )
 
 
@@ -153,4 +156,21 @@ def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model
         licence=model.licence,
         lineage=made.lineage,
         embedding=header.embedding,
+        template_accepted=_acceptance(model, header),
     )
+
+
+def _acceptance(model: RecipeModel, header: GgufHeader) -> TemplateAcceptance | None:
+    if model.template is None:
+        return None
+    accepted = model.template.accepted
+    digests = {key: sha256(text.encode("utf-8", "surrogatepass")) for key, text in templates_of(header).items()}
+    if accepted.sha256 not in digests.values():
+        raise UsageError(
+            "recipe.template",
+            f"model {model.name}",
+            expected=f"an acceptance of a template of this model, sha256 {accepted.sha256}",
+            found=", ".join(f"{key} {digest}" for key, digest in digests.items()) or "a model without a template",
+            hint="read the template as it is, then write its digest into `template` of the recipe, or leave that out",
+        )
+    return TemplateAcceptance(accepted.by, accepted.date, Digest(accepted.sha256))

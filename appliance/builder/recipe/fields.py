@@ -139,6 +139,7 @@ Version = Annotated[
 PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.[0-9]{1,2}$", strict=True)]
 Person = Annotated[str, StringConstraints(min_length=2, max_length=200, strict=True)]
 Day = Annotated[str, StringConstraints(pattern=r"^20[0-9]{2}-[01][0-9]-[0-3][0-9]$", strict=True)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", strict=True)]
 SystemName = Annotated[str, AfterValidator(_check_os), WithJsonSchema(_one_of(OS_GLIBC))]
 PackageNames = Annotated[
     str | tuple[str, ...],

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from appliance.builder.recipe.choices import BARE_HOST_PACKAGES, OS_GLIBC, PART_SEPARATOR, SUITES, WEIGHTS_SUFFIX
 from appliance.builder.recipe.fields import (
@@ -35,6 +35,8 @@ from appliance.builder.recipe.fields import (
     SystemName,
     Version,
 )
+from appliance.builder.recipe.format_2 import Adapters, Advisories, GoldenSets, RecipeSite, RecipeTemplate, Servers
+from appliance.builder.recipe.part import RecipePart
 from appliance.builder.sources import source_beside
 
 
@@ -56,11 +58,7 @@ def _one_arch(targets: tuple[RecipeTarget, ...]) -> tuple[RecipeTarget, ...]:
     return targets
 
 
-class _RecipePart(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class RecipeTarget(_RecipePart):
+class RecipeTarget(RecipePart):
     """A system that the bundle is to be installed on."""
 
     os: SystemName = Field(title="the system of the hosts", description="a system such as debian-12")
@@ -92,7 +90,7 @@ class RecipeTarget(_RecipePart):
         return BARE_HOST_PACKAGES if isinstance(self.packages, str) else tuple(sorted(set(self.packages)))
 
 
-class Acceptance(_RecipePart):
+class Acceptance(RecipePart):
     """The person who accepted the terms of a licence, and the day."""
 
     by: Person = Field(title="the person who read and accepted the terms", description="a name")
@@ -101,7 +99,7 @@ class Acceptance(_RecipePart):
     )
 
 
-class Conversion(_RecipePart):
+class Conversion(RecipePart):
     """How a model that is published as safetensors becomes a GGUF."""
 
     to: Literal["F32", "F16", "BF16"] = Field(
@@ -113,7 +111,7 @@ class Conversion(_RecipePart):
     )
 
 
-class RecipeModel(_RecipePart):
+class RecipeModel(RecipePart):
     """A model that the bundle serves."""
 
     name: Name = Field(
@@ -153,6 +151,15 @@ class RecipeModel(_RecipePart):
         default=None,
         description="a mapping with by and date",
     )
+    template: RecipeTemplate | None = Field(
+        title="what people decided about its chat template", default=None, description="a mapping with accepted"
+    )
+    golden: GoldenSets = Field(
+        title="sets of prompts that it must answer before a host uses it; not packed by this version",
+        default=(),
+        description="a list of sources",
+        strict=False,
+    )
 
     @field_validator("convert")
     @classmethod
@@ -185,7 +192,7 @@ class RecipeModel(_RecipePart):
         return "LicenseRef-" in self.licence and self.accepted is None
 
 
-class RecipeFile(_RecipePart):
+class RecipeFile(RecipePart):
     """A further file of the bundle, beside those that the build makes itself."""
 
     source: SourceText = Field(title="where the file comes from", description="a source such as pypi:… or file:…")
@@ -198,7 +205,7 @@ class RecipeFile(_RecipePart):
         return "licence" if self.path.startswith("licences/") else "config"
 
 
-class RecipeRuntime(_RecipePart):
+class RecipeRuntime(RecipePart):
     """The program that runs the models: its release, and the processors that it is compiled for."""
 
     llama_cpp_python: Version = Field(
@@ -218,7 +225,7 @@ class RecipeRuntime(_RecipePart):
     )
 
 
-class RecipeServe(_RecipePart):
+class RecipeServe(RecipePart):
     """Defaults for serving. A site may decide otherwise."""
 
     slots: int = Field(
@@ -230,7 +237,7 @@ class RecipeServe(_RecipePart):
     )
 
 
-class Recipe(_RecipePart):
+class Recipe(RecipePart):
     """What one bundle is built from."""
 
     name: Name = Field(title="the name of the bundle", description="a name of a-z 0-9 . _ -, for example smollm2")
@@ -260,6 +267,29 @@ class Recipe(_RecipePart):
         strict=False,
     )
     serve: RecipeServe = Field(title="defaults for serving", default=RecipeServe(), description="a mapping with slots")
+    site: RecipeSite | None = Field(
+        title="what a site may add under a trust root of its own; left out: nothing",
+        default=None,
+        description="a mapping with kinds",
+    )
+    adapters: Adapters = Field(
+        title="adapters that others made; not packed by this version",
+        default=(),
+        description="a list of adapters, each with name, base, source and licence",
+        strict=False,
+    )
+    servers: Servers = Field(
+        title="servers of tools for agents; not packed by this version",
+        default=(),
+        description="a list of tool servers, each with name, source and licence",
+        strict=False,
+    )
+    advisories: Advisories = Field(
+        title="lists of known faults of what the bundle holds; not packed by this version",
+        default=(),
+        description="a list of sources",
+        strict=False,
+    )
 
     @property
     def arch(self) -> str:

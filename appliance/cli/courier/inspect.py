@@ -89,11 +89,17 @@ def _needs(contents: Contents) -> Iterator[str]:
         "needs",
         [
             f"{format_size(needs.ram_bytes)} of memory, {format_size(needs.disk_bytes)} of disk",
-            f"glibc {needs.glibc}, GLIBCXX {needs.glibcxx}, CXXABI {needs.cxxabi}, or newer",
+            *(
+                [f"glibc {needs.glibc}, GLIBCXX {needs.glibcxx}, CXXABI {needs.cxxabi}, or newer"]
+                if needs.glibc
+                else []
+            ),
             *([f"a GPU driver of {needs.gpu_driver} or newer, for the GPU"] if needs.gpu_driver else []),
         ],
     )
-    yield from labelled("processors", ", ".join(needs.cpu_variants))
+    yield from labelled("processors", ", ".join(needs.cpu_variants) or "any")
+    if contents.site:
+        yield from labelled("site", f"may add {', '.join(contents.site.kinds)}")
 
 
 def _models(contents: Contents, inspected: Inspection) -> Iterator[str]:
@@ -110,10 +116,17 @@ def _model(contents: Contents, model: Model) -> list[str]:
         model.name,
         f"{model.architecture}, {model.parameters / 1e6:.0f} M weights, {model.quantisation}, {format_size(file.size)}",
         f"context {model.context}, licence {model.licence}",
+        f"for {model.purpose}",
+        *_accepted(model),
         f"from {model.lineage.source}",
         *(f"then {step}" for step in model.lineage.steps),
         file.sha256,
     ]
+
+
+def _accepted(model: Model) -> list[str]:
+    accepted = model.template_accepted
+    return [f"template {accepted.sha256} accepted by {accepted.by}, {accepted.date}"] if accepted else []
 
 
 def _template(template: Template) -> list[str]:

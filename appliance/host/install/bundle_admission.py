@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from appliance.host.install.bundle_parts import check_parts
 from appliance.host.install.install_inputs import Host
 from appliance.host.install.preflight import PreflightResult, check_host
 from appliance.host.layout.places import OK_FILE
@@ -44,6 +45,7 @@ def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
         NotTrustedError: a chain of trust does not cover it, unsigned files lie there, or it has expired and is not
             installed yet.
         DamagedError: a file of the chain cannot be read.
+        ApplianceError: it has a part that this program does not apply.
     """
     floors, now = read_floors(host.prefix), host.now()
     found = open_newest(source, trust, floors, now, host.prefix)
@@ -64,6 +66,7 @@ def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
             found=f"{role} expired at {moment}",
             hint="ask for a newer stick; what is installed goes on serving",
         )
+    check_parts(found.value.contents)
     check_names(Layout(source), [chunk.sha256 for chunk in found.value.blobs])
     return found
 

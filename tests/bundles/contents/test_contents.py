@@ -81,7 +81,7 @@ def test_unsorted_or_doubled_files_are_refused(data: bytes) -> None:
 
 
 def test_newer_format_says_to_update_the_reader(data: bytes) -> None:
-    value = {**load(data, "x"), "format": 2, "min_reader": 2}
+    value = {**load(data, "x"), "format": 3, "min_reader": 3}
     with pytest.raises(ApplianceError) as caught:
         parse_contents(to_file(value))
     assert caught.value.code == "contents.newer-format"

@@ -17,9 +17,14 @@ SECTIONS = {
     "RecipeModel": "A model",
     "Conversion": "A conversion",
     "Acceptance": "An acceptance",
+    "RecipeTemplate": "A template",
+    "AcceptedTemplate": "An accepted template",
     "RecipeRuntime": "The runtime",
     "RecipeFile": "A file",
     "RecipeServe": "Serving",
+    "RecipeSite": "A site",
+    "RecipeAdapter": "An adapter",
+    "RecipeServer": "A tool server",
 }
 """The heading of each mapping, by its name in the schema, in the order of the page."""
 INTRODUCTION = """# Recipes

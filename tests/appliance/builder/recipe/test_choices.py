@@ -21,6 +21,8 @@ NEEDED = {
     "appliance.builder.recipe.choices",
     "appliance.builder.recipe.errors",
     "appliance.builder.recipe.fields",
+    "appliance.builder.recipe.format_2",
+    "appliance.builder.recipe.part",
     "appliance.builder.recipe.recipe",
     "appliance.builder.recipe.reader",
     "appliance.builder.sources",

@@ -81,7 +81,8 @@ def test_misspelled_field_is_named_with_its_place_and_the_field_that_was_meant(t
     errors = _refused(tmp_path, GOOD.replace("    licence:", "    license:"))
     assert [_place(error) for error in errors] == ["5:5 models[0].licence", "7:5 models[0].license"]
     assert errors[1].expected == (
-        "one of the fields name, source, licence, context, convert, quantize, allow_requantize, accepted"
+        "one of the fields name, source, licence, context, convert, quantize, allow_requantize, accepted, "
+        "template, golden"
     )
     assert errors[1].found == "the unknown field license"
     assert errors[1].hint == "did you mean licence?"
@@ -227,3 +228,39 @@ def test_folder_in_place_of_a_recipe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_recipe(tmp_path)
     assert caught.value.found == "is a directory"
+
+
+LATER = {
+    "golden": ("context: 64", "context: 64\n    golden: [file:must.jsonl]"),
+    "adapters": (
+        "serve: {slots: 4}",
+        "adapters: [{name: plant, base: tiny, source: file:lora.gguf, licence: Apache-2.0}]",
+    ),
+    "servers": ("serve: {slots: 4}", "servers: [{name: erp, source: file:erp.py, licence: Apache-2.0}]"),
+    "advisories": ("serve: {slots: 4}", "advisories: [file:osv.jsonl]"),
+}
+
+
+@pytest.mark.parametrize("field", LATER)
+def test_what_no_build_packs_yet_is_refused_by_name_and_not_ignored(tmp_path: Path, field: str) -> None:
+    old, new = LATER[field]
+    (error,) = _refused(tmp_path, GOOD.replace(old, new))
+    assert f" {field}" in f" {error.subject}".replace(".", " ")
+    assert error.expected == f"no {field}: a later version of this program packs them, this one does not"
+
+
+def test_what_is_misspelled_in_a_part_of_later_is_named_all_the_same(tmp_path: Path) -> None:
+    text = GOOD + "servers: [{name: erp, source: nowhere, licence: Apache-2.0}]\n"
+    assert "source" in _refused(tmp_path, text)[0].subject
+
+
+def test_site_and_accepted_template_are_read(tmp_path: Path) -> None:
+    accepted = f'template: {{accepted: {{by: Anna Berg, date: "2026-01-31", sha256: "{"a" * 64}"}}}}'
+    text = GOOD.replace("context: 64", f"context: 64\n    {accepted}") + "site: {kinds: [golden-set, adapter]}\n"
+    recipe = _load(tmp_path, text)
+    assert recipe.site is not None
+    assert recipe.site.kinds == ("golden-set", "adapter")
+    assert recipe.models[0].template is not None
+    assert recipe.models[0].template.accepted.by == "Anna Berg"
+    (error,) = _refused(tmp_path, text.replace("golden-set", "runtime"))
+    assert "site.kinds[0]" in error.subject

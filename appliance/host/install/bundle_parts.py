@@ -1,0 +1,56 @@
+"""Whether this program applies every part of a bundle of format 2 (FORMAT 3.4).
+
+Owns which parts it applies. Reading and verifying a part is not applying it: a bundle with a part that would have no
+effect here is refused, so that nobody believes in an adapter or a check that is not there.
+
+Rules:
+- what a site may add, advisories, documents and accepted templates change nothing that serves: they are allowed;
+- all else of format 2 is refused until this program applies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bundles.contents.contents import Contents
+from signing.errors import ApplianceError
+
+STATE_FORMAT = 1
+"""The format of the stored state of a host, which this program reads and writes."""
+
+
+def check_parts(contents: Contents) -> None:
+    """Refuse a bundle with a part that this program does not apply.
+
+    Args:
+        contents: verified.
+
+    Raises:
+        ApplianceError: code `install.unknown-parts`, naming each of them.
+    """
+    found = ", ".join(_not_applied(contents))
+    if found:
+        raise ApplianceError(
+            "install.unknown-parts",
+            f"{contents.name} {contents.version}",
+            expected="a bundle of which this program applies every part",
+            found=found,
+            hint="update the appliance on this machine first: a later version applies them",
+        )
+
+
+def _not_applied(contents: Contents) -> Iterator[str]:
+    if contents.is_light:
+        yield "no runtime: it adds to a release that has one"
+    if contents.adapters:
+        yield f"adapters {', '.join(adapter.name for adapter in contents.adapters)}"
+    if contents.of_kind("tool-server"):
+        yield "tool servers"
+    if contents.of_kind("golden-set") or any(model.golden for model in contents.models):
+        yield "golden sets"
+    for model in contents.models:
+        if model.purpose == "rerank":
+            yield f"the reranker {model.name}"
+    state = contents.state
+    if state and (STATE_FORMAT not in state.reads or state.writes != STATE_FORMAT):
+        yield f"stored state of format {state.writes}"
