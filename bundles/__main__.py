@@ -80,7 +80,15 @@ def _verify(path: Path, trust: Path | None) -> None:
     from bundles.bundle import open_bundle
     from bundles.chunks.check import check_all
     from bundles.oci.layout import Layout
-    from bundles.report import DEVELOPMENT_ROOT, clock_warning, describe, describe_boot, escape, lines
+    from bundles.report import (
+        DEVELOPMENT_ROOT,
+        clock_warning,
+        describe,
+        describe_attested,
+        describe_boot,
+        escape,
+        lines,
+    )
     from signing.floors import Floors
 
     found = open_bundle(path, _read_root(trust), Floors(), datetime.now(timezone.utc))
@@ -91,6 +99,7 @@ def _verify(path: Path, trust: Path | None) -> None:
         _print(warning)
     answer = {**describe(found), "path": str(path), "files": checked.files, "bytes": checked.size_bytes}
     answer["boot"] = describe_boot(found, boot)
+    answer["attestations"] = describe_attested(checked.attested)
     for line in lines(answer):
         sys.stdout.write(f"{escape(line)}\n")
     sys.stdout.flush()

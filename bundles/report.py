@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from signing.errors import ApplianceError, NotTrustedError
 
 if TYPE_CHECKING:  # every command imports this module, and few need those
+    from bundles.attestation.attestation_check import Attested
     from bundles.bare_host.boot_check import Boot
     from bundles.bundle import Bundle
     from signing.verified import Verified
@@ -69,12 +70,20 @@ def describe_boot(found: Verified[Bundle], boot: Boot | None) -> dict[str, objec
     return {"serial": boot.serial, "signers": signers, "threshold": found.evidence.root.threshold}
 
 
+def describe_attested(attested: tuple[Attested, ...]) -> list[dict[str, object]]:
+    """The signatures in other formats, as JSON: whose each is, and whether its key still signs."""
+    return [
+        {"path": one.path, "format": one.format, "signer": one.signer.fingerprint, "counts": one.counts}
+        for one in attested
+    ]
+
+
 def lines(answer: dict[str, object]) -> Iterator[str]:
     """A verification that passed, for people.
 
     Args:
         answer: of `describe`, with `path`, `files` and `bytes`: where it lies, and how much was compared; and `boot` of
-            `describe_boot`, where there is one.
+            `describe_boot`, where there is one; and `attestations` of `describe_attested`.
     """
     signers, expires = answer["signers"], answer["expires"]
     assert isinstance(signers, list)
@@ -88,6 +97,10 @@ def lines(answer: dict[str, object]) -> Iterator[str]:
     if isinstance(boot, dict):
         signed = f"{len(boot['signers'])} of at least {boot['threshold']} root keys"
         yield f"boot       serial {boot['serial']}, signed by {signed}"
+    attested = answer.get("attestations")
+    for one in attested if isinstance(attested, list) else ():
+        if not one["counts"]:
+            yield f"not counted: {one['path']}, by {one['signer']}, whose key was rotated out"
     yield f"checked    {answer['files']} files, {answer['bytes']} bytes: every byte is what was signed"
 
 
@@ -99,9 +112,11 @@ def clock_warning(found: Verified[Bundle]) -> str:
 
 
 _HEADINGS = {
+    "attestation.revoked-key": "signed by a revoked key",
     "contents.model": "not a file of kind model",
     "contents.place": "a path that the installer fills itself",
     "manifest.blobs": "other blobs than the contents need",
+    "root.not-of-this-chain": "not an older root of this chain",
     "signature.stranger": "a key that is not in the root",
     "signature.threshold": "too few signatures",
     "target.statements": "statements are missing",

@@ -20,11 +20,11 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
 from signing import roles as ours
-from signing.digest import sha256
+from signing.digest import Digest, sha256
 from signing.errors import NotTrustedError
 from signing.floors import Floors
 from signing.keys import PublicKey
-from signing.roles import MAX_BYTES, FileMeta, Root, Rules, Targets
+from signing.roles import MAX_BYTES, Envelope, FileMeta, Root, Rules, Targets
 
 MAX_ROTATIONS = 1024
 ReadMetadata = Callable[[str, int], Optional[bytes]]
@@ -35,8 +35,9 @@ ReadMetadata = Callable[[str, int], Optional[bytes]]
 class Walked:
     """Where the walk ended: the newest root and targets, who signed targets, the floors proved and the first expiry.
 
-    `attesters` are the targets keys of every root on the way, who may have signed in other formats; `files` are the
-    bytes that were walked, by name; `passed_over` holds the reasons why other sources were not used.
+    `former` are the targets keys of older roots of the chain that sign no longer; `revoked` are the key ids that a root
+    on the way has revoked. `files` are the bytes that were walked, by name; `passed_over` holds the reasons why other
+    sources were not used.
     """
 
     root: Root
@@ -45,7 +46,8 @@ class Walked:
     signers: tuple[PublicKey, ...]
     floors: Floors
     expires: tuple[str, str]
-    attesters: tuple[PublicKey, ...]
+    former: tuple[PublicKey, ...]
+    revoked: frozenset[Digest]
     files: Mapping[str, bytes]
     passed_over: tuple[NotTrustedError, ...] = ()
 
@@ -108,7 +110,9 @@ def _walk(pinned: bytes, source: ReadMetadata, floors: Floors, rules: Rules) -> 
             files[name] = data
         return data
 
-    roots, root_bytes = _roots(pinned, read, rules)
+    first = read_root(pinned, "pinned root", rules)  # 5.2
+    older = _older_roots(first, pinned, read, rules)
+    roots, root_bytes = walk_roots(first, pinned, read, rules)
     root = roots[-1]
     floors.check("root", root.version, "root.json")
     if any(_replaces_builder(old, new) for old, new in zip(roots, roots[1:]) if new.version > floors.root):
@@ -135,17 +139,33 @@ def _walk(pinned: bytes, source: ReadMetadata, floors: Floors, rules: Rules) -> 
         (snapshot.expires, "snapshot"),
         (targets.expires, "targets"),
     )
-    attesters = {key.spki: key for one in roots for key in one.roles["targets"].keys.values()}
-    return Walked(root, root_bytes, targets, signers, floors.raised(proved), expires, tuple(attesters.values()), files)
+    current = root.roles["targets"].keys
+    once = {key.spki: key for one in (*older, *roots) for key in one.roles["targets"].keys.values()}
+    former = tuple(key for key in once.values() if key.key_id not in current)
+    revoked = frozenset(key_id for one in roots for key_id in one.revoked)
+    return Walked(root, root_bytes, targets, signers, floors.raised(proved), expires, former, revoked, files)
 
 
 def _replaces_builder(old: Root, new: Root) -> bool:
     return any(set(old.roles[role].keys) != set(new.roles[role].keys) for role in ("timestamp", "snapshot"))
 
 
-def _roots(pinned: bytes, read: ReadMetadata, rules: Rules) -> tuple[list[Root], bytes]:
-    roots, newest = [read_root(pinned, "pinned root", rules)], pinned  # 5.2
-    _check_copies(roots[0], pinned, read, rules)
+def walk_roots(first: Root, pinned: bytes, read: ReadMetadata, rules: Rules = ours) -> tuple[list[Root], bytes]:
+    """Go from a pinned root to the newest root.
+
+    Args:
+        first: the pinned root, of `read_root`.
+        pinned: its bytes.
+        read: gives untrusted files by name.
+        rules: as for `walk`.
+
+    Returns:
+        Every root on the way, the pinned one first, and the bytes of the last.
+
+    Raises:
+        NotTrustedError: a successor breaks a rule of the workflow.
+    """
+    roots, newest = [first], pinned
     for _ in range(MAX_ROTATIONS):
         root = roots[-1]
         name = f"{root.version + 1}.root.json"
@@ -162,23 +182,55 @@ def _roots(pinned: bytes, read: ReadMetadata, rules: Rules) -> tuple[list[Root],
     raise NotTrustedError("root.too-many", "root.json", expected=f"at most {MAX_ROTATIONS} rotations", found="more")
 
 
-def _check_copies(root: Root, pinned: bytes, read: ReadMetadata, rules: Rules) -> None:
-    # Nothing is decided by these copies, but a forged one shows that this came from somebody else.
-    for version in range(max(1, root.version - MAX_ROTATIONS), root.version + 1):
+def _older_roots(first: Root, pinned: bytes, read: ReadMetadata, rules: Rules) -> list[Root]:
+    """The roots before the pinned one; each has signed the root after it, up to the bytes that were pinned.
+
+    They decide nothing. Yet a file of such a name that is not of this chain shows that it came from somebody else.
+    """
+    newer, envelope, older = first, rules.parse_root(pinned, "pinned root")[1], list[Root]()
+    _check_copy(first.version, envelope, read, rules)
+    for version in range(first.version - 1, max(0, first.version - MAX_ROTATIONS - 1), -1):
         name = f"{version}.root.json"
         data = read(name, MAX_BYTES["root"])
         if data is None:
             continue
-        _check_version(name, version, read_root(data, name, rules).version)
-        same = rules.parse_root(data, name)[1].signed == rules.parse_root(pinned, name)[1].signed
-        if version == root.version and not same:
-            raise NotTrustedError(
-                "root.differs",
-                name,
-                expected="the trust root that was pinned",
-                found="another root of the same version",
-                hint="this was made under another trust root; compare `appliance trust show` on both sides",
-            )
+        root = read_root(data, name, rules)
+        _check_version(name, version, root.version)
+        if newer.version != version + 1:
+            raise _not_of_this_chain(name, f"no {version + 1}.root.json, which it would have signed")
+        try:
+            rules.check_signatures(envelope, root.roles["root"], name, others=(newer.roles["root"],))
+        except NotTrustedError as error:
+            raise _not_of_this_chain(name, str(error)) from None
+        newer, envelope = rules.parse_root(data, name)
+        older.append(newer)
+    return older
+
+
+def _check_copy(version: int, pinned: Envelope, read: ReadMetadata, rules: Rules) -> None:
+    name = f"{version}.root.json"
+    data = read(name, MAX_BYTES["root"])
+    if data is None:
+        return
+    _check_version(name, version, read_root(data, name, rules).version)
+    if rules.parse_root(data, name)[1].signed != pinned.signed:
+        raise NotTrustedError(
+            "root.differs",
+            name,
+            expected="the trust root that was pinned",
+            found="another root of the same version",
+            hint="this was made under another trust root; compare `appliance trust show` on both sides",
+        )
+
+
+def _not_of_this_chain(name: str, found: str) -> NotTrustedError:
+    return NotTrustedError(
+        "root.not-of-this-chain",
+        name,
+        expected="an older root, whose people have signed the root after it",
+        found=found,
+        hint="somebody put this file there; do not use this medium, ask a key holder",
+    )
 
 
 def _check_first_contact(floors: Floors, timestamp: int, snapshot: int, targets: int) -> None:

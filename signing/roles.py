@@ -30,6 +30,7 @@ MAX_BYTES = {"root": 256 << 10, "timestamp": 16 << 10, "snapshot": 64 << 10, "ta
 MAX_TARGET_BYTES = 4 << 20
 STATUSES = ("current", "allowed", "revoked")
 DEVELOPMENT = "development"
+REVOKED_KEYS = "x-appliance-revoked-keys"
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
 _HEX = re.compile(r"(?:[0-9a-f]{2}){1,80}\Z")
 
@@ -44,13 +45,14 @@ class Role:
 
 @dataclass(frozen=True)
 class Root:
-    """A root file: the roles, its profile and the times that its signers stated."""
+    """A root file: the roles, its profile, the times that its signers stated, and the key ids that they revoked."""
 
     version: int
     expires: str
     issued: str
     profile: str
     roles: Mapping[str, Role]
+    revoked: tuple[Digest, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def parse_root(data: bytes, subject: str) -> tuple[Root, Envelope]:
         _time(signed, "x-appliance-issued", subject),
         _profile(signed, subject),
         roles,
+        _revoked(signed, keys, subject),
     )
     return root, envelope
 
@@ -332,6 +335,15 @@ def _profile(signed: Mapping[str, Json], subject: str) -> str:
     if profile not in ("", DEVELOPMENT):
         raise _refuse(subject, f"no profile, or {DEVELOPMENT}", repr(profile)[:60])
     return str(profile)
+
+
+def _revoked(signed: Mapping[str, Json], keys: Mapping[str, PublicKey], subject: str) -> tuple[Digest, ...]:
+    ids = signed.get(REVOKED_KEYS, [])
+    if not isinstance(ids, list) or not all(isinstance(key_id, str) for key_id in ids) or ids != sorted(set(ids)):
+        raise _refuse(subject, f"{REVOKED_KEYS}: distinct key ids in order", "others")
+    if back := sorted(set(ids) & set(keys)):
+        raise _refuse(subject, f"keys without those of {REVOKED_KEYS}", f"the revoked key {back[0][:64]}")
+    return tuple(parse_digest(key_id, subject) for key_id in ids)
 
 
 def _refuse(subject: str, expected: str, found: str) -> NotTrustedError:

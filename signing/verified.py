@@ -37,7 +37,9 @@ class Evidence:
         floors: what this chain proves: the floors of a host that accepts it.
         expires: the first day on which a part of the chain is too old for new installs, with the role's name.
         is_expired: whether the time that the chain itself proves has reached that moment.
-        attesters: who may have signed statements in other formats.
+        attesters: the targets keys of the newest root, who may sign statements in other formats.
+        former: targets keys of older roots of the chain, which sign no longer.
+        revoked: key ids that a root of the chain has revoked; nothing that such a key signed is accepted.
         metadata: the files that were walked, by name: what a host keeps, so that it reads them once (T16).
         passed_over: why other sources of metadata were not used: reported, nothing is decided by it.
         clock_is_behind: whether the machine's clock shows less than the proved time: reported only (T27).
@@ -57,6 +59,8 @@ class Evidence:
     is_expired: bool
     clock_is_behind: bool
     attesters: tuple[PublicKey, ...] = ()
+    former: tuple[PublicKey, ...] = ()
+    revoked: frozenset[Digest] = frozenset()
     metadata: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     passed_over: tuple[NotTrustedError, ...] = ()
 

@@ -5,6 +5,8 @@ are asked.
 
 Rules:
 - a key that was removed never comes back: somebody may hold a copy of it;
+- a key is rotated out, or it is revoked: what a revoked key signed in other formats is refused from then on (TRUST 10).
+  Every later root lists it, too;
 - where the people of targets change, targets are signed anew in the same request, by the new people;
 - a development root stays one: a root for real use begins with `appliance init --ceremony`;
 - one new root at a time: the next is asked when this one is signed, or its request is thrown away.
@@ -12,7 +14,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -35,7 +37,8 @@ class Change:
     """What is to change; nothing at all renews the root's expiry.
 
     Args:
-        remove: fingerprints of keys to remove wherever they stand, or their first 8 digits or more.
+        remove: fingerprints of keys to rotate out wherever they stand, or their first 8 digits or more.
+        revoke: likewise of keys to revoke; also of one that was rotated out before.
         replace_by: takes the place of every removed key of a person.
         add_root, add_targets: keys of new people.
         root_threshold, targets_threshold: how many must sign; None leaves it.
@@ -43,6 +46,7 @@ class Change:
     """
 
     remove: tuple[str, ...] = ()
+    revoke: tuple[str, ...] = ()
     replace_by: PublicKey | None = None
     add_root: tuple[PublicKey, ...] = ()
     add_targets: tuple[PublicKey, ...] = ()
@@ -70,10 +74,13 @@ def rotate(workspace: Workspace, change: Change, now: datetime, items: Sequence[
     current = published(workspace)
     old = current.walked.root
     _refuse_waiting(workspace, old.version + 1)
-    removed = {key for text in change.remove for key in _find(old, text)}
-    _refuse_returning(workspace, old, _added(change))
+    past = _past(workspace, old)
+    revoked = {key for text in change.revoke for key in _find({*_keys(old), *past}, text)}
+    removed = {key for text in change.remove for key in _find(_keys(old), text)} | revoked
+    _refuse_returning(past, old, _added(change))
     roles = _new_roles(workspace, old, change, removed)
-    body = root_body(old.version + 1, roles, now, old.profile)
+    revoked_ids = {*old.revoked, *(key.key_id for key in revoked)}
+    body = root_body(old.version + 1, roles, now, old.profile, revoked_ids)
     asked = [Item.of_metadata(body)]
     if _differs(old.roles["targets"], roles["targets"]):
         asked.append(Item.of_metadata(targets_body(current.walked.targets.version + 1, current.entries, now)))
@@ -114,9 +121,13 @@ def _check_enough(name: str, keys: Sequence[PublicKey], threshold: int) -> None:
         )
 
 
-def _find(root: Root, text: str) -> Iterable[PublicKey]:
+def _keys(root: Root) -> set[PublicKey]:
+    return {key for role in root.roles.values() for key in role.keys.values()}
+
+
+def _find(keys: Iterable[PublicKey], text: str) -> Iterable[PublicKey]:
     prefix = "".join(text.split()).replace(":", "").lower()
-    known = {key.fingerprint: key for role in root.roles.values() for key in role.keys.values()}
+    known = {key.fingerprint: key for key in keys}
     found = [key for fingerprint, key in known.items() if fingerprint.startswith(prefix)]
     if len(found) != 1 or len(prefix) < MIN_PREFIX:
         raise UsageError(
@@ -133,14 +144,19 @@ def _added(change: Change) -> tuple[PublicKey, ...]:
     return (*change.add_root, *change.add_targets, *((change.replace_by,) if change.replace_by else ()))
 
 
-def _refuse_returning(workspace: Workspace, root: Root, added: Iterable[PublicKey]) -> None:
-    now = {key for role in root.roles.values() for key in role.keys.values()}
+def _past(workspace: Workspace, root: Root) -> dict[PublicKey, int]:
+    """Every key of an older root, with the version of the last that had it."""
     past: dict[PublicKey, int] = {}
     for version in range(1, root.version):
         name = f"{version}.root.json"
         data = workspace.repository.read(f"metadata/{name}", MAX_BYTES["root"])
         if data is not None:
-            past |= {key: version for role in parse_root(data, name)[0].roles.values() for key in role.keys.values()}
+            past |= dict.fromkeys(_keys(parse_root(data, name)[0]), version)
+    return past
+
+
+def _refuse_returning(past: Mapping[PublicKey, int], root: Root, added: Iterable[PublicKey]) -> None:
+    now = _keys(root)
     for key in added:
         if key in past and key not in now:
             raise UsageError(

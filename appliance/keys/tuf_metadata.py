@@ -8,13 +8,13 @@ Source: TUF specification 1.0.34, section 4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from appliance.keys.signers.signer import Signer, sign_checked
-from signing.digest import sha256
+from signing.digest import Digest, sha256
 from signing.keys import PublicKey, key_to_json
-from signing.roles import DEVELOPMENT
+from signing.roles import DEVELOPMENT, REVOKED_KEYS
 from signing.strictjson import Json, to_file, to_signing
 
 SPEC_VERSION = "1.0.34"
@@ -26,7 +26,9 @@ RoleKeys = Mapping[str, tuple[Sequence[PublicKey], int]]
 """Who may sign for each of TUF's four roles, and how many must."""
 
 
-def root_body(version: int, roles: RoleKeys, now: datetime, profile: str = "") -> dict[str, Json]:
+def root_body(
+    version: int, roles: RoleKeys, now: datetime, profile: str = "", revoked: Iterable[Digest] = ()
+) -> dict[str, Json]:
     """The `signed` part of a root file, without signatures.
 
     Args:
@@ -34,8 +36,10 @@ def root_body(version: int, roles: RoleKeys, now: datetime, profile: str = "") -
         roles: all four.
         now: the time that the signers state; it raises the floors of hosts.
         profile: `development`, or empty.
+        revoked: key ids of all keys that this root and those before it revoke; none of them is in a role.
     """
     keys = {key.key_id: key_to_json(key) for people, _ in roles.values() for key in people}
+    ids = sorted(set(revoked))
     return {
         **_common("root", version, now),
         "consistent_snapshot": True,
@@ -43,6 +47,7 @@ def root_body(version: int, roles: RoleKeys, now: datetime, profile: str = "") -
         "roles": {name: _role(people, threshold) for name, (people, threshold) in roles.items()},
         "x-appliance-issued": format_time(now),
         **({"x-appliance-profile": profile} if profile else {}),
+        **({REVOKED_KEYS: list(ids)} if ids else {}),
     }
 
 

@@ -5,13 +5,13 @@ host installs follows from TUF alone. Yet one that does not verify is a refusal,
 
 Rules:
 - `attestations/<sha256 of the statement's subject>/<key id>.<oms|dsse>`, at most 64 KiB, canonical JSON;
-- it is signed by the targets key that its name gives;
+- it is signed by the targets key that its name gives: of the newest root, or of an older root of the chain. One of an
+  older root is reported and does not count; one that a root has revoked is a refusal (TRUST 10);
 - `oms`: a model of the bundle with exactly its files; `dsse`: the statement's subject is the bundle's manifest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bundles.attestation.dsse import MAX_ENVELOPE_BYTES, check_signers, parse_envelope
@@ -25,7 +25,7 @@ from signing.digest import Digest
 from signing.errors import ApplianceError, NotTrustedError, worst
 from signing.keys import PublicKey
 from signing.strictjson import load_canonical
-from signing.verified import Verified
+from signing.verified import Evidence, Verified
 
 OMS, DSSE = "oms", "dsse"
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
@@ -33,12 +33,21 @@ PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
 
 @dataclass(frozen=True)
 class Attested:
-    """One verified file of `attestations/`: its signer, its format and its subject."""
+    """One verified file of `attestations/`.
+
+    Args:
+        path: below the layout.
+        format: `oms` or `dsse`.
+        subject: the sha256 of what it is about.
+        signer: whose signature it is.
+        counts: whether the signer's key is in the targets role of the newest root; a key that was rotated out is not.
+    """
 
     path: str
     format: str
     subject: Digest
     signer: PublicKey
+    counts: bool = True
 
 
 def attestation_path(subject: Digest, key_id: str, form: str) -> str:
@@ -62,12 +71,11 @@ def check_attestations(layout: Layout, found: Verified[Bundle]) -> tuple[Atteste
     Raises:
         NotTrustedError: one does not verify; reported with all others.
     """
-    keys = {key.key_id: key for key in found.evidence.attesters}
     attested: list[Attested] = []
     errors: list[ApplianceError] = []
     for path in layout.medium.walk(ATTESTATIONS):
         try:
-            attested.append(_check(layout, path, keys, found.value))
+            attested.append(_check(layout, path, found))
         except ApplianceError as error:
             errors.append(error)
     if errors:
@@ -75,16 +83,15 @@ def check_attestations(layout: Layout, found: Verified[Bundle]) -> tuple[Atteste
     return tuple(attested)
 
 
-def _check(layout: Layout, path: str, keys: Mapping[Digest, PublicKey], bundle: Bundle) -> Attested:
+def _check(layout: Layout, path: str, found: Verified[Bundle]) -> Attested:
     match = ATTESTATION_PATH.match(path)
     data = layout.medium.read(path, MAX_ENVELOPE_BYTES)
     if match is None or data is None:
         raise _refuse(path, "<subject>/<key id>.oms or .dsse", "another name")
     subject, key_id, form = Digest(match[1]), Digest(match[2]), match[3]
-    if key_id not in keys:
-        raise _refuse(path, "a key that signs targets", f"key id {key_id[:16]}, which is not, or no longer, one")
+    signer, counts = _signer(key_id, found.evidence, path)
+    bundle = found.value
     value = load_canonical(data, path, MAX_ENVELOPE_BYTES)
-    signer = keys[key_id]
     if form == OMS:
         model, _ = verify_oms(data, [signer], path)
         ours = [model_files(bundle.contents, one) for one in bundle.contents.models if one.name == model.name]
@@ -98,7 +105,24 @@ def _check(layout: Layout, path: str, keys: Mapping[Digest, PublicKey], bundle: 
         statement = parse_statement(envelope.payload, PROVENANCE_TYPE, path)
         if list(statement.subjects.values()) != [subject] or subject != bundle.manifest:
             raise _refuse(path, f"the manifest {bundle.manifest} as subject", "another")
-    return Attested(path, form, subject, signer)
+    return Attested(path, form, subject, signer, counts)
+
+
+def _signer(key_id: Digest, evidence: Evidence, path: str) -> tuple[PublicKey, bool]:
+    """The key of that id, and whether it still signs targets."""
+    if key_id in evidence.revoked:
+        raise NotTrustedError(
+            "attestation.revoked-key",
+            path,
+            expected="a key that was not revoked",
+            found=f"key id {key_id[:16]}, which a trust root has revoked",
+            hint="somebody else may hold this key: ask the publisher for a stick that was written after the revocation",
+        )
+    for keys, counts in ((evidence.attesters, True), (evidence.former, False)):
+        for key in keys:
+            if key.key_id == key_id:
+                return key, counts
+    raise _refuse(path, "a key that signs or has signed targets", f"key id {key_id[:16]}, which never did")
 
 
 def _refuse(path: str, expected: str, found: str) -> NotTrustedError:

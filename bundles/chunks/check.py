@@ -15,10 +15,10 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bundles.attestation.attestation_check import check_attestations
+from bundles.attestation.attestation_check import Attested, check_attestations
 from bundles.bare_host.boot_check import Boot, check_boot
 from bundles.bundle import Bundle
 from bundles.chunks.chunk import Chunk
@@ -37,11 +37,12 @@ CHANGED = "contents.file-changed"
 
 @dataclass(frozen=True)
 class Checked:
-    """How much was compared: files, distinct blobs, and bytes read."""
+    """How much was compared: files, distinct blobs, bytes read, and the signatures in other formats."""
 
     files: int
     blobs: int
     size_bytes: int
+    attested: tuple[Attested, ...] = ()
 
 
 def check_all(layout: Layout, found: Verified[Bundle], on_progress: OnProgress = ignore) -> tuple[Checked, Boot | None]:
@@ -58,6 +59,7 @@ def check_all(layout: Layout, found: Verified[Bundle], on_progress: OnProgress =
     """
     errors: list[ApplianceError] = []
     boot, checked = None, Checked(0, 0, 0)
+    attested: tuple[Attested, ...] = ()
     try:
         boot = check_boot(layout, found.evidence.root)
     except ApplianceError as error:
@@ -67,12 +69,12 @@ def check_all(layout: Layout, found: Verified[Bundle], on_progress: OnProgress =
     except ApplianceError as error:
         errors += [error, *error.others]
     try:
-        check_attestations(layout, found)
+        attested = check_attestations(layout, found)
     except ApplianceError as error:
         errors += [error, *error.others]
     if errors:
         raise worst(errors)
-    return checked, boot
+    return replace(checked, attested=attested), boot
 
 
 def check_blobs(layout: Layout, bundle: Bundle, on_progress: OnProgress = ignore) -> Checked:

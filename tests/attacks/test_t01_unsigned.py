@@ -101,6 +101,6 @@ def test_unguarded_nobody_need_have_signed(stick: Stick) -> None:
         sign_by(stick, ())
         stick.verify()
         by_strangers(stick, brings_root=True)
-        refused(ROW, stick.verify, "root.differs", "1.root.json")  # signing.chain._check_copies
+        refused(ROW, stick.verify, "root.differs", "1.root.json")  # signing.chain._check_copy
         by_strangers(stick, brings_root=False)
         stick.verify()

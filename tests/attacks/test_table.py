@@ -28,7 +28,9 @@ def names_in(path: Path) -> Iterator[str]:
 
 
 def test_every_threat_is_there_once() -> None:
-    assert [threat.row for threat in ROWS] == list(range(1, 42))
+    numbers = [threat.row for threat in ROWS]
+    assert numbers == sorted(set(numbers))
+    assert numbers[:41] == list(range(1, 42)), "later rows may have gaps; these have none"
     assert {threat.status for threat in ROWS} <= {ANSWERED, OPEN}
 
 

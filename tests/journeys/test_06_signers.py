@@ -165,7 +165,7 @@ def change_root(session: Session, dan: str) -> None:
     session.follow(line("appliance trust rotate --workspace"))
     assert "published root-2" in everybody_signs(session, "root-2", "bob", "carol")
     shown = session.follow(line("appliance trust revoke --key"), {"FINGERPRINT": dan})
-    assert f"{dan} REMOVED" in shown
+    assert f"{dan} REVOKED" in shown
     assert "published root-3" in everybody_signs(session, "root-3", "alice", "bob", "eve", "grace")
     session.follow(line("appliance trust rotate --new-builder-key"))
     assert "published root-4" in everybody_signs(session, "root-4", "alice", "carol")

@@ -124,21 +124,24 @@ def signed_files(workspace: Workspace, attested: Iterable[Attestation], root: by
     Args:
         workspace: holds the signatures.
         attested: all statements of this bundle.
-        root: the newest root file. Only signatures of keys that it allows for targets are given: a host that pins this
-            root does not have a key that was retired before.
+        root: the newest root file. Signatures by keys that were rotated out are given, too: a reader reports them.
+            Those by keys that this root revokes are left out.
     """
     return _wrapped(attested, signatures_made(workspace), root)
 
 
-def update_bundles(workspace: Workspace, root: bytes, bundles: Iterable[Path]) -> None:
+def update_bundles(workspace: Workspace, root: bytes, bundles: Iterable[Path]) -> tuple[Path, ...]:
     """Put signatures into the bundles that they are about, and remove all other files of `attestations/`.
 
     Args:
         workspace: holds the signatures.
         root: as for `signed_files`.
         bundles: folders in `dist/`; a damaged one is left as it is: the next build writes it again.
+
+    Returns:
+        The files that were removed.
     """
-    made = signatures_made(workspace)
+    made, removed = signatures_made(workspace), []
     for bundle in bundles:
         with suppress(ApplianceError):
             files, medium = _wrapped(_statements(Layout(bundle)), made, root), Medium(bundle)
@@ -146,17 +149,19 @@ def update_bundles(workspace: Workspace, root: bytes, bundles: Iterable[Path]) -
                 medium.write(path, data)
             for path in [path for path in medium.walk(ATTESTATIONS) if path not in files]:
                 (bundle / path).unlink()
+                removed.append(bundle / path)
+    return tuple(removed)
 
 
 def _wrapped(
     attested: Iterable[Attestation], made: Mapping[bytes, Mapping[PublicKey, bytes]], root: bytes
 ) -> dict[str, bytes]:
-    people = read_root(root, "root.json").roles["targets"].keys
+    revoked = read_root(root, "root.json").revoked
     return dict(
         one.wrap(key, signature)
         for one in attested
         for key, signature in made.get(one.message, {}).items()
-        if key.key_id in people
+        if key.key_id not in revoked
     )
 
 

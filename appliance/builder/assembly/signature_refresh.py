@@ -6,6 +6,7 @@ signatures in the formats of other programs. It signs nothing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +18,15 @@ from appliance.keys.tuf_repository import published
 from appliance.keys.workspace import Workspace
 
 
-def refresh_signatures(workspace: Workspace, request: Request, now: datetime) -> tuple[Path, ...]:
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    """The folders of the bundles that were brought up to date, and the attestations that were removed from them."""
+
+    bundles: tuple[Path, ...]
+    removed: tuple[Path, ...] = ()
+
+
+def refresh_signatures(workspace: Workspace, request: Request, now: datetime) -> Refreshed:
     """Bring the bundles of a workspace up to date after a request was written or signed.
 
     Args:
@@ -26,11 +35,11 @@ def refresh_signatures(workspace: Workspace, request: Request, now: datetime) ->
         now: the clock, in UTC.
 
     Returns:
-        The folders of the bundles that were brought up to date.
+        What was done.
     """
     bundles = renew(workspace, request, now)
-    if request.is_complete:
-        root = published(workspace).walked.root_bytes
-        boot_writer.update_bundles(workspace, root, bundles)
-        attestation_writer.update_bundles(workspace, root, bundles)
-    return bundles
+    if not request.is_complete:
+        return Refreshed(bundles)
+    root = published(workspace).walked.root_bytes
+    boot_writer.update_bundles(workspace, root, bundles)
+    return Refreshed(bundles, attestation_writer.update_bundles(workspace, root, bundles))

@@ -50,7 +50,9 @@ def write(
     if found.evidence.is_development:
         terminal.development()
     check_boot(Layout(bundle), found.evidence.root)
-    check_attestations(Layout(bundle), found)
+    for one in check_attestations(Layout(bundle), found):
+        if not one.counts:
+            terminal.message(f"notice: {one.path} does not count: its key was rotated out")
     with terminal.progress() as on_progress:
         written = write_stick(Layout(bundle), found.value, destination, on_progress)
     answer = {

@@ -120,10 +120,11 @@ def _collect(terminal: Terminal, paths: tuple[Path, ...], workspace: Path, as_js
     opened = Workspace(workspace)
     with opened.locked():
         request = collect(opened, paths, clock.utc_now())
-        bundles = refresh_signatures(opened, request, clock.utc_now())
+        refreshed = refresh_signatures(opened, request, clock.utc_now())
     if request.is_complete:
         terminal.message(f"published {request.label}")
-    _report(terminal, request, as_json, bundles)
+    report_removed(terminal, refreshed.removed)
+    _report(terminal, request, as_json, refreshed.bundles)
 
 
 def _report(terminal: Terminal, request: Request, as_json: bool, bundles: tuple[Path, ...] = ()) -> None:
@@ -134,6 +135,12 @@ def _report(terminal: Terminal, request: Request, as_json: bool, bundles: tuple[
         terminal.answer(line)
     for bundle in bundles:
         terminal.answer(f"{'ready' if request.is_complete else 'waiting'}  {bundle}")
+
+
+def report_removed(terminal: Terminal, removed: tuple[Path, ...]) -> None:
+    """Name the attestations that a refresh has removed from bundles."""
+    for path in removed:
+        terminal.message(f"removed {path}: its key was revoked, or nobody signed it in this workspace")
 
 
 def describe(request: Request, bundles: tuple[Path, ...] = ()) -> dict[str, object]:

@@ -9,7 +9,7 @@ import click
 from appliance import clock
 from appliance.cli.console.options import json_option, pass_terminal, workspace_option
 from appliance.cli.console.terminal import Terminal
-from appliance.cli.publisher.sign import describe
+from appliance.cli.publisher.sign import describe, report_removed
 from appliance.keys.publication import revoke as revoke_bundle
 from appliance.keys.rotation import Change
 from appliance.keys.rotation import rotate as request_root
@@ -22,7 +22,9 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("rotate")
-@click.option("--remove", metavar="SHA256", multiple=True, help="Remove the key with this fingerprint, in every role.")
+@click.option(
+    "--remove", metavar="SHA256", multiple=True, help="Rotate out the key with this fingerprint, in every role."
+)
 @click.option(
     "--add-root-key",
     "add_root",
@@ -81,7 +83,9 @@ def rotate(
 
 @click.command("revoke")
 @click.argument("bundle", metavar="[NAME VERSION]", nargs=-1)
-@click.option("--key", metavar="SHA256", help="Revoke the key with this fingerprint: lost, stolen, or its holder left.")
+@click.option(
+    "--key", metavar="SHA256", help="Revoke the key with this fingerprint: somebody else has it, or may have it."
+)
 @click.option("--replace-by", metavar="FILE", type=_FILE, help="The public half of the key that takes its place.")
 @workspace_option
 @json_option
@@ -97,7 +101,8 @@ def revoke(
     """Revoke a published bundle, by NAME and VERSION, or a key.
 
     A revocation is never taken back. A host refuses a revoked bundle as soon as a stick brings newer metadata. Revoking
-    a key requests the next root.
+    a key requests the next root. From then on a host refuses every signature of that key. A key whose holder left is
+    rotated out instead, with `appliance trust rotate --remove`: what it signed stays valid, and counts no more.
 
     \b
     Example:
@@ -108,7 +113,7 @@ def revoke(
         raise click.UsageError("give NAME and VERSION of a bundle, or --key")
     opened = open_workspace(workspace)
     if key is not None:
-        change = Change(remove=(key,), replace_by=load_public(replace_by) if replace_by else None)
+        change = Change(revoke=(key,), replace_by=load_public(replace_by) if replace_by else None)
         _rotate(terminal, opened, change, as_json)
         return
     with opened.locked():
@@ -130,10 +135,12 @@ def _report(terminal: Terminal, workspace: Workspace, request: Request, as_json:
     # `appliance trust pin` loads this module on hosts, which need nothing of the builder's part of the program.
     from appliance.builder.assembly.signature_refresh import refresh_signatures
 
-    bundles = refresh_signatures(workspace, request, clock.utc_now())
+    refreshed = refresh_signatures(workspace, request, clock.utc_now())
+    bundles = refreshed.bundles
     path = workspace.requests / f"{request.label}.json"
     for line in explain(request):
         terminal.message(line)
+    report_removed(terminal, refreshed.removed)
     if request.is_complete:
         terminal.message(f"in force: {request.label}, and in {len(bundles)} bundles in {workspace.dist}")
     else:

@@ -26,7 +26,7 @@ from bundles.chunks.check import check_all, check_file
 from bundles.contents.contents import Contents, File
 from bundles.oci.layout import LAYOUT_FILE, Layout
 from bundles.progress import OnProgress
-from bundles.report import describe_boot
+from bundles.report import describe_attested, describe_boot
 from signing.errors import NotTrustedError, UsageError
 from signing.floors import Floors
 from signing.verified import Verified
@@ -156,8 +156,8 @@ def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | 
 
 
 def _check_bundle(path: Path, found: Verified[Bundle], on_progress: OnProgress) -> dict[str, object]:
-    _, boot = check_all(Layout(path), found, on_progress)
-    return {"boot": describe_boot(found, boot)}
+    checked, boot = check_all(Layout(path), found, on_progress)
+    return {"boot": describe_boot(found, boot), "attestations": describe_attested(checked.attested)}
 
 
 def _release(release: Release) -> Subject:

@@ -26,7 +26,7 @@ from signing.chain import read_root
 from signing.digest import parse_digest
 from signing.errors import NotTrustedError
 from signing.keys import PublicKey
-from signing.roles import MAX_BYTES, Role, Root, parse_root, parse_targets
+from signing.roles import MAX_BYTES, REVOKED_KEYS, Role, Root, parse_root, parse_targets
 from signing.strictjson import Json, load, load_canonical, to_file, to_signing
 
 FORMAT = 1
@@ -38,7 +38,7 @@ KINDS = {METADATA: (), BOOT: ("root",), STATEMENT: ("targets",)}
 """What may be signed, and by which roles' keys; metadata names its role itself."""
 _COMMON = ("_type", "expires", "spec_version", "version", "x-appliance-issued")
 FIELDS = {
-    "root": {*_COMMON, "consistent_snapshot", "keys", "roles", "x-appliance-profile"},
+    "root": {*_COMMON, "consistent_snapshot", "keys", "roles", "x-appliance-profile", REVOKED_KEYS},
     "targets": {*_COMMON, "targets"},
 }
 """The fields that a metadata file may have: one that is not shown is not signed."""

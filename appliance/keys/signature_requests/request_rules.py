@@ -6,7 +6,7 @@ Rules:
 - what is published now is in the request, root and targets: without it, nobody sees what would be taken back;
 - versions go up by one; a copy of the repository that others have left behind is refused (`repository.stale`);
 - the stated time never goes back;
-- what was revoked stays revoked and stays listed (threat T9);
+- what was revoked stays revoked and stays listed (threat T9), bundles and keys;
 - nothing expires before the day on which the bundle is meant to be installed.
 """
 
@@ -49,6 +49,8 @@ def check_rules(request: Request) -> None:
                 )
             if item.role == "targets":
                 _check_revoked(request, item)
+            else:
+                _check_revoked_keys(request)
     _check_horizon(request)
 
 
@@ -129,6 +131,19 @@ def _check_revoked(request: Request, item: Item) -> None:
                 found=proposed[name][0] if name in proposed else "no entry",
                 hint="publish a new version instead",
             )
+
+
+def _check_revoked_keys(request: Request) -> None:
+    old = request.old_root()
+    missing = sorted(set(old.revoked if old else ()) - set(request.new_root().revoked))
+    if missing:
+        raise NotTrustedError(
+            "key.unrevoked",
+            request.label,
+            expected=f"the revoked key ids {', '.join(missing)}",
+            found="a root that no longer lists them",
+            hint="sign nothing: a revocation is never taken back; ask a root key holder",
+        )
 
 
 def _published(request: Request, kind: str) -> dict[str, Json]:

@@ -64,14 +64,17 @@ def _explain_root(request: Request) -> Iterator[str]:
         before = old.roles[name] if old else None
         change = f" (was {before.threshold})" if before and before.threshold != role.threshold else ""
         yield f"  {name}: {role.threshold} of {len(role.keys)} must sign{change}"
-        yield from _explain_keys(role, before)
+        yield from _explain_keys(role, before, new)
+    yield from (f"  revoked for ever: the key with key id {key_id}" for key_id in new.revoked)
 
 
-def _explain_keys(role: Role, before: Role | None) -> Iterator[str]:
+def _explain_keys(role: Role, before: Role | None, root: Root) -> Iterator[str]:
     new = {key.fingerprint for key in role.keys.values()}
     old = {key.fingerprint for key in before.keys.values()} if before else set()
+    revoked = {key.fingerprint for key in (before.keys.values() if before else ()) if key.key_id in root.revoked}
+    gone = {one: " REVOKED" if one in revoked else " REMOVED" for one in old}
     for fingerprint in sorted(new | old):
-        word = "" if before is None or fingerprint in new & old else " ADDED" if fingerprint in new else " REMOVED"
+        word = "" if before is None or fingerprint in new & old else gone.get(fingerprint, " ADDED")
         yield f"    {fingerprint}{word}"
 
 

@@ -10,6 +10,7 @@ import pytest
 from signing.digest import sha256
 from signing.keys import key_to_json
 from signing.roles import (
+    REVOKED_KEYS,
     FileMeta,
     TargetEntry,
 )
@@ -125,6 +126,26 @@ def test_issue_time_is_required_of_those_who_sign_by_threshold() -> None:
     for reader in (root, targets):
         refused(lambda reader=reader: reader(drop("x-appliance-issued")))  # type: ignore[misc]
     timestamp(lambda _: None)
+
+
+@pytest.mark.parametrize("ids", [[], ["0" * 64], ["0" * 64, "1" * 64]])
+def test_root_lists_the_keys_that_it_revokes(ids: list[str]) -> None:
+    assert root(put(REVOKED_KEYS, value=ids)).revoked == tuple(ids)
+    assert root(lambda _: None).revoked == ()
+
+
+@pytest.mark.parametrize("ids", [None, "0" * 64, {}, [0], [[]], ["1" * 64, "0" * 64], ["0" * 64, "0" * 64]])
+def test_other_lists_of_revoked_keys_are_refused(ids: object) -> None:
+    refused(lambda: root(put(REVOKED_KEYS, value=ids)))
+
+
+@pytest.mark.parametrize("key_id", ["0" * 63, "A" * 64])
+def test_revoked_key_is_a_key_id(key_id: str) -> None:
+    refused(lambda: root(put(REVOKED_KEYS, value=[key_id])), code="digest.malformed")
+
+
+def test_root_that_revokes_a_key_of_its_own_is_refused() -> None:
+    refused(lambda: root(put(REVOKED_KEYS, value=[MADE.people.targets[2].public.key_id])))
 
 
 @pytest.mark.parametrize("value", [False, None, 1, "true", []])
