@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +45,8 @@ class TinyBuild:
         version: of the bundle.
         now: what the builder's clock says.
         last_releases: the day of the last release of some distributions, by name, as the lock records it.
+        engine: the program in place of the engine, with which the model is then tried; None tries nothing.
+        tail: bytes after the model's weights, for a stand-in of the engine.
     """
 
     folder: Path
@@ -55,6 +57,8 @@ class TinyBuild:
     version: str = "1.0.0"
     now: datetime = NOW
     last_releases: Mapping[str, str] = field(default_factory=dict)
+    engine: bytes | None = None
+    tail: bytes = b""
 
     def build(self) -> Built:
         """Assemble the bundle."""
@@ -76,7 +80,7 @@ class TinyBuild:
         entries = [self._locked("wheel", path, name.partition("-")[0]) for name, path in files.items()]
         tool = self._put("uv-0.9-py3-none-any.whl", wheel("uv", "0.9", licence="MIT OR Apache-2.0"))
         package = self._put("tool_1-2.3_amd64.deb", b"!<arch>\nno real package\n")
-        model = self._put("tiny.gguf", gguf([string_key("tokenizer.chat_template", self.template)]))
+        model = self._put("tiny.gguf", gguf([string_key("tokenizer.chat_template", self.template)], tail=self.tail))
         entries += [
             replace(self._locked("tool", tool, "uv"), version="0.9"),
             replace(self._locked("os-package", package, "tool"), version="1:2.3", licence="", system="debian-12"),
@@ -86,11 +90,12 @@ class TinyBuild:
         ]
         write_lock(lock_path(recipe), Lock(EPOCH, (), tuple(sorted(entries, key=lambda one: (one.kind, one.name)))))
         gathered = self._gather(recipe, files, tool, package, model)
-        with (
-            mock.patch.object(assembling, "gather", return_value=gathered),
-            mock.patch.object(assembling, "check_covers", return_value=None),
-            mock.patch.object(assembling, "prove", return_value=None),
-        ):
+        with ExitStack() as stack:
+            stack.enter_context(mock.patch.object(assembling, "gather", return_value=gathered))
+            stack.enter_context(mock.patch.object(assembling, "check_covers", return_value=None))
+            stack.enter_context(mock.patch.object(assembling, "prove", return_value=None))
+            if self.engine is None:
+                stack.enter_context(mock.patch.object(assembling, "try_models", return_value=0))
             yield recipe
 
     @property
@@ -128,7 +133,8 @@ class TinyBuild:
                 record=wheel_record(runtime.path),
                 members=wheel_members(runtime.path, LIBRARIES),
             ),
-            Source(f"os-packages/debian-12/{package.name}", "os-package", file=package),
+            # No real package: it cannot be installed where the engine is tried.
+            *([Source(f"os-packages/debian-12/{package.name}", "os-package", file=package)] * (self.engine is None)),
             Source("config/recipe.yaml", "config", data=recipe.read_bytes()),
             Source("config/lock.json", "config", data=lock_path(recipe).read_bytes()),
             Source("licences/alpha/LICENSE", "licence", data=b"the licence of alpha\n"),
@@ -139,7 +145,12 @@ class TinyBuild:
         return Gathered(ordered, (made,), runtime, (*wheels.values(), runtime.path))
 
     def _runtime(self) -> BuiltRuntime:
-        members = {f"{LIBRARIES}/llama-server": b"\x7fELF server", f"{LIBRARIES}/libllama.so": b"\x7fELF library"}
+        members = {
+            f"{LIBRARIES}/llama-server": self.engine or b"\x7fELF server",
+            f"{LIBRARIES}/libllama.so": b"\x7fELF library",
+        }
+        if self.engine is not None:
+            members |= {f"{LIBRARIES}/libggml-cpu-{name}.so": b"\x7fELF variant" for name in ("x64", "haswell")}
         data = wheel("llama-cpp-python", "0.3.36+appliance.0a1b2c3d", files=members, requires=["alpha>=1"])
         path = self._put(RUNTIME_WHEEL, data)
         toolchain = {"gcc": "gcc 12.2.0", "cmake": "4.0", "cmake_sha256": sha256(b"cmake")}

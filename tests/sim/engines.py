@@ -16,11 +16,16 @@ from signing.digest import sha256
 STAND_IN = Path(__file__).with_name("llama_server.py")
 
 
+def stand_in_for(python: str) -> bytes:
+    """The stand-in as a program that this Python runs."""
+    return f"#!{python} -IB\n{STAND_IN.read_text()}".encode()
+
+
 def make_runtime(folder: Path) -> Path:
     """A folder that holds a program named as the engine's."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / PROGRAM
-    program.write_text(f"#!{sys.executable} -IB\n{STAND_IN.read_text()}")
+    program.write_bytes(stand_in_for(sys.executable))
     program.chmod(0o755)
     return folder
 

@@ -68,6 +68,7 @@ def write_model(path: Path, shape: Shape, *, seed: int | None = None, template: 
         offset += size + -size % ALIGNMENT
     keys = _keys(shape)
     if template:
+        keys = [*(key for key in keys if not key.startswith(text(_TOKENIZER))), *_words(shape.vocab)]
         keys.append(string_key("tokenizer.chat_template", template))
     data = head(len(keys), len(tensors)) + b"".join(keys) + infos
     data += bytes(-len(data) % ALIGNMENT)
@@ -118,6 +119,23 @@ def number_key(name: str, value: int) -> bytes:
 def float_key(name: str, value: float) -> bytes:
     """A GGUF key with a 32-bit float."""
     return text(name) + struct.pack("<If", 6, value)
+
+
+_TOKENIZER = "tokenizer.ggml.model"
+
+
+def _words(count: int) -> list[bytes]:
+    """A vocabulary: three tokens of control, a token for each byte, and words that no text has."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces += [f"word{number}" for number in range(count - len(pieces))]
+    kinds = [2, 3, 3, *[6] * 256, *[1] * count][:count]
+    return [
+        string_key(_TOKENIZER, "llama"),
+        array_key("tokenizer.ggml.tokens", TEXT, [text(piece) for piece in pieces[:count]]),
+        array_key("tokenizer.ggml.scores", 6, [struct.pack("<f", 0.0)] * count),
+        array_key("tokenizer.ggml.token_type", 5, [struct.pack("<i", kind) for kind in kinds]),
+        *(number_key(f"tokenizer.ggml.{name}_token_id", at) for at, name in enumerate(("unknown", "bos", "eos"))),
+    ]
 
 
 def _keys(shape: Shape) -> list[bytes]:

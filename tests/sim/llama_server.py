@@ -15,6 +15,7 @@ Requests, and users who left, are written to `requests.jsonl` beside the socket.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -34,7 +35,17 @@ def main() -> None:
         parser.add_argument(name)
     options, _ = parser.parse_known_args()
     with open(options.model, "rb") as file:
-        head = file.read(8)
+        data = file.read()
+    # A file that our own parser reads first has its mark at the end.
+    head = data[-8:] if data[:4] == b"GGUF" else data[:8]
+    del data
+    if head == b"KILL ME!":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if head == b"WRITE ME":
+        with contextlib.suppress(OSError), open(options.model, "r+b") as file:
+            file.write(b"changed")
+    if head == b"OLD CPU!" and not os.path.exists("libggml-cpu-x64.so"):
+        os.kill(os.getpid(), signal.SIGILL)
     if head == b"BAD HEAD":
         print("E error loading model: invalid magic", file=sys.stderr, flush=True)
         sys.exit(1)

