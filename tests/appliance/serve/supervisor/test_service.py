@@ -61,14 +61,18 @@ class Running:
             with build_opener(ProxyHandler({})).open(f"{self.url}/readyz", timeout=5) as response:
                 return json.loads(response.read())
         except HTTPError as error:
-            return json.loads(error.read())
+            with error:
+                return json.loads(error.read())
 
     def ready(self) -> int:
         try:
             with build_opener(ProxyHandler({})).open(f"{self.url}/readyz", timeout=5) as response:
                 return int(response.status)
-        except OSError as error:
-            return int(getattr(error, "code", 0))
+        except HTTPError as error:
+            with error:
+                return error.code
+        except OSError:
+            return 0
 
     def what(self) -> list[str]:
         return [event.what for event in self.events]

@@ -29,6 +29,7 @@ from appliance.serve.unit_programs import engine as engine_program
 from appliance.serve.unit_programs import gateway as gateway_program
 from appliance.serve.unit_programs import startup
 from signing.errors import ApplianceError, HostUnfitError, NotTrustedError
+from tests.appliance.serve.gateway.site import question
 from tests.sim.releases import install_toy, write_config
 from tests.toy import NOW
 
@@ -112,7 +113,7 @@ def test_unit_that_ends_because_its_bytes_differ_is_shown_as_stopped_with_that_r
         assert ready.json()["models"] == [shown]
         [model] = client.get("/v1/models").json()["data"]
         assert (model["state"], model["reason"]) == ("stopped", BYTES_DIFFER)
-        refused = client.post("/v1/chat/completions", json={"model": "toy", "messages": []})
+        refused = client.post("/v1/chat/completions", json=question("x"))
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_stopped")
         assert BYTES_DIFFER in refused.json()["error"]["message"]
         assert 'engine_up{isolation="",level="",model="toy"} 0' in client.get("/metrics").text
