@@ -19,7 +19,7 @@ from appliance.serve.gateway.messages import EngineEvent, Plan, PlannedModel
 from appliance.serve.gateway.queue import RequestQueue
 from appliance.serve.gateway.routes import Gateway
 from appliance.serve.requests.body import MAX_BODY_BYTES
-from appliance.serve.requests.work import CHAT, COMPLETIONS, MODELS
+from appliance.serve.requests.paths import CHAT, COMPLETIONS, PATHS
 from tests.attacks.harness import guard_off, row
 from tests.sim.clock import SimClock
 from tests.sim.engines import make_spec
@@ -98,9 +98,9 @@ def test_unattacked_good_key_is_answered(site: Site, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [None, *BAD], ids=lambda key: repr(key)[:30])
-@pytest.mark.parametrize("path", [*MODELS, "/v1/models", "/v1/models/toy"])
+@pytest.mark.parametrize("path", [*PATHS, "/v1/models", "/v1/models/toy"])
 def test_attacked_without_a_good_key(site: Site, key: str | None, path: str) -> None:
-    if path in MODELS:
+    if path in PATHS:
         reply = site.ask(key, path=path)
     else:
         reply = site.client.get(path, headers=site.headers(key))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -28,7 +29,9 @@ from appliance.serve.gateway.token_usage import StreamMeter, read_usage
 from appliance.serve.gateway.upstream import LostError, Reply
 from appliance.serve.requests.json_text import to_json
 from appliance.serve.requests.refusal import Refusal
-from appliance.serve.requests.work import Work
+
+if TYPE_CHECKING:
+    from appliance.serve.requests.work import Work
 
 _STREAM = "text/event-stream"
 _JSON = "application/json"

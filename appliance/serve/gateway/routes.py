@@ -11,8 +11,11 @@ Rules (threat T37):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,7 +29,6 @@ from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.gateway.metrics import Metrics
 from appliance.serve.gateway.page import PAGE, POLICY
-from appliance.serve.gateway.relay import Relay
 from appliance.serve.gateway.replies import (
     HARDENING,
     forbidden,
@@ -36,11 +38,11 @@ from appliance.serve.gateway.replies import (
     unknown_model,
 )
 from appliance.serve.requests.body import read_body
-from appliance.serve.requests.chat import ChatRequest
+from appliance.serve.requests.paths import PATHS
 from appliance.serve.requests.refusal import Refusal
-from appliance.serve.requests.work import EMBEDDINGS, MODELS, check_length, parse_request, plan_work
 
 Clock = Callable[[], datetime]
+Admit = Callable[[str, dict[str, Any], Callable[[str], Backend], Metrics], Awaitable[Response]]
 
 
 class Gateway:
@@ -57,6 +59,7 @@ class Gateway:
         self.metrics = Metrics(lambda: [backend.figures() for backend in self._backends.values()])
         self._access = access
         self._now = now
+        self._admit: Admit | None = None
         self._backends = {model.name: Backend(plan, model) for model in plan.models}
 
     def on_event(self, event: EngineEvent) -> None:
@@ -76,30 +79,37 @@ class Gateway:
             Route("/metrics", self._format_metrics),
             Route("/v1/models", self._list_models),
             Route("/v1/models/{name:path}", self._describe_model),
-            *(Route(path, self._relay, methods=["POST"]) for path in MODELS),
+            *(Route(path, self._relay, methods=["POST"]) for path in PATHS),
         ]
         handlers = {Refusal: _refused, HTTPException: _no_such_route, Exception: _failed}
-        application = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)  # type: ignore[arg-type]
+        running = self._running(lifespan)
+        application = Starlette(routes=routes, exception_handlers=handlers, lifespan=running)  # type: ignore[arg-type]
         application.router.redirect_slashes = False
         headers = {**HARDENING, "appliance-release": self.plan.manifest, "appliance-policy": self.plan.policy}
         return CommonHeaders(application, headers)
 
+    def _running(self, inner: Lifespan[Starlette] | None) -> Lifespan[Starlette]:
+        @asynccontextmanager
+        async def lifespan(application: Starlette) -> AsyncIterator[None]:
+            async with AsyncExitStack() as stack:
+                if inner is not None:
+                    await stack.enter_async_context(inner(application))
+                loading = asyncio.create_task(self._load())
+                stack.callback(loading.cancel)
+                yield
+
+        return lifespan
+
     async def _relay(self, request: Request) -> Response:
         key = self._authenticate(request)
-        route = request.scope["path"]
-        checked = parse_request(route, await read_body(request))
-        backend = self._find(key, checked.model)
-        try:
-            refusal = backend.refusal(wants_embedding=route == EMBEDDINGS)
-            if refusal is not None:
-                raise refusal
-            check_length(checked, backend.model.context)
-            asks_for_tools = isinstance(checked, ChatRequest) and bool(checked.tools)
-            work = plan_work(checked, has_tools=asks_for_tools and await backend.has_tools())
-        except Refusal as refused:
-            self.metrics.count_request(backend.name, route, refused.status)
-            raise
-        return Relay(backend, work, self.metrics)
+        body = await read_body(request)
+        admit = self._admit or await self._load()
+        return await admit(request.scope["path"], body, lambda model: self._find(key, model), self.metrics)
+
+    async def _load(self) -> Admit:
+        """Load what checks requests, in a thread: others are answered meanwhile."""
+        self._admit = await asyncio.to_thread(_import_admission)
+        return self._admit
 
     async def _list_models(self, request: Request) -> Response:
         allowed = self._allowed(self._authenticate(request))
@@ -168,6 +178,12 @@ class CommonHeaders:
             await send(message)
 
         await self._application(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+def _import_admission() -> Admit:
+    from appliance.serve.gateway.admission import admit  # noqa: PLC0415 - see there: it would delay the start
+
+    return admit
 
 
 async def _refused(_request: Request, refusal: Refusal) -> Response:

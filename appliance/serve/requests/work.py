@@ -17,9 +17,9 @@ from appliance.serve.requests.embedding import EmbeddingRequest
 from appliance.serve.requests.engine_chat import engine_chat
 from appliance.serve.requests.fields import GenerationRequest, first_refusal
 from appliance.serve.requests.json_text import to_json
+from appliance.serve.requests.paths import CHAT, COMPLETIONS, EMBEDDINGS
 from appliance.serve.requests.refusal import refused_field
 
-CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 ParsedRequest = ChatRequest | CompletionRequest | EmbeddingRequest
 MODELS: dict[str, type[ParsedRequest]] = {
     CHAT: ChatRequest,

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from appliance.serve.requests.paths import CHAT, COMPLETIONS, EMBEDDINGS
 from appliance.serve.requests.refusal import Refusal
-from appliance.serve.requests.work import CHAT, COMPLETIONS, EMBEDDINGS, parse_request
+from appliance.serve.requests.work import parse_request
 
 SAID = [{"role": "user", "content": "x"}]
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}

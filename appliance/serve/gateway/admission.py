@@ -1,0 +1,46 @@
+"""What a request passes before it waits for an engine: its fields, its model, its length, its tools.
+
+Owns the order of these checks. This module and what it imports load pydantic. A host keeps no compiled modules, so that
+would add a third to the gateway's start: `routes` loads this module in a thread, after the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from appliance.serve.gateway.backend import Backend
+from appliance.serve.gateway.metrics import Metrics
+from appliance.serve.gateway.relay import Relay
+from appliance.serve.requests.chat import ChatRequest
+from appliance.serve.requests.paths import EMBEDDINGS
+from appliance.serve.requests.refusal import Refusal
+from appliance.serve.requests.work import check_length, parse_request, plan_work
+
+
+async def admit(route: str, body: dict[str, Any], find: Callable[[str], Backend], metrics: Metrics) -> Relay:
+    """Check a request, and make the response that passes it on.
+
+    Args:
+        route: one of `PATHS`.
+        body: untrusted.
+        find: gives the model of a name, or raises a refusal.
+        metrics: where it is counted.
+
+    Raises:
+        Refusal: what is wrong with the request, or why its model cannot answer now.
+        LostError: the engine does not tell whether its template knows tools.
+    """
+    checked = parse_request(route, body)
+    backend = find(checked.model)
+    try:
+        refusal = backend.refusal(wants_embedding=route == EMBEDDINGS)
+        if refusal is not None:
+            raise refusal
+        check_length(checked, backend.model.context)
+        asks_for_tools = isinstance(checked, ChatRequest) and bool(checked.tools)
+        work = plan_work(checked, has_tools=asks_for_tools and await backend.has_tools())
+    except Refusal as refused:
+        metrics.count_request(backend.name, route, refused.status)
+        raise
+    return Relay(backend, work, metrics)

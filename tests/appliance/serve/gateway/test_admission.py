@@ -1,0 +1,41 @@
+"""What checks requests is loaded beside the start, and no request has to come for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from appliance.host.site.api_keys import AccessStore
+from appliance.serve.gateway import routes
+from appliance.serve.gateway.messages import Plan
+from appliance.serve.gateway.routes import Gateway
+from tests.appliance.serve.gateway.site import eventually
+from tests.toy import NOW
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Gateway:
+    access = tmp_path / "access.db"
+    return Gateway(Plan("toy 1.0.0", "0", "0", "0", str(access), ()), AccessStore(access), lambda: NOW)
+
+
+def test_checks_are_loaded_after_the_start_and_before_the_first_request(gateway: Gateway) -> None:
+    assert gateway._admit is None
+    with TestClient(gateway.application()) as client:
+        assert client.get("/livez").status_code == 200
+        assert eventually(lambda: gateway._admit is not None)
+
+
+def test_request_that_comes_before_they_are_loaded_waits_for_them(
+    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = AccessStore(tmp_path / "access.db").grant("ann", NOW)
+    loaded = []
+    load = routes._import_admission
+    monkeypatch.setattr(routes, "_import_admission", lambda: loaded.append(1) or load())  # type: ignore[func-returns-value]
+    reply = TestClient(gateway.application()).post(
+        "/v1/embeddings", json={"model": "x", "input": "y"}, headers={"authorization": f"Bearer {key}"}
+    )
+    assert (reply.status_code, reply.json()["error"]["code"], loaded) == (404, "model_not_found", [1])
