@@ -24,6 +24,7 @@ from appliance.host.install.ansible_run import variables
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.install_lock import hold
+from appliance.host.layout.places import SITE_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.process.programs import Programs
 from appliance.host.release.bootstrap import extract_uv, find_python, make_venv
@@ -230,6 +231,7 @@ class SimHost:
             build_environment(self.prefix, path, contents, python, programs, uv)
             choice = prepare_runtime(self.prefix, path, contents, ("haswell", "x64"), programs, ignore)
             write_configuration(self.prefix, path, found.value, SiteConfig())
+            write_file(path / SITE_FILE, b"")
             config = {}
             for name in ("config/gateway.json", "config/engine-toy.json"):
                 described = describe(path / name)

@@ -1,7 +1,7 @@
 """Whether this program applies every part of a bundle of format 2 (FORMAT 3.4).
 
-Owns which parts it applies. Reading and verifying a part is not applying it: a bundle with a part that would have no
-effect here is refused, so that nobody believes in an adapter or a check that is not there.
+Owns which parts it applies. A part can be read and verified, and still have no effect here. A bundle with such a part
+is refused, so that nobody relies on an adapter or a check that is not there.
 
 Rules:
 - what a site may add, advisories, documents and accepted templates change nothing that serves: they are allowed;

@@ -19,7 +19,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from appliance.host.layout.places import FACTS_FILE, OK_FILE, OWN, STORED, check_places, place, rendered_names
+from appliance.host.layout.places import (
+    FACTS_FILE,
+    OK_FILE,
+    OWN,
+    SITE_FILE,
+    STORED,
+    check_places,
+    place,
+    rendered_names,
+)
 from appliance.host.layout.prefix import Prefix, make_folder
 from appliance.host.trust.trust_store import write_floors, write_root
 from bundles.bundle import Bundle, open_bundle
@@ -177,14 +186,14 @@ def _remove_unlisted(prefix: Prefix, release: Path, bundle: Bundle) -> tuple[str
     known |= {f"{path}.partial" for path in known}
     known |= {str(release / name) for name in rendered_names(prefix, bundle.contents, bundle.manifest)}
     removed = []
-    for path in sorted((*known, str(release / FACTS_FILE), str(release / OK_FILE))):
+    for path in sorted((*known, *(str(release / name) for name in (FACTS_FILE, OK_FILE, SITE_FILE)))):
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
             removed.append(os.path.relpath(path, release))
     for path in _files_below(release):
         # The installer's own folders are made again where they are wrong; a link in the place of one is removed.
         is_own = path.split("/")[0] in OWN and not (release / path).parent.samefile(release)
-        is_expected = path in (FACTS_FILE, OK_FILE) or str(release / path) in known
+        is_expected = path in (FACTS_FILE, OK_FILE, SITE_FILE) or str(release / path) in known
         if not is_own and not is_expected:
             (release / path).unlink()
             removed.append(path)

@@ -30,7 +30,7 @@ from appliance.host.install.preflight import PreflightResult
 from appliance.host.install.steps import StepRecord, Steps
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.install_lock import hold
-from appliance.host.layout.places import FACTS_FILE, OK_FILE, rendered_names
+from appliance.host.layout.places import FACTS_FILE, OK_FILE, SITE_FILE, rendered_names
 from appliance.host.process.programs import Programs
 from appliance.host.release.bootstrap import extract_uv, make_venv
 from appliance.host.release.environment import Interpreter, build_environment
@@ -181,6 +181,8 @@ class _Run:
             # A release that goes on serving needs the configuration that it serves with.
             for path, data in kept.items():
                 write_file(path, data)
+            if kept and self.path / SITE_FILE not in kept:
+                (self.path / SITE_FILE).unlink(missing_ok=True)
             if self.is_tried:
                 point_at(self.prefix, before)
                 self.services.restore(self.prefix.opt / before if before else None, self.path)
@@ -197,10 +199,10 @@ class _Run:
         return rendered_names(self.prefix, self.found.value.contents, self.found.value.manifest)
 
     def _rendered(self) -> dict[Path, bytes]:
-        """The rendered files and the facts of a finished install, by path; empty where none has finished."""
+        """The rendered files, the site's file and the facts of a finished install, by path; empty where none is."""
         if not (self.path / OK_FILE).is_file():
             return {}
-        paths = [self.path / name for name in (*self._rendered_names(), FACTS_FILE)]
+        paths = [self.path / name for name in (*self._rendered_names(), SITE_FILE, FACTS_FILE)]
         return {path: path.read_bytes() for path in paths if describe(path) is not None}
 
     def _finish(
@@ -216,7 +218,9 @@ class _Run:
                 self.prefix, self.path, self.found.value, site, self.programs, self.host.now(), self.on_progress
             )
             record.note = f"ok={played.ok} changed={played.changed}"
-        facts = self._facts(choice, python, read_site(self.prefix.site_file))
+        applied = read_site(self.prefix.site_file)
+        write_file(self.path / SITE_FILE, applied.data)
+        facts = self._facts(choice, python, applied)
         # An interrupted run may have written facts whose candidate was never tried.
         is_same = was_complete and interrupted is None and facts == read_facts(self.path)
         answer = "" if is_same else self._try_candidate(facts)

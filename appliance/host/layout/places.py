@@ -22,7 +22,9 @@ from signing.errors import NotTrustedError
 STORED = ("model", "adapter")
 PACKED = ("wheel", "runtime")
 FACTS_FILE, OK_FILE = "RELEASE.json", "RELEASE.ok"
-OWN = ("bundle", "venv", "runtime", FACTS_FILE, OK_FILE)
+SITE_FILE = "site.yaml"
+"""The copy of the site's file that a release was rendered from, so that a return to the release can restore it."""
+OWN = ("bundle", "venv", "runtime", FACTS_FILE, OK_FILE, SITE_FILE)
 """Names in a release folder that no file of a bundle may take."""
 REPAIR_HINT = "run the same `appliance install` again: it repairs the release"
 """The next step where a file of a release, or one of its models, is not as it was installed."""

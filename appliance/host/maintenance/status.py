@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from appliance.host.activation.service_check import read_services, service_problems
+from appliance.host.layout.places import SITE_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release, open_current
@@ -95,6 +96,7 @@ def _site_problems(release: Release) -> list[ApplianceError]:
             str(release.prefix.site_file),
             expected=f"sha256 {release.facts.site}, as it was applied",
             found=f"sha256 {digest}",
-            hint="run the same `appliance install` again: it applies the site's file",
+            hint="run the same `appliance install` again: it applies the site's file; "
+            f"the one that was applied is {release.path / SITE_FILE}",
         )
     ]

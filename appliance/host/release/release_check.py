@@ -9,7 +9,7 @@ Rules, the same for all of them:
 - a file that nothing names is not trusted: exit code 4. The contents name the files of the bundle, a wheel's RECORD
   those of the environment;
 - a file that this host wrote, and that was changed since, is drift: exit code 9. Such are the rendered configuration,
-  `RELEASE.json`, `RELEASE.ok`, and the links and `pyvenv.cfg` of the environment;
+  `RELEASE.json`, `RELEASE.ok`, the copy of the site's file, and the links and `pyvenv.cfg` of the environment;
 - the rendered configuration must also fit the contents and the path of the release. One that was copied to another
   prefix is drift;
 - all differences are reported at once. The gravest is raised: not trusted, then damaged, then drift.
@@ -24,7 +24,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from appliance.host.layout.places import FACTS_FILE, OK_FILE, REPAIR_HINT, STORED
+from appliance.host.layout.places import FACTS_FILE, OK_FILE, REPAIR_HINT, SITE_FILE, STORED
 from appliance.host.release.release import Release, runtime_members, variant_of
 from appliance.host.release.rendered_configuration import configuration_errors
 from bundles.bundle import Bundle
@@ -146,7 +146,10 @@ def _check_runtime(release: Release) -> list[ApplianceError]:
 
 def _check_config(release: Release) -> list[ApplianceError]:
     errors: list[ApplianceError] = []
-    for path, digest in release.facts.config.items():
+    applied = {SITE_FILE: release.facts.site}
+    if not os.path.lexists(release.path / SITE_FILE):
+        applied = {}  # releases that version 0.1.0 installed hold no copy
+    for path, digest in {**release.facts.config, **applied}.items():
         found = describe(release.path / path)
         if found is None or found[1] != digest:
             errors.append(
@@ -165,7 +168,7 @@ def _check_config(release: Release) -> list[ApplianceError]:
 
 def _check_names(release: Release) -> Iterator[ApplianceError]:
     known = {str(release.place(file)) for file in release.contents.files if file.kind not in STORED}
-    known |= {str(release.path / path) for path in (*release.facts.config, FACTS_FILE, OK_FILE)}
+    known |= {str(release.path / path) for path in (*release.facts.config, FACTS_FILE, OK_FILE, SITE_FILE)}
     known |= {str(release.path / "bundle" / name) for name in (LAYOUT_FILE, INDEX_FILE)}
     # Other functions compare these folders. A link in the place of one is reported below, since links are not followed.
     elsewhere = {

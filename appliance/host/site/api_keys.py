@@ -1,11 +1,13 @@
-"""API keys: their names, and the models that each may use (threat T37).
+"""API keys: their names, and the models that each may use (threats T37 and T97).
 
 Owns `access.db`. It must never store a key: only its sha256, which suffices because a key is 256 random bits.
 
 Rules:
 - a key is `ak-<id>-<secret>`. The id selects the row; the secret is compared in constant time, also for unknown ids;
 - expired and revoked keys are refused like wrong ones, and the caller cannot see which it was;
-- columns are only ever added to the database: an older release must be able to use it.
+- columns and tables are only ever added to the database: an older release must be able to use it;
+- a key with rights of its own (`appliance.host.site.rights`) has an empty list of models in `keys`, and its own list
+  in `rights`: an older release, which reads only `keys`, never gives it more.
 """
 
 from __future__ import annotations
@@ -19,11 +21,14 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from appliance.host.layout.atomic_file import write_file
+from appliance.host.site import rights as rights_table
+from appliance.host.site.rights import Rights
 from signing.errors import ApplianceError, BusyError, DamagedError, UsageError
 
 _KEY = re.compile(r"ak-([0-9a-f]{12})-([A-Za-z0-9_-]{43})\Z")
@@ -40,6 +45,7 @@ CREATE TABLE IF NOT EXISTS keys (
     models  TEXT
 )
 """
+_RIGHTS = "role, labels, kind, policy, quotas, priority, strict, rights.models"
 _BUSY_S = 5.0
 
 
@@ -52,16 +58,18 @@ class Key:
         models: the models that it may use; None for all.
         expires: when it ends, in UTC; None for never.
         is_revoked: whether it was revoked.
+        rights: what it may do beyond that.
     """
 
     name: str
     models: frozenset[str] | None
     expires: datetime | None
     is_revoked: bool = False
+    rights: Rights = field(default_factory=Rights)
 
     def may_use(self, model: str) -> bool:
-        """Whether this key may use that model."""
-        return self.models is None or model in self.models
+        """Whether this key may use that model; never where it has a restriction that this version does not enforce."""
+        return self.rights.is_enforced and (self.models is None or model in self.models)
 
 
 class AccessStore:
@@ -79,6 +87,7 @@ class AccessStore:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         with self._open() as database:
             database.execute(_SCHEMA)
+            database.execute(rights_table.SCHEMA)
 
     def grant(
         self,
@@ -88,6 +97,7 @@ class AccessStore:
         models: frozenset[str] | None = None,
         expires: datetime | None = None,
         key: str | None = None,
+        rights: Rights | None = None,
     ) -> str:
         """Add a key.
 
@@ -97,6 +107,7 @@ class AccessStore:
             models: the models that it may use; None for all.
             expires: when it ends, in UTC; None for never.
             key: a key from `new_key`; None creates one.
+            rights: what it may do beyond that; None for what every key may do.
 
         Returns:
             The key. It is stored nowhere: the caller must store it.
@@ -111,19 +122,26 @@ class AccessStore:
         key = key or new_key()
         match = _KEY.match(key)
         assert match is not None  # made by new_key
+        rights = rights or Rights()
+        listed = frozenset() if rights.restrictions else models
         row = (
             name,
             match[1],
             _hash(match[2]),
             now.strftime(_TIME),
             expires.astimezone(timezone.utc).strftime(_TIME) if expires else None,
-            json.dumps(sorted(models)) if models is not None else None,
+            json.dumps(sorted(listed)) if listed is not None else None,
         )
         with self._open() as database:
             try:
                 database.execute(
                     "INSERT INTO keys (name, id, sha256, created, expires, models) VALUES (?, ?, ?, ?, ?, ?)", row
                 )
+                if rights.restrictions:
+                    database.execute(
+                        "INSERT INTO rights VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        rights_table.to_row(match[1], rights, models),
+                    )
             except sqlite3.IntegrityError:
                 raise UsageError(
                     "access.taken", name, expected="a new name", found="a key of that name", hint="choose another name"
@@ -139,8 +157,8 @@ class AccessStore:
     def list(self) -> tuple[Key, ...]:
         """List all keys that were ever granted, by name."""
         with self._open() as database:
-            rows = database.execute("SELECT name, models, expires, revoked FROM keys ORDER BY name").fetchall()
-        return tuple(_entry(*row) for row in rows)
+            rows = _select(database, "ORDER BY name")
+        return tuple(_entry(*row[1:]) for row in rows)
 
     def check(self, presented: str, now: datetime) -> Key | None:
         """Find the key that was presented, if it is valid now; else None.
@@ -152,9 +170,7 @@ class AccessStore:
         match = _KEY.match(presented)
         key_id, secret = (match[1], match[2]) if match else ("", presented[:200])
         with self._open() as database:
-            row = database.execute(
-                "SELECT sha256, name, models, expires, revoked FROM keys WHERE id = ?", (key_id,)
-            ).fetchone()
+            row = next(iter(_select(database, "WHERE keys.id = ?", key_id)), None)
         is_same = hmac.compare_digest(_hash(secret), row[0] if row else "0" * 64)
         if row is None or not is_same:
             return None
@@ -170,6 +186,15 @@ class AccessStore:
                 yield database
         except sqlite3.Error as error:
             raise _unusable(self._path, str(error)) from error
+
+
+def _select(database: sqlite3.Connection, which: str, *values: str) -> list[tuple[Any, ...]]:
+    # A database that only older releases have opened has no table of rights.
+    columns = "keys.sha256, keys.name, keys.models, keys.expires, keys.revoked"
+    if database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'rights'").fetchone() is None:
+        return database.execute(f"SELECT {columns} FROM keys {which}", values).fetchall()
+    joined = "keys LEFT JOIN rights ON rights.key = keys.id"
+    return database.execute(f"SELECT {columns}, rights.key, {_RIGHTS} FROM {joined} {which}", values).fetchall()
 
 
 def _unusable(path: Path, found: str) -> ApplianceError:
@@ -224,10 +249,19 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _entry(name: str, models: str | None, expires: str | None, revoked: str | None) -> Key:
+def _entry(name: str, models: str | None, expires: str | None, revoked: str | None, *more: Any) -> Key:
+    allowed = None if models is None else frozenset(json.loads(models))
+    rights = Rights()
+    if more and more[0] is not None:
+        try:
+            rights, allowed = rights_table.from_row(more[1:])
+        except (ValueError, TypeError):
+            # Written by a later version: what it means is not known here.
+            allowed = frozenset()
     return Key(
         name,
-        None if models is None else frozenset(json.loads(models)),
+        allowed,
         None if expires is None else datetime.strptime(expires, _TIME).replace(tzinfo=timezone.utc),
         revoked is not None,
+        rights,
     )

@@ -2,12 +2,16 @@
 
 Owns the schema, the defaults and the parser. A person writes this file, so an error names the field, its allowed values
 and its value. No field can weaken a check.
+
+Rules:
+- an unknown field is an error;
+- the names of fields that later versions read are reserved. Such a field is refused, too, for it would have no effect.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from signing.digest import Digest, sha256
@@ -16,6 +20,8 @@ from signing.errors import UsageError
 MAX_BYTES = 64 << 10
 NO_FILE = sha256(b"")
 _FIELDS = ("bind", "port", "slots", "context")
+RESERVED = ("tls", "cors", "keys", "models", "trial", "retention", "energy", "agents")
+"""Fields of later versions; `models` will hold `keep`, `pin` and `min_level`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,7 @@ class SiteConfig:
         slots: conversations at the same time for each engine; None where the bundle decides.
         context: largest number of tokens of one conversation; None where the bundle decides.
         digest: sha256 of the file, or of no bytes where there is no file.
+        data: the bytes of the file; none where there is no file.
     """
 
     bind: str = "127.0.0.1"
@@ -35,6 +42,7 @@ class SiteConfig:
     slots: int | None = None
     context: int | None = None
     digest: Digest = NO_FILE
+    data: bytes = field(default=b"", compare=False, repr=False)
 
 
 def read_site(path: Path) -> SiteConfig:
@@ -64,9 +72,7 @@ def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
         UsageError: as `read_site`.
     """
     values = _mapping(data, str(path))
-    errors = [
-        _error(path, name, f"one of {', '.join(_FIELDS)}", "an unknown field") for name in set(values) - {*_FIELDS}
-    ]
+    errors = [_unknown(path, name) for name in sorted(set(values) - {*_FIELDS})]
     bind, port = values.get("bind", "127.0.0.1"), values.get("port", 8443)
     if not _is_loopback(bind):
         errors.append(_error(path, "bind", "a loopback address such as 127.0.0.1", repr(bind)))
@@ -78,7 +84,15 @@ def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
     if errors:
         errors[0].others = tuple(errors[1:])
         raise errors[0]
-    return SiteConfig(str(bind), int(str(port)), values.get("slots"), values.get("context"), sha256(data))
+    return SiteConfig(str(bind), int(str(port)), values.get("slots"), values.get("context"), sha256(data), data)
+
+
+def _unknown(path: Path, name: str) -> UsageError:
+    if name in RESERVED:
+        expected, found = "no such field yet: a later version of this program reads it", "a field without effect here"
+    else:
+        expected, found = f"one of {', '.join(_FIELDS)}", "an unknown field"
+    return _error(path, name, expected, found)
 
 
 def _mapping(data: bytes, subject: str) -> dict[str, int | None]:

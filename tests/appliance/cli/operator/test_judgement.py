@@ -106,6 +106,8 @@ def test_copy_of_a_prefix_is_drift_for_each_command(installed: Prefix, tmp_path:
         (unlink, "config/engine-toy.json", 9, "release.config-changed"),
         (flip, "RELEASE.json", 9, "release.facts"),
         (unlink, "RELEASE.json", 9, "release.facts"),
+        (plant, "site.yaml", 9, "release.config-changed"),
+        (point_elsewhere, "site.yaml", 9, "release.config-changed"),
         (unlink, "RELEASE.ok", 9, "release.incomplete"),
         (flip, "venv/pyvenv.cfg", 9, "release.environment-changed"),
         (unlink, "venv/pyvenv.cfg", 9, "release.environment-changed"),

@@ -295,3 +295,38 @@ def test_copy_of_a_prefix_is_made_right_by_the_same_install(site: Site, tmp_path
         site.served_port()
     assert any("config/engine-toy.json" in warning for warning in site.install().warnings)
     assert site.served_port() == 8443
+
+
+def test_release_keeps_the_site_file_that_was_applied_to_it(site: Site) -> None:
+    site.install()
+    site.decide(9443)
+    site.install()
+    older = site.release
+    assert (older / "site.yaml").read_text() == "port: 9443\n"
+    site.decide(9444)
+    site.install(build_bundle(site.sim.workspace, "1.1.0", "two"))
+    assert (site.release / "site.yaml").read_text() == "port: 9444\n"
+    assert (older / "site.yaml").read_text() == "port: 9443\n"
+
+
+def test_failed_change_of_the_site_leaves_the_copy_that_the_release_serves_with(site: Site) -> None:
+    site.install()
+    assert (site.release / "site.yaml").read_bytes() == b""
+    site.decide(9443)
+    site.services.staged["try_candidate"] = refuse
+    with pytest.raises(ApplianceError):
+        site.install()
+    assert (site.release / "site.yaml").read_bytes() == b""
+    assert site.served_port() == 8443
+
+
+def test_release_of_before_has_no_copy_and_a_failed_install_leaves_none(site: Site) -> None:
+    site.install()
+    (site.release / "site.yaml").unlink()
+    assert site.served_port() == 8443
+    site.decide(9443)
+    site.services.staged["try_candidate"] = refuse
+    with pytest.raises(ApplianceError):
+        site.install()
+    assert site.served_port() == 8443
+    assert not (site.release / "site.yaml").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.site.config import SiteConfig, read_site
+from appliance.host.site.config import RESERVED, SiteConfig, read_site
 from signing.digest import sha256
 from signing.errors import UsageError
 
@@ -37,3 +37,31 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(UsageError):
         read_site(path)
+
+
+def test_fields_of_later_versions_are_reserved() -> None:
+    assert RESERVED == ("tls", "cors", "keys", "models", "trial", "retention", "energy", "agents")
+
+
+@pytest.mark.parametrize("value", ["null", "{}", "{keep: [m], pin: [m], min_level: E2}", "true"])
+@pytest.mark.parametrize("name", RESERVED)
+def test_field_of_a_later_version_is_refused_as_one_without_effect_and_not_as_unknown(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(f"port: 8443\n{name}: {value}\n")
+    with pytest.raises(UsageError) as caught:
+        read_site(path)
+    assert caught.value.subject == f"{path} field {name}"
+    assert "a later version" in caught.value.expected
+    assert caught.value.found == "a field without effect here"
+    path.write_text("tsl: {}\n")
+    with pytest.raises(UsageError) as caught:
+        read_site(path)
+    assert caught.value.found == "an unknown field"
+
+
+def test_bytes_of_the_file_stay_with_its_values(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text("# why\nslots: 2\n")
+    assert read_site(path).data == b"# why\nslots: 2\n"

@@ -1,0 +1,113 @@
+"""T97: a host returns to a release that knows no rights of keys, and a restricted key would have them all."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from contextlib import closing
+from datetime import datetime, timezone
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from appliance.host.site.api_keys import AccessStore
+from appliance.host.site.rights import Rights
+from tests.attacks.harness import guard_off, row
+
+ROW = row(97)
+NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
+FROZEN = Path(__file__).parents[1] / "released" / "api_keys-0.1.0.py.txt"
+RESTRICTED = {
+    "role": Rights(role="auditor"),
+    "labels": Rights(labels=frozenset({"plant"})),
+    "no labels": Rights(labels=frozenset()),
+    "kind": Rights(kind="agent", policy="a" * 64),
+    "quotas": Rights(quotas={"requests_per_minute": 10}),
+    "priority": Rights(priority=-1),
+    "strict": Rights(strict=True),
+}
+
+
+def release_before(path: Path) -> Any:
+    """The keys as version 0.1.0 reads them, by its own code."""
+    module = ModuleType("api_keys_of_0_1_0")
+    sys.modules[module.__name__] = module  # its dataclasses look for their module
+    exec(compile(FROZEN.read_text(), str(FROZEN), "exec"), module.__dict__)
+    return module.__dict__["AccessStore"](path)
+
+
+def test_unattacked_key_of_a_list_of_models_is_the_same_before_and_after(tmp_path: Path) -> None:
+    store = AccessStore(tmp_path / "access.db")
+    for name, models in (("all", None), ("one", frozenset({"m"})), ("none", frozenset[str]())):
+        key = store.grant(name, NOW, models=models)
+        older, newer = release_before(tmp_path / "access.db").check(key, NOW), store.check(key, NOW)
+        assert newer is not None
+        assert [older.may_use(model) for model in "mn"] == [newer.may_use(model) for model in "mn"]
+
+
+@pytest.mark.parametrize("rights", RESTRICTED.values(), ids=RESTRICTED)
+@pytest.mark.parametrize("models", [None, frozenset({"m"})])
+def test_attacked_by_a_return_the_release_before_gives_it_nothing(
+    tmp_path: Path, rights: Rights, models: frozenset[str] | None
+) -> None:
+    store = AccessStore(tmp_path / "access.db")
+    key = store.grant("ada", NOW, models=models, rights=rights)
+    older = release_before(tmp_path / "access.db")
+    assert not older.check(key, NOW).may_use("m")
+    assert [entry.models for entry in older.list()] == [frozenset()]
+    found = store.check(key, NOW)
+    assert found is not None
+    assert (found.models, found.rights) == (models, rights)
+    # The release before may revoke it, and nobody gets the name again.
+    assert older.revoke("ada", NOW)
+    assert store.check(key, NOW) is None
+
+
+@pytest.mark.parametrize("rights", RESTRICTED.values(), ids=RESTRICTED)
+def test_attacked_by_a_restriction_that_this_version_does_not_enforce(tmp_path: Path, rights: Rights) -> None:
+    store = AccessStore(tmp_path / "access.db")
+    found = store.check(store.grant("ada", NOW, rights=rights), NOW)
+    assert found is not None
+    assert not found.may_use("m")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "role = 'owner'",
+        "kind = 'robot'",
+        "quotas = '[]'",
+        "labels = '{}'",
+        "labels = 'x'",
+        "strict = 2",
+        "policy = 'x'",
+    ],
+)
+def test_attacked_by_a_value_of_a_later_version(tmp_path: Path, change: str) -> None:
+    store = AccessStore(tmp_path / "access.db")
+    key = store.grant("ada", NOW, rights=Rights(role="auditor"))
+    with closing(sqlite3.connect(tmp_path / "access.db")) as database, database:
+        database.execute(f"UPDATE rights SET {change}")
+    found = store.check(key, NOW)
+    assert found is not None
+    assert not found.may_use("m")
+
+
+def test_unattacked_database_of_the_release_before_is_read_without_being_changed(tmp_path: Path) -> None:
+    older = release_before(tmp_path / "access.db")
+    key = older.grant("ada", NOW)
+    before = (tmp_path / "access.db").read_bytes()
+    store = AccessStore(tmp_path / "access.db", is_read_only=True)
+    found = store.check(key, NOW)
+    assert found is not None
+    assert found.may_use("anything")
+    assert [entry.name for entry in store.list()] == ["ada"]
+    assert (tmp_path / "access.db").read_bytes() == before
+
+
+def test_unguarded_the_release_before_lets_it_use_everything(tmp_path: Path) -> None:
+    with guard_off(ROW.guard, property(lambda _self: frozenset())):
+        key = AccessStore(tmp_path / "access.db").grant("ada", NOW, rights=Rights(role="auditor"))
+        assert release_before(tmp_path / "access.db").check(key, NOW).may_use("m")
