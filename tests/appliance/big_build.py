@@ -39,6 +39,16 @@ _, status, used = os.wait4(pid, 0)
 found = {"code": os.waitstatus_to_exitcode(status), "peak": used.ru_maxrss << 10, "cpu": used.ru_utime + used.ru_stime}
 open(sys.argv[1], "w").write(json.dumps(found))
 """
+TRIED = """
+import os, sys
+from pathlib import Path
+from appliance.builder.assembly.assembler import prepare
+from appliance.builder.cache.content_store import Cache, cache_root
+from appliance.keys.workspace import open_workspace
+from bundles.progress import ignore
+prepare(Path(sys.argv[1]), open_workspace(Path(sys.argv[2])), Cache(cache_root(os.environ)), ignore)
+"""
+"""Everything of a build up to the trial of its models: the memory of their engine is not that of a build."""
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
 
@@ -106,6 +116,8 @@ def big_model(shape: Shape, seed: int = 1) -> Iterator[BigModel]:
         for words in (("lock", model.recipe), ("init", model.workspace)):
             done = measured(*words)
             assert done.code == 0, done.err
+        tried = [sys.executable, "-c", TRIED, str(model.recipe), str(model.workspace)]
+        subprocess.run(tried, check=True, stdin=subprocess.DEVNULL)
         yield model
     finally:
         for path in folder.rglob("blobs/sha256"):

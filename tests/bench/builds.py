@@ -10,8 +10,9 @@ from bundles.bundle import Bundle, open_bundle
 from bundles.delta import delta as missing
 from bundles.delta import held_by
 from signing.floors import Floors
+from tests.appliance.big_build import TEMPLATE
 from tests.bench.figure import Figure, best, run
-from tests.bench.material import RECIPE, TEMPLATE, Material, appliance, now, write_model
+from tests.bench.material import RECIPE, Material, appliance, now, write_model
 from tests.toy import build_toy
 
 KB, MB = 1_000, 1_000_000

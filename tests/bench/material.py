@@ -16,16 +16,13 @@ from pathlib import Path
 from appliance.builder.chunking.bundle_writer import remove_bundle
 from appliance.builder.lock.lockfile import Locked, lock_path, read_lock, sort_key, write_lock
 from signing.digest import sha256_stream
+from tests.appliance.big_build import TEMPLATE, layered
 from tests.bench.figure import TOP, Taken, run
-from tests.sim.gguf_files import header, string_key
-from tests.sim.noise import noise
+from tests.sim.gguf_models import write_model as write_gguf
 from tests.toy import build_toy
 
 RECIPE = TOP / "bundles" / "recipes" / "smollm2.yaml"
 PROGRAM = Path(sys.executable).with_name("appliance")
-MIB = 1 << 20
-TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
-_BLOCK = (("ffn_up", 16 * MIB), ("ffn_down", 12 * MIB), ("attn_q", 3 * MIB), ("attn_k", MIB))
 
 
 def now() -> datetime:
@@ -38,18 +35,9 @@ def appliance(*words: str | Path) -> Taken:
     return run(PROGRAM, *words)
 
 
-def write_model(path: Path, template: str = TEMPLATE, blocks: int = 31) -> Path:
-    """Write a GGUF of `blocks` + 1 times 32 MiB of distinct weights."""
-    shapes = [("token_embd.weight", 32 * MIB)]
-    shapes += [(f"blk.{number}.{name}.weight", size) for number in range(blocks) for name, size in _BLOCK]
-    data, starts, size = header(
-        [(name, size // 4) for name, size in shapes], [string_key("tokenizer.chat_template", template)]
-    )
-    with path.open("wb") as file:
-        file.write(data)
-        assert starts[0] == len(data)
-        for block in noise(1, size - len(data)):
-            file.write(block)
+def write_model(path: Path, template: str = TEMPLATE, layers: int = 4) -> Path:
+    """Write a GGUF of distinct weights that an engine loads: 232 MB for each layer, and 279 MB more."""
+    write_gguf(path, layered(layers), seed=1, template=template)
     return path
 
 
@@ -77,7 +65,7 @@ class Material:
     @contextmanager
     def huge(self) -> Iterator[tuple[Path, Path]]:
         """A workspace and a bundle of a model of 4 GiB; removed at the end, for the page cache holds it."""
-        model = write_model(self.folder / "huge.gguf", blocks=127)
+        model = write_model(self.folder / "huge.gguf", layers=17)
         workspace, bundle = build_toy(self.folder / "huge", model=model)
         model.unlink()
         yield workspace.path, bundle

@@ -124,8 +124,8 @@ def test_minilm_is_built_from_its_converted_file_and_embeds_what_is_related_clos
 def test_recipe_of_a_hub_is_locked_by_its_user_and_built_at_that_commit_without_the_hub(tmp_path: Path) -> None:
     recipe, model, commit = tmp_path / "qwen2.5-0.5b.yaml", tmp_path / "model.gguf", "1" * 40
     shutil.copy(RECIPE.with_name(recipe.name), recipe)
-    shape = Shape("qwen2", layers=2, width=64, heads=2, kv_heads=2, head_dim=32, ff=128, vocab=64)
-    write_model(model, shape, seed=6, template="{{ messages }}")
+    shape = Shape("qwen2", layers=2, width=64, heads=2, kv_heads=2, head_dim=32, ff=128, vocab=300)
+    write_model(model, shape, seed=6, template="{{ messages[0].content }}")
     data = model.read_bytes()
     # All but the model is pinned as for the demo, so that the hub alone is asked.
     lock = read_lock(lock_path(RECIPE))
