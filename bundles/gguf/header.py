@@ -18,6 +18,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import BinaryIO, Union
 
+from bundles.gguf.foreign import FIRST_BYTES, name_foreign
 from bundles.gguf.types import FILE_TYPES, TENSOR_TYPES, TensorType
 from signing.digest import Digest, sha256
 from signing.errors import NotTrustedError
@@ -37,6 +38,7 @@ _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<
 _STRING, _ARRAY = 8, 9
 _LENGTH = struct.Struct("<Q")
 _BLOCK_BYTES = 1 << 20
+_VERSIONS = (struct.pack("<I", 2), struct.pack("<I", 3))
 POOLED = (1, 2, 3)
 """Mean, first token, last token. 0 is no pooling, and 4 ranks instead of embedding."""
 _NAME = re.compile(r"[\x21-\x7e]{1,255}\Z")
@@ -148,7 +150,7 @@ class GgufHeader:
         return sha256(to_file(table))
 
 
-def read_header(stream: BinaryIO, file_size: int, subject: str) -> GgufHeader:
+def read_header(stream: BinaryIO, file_size: int, subject: str, *, is_part: bool = False) -> GgufHeader:
     """Read and check the header of a GGUF file.
 
     Args:
@@ -156,21 +158,22 @@ def read_header(stream: BinaryIO, file_size: int, subject: str) -> GgufHeader:
             than the header.
         file_size: the file's length in bytes.
         subject: the file's name, for errors.
+        is_part: whether it may be a later part of a split GGUF, which names no architecture.
 
     Raises:
         NotTrustedError: a rule of this module is broken (code `gguf.refused`).
     """
     cursor = _Cursor(stream, min(file_size, MAX_HEADER_BYTES), subject)
-    if cursor.take(4) != b"GGUF":
-        raise cursor.refuse("a GGUF file", "other first bytes")
+    start = cursor.look(FIRST_BYTES)
+    if start[:4] != b"GGUF" or start[4:8] not in _VERSIONS:
+        raise cursor.refuse("a GGUF file of version 2 or 3, little endian", *name_foreign(start))
+    cursor.take(4)
     version = cursor.number("<I")
-    if version not in (2, 3):
-        raise cursor.refuse("GGUF version 2 or 3, little endian", f"version {version}")
     tensor_count = cursor.count(MAX_TENSORS, "tensors")
     key_count = cursor.count(MAX_KEYS, "keys")
     values, spans = _read_keys(cursor, key_count)
-    if not isinstance(values.get("general.architecture"), str):
-        raise cursor.refuse("the key general.architecture", "none")
+    if not is_part and not isinstance(values.get("general.architecture"), str):
+        raise cursor.refuse("the key general.architecture", *_without_architecture(values))
     alignment = values.get("general.alignment", 32)
     if type(alignment) is not int or not 8 <= alignment <= 1 << 16 or alignment & (alignment - 1):
         raise cursor.refuse("an alignment that is a power of two, 8 to 65536", str(alignment))
@@ -180,6 +183,13 @@ def read_header(stream: BinaryIO, file_size: int, subject: str) -> GgufHeader:
     if end > file_size and tensors:
         raise cursor.refuse(f"at least {end} bytes", f"{file_size} bytes: the last tensors are missing")
     return GgufHeader(version, alignment, values, spans, tensors, data_start, file_size)
+
+
+def _without_architecture(values: dict[str, Scalar]) -> tuple[str, str]:
+    part, parts, kind = (values.get(name) for name in ("split.no", "split.count", "general.type"))
+    if type(part) is int and type(parts) is int:
+        return f"part {part + 1} of {parts} of a split GGUF", "name all parts in their order, the first one first"
+    return (f"a file of type {kind!r}", "take the model itself") if isinstance(kind, str) else ("none", "")
 
 
 def _read_keys(cursor: _Cursor, count: int) -> tuple[dict[str, Scalar], tuple[KeySpan, ...]]:
@@ -256,8 +266,13 @@ class _Cursor:
     def at(self) -> int:
         return self._start + self._next
 
-    def refuse(self, expected: str, found: str) -> NotTrustedError:
-        return NotTrustedError("gguf.refused", self.subject, expected=expected, found=found[:200])
+    def refuse(self, expected: str, found: str, hint: str = "") -> NotTrustedError:
+        return NotTrustedError("gguf.refused", self.subject, expected=expected, found=found[:200], hint=hint)
+
+    def look(self, most: int) -> bytes:
+        """The first bytes of the file, before anything is taken: all of a shorter file."""
+        self._block = self.stream.read(min(_BLOCK_BYTES, self.limit))
+        return self._block[:most]
 
     def take(self, size: int) -> bytes:
         end = self._next + size

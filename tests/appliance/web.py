@@ -183,16 +183,23 @@ def _digest(data: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
 
 
+ARCHITECTURES = (
+    "static const std::map<llm_arch, const char *> LLM_ARCH_NAMES = {\n"
+    '    { LLM_ARCH_LLAMA, "llama" },\n    { LLM_ARCH_BERT, "bert" },\n    { LLM_ARCH_UNKNOWN, "(unknown)" },\n};\n'
+)
+
+
 def sdist(name: str, version: str, requires: Sequence[str] = ()) -> bytes:
-    """A source archive with metadata only."""
+    """A source archive with metadata, and the architectures that a small llama.cpp would know."""
     text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nLicense: MIT\n"
     text += "".join(f"Requires-Dist: {one}\n" for one in requires)
     text += 'Requires-Dist: never-asked-for; extra == "server"\n'
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
-        info = tarfile.TarInfo(f"{name}-{version}/PKG-INFO")
-        info.size = len(text.encode())
-        archive.addfile(info, io.BytesIO(text.encode()))
+        for path, data in (("PKG-INFO", text), ("vendor/llama.cpp/src/llama-arch.cpp", ARCHITECTURES)):
+            info = tarfile.TarInfo(f"{name}-{version}/{path}")
+            info.size = len(data.encode())
+            archive.addfile(info, io.BytesIO(data.encode()))
     return out.getvalue()
 
 

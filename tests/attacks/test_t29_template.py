@@ -33,7 +33,7 @@ def test_attacked_by_a_template_with(tmp_path: Path, template: str) -> None:
 
 
 def test_unguarded_the_template_is_packed_and_signed(tmp_path: Path) -> None:
-    def accept(_header: GgufHeader, _subject: str) -> None:
+    def accept(_header: GgufHeader, _subject: str, _accepted: str | None) -> None:
         return None
 
     with guard_off(ROW.guard, accept):

@@ -32,6 +32,7 @@ from tests.appliance.tiny import TEMPLATE, TinyBuild
 from tests.appliance.web import PackageIndex, sdist, serve, wheel, write_recipe
 from tests.pages.blocks import PYTHON, TOP, Block
 from tests.sim.gguf_models import Shape, write_model
+from tests.sim.odd_models import servable
 from tests.sim.registry import SimRegistry, serve_registry
 from tests.toy import NOW
 
@@ -170,7 +171,7 @@ def _index_and_registry(folder: Path, login: tuple[str, str] | None = None) -> I
         (folder / "auth.json").write_text(f'{{"auths": {{"{registry.host}": {{"auth": "{token}"}}}}}}')
         (folder / "auth.json").chmod(0o600)
         index = PackageIndex(site)
-        index.add("pack", "pack-1.0-py3-none-any.whl", wheel("pack", files={"pack/tiny.gguf": b"GGUF"}))
+        index.add("pack", "pack-1.0-py3-none-any.whl", wheel("pack", files={"pack/tiny.gguf": servable()}))
         index.add("llama-cpp-python", "llama_cpp_python-0.3.36.tar.gz", sdist("llama_cpp_python", "0.3.36"))
         for name, version in _LOCKED.items():
             index.add(name, f"{name}-{version}-py3-none-any.whl", wheel(name, version))

@@ -1,7 +1,7 @@
 """GGUF files of real architectures in any size, their weights holes or noise: a header that llama.cpp itself accepts.
 
-They have no vocabulary beyond its size, so nothing can be asked of them; how much memory they would take can. Only
-`write_embedder` has words, and weights with which it computes.
+Their words mean nothing, so no sense can be expected of them; how much memory they would take can. Only
+`write_embedder` has weights with which it computes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,6 @@ def write_model(path: Path, shape: Shape, *, seed: int | None = None, template: 
         offset += size + -size % ALIGNMENT
     keys = _keys(shape)
     if template:
-        keys = [*(key for key in keys if not key.startswith(text(_TOKENIZER))), *_words(shape.vocab)]
         keys.append(string_key("tokenizer.chat_template", template))
     data = head(len(keys), len(tensors)) + b"".join(keys) + infos
     data += bytes(-len(data) % ALIGNMENT)
@@ -80,6 +79,8 @@ def write_model(path: Path, shape: Shape, *, seed: int | None = None, template: 
     return len(data) + offset
 
 
+BYTES, NORMAL, CONTROL, UNKNOWN, BYTE = 256, 1, 3, 2, 6
+SPECIAL = ("<unk>", "<s>", "</s>")
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "▁the", "▁cat", "▁sat", "▁on", "▁a", "▁mat", "▁.")
 EMBEDDER = Shape("bert", layers=2, width=32, heads=2, kv_heads=2, head_dim=16, ff=64, vocab=len(WORDS), context=64)
 
@@ -121,30 +122,13 @@ def float_key(name: str, value: float) -> bytes:
     return text(name) + struct.pack("<If", 6, value)
 
 
-_TOKENIZER = "tokenizer.ggml.model"
-
-
-def _words(count: int) -> list[bytes]:
-    """A vocabulary: three tokens of control, a token for each byte, and words that no text has."""
-    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    pieces += [f"word{number}" for number in range(count - len(pieces))]
-    kinds = [2, 3, 3, *[6] * 256, *[1] * count][:count]
-    return [
-        string_key(_TOKENIZER, "llama"),
-        array_key("tokenizer.ggml.tokens", TEXT, [text(piece) for piece in pieces[:count]]),
-        array_key("tokenizer.ggml.scores", 6, [struct.pack("<f", 0.0)] * count),
-        array_key("tokenizer.ggml.token_type", 5, [struct.pack("<i", kind) for kind in kinds]),
-        *(number_key(f"tokenizer.ggml.{name}_token_id", at) for at, name in enumerate(("unknown", "bos", "eos"))),
-    ]
-
-
 def _keys(shape: Shape) -> list[bytes]:
     def key(name: str, value: int) -> bytes:
         return number_key(f"{shape.arch}.{name}", value)
 
     keys = [
         string_key("general.architecture", shape.arch),
-        string_key("tokenizer.ggml.model", "no_vocab"),
+        *(embedder_words() if shape.vocab == len(WORDS) else any_words(shape.vocab)),
         key("block_count", shape.layers),
         key("context_length", shape.context),
         key("embedding_length", shape.width),
@@ -162,13 +146,35 @@ def _keys(shape: Shape) -> list[bytes]:
     if shape.arch == "bert":
         keys += [key("pooling_type", 1), key("tokenizer.ggml.token_type_count", 2)]
         keys += [number_key("tokenizer.ggml.token_type_count", 2)]
-    if shape.vocab == len(WORDS):
-        keys[1] = string_key("tokenizer.ggml.model", "bert")
-        keys += [string_key("tokenizer.ggml.pre", "default")]
-        keys += [array_key("tokenizer.ggml.tokens", TEXT, [text(word) for word in WORDS])]
-        names = ("padding", "unknown", "bos", "seperator", "mask")
-        keys += [number_key(f"tokenizer.ggml.{name}_token_id", at) for at, name in enumerate(names)]
     return keys
+
+
+def any_words(count: int) -> list[bytes]:
+    """The keys of a tokenizer that splits every text: bytes, letters, and numbered words up to a count."""
+    words = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(BYTES)), "▁", *map(chr, range(0x21, 0x7F))][:count]
+    words += [f"▁{number}" for number in range(count - len(words))]
+    kinds = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * BYTES, *[NORMAL] * count][:count]
+    prefix = "tokenizer.ggml."
+    ids = [number_key(f"{prefix}{name}_token_id", at) for at, name in enumerate(("unknown", "bos", "eos"))]
+    return [
+        string_key(prefix + "model", "llama"),
+        array_key(prefix + "tokens", TEXT, [text(word) for word in words]),
+        array_key(prefix + "scores", 6, [struct.pack("<f", -at) for at in range(count)]),
+        array_key(prefix + "token_type", 5, [struct.pack("<i", kind) for kind in kinds]),
+        *ids,
+    ]
+
+
+def embedder_words() -> list[bytes]:
+    """The keys of the tokenizer of `WORDS`."""
+    prefix = "tokenizer.ggml."
+    names = ("padding", "unknown", "bos", "seperator", "mask")
+    return [
+        string_key(prefix + "model", "bert"),
+        string_key(prefix + "pre", "default"),
+        array_key(prefix + "tokens", TEXT, [text(word) for word in WORDS]),
+        *(number_key(f"{prefix}{name}_token_id", at) for at, name in enumerate(names)),
+    ]
 
 
 def _tensors(shape: Shape) -> Sequence[tuple[str, Dims]]:

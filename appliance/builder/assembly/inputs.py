@@ -27,13 +27,16 @@ from appliance.builder.debian.packages import KIND, fetch_packages
 from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, lock_path
 from appliance.builder.lock.pinned_fetch import cached, check_cached, fetch, fetch_concatenated, local_path
 from appliance.builder.models.conversion import check_pinned, convert, converted
+from appliance.builder.models.model_file import check_model_file
 from appliance.builder.models.quantisation import QuantisationRequest, quantise
 from appliance.builder.recipe.recipe import Recipe, RecipeFile, RecipeModel
 from appliance.builder.resolve.coverage import conversion_request, input_name
+from appliance.builder.resolve.locked_models import locked_architectures
 from appliance.builder.runtime.build_job import build_runtime
 from appliance.builder.runtime.build_types import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWheels
 from appliance.builder.runtime.cuda import build_cuda
 from appliance.builder.runtime.cuda_toolkit import HOST_TOOLKIT_NAMES, TOOLKIT_NAMES
+from appliance.builder.sources.file import measure
 from appliance.builder.wheels.appliance_wheel import build_appliance_wheel
 from appliance.builder.wheels.member_cache import cached_members
 from appliance.builder.wheels.reader import wheel_record
@@ -41,7 +44,7 @@ from appliance.resources import playbooks_path
 from bundles.contents.lineage import Lineage
 from bundles.progress import OnProgress
 from signing.digest import Digest, sha256
-from signing.errors import UsageError
+from signing.errors import NotTrustedError, UsageError
 
 LIBRARIES = "llama_cpp/lib"
 UV = "uv"
@@ -76,6 +79,7 @@ def gather(
     fetched |= {entry: context.fetch(entry) for entry in lock.of_kind("file", "sdist", "tool", "wheel")}
     for model in recipe.models:
         fetched[_packed(lock, model.name)] = _gguf(model, lock, context)
+    _check_models(recipe, lock, fetched, cache)
     runtime, cuda, of_cuda = _runtimes(recipe, lock, fetched, cache, on_progress)
     own, own_digest = _own_wheel(lock.source_date_epoch, cache)
     models = tuple(_model(model, lock, fetched, runtime, cache, on_progress) for model in recipe.models)
@@ -123,6 +127,19 @@ class _FetchContext:
     def fetch(self, entry: Locked) -> Path:
         """The file that an entry of the lock pins."""
         return fetch(entry, self.cache, self.on_progress, recipe_folder=self.folder)
+
+
+def _check_models(recipe: Recipe, lock: Lock, fetched: dict[Locked, Path], cache: Cache) -> None:
+    # Also for a lock of an older version of this program, which accepted every file.
+    architectures = locked_architectures(lock, cache)
+    for model in recipe.models:
+        entry = _packed(lock, model.name)
+        try:
+            check_model_file(model, fetched[entry], architectures)
+        except (NotTrustedError, UsageError):
+            # Of a file that is not the locked one, that is what is to be said, and the chunker does.
+            if measure(fetched[entry]) == (entry.used.sha256, entry.used.size):
+                raise
 
 
 def _packed(lock: Lock, model: str) -> Locked:

@@ -15,7 +15,8 @@ from appliance.builder.cache.content_store import Cache
 from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.chunking.chunker import DIFFERS, Stored, store_all
 from appliance.builder.lock.lockfile import Lock, lock_hint
-from appliance.builder.models.chat_template import lint_templates, templates_of
+from appliance.builder.models.chat_template import lint_templates
+from appliance.builder.models.model_file import check_context
 from appliance.builder.models.serving_memory import serving_bytes
 from appliance.builder.recipe.recipe import Recipe, RecipeModel
 from appliance.builder.runtime.cuda import DRIVER
@@ -25,13 +26,12 @@ from bundles.contents.contents import Contents, File, Model, Needs, Serve, Targe
 from bundles.contents.contents_json import write_contents
 from bundles.contents.format_2 import SitePermission, TemplateAcceptance
 from bundles.gguf.header import GgufHeader
-from bundles.gguf.memory import BATCH_TOKENS, Workload
+from bundles.gguf.kind import task_of
+from bundles.gguf.memory import Workload
 from bundles.oci.manifest import write_manifest
 from bundles.progress import OnProgress
-from signing.digest import Digest, sha256
-from signing.errors import DamagedError, UsageError
-
-CONTEXT_UNKNOWN = 0
+from signing.digest import Digest
+from signing.errors import DamagedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +132,8 @@ def _contents(
 
 
 def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model:
-    lint_templates(header, made.source.path)
-    limits = [(header.context, "what the model was trained for")] if header.context != CONTEXT_UNKNOWN else []
-    limits += [(BATCH_TOKENS, "since a text is embedded in one piece")] if header.embedding else []
-    for limit, why in limits:
-        if model.context > limit:
-            raise UsageError(
-                "recipe.context",
-                f"model {model.name}",
-                expected=f"a context of at most {limit} tokens, {why}",
-                found=str(model.context),
-                hint="lower `context` in the recipe",
-            )
+    lint_templates(header, made.source.path, model.accepted_template)
+    check_context(model, header, task_of(header))
     return Model(
         name=model.name,
         path=made.source.path,
@@ -156,21 +146,13 @@ def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model
         licence=model.licence,
         lineage=made.lineage,
         embedding=header.embedding,
-        template_accepted=_acceptance(model, header),
+        task=model.task or "",
+        template_accepted=_acceptance(model),
     )
 
 
-def _acceptance(model: RecipeModel, header: GgufHeader) -> TemplateAcceptance | None:
+def _acceptance(model: RecipeModel) -> TemplateAcceptance | None:
     if model.template is None:
         return None
     accepted = model.template.accepted
-    digests = {key: sha256(text.encode("utf-8", "surrogatepass")) for key, text in templates_of(header).items()}
-    if accepted.sha256 not in digests.values():
-        raise UsageError(
-            "recipe.template",
-            f"model {model.name}",
-            expected=f"an acceptance of a template of this model, sha256 {accepted.sha256}",
-            found=", ".join(f"{key} {digest}" for key, digest in digests.items()) or "a model without a template",
-            hint="read the template as it is, then write its digest into `template` of the recipe, or leave that out",
-        )
     return TemplateAcceptance(accepted.by, accepted.date, Digest(accepted.sha256))

@@ -9,16 +9,18 @@ Rules:
 - no include, import, inheritance, `attr` or power, and no internal name of Python, however it is written;
 - no invisible character: control, bidirectional, zero-width and other blank ones, neither in the text nor in the value
   of a constant;
-- all faults of a template are reported at once, with their lines.
+- a selector after an emoji that it changes is a part of that emoji, and visible;
+- all faults of a template are reported at once, with their lines;
+- a fault is a judgement, which a person may overrule for one exact text, unless that text is no Jinja or too big.
 
-Source: jinja2, "Sandbox"; the templates that llama.cpp ships.
+Source: jinja2, "Sandbox"; the templates that llama.cpp ships; Unicode, emoji-variation-sequences.txt.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -28,9 +30,10 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from appliance.builder.models.emoji import is_seen
 from bundles.gguf.header import GgufHeader
-from signing.digest import sha256
-from signing.errors import NotTrustedError
+from signing.digest import Digest, sha256
+from signing.errors import NotTrustedError, UsageError
 
 TEMPLATE_KEY = "tokenizer.chat_template"
 KNOWN_FILE = "known_templates.txt"
@@ -89,10 +92,11 @@ class _Generation(Extension):
 
 @dataclass(frozen=True, slots=True)
 class TemplateFault:
-    """A fault of a template, or a remark about it: the line, and what stands there."""
+    """A fault of a template, or a remark about it: the line, what it is, and whether a person may overrule it."""
 
     line: int
     what: str
+    is_judgement: bool = True
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.what}"
@@ -104,41 +108,67 @@ def templates_of(header: GgufHeader) -> dict[str, str]:
     return {key: value for key, value in sorted(found.items()) if isinstance(value, str)}
 
 
-def lint_templates(header: GgufHeader, subject: str) -> None:
+def lint_templates(header: GgufHeader, subject: str, accepted: str | None = None) -> None:
     """Refuse a model with a template that breaks a rule of this module.
 
     Args:
         header: of a model that others made.
-        subject: its path in the bundle.
+        subject: the model, or its path in the bundle.
+        accepted: the sha256 of the one text that a person read and accepted in spite of the rules; None for none.
 
     Raises:
         NotTrustedError: code `template.refused`, naming the key and the lines.
+        UsageError: code `recipe.template`: no template of the model has the accepted text.
     """
-    for key, text in templates_of(header).items():
-        if faults := find_faults(text):
-            raise NotTrustedError(
-                "template.refused",
-                f"{subject} {key}",
-                expected="a chat template of plain syntax that hides nothing",
-                found="; ".join(map(str, faults[:MAX_FAULTS])),
-                hint="do not use this model before somebody has read its template; take it from its author",
-            )
+    templates = {key: (text, sha256(text.encode())) for key, text in templates_of(header).items()}
+    for key, (text, digest) in templates.items():
+        faults = find_faults(text)
+        if faults and not is_accepted(faults, digest, accepted):
+            raise _refused(f"{subject} {key}", faults, digest)
+    if accepted is not None and accepted not in {digest for _, digest in templates.values()}:
+        found = ", ".join(f"{key} {digest}" for key, (_, digest) in templates.items())
+        raise UsageError(
+            "recipe.template",
+            subject,
+            expected=f"an acceptance of a template of this model, sha256 {accepted}",
+            found=found or "a model without a template",
+            hint="read the template as it is, then write its digest into `template` of the recipe, or leave that out",
+        )
+
+
+def is_accepted(faults: Sequence[TemplateFault], digest: Digest, accepted: str | None) -> bool:
+    """Whether a person may overrule these faults, and has done so for exactly this text."""
+    return digest == accepted and all(fault.is_judgement for fault in faults)
+
+
+def _refused(subject: str, faults: Sequence[TemplateFault], digest: Digest) -> NotTrustedError:
+    hint = "do not use this model before somebody has read its template; take it from its author"
+    if is_accepted(faults, digest, digest):
+        fields = f'by: YOUR NAME, date: "YYYY-MM-DD", sha256: {digest}'
+        hint += f"; who has read it and accepts it, adds to this model: template: {{accepted: {{{fields}}}}}"
+    return NotTrustedError(
+        "template.refused",
+        subject,
+        expected="a chat template of plain syntax that hides nothing",
+        found="; ".join(map(str, faults[:MAX_FAULTS])),
+        hint=hint,
+    )
 
 
 def find_faults(text: str) -> list[TemplateFault]:
     """The faults of a template by line; empty for a good one. Cost: one parse."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEMPLATE_BYTES:
-        return [TemplateFault(1, f"longer than {MAX_TEMPLATE_BYTES} bytes")]
+        return [TemplateFault(1, f"longer than {MAX_TEMPLATE_BYTES} bytes", is_judgement=False)]
     faults = list(_hidden_in_text(text))
     try:
         tree = _environment().parse(text)
         faults += _walk(tree, _functions_in(tree), 0)
     except TemplateSyntaxError as error:
-        faults.append(TemplateFault(error.lineno, f"no Jinja: {error.message}"))
+        faults.append(TemplateFault(error.lineno, f"no Jinja: {error.message}", is_judgement=False))
     except ValueError:
-        faults.append(TemplateFault(1, "no Jinja: a number of too many digits"))
+        faults.append(TemplateFault(1, "no Jinja: a number of too many digits", is_judgement=False))
     except RecursionError:
-        faults.append(TemplateFault(1, "nested too deeply"))
+        faults.append(TemplateFault(1, "nested too deeply", is_judgement=False))
     return sorted(set(faults), key=lambda fault: (fault.line, fault.what))
 
 
@@ -174,13 +204,19 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _hidden_in_text(text: str) -> Iterator[TemplateFault]:
+    for at, letter in hidden_in(text):
+        yield TemplateFault(_line(text, at), f"an invisible character, U+{ord(letter):04X}")
+
+
+def hidden_in(text: str) -> Iterator[tuple[int, str]]:
+    """The invisible characters of a text, each with its place in it."""
     for at, letter in enumerate(text):
-        if is_hidden(letter):
-            yield TemplateFault(_line(text, at), f"an invisible character, U+{ord(letter):04X}")
+        if is_hidden(letter) and not is_seen(text, at):
+            yield at, letter
 
 
 def is_hidden(letter: str) -> bool:
-    """Whether a character is invisible; tabs and ends of lines are not, since they move what follows."""
+    """Whether a character alone is invisible; tabs and ends of lines are not, since they move what follows."""
     if letter in "\n\r\t" or (letter.isascii() and letter.isprintable()):
         return False
     return ord(letter) in _BLANK or unicodedata.category(letter) in _HIDDEN_CATEGORIES
@@ -196,7 +232,7 @@ def _functions_in(tree: nodes.Template) -> frozenset[str]:
 
 def _walk(node: nodes.Node, functions: frozenset[str], depth: int) -> Iterator[TemplateFault]:
     if depth > MAX_DEPTH:
-        yield TemplateFault(node.lineno, "nested too deeply")
+        yield TemplateFault(node.lineno, "nested too deeply", is_judgement=False)
         return
     for what in _faults_of(node, functions):
         yield TemplateFault(node.lineno, what)
@@ -224,7 +260,7 @@ def _faults_of(node: nodes.Node, functions: frozenset[str]) -> Iterator[str]:
 
 
 def _faults_of_text(value: str) -> Iterator[str]:
-    if hidden := sorted({f"U+{ord(letter):04X}" for letter in value if is_hidden(letter)}):
+    if hidden := sorted({f"U+{ord(letter):04X}" for _, letter in hidden_in(value)}):
         yield f"a constant with invisible characters, {', '.join(hidden)}"
     if inside := _INSIDES.search(value):
         yield f"the name {inside.group()} in a constant"

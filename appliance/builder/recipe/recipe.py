@@ -151,6 +151,11 @@ class RecipeModel(RecipePart):
         default=None,
         description="a mapping with by and date",
     )
+    task: Literal["chat", "embed", "rerank"] | None = Field(
+        title="what the model is for; left out, its GGUF decides; another task than the GGUF's is refused",
+        default=None,
+        description="one of chat, embed, rerank",
+    )
     template: RecipeTemplate | None = Field(
         title="what people decided about its chat template", default=None, description="a mapping with accepted"
     )
@@ -185,6 +190,11 @@ class RecipeModel(RecipePart):
         """The sources of the files beside its weights, by their path there; empty for a model that is a GGUF."""
         files = self.convert.files if self.convert else ()
         return {name: source_beside(self.source_text, name) for name in files}
+
+    @property
+    def accepted_template(self) -> str | None:
+        """The sha256 of a chat template that a person accepted in spite of the rules; None where nobody did."""
+        return self.template.accepted.sha256 if self.template else None
 
     @property
     def needs_acceptance(self) -> bool:

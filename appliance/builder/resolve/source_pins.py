@@ -18,6 +18,7 @@ from appliance.builder.lock.lockfile import Lock, Locked, Pin
 from appliance.builder.lock.model_parts import concatenate
 from appliance.builder.lock.pinned_fetch import extract
 from appliance.builder.models.conversion import convert
+from appliance.builder.models.split_set import is_split_set
 from appliance.builder.recipe.recipe import RecipeFile, RecipeModel
 from appliance.builder.resolve.context import LockContext
 from appliance.builder.resolve.coverage import conversion_request, covers_source, input_name
@@ -25,6 +26,7 @@ from appliance.builder.resolve.wheel_pins import find_wheel
 from appliance.builder.sources import FileSource, HfSource, PypiSource, hf, https, parse_source
 from appliance.builder.sources import file as local
 from appliance.builder.sources.pypi import remote
+from bundles.gguf.kind import not_served
 
 
 def lock_model(context: LockContext, model: RecipeModel) -> list[Locked]:
@@ -45,7 +47,11 @@ def lock_model(context: LockContext, model: RecipeModel) -> list[Locked]:
         _lock_source(context, "model-part", name, text, model.licence)
         for name, text in zip(names, model.parts, strict=True)
     ]
-    digest, size = concatenate(model.name, [context.fetch(part) for part in parts], context.cache, context.on_progress)
+    paths = [context.fetch(part) for part in parts]
+    if is_split_set(model.name, [part.used.file for part in parts], paths):
+        hint = "join them first: llama-gguf-split --merge PART1 WHOLE.gguf, then name WHOLE.gguf"
+        raise not_served(f"model {model.name}", f"the {len(parts)} parts of a split GGUF", hint)
+    digest, size = concatenate(model.name, paths, context.cache, context.on_progress)
     whole = Locked("model", model.name, "", f"{model.name}.gguf", size, digest, model.licence, model.source_text)
     return [whole, *parts]
 

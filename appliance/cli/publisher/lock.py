@@ -11,6 +11,7 @@ from appliance import clock
 from appliance.builder.cache.content_store import Cache, cache_root
 from appliance.builder.lock.lockfile import LockChange, Locked, changes, lock_path, read_lock, write_lock
 from appliance.builder.recipe.reader import load_recipe
+from appliance.builder.resolve.locked_models import check_locked_models
 from appliance.builder.resolve.resolver import lock_recipe
 from appliance.cli.console.options import converter_option, pass_terminal
 from appliance.cli.console.terminal import Terminal
@@ -25,7 +26,8 @@ def command(terminal: Terminal, recipe: Path, upgrade: bool, converter: Path | N
     """Pin every source of RECIPE by size and SHA-256.
 
     The pins are written beside the recipe, into the file with its name and .lock.json. A source that is pinned already
-    stays as it is, and needs no network. The files are kept in the cache, where `appliance build` finds them.
+    stays as it is, and needs no network. The files are kept in the cache, where `appliance build` finds them. A model
+    that no engine could serve is refused: its header shows what it is.
 
     For each Python package the lock also records the day of its project's last release, where the package index
     reports one. `appliance build` warns of projects without a release for two years.
@@ -49,10 +51,14 @@ def command(terminal: Terminal, recipe: Path, upgrade: bool, converter: Path | N
             on_progress=on_progress,
             converter=converter,
         )
+    judged = check_locked_models(asked, lock, cache, recipe.parent)
     found = changes(previous, lock)
     is_new = write_lock(path, lock)
     for change in found:
         terminal.answer(_line(change))
+    for name, file in judged.items():
+        if file.remark:
+            terminal.message(f"model {name} {file.remark}")
     # Several files of one wheel are one download.
     sizes = {entry.sha256: entry.size for entry in lock.entries}
     count = f"{len(lock.entries)} files, {sum(sizes.values())} bytes"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.builder.models.chat_template import digests_of, find_faults, is_hidden, known_as, remarks
+from appliance.builder.models.chat_template import digests_of, find_faults, hidden_in, known_as, remarks
 from signing.digest import sha256
 from tests.appliance.shipped import shipped_model, shipped_sdist
 
@@ -62,11 +62,48 @@ def test_all_faults_are_reported_with_their_lines() -> None:
     assert [str(fault) for fault in faults] == ["line 1: the name __b__", "line 3: the syntax Include"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{# ⚠\ufe0f keep #}",
+        "{{ '❤\ufe0f' }}",
+        r"{{ '\u26a0\ufe0f' }}",
+        "☺\ufe0e",
+        "1\ufe0f\u20e3 #\ufe0f\u20e3",
+        "©\ufe0f ™\ufe0f ℹ\ufe0f",
+        "🏳\ufe0f",
+    ],
+)
+def test_selector_after_an_emoji_is_seen(text: str) -> None:
+    assert find_faults(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufe0f",
+        "a\ufe0f",
+        "1\ufe0f",
+        "1\ufe0fx",
+        "⚠\ufe0f\ufe0f",
+        "⚠\ufe00",
+        " \ufe0e",
+        "é\ufe0f",
+        "⚠\u200d",
+        "中\ufe0f",
+    ],
+)
+def test_selector_after_anything_else_is_hidden_text(text: str) -> None:
+    assert [fault.what for fault in find_faults(text)] == [
+        f"an invisible character, U+{ord(text[-1 if text[-1] != 'x' else 1]):04X}"
+    ]
+
+
 @given(st.text(max_size=200))
 def test_random_text_gives_faults_and_no_other_error(text: str) -> None:
     for template in (text, "{{ " + text + " }}", "{% " + text + " %}"):
         faults = find_faults(template)
-        if any(is_hidden(letter) for letter in text):
+        if any(hidden_in(text)):
             assert faults
         if not faults:
             remarks(template)

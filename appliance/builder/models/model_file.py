@@ -1,0 +1,93 @@
+"""The judgement of a model's file before a bundle is built of it: can an engine serve it, as the recipe asks?
+
+Owns what `lock` and `build` check of a GGUF, from its header alone. It reads no weights: whether the engine loads the
+model, `build` finds out by starting it.
+
+Rules:
+- the file is a model that the bundle's own runtime knows, with a task that this release serves;
+- the recipe asks for no other task, and for no more context than the model has;
+- its chat templates follow the rules, or a person has accepted exactly that text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.builder.models.chat_template import lint_templates
+from appliance.builder.recipe.recipe import RecipeModel
+from bundles.gguf.header import GgufHeader, read_header
+from bundles.gguf.kind import CHAT, EMBED, RERANK, judge_kind, most_context, not_served
+from signing.errors import UsageError
+
+UNPROMPTED = "has no chat template: it completes text, and its engine writes messages in the form of ChatML"
+"""What a person should know of a model that chats and has no template."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model's file that passed: its header, and its task, one of `bundles.gguf.kind.TASKS`."""
+
+    header: GgufHeader
+    task: str
+
+    @property
+    def remark(self) -> str:
+        """What a person should know of this model; empty for most."""
+        return UNPROMPTED if self.task == CHAT and not self.header.template else ""
+
+
+def check_model_file(model: RecipeModel, path: Path, architectures: frozenset[str] | None) -> ModelFile:
+    """Judge the GGUF of a model.
+
+    Args:
+        model: as the recipe asks for it.
+        path: its GGUF, before it is quantised; untrusted.
+        architectures: those that the runtime knows; None where there is no runtime, then any is taken.
+
+    Raises:
+        NotTrustedError: it is no GGUF that our parser accepts (`gguf.refused`), or `template.refused`.
+        UsageError: no engine can serve it (`model.kind`), or not as the recipe asks (`recipe.task`, `recipe.context`).
+    """
+    subject = f"model {model.name}"
+    with path.open("rb") as stream:
+        header = read_header(stream, path.stat().st_size, f"{subject}: {path.name}" if path.suffix else subject)
+        stream.seek(0)
+        task = judge_kind(header, stream.read(header.data_start), subject, architectures)
+    _check_task(model, task, subject)
+    check_context(model, header, task)
+    lint_templates(header, subject, model.accepted_template)
+    return ModelFile(header, task)
+
+
+def check_context(model: RecipeModel, header: GgufHeader, task: str) -> None:
+    """Refuse a context that the model does not have.
+
+    Raises:
+        UsageError: code `recipe.context`.
+    """
+    limit = most_context(header, task)
+    if limit and model.context > limit:
+        is_cut = limit < header.context or not header.context
+        why = "since a text is embedded in one piece" if is_cut else "what the model was trained for"
+        raise UsageError(
+            "recipe.context",
+            f"model {model.name}",
+            expected=f"a context of at most {limit} tokens, {why}",
+            found=str(model.context),
+            hint="lower `context` in the recipe",
+        )
+
+
+def _check_task(model: RecipeModel, task: str, subject: str) -> None:
+    if model.task not in (None, task):
+        raise UsageError(
+            "recipe.task",
+            subject,
+            expected=f"task: {task}, which its header states by its pooling",
+            found=f"task: {model.task}",
+            hint="take `task` out of the recipe, or name a model that is made for this task",
+        )
+    if task == RERANK:
+        hint = f"take a model that embeds (task: {EMBED}) or chats: this release has no route for ranking"
+        raise not_served(subject, "a reranker, by its pooling type", hint)
