@@ -25,6 +25,7 @@ from appliance.builder.assembly.packing import Packed, Prepared, pack
 from appliance.builder.assembly.readme import write_readme
 from appliance.builder.assembly.secret_scan import check_secrets
 from appliance.builder.bare_host.boot_writer import boot_files, request_boot
+from appliance.builder.bare_host.verifier_format import format_read_by
 from appliance.builder.bills.bill_inputs import Gathered
 from appliance.builder.bills.dependencies import Dependency, dependencies, unmaintained
 from appliance.builder.cache.content_store import Cache, home_folder
@@ -41,9 +42,10 @@ from appliance.keys.signature_requests.request import Request
 from appliance.keys.tuf_repository import published, published_manifest, read_newest
 from appliance.keys.workspace import Workspace
 from bundles.attestation.required_statements import REQUIRED
+from bundles.bare_host.boot_check import VERIFIER_FILE
 from bundles.bundle import Bundle, open_bundle
 from bundles.contents.contents import Contents
-from bundles.oci.layout import LAYOUT_BYTES, LAYOUT_FILE, target_path
+from bundles.oci.layout import BOOT, LAYOUT_BYTES, LAYOUT_FILE, target_path
 from bundles.progress import OnProgress
 from signing.digest import Digest, sha256
 from signing.floors import Floors
@@ -62,6 +64,7 @@ class Built:
         request: for its signatures, complete or not; None where it was published before.
         files_written: how many files had to be written.
         replaced: the manifest that this version was published with before, where it was another.
+        boot_reads: the newest format that the verifier in its `BOOT/` reads; 0 where it has no `BOOT/`.
         unmaintained: the dependencies whose projects have released nothing for a long time.
     """
 
@@ -72,6 +75,7 @@ class Built:
     request: Request | None
     files_written: int
     replaced: Digest | None
+    boot_reads: int = 0
     unmaintained: tuple[Dependency, ...] = ()
 
 
@@ -146,16 +150,27 @@ def _publish(packed: Packed, writer: BundleWriter, workspace: Workspace, now: da
     replaced = published_manifest(workspace, name, version)
     attested = attestations(contents, manifest, packed.provenance)
     root = published(workspace).walked.root_bytes
-    items = [*request_boot(workspace, root, files), *(one.item for one in attested)]
+    items = [*request_boot(workspace, root, contents), *(one.item for one in attested)]
     request = publish(workspace, name, version, manifest, now, items=items, statements=REQUIRED, install_by=install_by)
     metadata = read_newest(workspace, request, now)
-    more = boot_files(workspace, root, files) | signed_files(workspace, attested, root)
+    boot = boot_files(workspace, root, files)
+    more = boot | signed_files(workspace, attested, root)
     path = writer.finish(manifest, _small_files(contents, manifest, metadata, more))
     found = None
     if request is None or request.is_complete:
         found = open_bundle(path, workspace.root_file.read_bytes(), Floors(), now)
     digest = sha256(manifest)
-    return Built(path, digest, contents, found, request, writer.written, None if replaced == digest else replaced)
+    verifier = boot.get(f"{BOOT}/{VERIFIER_FILE}")
+    return Built(
+        path,
+        digest,
+        contents,
+        found,
+        request,
+        writer.written,
+        None if replaced == digest else replaced,
+        format_read_by(verifier) if verifier else 0,
+    )
 
 
 def _small_files(

@@ -9,6 +9,8 @@ Rules:
 - a development root signs by itself, whenever the root or the verifier changes;
 - under any other root, people are asked to sign once for each root version, with the first bundle after it. Until they
   have signed, bundles have no `BOOT/`;
+- they are asked again with the first bundle of a format that the signed verifier does not read. Until they have signed,
+  bundles carry the older one, which refuses that bundle;
 - the packages for a host without python3 are those of the bundle with which it was written.
 """
 
@@ -18,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from appliance.builder.bare_host.verifier_format import format_read_by
 from appliance.builder.bare_host.verifier_zip import build_verifier
 from appliance.keys.ceremony import signatures_made
 from appliance.keys.signature_requests.request import BOOT as BOOT_KIND
@@ -36,7 +39,7 @@ from bundles.bare_host.boot_check import (
     signature_file,
     write_list,
 )
-from bundles.contents.contents import File
+from bundles.contents.contents import Contents, File
 from bundles.medium import Medium
 from bundles.oci.layout import BOOT, Layout
 from signing.chain import read_root
@@ -46,23 +49,25 @@ from signing.roles import DEVELOPMENT, Role
 Files = dict[str, bytes]
 
 
-def request_boot(workspace: Workspace, root: bytes, files: Iterable[File]) -> tuple[Item, ...]:
+def request_boot(workspace: Workspace, root: bytes, contents: Contents) -> tuple[Item, ...]:
     """The item that people have to sign before a bundle can carry `BOOT/`.
 
     Args:
         workspace: locked by the caller.
         root: the newest root file.
-        files: of the bundle that is published with it.
+        contents: of the bundle that is published with it.
 
     Returns:
         The list to sign; none where it is signed already, or where a development root signs by itself.
     """
-    if read_root(root, ROOT_FILE).profile == DEVELOPMENT or newest(workspace, root).get(ROOT_FILE) == root:
+    stored = newest(workspace, root)
+    is_signed = stored.get(ROOT_FILE) == root and format_read_by(stored[VERIFIER_FILE]) >= contents.format
+    if is_signed or read_root(root, ROOT_FILE).profile == DEVELOPMENT:
         return ()
     serial = _last_serial(workspace)
     draft = _stored(workspace, serial)
     if draft != unsigned(root, serial, draft.get(PACKAGES_FILE, b"")):
-        draft = unsigned(root, serial + 1, list_packages(files))
+        draft = unsigned(root, serial + 1, list_packages(contents.files))
         _store(workspace, draft)
     return (Item(BOOT_KIND, f"{BOOT}/{LIST_FILE}", draft[LIST_FILE]),)
 
@@ -83,7 +88,7 @@ def boot_files(workspace: Workspace, root: bytes, files: Iterable[File] = ()) ->
     """
     stored = newest(workspace, root)
     if read_root(root, ROOT_FILE).profile != DEVELOPMENT:
-        stored = stored if stored.get(ROOT_FILE) == root else _with_signatures(workspace, root)
+        stored = _with_signatures(workspace, root) or (stored if stored.get(ROOT_FILE) == root else {})
     else:
         packages = stored.get(PACKAGES_FILE) or list_packages(files)
         if not stored or unsigned(root, serial_of(stored), packages).items() - stored.items():

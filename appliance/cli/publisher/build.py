@@ -96,6 +96,12 @@ def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) ->
             f"warning: {label} was published before as sha256:{built.replaced}. A host that runs that one will not "
             "accept it together with the new metadata. Give every change a version of its own"
         )
+    if 0 < built.boot_reads < built.contents.format:
+        terminal.message(
+            f"warning: the verifier in BOOT/ reads bundles up to format {built.boot_reads}, and this one has format "
+            f"{built.contents.format}: a bare host refuses it until the root's people have signed a newer BOOT/. The "
+            "request asks them for it"
+        )
     for old in built.unmaintained:
         terminal.message(
             f"warning: {old.name} {old.version}: the last release of its project was on {old.last_release}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from appliance.builder.bare_host.boot_writer import (
     unsigned,
     update_bundles,
 )
+from appliance.builder.bare_host.verifier_format import format_read_by
 from appliance.builder.bare_host.verifier_zip import build_verifier
 from appliance.keys.publication import publish
 from appliance.keys.rotation import Change, rotate
@@ -27,7 +29,8 @@ from appliance.keys.tuf_repository import published
 from appliance.keys.workspace import Workspace, create_development
 from bundles.bare_host.boot_check import LIST_FILE, MAX_FILE_BYTES, check_boot, parse_list
 from bundles.chunks.chunk import Chunk
-from bundles.contents.contents import File
+from bundles.contents.contents import FORMAT, Contents, File, Needs, Serve
+from bundles.contents.format_2 import SitePermission
 from bundles.oci.layout import BOOT, Layout
 from bundles.stick.writer import write_stick
 from signing.digest import sha256
@@ -35,6 +38,18 @@ from signing.errors import ApplianceError, NotTrustedError
 from tests.attacks.harness import Stick, make_stick
 from tests.sim.people import ROOT, TARGETS, finished
 from tests.toy import NOW, build_toy
+
+RELEASED = Path(__file__).parents[2] / "released" / "toy-0.1.0.tar.xz"
+CONTENTS = Contents(
+    name="toy",
+    version="1.0.0",
+    source_date_epoch=0,
+    targets=(),
+    needs=Needs("2.34", "3.4.30", "1.3.13", ("x64",), 0, 0),
+    serve=Serve(),
+    models=(),
+    files=(File("runtime/r.whl", "runtime", 0o644, 0, sha256(b""), ()),),
+)
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +134,8 @@ def test_under_a_root_of_several_people_none_is_carried_before_they_sign(tmp_pat
     made = finished(tmp_path)
     workspace, root = made.workspace, root_of(made.workspace)
     assert boot_files(workspace, root) == {}
-    items = request_boot(workspace, root, ())
-    assert request_boot(workspace, root, ()) == items  # asked once, however often one builds
+    items = request_boot(workspace, root, CONTENTS)
+    assert request_boot(workspace, root, CONTENTS) == items  # asked once, however often one builds
     request = publish(workspace, "toy", "1.0.0", b"{}", NOW, items=items)
     assert request is not None
     assert "root: 0 of 2 signatures" in "\n".join(progress(request))
@@ -132,7 +147,7 @@ def test_under_a_root_of_several_people_none_is_carried_before_they_sign(tmp_pat
     assert boot is not None
     assert {key.fingerprint for key in boot.signers} == {key.public.fingerprint for key in ROOT[1:]}
     assert files_in(tmp_path / "bundle")["verify.pyz"] == build_verifier()
-    assert request_boot(workspace, root, ()) == ()
+    assert request_boot(workspace, root, CONTENTS) == ()
 
 
 def test_people_are_not_asked_again_for_another_verifier_but_for_another_root(
@@ -140,24 +155,65 @@ def test_people_are_not_asked_again_for_another_verifier_but_for_another_root(
 ) -> None:
     made = finished(tmp_path)
     workspace, root = made.workspace, root_of(made.workspace)
-    publish(workspace, "toy", "1.0.0", b"{}", NOW, items=request_boot(workspace, root, ()))
+    publish(workspace, "toy", "1.0.0", b"{}", NOW, items=request_boot(workspace, root, CONTENTS))
     made.collect("targets-2", (*TARGETS[:2], *ROOT[:2]))
     before = boot_files(workspace, root)
     monkeypatch.setattr(making, "build_verifier", lambda: b"a newer one")
-    assert (request_boot(workspace, root, ()), boot_files(workspace, root)) == ((), before)
+    assert (request_boot(workspace, root, CONTENTS), boot_files(workspace, root)) == ((), before)
     rotate(workspace, Change(), NOW)
     made.collect("root-2", ROOT[:2])
-    [item] = request_boot(workspace, root_of(workspace), ())
+    [item] = request_boot(workspace, root_of(workspace), CONTENTS)
     assert b"  serial-2\n" in item.message
     assert boot_files(workspace, root_of(workspace)) == {}
     assert sha256(b"a newer one").encode() in item.message
 
 
+def verifier_of_the_release_before() -> bytes:
+    with tarfile.open(RELEASED) as archive:
+        member = next(one for one in archive if one.name.endswith("BOOT/verify.pyz"))
+        stream = archive.extractfile(member)
+        assert stream is not None
+        return stream.read()
+
+
+def test_format_that_a_verifier_reads_stands_in_its_own_source() -> None:
+    assert format_read_by(verifier_of_the_release_before()) == 1
+    assert format_read_by(build_verifier()) == FORMAT
+    for other in (b"", b"a newer one", b"PK"):
+        assert format_read_by(other) == 0
+
+
+def test_people_are_asked_again_for_the_first_bundle_that_the_signed_verifier_does_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = finished(tmp_path)
+    workspace, root = made.workspace, root_of(made.workspace)
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "build_verifier", verifier_of_the_release_before)
+        publish(workspace, "toy", "1.0.0", b"{}", NOW, items=request_boot(workspace, root, CONTENTS))
+        made.collect("targets-2", (*TARGETS[:2], *ROOT[:2]))
+    before = boot_files(workspace, root)
+    assert format_read_by(before[f"{BOOT}/verify.pyz"]) == 1
+    assert request_boot(workspace, root, CONTENTS) == ()
+
+    newer = replace(CONTENTS, site=SitePermission(("adapter",)))
+    items = request_boot(workspace, root, newer)
+    assert request_boot(workspace, root, newer) == items
+    assert b"  serial-2\n" in items[0].message
+    # Until they have signed, bundles carry what is signed; it refuses the newer format.
+    assert boot_files(workspace, root) == before
+    publish(workspace, "toy", "2.0.0", b"[]", NOW, items=items)
+    made.collect("targets-3", (*TARGETS[:2], *ROOT[:2]))
+    after = boot_files(workspace, root)
+    assert (after[f"{BOOT}/verify.pyz"], f"{BOOT}/serial-2" in after) == (build_verifier(), True)
+    assert request_boot(workspace, root, newer) == ()
+
+
 def test_draft_of_another_program_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = finished(tmp_path).workspace
-    first = request_boot(workspace, root_of(workspace), ())
+    first = request_boot(workspace, root_of(workspace), CONTENTS)
     monkeypatch.setattr(making, "build_verifier", lambda: b"a newer one")
-    assert request_boot(workspace, root_of(workspace), ()) != first
+    assert request_boot(workspace, root_of(workspace), CONTENTS) != first
 
 
 def test_python_packages_of_a_bundle_are_named_by_path_and_digest(tmp_path: Path) -> None:
