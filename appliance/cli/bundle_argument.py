@@ -6,9 +6,9 @@ from pathlib import Path
 
 from appliance import clock
 from appliance.host.layout.prefix import Prefix
+from appliance.host.trust.metadata_store import judge
 from appliance.host.trust.root_choice import choose_root
-from bundles.bundle import Bundle, open_bundle
-from signing.floors import Floors
+from bundles.bundle import Bundle
 from signing.verified import Verified
 
 
@@ -26,5 +26,5 @@ def open_named_bundle(path: Path, trust: Path | None, prefix: Path | None, works
         DamagedError: a blob is not what was signed.
         NotTrustedError: the chain of trust does not cover it.
     """
-    root = choose_root(trust, Prefix.at(prefix or Path("/")), workspace)
-    return open_bundle(path, root, Floors(), clock.utc_now())
+    host = Prefix.at(prefix or Path("/"))
+    return judge(path, choose_root(trust, host, workspace), clock.utc_now(), host).bundle

@@ -10,6 +10,7 @@ import pytest
 from appliance.host.install.bundle_admission import admit
 from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
+from appliance.host.trust.root_pin import pin_root
 from appliance.host.trust.trust_store import write_floors
 from signing.floors import Floors
 from tests.appliance.sim_card import CARD
@@ -24,9 +25,9 @@ YEARS_LATER = Floors(time=stated(NOW + timedelta(days=6 * 365)))
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
+def host(stick: Stick, tmp_path: Path) -> Host:
     prefix = Prefix.at(tmp_path / "host")
-    prefix.create()
+    pin_root(prefix, stick.root_file, [one.public.fingerprint for one in stick.repository.people.root])
     # The clock shows the time of signing: it must not help.
     return Host(prefix, CARD, SimClock(NOW), "")
 

@@ -13,6 +13,7 @@ from appliance.host.install.preflight import PreflightResult
 from appliance.host.layout.install_lock import hold
 from appliance.host.layout.prefix import Prefix
 from appliance.host.process.programs import Programs
+from appliance.host.trust.root_pin import pin_root
 from tests.appliance.sim_card import CARD
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.sim.clock import SimClock
@@ -50,6 +51,7 @@ def test_attacked_by_a_second_install_nothing_is_written(
 ) -> None:
     monkeypatch.setattr("appliance.host.install.install.hold", lambda prefix: hold(prefix, 0.1))
     monkeypatch.setattr("appliance.host.install.install.run_preflight", lambda *_: PreflightResult)
+    pin_root(prefix, stick.root_file, [one.public.fingerprint for one in stick.repository.people.root])
     before = sorted(prefix.root.rglob("*"))
     host = Host(prefix, CARD, SimClock(NOW), "")
     with hold(prefix):

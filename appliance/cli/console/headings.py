@@ -56,6 +56,7 @@ HEADINGS = {
     "trial.no-result": "no CPU variant gave a result",
     "trial.none-runs": "this processor runs no CPU variant",
     "trust.none-pinned": "no trust root is pinned",
+    "trust.not-pinned": "this trust root is not pinned here",
     "workspace.busy": "another command writes the workspace",
 }
 """By the error's code, beside those of `bundles.report`."""

@@ -17,6 +17,7 @@ from appliance.cli.console.figures import format_size
 from appliance.cli.console.options import json_option, named_workspace_option, pass_terminal, trust_option
 from appliance.cli.console.terminal import Terminal
 from appliance.host.layout.prefix import Prefix
+from appliance.host.trust.metadata_store import judge
 from appliance.host.trust.root_choice import choose_root
 from bundles.oci.layout import Layout
 from signing.errors import UsageError
@@ -114,10 +115,14 @@ def import_(
     place = parse_reference(registry)
     if not place.tag:
         raise UsageError("registry.reference", registry, expected="HOST/NAME:TAG", found="no tag")
-    root = choose_root(trust, Prefix.at(Path("/")), workspace)
+    host = Prefix.at(Path("/"))
+    root = choose_root(trust, host, workspace)
     login = read_credentials(credentials, place.host) if credentials else None
     with Registry(place, login) as connection, terminal.progress() as on_progress:
         done = import_bundle(connection, destination, root, clock.utc_now(), on_progress)
+    judged = judge(done.path, root, clock.utc_now(), host)
+    for notice in judged.notices:
+        terminal.message(f"notice: {notice}")
     if done.bundle.evidence.is_development:
         terminal.development()
     bundle = done.bundle.value

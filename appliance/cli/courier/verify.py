@@ -17,7 +17,6 @@ from appliance.cli.console.options import (
 )
 from appliance.cli.console.terminal import Terminal
 from appliance.host.layout.prefix import Prefix
-from appliance.host.trust.metadata_store import notices
 from appliance.host.verification.subject import Subject, Trust, open_subject
 from bundles.report import clock_warning, describe, fault_fields, lines
 from signing.errors import ApplianceError, UsageError
@@ -101,7 +100,7 @@ def _verify(
             terminal.development()
         if warning := clock_warning(subject.bundle):
             terminal.message(warning)
-        for notice in notices(subject.bundle):
+        for notice in subject.notices:
             terminal.message(f"notice: {notice}")
         with terminal.progress() as on_progress:
             report |= subject.check(on_progress)
@@ -122,6 +121,7 @@ def _expected(subject: Subject) -> Report:
         "bytes": subject.size_bytes,
         **({"blobs": subject.blobs} if subject.blobs is not None else {}),
         **({"file": subject.file} if subject.file else {}),
+        "judged_alone": subject.is_alone,
     }
 
 

@@ -25,6 +25,9 @@ from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
 from appliance.host.trust.root_choice import choose_root
+from appliance.host.trust.root_pin import check_first_root
+from appliance.host.trust.trust_store import read_root
+from signing.chain import read_root as parse_root
 
 
 @click.command("install")
@@ -44,6 +47,9 @@ def command(
     is needed. After an interruption or damage run it again: it continues where it stopped, and repairs what differs. It
     then reads from SOURCE only what is missing here.
 
+    The trust root must have been pinned with `appliance trust pin`. Only a development root, which is for trials, is
+    pinned by the first install that names it.
+
     As root, on a machine with systemd, it installs services that start at every boot. With --prefix it needs neither:
     everything lies in one folder, and `appliance serve` serves it in the foreground.
 
@@ -54,6 +60,7 @@ def command(
     """
     place = Prefix.at(prefix or Path("/"))
     root = choose_root(trust, place, workspace)
+    _announce_pin(terminal, place, root)
     card = probe_essentials(clock.utc_now(), run_tool)
     host = Host(place, card, clock.utc_now, os.environ.get("PATH", ""), is_root=os.geteuid() == 0)
     with terminal.progress() as on_progress:
@@ -68,6 +75,17 @@ def command(
         terminal.answer_json(_answer(done))
     else:
         _show(terminal, done)
+
+
+def _announce_pin(terminal: Terminal, place: Prefix, root: bytes) -> None:
+    """Announce that this install pins a development root, which nobody has compared with paper."""
+    check_first_root(place, root)
+    if read_root(place) is None:
+        keys = parse_root(root, "named root").roles["root"].keys.values()
+        terminal.development()
+        terminal.message("this install pins that root on this host; nobody has compared its fingerprint with paper:")
+        for fingerprint in sorted(key.fingerprint for key in keys):
+            terminal.message(f"  {fingerprint}")
 
 
 def _show(terminal: Terminal, done: InstallResult) -> None:

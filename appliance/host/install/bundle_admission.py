@@ -19,6 +19,7 @@ from appliance.host.models.model_head import head_of_bundle
 from appliance.host.release.release import Release
 from appliance.host.site.config import SiteConfig
 from appliance.host.trust.metadata_store import open_newest
+from appliance.host.trust.root_pin import check_first_root
 from appliance.host.trust.trust_store import read_floors, read_root, write_root
 from bundles.bundle import Bundle, open_bundle
 from bundles.contents.contents import Contents
@@ -42,11 +43,12 @@ def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
         The bundle; it may be installed here.
 
     Raises:
-        NotTrustedError: a chain of trust does not cover it, unsigned files lie there, or it has expired and is not
-            installed yet.
+        NotTrustedError: a root for real use is not pinned here, a chain of trust does not cover the bundle, unsigned
+            files lie there, or it has expired and is not installed yet.
         DamagedError: a file of the chain cannot be read.
         ApplianceError: it has a part that this program does not apply.
     """
+    check_first_root(host.prefix, trust)
     floors, now = read_floors(host.prefix), host.now()
     found = open_newest(source, trust, floors, now, host.prefix)
     pinned = read_root(host.prefix)

@@ -1,7 +1,11 @@
-"""Pinning a trust root on a host: the one decision that a person makes about trust (threats T9, T40).
+"""Pinning a trust root on a host: the one decision that a person makes about trust (threats T9, T40, T95).
 
 Owns the comparison of a root file with fingerprints that came by another way. It never takes a fingerprint from the
 file that it checks. It never replaces a pinned root: a successor must be signed by the root before it.
+
+Rules:
+- a root for real use is pinned by `trust pin` with fingerprints, and by nothing else;
+- a development root, which protects nothing, may be pinned by the first install that names it; that is announced.
 """
 
 from __future__ import annotations
@@ -63,6 +67,26 @@ def pin_root(prefix: Prefix, path: Path, fingerprints: Sequence[str]) -> bool:
         )
     prefix.create()
     return write_root(prefix, data)
+
+
+def check_first_root(prefix: Prefix, trust: bytes) -> None:
+    """Refuse an install that would pin a root for real use without a fingerprint.
+
+    Args:
+        prefix: the host.
+        trust: bytes of the root that the install was given.
+
+    Raises:
+        NotTrustedError: nothing is pinned here, and it is no development root (code `trust.not-pinned`).
+    """
+    if read_root(prefix) is None and not parse_root(trust, "named root").profile:
+        raise NotTrustedError(
+            "trust.not-pinned",
+            str(prefix.root),
+            expected="a trust root whose fingerprints a person has compared with paper",
+            found="none pinned here; a named root is only pinned by an install if it is a development root",
+            hint=f"compare with the paper, then: appliance trust pin ROOT --fingerprint SHA256{prefix.option}",
+        )
 
 
 def parse_fingerprint(text: str) -> Digest:

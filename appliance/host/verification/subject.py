@@ -18,17 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.host.layout.prefix import Prefix
-from appliance.host.trust.metadata_store import open_newest
+from appliance.host.trust.metadata_store import Judgement, judge
 from appliance.host.trust.root_choice import choose_root
-from appliance.host.trust.trust_store import read_floors, read_root
-from bundles.bundle import Bundle, not_found, open_bundle
+from bundles.bundle import Bundle, not_found
 from bundles.chunks.check import check_all, check_file
 from bundles.contents.contents import Contents, File
 from bundles.oci.layout import LAYOUT_FILE, Layout
 from bundles.progress import OnProgress
 from bundles.report import describe_attested, describe_boot
 from signing.errors import NotTrustedError, UsageError
-from signing.floors import Floors
 from signing.verified import Verified
 
 if TYPE_CHECKING:
@@ -50,6 +48,8 @@ class Subject:
         check: compares every byte, and returns further members for the report; raises all differences as one error.
         blobs: the number of distinct expected blobs; None but for a bundle.
         file: the model's path in the bundle; empty but for a model.
+        notices: what a person should know about how it was judged.
+        is_alone: whether a root of another chain than this host's judged it, and nothing of this host.
     """
 
     kind: str
@@ -60,6 +60,8 @@ class Subject:
     check: Callable[[OnProgress], dict[str, object]]
     blobs: int | None = None
     file: str = ""
+    notices: tuple[str, ...] = ()
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Trust:
     file: Path | None = None
     workspace: Path | None = None
 
-    def open(self, path: Path, now: datetime) -> Verified[Bundle]:
+    def open(self, path: Path, now: datetime) -> Judgement:
         """Verify the chain of trust of a bundle or stick.
 
         Args:
@@ -86,11 +88,7 @@ class Trust:
         Raises:
             NotTrustedError, DamagedError, UsageError: as `open_bundle` and `choose_root`.
         """
-        root = choose_root(self.file, self.host, self.workspace)
-        # Floors and stored metadata belong to the pinned root; they do not apply to another publisher.
-        if root == read_root(self.host):
-            return open_newest(path, root, read_floors(self.host), now, self.host)
-        return open_bundle(path, root, Floors(), now)
+        return judge(path, choose_root(self.file, self.host, self.workspace), now, self.host)
 
 
 def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | None = None) -> Subject:
@@ -142,7 +140,8 @@ def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | 
             found="an installed release of another tree",
             hint=f"name the host whose pinned root counts: appliance verify --prefix {shlex.quote(str(prefix))}",
         )
-    found = trust.open(path, now)
+    judged = trust.open(path, now)
+    found = judged.bundle
     chunks = {chunk for file in found.value.contents.files for chunk in file.chunks}
     return Subject(
         BUNDLE,
@@ -152,6 +151,8 @@ def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | 
         sum(chunk.size for chunk in chunks),
         lambda on_progress: _check_bundle(path, found, on_progress),
         blobs=len(chunks),
+        notices=judged.notices,
+        is_alone=judged.is_alone,
     )
 
 
@@ -179,8 +180,10 @@ def _release(release: Release) -> Subject:
 
 
 def _model(path: Path, trust: Trust, now: datetime, bundle: Path | None) -> Subject:
+    judged: Judgement | None = None
     if bundle is not None:
-        found = trust.open(bundle, now)
+        judged = trust.open(bundle, now)
+        found = judged.bundle
         place: Callable[[File], Path | None] = lambda _file: None  # noqa: E731 - a bundle holds chunks, not files
     else:
         from appliance.host.release.release import open_current
@@ -197,7 +200,19 @@ def _model(path: Path, trust: Trust, now: datetime, bundle: Path | None) -> Subj
         check_file(file, path, on_progress)
         return {}
 
-    return Subject(MODEL, path, found, 1, file.size, check, file=file.path)
+    if judged is None:
+        return Subject(MODEL, path, found, 1, file.size, check, file=file.path)
+    return Subject(
+        MODEL,
+        path,
+        found,
+        1,
+        file.size,
+        check,
+        file=file.path,
+        notices=judged.notices,
+        is_alone=judged.is_alone,
+    )
 
 
 def _find_model(path: Path, contents: Contents, place: Callable[[File], Path | None]) -> File:
