@@ -11,6 +11,7 @@ import struct
 
 FIRST_BYTES = 512
 """How much of a file `name_foreign` looks at."""
+PLAIN_TEXT = ("text", "name the GGUF file itself")
 _OTHER = ("other first bytes", "name the GGUF file itself")
 _MAGIC = (
     (b"\x1f\x8b", "a gzip file", "unpack it first"),
@@ -50,7 +51,7 @@ def name_foreign(start: bytes) -> tuple[str, str]:
             return what, hint
     if _is_safetensors(start):
         return "a safetensors file", "convert it: `convert:` in the recipe"
-    return ("text", "name the GGUF file itself") if _is_text(start) else _OTHER
+    return PLAIN_TEXT if _is_text(start) else _OTHER
 
 
 def _name_version(data: bytes) -> tuple[str, str]:

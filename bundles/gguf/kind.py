@@ -97,6 +97,17 @@ def check_whole(header: GgufHeader, subject: str) -> None:
         raise not_served(subject, f"part {part + 1} of {parts} of a split GGUF", hint)
 
 
+def check_served(task: str, subject: str) -> None:
+    """Refuse a task for which this release has no route.
+
+    Raises:
+        UsageError: it is a reranker.
+    """
+    if task == RERANK:
+        hint = "take a model that embeds or chats: this release has no route for ranking"
+        raise not_served(subject, "a reranker, by its pooling type", hint)
+
+
 def most_context(header: GgufHeader, task: str) -> int:
     """The longest context that a model can be served with, in tokens; 0 where its file does not state any."""
     return min(header.context or BATCH_TOKENS, BATCH_TOKENS) if task == EMBED else header.context

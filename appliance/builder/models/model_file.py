@@ -17,7 +17,7 @@ from pathlib import Path
 from appliance.builder.models.chat_template import lint_templates
 from appliance.builder.recipe.recipe import RecipeModel
 from bundles.gguf.header import GgufHeader, read_header
-from bundles.gguf.kind import CHAT, EMBED, RERANK, judge_kind, most_context, not_served
+from bundles.gguf.kind import CHAT, check_served, judge_kind, most_context
 from signing.errors import UsageError
 
 UNPROMPTED = "has no chat template: it completes text, and its engine writes messages in the form of ChatML"
@@ -88,6 +88,4 @@ def _check_task(model: RecipeModel, task: str, subject: str) -> None:
             found=f"task: {model.task}",
             hint="take `task` out of the recipe, or name a model that is made for this task",
         )
-    if task == RERANK:
-        hint = f"take a model that embeds (task: {EMBED}) or chats: this release has no route for ranking"
-        raise not_served(subject, "a reranker, by its pooling type", hint)
+    check_served(task, subject)

@@ -24,6 +24,7 @@ from appliance.cli.operator.plan_source import PlanOptions, PlanSource, read_sou
 from appliance.host.machine.card import MAX_CARD_BYTES, Card, parse_card
 from appliance.host.models.fit import Fit, ModelWorkload, fit
 from appliance.host.runtime.memory_probe import probe_memory
+from bundles.gguf.kind import CHAT, most_context, task_of
 from bundles.gguf.memory import KV_TYPES, MemoryNeed, estimate
 from signing.errors import ApplianceError, HostUnfitError, UsageError
 
@@ -140,14 +141,19 @@ def _show(
 ) -> None:
     for one, need, found in zip(asked, needs, measured, strict=True):
         header, load = one.header, one.workload
-        terminal.answer(f"{one.name}: {header.architecture} {header.quantisation}, {header.parameters / 1e6:.0f} M")
+        task = task_of(header)
+        size = f"{header.parameters / 1e6:.0f} M"
+        terminal.answer(f"{one.name}: {header.architecture} {header.quantisation}, {size}, for {task}")
         copies = f", and {format_memory(need.repacked)} for copies in another order" if need.repacked else ""
         terminal.answer(f"  weights    {format_memory(need.weights)}{copies}")
         terminal.answer(
             f"  KV cache   {format_memory(need.kv)}: {load.slots} slots of {load.context} tokens, {load.kv_type}"
         )
-        if header.context and load.context > header.context:
-            terminal.message(f"warning: {one.name} was trained for a context of {header.context} tokens")
+        most = most_context(header, task)
+        if most and load.context > most:
+            terminal.message(f"warning: {one.name} was trained for a context of {most} tokens")
+        if task == CHAT and not header.template:
+            terminal.message(f"{one.name} has no chat template: it completes text")
         terminal.answer(f"  computing  {format_memory(need.compute)}, program {format_memory(need.program)}")
         doubt = "" if found or need.is_compared else "; this architecture was never compared"
         terminal.answer(

@@ -12,7 +12,10 @@ from pathlib import Path
 
 from appliance.builder.cache.content_store import Cache, cache_root
 from appliance.builder.lock.lockfile import Locked, lock_path, read_lock
+from appliance.builder.models.architectures import cached_architectures
+from appliance.builder.models.model_file import check_model_file
 from appliance.builder.recipe.reader import load_recipe
+from appliance.builder.resolve.locked_models import locked_architectures
 from appliance.builder.runtime.built_runtimes import BUILD_FILE, Slot
 from appliance.builder.sources import FileSource, parse_source
 from appliance.builder.sources.file import find
@@ -31,10 +34,13 @@ def read_recipe(path: Path, load: Callable[[int, int], Workload]) -> tuple[tuple
         load: makes a workload of a context and a number of slots.
 
     Raises:
-        UsageError: the recipe is wrong, or a model's file is not on this machine.
+        UsageError: the recipe is wrong, or a model's file is not on this machine, or no engine could serve it.
+        NotTrustedError: a file that is no GGUF, or a template that is refused.
     """
     recipe = load_recipe(path)
     lock = read_lock(lock_path(path)) if lock_path(path).exists() else None
+    cache = Cache(cache_root(os.environ))
+    architectures = (locked_architectures(lock, cache) if lock else None) or cached_architectures(cache)
     models = []
     for model in recipe.models:
         entry = lock.gguf_of(model.name) if lock else None
@@ -47,6 +53,7 @@ def read_recipe(path: Path, load: Callable[[int, int], Workload]) -> tuple[tuple
                 found="not in the cache",
                 hint=f"fetch it first: appliance lock {shlex.quote(str(path))}",
             )
+        check_model_file(model, file, architectures)
         models.append((head_of_file(file, model.name), load(model.context, recipe.serve.slots)))
     return tuple(models)
 

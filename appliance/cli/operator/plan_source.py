@@ -6,13 +6,17 @@ model of it is read.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.builder.cache.content_store import Cache, cache_root
+from appliance.builder.models.architectures import cached_architectures
 from appliance.cli.bundle_argument import open_named_bundle
 from appliance.cli.operator.runtime_source import runtime_of_release
-from appliance.host.models.model_head import ModelHead, head_of_bundle, head_of_file, is_gguf
+from appliance.host.models.model_head import ModelHead, head_of_bundle, head_of_file, is_model_file
 from appliance.host.runtime.unpacked import UnpackedRuntime, of_bundle, of_wheel
+from bundles.gguf.kind import check_served, judge_kind, most_context
 from bundles.gguf.memory import Workload
 from bundles.oci.layout import Layout
 from signing.errors import ApplianceError, UsageError
@@ -55,15 +59,13 @@ def read_source(path: Path, options: PlanOptions, scratch: Path) -> PlanSource:
         scratch: a private folder that outlives the result.
 
     Raises:
-        UsageError: it is none of the four, or a model's file is not on this machine.
+        UsageError: it is none of the four, no engine could serve it, or a model's file is not on this machine.
         DamagedError, NotTrustedError: of a bundle or a GGUF.
     """
     if path.is_dir():
         return _read_bundle(path, options, scratch)
-    if is_gguf(path):
-        head = head_of_file(path, path.name)
-        context = min(head.header.context or MAX_DEFAULT_CONTEXT, MAX_DEFAULT_CONTEXT)
-        return PlanSource(((head, options.load(context, DEFAULT_SLOTS)),), _find_runtime(options, scratch))
+    if is_model_file(path):
+        return _read_model(path, options, scratch)
     if not path.exists():
         raise UsageError(
             "plan.source", str(path), expected="a GGUF, a recipe, a bundle or a stick", found="no such file or folder"
@@ -73,6 +75,21 @@ def read_source(path: Path, options: PlanOptions, scratch: Path) -> PlanSource:
     )  # a host that plans a bundle needs nothing of the builder
 
     return PlanSource(read_recipe(path, options.load), _find_runtime(options, scratch))
+
+
+def _read_model(path: Path, options: PlanOptions, scratch: Path) -> PlanSource:
+    head = head_of_file(path, path.name)
+    task = judge_kind(head.header, head.data, path.name, _architectures())
+    check_served(task, path.name)
+    context = min(most_context(head.header, task), MAX_DEFAULT_CONTEXT)
+    return PlanSource(((head, options.load(context, DEFAULT_SLOTS)),), _find_runtime(options, scratch))
+
+
+def _architectures() -> frozenset[str] | None:
+    try:
+        return cached_architectures(Cache(cache_root(os.environ)))
+    except ApplianceError:  # a user without a home folder has no cache
+        return None
 
 
 def _read_bundle(path: Path, options: PlanOptions, scratch: Path) -> PlanSource:

@@ -8,6 +8,7 @@ Rules:
 - a part of the memory belongs to the rest of the machine and is never planned with;
 - a limit of control groups counts as the machine's own memory does;
 - every model of a bundle is served at the same time, so their needs add up;
+- no model is planned with more context than it has, except where a person asks for it;
 - where it does not fit, three alternatives are named, those that fit first, each with what it would take.
 """
 
@@ -19,6 +20,7 @@ from typing import NamedTuple
 
 from appliance.host.machine.card import Card, Gpu
 from bundles.gguf.header import GgufHeader
+from bundles.gguf.kind import most_context, task_of
 from bundles.gguf.memory import (
     CELLS,
     RESERVE_BYTES,
@@ -106,7 +108,8 @@ class Fit:
     Args:
         budget: bytes that models may take on this host.
         total: bytes that they need.
-        most_slots, longest_context: what would still fit, each with the other as planned; 0 where nothing does.
+        most_slots, longest_context: what would still fit, each with the other as planned; 0 where nothing does. A
+            model that has a shorter context than the longest one is planned with its own.
         alternatives: empty where it fits.
         gpus: for each model and graphics processor.
     """
@@ -146,7 +149,7 @@ def fit(models: Sequence[ModelWorkload], card: Card, needs: Sequence[MemoryNeed]
         budget=budget,
         total=total,
         most_slots=search.most_slots(MAX_SLOTS),
-        longest_context=search.longest_context(max(_trained(one) for one in models)),
+        longest_context=search.longest_context(max(_most_context(one) for one in models)),
         alternatives=search.alternatives() if total > budget else (),
         gpus=tuple(_gpu_fit(gpu, one) for gpu in card.gpus for one in models),
     )
@@ -165,8 +168,10 @@ class _Search:
         return _largest(1, top, lambda slots: self.total(_with(self.models, slots=slots)) <= self.budget)
 
     def longest_context(self, top: int) -> int:
+        top = min(top, max(_most_context(one) for one in self.models))
         cells = max(1, top // CELLS)
-        return CELLS * _largest(1, cells, lambda n: self.total(_with(self.models, context=n * CELLS)) <= self.budget)
+        found = _largest(1, cells, lambda n: self.total(_with(self.models, context=n * CELLS)) <= self.budget)
+        return min(top, CELLS * found)
 
     def alternatives(self) -> tuple[Alternative, ...]:
         found = [*self.simple(), *self.combined()]
@@ -233,7 +238,7 @@ def _with(
         replace(
             one,
             workload=Workload(
-                one.workload.context if context is None else context,
+                one.workload.context if context is None else min(context, _most_context(one)),
                 one.workload.slots if slots is None else slots,
                 kv_type or one.workload.kv_type,
             ),
@@ -242,8 +247,8 @@ def _with(
     ]
 
 
-def _trained(model: ModelWorkload) -> int:
-    return model.header.context or model.workload.context
+def _most_context(model: ModelWorkload) -> int:
+    return most_context(model.header, task_of(model.header)) or model.workload.context
 
 
 def _largest(low: int, high: int, fits: Callable[[int], bool]) -> int:

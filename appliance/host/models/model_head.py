@@ -11,6 +11,7 @@ from typing import BinaryIO, cast
 
 from bundles.chunks.stream import ChunkStream
 from bundles.contents.contents import Contents, File, Model
+from bundles.gguf.foreign import FIRST_BYTES, PLAIN_TEXT, name_foreign
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.oci.layout import Layout
 from signing.errors import NotTrustedError, UsageError
@@ -64,13 +65,14 @@ def head_of_bundle(layout: Layout, contents: Contents, model: Model) -> ModelHea
     return ModelHead(model.name, header, _stream(layout, file).read(header.data_start))
 
 
-def is_gguf(path: Path) -> bool:
-    """Whether a file begins with the magic bytes of a GGUF."""
+def is_model_file(path: Path) -> bool:
+    """Whether a file is meant as a model: by its name, or since it is no text. A recipe is text."""
     try:
         with path.open("rb") as file:
-            return file.read(4) == b"GGUF"
+            start = file.read(FIRST_BYTES)
     except OSError:
         return False
+    return path.suffix == ".gguf" or name_foreign(start) != PLAIN_TEXT
 
 
 def _stream(layout: Layout, file: File) -> BinaryIO:

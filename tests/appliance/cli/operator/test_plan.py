@@ -15,8 +15,10 @@ from appliance.cli.main import run
 from appliance.host.machine.card import Memory, card_schema, card_value, parse_card
 from tests.appliance.sim_card import CARD, GIB, check_card
 from tests.appliance.sim_host import SimHost, new_host
+from tests.appliance.web import write_recipe
 from tests.sim.gguf_files import gguf
 from tests.sim.gguf_models import Shape, write_model
+from tests.sim.odd_models import EMBEDDER, REFUSED, RERANKER, servable
 
 SHAPE = Shape("llama", layers=16, width=2048, heads=32, kv_heads=8, ff=8192, vocab=32000, context=16384)
 
@@ -110,6 +112,56 @@ def test_recipe_whose_model_is_nowhere_names_the_command_that_fetches_it(tmp_pat
     code, _, talk = command("plan", recipe, *empty(tmp_path))
     assert code == 2
     assert f"hint: fetch it first: appliance lock {recipe}" in talk
+
+
+@pytest.mark.parametrize(("data", "words"), REFUSED.values(), ids=REFUSED)
+def test_file_that_no_engine_could_serve_is_named(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "m.gguf").write_bytes(data)
+    cached = tmp_path / "no-cache" / "architectures" / "one.json"
+    cached.parent.mkdir(parents=True)
+    cached.write_text('["llama", "bert", "nomic-bert"]')
+    code, out, talk = command("plan", tmp_path / "m.gguf", *empty(tmp_path))
+    assert (code, out) == (4 if "gguf.refused" in talk else 2, "")
+    assert words in talk
+
+
+@pytest.mark.parametrize("name", ["a big-endian file", "a gzip file", "an empty file", "safetensors", "noise"])
+def test_file_with_another_name_that_is_no_text_is_named_too(tmp_path: Path, name: str) -> None:
+    (tmp_path / "model").write_bytes(REFUSED[name][0])
+    code, _, talk = command("plan", tmp_path / "model", *empty(tmp_path))
+    assert code == 4
+    assert REFUSED[name][1] in talk
+
+
+def test_reranker_and_a_model_without_a_template_are_named(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(RERANKER)
+    code, _, talk = command("plan", tmp_path / "m.gguf", *empty(tmp_path))
+    assert code == 2
+    assert "a reranker" in talk
+    (tmp_path / "m.gguf").write_bytes(servable(template=None))
+    code, out, talk = command("plan", tmp_path / "m.gguf", *empty(tmp_path))
+    assert code == 0
+    assert "for chat" in out
+    assert "m.gguf has no chat template" in talk
+
+
+@pytest.mark.parametrize(
+    ("data", "most"), [(servable(context=100), 100), (servable(context=300), 300), (EMBEDDER, 512)]
+)
+def test_plan_offers_no_more_context_than_the_model_has(tmp_path: Path, data: bytes, most: int) -> None:
+    (tmp_path / "m.gguf").write_bytes(data)
+    code, out, _ = command("plan", tmp_path / "m.gguf", "--json", *empty(tmp_path))
+    value = json.loads(out)
+    assert code == 0
+    assert value["models"][0]["context"] == most
+    assert 0 < value["longest_context"] <= most
+
+
+def test_recipe_with_a_context_that_its_model_does_not_have_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tiny.gguf").write_bytes(servable(context=63))
+    code, _, talk = command("plan", write_recipe(tmp_path, "file:tiny.gguf"), *empty(tmp_path))
+    assert code == 2
+    assert "a context of at most 63 tokens" in talk
 
 
 @pytest.mark.parametrize("name", ["none", "garbage.gguf"])

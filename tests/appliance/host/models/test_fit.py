@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from bundles.gguf.header import GgufHeader, read_header
 from bundles.gguf.memory import RESERVE_BYTES, Workload, estimate
 from tests.appliance.sim_card import CARD, GIB
 from tests.sim.gguf_models import F16, Shape, write_model
+from tests.sim.odd_models import servable
 
 BIG = Shape("llama", layers=32, width=4096, heads=32, kv_heads=8, head_dim=128, ff=14336, vocab=128256, kind=F16)
 """A model of 8 000 million weights; the file is sparse."""
@@ -119,3 +122,15 @@ def test_layers_are_counted_from_the_memory_of_the_graphics_processor(big: GgufH
 def test_graphics_processor_of_unseen_memory_gets_no_number_of_layers(big: GgufHeader) -> None:
     card = replace(host(32), gpus=(Gpu("0000:01:00.0", "0x10de", "", "", None, ""),))
     assert ask(big, card, Workload(8192, 2)).gpus[0].layers is None
+
+
+def test_model_with_a_short_context_is_planned_with_its_own_beside_one_with_a_long_one(tmp_path: Path) -> None:
+    data = servable(context=300)
+    small = read_header(io.BytesIO(data), len(data), "small")
+    write_model(tmp_path / "long.gguf", Shape("llama", 2, 64, 2, 2, 32, 128, 300, context=4096))
+    with (tmp_path / "long.gguf").open("rb") as file:
+        long = read_header(file, (tmp_path / "long.gguf").stat().st_size, "long")
+    models = [ModelWorkload("a", small, Workload(300, 1)), ModelWorkload("b", long, Workload(1024, 1))]
+    enough = estimate(small, Workload(300, 1)).total + estimate(long, Workload(4096, 1)).total
+    card = host((enough + RESERVE_BYTES) / GIB)
+    assert fit(models, card, [one.need for one in models]).longest_context == 4096
