@@ -7,7 +7,8 @@ Rules (threats T6, T11, T12, T14, T15):
 - canonical bytes only; `_type`, `spec_version` 1.0.x, integer versions of at least 1, `expires` in UTC;
 - a threshold counts distinct public keys; a key id must be the digest of its key; a key stands once in a role;
 - every signature in a file must be by a key of the role and must verify: a stray one is a refusal, not noise;
-- delegations are refused; every length and sha256 that TUF leaves optional is required.
+- delegations are refused; every length and sha256 that TUF leaves optional is required;
+- names of targets and statements have a grammar of visible ASCII: none can look like another, or like more text.
 
 Source: TUF specification 1.0.34, sections 4.2 to 4.6.
 """
@@ -33,6 +34,13 @@ DEVELOPMENT = "development"
 REVOKED_KEYS = "x-appliance-revoked-keys"
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
 _HEX = re.compile(r"(?:[0-9a-f]{2}){1,80}\Z")
+BUNDLE_TARGET = re.compile(
+    r"bundles/([a-z0-9](?:[a-z0-9._-]{0,60}[a-z0-9])?)/([0-9](?:[0-9a-z.-]{0,60}[0-9a-z])?)/manifest\.json\Z"
+)
+"""The target of a bundle: its name, its version. Nothing else may lie below `bundles/`."""
+_PART = "[A-Za-z0-9_+][A-Za-z0-9._+@=-]*"
+_OTHER_TARGET = re.compile(rf"(?!bundles(?:/|\Z))(?=.{{1,240}}\Z){_PART}(?:/{_PART})*\Z")
+_STATEMENT = re.compile(r"[a-z][a-z0-9-]{0,39}\Z")
 
 
 @dataclass(frozen=True)
@@ -151,7 +159,7 @@ def parse_targets(data: bytes, role: Role, subject: str) -> tuple[Targets, tuple
     entries = envelope.signed.get("targets")
     if not isinstance(entries, dict):
         raise _refuse(subject, "an object of targets", type(entries).__name__)
-    parsed = {name: _entry(value, f"{subject} {name}") for name, value in entries.items()}
+    parsed = {_target_name(name, subject): _entry(value, f"{subject} {name}") for name, value in entries.items()}
     issued = _time(envelope.signed, "x-appliance-issued", subject)
     return Targets(envelope.version, envelope.expires, issued, parsed), signers
 
@@ -247,9 +255,8 @@ def _open_envelope(data: bytes, kind: str, subject: str) -> Envelope:
 def _signature(item: Json, subject: str) -> tuple[str, bytes]:
     if not isinstance(item, dict) or set(item) != {"keyid", "sig"}:
         raise _refuse(subject, "signatures with keyid and sig", "other fields")
-    if not isinstance(item["sig"], str) or not _HEX.match(item["sig"]):
-        raise _refuse(subject, "a signature in lowercase hex", repr(item["sig"])[:60])
-    return parse_digest(item["keyid"], subject), bytes.fromhex(item["sig"])
+    signature = parse_signature(item["sig"], subject)
+    return parse_digest(item["keyid"], subject), signature
 
 
 def _key(key_id: str, value: Json, subject: str) -> PublicKey:
@@ -290,6 +297,13 @@ def _meta(envelope: Envelope, name: str, subject: str) -> FileMeta:
     )
 
 
+def _target_name(name: str, subject: str) -> str:
+    if not BUNDLE_TARGET.match(name) and not _OTHER_TARGET.match(name):
+        expected = "bundles/<name>/<version>/manifest.json, or another path of A-Z a-z 0-9 . _ + @ = -"
+        raise _refuse(subject, expected, f"the target {ascii(name)[:100]}")
+    return name
+
+
 def _entry(value: Json, subject: str) -> TargetEntry:
     if not isinstance(value, dict) or set(value) != {"length", "hashes", "custom"}:
         raise _refuse(subject, "length, hashes and custom", "other fields")
@@ -297,8 +311,12 @@ def _entry(value: Json, subject: str) -> TargetEntry:
     if not isinstance(custom, dict) or set(custom) != {"status", "statements"} or custom["status"] not in STATUSES:
         raise _refuse(subject, f"custom with statements and a status of {', '.join(STATUSES)}", "others")
     statements = custom["statements"]
-    if not isinstance(statements, list) or not all(isinstance(name, str) for name in statements):
-        raise _refuse(subject, "a list of required statements", "something else")
+    if not isinstance(statements, list) or not all(
+        isinstance(one, str) and _STATEMENT.match(one) for one in statements
+    ):
+        raise _refuse(subject, "a list of statements, each of a-z 0-9 -", ascii(statements)[:60])
+    if len(set(statements)) != len(statements):
+        raise _refuse(subject, "each statement once", ascii(statements)[:60])
     length = _integer(value, "length", subject)
     if length > MAX_TARGET_BYTES:
         raise _refuse(subject, f"at most {MAX_TARGET_BYTES} bytes", str(length))
@@ -319,15 +337,39 @@ def _integer(value: Mapping[str, Json], name: str, subject: str, low: int = 0) -
     return number
 
 
-def _time(value: Mapping[str, Json], name: str, subject: str) -> str:
-    text = value.get(name)
+def parse_time(text: Json, name: str, subject: str) -> str:
+    """Read a time from untrusted metadata.
+
+    Args:
+        text: untrusted.
+        name: of the field, for the error.
+        subject: the file's name, for the error.
+
+    Raises:
+        NotTrustedError: not `YYYY-MM-DDThh:mm:ssZ`, or no such day or time exists.
+    """
     try:
         if not isinstance(text, str) or not _TIME.match(text):
             raise ValueError
         datetime.fromisoformat(text[:-1])  # no 31st of February, no second 60: other clients refuse it, too
     except ValueError:
-        raise _refuse(subject, f"{name} as YYYY-MM-DDThh:mm:ssZ", repr(text)[:60]) from None
+        raise _refuse(subject, f"{name} as YYYY-MM-DDThh:mm:ssZ", ascii(text)[:60]) from None
     return text
+
+
+def _time(value: Mapping[str, Json], name: str, subject: str) -> str:
+    return parse_time(value.get(name), name, subject)
+
+
+def parse_signature(text: Json, subject: str) -> bytes:
+    """Read a signature from untrusted metadata: lowercase hex of at most 80 bytes.
+
+    Raises:
+        NotTrustedError: something else.
+    """
+    if not isinstance(text, str) or not _HEX.match(text):
+        raise _refuse(subject, "a signature in lowercase hex", ascii(text)[:60])
+    return bytes.fromhex(text)
 
 
 def _profile(signed: Mapping[str, Json], subject: str) -> str:

@@ -5,6 +5,7 @@ Owns how the project reads and writes JSON that somebody signs. It must never gu
 Rules (threat T15):
 - UTF-8 without a byte order mark, one value, nothing after it;
 - no floats, no NaN or Infinity, integers below 2^63 in size, no duplicate keys, no lone surrogates, depth at most 32;
+- at most one value for every 8 bytes, after the first 4 096: parsed, many tiny values need 50 times their size (T6);
 - our own files have one form, `to_file`; `load_canonical` refuses any other;
 - `to_signing` is the canonical form that TUF signatures and key ids are made over (OLPC canonical JSON).
 """
@@ -21,10 +22,11 @@ Json = Any
 """A parsed JSON value: dict, list, str, int, bool or None. Never a float."""
 
 MAX_DEPTH = 32
+MAX_VALUES, BYTES_A_VALUE = 4096, 8
 MAX_INT = (1 << 63) - 1
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # One token at a time: an expression for a whole text would need memory, or hours, for many backslashes or quotes (T6).
-_TOKENS = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
+_TOKENS = re.compile(rb'\\.|["\[\]{},:]', re.DOTALL)
 
 
 def load(data: bytes, subject: str, max_bytes: int = 1 << 20) -> Json:
@@ -40,7 +42,7 @@ def load(data: bytes, subject: str, max_bytes: int = 1 << 20) -> Json:
     """
     if len(data) > max_bytes:
         raise _refuse(subject, f"at most {max_bytes} bytes", f"{len(data)} bytes")
-    _check_depth(data, subject)
+    _check_size(data, subject)
     try:
         text = data.decode("utf-8", "strict")
         value = json.loads(
@@ -113,21 +115,25 @@ def _integer(text: str) -> int:
     return int(text)
 
 
-def _check_depth(data: bytes, subject: str) -> None:
-    # Counted before parsing, so that no parser recurses on hostile nesting; brackets inside strings do not count.
-    depth, is_in_text = 0, False
+def _check_size(data: bytes, subject: str) -> None:
+    # Counted before parsing, so that no parser recurses on hostile nesting; what stands inside strings does not count.
+    depth, values, is_in_text = 0, 1, False
+    most = MAX_VALUES + len(data) // BYTES_A_VALUE
     for match in _TOKENS.finditer(data):
         token = match.group()
         if token == b'"':
             is_in_text = not is_in_text
         elif is_in_text:
             continue
-        elif token in (b"[", b"{"):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise _refuse(subject, f"at most {MAX_DEPTH} levels", "deeper nesting")
         elif token in (b"]", b"}"):
             depth -= 1
+        else:  # a value or a key comes next
+            values += 1
+            depth += token in (b"[", b"{")
+        if depth > MAX_DEPTH:
+            raise _refuse(subject, f"at most {MAX_DEPTH} levels", "deeper nesting")
+        if values > most:
+            raise _refuse(subject, f"at most {most} values in {len(data)} bytes", "more")
 
 
 def _check_strings(value: Json, subject: str) -> None:

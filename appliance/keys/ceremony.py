@@ -121,7 +121,7 @@ def collect(workspace: Workspace, paths: Iterable[Path], now: datetime) -> Reque
         copy = read_request(data, str(path))
         own = waiting(workspace, copy.label) if request is None else request
         done = None if own else _done(workspace, copy.label)
-        if done and done.items == copy.items and copy.signatures.items() <= done.signatures.items():
+        if done and done.is_same(copy) and copy.signatures.items() <= done.signatures.items():
             return done  # this very file was published: by a run that did not get to say so
         if own is None:
             raise UsageError(

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from signing.errors import NotTrustedError
-from signing.strictjson import MAX_DEPTH, MAX_INT, load, load_canonical, to_file, to_signing
+from signing.strictjson import MAX_DEPTH, MAX_INT, MAX_VALUES, load, load_canonical, to_file, to_signing
 from tests.vectors import vectors
 
 VALUES = st.recursive(
@@ -48,6 +48,17 @@ def test_what_we_write_reads_back_equal(value: object) -> None:
 def test_ambiguous_text_is_refused(data: bytes) -> None:
     with pytest.raises(NotTrustedError):
         load(data, "x")
+
+
+@pytest.mark.parametrize("unit", [b"[],", b"{},", b'"",', b"1,", b"[[[]]],", b'{"a":0},', b"null,"])
+def test_many_tiny_values_are_refused_and_as_many_of_a_usual_size_are_read(unit: bytes) -> None:
+    many = 2 * MAX_VALUES
+    with pytest.raises(NotTrustedError) as caught:
+        load(b"[" + unit * many + b"0]", "x")
+    assert "values in" in caught.value.expected
+    assert len(load(b"[" + unit * (MAX_VALUES // 8) + b"0]", "x")) == MAX_VALUES // 8 + 1
+    texts = [":,[{" * 16] * many  # what stands inside a text does not count
+    assert load(to_file(texts), "x") == texts
 
 
 @pytest.mark.parametrize("data", [b'{"b":1,"a":2}', b'{ "a":1}', b'"\\u0061"', b"1\n"])

@@ -186,7 +186,7 @@ def parse_card(data: bytes, subject: str) -> Card:
         value = load(data, subject, MAX_CARD_BYTES)
     except NotTrustedError as error:
         raise _refused(subject, "a card in JSON", error.found) from None
-    if isinstance(value, dict) and value.get("format") != FORMAT:
+    if isinstance(value, dict) and (type(value.get("format")) is not int or value["format"] != FORMAT):
         raise _refused(subject, f"a card of format {FORMAT}", f"format {value.get('format')!r:.40}")
     card = _read(Card, value, "card", subject)
     assert isinstance(card, Card)

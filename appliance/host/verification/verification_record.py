@@ -98,7 +98,7 @@ def read_evidence(data: bytes, fingerprint: Digest, subject: str) -> EvidenceRec
     payload = load_canonical(envelope.payload, subject, MAX_EVIDENCE_BYTES)
     if not isinstance(payload, dict) or set(payload) != {"format", "host", "report", "stated_time", "tool"}:
         raise NotTrustedError("evidence.refused", subject, expected="a record of format 1", found="something else")
-    if payload["format"] != 1:
+    if type(payload["format"]) is not int or payload["format"] != 1:  # true equals 1
         raise NotTrustedError("evidence.refused", subject, expected="format 1", found=repr(payload["format"])[:40])
     host = key_from_json(payload["host"], subject)
     if host.fingerprint != fingerprint:

@@ -9,9 +9,9 @@ Rules:
 - nothing in it states who must sign: `before` (the published root) and the root that it proposes decide that;
 - `before` holds whole signed files, so a signer's machine can show what changes without trusting the request;
 - metadata stands there as it is, any other message in base64; a kind that is not known is refused, never signed;
-- metadata is shown to the last field: one that this program does not know is refused, too;
+- metadata is shown to the last field: `metadata_form` refuses what does not follow from the values that are shown;
 - a signature in it by a stranger, or one that does not verify, refuses the file;
-- canonical JSON, at most 8 MiB and 256 items.
+- ASCII, canonical JSON, at most 8 MiB and 256 items; a file is read only if this program would write it so.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
+from appliance.keys.signature_requests.metadata_form import check_root_form, check_targets_form
+from bundles.contents.paths import check_path
 from signing.chain import read_root
 from signing.digest import parse_digest
 from signing.errors import NotTrustedError
 from signing.keys import PublicKey
-from signing.roles import MAX_BYTES, REVOKED_KEYS, Role, Root, parse_root, parse_targets
+from signing.roles import MAX_BYTES, Role, Root, Targets, parse_root, parse_signature, parse_targets, parse_time
 from signing.strictjson import Json, load, load_canonical, to_file, to_signing
 
 FORMAT = 1
@@ -36,12 +38,7 @@ METADATA, BOOT, STATEMENT = "metadata", "boot", "statement"
 MAX_SIGNATURES = 8 * MAX_ITEMS
 KINDS = {METADATA: (), BOOT: ("root",), STATEMENT: ("targets",)}
 """What may be signed, and by which roles' keys; metadata names its role itself."""
-_COMMON = ("_type", "expires", "spec_version", "version", "x-appliance-issued")
-FIELDS = {
-    "root": {*_COMMON, "consistent_snapshot", "keys", "roles", "x-appliance-profile", REVOKED_KEYS},
-    "targets": {*_COMMON, "targets"},
-}
-"""The fields that a metadata file may have: one that is not shown is not signed."""
+NOBODY = Role({}, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +130,10 @@ class Request:
         """The item of a path."""
         return next((item for item in self.items if item.path == path), None)
 
+    def of_role(self, role: str) -> Item | None:
+        """The metadata of a role, `root` or `targets`; there is at most one of each."""
+        return next((item for item in self.items if item.kind == METADATA and item.role == role), None)
+
     def old_root(self) -> Root | None:
         """The root that is published now; None for a new one."""
         data = self.before.get("root")
@@ -144,13 +145,29 @@ class Request:
         Raises:
             NotTrustedError: there is neither an old nor a new one.
         """
-        for item in self.items:
-            if item.kind == METADATA and item.role == "root":
-                return _proposed_root(item.unsigned(), item.path)
+        proposed = self.of_role("root")
+        if proposed is not None:
+            return _proposed_root(proposed.unsigned(), proposed.path)
         old = self.old_root()
         if old is None:
             raise _refuse("request", "the published root, or a new one", "neither")
         return old
+
+    def old_targets(self) -> Targets | None:
+        """The targets that are published now, from the signed file in the request; None where there are none."""
+        root, data = self.old_root(), self.before.get("targets")
+        if root is None or data is None:
+            return None
+        return _published_targets(data, self.before["root"])
+
+    def new_targets(self) -> Targets | None:
+        """The targets that this request proposes; None where it proposes none.
+
+        Raises:
+            NotTrustedError: a host would refuse them, even with every signature.
+        """
+        item = self.of_role("targets")
+        return None if item is None else _proposed_targets(item.unsigned(), item.path)
 
     def needs(self, item: Item) -> tuple[SignersNeeded, ...]:
         """Whose signatures an item needs; a new root needs those of the old one's people too."""
@@ -192,13 +209,17 @@ class Request:
         key.verify(signature, item.message, path)
         return replace(self, signatures={**self.signatures, (path, key.key_id): signature})
 
+    def is_same(self, other: Request) -> bool:
+        """Whether another request is a copy of this one: equal in all but the signatures."""
+        return replace(other, signatures={}) == replace(self, signatures={})
+
     def merged(self, other: Request) -> Request:
         """The request with the signatures of another copy of it.
 
         Raises:
             NotTrustedError: the other is another request.
         """
-        if (other.items, dict(other.before)) != (self.items, dict(self.before)):
+        if not self.is_same(other):
             raise NotTrustedError(
                 "request.differs",
                 other.label,
@@ -229,6 +250,16 @@ def _proposed_root(data: bytes, path: str) -> Root:
     return parse_root(data, path)[0]
 
 
+@lru_cache(maxsize=2)
+def _published_targets(data: bytes, root: bytes) -> Targets:
+    return parse_targets(data, _published_root(root).roles["targets"], "before/targets")[0]
+
+
+@lru_cache(maxsize=2)
+def _proposed_targets(data: bytes, path: str) -> Targets:
+    return parse_targets(data, NOBODY, path)[0]
+
+
 def write_request(request: Request) -> bytes:
     """Serialize a request."""
     return to_file(
@@ -256,36 +287,50 @@ def read_request(data: bytes, subject: str) -> Request:
     Raises:
         NotTrustedError: it breaks a rule of this module.
     """
+    if not data.isascii():  # text of four bytes a character would need four times the memory, too
+        at = next(at for at, byte in enumerate(data) if byte > 0x7F)
+        raise _refuse(subject, "a request, which is ASCII text", f"the byte 0x{data[at]:02x} at {at}")
     value = load_canonical(data, subject, MAX_REQUEST_BYTES)
     if not isinstance(value, dict) or set(value) != {"before", "format", "install_by", "items", "signatures"}:
         raise _refuse(subject, "a signing request", "another kind of file")
-    if value["format"] != FORMAT:
-        raise _refuse(subject, f"format {FORMAT}", repr(value["format"])[:40])
+    if type(value["format"]) is not int or value["format"] != FORMAT:
+        raise _refuse(subject, f"format {FORMAT}", ascii(value["format"])[:40])
     items = tuple(_item(entry, subject) for entry in _list(value["items"], MAX_ITEMS, subject))
     if not items or len({item.path for item in items}) != len(items):
         raise _refuse(subject, "items, each path once", "others")
     before = value["before"]
-    if (
-        not isinstance(before, dict)
-        or set(before) not in ({"root", "targets"}, {"root"}, set())
-        or not isinstance(value["install_by"], str)
-    ):
+    if not isinstance(before, dict) or set(before) not in ({"root", "targets"}, {"root"}, set()):
         raise _refuse(subject, "the published root and targets", "others")
-    request = Request(items, {name: to_file(entry) for name, entry in before.items()}, value["install_by"][:20])
+    request = Request(
+        items, {name: to_file(entry) for name, entry in before.items()}, _install_by(value["install_by"], subject)
+    )
     _check(request, subject)
-    return _with_signatures(request, _list(value["signatures"], MAX_SIGNATURES, subject), subject)
+    request = _with_signatures(request, _list(value["signatures"], MAX_SIGNATURES, subject), subject)
+    if write_request(request) != data:
+        raise _refuse(subject, "a request as this program writes it", "another form of the same request")
+    return request
+
+
+def _install_by(text: Json, subject: str) -> str:
+    return "" if text == "" else parse_time(text, "install_by", subject)
 
 
 def _check(request: Request, subject: str) -> None:
     # Each of these raises where something is not what it should be.
-    root = request.new_root()
-    old = request.old_root()
-    if old is not None and "targets" in request.before:
-        parse_targets(request.before["targets"], old.roles["targets"], "before/targets")
+    root, old = request.new_root(), request.old_root()
+    request.old_targets()
     for item in request.items:
         request.needs(item)
-        if item.kind == METADATA and len(item.message) > MAX_BYTES[item.role]:
+        if item.kind != METADATA:
+            continue
+        if request.of_role(item.role) != item:
+            raise _refuse(item.path, f"one {item.role} file", "two")
+        if len(item.message) > MAX_BYTES[item.role]:
             raise _refuse(item.path, "metadata that a host would read", f"{len(item.message)} bytes")
+        if item.role == "root":
+            check_root_form(item.body, root, item.path)
+        elif (targets := request.new_targets()) is not None:
+            check_targets_form(item.body, targets, item.path)
     if old is not None and root.version not in (old.version, old.version + 1):
         raise _refuse(subject, f"root version {old.version + 1}", f"version {root.version}")
 
@@ -298,11 +343,7 @@ def _with_signatures(request: Request, entries: list[Json], subject: str) -> Req
         key = request.keys(item).get(parse_digest(entry["keyid"], subject)) if item else None
         if item is None or key is None:
             raise _refuse(subject, "signatures by those who are asked", "one by a stranger")
-        try:
-            signature = bytes.fromhex(str(entry["sig"]))
-        except ValueError:
-            raise _refuse(subject, "signatures in hex", "something else") from None
-        request = request.with_signature(item.path, key, signature)
+        request = request.with_signature(item.path, key, parse_signature(entry["sig"], subject))
     return request
 
 
@@ -310,18 +351,17 @@ def _item(entry: Json, subject: str) -> Item:
     if not isinstance(entry, dict) or set(entry) not in ({"kind", "path", "message"}, {"kind", "path", "signed"}):
         raise _refuse(subject, "items with kind, path, and message or signed", "other fields")
     if not any(entry["kind"] == kind for kind in KINDS):  # it may be a list, which no set can hold
-        raise _refuse(subject, f"a kind of {', '.join(KINDS)}", repr(entry["kind"])[:60])
-    if not isinstance(entry["path"], str) or len(entry["path"]) > 240:
-        raise _refuse(subject, "a path of at most 240 characters", repr(entry["path"])[:60])
+        raise _refuse(subject, f"a kind of {', '.join(KINDS)}", ascii(entry["kind"])[:60])
+    path = check_path(entry["path"])
     if (entry["kind"] == METADATA) != ("signed" in entry):
         raise _refuse(subject, "signed for metadata, message for all else", "the other")
     if "signed" in entry:
-        return _metadata(entry["signed"], entry["path"])
+        return _metadata(entry["signed"], path)
     try:
         message = base64.b64decode(str(entry["message"]), validate=True)
     except (ValueError, binascii.Error):
         raise _refuse(subject, "messages in base64", "something else") from None
-    return Item(entry["kind"], entry["path"], message)
+    return Item(entry["kind"], path, message)
 
 
 def _metadata(body: Json, path: str) -> Item:
@@ -329,8 +369,6 @@ def _metadata(body: Json, path: str) -> Item:
         raise _refuse(path, "a root or targets file", "something else")
     if type(body.get("version")) is not int or path != f"metadata/{body['version']}.{body['_type']}.json":
         raise _refuse(path, f"metadata/{body.get('version')}.{body['_type']}.json", path)
-    if unknown := sorted(set(body) - FIELDS[body["_type"]]):
-        raise _refuse(path, "fields that this program can show", f"the unknown field {unknown[0][:60]}")
     return Item.of_metadata(body)
 
 

@@ -12,8 +12,7 @@ Rules:
 
 from __future__ import annotations
 
-from appliance.keys.signature_requests.request import METADATA, Item, Request
-from appliance.keys.signature_requests.request_text import parse_unsigned, published_entries
+from appliance.keys.signature_requests.request import METADATA, Request
 from signing.chain import read_root
 from signing.errors import ApplianceError, NotTrustedError
 from signing.roles import parse_root
@@ -48,7 +47,7 @@ def check_rules(request: Request) -> None:
                     hint="the builder's clock is wrong; set it, then make the request again",
                 )
             if item.role == "targets":
-                _check_revoked(request, item)
+                _check_revoked(request)
             else:
                 _check_revoked_keys(request)
     _check_horizon(request)
@@ -120,15 +119,16 @@ def _check_horizon(request: Request) -> None:
             check_expiry(str(item.body["expires"]), request.install_by, item.role)
 
 
-def _check_revoked(request: Request, item: Item) -> None:
-    proposed = parse_unsigned(item, request.new_root())
-    for name, (status, digest, _) in published_entries(request).items():
-        if status == "revoked" and proposed.get(name, ())[:2] != ("revoked", digest):
+def _check_revoked(request: Request) -> None:
+    old, new = request.old_targets(), request.new_targets()
+    for name, entry in (old.entries if old else {}).items():
+        now = new.entries.get(name) if new else None
+        if entry.status == "revoked" and (now is None or (now.status, now.sha256) != ("revoked", entry.sha256)):
             raise NotTrustedError(
                 "bundle.unrevoked",
                 name,
                 expected="revoked, for ever",
-                found=proposed[name][0] if name in proposed else "no entry",
+                found=now.status if now else "no entry",
                 hint="publish a new version instead",
             )
 

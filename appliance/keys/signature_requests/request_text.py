@@ -2,22 +2,30 @@
 
 Owns the reading of each kind of message. The text comes from the bytes that get signed and from signed files,
 never from what the request states about itself. What does not parse is refused: nobody signs what they cannot read.
+
+Rules:
+- names and times have a grammar without spaces; other text is quoted as JSON, in visible ASCII, on one line;
+- metadata is shown whole, so two requests whose metadata differ never give the same text;
+- of a statement, type and subjects are shown, and the sha256 of the whole.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from appliance.keys.signature_requests.request import BOOT, METADATA, STATEMENT, Item, Request
+from appliance.keys.signature_requests.targets_text import explain_targets
+from signing.digest import sha256
 from signing.errors import NotTrustedError
-from signing.roles import DEVELOPMENT, Role, Root, Targets, parse_targets
-from signing.strictjson import load
+from signing.roles import DEVELOPMENT, Role, Root
+from signing.strictjson import Json, load
 
 IN_TOTO = "application/vnd.in-toto+json"
+_MAX_SUBJECTS = 10
+_PLAIN = re.compile(r"[A-Za-z0-9:/._+@-]{1,200}\Z")
 _BOOT_LINE = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9._-]{1,100})\Z")
-_BUNDLE = re.compile(r"bundles/([^/]+)/([^/]+)/manifest\.json\Z")
-_MAX_UNCHANGED = 5
 
 
 def explain(request: Request) -> tuple[str, ...]:
@@ -52,8 +60,8 @@ def progress(request: Request) -> tuple[str, ...]:
 def _explain_metadata(request: Request, item: Item) -> Iterator[str]:
     if item.role == "root":
         yield from _explain_root(request)
-    else:
-        yield from _explain_targets(request, item)
+    elif (targets := request.new_targets()) is not None:
+        yield from explain_targets(request.old_targets(), targets)
 
 
 def _explain_root(request: Request) -> Iterator[str]:
@@ -78,76 +86,6 @@ def _explain_keys(role: Role, before: Role | None, root: Root) -> Iterator[str]:
         yield f"    {fingerprint}{word}"
 
 
-def _explain_targets(request: Request, item: Item) -> Iterator[str]:
-    root = request.new_root()
-    signed = item.body
-    old = published_entries(request)
-    new = parse_unsigned(item, root)
-    yield f"targets version {signed['version']}, issued {signed['x-appliance-issued']}, expires {signed['expires']}"
-    same = []
-    for name in sorted({*new, *old}):
-        words = _change(old.get(name), new.get(name))
-        if words:
-            yield f"  {_bundle(name)} {words}"
-        else:
-            same.append(f"{_bundle(name)} ({new[name][0]})")
-    if same:
-        more = f" and {len(same) - _MAX_UNCHANGED} more" if len(same) > _MAX_UNCHANGED else ""
-        yield f"  as before: {', '.join(same[:_MAX_UNCHANGED])}{more}"
-    if not new:
-        yield "  no bundles"
-
-
-Entries = dict[str, tuple[str, str, str]]
-"""Status, digest, and the statements that readers must find, by target name."""
-
-
-def published_entries(request: Request) -> Entries:
-    """The targets that are published now, from the signed file in the request."""
-    root, data = request.old_root(), request.before.get("targets")
-    if root is None or data is None:
-        return {}
-    return _entries(parse_targets(data, root.roles["targets"], "before/targets")[0])
-
-
-def parse_unsigned(item: Item, root: Root) -> Entries:
-    """The targets that an item proposes.
-
-    Raises:
-        NotTrustedError: a host would refuse them, even with every signature.
-    """
-    nobody = Role(root.roles["targets"].keys, 0)
-    return _entries(parse_targets(item.unsigned(), nobody, item.path)[0])
-
-
-def _entries(targets: Targets) -> Entries:
-    return {
-        name: (entry.status, entry.sha256, ", ".join(sorted(entry.statements)) or "NOTHING")
-        for name, entry in targets.entries.items()
-    }
-
-
-def _change(old: tuple[str, str, str] | None, new: tuple[str, str, str] | None) -> str:
-    if new is None:
-        return "is REMOVED"
-    if old is None:
-        return f"becomes {new[0]}, manifest sha256:{new[1]}, must state {new[2]}"
-    if old[1] != new[1]:
-        return f"is REPLACED, {new[0]}, manifest sha256:{new[1]}, was sha256:{old[1]}, must state {new[2]}"
-    words = []
-    if old[0] != new[0]:
-        status = new[0].upper() if new[0] == "revoked" else new[0]
-        words.append(f"becomes {status}, was {old[0]}, manifest sha256:{new[1]}")
-    if old[2] != new[2]:
-        words.append(f"must state {new[2]}, was {old[2]}")
-    return ", ".join(words)
-
-
-def _bundle(target: str) -> str:
-    match = _BUNDLE.match(target)
-    return f"{match[1]} {match[2]}" if match else target
-
-
 def _explain_boot(_request: Request, item: Item) -> Iterator[str]:
     try:
         text = item.message.decode("ascii")
@@ -168,13 +106,25 @@ def _explain_statement(_request: Request, item: Item) -> Iterator[str]:
     subjects = statement.get("subject") if isinstance(statement, dict) else None
     if not isinstance(subjects, list) or not isinstance(statement.get("predicateType"), str):
         raise _unreadable(item, "an in-toto statement")
-    yield f"statement {statement['predicateType']}"
-    for subject in subjects[:10]:
+    yield f"statement {quote(statement['predicateType'])}, sha256:{sha256(payload)}"
+    for subject in subjects[:_MAX_SUBJECTS]:
         if not isinstance(subject, dict) or not isinstance(subject.get("digest"), dict):
             raise _unreadable(item, "subjects with digests")
-        yield f"  about {subject.get('name', '')} sha256:{subject['digest'].get('sha256', '?')}"
-    if len(subjects) > 10:
-        yield f"  and {len(subjects) - 10} more"
+        yield f"  about {quote(subject.get('name', ''))} {_digest(subject['digest'])}"
+    if len(subjects) > _MAX_SUBJECTS:
+        yield f"  and {len(subjects) - _MAX_SUBJECTS} more"
+
+
+def _digest(value: Mapping[str, Json]) -> str:
+    is_ours = set(value) == {"sha256"} and re.match(r"[0-9a-f]{64}\Z", str(value["sha256"]))
+    return f"sha256:{value['sha256']}" if is_ours else quote(value)
+
+
+def quote(value: Json) -> str:
+    """A value from outside on one line of visible ASCII: a plain word as it is, anything else as JSON."""
+    if isinstance(value, str) and _PLAIN.match(value):
+        return value
+    return json.dumps(value, sort_keys=True).replace("\x7f", "\\u007f")
 
 
 def open_pae(item: Item) -> bytes:

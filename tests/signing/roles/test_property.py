@@ -16,7 +16,17 @@ from appliance.keys.tuf_metadata import LIFETIMES, format_time, root_body, sign,
 from signing.chain import read_root
 from signing.digest import sha256
 from signing.errors import NotTrustedError
-from signing.roles import MAX_TARGET_BYTES, STATUSES, FileMeta, Pointer, Role, parse_pointer, parse_root, parse_targets
+from signing.roles import (
+    BUNDLE_TARGET,
+    MAX_TARGET_BYTES,
+    STATUSES,
+    FileMeta,
+    Pointer,
+    Role,
+    parse_pointer,
+    parse_root,
+    parse_targets,
+)
 from signing.strictjson import MAX_INT, load, to_file
 from tests.sim.tuf import key, keys
 
@@ -25,15 +35,18 @@ BUILDER = key("property-builder")
 VERSIONS = st.integers(1, MAX_INT)
 TIMES = st.datetimes(datetime(1980, 1, 1), datetime(2400, 1, 1), timezones=st.just(timezone.utc))  # noqa: DTZ001
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+PART = "[A-Za-z0-9_+][A-Za-z0-9._+@=-]{0,9}"
+NAMES = st.one_of(
+    st.from_regex(BUNDLE_TARGET, fullmatch=True), st.from_regex(f"(?!bundles/){PART}(?:/{PART}){{0,3}}", fullmatch=True)
+)
+STATEMENTS = st.lists(st.from_regex("[a-z][a-z0-9-]{0,39}", fullmatch=True), max_size=3, unique=True)
 ENTRIES = st.dictionaries(
-    TEXT,
+    NAMES,
     st.fixed_dictionaries(
         {
             "length": st.integers(0, MAX_TARGET_BYTES),
             "hashes": st.fixed_dictionaries({"sha256": st.binary(max_size=4).map(sha256)}),
-            "custom": st.fixed_dictionaries(
-                {"status": st.sampled_from(STATUSES), "statements": st.lists(TEXT, max_size=3)}
-            ),
+            "custom": st.fixed_dictionaries({"status": st.sampled_from(STATUSES), "statements": STATEMENTS}),
         }
     ),
     max_size=4,

@@ -111,3 +111,77 @@ def test_entrys_limits_are_taken() -> None:
     assert made.entries[NAME].statements == ("b", "a")
     refused(lambda: targets(put(*ENTRY, "hashes", "sha256", value="0")), f"file {NAME}", "digest.malformed")
     assert targets(put("targets", value={})).entries == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "smollm2 1.0.0",
+        "a\nb",
+        "a\tb",
+        "a\x7fb",
+        "a\u200bb",
+        "a\u202eb",
+        "a\u00adb",
+        "\u0430",
+        "a//b",
+        "/a",
+        "a/",
+        "a/../b",
+        ".a",
+        "a" * 241,
+        "bundles",
+        "bundles/",
+        "bundles/a",
+        "bundles/a/1/manifest.json\n",
+        "bundles/a/1/b/manifest.json",
+        "bundles/a/1.0.0\u200b/manifest.json",
+        "bundles/A/1/manifest.json",
+        "bundles/a./1/manifest.json",
+        "bundles/a/v1/manifest.json",
+        "bundles/a/1-/manifest.json",
+        f"bundles/{'a' * 63}/1/manifest.json",
+        f"bundles/a/{'1' * 63}/manifest.json",
+    ],
+)
+def test_target_whose_name_could_read_like_another_is_refused(name: str) -> None:
+    refused(lambda: targets(lambda signed: signed["targets"].update({name: signed["targets"].pop(NAME)})))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a",
+        "a/b_c+d@e=f-g",
+        "a" * 240,
+        "Bundles/a/1/manifest.json",
+        "bundles.txt",
+        "bundles/a/1/manifest.json",
+        f"bundles/{'a' * 62}/{'1' * 62}/manifest.json",
+        "bundles/a.b_c-d/1.0.0-rc.1/manifest.json",
+    ],
+)
+def test_target_of_the_grammar_is_read(name: str) -> None:
+    found = targets(lambda signed: signed["targets"].update({name: signed["targets"].pop(NAME)}))
+    assert set(found.entries) == {name}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["ml-bom, provenance, sbom"],
+        ["a b"],
+        ["A"],
+        ["-a"],
+        ["a\n"],
+        ["a\u200b"],
+        [""],
+        ["a" * 41],
+        ["a", "a"],
+        [1],
+        "a",
+    ],
+)
+def test_statement_that_could_read_like_several_is_refused(names: object) -> None:
+    refused(lambda: targets(put(*ENTRY, "custom", "statements", value=names)), f"file {NAME}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from appliance.keys.ceremony import sign, signatures_made
+from appliance.keys.ceremony import collect, sign, signatures_made
 from appliance.keys.publication import publish
 from appliance.keys.signature_requests.request import BOOT, STATEMENT, Item, Request, read_request
 from appliance.keys.signature_requests.request_text import explain
@@ -133,6 +135,71 @@ def test_request_with_other_fields_is_refused(ceremony: Ceremony, field: str) ->
     value[field] = 7
     with pytest.raises(NotTrustedError):
         read_request(to_file(value), "x")
+
+
+def test_copy_that_was_asked_for_another_day_is_refused(ceremony: Ceremony) -> None:
+    day, other = "2027-06-30T23:59:59Z", "2030-06-30T23:59:59Z"
+    publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW, install_by=day)
+    [copy] = ceremony.signed_by("targets-2", TARGETS[:1])
+    good = copy.read_bytes()
+    copy.write_bytes(good.replace(day.encode(), other.encode()))
+    with pytest.raises(NotTrustedError) as caught:
+        collect(ceremony.workspace, [copy], NOW)
+    assert code(caught) == "request.differs"
+    copy.write_bytes(good)
+    collect(ceremony.workspace, [copy], NOW)
+    assert ceremony.collect("targets-2", TARGETS[:2]).is_complete
+    copy.write_bytes(good.replace(day.encode(), other.encode()))
+    with pytest.raises(UsageError) as late:
+        collect(ceremony.workspace, [copy], NOW)
+    assert late.value.code == "request.none-waits"
+
+
+@pytest.mark.parametrize("spell", [str.upper, lambda text: f" {text}", lambda text: f"{text[:2]} {text[2:]}"])
+def test_signature_in_another_spelling_is_refused(ceremony: Ceremony, spell: Callable[[str], str]) -> None:
+    publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW)
+    [copy] = ceremony.signed_by("targets-2", TARGETS[:1])
+    value = load(copy.read_bytes(), "x")
+    value["signatures"][0]["sig"] = spell(value["signatures"][0]["sig"])
+    with pytest.raises(NotTrustedError) as caught:
+        read_request(to_file(value), "x")
+    assert caught.value.expected == "a signature in lowercase hex"
+
+
+@pytest.mark.parametrize("field", ["format", "signatures", "message"])
+def test_same_request_in_another_form_is_refused(ceremony: Ceremony, field: str) -> None:
+    boot = Item(BOOT, "BOOT/BOOT.sha256", f"{'0' * 64}  serial-1\n".encode())
+    publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW, items=(boot,))
+    ceremony.collect("targets-2", TARGETS[:1])
+    value = load(ceremony.signed_by("targets-2", ROOT[:1])[0].read_bytes(), "x")
+    assert len(value["signatures"]) == 2
+    if field == "format":
+        value["format"] = True
+    elif field == "signatures":
+        value["signatures"].reverse()
+    else:
+        message = value["items"][1]["message"]
+        assert message.endswith("=")
+        value["items"][1]["message"] = message.replace("o=", "p=") if "o=" in message else message[:-2] + "h="
+    with pytest.raises(NotTrustedError) as caught:
+        read_request(to_file(value), "x")
+    assert code(caught) == "request.refused"
+
+
+@pytest.mark.parametrize("unit", ["[],", "{},", "[[[[[[[]]]]]]],", '"ab",', "300,", "\U0001f600"])
+def test_request_of_many_tiny_values_is_refused_before_it_is_parsed(unit: str) -> None:
+    value = unit * ((1 << 20) // len(unit))
+    signed = f"[{value[:-1]}]" if unit.endswith(",") else f'"{value}"'
+    start = (
+        '{"before":{},"format":1,"install_by":"","items":[{"kind":"metadata","path":"metadata/1.root.json","signed":'
+    )
+    data = f'{start}{{"_type":"root","version":1,"x":{signed}}}}}],"signatures":[]}}'.encode()
+    tracemalloc.start()
+    with pytest.raises(NotTrustedError):
+        read_request(data, "x")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20
 
 
 def test_signature_by_a_stranger_is_refused(ceremony: Ceremony) -> None:
