@@ -134,7 +134,7 @@ Name = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?$", strict=True), AfterValidator(_check_name)
 ]
 Version = Annotated[
-    str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+([a-z.-][0-9a-z.-]*[0-9a-z])?$", strict=True)
+    str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+([a-z.-][0-9a-z.-]*[0-9a-z])?$", max_length=62, strict=True)
 ]
 PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.[0-9]{1,2}$", strict=True)]
 Person = Annotated[str, StringConstraints(min_length=2, max_length=200, strict=True)]

@@ -1,7 +1,7 @@
 """The one form of the metadata that a request proposes.
 
 Owns the way back from what a person is shown, `Root` and `Targets`, to the message that gets signed. So nothing is
-signed that does not follow from the values on the screen: no field more, no other spelling, no key that no role names.
+signed that does not follow from the values on the screen: no field more, no other form, no key that no role names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from signing.strictjson import Json, to_file
 
 
 def check_root_form(body: Json, root: Root, path: str) -> None:
-    """Refuse the `signed` part of a root file that says more, or otherwise, than the root that was read from it.
+    """Refuse the `signed` part of a root file that states more, or otherwise, than the root read from it.
 
     Args:
         body: untrusted.
@@ -41,7 +41,7 @@ def check_root_form(body: Json, root: Root, path: str) -> None:
 
 
 def check_targets_form(body: Json, targets: Targets, path: str) -> None:
-    """Refuse the `signed` part of a targets file that says more, or otherwise, than the targets that were read from it.
+    """Refuse the `signed` part of a targets file that states more, or otherwise, than the targets read from it.
 
     Args:
         body: untrusted.

@@ -156,12 +156,12 @@ def test_copy_that_was_asked_for_another_day_is_refused(ceremony: Ceremony) -> N
     assert late.value.code == "request.none-waits"
 
 
-@pytest.mark.parametrize("spell", [str.upper, lambda text: f" {text}", lambda text: f"{text[:2]} {text[2:]}"])
-def test_signature_in_another_spelling_is_refused(ceremony: Ceremony, spell: Callable[[str], str]) -> None:
+@pytest.mark.parametrize("change", [str.upper, lambda text: f" {text}", lambda text: f"{text[:2]} {text[2:]}"])
+def test_signature_in_another_spelling_is_refused(ceremony: Ceremony, change: Callable[[str], str]) -> None:
     publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW)
     [copy] = ceremony.signed_by("targets-2", TARGETS[:1])
     value = load(copy.read_bytes(), "x")
-    value["signatures"][0]["sig"] = spell(value["signatures"][0]["sig"])
+    value["signatures"][0]["sig"] = change(value["signatures"][0]["sig"])
     with pytest.raises(NotTrustedError) as caught:
         read_request(to_file(value), "x")
     assert caught.value.expected == "a signature in lowercase hex"
@@ -180,9 +180,9 @@ def test_same_request_in_another_form_is_refused(ceremony: Ceremony, field: str)
         value["signatures"].reverse()
     else:
         message = value["items"][1]["message"]
-        spelled = message[:-3] + chr(ord(message[-3]) + 1) + "=="
-        assert base64.b64decode(spelled) == base64.b64decode(message)  # the same bytes: some bits count for none
-        value["items"][1]["message"] = spelled
+        other = message[:-3] + chr(ord(message[-3]) + 1) + "=="
+        assert base64.b64decode(other) == base64.b64decode(message)  # the same bytes: some bits count for none
+        value["items"][1]["message"] = other
     with pytest.raises(NotTrustedError) as caught:
         read_request(to_file(value), "x")
     assert code(caught) == "request.refused"

@@ -107,14 +107,16 @@ def test_name_that_forges_what_is_shown_is_refused_at_reading(name: str) -> None
 
 
 def test_plain_target_is_shown_as_what_it_is() -> None:
-    told = shown(changed(NEXT, target("smollm2/1.0.0")))
-    assert any(line.startswith("    smollm2/1.0.0, which is NO BUNDLE, becomes current, file sha256:") for line in told)
+    lines = shown(changed(NEXT, target("smollm2/1.0.0")))
+    assert any(
+        line.startswith("    smollm2/1.0.0, which is NO BUNDLE, becomes current, file sha256:") for line in lines
+    )
 
 
 def test_changed_length_is_shown() -> None:
-    told = shown(changed(NEXT, lambda signed: signed["targets"][SMOLLM2].update(length=1000)))
-    assert "      1000 bytes, was 1 bytes, must state ml-bom, provenance, sbom" in told
-    assert "  as before: 1" in told
+    lines = shown(changed(NEXT, lambda signed: signed["targets"][SMOLLM2].update(length=1000)))
+    assert "      1000 bytes, was 1 bytes, must state ml-bom, provenance, sbom" in lines
+    assert "  as before: 1" in lines
 
 
 @pytest.mark.parametrize("statements", [["ml-bom, provenance, sbom"], ["ml-bom", "provenance, sbom"], ["sbom\n"]])
@@ -188,11 +190,11 @@ def test_free_text_of_a_statement_stays_on_its_line_and_is_visible() -> None:
     plain = statement("toy-1.0.0", sha256="a" * 64)
     assert plain[1:] == (f"  about toy-1.0.0 sha256:{'a' * 64}",)
     for name in ("a\nb", "a\u200bb", "a\x7fb", "a\x1b[2J", 'a" b', "toy-1.0.0 sha256:" + "b" * 64, "\u202e"):
-        told = statement(name, name, sha256=name)
-        assert len(told) == 2
-        assert all(line.isascii() and line.isprintable() for line in told)
-        assert f"sha256:{'b' * 64}" not in told[1].replace('"', " ").split()[:1]
-        assert told != statement(name + " ", name, sha256=name)
+        lines = statement(name, name, sha256=name)
+        assert len(lines) == 2
+        assert all(line.isascii() and line.isprintable() for line in lines)
+        assert f"sha256:{'b' * 64}" not in lines[1].replace('"', " ").split()[:1]
+        assert lines != statement(name + " ", name, sha256=name)
 
 
 NAMES = st.sampled_from([SMOLLM2, OTHER, "bundles/a/1/manifest.json", "bundles/a/2/manifest.json", "a/1", "a", "a-1"])
