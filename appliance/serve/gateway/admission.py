@@ -12,6 +12,8 @@ from typing import Any
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.metrics import Metrics
 from appliance.serve.gateway.relay import Relay
+from appliance.serve.gateway.replies import engine_lost
+from appliance.serve.gateway.upstream import LostError
 from appliance.serve.requests.chat import ChatRequest
 from appliance.serve.requests.paths import EMBEDDINGS
 from appliance.serve.requests.refusal import Refusal
@@ -29,7 +31,6 @@ async def admit(route: str, body: dict[str, Any], find: Callable[[str], Backend]
 
     Raises:
         Refusal: what is wrong with the request, or why its model cannot answer now.
-        LostError: the engine does not tell whether its template knows tools.
     """
     checked = parse_request(route, body)
     backend = find(checked.model)
@@ -38,9 +39,16 @@ async def admit(route: str, body: dict[str, Any], find: Callable[[str], Backend]
         if refusal is not None:
             raise refusal
         check_length(checked, backend.model.context)
-        asks_for_tools = isinstance(checked, ChatRequest) and bool(checked.tools)
-        work = plan_work(checked, has_tools=asks_for_tools and await backend.has_tools())
+        has_calls = isinstance(checked, ChatRequest) and checked.has_calls()
+        work = plan_work(checked, has_tools=has_calls and await _has_tools(backend))
     except Refusal as refused:
         metrics.count_request(backend.name, route, refused.status)
         raise
     return Relay(backend, work, metrics)
+
+
+async def _has_tools(backend: Backend) -> bool:
+    try:
+        return await backend.has_tools()
+    except LostError:
+        raise engine_lost(backend.name) from None

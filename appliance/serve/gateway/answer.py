@@ -10,8 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.serve.gateway.upstream import LostError, Reply
+from appliance.serve.requests.json_text import to_json
+from appliance.serve.requests.refusal import Refusal
 
 MAX_ANSWER_BYTES = 64 << 20
+MAX_MESSAGE_CHARS = 2000
+_FAILURES = (
+    *("The model produced output", "Compute error", "Invalid input batch", "Context size has been", "got exception"),
+    *(
+        "context shift",
+        "pre_decode()",
+        "decode()",
+        "post_decode()",
+        "the current context does not support",
+        "unknown error",
+    ),
+)
+"""How llama-server begins its message where it failed itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +55,8 @@ async def read_whole(reply: Reply) -> Answer:
         data += block
         if len(data) > MAX_ANSWER_BYTES:
             raise LostError("an answer without end")
-    # What a chat template refuses is an error 500 of the engine. The same request would fail again, and clients repeat
-    # a request after a 5xx.
-    status = 400 if reply.status == 500 else reply.status
-    return Answer(status, reply.media_type, bytes(data))
+    answer = Answer(reply.status, reply.media_type, bytes(data))
+    return _as_mistake(answer) if reply.status == 500 else answer
 
 
 def parse_answer(answer: Answer) -> dict[str, Any] | None:
@@ -55,3 +68,16 @@ def parse_answer(answer: Answer) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _as_mistake(answer: Answer) -> Answer:
+    """An error 500 as the mistake of a user that it mostly is: a chat template that refuses the messages.
+
+    The same request would fail again, and clients repeat a request after a 5xx.
+    """
+    error = (parse_answer(answer) or {}).get("error")
+    message = str(error.get("message", "")) if isinstance(error, dict) else ""
+    if not message or message.startswith(_FAILURES):
+        return answer
+    refusal = Refusal(400, "messages_refused", message[:MAX_MESSAGE_CHARS], param="messages")
+    return Answer(400, "application/json", to_json(refusal.body()))

@@ -24,7 +24,7 @@ from appliance.serve.gateway.forced_call import make_call
 from appliance.serve.gateway.metrics import USER_LEFT, Metrics
 from appliance.serve.gateway.pieces import StreamJoiner, as_chunks, join_answers
 from appliance.serve.gateway.queue import QueueFullError
-from appliance.serve.gateway.replies import refusal_response, too_busy
+from appliance.serve.gateway.replies import engine_lost, refusal_response, too_busy
 from appliance.serve.gateway.token_usage import StreamMeter, read_usage
 from appliance.serve.gateway.upstream import LostError, Reply
 from appliance.serve.requests.json_text import to_json
@@ -83,7 +83,7 @@ class Relay(Response):
         except QueueFullError as full:
             await self._refuse(too_busy(full.retry_after_s), scope, receive, send)
         except LostError:
-            await self._refuse(_lost(self._backend.name), scope, receive, send)
+            await self._refuse(engine_lost(self._backend.name), scope, receive, send)
 
     async def _ask(self, body: bytes, *, is_first: bool = True) -> Answer:
         """Let the engine do one piece of work, and read its whole answer."""
@@ -204,7 +204,3 @@ class Relay(Response):
 async def _wait_until_left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _lost(model: str) -> Refusal:
-    return Refusal(503, "engine_lost", f"The engine of {model!r} ended or fell silent.", headers={"retry-after": "5"})

@@ -76,3 +76,8 @@ def not_serving(model: str, state: EngineState) -> Refusal:
         return Refusal(503, "model_stopped", f"The model {model!r} was stopped: {state.reason}.")
     code, word = ("model_starting", "started") if state.status == STARTING else ("model_restarting", "restarted")
     return Refusal(503, code, f"The model {model!r} is being {word}.", headers={"retry-after": "5"})
+
+
+def engine_lost(model: str) -> Refusal:
+    """For an engine that ended while it was asked."""
+    return Refusal(503, "engine_lost", f"The engine of {model!r} ended or fell silent.", headers={"retry-after": "5"})

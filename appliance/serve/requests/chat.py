@@ -9,18 +9,26 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag
 
-from appliance.serve.requests.fields import MAX_LOGPROBS, GenerationRequest, RequestModel, Tokens
+from appliance.serve.requests.fields import MAX_LOGPROBS, GenerationRequest, Opaque, RequestModel, Tokens
 
 MAX_MESSAGES = 4096
 MAX_PARTS = 256
 MAX_CALLS = 128
 MAX_TOOLS = 128
 MAX_TEMPLATE_FIELDS = 32
+MAX_METADATA = 16
+MAX_WHOLE = 1 << 53
+"""Of a number that every JSON parser reads alike."""
 
 FunctionName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 CallId = Annotated[str, StringConstraints(max_length=128)]
 Schema = dict[str, Any]
-TemplateValue = bool | int | float | Annotated[str, StringConstraints(max_length=1024)]
+TemplateValue = (
+    bool
+    | Annotated[int, Field(ge=-MAX_WHOLE, le=MAX_WHOLE)]
+    | float
+    | Annotated[str, StringConstraints(max_length=1024)]
+)
 
 
 class TextPart(RequestModel):
@@ -41,7 +49,7 @@ class TextPart(RequestModel):
     text: str
 
 
-Content = str | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_PARTS)]
+Content = str | Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=MAX_PARTS)]
 
 
 class Instruction(RequestModel):
@@ -86,7 +94,7 @@ class AssistantMessage(RequestModel):
     role: Literal["assistant"]
     content: Content | None = None
     reasoning_content: str | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_CALLS)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=MAX_CALLS)] | None = None
     name: CallId | None = None
 
 
@@ -205,12 +213,12 @@ class ChatRequest(GenerationRequest):
         "web_search_options": (),
     }
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[list[Message], Field(fail_fast=True, min_length=1, max_length=MAX_MESSAGES)]
     max_completion_tokens: Tokens | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     response_format: AnswerFormat | None = None
-    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[list[Tool], Field(fail_fast=True, max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
@@ -221,7 +229,14 @@ class ChatRequest(GenerationRequest):
         ]
         | None
     ) = None
-    metadata: dict[str, str] | None = None
+    metadata: Annotated[dict[str, Opaque], Field(max_length=MAX_METADATA)] | None = None
     safety_identifier: CallId | None = None
     prompt_cache_key: CallId | None = None
     prompt_cache_retention: CallId | None = None
+
+    def has_calls(self) -> bool:
+        """Whether it has tools, or calls of before: whether the template knows any decides how they are written."""
+        return bool(self.tools) or any(
+            isinstance(one, ToolMessage) or (isinstance(one, AssistantMessage) and one.tool_calls)
+            for one in self.messages
+        )

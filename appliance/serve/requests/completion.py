@@ -9,7 +9,8 @@ from pydantic import Field
 from appliance.serve.requests.fields import MAX_LOGPROBS, GenerationRequest, TokenId
 
 MAX_PROMPTS = 256
-TokenPrompt = Annotated[list[TokenId], Field(min_length=1)]
+TokenPrompt = Annotated[list[TokenId], Field(fail_fast=True, min_length=1)]
+Prompts = Annotated[list[str], Field(fail_fast=True)] | Annotated[list[TokenPrompt], Field(fail_fast=True)]
 
 
 class CompletionRequest(GenerationRequest):
@@ -23,7 +24,7 @@ class CompletionRequest(GenerationRequest):
         "store": (),
     }
 
-    prompt: str | TokenPrompt | Annotated[list[str] | list[TokenPrompt], Field(min_length=1, max_length=MAX_PROMPTS)]
+    prompt: str | TokenPrompt | Annotated[Prompts, Field(min_length=1, max_length=MAX_PROMPTS)]
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
 
     def prompts(self) -> list[str | list[int]]:

@@ -10,7 +10,8 @@ from appliance.serve.requests.fields import Name, Opaque, RequestModel, TokenId
 
 MAX_TEXTS = 2048
 """Of one request, as OpenAI has it."""
-TokenText = Annotated[list[TokenId], Field(min_length=1)]
+TokenText = Annotated[list[TokenId], Field(fail_fast=True, min_length=1)]
+Texts = Annotated[list[str], Field(fail_fast=True)] | Annotated[list[TokenText], Field(fail_fast=True)]
 
 
 class EmbeddingRequest(RequestModel):
@@ -19,7 +20,7 @@ class EmbeddingRequest(RequestModel):
     unsupported: ClassVar = {"dimensions": ()}
 
     model: Name
-    input: str | TokenText | Annotated[list[str] | list[TokenText], Field(min_length=1, max_length=MAX_TEXTS)]
+    input: str | TokenText | Annotated[Texts, Field(min_length=1, max_length=MAX_TEXTS)]
     encoding_format: Literal["float", "base64"] = "float"
     user: Opaque | None = None
 

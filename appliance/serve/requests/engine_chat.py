@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.serve.requests.answer_schema import check_schemas, move_schema
+from appliance.serve.requests.answer_schema import check_schemas
+from appliance.serve.requests.call_text import calls_as_text, offer_calls
 from appliance.serve.requests.chat import (
     AssistantMessage,
     ChatRequest,
@@ -30,6 +31,8 @@ from appliance.serve.requests.json_text import parse_json, to_json
 from appliance.serve.requests.refusal import Refusal, refused_field
 
 ANY_OBJECT: dict[str, Any] = {"type": "object", "properties": {}}
+_OWN_FIELDS = ("messages", "tools", "bos_token", "eos_token", "add_generation_prompt")
+"""Of a template: the engine gives them to it, and what a user sends for them would replace them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,11 @@ def engine_chat(request: ChatRequest, *, has_tools: bool) -> EngineChat:
         Refusal: parts of the request contradict each other, or the model cannot honour one.
     """
     check_schemas(_schemas(request))
+    _check_template_fields(request)
+    messages = [_message(message, f"messages[{at}]") for at, message in enumerate(request.messages)]
     body = {
         "model": request.model,
-        "messages": [_message(message, f"messages[{at}]") for at, message in enumerate(request.messages)],
+        "messages": messages if has_tools else calls_as_text(messages),
         **request.sampling(),
         **_answer_format(request),
         **_logprobs(request),
@@ -70,6 +75,13 @@ def engine_chat(request: ChatRequest, *, has_tools: bool) -> EngineChat:
         if getattr(request, name) is not None:
             body[name] = getattr(request, name)
     return _choose_tools(request, body, has_tools=has_tools)
+
+
+def _check_template_fields(request: ChatRequest) -> None:
+    for name in request.chat_template_kwargs or ():
+        if name in _OWN_FIELDS:
+            field = f"chat_template_kwargs.{name}"
+            raise refused_field("unsupported", field, f"The field {field!r} is the engine's own.")
 
 
 def _schemas(request: ChatRequest) -> list[tuple[str, dict[str, Any]]]:
@@ -103,7 +115,8 @@ def _logprobs(request: ChatRequest) -> dict[str, Any]:
         return {}
     if request.tools and request.stream:
         raise refused_field("unsupported", "logprobs", "'logprobs' is not supported with tools in a stream.")
-    return {"logprobs": True, "top_logprobs": request.top_logprobs or 0}
+    # With none of the others wanted, an engine leaves out the chosen ones, too.
+    return {"logprobs": True, "top_logprobs": request.top_logprobs or 1}
 
 
 def _message(message: Message, field: str) -> dict[str, Any]:
@@ -190,30 +203,7 @@ def _tool(function: Function) -> dict[str, Any]:
 
 def _forced(body: dict[str, Any], tools: list[Function], named: str | None) -> EngineChat:
     """Ask for a call where the template knows none: the functions as an instruction, the call as a schema."""
-    offered = [function for function in tools if named in (None, function.name)]
-    lines = [to_json(_tool(function)["function"]).decode() for function in offered]
-    if named is not None:
-        schema = offered[0].parameters or ANY_OBJECT
-        asked = f"Answer with the arguments of the function {named} as one JSON object."
-    else:
-        schema = _any_call(offered)
-        asked = 'Answer with one JSON object: {"name": the function to call, "arguments": its arguments}.'
-    instruction = {"role": "system", "content": "\n".join([asked, "Functions:", *lines])}
-    messages = body["messages"]
-    if messages[0]["role"] == "system" and isinstance(messages[0]["content"], str):
-        # Many templates take one message of the system, and at the beginning only.
-        instruction["content"] = f"{messages[0]['content']}\n\n{instruction['content']}"
-        messages = messages[1:]
+    offered = [_tool(function)["function"] for function in tools if named in (None, function.name)]
+    messages, schema = offer_calls(body["messages"], offered, is_named=named is not None)
     answer = {"type": "json_schema", "json_schema": {"schema": schema}}
-    return EngineChat({**body, "messages": [instruction, *messages], "response_format": answer}, named or "")
-
-
-def _any_call(functions: list[Function]) -> dict[str, Any]:
-    """A schema of an object with the name of one of the functions, and its arguments."""
-    calls, places = [], {}
-    for at, function in enumerate(functions):
-        place = f"call{at}"
-        places[place] = move_schema(function.parameters or ANY_OBJECT, f"/$defs/{place}")
-        parts = {"name": {"const": function.name}, "arguments": {"$ref": f"#/$defs/{place}"}}
-        calls.append({"type": "object", "properties": parts, "required": list(parts), "additionalProperties": False})
-    return {"anyOf": calls, "$defs": places}
+    return EngineChat({**body, "messages": messages, "response_format": answer}, named or "")

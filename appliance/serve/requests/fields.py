@@ -4,7 +4,8 @@ Rules:
 - a field that no model names is refused: nothing reaches an engine that was not asked for (threat T37);
 - a field of OpenAI that is not supported says so, unless it holds what changes nothing;
 - types are strict: a text is no number, and a number is finite and in its range;
-- a field that holds null is one that was not sent.
+- a field that holds null is one that was not sent;
+- a list is left at its first fault: a body has room for a million of them, and each would be described.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Tokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
 TokenId = Annotated[int, Field(ge=0, le=MAX_TOKENS)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Stops = Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)]
+Stops = Stop | Annotated[list[Stop], Field(fail_fast=True, max_length=MAX_STOPS)]
 Biases = Annotated[
     dict[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]],
     Field(max_length=MAX_BIASES),

@@ -16,6 +16,10 @@ from appliance.serve.requests.refusal import Refusal, refused_field
 
 MAX_DEPTH = 32
 """Objects and lists within one another. An engine walks them by recursion."""
+MAX_CONTAINERS = 1 << 18
+"""Objects and lists of one text, by their opening brackets: each takes more memory than its few bytes."""
+MAX_MEMBERS = 4096
+"""Names in one object."""
 
 
 def parse_json(data: bytes | str, field: str | None = None) -> Any:
@@ -26,16 +30,23 @@ def parse_json(data: bytes | str, field: str | None = None) -> Any:
         field: where it was found; None for the body of a request.
 
     Raises:
-        Refusal: it is no JSON, or deeper than `MAX_DEPTH`.
+        Refusal: it is no JSON, deeper than `MAX_DEPTH`, or has too many objects, lists or names.
     """
+    where = "The body" if field is None else f"The field {field!r}"
+    opening = (b"{", b"[") if isinstance(data, bytes) else ("{", "[")
+    if sum(map(data.count, opening)) > MAX_CONTAINERS:  # type: ignore[arg-type]
+        raise Refusal(400, "too_many_values", f"{where} may hold {MAX_CONTAINERS} objects and lists.", param=field)
     try:
         value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise _not_json(field) from None
-    if is_deeper(value, MAX_DEPTH):
-        where = "The body" if field is None else f"The field {field!r}"
-        message = f"{where} may hold objects and lists {MAX_DEPTH} deep."
-        raise Refusal(400, "too_deep", message, param=field)
+    layer = _containers([value])
+    for _ in range(MAX_DEPTH):
+        if any(isinstance(one, dict) and len(one) > MAX_MEMBERS for one in layer):
+            raise Refusal(400, "too_many_values", f"An object may have {MAX_MEMBERS} names.", param=field)
+        layer = [inner for one in layer for inner in _containers(one)]
+    if layer:
+        raise Refusal(400, "too_deep", f"{where} may hold objects and lists {MAX_DEPTH} deep.", param=field)
     return value
 
 
@@ -44,20 +55,10 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
 
 
-def is_deeper(value: object, most: int) -> bool:
-    """Whether a value has objects and lists more than so deep within one another; walks it layer by layer."""
-    layer = [value]
-    for _ in range(most):
-        layer = [
-            inner
-            for one in layer
-            if isinstance(one, (dict, list))
-            for inner in (one.values() if isinstance(one, dict) else one)
-            if isinstance(inner, (dict, list))
-        ]
-        if not layer:
-            return False
-    return True
+def _containers(value: object) -> list[object]:
+    """The objects and lists directly in one."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [one for one in inner if isinstance(one, (dict, list))]
 
 
 def _finite(text: str) -> float:

@@ -107,7 +107,7 @@ def plan_work(request: ParsedRequest, *, has_tools: bool = False) -> Work:
     if isinstance(request, CompletionRequest):
         common: dict[str, Any] = {"model": request.model, **request.sampling()}
         if request.logprobs is not None:
-            common["logprobs"] = request.logprobs
+            common["logprobs"] = request.logprobs or 1  # with 0, an engine leaves out the chosen ones, too
         bodies = [{"prompt": prompt, **common} for prompt in request.prompts()]
         return _with_answers(Work(COMPLETIONS, ()), request, bodies)
     chat = engine_chat(request, has_tools=has_tools)
