@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TextIO
 
     from bundles.progress import Progress
     from signing.errors import ApplianceError
@@ -101,8 +102,7 @@ def _verify(path: Path, trust: Path | None) -> None:
     answer["boot"] = describe_boot(found, boot)
     answer["attestations"] = describe_attested(checked.attested)
     for line in lines(answer):
-        sys.stdout.write(f"{escape(line)}\n")
-    sys.stdout.flush()
+        _print(escape(line), sys.stdout)
     _print(escape(_NEXT.format(root=os.path.abspath(trust or ""), path=os.path.abspath(path)), keep="\n"))
 
 
@@ -154,8 +154,14 @@ def _print_error(error: ApplianceError) -> None:
         _print(line)
 
 
-def _print(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+def _print(text: str, stream: TextIO | None = None) -> None:
+    stream = stream or sys.stderr
+    try:
+        stream.write(f"{text}\n")
+        stream.flush()
+    except BrokenPipeError:
+        # The reader went away: what was found still decides the exit code, also when Python flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run() -> int:

@@ -8,9 +8,12 @@ Rules:
 from __future__ import annotations
 
 import importlib
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
@@ -75,6 +78,18 @@ COMMANDS = {
 class CommandTable(click.Group):
     """A group of commands that imports one when it runs."""
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the command line."""
+        with _without_reader():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _without_reader():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands whose module is part of this installation."""
         return [name for name, entry in COMMANDS.items() if find_spec(entry.module) is not None]
@@ -112,6 +127,15 @@ class CommandTable(click.Group):
             meant = f"; did you mean '{close[0]}'?" if close else ""
             raise click.UsageError(f"no command '{name}'{meant}", ctx)
         return super().resolve_command(ctx, args)
+
+
+@contextmanager
+def _without_reader() -> Iterator[None]:
+    # Of a help text: click would end with 1, as if the command had failed.
+    try:
+        yield
+    except BrokenPipeError:
+        raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 def _import(name: str, module: str) -> ModuleType:

@@ -20,6 +20,7 @@ from typing import NoReturn
 import click
 
 from appliance.cli.command_table import CommandTable
+from appliance.cli.console.stream import discard
 from appliance.cli.console.terminal import Terminal
 from signing.errors import ApplianceError
 
@@ -156,7 +157,7 @@ def _flush_output() -> None:
             if stream is not None:
                 stream.flush()
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            discard(stream)
 
 
 if __name__ == "__main__":

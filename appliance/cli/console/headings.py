@@ -57,6 +57,7 @@ HEADINGS = {
     "trial.none-runs": "this processor runs no CPU variant",
     "trust.none-pinned": "no trust root is pinned",
     "trust.not-pinned": "this trust root is not pinned here",
+    "verify.not-a-bundle": "nothing that can be verified",
     "workspace.busy": "another command writes the workspace",
 }
 """By the error's code, beside those of `bundles.report`."""

@@ -11,6 +11,7 @@ import click
 from signing.errors import UsageError
 
 MAX_SECRET_BYTES = 4096
+_MARKS = ((b"\xef\xbb\xbf", "UTF-8"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
 
 
 def passphrase_source(descriptor: int | None, *, confirm: bool = False) -> Callable[[str], str]:
@@ -49,13 +50,36 @@ def _type_in(what: str, confirm: bool) -> str:
 def _read_first_line(descriptor: int) -> str:
     try:
         with os.fdopen(os.dup(descriptor), "rb") as file:
-            line = file.read(MAX_SECRET_BYTES).partition(b"\n")[0]
-        return line.decode("utf-8").removesuffix("\r")
-    except (OSError, UnicodeDecodeError):
-        raise UsageError(
-            "key.passphrase-fd",
-            f"--passphrase-fd {descriptor}",
-            expected="an open descriptor whose first line is the passphrase",
-            found="none",
-            hint=f"add {descriptor}<FILE at the end of the command",
-        ) from None
+            data = file.read(MAX_SECRET_BYTES + 1)
+    except OSError:
+        raise _unusable(descriptor, "no open descriptor", f"add {descriptor}<FILE at the end of the command") from None
+    line, newline, _ = data.partition(b"\n")
+    line = line.removesuffix(b"\r") if newline else line
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            raise _unusable(
+                descriptor, f"a byte order mark of {name} at the start", "save the file as UTF-8 without it"
+            )
+    if not newline and len(data) > MAX_SECRET_BYTES:
+        raise _unusable(descriptor, f"more than {MAX_SECRET_BYTES} bytes without a newline", "name the right file")
+    if not line:
+        raise _unusable(descriptor, "an empty first line", "write the passphrase into the first line")
+    # No byte of a secret is shown.
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        found = "bytes that are no UTF-8, as in Latin-1"
+        raise _unusable(descriptor, found, "save the file as UTF-8: iconv -f latin1 -t utf-8 OLD >NEW") from None
+    if "\0" in text:
+        raise _unusable(descriptor, "a zero byte, as in UTF-16", "save the file as UTF-8")
+    return text
+
+
+def _unusable(descriptor: int, found: str, hint: str) -> UsageError:
+    return UsageError(
+        "key.passphrase-fd",
+        f"--passphrase-fd {descriptor}",
+        expected="an open descriptor whose first line is the passphrase, in UTF-8",
+        found=found,
+        hint=hint,
+    )

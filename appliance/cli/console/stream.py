@@ -6,13 +6,14 @@ has made what comes from outside harmless.
 Rules:
 - colour only on a terminal that knows it (`TERM` is not `dumb`), and not where `NO_COLOR` is set;
 - every text is on its way when `print` returns, so that two streams keep the order in which they were used;
-- a reader that went away is a `BrokenPipeError`, which `appliance.cli.main` makes an exit code.
+- a reader that went away gets nothing more, and the command goes on to its own end: its exit code is what it found.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import Literal, TextIO, TypeAlias
 
 Style: TypeAlias = Literal["bold", "bold red", "green"]
@@ -54,8 +55,23 @@ class Stream:
             return
         if style is not None and self._is_coloured():
             text = f"{STYLES[style]}{text}{_PLAIN}"
-        self.file.write(text + end)
-        self.file.flush()
+        try:
+            self.file.write(text + end)
+            self.file.flush()
+        except BrokenPipeError:
+            discard(self.file)
 
     def _is_coloured(self) -> bool:
         return self.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def discard(file: TextIO) -> None:
+    """Send what a file still holds, and all that follows, nowhere.
+
+    Args:
+        file: a pipe whose reader went away.
+    """
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, file.fileno())
+        os.close(nowhere)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.metadata_store import Judgement, judge
 from appliance.host.trust.root_choice import choose_root
+from appliance.host.verification.other_files import is_model_file, not_verifiable
 from bundles.bundle import Bundle, not_found
 from bundles.chunks.check import check_all, check_file
 from bundles.contents.contents import Contents, File
@@ -114,16 +115,7 @@ def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | 
         return _release(open_current(trust.host, now))
     if path.is_file():
         return _model(path, trust, now, bundle)
-    if bundle is not None:
-        raise UsageError(
-            "verify.not-a-model",
-            str(path),
-            expected="a GGUF file with --bundle",
-            found="no file",
-            hint="check the path; a bundle or stick is verified without --bundle",
-        )
-    if not path.exists():
-        raise not_found(path)
+    _require_folder(path, bundle)
     real = Path(os.path.realpath(path))
     if real.parent == trust.host.releases:
         from appliance.host.release.release import open_release
@@ -140,6 +132,7 @@ def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | 
             found="an installed release of another tree",
             hint=f"name the host whose pinned root counts: appliance verify --prefix {shlex.quote(str(prefix))}",
         )
+    _require_layout(path)
     judged = trust.open(path, now)
     found = judged.bundle
     chunks = {chunk for file in found.value.contents.files for chunk in file.chunks}
@@ -154,6 +147,29 @@ def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | 
         notices=judged.notices,
         is_alone=judged.is_alone,
     )
+
+
+def _require_folder(path: Path, bundle: Path | None) -> None:
+    if bundle is not None:
+        raise UsageError(
+            "verify.not-a-model",
+            str(path),
+            expected="a GGUF file with --bundle",
+            found="no file",
+            hint="check the path; a bundle or stick is verified without --bundle",
+        )
+    if not path.exists():
+        raise not_found(path)
+    if not path.is_dir():
+        raise not_verifiable(path)
+
+
+def _require_layout(path: Path) -> None:
+    # Before a root is chosen: where no root is pinned, a wrong folder is still what is wrong.
+    try:
+        os.lstat(path / LAYOUT_FILE)
+    except FileNotFoundError:
+        raise not_found(path) from None
 
 
 def _check_bundle(path: Path, found: Verified[Bundle], on_progress: OnProgress) -> dict[str, object]:
@@ -191,6 +207,8 @@ def _model(path: Path, trust: Trust, now: datetime, bundle: Path | None) -> Subj
         try:
             release = open_current(trust.host, now)
         except UsageError as error:
+            if not is_model_file(path):
+                raise not_verifiable(path) from None
             error.hint = "a file is checked as a model; to check one without an installed release, add: --bundle DIR"
             raise
         found, place = release.bundle, release.place
@@ -226,6 +244,8 @@ def _find_model(path: Path, contents: Contents, place: Callable[[File], Path | N
     fitting = [file for file in files if file.size == size] or [
         file for file in files if Path(file.path).name == path.name
     ]
+    if not fitting and not is_model_file(path):
+        raise not_verifiable(path)
     if not fitting:
         raise NotTrustedError(
             "model.unknown",

@@ -256,6 +256,6 @@ def test_a_path_that_is_not_there_is_a_wrong_command_also_where_no_root_is_pinne
 
 
 def test_a_file_without_an_installed_release_is_pointed_to_the_option_bundle(tmp_path: Path) -> None:
-    (tmp_path / "index.json").write_text("{}")
-    answer = command("verify", tmp_path / "index.json", "--prefix", tmp_path / "host")
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    answer = command("verify", tmp_path / "a.gguf", "--prefix", tmp_path / "host")
     assert (answer.code, "add: --bundle DIR" in answer.talk) == (2, True)

@@ -173,6 +173,24 @@ def test_configuration_that_cannot_be_read_hides_nothing_graver(installed: Prefi
         flip(signed)
 
 
+def test_gravest_of_three_kinds_decides_for_each_command(installed: Prefix) -> None:
+    config, signed = installed.current / "config" / "gateway.json", installed.current / "playbooks" / "site.yml"
+    extra = installed.current / "playbooks" / "extra"
+    flip(config)
+    flip(signed)
+    plant(extra)
+    try:
+        found = judged_by("status", installed)
+        assert found.exit_code == 4
+        assert found.codes() == {"release.unlisted", "contents.file-changed", "release.config-changed"}
+        assert judged_by("verify", installed) == found
+        assert judged_by_serve(installed) == found
+    finally:
+        flip(config)
+        flip(signed)
+        extra.unlink()
+
+
 def test_site_file_that_is_not_applied_is_shown_by_status_and_stops_no_serving(installed: Prefix) -> None:
     installed.site_file.write_text("port: 9443\n")
     try:
