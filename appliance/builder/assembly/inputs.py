@@ -8,7 +8,7 @@ Rules:
 - a model in the cache is not hashed here: `chunker.store_all` does that while it cuts, in one pass;
 - the runtime is built from the locked sdist with the locked build tools; this program packs itself;
 - where the recipe names graphics processors, their backend is built in the same way, and its toolkit libraries go in;
-- a quantised model is made by that runtime from the locked source;
+- a quantised model is made by that runtime from the locked source, and a split one is merged by it from its parts;
 - a converted model is the file that the lock pins: from the cache, or converted again from the locked sources.
 """
 
@@ -27,6 +27,7 @@ from appliance.builder.debian.packages import KIND, fetch_packages
 from appliance.builder.lock.lockfile import RUNTIME, Lock, Locked, lock_path
 from appliance.builder.lock.pinned_fetch import cached, check_cached, fetch, fetch_concatenated, local_path
 from appliance.builder.models.conversion import check_pinned, convert, converted
+from appliance.builder.models.merging import MergeRequest, merge
 from appliance.builder.models.model_file import check_model_file
 from appliance.builder.models.quantisation import QuantisationRequest, quantise
 from appliance.builder.recipe.recipe import Recipe, RecipeFile, RecipeModel
@@ -79,10 +80,10 @@ def gather(
     fetched |= {entry: context.fetch(entry) for entry in lock.of_kind("file", "sdist", "tool", "wheel")}
     for model in recipe.models:
         fetched[_packed(lock, model.name)] = _gguf(model, lock, context)
-    _check_models(recipe, lock, fetched, cache)
+    _check_models(recipe, lock, fetched, context)
     runtime, cuda, of_cuda = _runtimes(recipe, lock, fetched, cache, on_progress)
     own, own_digest = _own_wheel(lock.source_date_epoch, cache)
-    models = tuple(_model(model, lock, fetched, runtime, cache, on_progress) for model in recipe.models)
+    models = tuple(_model(model, lock, fetched, runtime, context) for model in recipe.models)
     wheels = [_wheel(wheel_path(entry), path, entry.sha256) for entry, path in fetched.items() if entry.kind == "wheel"]
     tools = [_tool(entry, path) for entry, path in fetched.items() if entry.kind == "tool"]
     packed = [
@@ -129,13 +130,13 @@ class _FetchContext:
         return fetch(entry, self.cache, self.on_progress, recipe_folder=self.folder)
 
 
-def _check_models(recipe: Recipe, lock: Lock, fetched: dict[Locked, Path], cache: Cache) -> None:
+def _check_models(recipe: Recipe, lock: Lock, fetched: dict[Locked, Path], context: _FetchContext) -> None:
     # Also for a lock of an older version of this program, which accepted every file.
-    architectures = locked_architectures(lock, cache)
+    architectures = locked_architectures(lock, context.cache)
     for model in recipe.models:
         entry = _packed(lock, model.name)
         try:
-            check_model_file(model, fetched[entry], architectures)
+            check_model_file(model, fetched[entry], architectures, _split_parts(model, entry, lock, context))
         except (NotTrustedError, UsageError):
             # Of a file that is not the locked one, that is what is to be said, and the chunker does.
             if measure(fetched[entry]) == (entry.used.sha256, entry.used.size):
@@ -153,12 +154,19 @@ def _gguf(model: RecipeModel, lock: Lock, context: _FetchContext) -> Path:
     if model.convert is not None:
         found = converted(entry, context.cache, is_read_later=is_read_later, on_progress=context.on_progress)
         return found or _convert(model, entry, lock, context)
+    if split := _split_parts(model, entry, lock, context):
+        return split[0]
     if parts := lock.parts_of(model.name):
         return cached(entry.used, context.cache, context.on_progress) or fetch_concatenated(
             entry, [context.fetch(part) for part in parts], context.cache, context.on_progress
         )
     found = local_path(entry, context.cache, context.folder) if is_read_later else None
     return found or context.fetch(entry)
+
+
+def _split_parts(model: RecipeModel, entry: Locked, lock: Lock, context: _FetchContext) -> tuple[Path, ...]:
+    """The files of a split model, which the runtime merges; empty for every other model."""
+    return tuple(context.fetch(part) for part in lock.parts_of(model.name)) if model.parts and entry.made else ()
 
 
 def _convert(model: RecipeModel, entry: Locked, lock: Lock, context: _FetchContext) -> Path:
@@ -207,19 +215,19 @@ def _find(lock: Lock, kind: str, name: str) -> Locked:
 
 
 def _model(
-    model: RecipeModel,
-    lock: Lock,
-    fetched: dict[Locked, Path],
-    runtime: BuiltRuntime,
-    cache: Cache,
-    on_progress: OnProgress,
+    model: RecipeModel, lock: Lock, fetched: dict[Locked, Path], runtime: BuiltRuntime, context: _FetchContext
 ) -> GatheredModel:
     entry, packed = _find(lock, "model", model.name), _packed(lock, model.name)
     path, pin = fetched[packed], packed.used
     steps = (packed.made,) if packed.made else ()
+    cache = context.cache
+    if split := _split_parts(model, packed, lock, context):
+        merging = MergeRequest(model.name, tuple(part.used for part in lock.parts_of(model.name)))
+        pin = merge(merging, split, runtime, cache, context.on_progress)
+        path, steps = cache.path(pin.sha256), (merging.step(runtime.sha256),)
     if model.quantize is not None:
         request = QuantisationRequest(model.name, model.quantize, model.allow_requantize)
-        pin = quantise(request, path, pin.sha256, runtime, cache, on_progress)
+        pin = quantise(request, path, pin.sha256, runtime, cache, context.on_progress)
         path, steps = cache.path(pin.sha256), (*steps, request.step(runtime.sha256))
     source = Source(f"models/{model.name}/{pin.file}", "model", file=path, sha256=pin.sha256)
     return GatheredModel(model.name, source, Lineage(model.source_text, entry.used.sha256, entry.used.size, steps))

@@ -69,7 +69,8 @@ class Locked:
         python: the one target Python that a wheel is for; None where it is for all.
         member: the file inside the wheel that is the model; None where the fetched file itself is used.
         system: the one target system that a package is for; None for everything else.
-        made: the lineage of a converted model: from what it was made, and how; nothing is fetched for it.
+        made: the lineage of a converted model: from what it was made, and how; nothing is fetched for it. Of a split
+            model, whose entry repeats its first part: all its parts.
         last_release: the day of the project's newest release when this was locked, as `YYYY-MM-DD`; None where the
             index reported none. It pins nothing, so two entries that differ in it alone are equal.
     """

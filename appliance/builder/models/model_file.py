@@ -11,10 +11,12 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.builder.models.chat_template import lint_templates
+from appliance.builder.models.split_set import read_set
 from appliance.builder.recipe.recipe import RecipeModel
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.gguf.kind import CHAT, check_served, judge_kind, most_context
@@ -37,13 +39,16 @@ class ModelFile:
         return UNPROMPTED if self.task == CHAT and not self.header.template else ""
 
 
-def check_model_file(model: RecipeModel, path: Path, architectures: frozenset[str] | None) -> ModelFile:
+def check_model_file(
+    model: RecipeModel, path: Path, architectures: frozenset[str] | None, parts: Sequence[Path] = ()
+) -> ModelFile:
     """Judge the GGUF of a model.
 
     Args:
         model: as the recipe asks for it.
         path: its GGUF, before it is quantised; untrusted.
         architectures: those that the runtime knows; None where there is no runtime, then any is taken.
+        parts: all files of a split model that a build merges, `path` first; empty for a model that is one file.
 
     Raises:
         NotTrustedError: it is no GGUF that our parser accepts (`gguf.refused`), or `template.refused`.
@@ -51,7 +56,8 @@ def check_model_file(model: RecipeModel, path: Path, architectures: frozenset[st
     """
     subject = f"model {model.name}"
     with path.open("rb") as stream:
-        header = read_header(stream, path.stat().st_size, f"{subject}: {path.name}" if path.suffix else subject)
+        named = f"{subject}: {path.name}" if path.suffix else subject
+        header = read_set(parts, named) if parts else read_header(stream, path.stat().st_size, named)
         stream.seek(0)
         task = judge_kind(header, stream.read(header.data_start), subject, architectures)
     _check_task(model, task, subject)

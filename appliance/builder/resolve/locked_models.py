@@ -36,9 +36,9 @@ def check_locked_models(recipe: Recipe, lock: Lock, cache: Cache, recipe_folder:
     found: dict[str, ModelFile] = {}
     errors: list[NotTrustedError | UsageError] = []
     architectures = locked_architectures(lock, cache)
-    for model, path in _files(recipe, lock, cache, recipe_folder):
+    for model, path, parts in _files(recipe, lock, cache, recipe_folder):
         try:
-            found[model.name] = check_model_file(model, path, architectures)
+            found[model.name] = check_model_file(model, path, architectures, parts)
         except (NotTrustedError, UsageError) as error:
             errors.append(error)
     if errors:
@@ -55,14 +55,21 @@ def locked_architectures(lock: Lock, cache: Cache) -> frozenset[str] | None:
     return runtime_architectures(cache.path(sdist.sha256), sdist.sha256, cache)
 
 
-def _files(recipe: Recipe, lock: Lock, cache: Cache, folder: Path) -> Iterator[tuple[RecipeModel, Path]]:
+def _files(
+    recipe: Recipe, lock: Lock, cache: Cache, folder: Path
+) -> Iterator[tuple[RecipeModel, Path, tuple[Path, ...]]]:
     for model in recipe.models:
         entry = lock.gguf_of(model.name)
         if entry is None or (model.convert and entry.kind == "model"):
             continue
-        if model.parts:
+        parts: tuple[Path, ...] = ()
+        if model.parts and entry.made:
+            found = [local_path(part, cache, folder) for part in lock.parts_of(model.name)]
+            parts = tuple(one for one in found if one is not None)
+            path = parts[0] if parts and len(parts) == len(found) else None
+        elif model.parts:
             path = cache.path(entry.used.sha256) if cache.has(entry.used.sha256, entry.used.size) else None
         else:
             path = local_path(entry, cache, folder)
         if path is not None:
-            yield model, path
+            yield model, path, parts

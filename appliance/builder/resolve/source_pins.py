@@ -5,7 +5,8 @@ must never replace a line of the earlier lock that still fits the recipe.
 
 Rules:
 - a converted model is pinned, too: its line stays while all its inputs stay, and nobody asks to convert it again;
-- the files beside a model's weights come from the same commit as the weights.
+- the files beside a model's weights come from the same commit as the weights;
+- the parts of a split model are pinned, and merged by a build; other parts are joined here, and pinned as a whole, too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from appliance.builder.lock.lockfile import Lock, Locked, Pin
 from appliance.builder.lock.model_parts import concatenate
 from appliance.builder.lock.pinned_fetch import extract
 from appliance.builder.models.conversion import convert
-from appliance.builder.models.split_set import is_split_set
+from appliance.builder.models.split_set import is_split_set, parts_argument
 from appliance.builder.recipe.recipe import RecipeFile, RecipeModel
 from appliance.builder.resolve.context import LockContext
 from appliance.builder.resolve.coverage import conversion_request, covers_source, input_name
@@ -26,7 +27,6 @@ from appliance.builder.resolve.wheel_pins import find_wheel
 from appliance.builder.sources import FileSource, HfSource, PypiSource, hf, https, parse_source
 from appliance.builder.sources import file as local
 from appliance.builder.sources.pypi import remote
-from bundles.gguf.kind import not_served
 
 
 def lock_model(context: LockContext, model: RecipeModel) -> list[Locked]:
@@ -49,8 +49,10 @@ def lock_model(context: LockContext, model: RecipeModel) -> list[Locked]:
     ]
     paths = [context.fetch(part) for part in parts]
     if is_split_set(model.name, [part.used.file for part in parts], paths):
-        hint = "join them first: llama-gguf-split --merge PART1 WHOLE.gguf, then name WHOLE.gguf"
-        raise not_served(f"model {model.name}", f"the {len(parts)} parts of a split GGUF", hint)
+        # The build merges them, with a runtime that is not here yet: the first stands for the model.
+        listed = parts_argument([(part.used.file, part.used.sha256) for part in parts])
+        first = replace(parts[0], kind="model", name=model.name, source=model.source_text, made=f"merge {listed}")
+        return [first, *parts]
     digest, size = concatenate(model.name, paths, context.cache, context.on_progress)
     whole = Locked("model", model.name, "", f"{model.name}.gguf", size, digest, model.licence, model.source_text)
     return [whole, *parts]

@@ -35,7 +35,7 @@ def try_variants(
         One verdict for each variant of the runtime, newest generation first. `how` states whether it was tried.
 
     Raises:
-        HostUnfitError: the runtime refuses the model, which says nothing about the processor.
+        HostUnfitError: the runtime refuses the model, which shows nothing of the processor.
     """
     claimed = {variant.name: variant for variant in variants_by_flags(flags)}
     unknown = [Variant(name, True, BY_FLAGS, "") for name in unpacked.variants if name not in claimed]

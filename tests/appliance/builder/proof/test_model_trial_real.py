@@ -17,7 +17,7 @@ from tests.bed.fixtures import tree_folder
 from tests.sim.gguf_models import Shape, write_embedder, write_model
 
 pytestmark = pytest.mark.ci
-SHAPE = Shape("llama", 1, 64, 2, 2, 32, 64, 300)
+SHAPE = Shape("llama", 1, 64, 2, 2, 32, 64, 400)
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
 
@@ -46,7 +46,7 @@ def test_chat_model_and_embedder_that_serve_pass(tmp_path: Path) -> None:
             "model.not-loaded",
             "'blk.0.attn_norm.weight' not found",
         ),
-        (b"word7", b"word8", "model.not-loaded", "GGML_ASSERT(id_to_token.size() == token_to_id.size()"),
+        ("▁21".encode(), "▁22".encode(), "model.not-loaded", "GGML_ASSERT(id_to_token.size() == token_to_id.size()"),
         (b"{{ message.content }}", b"{{ message.content()}", "model.not-loaded", ""),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.cache.content_store import Cache
-from appliance.builder.lock.lockfile import Lock, Locked
+from appliance.builder.lock.lockfile import Lock, Locked, read_lock, write_lock
 from appliance.builder.lock.model_parts import concatenate
 from appliance.builder.lock.pinned_fetch import fetch, fetch_concatenated
 from appliance.builder.recipe import schema
@@ -22,6 +22,7 @@ from appliance.resources import recipes_path
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, UsageError
 from tests.appliance.web import PackageIndex, Site, sdist, serve, wheel, write_recipe
+from tests.sim.odd_models import split_parts
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 OLD, NEW = "1" * 40, "2" * 40
@@ -131,6 +132,34 @@ def test_parts_are_pinned_one_by_one_and_as_a_whole(hub: Hub, tmp_path: Path) ->
     assert whole.source == "file:part1 + file:part2 + file:part3"
     assert lock(hub, path, found) == found
     check_covers(found, load_recipe(path), path, ("alpha",))
+
+
+def split_recipe(folder: Path, files: list[bytes]) -> Path:
+    for number, data in enumerate(files, 1):
+        (folder / f"m-{number}.gguf").write_bytes(data)
+    source = ", ".join(f"file:m-{number}.gguf" for number in range(1, len(files) + 1))
+    models = f"models: [{{name: tiny, source: [{source}], licence: Apache-2.0, context: 64}}]"
+    return write_recipe(folder, "", models=models)
+
+
+def test_split_model_is_pinned_part_by_part_and_its_first_part_stands_for_it(hub: Hub, tmp_path: Path) -> None:
+    files = split_parts(3)
+    path = split_recipe(tmp_path, files)
+    found = lock(hub, path)
+    whole, parts = model_of(found), found.parts_of("tiny")
+    assert [part.sha256 for part in parts] == [sha256(data) for data in files]
+    assert (whole.sha256, whole.file) == (parts[0].sha256, "m-1.gguf")
+    listed = "".join(f"{sha256(data)}  m-{number}.gguf\n" for number, data in enumerate(files, 1))
+    assert whole.made == f"merge parts=sha256:{sha256(listed.encode())}"
+    write_lock(tmp_path / "again.lock.json", found)
+    assert read_lock(tmp_path / "again.lock.json") == found
+    assert lock(hub, path, found) == found
+    check_covers(found, load_recipe(path), path, ("alpha",))
+
+
+def test_split_model_without_one_of_its_parts_is_refused_at_lock(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"model\.kind"):
+        lock(hub, split_recipe(tmp_path, split_parts(3)[:2]))
 
 
 def test_parts_in_another_order_are_not_what_was_locked(hub: Hub, tmp_path: Path) -> None:
