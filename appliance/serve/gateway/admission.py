@@ -1,7 +1,7 @@
 """What a request passes before it waits for an engine: its fields, its model, its length, its tools.
 
 Owns the order of these checks. This module and what it imports load pydantic. A host keeps no compiled modules, so that
-would add a third to the gateway's start: `routes` loads this module in a thread, after the start.
+would add a third to the gateway's start. `routes` loads this module in a thread, after the start.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.metrics import Metrics
 from appliance.serve.gateway.relay import Relay
 from appliance.serve.gateway.replies import engine_lost
-from appliance.serve.gateway.upstream import LostError
 from appliance.serve.requests.chat import ChatRequest
 from appliance.serve.requests.paths import EMBEDDINGS
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.requests.work import check_length, parse_request, plan_work
+from appliance.serve.upstream.connection import LostError
 
 
 async def admit(route: str, body: dict[str, Any], find: Callable[[str], Backend], metrics: Metrics) -> Relay:

@@ -9,13 +9,13 @@ import logging
 from typing import Any
 
 from appliance.host.engine.state import SERVING, STARTING, STOPPED, EngineState
-from appliance.serve.gateway.answer import parse_answer, read_whole
 from appliance.serve.gateway.messages import Plan, PlannedModel
 from appliance.serve.gateway.metrics import EngineFigures
 from appliance.serve.gateway.queue import RequestQueue
 from appliance.serve.gateway.replies import not_serving, wrong_task
-from appliance.serve.gateway.upstream import Upstream
 from appliance.serve.requests.refusal import Refusal
+from appliance.serve.upstream.answer import parse_answer, read_whole
+from appliance.serve.upstream.connection import Upstream
 
 _log = logging.getLogger(__name__)
 

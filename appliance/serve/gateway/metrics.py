@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, gen
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from appliance.serve.gateway.token_usage import TokenUsage
+from appliance.serve.upstream.token_usage import TokenUsage
 
 USER_LEFT = 499
 """Status of a request whose user left; no reply has it."""

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from appliance.serve.gateway.answer import Answer, parse_answer, read_whole
 from appliance.serve.gateway.backend import Backend
-from appliance.serve.gateway.forced_call import make_call
 from appliance.serve.gateway.metrics import USER_LEFT, Metrics
-from appliance.serve.gateway.pieces import StreamJoiner, as_chunks, join_answers
 from appliance.serve.gateway.queue import QueueFullError
 from appliance.serve.gateway.replies import engine_lost, refusal_response, too_busy
-from appliance.serve.gateway.token_usage import StreamMeter, read_usage
-from appliance.serve.gateway.upstream import LostError, Reply
 from appliance.serve.requests.json_text import to_json
 from appliance.serve.requests.refusal import Refusal
+from appliance.serve.upstream.answer import Answer, parse_answer, read_whole
+from appliance.serve.upstream.connection import LostError, Reply
+from appliance.serve.upstream.forced_call import make_call
+from appliance.serve.upstream.pieces import StreamJoiner, as_chunks, join_answers
+from appliance.serve.upstream.token_usage import StreamMeter, read_usage
 
 if TYPE_CHECKING:
     from appliance.serve.requests.work import Work

@@ -1,7 +1,7 @@
 """Calls of tools as text, for models whose chat template knows none.
 
 Owns how functions are offered to such a model, and how calls and answers of before are shown to it. It writes a call as
-a JSON object; `appliance.serve.gateway.forced_call` makes a call of that again.
+a JSON object; `appliance.serve.upstream.forced_call` makes a call of that again.
 
 Rules:
 - nothing of a conversation is left out: a template that knows no calls would show none;

@@ -53,7 +53,7 @@ Content = str | Annotated[list[TextPart], Field(fail_fast=True, min_length=1, ma
 
 
 class Instruction(RequestModel):
-    """A message of whoever runs the application. `developer` is OpenAI's newer word for `system`."""
+    """A message of the application itself. `developer` is OpenAI's newer word for `system`."""
 
     role: Literal["system", "developer"]
     content: Content

@@ -2,7 +2,7 @@
 
 Rules:
 - a field that no model names is refused: nothing reaches an engine that was not asked for (threat T37);
-- a field of OpenAI that is not supported says so, unless it holds what changes nothing;
+- a field of OpenAI that is not supported is refused as that, unless it holds what changes nothing;
 - types are strict: a text is no number, and a number is finite and in its range;
 - a field that holds null is one that was not sent;
 - a list is left at its first fault: a body has room for a million of them, and each would be described.

@@ -1,7 +1,7 @@
 """A request as the work that it makes: one body for the engine for each answer.
 
-Owns the split of a request into pieces. The queue of an engine counts pieces: a user who packs a hundred texts into one
-request waits for each of them in turn, like everybody.
+Owns the split of a request into pieces. The queue of an engine counts pieces: a hundred texts in one request wait their
+turn one by one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ MODELS: dict[str, type[ParsedRequest]] = {
     EMBEDDINGS: EmbeddingRequest,
 }
 BYTES_PER_TOKEN = 16
-"""More than any tokenizer's average over a long text: what is longer than so many for each token of the context cannot
-fit, and is refused before an engine spends time on counting."""
+"""More than any tokenizer's average over a long text. What has more bytes than that for each token cannot fit, and is
+refused before an engine spends time on counting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from appliance.serve.gateway.token_usage import MAX_EVENT_BYTES
-from appliance.serve.gateway.upstream import LostError
 from appliance.serve.requests.json_text import to_json
+from appliance.serve.upstream.connection import LostError
+from appliance.serve.upstream.token_usage import MAX_EVENT_BYTES
 
 _COMMON = ("id", "object", "created", "model")
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")

@@ -1,4 +1,4 @@
-"""Whole answers of an engine: read within a limit, and with a user's own mistakes told from its failures.
+"""Whole answers of an engine, read within a limit. A user's own mistake is no failure of the engine.
 
 An engine is verified, but what it answers is not trusted.
 """
@@ -9,9 +9,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.serve.gateway.upstream import LostError, Reply
 from appliance.serve.requests.json_text import to_json
 from appliance.serve.requests.refusal import Refusal
+from appliance.serve.upstream.connection import LostError, Reply
 
 MAX_ANSWER_BYTES = 64 << 20
 MAX_MESSAGE_CHARS = 2000

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from appliance.serve.gateway import upstream
-from appliance.serve.gateway.upstream import LostError, Upstream
+from appliance.serve.upstream import connection
+from appliance.serve.upstream.connection import LostError, Upstream
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
@@ -155,8 +155,8 @@ def test_engine_that_is_not_there_is_lost(path: str) -> None:
 def test_engine_that_falls_silent_is_lost_after_the_timeout(
     path: str, parts: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream, "WRITE_S", 0.1)
-    monkeypatch.setattr(upstream, "READ_S", 0.2)
+    monkeypatch.setattr(connection, "WRITE_S", 0.1)
+    monkeypatch.setattr(connection, "READ_S", 0.2)
 
     async def work() -> None:
         async with engine(path, sending(*parts, then_wait=True)) as one:
@@ -167,8 +167,8 @@ def test_engine_that_falls_silent_is_lost_after_the_timeout(
 
 
 def test_time_that_the_user_takes_is_not_the_engines_silence(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "WRITE_S", 0.1)
-    monkeypatch.setattr(upstream, "READ_S", 0.2)
+    monkeypatch.setattr(connection, "WRITE_S", 0.1)
+    monkeypatch.setattr(connection, "READ_S", 0.2)
 
     async def work() -> None:
         async with (
@@ -187,7 +187,7 @@ def test_time_that_the_user_takes_is_not_the_engines_silence(path: str, monkeypa
 def test_engine_that_does_not_read_the_request_is_lost_after_the_timeout(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream, "WRITE_S", 0.2)
+    monkeypatch.setattr(connection, "WRITE_S", 0.2)
     done = asyncio.Event()
 
     async def script(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -276,7 +276,7 @@ def test_engine_with_a_full_queue_of_connections_is_waited_for(path: str) -> Non
 
 
 def test_engine_whose_queue_of_connections_stays_full_is_lost(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream, "CONNECT_S", 0.1)
+    monkeypatch.setattr(connection, "CONNECT_S", 0.1)
 
     async def work() -> None:
         listener, waiting = fill_backlog(path)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from appliance.serve.gateway.token_usage import MAX_EVENT_BYTES, StreamMeter, TokenUsage, read_usage
+from appliance.serve.upstream.token_usage import MAX_EVENT_BYTES, StreamMeter, TokenUsage, read_usage
 
 TIMINGS = {"cache_n": 10, "prompt_n": 2, "predicted_n": 7, "predicted_per_token_ms": 50.0}
 
