@@ -28,6 +28,7 @@ from tests.sim.gguf_files import gguf, string_key
 from tests.toy import NOW
 
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
+READER = "Anna Berg"
 EPOCH = 1_700_000_000
 RUNTIME_WHEEL = "llama_cpp_python-0.3.36+appliance.0a1b2c3d-py3-none-manylinux_2_34_x86_64.whl"
 
@@ -38,7 +39,7 @@ class TinyBuild:
 
     Args:
         folder: of the recipe, the sources and the workspace.
-        template: of the model.
+        template: of the model; None for none.
         wheels: by file name.
         extra: further sources.
         steps: what was done to the model.
@@ -47,10 +48,11 @@ class TinyBuild:
         last_releases: the day of the last release of some distributions, by name, as the lock records it.
         engine: the program in place of the engine, with which the model is then tried; None tries nothing.
         tail: bytes after the model's weights, for a stand-in of the engine.
+        accepted: the text of the template that `READER` has accepted in the recipe; None for none.
     """
 
     folder: Path
-    template: str = TEMPLATE
+    template: str | None = TEMPLATE
     wheels: dict[str, bytes] | None = None
     extra: Sequence[Source] = ()
     steps: tuple[str, ...] = ()
@@ -59,6 +61,7 @@ class TinyBuild:
     last_releases: Mapping[str, str] = field(default_factory=dict)
     engine: bytes | None = None
     tail: bytes = b""
+    accepted: str | None = None
 
     def build(self) -> Built:
         """Assemble the bundle."""
@@ -75,12 +78,17 @@ class TinyBuild:
         """The recipe, its lock and its sources; inside the block a build finds them instead of fetching."""
         self.folder.mkdir(parents=True, exist_ok=True)
         recipe = write_recipe(self.folder, "file:tiny.gguf", version=f"version: {self.version}")
+        if self.accepted is not None:
+            digest = sha256(self.accepted.encode())
+            stated = f'context: 64, template: {{accepted: {{by: {READER}, date: "2026-01-31", sha256: "{digest}"}}}}'
+            recipe.write_text(recipe.read_text().replace("context: 64", stated))
         wheels = self.wheels if self.wheels is not None else default_wheels()
         files = {name: self._put(name, data) for name, data in wheels.items()}
         entries = [self._locked("wheel", path, name.partition("-")[0]) for name, path in files.items()]
         tool = self._put("uv-0.9-py3-none-any.whl", wheel("uv", "0.9", licence="MIT OR Apache-2.0"))
         package = self._put("tool_1-2.3_amd64.deb", b"!<arch>\nno real package\n")
-        model = self._put("tiny.gguf", gguf([string_key("tokenizer.chat_template", self.template)], tail=self.tail))
+        keys = [] if self.template is None else [string_key("tokenizer.chat_template", self.template)]
+        model = self._put("tiny.gguf", gguf(keys, tail=self.tail))
         entries += [
             replace(self._locked("tool", tool, "uv"), version="0.9"),
             replace(self._locked("os-package", package, "tool"), version="1:2.3", licence="", system="debian-12"),

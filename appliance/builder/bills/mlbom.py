@@ -6,6 +6,7 @@ quality: what is not known here is marked as unknown.
 Rules:
 - digests are those of `contents.json`: the file, the tensor table, the template;
 - every template of a model is a component with its whole text, so that an auditor can read what steers the model;
+- of a template that the build refuses by judgement, the component names who accepted it;
 - texts of a GGUF were written by others: they are copied, cut to a length, and decide nothing.
 
 Source: CycloneDX specification 1.6 (modelCard; its Python library does not write one).
@@ -19,6 +20,7 @@ from appliance.builder.bills.sbom import own_component
 from appliance.builder.models.chat_template import templates_of
 from bundles.contents.contents import Model
 from bundles.gguf.header import GgufHeader
+from bundles.gguf.kind import EMBED
 from signing.digest import sha256
 from signing.strictjson import Json
 
@@ -69,7 +71,7 @@ def _pedigree(model: Model) -> Json:
 
 
 def _card(model: Model, header: GgufHeader) -> Json:
-    is_embedding = bool(model.embedding)
+    is_embedding = model.purpose == EMBED
     return {
         "modelParameters": {
             "task": "text-embedding" if is_embedding else "text-generation",
@@ -96,12 +98,14 @@ def _facts(model: Model, header: GgufHeader) -> dict[str, object]:
 
 
 def _template(model: Model, key: str, text: str) -> Json:
-    digest = sha256(text.encode())
+    digest, accepted = sha256(text.encode()), model.template_accepted
     contents = {"attachment": {"contentType": "text/x-jinja", "content": text}}
+    by = {"accepted-by": accepted.by, "accepted-on": accepted.date} if accepted and accepted.sha256 == digest else {}
     return {
         "type": "data",
         "bom-ref": f"{model.path}#{key}",
         "name": f"{model.name} {key}",
         "hashes": cyclonedx.hashes(digest),
         "data": [{"type": "configuration", "name": key, "contents": contents}],
+        **({"properties": cyclonedx.properties(by)} if by else {}),
     }

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from appliance.builder.models.chat_template import known_as, remarks
+from appliance.builder.models.chat_template import find_faults, known_as, remarks
 from bundles.attestation.required_statements import ML_BOM, SBOM, RequiredStatement
 from bundles.chunks.stream import ChunkStream
 from bundles.contents.contents import Contents, File, Model
@@ -48,7 +48,7 @@ class Template:
         sha256: of its text.
         size: in bytes.
         known: the name of the template of llama.cpp with the same text; None for any other.
-        remarks: what a person should know of it, each with its line.
+        remarks: what a person should know of it, each with its line: first why it would be refused without acceptance.
     """
 
     key: str
@@ -138,4 +138,6 @@ def _templates(model: Model, parts: Mapping[str, Json]) -> tuple[Template, ...]:
 def _template(key: str, text: str) -> Template:
     data = text.encode()
     digest = sha256(data)
-    return Template(key, digest, len(data), known_as(digest), tuple(map(str, remarks(text))))
+    # Only a person's acceptance brings a template with faults into a bundle.
+    spite = [f"accepted in spite of {fault}" for fault in find_faults(text)]
+    return Template(key, digest, len(data), known_as(digest), (*spite, *map(str, remarks(text))))

@@ -22,7 +22,7 @@ from bundles.gguf.header import GgufHeader, read_header
 from bundles.gguf.kind import CHAT, check_served, judge_kind, most_context
 from signing.errors import UsageError
 
-UNPROMPTED = "has no chat template: it completes text, and its engine writes messages in the form of ChatML"
+UNPROMPTED = "it completes text, and its engine writes messages in the form of ChatML"
 """What a person should know of a model that chats and has no template."""
 
 
@@ -36,7 +36,7 @@ class ModelFile:
     @property
     def remark(self) -> str:
         """What a person should know of this model; empty for most."""
-        return UNPROMPTED if self.task == CHAT and not self.header.template else ""
+        return f"has no chat template: {UNPROMPTED}" if self.task == CHAT and not self.header.template else ""
 
 
 def check_model_file(

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from appliance.builder.compare.inspection import Inspection, Template, inspect
+from appliance.builder.models.model_file import UNPROMPTED
 from appliance.cli.bundle_argument import open_named_bundle
 from appliance.cli.console.columns import labelled
 from appliance.cli.console.figures import format_size
@@ -24,6 +25,7 @@ from appliance.cli.console.terminal import Terminal
 from bundles.attestation.required_statements import statements_in
 from bundles.bundle import Bundle
 from bundles.contents.contents import Contents, Model
+from bundles.gguf.kind import CHAT
 from bundles.oci.layout import Layout
 from bundles.report import describe
 from signing.verified import Verified
@@ -108,6 +110,8 @@ def _models(contents: Contents, inspected: Inspection) -> Iterator[str]:
         yield from labelled("model", _model(contents, model))
         for template in inspected.templates[model.name]:
             yield from labelled("template", _template(template))
+        if model.purpose == CHAT and model.template is None:
+            yield from labelled("template", f"none: {UNPROMPTED}")
 
 
 def _model(contents: Contents, model: Model) -> list[str]:

@@ -20,8 +20,9 @@ from appliance.builder.bills import cyclonedx
 from bundles.attestation.required_statements import ML_BOM, PROVENANCE, REQUIRED, SBOM, STATEMENTS, statements_in
 from bundles.oci.layout import Layout
 from signing.digest import sha256
-from tests.appliance.tiny import RUNTIME_WHEEL, TEMPLATE, TinyBuild
+from tests.appliance.tiny import READER, RUNTIME_WHEEL, TEMPLATE, TinyBuild
 
+JUDGED = TEMPLATE + "{% call print() %}{% endcall %}"
 STEP = "llama-quantize sha256:00 Q4_K_M"
 
 
@@ -33,6 +34,18 @@ def read(built: Built, path: str) -> bytes:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     return TinyBuild(tmp_path_factory.mktemp("tiny"), steps=(STEP,)).build()
+
+
+def test_accepted_template_names_in_the_bill_who_accepted_it_and_when(tmp_path: Path) -> None:
+    built = TinyBuild(tmp_path, template=JUDGED, accepted=JUDGED).build()
+    [model] = built.contents.models
+    assert model.template_accepted is not None
+    assert (model.template_accepted.by, model.template_accepted.sha256) == (READER, model.template)
+    template = component(json.loads(read(built, ML_BOM.path)), f"{model.path}#tokenizer.chat_template")
+    assert {one["name"].partition(":")[2]: one["value"] for one in template["properties"]} == {
+        "accepted-by": READER,
+        "accepted-on": "2026-01-31",
+    }
 
 
 @pytest.fixture(scope="module")

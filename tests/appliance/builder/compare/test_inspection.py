@@ -11,7 +11,8 @@ import pytest
 
 from appliance.builder.chunking.chunker import Source
 from bundles.delta import delta, held_by
-from tests.appliance.tiny import RUNTIME_WHEEL, TEMPLATE, TinyBuild, default_wheels
+from signing.digest import sha256
+from tests.appliance.tiny import READER, RUNTIME_WHEEL, TEMPLATE, TinyBuild, default_wheels
 from tests.appliance.web import wheel
 from tests.attacks.harness import Answer, command
 
@@ -144,3 +145,15 @@ def test_difference_fits_80_columns_and_is_empty_between_equal_bundles(folder: P
     assert "+ delta (wheel): 2.0" in out
     same = ask(folder, "diff", bundle(folder, "1.0.0"), bundle(folder, "1.0.0")).out
     assert "the same files: both were signed with the same digests" in same
+
+
+def test_inspection_shows_what_a_template_was_accepted_in_spite_of_and_that_another_is_missing(tmp_path: Path) -> None:
+    judged = TEMPLATE + "{% call print() %}{% endcall %}"
+    TinyBuild(tmp_path, template=judged, accepted=judged).build()
+    out = ask(tmp_path, "inspect", bundle(tmp_path, "1.0.0")).out
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+    words = " ".join(out.split())
+    assert f"template {sha256(judged.encode())} accepted by {READER}, 2026-01-31" in words
+    assert "accepted in spite of line 1: the syntax CallBlock" in words
+    TinyBuild(tmp_path, template=None, version="1.0.1").build()
+    assert "none: it completes text" in ask(tmp_path, "inspect", bundle(tmp_path, "1.0.1")).out
