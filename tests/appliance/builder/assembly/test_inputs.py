@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.assembly.inputs import _check_models
+from appliance.builder.assembly.inputs import _check_models, _FetchContext
 from appliance.builder.cache.content_store import Cache
 from appliance.builder.lock.lockfile import Lock, Locked
 from appliance.builder.recipe.reader import load_recipe
+from bundles.progress import ignore
 from signing.digest import Digest, sha256
 from signing.errors import UsageError
 from tests.appliance.web import write_recipe
@@ -21,7 +22,8 @@ def judge(folder: Path, data: bytes, locked: Digest) -> None:
     path.write_bytes(data)
     entry = Locked("model", "tiny", "", path.name, len(data), locked, "Apache-2.0", "file:tiny.gguf")
     recipe = load_recipe(write_recipe(folder, "file:tiny.gguf"))
-    _check_models(recipe, Lock(0, (), (entry,)), {entry: path}, Cache(folder / "cache"))
+    context = _FetchContext(folder, Cache(folder / "cache"), ignore, None)
+    _check_models(recipe, Lock(0, (), (entry,)), {entry: path}, context)
 
 
 def test_locked_model_that_no_engine_could_serve_is_refused_before_the_runtime_is_compiled(tmp_path: Path) -> None:
