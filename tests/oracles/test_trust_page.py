@@ -8,41 +8,47 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from appliance.builder.assembly.attestation_writer import attestations
 from appliance.host.verification.verification_record import write_evidence
 from appliance.keys.signers.host_key import host_key, make_host_key
 from appliance.keys.signers.pem import load_public
-from bundles.bundle import open_bundle
+from bundles.attestation.required_statements import PROVENANCE as PROVENANCE_STATEMENT
 from bundles.chunks.copy import copy_file
-from bundles.oci.layout import Layout
-from signing.floors import Floors
+from bundles.chunks.stream import ChunkStream
+from signing.digest import sha256
+from signing.strictjson import load, to_file
+from tests.attacks.harness import Stick, make_stick
 from tests.oracles.__main__ import MODEL_SIGNING
 from tests.oracles.ready import oracle
 from tests.pages.blocks import TOP, read_blocks
+from tests.sim.tuf import STRANGERS, USUAL, Keys, TufRepository
 from tests.toy import NOW, build_toy
 
 PAGE = "signing/TRUST.md"
 HOST, TOOLS = "9. The host key, and what a host states", "11. Checking a bundle with other people's tools"
 # Whatever fails, the page's own server is not left behind.
 TIDY = """server=; trap '[ -z "$server" ] || kill "$server" 2>/dev/null || :' EXIT"""
-KEYS, SIGNATURES, CLIENT, BYTES, MODEL, PROVENANCE = range(6)
+KEYS, SIGNATURES, STATUS, CLIENT, BYTES, MODEL, PROVENANCE = range(7)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stick, and beside it a folder with the pinned root, a model, and a record of a host with its key."""
+    """A stick that two people have signed, and beside it a folder with the pinned root, a model and a host's record."""
     folder = tmp_path_factory.mktemp("page")
-    workspace, bundle = build_toy(folder / "workspace")
+    _, bundle = build_toy(folder / "workspace")
+    signed = make_stick(bundle, folder)
+    attest(signed, signed.repository.signers())
     beside = folder / "auditor"
     beside.mkdir()
-    shutil.copytree(bundle, folder / "stick")
-    shutil.copy(workspace.root_file, beside / "root.json")
-    contents = open_bundle(bundle, workspace.root_file.read_bytes(), Floors(), NOW).value.contents
+    shutil.copy(signed.root_file, beside / "root.json")
+    contents = signed.open().value.contents
     [model] = contents.of_kind("model")
-    copy_file(model, Layout(bundle).open_chunk, beside / "MODEL" / "toy.gguf")
+    copy_file(model, signed.layout.open_chunk, beside / "MODEL" / "toy.gguf")
     host = folder / "host"
     make_host_key(host)
     shutil.copy(host / "host.pub", beside)
@@ -50,10 +56,30 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def attest(stick: Stick, people: Keys) -> None:
+    """Put the signatures of these people into `attestations/`."""
+    contents = stick.open().value.contents
+    provenance = ChunkStream(stick.layout, contents.by_path[PROVENANCE_STATEMENT.path]).read()
+    for one in attestations(contents, stick.blob(stick.manifest).read_bytes(), provenance):
+        for signer in people:
+            path, data = one.wrap(signer.public, signer.sign(one.message))
+            (stick.path / path).parent.mkdir(parents=True, exist_ok=True)
+            (stick.path / path).write_bytes(data)
+
+
 @pytest.fixture
 def auditor(made: Path, tmp_path: Path) -> Path:
     shutil.copytree(made / "stick", tmp_path / "stick")
     return shutil.copytree(made / "auditor", tmp_path / "auditor")
+
+
+@pytest.fixture
+def stick(auditor: Path) -> Stick:
+    """The auditor's stick, whose metadata can be changed and signed again."""
+    repository = TufRepository()
+    found = Stick(auditor.parent / "stick", repository, auditor / "root.json")
+    found.publish()
+    return found
 
 
 def free_port() -> int:
@@ -77,7 +103,7 @@ def type_in(auditor: Path, *lines: str, path: str = "") -> subprocess.CompletedP
 def tools(*wanted: int) -> list[str]:
     """The lines of blocks of section 11."""
     blocks = read_blocks(PAGE, TOOLS)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     return [line for number in wanted for line in blocks[number].commands]
 
 
@@ -111,14 +137,71 @@ def test_a_record_of_a_host_is_checked_with_openssl(auditor: Path) -> None:
 
 
 def test_keys_and_the_signatures_over_targets(auditor: Path) -> None:
-    done = type_in(auditor, *tools(KEYS, SIGNATURES))
+    done = type_in(auditor, *tools(KEYS, SIGNATURES, STATUS))
     assert done.returncode == 0, done.stderr
     fingerprints = {line.split()[0] for line in done.stdout.splitlines() if line.endswith("  -")}
-    assert len(fingerprints) == 3
-    assert done.stdout.count("Verified OK") == 1
-    [file] = (auditor.parent / "stick" / "metadata").glob("*.targets.json")
-    file.write_bytes(file.read_bytes().replace(b'"current"', b'"allowed"'))
-    assert "Verified OK" not in type_in(auditor, *tools(KEYS, SIGNATURES)).stdout
+    assert fingerprints == {one.public.fingerprint for one in USUAL.root}
+    for role, count in (("root", 2), ("timestamp", 1), ("snapshot", 1), ("targets", 2)):
+        assert f"{role}: {count} keys have signed, {count} must\n" in done.stdout
+    manifest = sha256(next((auditor.parent / "stick" / "targets").rglob("*.json")).read_bytes())
+    assert done.stdout.endswith(f"current {manifest}\n")
+
+
+@pytest.mark.parametrize("file", ["1.root.json", "timestamp.json", "2.snapshot.json", "2.targets.json"])
+def test_changed_metadata_are_not_signed(stick: Stick, auditor: Path, file: str) -> None:
+    assert type_in(auditor, *tools(KEYS, SIGNATURES)).returncode == 0
+    path = auditor / "root.json" if "root" in file else stick.path / "metadata" / file
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"expires":"2', b'"expires":"3'))
+    assert path.read_bytes() != data
+    assert type_in(auditor, *tools(KEYS, SIGNATURES)).returncode != 0
+
+
+def signed_twice(stick: Stick) -> None:
+    repository = stick.repository
+    repository.edit(repository.targets_name, lambda _: None, by=repository.people.targets[:1])
+    value = load(repository.files[repository.targets_name], "targets")
+    value["signatures"] *= 2
+    repository.put_targets(to_file(value), repository.targets_version)
+
+
+def signed_by_other_roles(stick: Stick) -> None:
+    repository = stick.repository
+    others = (repository.people.targets[0], *repository.people.root, repository.people.builder)
+    repository.edit(repository.targets_name, lambda _: None, by=others)
+
+
+def signed_by_strangers(stick: Stick) -> None:
+    stick.repository.edit(stick.repository.targets_name, lambda _: None, by=STRANGERS.targets)
+
+
+@pytest.mark.parametrize(
+    ("attack", "counted"), [(signed_twice, 1), (signed_by_other_roles, 1), (signed_by_strangers, 0)]
+)
+def test_only_distinct_keys_of_the_targets_role_count(
+    stick: Stick, auditor: Path, attack: Callable[[Stick], None], counted: int
+) -> None:
+    attack(stick)
+    stick.save()
+    done = type_in(auditor, *tools(KEYS, SIGNATURES))
+    assert done.returncode != 0
+    assert f"snapshot: 1 keys have signed, 1 must\ntargets.json: OK\ntargets: {counted} keys have signed" in done.stdout
+
+
+def test_planted_file_with_a_higher_number_is_not_looked_at(stick: Stick, auditor: Path) -> None:
+    old = stick.repository.files[stick.repository.targets_name]
+    stick.publish("revoked")
+    (stick.path / "metadata" / "99.targets.json").write_bytes(old)
+    done = type_in(auditor, *tools(KEYS, SIGNATURES, STATUS))
+    assert (done.returncode, done.stdout.splitlines()[-1].split()[0]) == (0, "revoked")
+
+
+def test_file_that_the_snapshot_does_not_name_is_refused(stick: Stick, auditor: Path) -> None:
+    old = stick.repository.files[stick.repository.targets_name]
+    stick.publish("revoked")
+    (stick.path / "metadata" / stick.repository.targets_name).write_bytes(old)
+    done = type_in(auditor, *tools(KEYS, SIGNATURES, STATUS))
+    assert (done.returncode != 0, "targets.json: FAILED" in done.stdout) == (True, True)
 
 
 @pytest.mark.ci
@@ -134,10 +217,33 @@ def test_a_tuf_client_and_every_byte(auditor: Path) -> None:
     blob.write_bytes(data + b"x")
     assert type_in(auditor, *tools(BYTES)).returncode != 0
     blob.write_bytes(data)
-    (blob.parent / ("0" * 64)).write_bytes(b"planted")
-    assert type_in(auditor, *tools(BYTES)).returncode != 0
-    (blob.parent / ("0" * 64)).unlink()
+    for planted in (blob.parent / ("0" * 64), blob.parent / ".hidden", blob.parent.parent / "more"):
+        planted.write_bytes(b"planted")
+        assert type_in(auditor, *tools(BYTES)).returncode != 0
+        planted.unlink()
     assert type_in(auditor, *tools(BYTES)).returncode == 0
+    blob.rename(auditor / "elsewhere")
+    blob.symlink_to(auditor / "elsewhere")
+    done = type_in(auditor, *tools(BYTES))
+    assert (done.returncode != 0, f"> l sha256/{blob.name}" in done.stdout) == (True, True)
+
+
+@pytest.mark.ci
+def test_second_stick_is_not_judged_by_what_the_first_one_left(auditor: Path, tmp_path: Path) -> None:
+    every = tools(KEYS, SIGNATURES, STATUS, CLIENT, BYTES, PROVENANCE)
+    first = type_in(auditor, *every)
+    assert first.returncode == 0, first.stderr
+    _, bundle = build_toy(tmp_path / "second", note="another note")
+    shutil.rmtree(tmp_path / "stick")
+    second = make_stick(bundle, tmp_path)
+    attest(second, second.repository.signers())
+    again = type_in(auditor, *every)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("Verified OK") == 2
+    [fetched] = (auditor / "fetched").iterdir()
+    assert sha256(fetched.read_bytes()) == second.manifest
+    (tmp_path / "stick" / "metadata" / "timestamp.json").unlink()
+    assert type_in(auditor, *tools(KEYS, SIGNATURES)).returncode != 0
 
 
 @pytest.mark.ci
@@ -150,17 +256,28 @@ def test_a_tuf_client_refuses_it_under_another_root(auditor: Path, tmp_path: Pat
 
 
 @pytest.mark.ci
-def test_the_provenance(auditor: Path) -> None:
+def test_the_provenance(stick: Stick, auditor: Path) -> None:
     done = type_in(auditor, *tools(KEYS, CLIENT, PROVENANCE))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("Verified OK\n1\n")
+    assert done.stdout.endswith("Verified OK\n1\n" * 2)
+    shutil.rmtree(stick.path / "attestations")
+    attest(stick, (USUAL.root[0], USUAL.builder, USUAL.targets[2]))
+    assert type_in(auditor, *tools(KEYS, PROVENANCE)).stdout.count("Verified OK") == 1
 
 
 @pytest.mark.ci
-def test_a_model(auditor: Path) -> None:
-    program = oracle(MODEL_SIGNING) / "bin"
-    done = type_in(auditor, *tools(KEYS, MODEL), path=str(program))
+def test_a_model(stick: Stick, auditor: Path) -> None:
+    program = str(oracle(MODEL_SIGNING) / "bin")
+    done = type_in(auditor, *tools(KEYS, MODEL), path=program)
     assert done.returncode == 0, done.stderr
-    assert "Verification succeeded" in done.stdout + done.stderr
+    assert (done.stdout + done.stderr).count("Verification succeeded") == 2
+    shutil.rmtree(stick.path / "attestations")
+    attest(stick, (USUAL.root[0], USUAL.builder, USUAL.targets[2]))
+    done = type_in(auditor, *tools(KEYS, MODEL), path=program)
+    assert (done.stdout + done.stderr).count("Verification succeeded") == 1
+    [folder] = {path.parent for path in (stick.path / "attestations").rglob("*.oms")}
     (auditor / "MODEL" / "toy.gguf").write_bytes(b"another")
-    assert type_in(auditor, *tools(KEYS, MODEL), path=str(program)).returncode != 0
+    assert "Verification" not in type_in(auditor, *tools(KEYS, MODEL), path=program).stdout
+    folder.rename(folder.with_name(sha256(bytes.fromhex(sha256(b"another")))))
+    done = type_in(auditor, *tools(KEYS, MODEL), path=program)
+    assert ("REFUSED" in done.stdout, "Verification succeeded" in done.stdout + done.stderr) == (True, False)
