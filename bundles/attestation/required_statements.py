@@ -36,7 +36,13 @@ SBOM = RequiredStatement("sbom", "bills/sbom.cdx.json", "sbom", "application/vnd
 ML_BOM = RequiredStatement("ml-bom", "bills/ml-bom.cdx.json", "sbom", "application/vnd.cyclonedx+json; version=1.6")
 PROVENANCE = RequiredStatement("provenance", "bills/provenance.json", "provenance", "https://slsa.dev/provenance/v1")
 STATEMENTS = (ML_BOM, PROVENANCE, SBOM)
-"""Every statement that this version writes and knows, by name."""
+"""Every statement that this version writes, by name."""
+DATASET = RequiredStatement("dataset", "bills/dataset.json", "provenance", "urn:airgap-appliance:dataset:1")
+EVALUATION = RequiredStatement(
+    "evaluation", "bills/evaluation.json", "provenance", "https://in-toto.io/attestation/test-result/v0.1"
+)
+KNOWN = (DATASET, EVALUATION, *STATEMENTS)
+"""Every statement that a reader knows: those about adapters, too, which come with format 2."""
 REQUIRED = tuple(statement.name for statement in STATEMENTS)
 """What a bundle that this version publishes must have."""
 
@@ -48,4 +54,4 @@ def statements_in(contents: Contents) -> frozenset[str]:
         contents: named by a signed manifest.
     """
     found = {file.path: file for file in contents.files if file.size}
-    return frozenset(one.name for one in STATEMENTS if one.path in found and found[one.path].kind == one.kind)
+    return frozenset(one.name for one in KNOWN if one.path in found and found[one.path].kind == one.kind)

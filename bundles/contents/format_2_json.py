@@ -28,9 +28,10 @@ from bundles.contents.format_2 import (
 )
 from bundles.contents.json_object import JsonObject, refuse
 from bundles.contents.lineage import Lineage
-from bundles.contents.paths import check_name, check_path, check_unique
+from bundles.contents.paths import check_path, check_unique
 
 _DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,6})(?:\.[0-9]{0,8}[1-9])?\Z")
+_WORD = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,60}[a-z0-9])?\Z")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 
 
@@ -91,9 +92,11 @@ def read_adapter(value: JsonObject) -> Adapter:
     base, lineage = value.child("base"), value.child("lineage")
     base.only({"sha256", "tensors"})
     lineage.only({"dataset", "parent", "source"}, optional={"source"})
-    labels = tuple(check_name(label) for label in value.list("labels")) if value.has("labels") else ()
+    labels = (
+        tuple(_word(label, f"{value.subject} labels") for label in value.list("labels")) if value.has("labels") else ()
+    )
     return Adapter(
-        name=check_name(value.text("name")),
+        name=_word(value.text("name"), f"{value.subject} name"),
         path=check_path(value.text("path")),
         base=AdapterBase(base.digest("sha256"), base.digest("tensors")),
         rank=value.integer("rank", low=1, high=MAX_RANK),
@@ -139,6 +142,9 @@ def check_format_2(contents: Contents, subject: str) -> None:
             _check_file(contents, path, "golden-set", f"{subject} model {model.name} golden")
     check_unique((adapter.name for adapter in contents.adapters), f"{subject} adapters")
     for adapter in contents.adapters:
+        if adapter.path.split("/")[:2] != ["adapters", adapter.name] or adapter.path.count("/") != 2:
+            wanted = f"a file in adapters/{adapter.name}/"
+            raise refuse(f"{subject} adapter {adapter.name} path", wanted, adapter.path)
         _check_file(contents, adapter.path, "adapter", f"{subject} adapter {adapter.name}")
     if contents.format == FORMAT:
         _check_folders(contents, subject)
@@ -173,6 +179,13 @@ def _sorted(value: JsonObject, name: str, items: tuple[str, ...]) -> tuple[str, 
     if not items or any(one >= other for one, other in zip(items, items[1:])):
         raise refuse(f"{value.subject} {name}", "a sorted list, each entry once, at least one", repr(items)[:80])
     return items
+
+
+def _word(text: object, subject: str) -> str:
+    # A name that users write after a model's name and an @, or a label: no file is called so.
+    if not isinstance(text, str) or not _WORD.match(text):
+        raise refuse(subject, "1 to 62 characters of a-z 0-9 . _ -, a letter or digit at both ends", repr(text)[:80])
+    return text
 
 
 def _decimal(value: JsonObject, name: str) -> str:

@@ -74,3 +74,22 @@ def test_unguarded_the_signed_list_is_what_decides(stick: Stick) -> None:
     entry = stick.repository.walk().targets.entries[TARGET]
     assert isinstance(entry, TargetEntry)
     assert set(entry.statements) == set(REQUIRED)
+
+
+@pytest.mark.parametrize("name", ["dataset", "evaluation"])
+def test_attacked_by_stripping_a_statement_that_only_later_versions_write(stick: Stick, name: str) -> None:
+    require(stick, *REQUIRED, name)
+    error = refused(ROW, stick.verify, "target.statements", TARGET)
+    assert error.found == f"no {name}"
+
+
+@pytest.mark.parametrize("name", ["dataset", "evaluation"])
+def test_unattacked_statement_of_a_later_version_is_found_by_its_path(stick: Stick, name: str) -> None:
+    def change(contents: Signed) -> None:
+        file = next(one for one in contents["files"] if one["path"] == "provenances/provenance.txt")
+        file["path"] = f"bills/{name}.json"
+        contents["files"].sort(key=lambda one: one["path"])
+
+    stick.forge(change)
+    require(stick, *REQUIRED, name)
+    stick.verify()

@@ -16,6 +16,7 @@ from appliance.host.runtime.unpacked import UnpackedRuntime, of_bundle, of_relea
 from bundles.chunks.check import check_file
 from bundles.chunks.copy import copy_file
 from bundles.oci.layout import Layout
+from signing.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,11 @@ def runtime_of_bundle(
 ) -> TrialRuntime:
     """The runtime of a bundle or stick; for the arguments see `open_named_bundle` and `runtime_of_release`."""
     contents = open_named_bundle(path, trust, prefix, workspace).value.contents
-    model = None
+    runtime, model = of_bundle(Layout(path), contents, scratch), None
     if with_model:
-        file = min(contents.of_kind("model"), key=lambda one: one.size)
+        if not contents.models:
+            raise UsageError("plan.no-model", str(path), expected="at least one model", found="none")
+        file = min((contents.by_path[one.path] for one in contents.models), key=lambda one: one.size)
         model = scratch / "model.gguf"
         copy_file(file, Layout(path).open_chunk, model)
-    return TrialRuntime(of_bundle(Layout(path), contents, scratch), model)
+    return TrialRuntime(runtime, model)

@@ -23,7 +23,7 @@ def check_parts(contents: Contents) -> None:
     """Refuse a bundle with a part that this program does not apply.
 
     Args:
-        contents: verified.
+        contents: verified; of format 1, too, which may lack models.
 
     Raises:
         ApplianceError: code `install.unknown-parts`, naming each of them.
@@ -42,6 +42,8 @@ def check_parts(contents: Contents) -> None:
 def _not_applied(contents: Contents) -> Iterator[str]:
     if contents.is_light:
         yield "no runtime: it adds to a release that has one"
+    elif not contents.models:
+        yield "no models: there is nothing to serve"
     if contents.adapters:
         yield f"adapters {', '.join(adapter.name for adapter in contents.adapters)}"
     if contents.of_kind("tool-server"):

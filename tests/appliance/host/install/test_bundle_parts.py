@@ -64,6 +64,7 @@ def test_bundle_of_format_1_and_parts_that_change_nothing_are_allowed(contents: 
         (lambda one: replace(one, models=(replace(one.models[0], task="rerank"),)), "the reranker toy"),
         (lambda one: replace(one, state=StateFormats((1, 2), 2)), "stored state of format 2"),
         (lambda one: replace(one, files=tuple(file for file in one.files if file.kind != "runtime")), "no runtime"),
+        (lambda one: replace(one, models=()), "no models"),
     ],
 )  # fmt: skip
 def test_part_without_effect_is_refused_by_name(contents: Contents, part: object, named: str) -> None:
