@@ -30,13 +30,15 @@ from appliance.builder.bills.bill_inputs import Gathered
 from appliance.builder.bills.dependencies import Dependency, dependencies, unmaintained
 from appliance.builder.cache.content_store import Cache, home_folder
 from appliance.builder.chunking.bundle_writer import BundleWriter
-from appliance.builder.lock.lockfile import lock_path, read_lock
+from appliance.builder.lock.lockfile import RUNTIME, lock_path, read_lock
 from appliance.builder.proof.closure_proof import prove
 from appliance.builder.proof.model_trial import TrialModel, try_models
 from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.recipe.recipe import Recipe
 from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.wheel_closure import host_requires
+from appliance.builder.runtime.build_job import compilation_notice
+from appliance.builder.runtime.build_types import RuntimeSpec
 from appliance.keys.publication import publish
 from appliance.keys.signature_requests.request import Request
 from appliance.keys.tuf_repository import published, published_manifest, read_newest
@@ -110,6 +112,27 @@ def assemble(
         writer = BundleWriter(workspace.dist / f"{recipe.name}-{recipe.version}")
         built = _publish(pack(prepared, writer, cache, on_progress), writer, workspace, now, install_by)
     return replace(built, unmaintained=unmaintained(dependencies(prepared.lock), now.date()))
+
+
+def compilation_reason(recipe_path: Path, cache: Cache, search_path: str) -> str:
+    """One line about why a build of this recipe compiles the runtime; empty where it does not.
+
+    Args:
+        recipe_path: the recipe; its lock lies beside it.
+        cache: of built runtimes.
+        search_path: to find the compiler.
+
+    Raises:
+        UsageError, HostUnfitError: as `assemble`, before it fetches anything.
+    """
+    recipe, lock = load_recipe(recipe_path), read_lock(lock_path(recipe_path))
+    check_covers(lock, recipe, recipe_path, host_requires())
+    sdist, tools = lock.find("sdist", RUNTIME), [lock.find("build-tool", name) for name in ("cmake", "ninja")]
+    if sdist is None or None in tools:
+        return ""
+    pinned = {tool.name: (tool.version, tool.sha256) for tool in tools if tool is not None}
+    spec = RuntimeSpec(recipe.runtime.llama_cpp_python, recipe.runtime.cpu)
+    return compilation_notice(sdist.sha256, pinned, spec, cache.folder("runtime"), search_path)
 
 
 def prepare(

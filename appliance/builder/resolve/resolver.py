@@ -7,6 +7,7 @@ Rules:
 - sizes and digests are those of the bytes that were downloaded; those that an index claims are compared with them;
 - models, the runtime's sdist, its build tools, uv and the wheels for each Python are locked separately: a changed model
   does not move a wheel;
+- a build tool is the one of a runtime in the cache of the same sources, so that it is not compiled again;
 - `upgrade` looks everything up again; the date of the bundle's files stays that of the first lock;
 - the day of a project's last release pins nothing, and is looked up once (`appliance.builder.lock.release_dates`).
 """
@@ -29,8 +30,12 @@ from appliance.builder.resolve.coverage import check_licences, target_system
 from appliance.builder.resolve.source_pins import lock_beside, lock_converted, lock_file, lock_model
 from appliance.builder.resolve.wheel_closure import BUILDER_GLIBC, host_requires
 from appliance.builder.resolve.wheel_pins import lock_program, lock_sdist, lock_wheels
+from appliance.builder.runtime.build_job import runtime_flags
+from appliance.builder.runtime.build_types import RuntimeSpec
+from appliance.builder.runtime.cached_builds import BuiltWith, cached_builds, tools_built_with
 from appliance.builder.runtime.cuda_toolkit import TOOLKIT
 from bundles.progress import OnProgress, ignore
+from signing.errors import HostUnfitError
 
 BUILD_TOOLS = ("cmake>=3.26,<5", "ninja>=1.11")
 TOOLS = ("uv>=0.9",)
@@ -82,7 +87,8 @@ def lock_recipe(
         lock_converted(context, model, sdist, entries, previous, converter) for model in recipe.models if model.convert
     ]
     build_tools = (*BUILD_TOOLS, *(TOOLKIT if recipe.runtime.cuda else ()))
-    entries += [lock_program(context, "build-tool", text, BUILDER_GLIBC) for text in build_tools]
+    known = {} if upgrade else _tools_of_cached_runtime(context, sdist)
+    entries += [lock_program(context, "build-tool", text, BUILDER_GLIBC, known) for text in build_tools]
     oldest = recipe.pythons[0]
     entries += [lock_program(context, "tool", text, recipe.glibc_for(oldest)) for text in TOOLS]
     closures, wheels = lock_wheels(context, sdist, host_requires() if requires is None else requires)
@@ -90,6 +96,16 @@ def lock_recipe(
     systems, packages = _lock_systems(context, find_mirror)
     dated = add_release_dates([*entries, *wheels], env, on_progress)
     return Lock(epoch, closures, tuple(sorted([*dated, *packages], key=sort_key)), systems)
+
+
+def _tools_of_cached_runtime(context: LockContext, sdist: Locked) -> dict[str, BuiltWith]:
+    chosen = context.recipe.runtime
+    builds = cached_builds(context.cache.folder("runtime"), sdist.sha256, sdist.version)
+    try:
+        flags = runtime_flags(RuntimeSpec(chosen.llama_cpp_python, chosen.cpu)) if builds else None
+    except HostUnfitError:  # the build reports it
+        flags = None
+    return tools_built_with(builds, flags)
 
 
 def _lock_systems(context: LockContext, find_mirror: FindMirror) -> tuple[tuple[LockedSystem, ...], list[Locked]]:

@@ -22,6 +22,7 @@ from appliance.builder.resolve.context import LockContext
 from appliance.builder.resolve.coverage import covers_closure
 from appliance.builder.resolve.sdist import sdist_metadata
 from appliance.builder.resolve.wheel_closure import best_wheel, newest_wheel, resolve, target_tags, without_extras
+from appliance.builder.runtime.cached_builds import BuiltWith
 from appliance.builder.sources.pypi import remote
 from appliance.builder.wheels.reader import wheel_metadata
 from bundles.progress import Progress
@@ -47,14 +48,21 @@ def lock_sdist(context: LockContext) -> Locked:
     return Locked("sdist", RUNTIME, version, pin.file, pin.size, pin.sha256, licence)
 
 
-def lock_program(context: LockContext, kind: str, text: str, glibc: tuple[int, int]) -> Locked:
-    """The line of a program from the index, at its newest version that fits.
+def lock_program(
+    context: LockContext,
+    kind: str,
+    text: str,
+    glibc: tuple[int, int],
+    built_with: Mapping[str, BuiltWith] | None = None,
+) -> Locked:
+    """The line of a program from the index: that of a runtime in the cache, else its newest version that fits.
 
     Args:
         context: of this run.
         kind: of the line.
         text: a requirement such as `ninja>=1.11`.
         glibc: the C library's version where the program runs.
+        built_with: the tools of a runtime in the cache, by name; another version would have it compiled again.
 
     Raises:
         UsageError: the index has no wheel that fits.
@@ -66,7 +74,15 @@ def lock_program(context: LockContext, kind: str, text: str, glibc: tuple[int, i
         return entry
     python = context.recipe.pythons[0]
     tags = target_tags(python, context.recipe.arch, glibc)
-    newest = newest_wheel(context.index.files(requirement.name), requirement.specifier, python, tags)
+    packages = context.index.files(requirement.name)
+    known = (built_with or {}).get(requirement.name)
+    if known is not None and requirement.specifier.contains(known.version):
+        usable = [one for one in packages if not one.is_yanked and remote(one).sha256 in (None, known.sha256)]
+        if package := best_wheel(usable, known.version, tags):
+            found = _lock_wheel(context, kind, requirement.name, known.version, package)
+            if found.sha256 == known.sha256:
+                return found
+    newest = newest_wheel(packages, requirement.specifier, python, tags)
     if newest is None:
         raise _absent(text, f"a wheel for {context.recipe.arch}")
     return _lock_wheel(context, kind, requirement.name, newest[0], newest[1])

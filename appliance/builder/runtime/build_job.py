@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from appliance.builder.cache.content_store import FULL, disk_full, home_folder, 
 from appliance.builder.runtime.build_types import BuiltRuntime, RuntimeSpec, ToolWheels
 from appliance.builder.runtime.built_runtimes import Slot, read_boot
 from appliance.builder.runtime.built_variants import choose_variants, read_cpu_flags
+from appliance.builder.runtime.cached_builds import cached_builds, explain_compilation
 from appliance.builder.runtime.compilation.cmake_build import Workplace, compile_targets, configure
 from appliance.builder.runtime.compilation.source import licence_files, unpack_sdist
 from appliance.builder.runtime.compilation.source_patches import drop_working_folder, keep_variants
@@ -38,7 +41,7 @@ from appliance.builder.runtime.repack import (
 )
 from appliance.builder.runtime.settings import settings
 from appliance.builder.runtime.symbols import SymbolFloors, dotted
-from appliance.builder.runtime.wheel import WheelIdentity, fingerprint, local_version, write_wheel
+from appliance.builder.runtime.wheel import WheelIdentity, local_version, runtime_key, write_wheel
 from appliance.builder.sources.file import measure
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest, sha256_stream
@@ -101,6 +104,43 @@ def find_runtime(
     return Slot(cache_dir.resolve(), job.key()).read_finished()
 
 
+def runtime_flags(spec: RuntimeSpec) -> tuple[str, ...]:
+    """Every setting that shapes the runtime that a recipe asks for.
+
+    Raises:
+        UsageError: the recipe asks for something unknown.
+        HostUnfitError: `native`, on a machine that is no x86-64 Linux.
+    """
+    return settings(choose_variants(spec.cpu, read_cpu_flags() if spec.cpu == "native" else frozenset()))
+
+
+def compilation_notice(
+    sdist: Digest, tools: Mapping[str, tuple[str, Digest]], spec: RuntimeSpec, cache_dir: Path, search_path: str
+) -> str:
+    """One line about why a build compiles the runtime, and how long that takes; empty where the cache has it.
+
+    Args:
+        sdist: digest of the sources, as the lock pins it.
+        tools: version and digest of the wheel of each build tool of the runtime, as the lock pins them.
+        spec: what the recipe asks for.
+        cache_dir: the runtime part of the cache.
+        search_path: to find the compiler.
+
+    Raises:
+        UsageError, HostUnfitError: as `build_runtime`, before it compiles.
+    """
+    pinned = {name: version for name, (version, _) in tools.items()}
+    pinned |= {f"{name}_sha256": digest for name, (_, digest) in tools.items()}
+    toolchain = {**find_compiler(search_path).versions, "zlib": zlib.ZLIB_RUNTIME_VERSION, **pinned}
+    flags = runtime_flags(spec)
+    slot = Slot(cache_dir.resolve(), runtime_key(sdist, spec.version, flags, toolchain))
+    if slot.read_finished():
+        return ""
+    if slot.is_configured(read_boot()):
+        return "compiling llama.cpp: an earlier run was interrupted, and this one goes on"
+    return explain_compilation(cached_builds(cache_dir, sdist, spec.version), spec.version, flags, toolchain)
+
+
 def run_job(job: Job, cache_dir: Path, environment: Mapping[str, str], timeout_s: float) -> BuiltRuntime:
     """Do a job, or take its result from the cache.
 
@@ -118,11 +158,13 @@ def run_job(job: Job, cache_dir: Path, environment: Mapping[str, str], timeout_s
             return built
         ccache = find_ccache(environment.get("PATH", os.defpath))
         place = Workplace(slot.building, slot.log, hold, ccache)
+        # What an earlier run has compiled would be missing in the time of this one.
+        began, is_whole = time.monotonic(), not slot.is_configured(read_boot())
         unpacked = job.prepare(slot, place)
         compile_targets(unpacked, job.compiler, place, _jobs(), job.on_progress, job.targets())
         homes = (environment.get("HOME", ""), str(home_folder({}) or ""))
         built = job.pack(place, private=(str(slot.cache), *homes))
-        return slot.finish(built.path.parent, built)
+        return slot.finish(built.path.parent, built, round(time.monotonic() - began) if is_whole else None)
 
 
 def _plan(sdist: Path, tools: ToolWheels, spec: RuntimeSpec, search_path: str, on_progress: OnProgress) -> Job:
@@ -155,10 +197,7 @@ class Job:
 
     def key(self) -> Digest:
         """The digest of everything that decides the wheel's bytes."""
-        sources, _ = measure(self.sdist)
-        recorded = (f"{name}={value}" for name, value in sorted(self.toolchain.items()))
-        first = (f"sdist={sources}", f"version={self.version}")
-        return fingerprint((*first, *self.flags(), *recorded))
+        return runtime_key(measure(self.sdist)[0], self.version, self.flags(), self.toolchain)
 
     def flags(self) -> tuple[str, ...]:
         """Every setting that shapes the wheel, without a path of this machine."""

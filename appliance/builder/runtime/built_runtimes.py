@@ -26,6 +26,8 @@ from signing.errors import BusyError, NotTrustedError
 from signing.strictjson import load_canonical, to_file
 
 BUILD_FILE = "build.json"
+COMPILED = "compiled_s"
+"""The field of that file for the seconds that the build took."""
 _STATE_FILE = "state.json"
 _KEY_LENGTH = 16
 
@@ -92,14 +94,16 @@ class Slot:
             return None
         return _from_facts(facts, path)
 
-    def finish(self, result: Path, built: BuiltRuntime) -> BuiltRuntime:
+    def finish(self, result: Path, built: BuiltRuntime, compiled_s: int | None = None) -> BuiltRuntime:
         """Move a finished folder to its place and remove the build folder.
 
         Args:
             result: a folder on the same file system that holds nothing but the wheel.
             built: with its path in `result`.
+            compiled_s: how long it took, in seconds; None where another run did a part of it.
         """
         facts = asdict(built) | {"file": built.path.name, "key": self.key}
+        facts |= {} if compiled_s is None else {COMPILED: compiled_s}
         del facts["path"]
         (result / BUILD_FILE).write_bytes(to_file(facts))
         for path in (*result.iterdir(), result):

@@ -16,6 +16,7 @@ import hashlib
 import re
 import time
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,6 +130,19 @@ def _wheel(identity: WheelIdentity) -> bytes:
 
 def _base64(data: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+
+
+def runtime_key(sdist: Digest, version: str, flags: tuple[str, ...], toolchain: Mapping[str, str]) -> Digest:
+    """The digest of everything that decides the bytes of a runtime's wheel.
+
+    Args:
+        sdist: digest of the sources.
+        version: of llama-cpp-python.
+        flags: every setting that shapes the wheel.
+        toolchain: name and version of everything that shapes its bytes.
+    """
+    recorded = (f"{name}={value}" for name, value in sorted(toolchain.items()))
+    return fingerprint((f"sdist={sdist}", f"version={version}", *flags, *recorded))
 
 
 def fingerprint(lines: tuple[str, ...]) -> Digest:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from appliance import clock
-from appliance.builder.assembly.assembler import Built, assemble
+from appliance.builder.assembly.assembler import Built, assemble, compilation_reason
 from appliance.builder.cache.content_store import Cache, cache_root
 from appliance.builder.compare.rebuild import DIFFERS, rebuild
 from appliance.cli.console.options import converter_option, json_option, pass_terminal, workspace_option
@@ -53,8 +53,9 @@ def command(
     """Build the bundle of RECIPE and sign it.
 
     Everything comes from the lock beside the recipe, by size and SHA-256; what is not in the lock does not go in. The
-    first build compiles the runtime, which takes about ten minutes on two cores. The runtime and every download are
-    cached. The bundle is written to dist/NAME-VERSION in the workspace.
+    first build compiles the runtime, which takes about ten minutes on two cores. Later ones compile it again where the
+    sources or the tools changed: the first line says why, and how long the last time took. The runtime and every
+    download are cached. The bundle is written to dist/NAME-VERSION in the workspace.
 
     Where several people sign, the bundle waits there. Give each of them a copy of the request that is named at the end.
     Then add what comes back with `appliance sign --add`.
@@ -73,18 +74,24 @@ def command(
             raise click.UsageError("--install-by is about what is signed, and --check signs nothing")
         _check(terminal, recipe, workspace, converter, as_json)
         return
-    opened = open_workspace(workspace)
+    opened, cache = open_workspace(workspace), Cache(cache_root(os.environ))
+    _show_reason(terminal, recipe, cache)
     with terminal.progress() as on_progress:
         built = assemble(
             recipe,
             opened,
-            Cache(cache_root(os.environ)),
+            cache,
             clock.utc_now(),
             on_progress,
             f"{install_by:%Y-%m-%d}T23:59:59Z" if install_by else "",
             converter,
         )
     _show(terminal, opened, built, as_json)
+
+
+def _show_reason(terminal: Terminal, recipe: Path, cache: Cache) -> None:
+    if reason := compilation_reason(recipe, cache, os.environ.get("PATH", os.defpath)):
+        terminal.message(reason)
 
 
 def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) -> None:
@@ -134,9 +141,10 @@ def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) ->
 
 
 def _check(terminal: Terminal, recipe: Path, workspace: Path, converter: Path | None, as_json: bool) -> None:
+    cache = Cache(cache_root(os.environ))
+    _show_reason(terminal, recipe, cache)
     try:
         with terminal.progress() as on_progress:
-            cache = Cache(cache_root(os.environ))
             again = rebuild(recipe, open_workspace(workspace), cache, on_progress, converter)
     except ApplianceError as error:
         if as_json and error.code == DIFFERS:

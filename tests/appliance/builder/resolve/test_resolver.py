@@ -20,9 +20,11 @@ from appliance.builder.resolve.coverage import check_covers
 from appliance.builder.resolve.resolver import lock_recipe
 from appliance.builder.resolve.wheel_closure import host_requires, target_tags, without_extras
 from appliance.builder.runtime.cuda_toolkit import TOOLKIT_NAMES
+from appliance.builder.runtime.wheel import runtime_key
 from appliance.builder.sources import download
 from signing.digest import sha256
 from signing.errors import ApplianceError, UsageError
+from signing.strictjson import to_file
 from tests.appliance.web import PackageIndex, sdist, serve, wheel, write_recipe
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -81,6 +83,39 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         bench.add_wheel("native", tag="cp311-cp311-manylinux_2_28_aarch64")
         yield bench
         download.close()
+
+
+def write_build(bench: Bench, cmake: bytes, version: str = "3.30.0") -> None:
+    """A runtime in the cache, of the index's own sources and an older cmake."""
+    sources = sha256(bench.index.files["llama-cpp-python"]["llama_cpp_python-0.3.36.tar.gz"])
+    toolchain, flags = {"cmake": version, "cmake_sha256": sha256(cmake)}, ("layout=1",)
+    key = runtime_key(sources, "0.3.36", flags, toolchain)
+    folder = bench.cache.folder("runtime", key[:16])
+    (folder / "build.json").write_bytes(to_file({"key": key, "flags": list(flags), "toolchain": toolchain}))
+
+
+@pytest.mark.parametrize("bench", ["html", "json"], indirect=True)
+def test_new_lock_takes_the_tools_of_a_runtime_in_the_cache_and_upgrade_the_newest(bench: Bench) -> None:
+    bench.add_wheel("cmake", "3.30.0")
+    write_build(bench, bench.index.files["cmake"]["cmake-3.30.0-py3-none-any.whl"])
+    recipe = write_recipe(bench.folder, SOURCE)
+    tools = {
+        upgrade: {entry.name: entry.version for entry in bench.lock(recipe, upgrade=upgrade).of_kind("build-tool")}
+        for upgrade in (False, True)
+    }
+    assert tools == {
+        False: {"cmake": "3.30.0", "ninja": "1.13.0"},
+        True: {"cmake": "3.31.0", "ninja": "1.13.0"},
+    }
+
+
+@pytest.mark.parametrize("version", ["3.30.0", "3.29.0", "5.0.0"])
+def test_tool_that_the_index_does_not_have_with_these_bytes_is_the_newest(bench: Bench, version: str) -> None:
+    bench.add_wheel("cmake", "3.30.0")
+    write_build(bench, b"other bytes of that version", version)
+    found = bench.lock(write_recipe(bench.folder, SOURCE)).find("build-tool", "cmake")
+    assert found is not None
+    assert found.version == "3.31.0"
 
 
 @pytest.mark.parametrize("bench", ["html", "json"], indirect=True)
