@@ -54,7 +54,7 @@ def command(
 
     Everything comes from the lock beside the recipe, by size and SHA-256; what is not in the lock does not go in. The
     first build compiles the runtime, which takes about ten minutes on two cores. Later ones compile it again where the
-    sources or the tools changed: the first line says why, and how long the last time took. The runtime and every
+    sources or the tools changed: the first line states why, and how long the last time took. The runtime and every
     download are cached. The bundle is written to dist/NAME-VERSION in the workspace.
 
     Where several people sign, the bundle waits there. Give each of them a copy of the request that is named at the end.
