@@ -39,6 +39,7 @@ next: the appliance is not on this machine yet, and this verifier only verifies.
 `appliance`, which your organisation brings here by its own way, then:
   appliance trust pin {root} --fingerprint FINGERPRINT-FROM-PAPER
   appliance install {path}"""
+_TYPED = "PATH-TO-BE-TYPED-BY-HAND"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -60,7 +61,9 @@ def main(arguments: Sequence[str]) -> int:
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-        _print(f"error: {os.strerror(error.errno or 0).lower()}: {error.filename}")
+        from bundles.report import escape
+
+        _print(f"error: {os.strerror(error.errno or 0).lower()}: {escape(str(error.filename))}")
         return 1
     return 0
 
@@ -81,6 +84,7 @@ def _verify(path: Path, trust: Path | None) -> None:
     from bundles.bundle import open_bundle
     from bundles.chunks.check import check_all
     from bundles.oci.layout import Layout
+    from bundles.oci.litter import describe_beside
     from bundles.report import (
         DEVELOPMENT_ROOT,
         clock_warning,
@@ -89,6 +93,7 @@ def _verify(path: Path, trust: Path | None) -> None:
         describe_boot,
         escape,
         lines,
+        shell_word,
     )
     from signing.floors import Floors
 
@@ -98,12 +103,19 @@ def _verify(path: Path, trust: Path | None) -> None:
         _print(f"DEVELOPMENT TRUST ROOT: {DEVELOPMENT_ROOT}")
     if warning := clock_warning(found):
         _print(warning)
-    answer = {**describe(found), "path": str(path), "files": checked.files, "bytes": checked.size_bytes}
+    answer = {
+        **describe(found),
+        **describe_beside(Layout(path)),
+        "path": str(path),
+        "files": checked.files,
+        "bytes": checked.size_bytes,
+    }
     answer["boot"] = describe_boot(found, boot)
     answer["attestations"] = describe_attested(checked.attested)
     for line in lines(answer):
         _print(escape(line), sys.stdout)
-    _print(escape(_NEXT.format(root=os.path.abspath(trust or ""), path=os.path.abspath(path)), keep="\n"))
+    words = {"root": os.path.abspath(trust or ""), "path": os.path.abspath(path)}
+    _print(_NEXT.format(**{name: shell_word(word, _TYPED) for name, word in words.items()}))
 
 
 def _read_root(trust: Path | None) -> bytes:

@@ -21,7 +21,7 @@ from bundles.contents.contents import Contents
 from bundles.contents.contents_json import parse_contents
 from bundles.contents.paths import check_name
 from bundles.oci.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, Layout, blob_path, target_name
-from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index, parse_manifest
+from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, TITLE, VERSION, parse_index, parse_manifest
 from signing.chain import ReadMetadata
 from signing.digest import Digest, sha256
 from signing.errors import DamagedError, NotTrustedError, UsageError
@@ -126,8 +126,7 @@ def _guess_target(layout: Layout) -> tuple[Digest, str]:
     manifest = load(_need(layout, named), "manifest", MAX_MANIFEST_BYTES)
     annotations = manifest.get("annotations") if isinstance(manifest, dict) else None
     hints = annotations if isinstance(annotations, dict) else {}
-    name, version = hints.get("org.opencontainers.image.title"), hints.get("org.opencontainers.image.version")
-    return named.sha256, target_name(check_name(name), check_name(version))
+    return named.sha256, target_name(check_name(hints.get(TITLE)), check_name(hints.get(VERSION)))
 
 
 def _parse(layout: Layout, data: bytes) -> Bundle:
@@ -135,12 +134,12 @@ def _parse(layout: Layout, data: bytes) -> Bundle:
     config = Chunk(manifest.contents, manifest.contents_size)
     contents = parse_contents(_need(layout, config))
     needed = {chunk.sha256: chunk.size for file in contents.files for chunk in file.chunks}
-    if needed != manifest.blobs:
+    if list(needed.items()) != list(manifest.blobs.items()):
         raise NotTrustedError(
             "manifest.blobs",
             "manifest",
-            expected=f"the {len(needed)} blobs that the contents need",
-            found=f"{len(manifest.blobs)} blobs",
+            expected=f"the {len(needed)} blobs that the contents need, in their order",
+            found=f"{len(manifest.blobs)} blobs" + (" in another order" if needed == manifest.blobs else ""),
         )
     return Bundle(sha256(data), len(data), config, contents)
 

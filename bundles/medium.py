@@ -79,9 +79,9 @@ class Medium:
             raise self._explain(error, path) from None
 
     def list(self, folder: str) -> tuple[str, ...]:
-        """Names of everything directly in a folder, sorted; empty where there is none."""
+        """Names of everything directly in a folder, sorted; empty where there is none. The root's name is empty."""
         try:
-            with self._folder(f"{folder}/x") as (descriptor, _):
+            with self._folder(f"{folder}/x" if folder else "x") as (descriptor, _):
                 try:
                     return tuple(sorted(os.listdir(descriptor)))
                 except OSError as error:
@@ -91,7 +91,18 @@ class Medium:
 
     def walk(self, folder: str) -> Iterator[str]:
         """Paths of every file below a folder, sorted; what is neither file nor folder is a refusal."""
-        for name in self.list(folder):
+        yield from (path for path in self.tree(folder) if not path.endswith("/"))
+
+    def tree(self, folder: str) -> Iterator[str]:
+        """Paths of every file below a folder, and with a `/` at the end of every folder in which nothing lies.
+
+        Raises:
+            NotTrustedError: something there is neither file nor folder, or folders lie too deep in one another.
+        """
+        names = self.list(folder)
+        if not names and os.path.lexists(self.root / folder):
+            yield f"{folder}/"
+        for name in names:
             path = f"{folder}/{name}"
             try:
                 mode = os.lstat(self.root / path).st_mode
@@ -100,7 +111,7 @@ class Medium:
             if stat.S_ISDIR(mode):
                 if path.count("/") >= MAX_DEPTH:
                     raise _hostile(f"{path[:80]}…", f"at most {MAX_DEPTH} folders below one another", "more")
-                yield from self.walk(path)
+                yield from self.tree(path)
             elif stat.S_ISREG(mode):
                 yield path
             else:

@@ -4,13 +4,14 @@ Owns the words of a good answer and of an error, so that `appliance verify` and 
 prints: `appliance.cli.console.terminal` and `bundles.__main__` do.
 
 Rules:
-- text from outside is never trusted: control characters, and those that turn the direction of writing, are escaped;
+- text from outside is never trusted: each field is escaped by the one function `escape`, so that no name can begin a
+  line, move the cursor, turn the direction of writing or hide a part of itself;
 - an error is printed as what, expected, found; then the other errors of the same check; then every hint once.
 """
 
 from __future__ import annotations
 
-import unicodedata
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -27,19 +28,32 @@ NOT_TRUSTED_HINT = (
     "do not use it: write the stick again, or copy the file again; if it is refused again, stop and ask a key holder"
 )
 DEVELOPMENT_ROOT = "one key for trials, held by one machine: do not install this for real use"
-# Invisible characters that turn the direction of the text after them: a name could be shown as another.
-_BIDI = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
-_HIDDEN = {"Cc", "Cs", "Zl", "Zp"}
+# Characters that Python counts as printable and that show nothing: fillers, joiners and variation selectors.
+_BLANK = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10)}
+_BLANK |= {0x2800, *range(0xE0100, 0xE01F0)}
 
 
 def escape(text: str, keep: str = "") -> str:
-    """Escape control characters, so that text from outside cannot move the cursor or hide itself.
+    """Escape what a reader would not see as it is, so that text from outside cannot forge or hide anything.
+
+    Control and format characters, line separators, spaces other than the ordinary one, lone surrogates (bytes of a file
+    name that are no UTF-8) and blank letters become an escape such as `\\u202e`.
 
     Args:
         text: anything.
-        keep: control characters that stay as they are, for example a newline.
+        keep: control characters that stay as they are, for example a tab.
     """
     return "".join(_escape_char(letter) if _is_hidden(letter) and letter not in keep else letter for letter in text)
+
+
+def shell_word(path: str, otherwise: str) -> str:
+    """A path to be pasted into a shell: one word of it, whatever the path holds.
+
+    Args:
+        path: untrusted: somebody named the medium.
+        otherwise: stands for a path that cannot be shown as it is, and so must be typed.
+    """
+    return shlex.quote(path) if escape(path) == path else otherwise
 
 
 def describe(found: Verified[Bundle]) -> dict[str, object]:
@@ -83,7 +97,8 @@ def lines(answer: dict[str, object]) -> Iterator[str]:
 
     Args:
         answer: of `describe`, with `path`, `files` and `bytes`: where it lies, and how much was compared; and `boot` of
-            `describe_boot`, where there is one; and `attestations` of `describe_attested`.
+            `describe_boot`, `attestations` of `describe_attested`, and what `bundles.oci.litter.describe_beside` gives,
+            where there are such.
     """
     signers, expires = answer["signers"], answer["expires"]
     assert isinstance(signers, list)
@@ -101,7 +116,16 @@ def lines(answer: dict[str, object]) -> Iterator[str]:
     for one in attested if isinstance(attested, list) else ():
         if not one["counts"]:
             yield f"not counted: {one['path']}, by {one['signer']}, whose key was rotated out"
+    if answer.get("beside"):
+        yield f"beside     {_beside(answer)}; no part of the bundle, and never opened"
     yield f"checked    {answer['files']} files, {answer['bytes']} bytes: every byte is what was signed"
+
+
+def _beside(answer: dict[str, object]) -> str:
+    names, left_out = answer["beside"], answer.get("beside_left_out")
+    assert isinstance(names, list)
+    shown = [f"{one['name']} (left by {one['left_by']}, harmless)" if one["left_by"] else one["name"] for one in names]
+    return ", ".join(shown) + (f" and {left_out} more" if left_out else "")
 
 
 def clock_warning(found: Verified[Bundle]) -> str:
@@ -139,13 +163,13 @@ def fault_lines(error: ApplianceError, heading: str = "") -> Iterator[str]:
 
 
 def fault_fields(error: ApplianceError) -> dict[str, object]:
-    """One error as a JSON object."""
+    """One error as a JSON object; its texts are escaped."""
     return {
         "code": error.code,
-        "subject": error.subject,
-        "expected": error.expected,
-        "found": error.found,
-        "hint": _hint(error),
+        "subject": escape(error.subject),
+        "expected": escape(error.expected),
+        "found": escape(error.found),
+        "hint": escape(_hint(error)),
         "exit_code": error.exit_code,
     }
 
@@ -161,8 +185,9 @@ def _hint(error: ApplianceError) -> str:
 
 
 def _is_hidden(letter: str) -> bool:
-    return unicodedata.category(letter) in _HIDDEN or ord(letter) in _BIDI
+    return not letter.isprintable() or ord(letter) in _BLANK
 
 
 def _escape_char(letter: str) -> str:
-    return repr(letter)[1:-1] if not letter.isprintable() else f"\\u{ord(letter):04x}"
+    short = repr(letter)[1:-1]
+    return short if short != letter else f"\\U{ord(letter):08x}" if ord(letter) > 0xFFFF else f"\\u{ord(letter):04x}"

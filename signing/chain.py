@@ -4,7 +4,7 @@ Owns the order of TUF's client workflow. It reads through a callback and writes 
 (5.3.8, 5.4.5, 5.5.7, 5.6.6) is the caller's, before the first byte of content is written.
 
 Rules (numbers of the TUF specification 1.0.34, section 5):
-- 5.2: the root is given; copies of it beside the metadata decide nothing, but a forged one is a refusal;
+- 5.2: the root is given; copies of it and of roots before it decide nothing, but a forged one is a refusal;
 - 5.3.3 to 5.3.9: root N+1 reaches the thresholds of root N and of itself; versions rise by one; at most 1 024 steps;
 - 5.3.11: a root that replaces keys of timestamp or snapshot resets those two version floors, once, and nothing else;
 - 5.4, 5.5, 5.6: timestamp, snapshot and targets reach their thresholds and are not below the floors; snapshot and
@@ -122,12 +122,12 @@ def _walk(pinned: bytes, source: ReadMetadata, floors: Floors, rules: Rules) -> 
     floors.check("timestamp", timestamp.version, "timestamp.json")  # 5.4.3.1
     name = f"{timestamp.file.version}.snapshot.json"
     floors.check("snapshot", timestamp.file.version, name)  # 5.4.3.2
-    data = _read_named(read, name, timestamp.file, "snapshot")  # 5.5.1, 5.5.2
+    data = read_named(read, name, timestamp.file, "snapshot")  # 5.5.1, 5.5.2
     snapshot = rules.parse_pointer(data, root.roles["snapshot"], "snapshot", "targets.json", name)  # 5.5.3
     _check_version(name, timestamp.file.version, snapshot.version)  # 5.5.4
     name = f"{snapshot.file.version}.targets.json"
     floors.check("targets", snapshot.file.version, name)  # 5.5.5
-    data = _read_named(read, name, snapshot.file, "targets")  # 5.6.1, 5.6.2
+    data = read_named(read, name, snapshot.file, "targets")  # 5.6.1, 5.6.2
     targets, signers = rules.parse_targets(data, root.roles["targets"], name)  # 5.6.3
     _check_version(name, snapshot.file.version, targets.version)  # 5.6.4
     _check_first_contact(floors, timestamp.version, snapshot.version, targets.version)
@@ -258,7 +258,12 @@ def _must_read(read: ReadMetadata, name: str, most: int) -> bytes:
     return data
 
 
-def _read_named(read: ReadMetadata, name: str, meta: FileMeta, role: str) -> bytes:
+def read_named(read: ReadMetadata, name: str, meta: FileMeta, role: str) -> bytes:
+    """Read the very file that a timestamp or snapshot names.
+
+    Raises:
+        NotTrustedError: it is not there, or has another length or sha256.
+    """
     data = _must_read(read, name, MAX_BYTES[role])
     if not meta.covers(data):
         raise NotTrustedError(

@@ -12,9 +12,11 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from signing.errors import NotTrustedError
+from signing.roles import check_time
+from signing.strictjson import MAX_INT, load_canonical
 
 MAX_STEP = 10_000
 
@@ -76,3 +78,26 @@ class Floors:
             targets=max(self.targets, other.targets),
             time=max(self.time, other.time),
         )
+
+
+def parse_floors(data: bytes, subject: str) -> Floors:
+    """Read floors from the file in which they are kept: all five fields, as a walk can prove them.
+
+    Args:
+        data: canonical JSON; somebody may have edited it.
+        subject: the file's name, for the error.
+
+    Raises:
+        NotTrustedError: other fields, a version that is not from 1 to 2^63 - 1, or a time of another form. The time may
+            be empty.
+    """
+    value = load_canonical(data, subject)
+    if not isinstance(value, dict) or set(value) != {spec.name for spec in fields(Floors)}:
+        raise NotTrustedError("floors.refused", subject, expected="the five fields of floors", found="other fields")
+    time = value.pop("time")
+    wrong = [name for name, number in value.items() if type(number) is not int or not 1 <= number <= MAX_INT]
+    if wrong:
+        raise NotTrustedError(
+            "floors.refused", subject, expected="versions of at least 1", found=f"other values in {', '.join(wrong)}"
+        )
+    return Floors(**value, time=time if time == "" else check_time(time, "time", subject))

@@ -143,6 +143,15 @@ def parse_pointer(data: bytes, role: Role, kind: str, points_to: str, subject: s
     return Pointer(envelope.version, envelope.expires, _meta(envelope, points_to, subject))
 
 
+def read_pointer(data: bytes, kind: str, points_to: str, subject: str) -> FileMeta:
+    """Read what a timestamp or snapshot names, without its signatures: for what has no say, yet must be whole.
+
+    Raises:
+        NotTrustedError: a rule is broken.
+    """
+    return _meta(_open_envelope(data, kind, subject), points_to, subject)
+
+
 def parse_targets(data: bytes, role: Role, subject: str) -> tuple[Targets, tuple[PublicKey, ...]]:
     """Read and check a targets file.
 

@@ -74,7 +74,8 @@ def run(arguments: list[str], terminal: Terminal) -> int:
         terminal.error(error)
         return error.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
-        terminal.message(error.ctx.get_help())
+        for line in error.ctx.get_help().splitlines():
+            terminal.message(line)
         return 2
     except click.UsageError as error:
         _show_usage(error, arguments, terminal)
@@ -131,7 +132,8 @@ def _show_bug(error: Exception, arguments: Sequence[str], terminal: Terminal) ->
     try:
         path = write_report(report)
     except OSError:
-        terminal.message(report)
+        for line in report.splitlines():
+            terminal.message(line)
     else:
         terminal.message(
             f"hint: send the report {path} to the publisher of this program; it holds no keys and no prompts"

@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 
 from appliance.keys.signature_requests.request import METADATA, Request, write_request
@@ -23,8 +23,8 @@ from bundles.medium import Medium
 from bundles.oci.layout import target_name
 from signing.chain import ReadMetadata, Walked, walk
 from signing.digest import Digest
-from signing.errors import ApplianceError, DamagedError
-from signing.floors import Floors
+from signing.errors import ApplianceError, DamagedError, NotTrustedError
+from signing.floors import Floors, parse_floors
 from signing.roles import MAX_BYTES
 from signing.strictjson import Json, load, load_canonical, to_file
 
@@ -184,12 +184,17 @@ def _reader(workspace: Workspace, files: Mapping[str, bytes]) -> ReadMetadata:
 def _last(workspace: Workspace) -> Floors:
     path = workspace.path / FLOORS
     try:
-        value = load_canonical(path.read_bytes(), str(path))
+        return parse_floors(path.read_bytes(), str(path))
     except FileNotFoundError:
         return Floors()
-    if not isinstance(value, dict) or set(value) != {spec.name for spec in fields(Floors)}:
-        raise DamagedError("repository.floors", str(path), expected="the versions published last", found="other fields")
-    return Floors(**value)
+    except NotTrustedError as error:
+        raise DamagedError(
+            "repository.floors",
+            str(path),
+            expected="the versions published last",
+            found=error.found,
+            hint="restore trust/floors.json from a backup",
+        ) from None
 
 
 def _read(repository: Medium, name: str) -> bytes:

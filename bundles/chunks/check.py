@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bundles.attestation.attestation_check import Attested, check_attestations
-from bundles.bare_host.boot_check import Boot, check_boot
+from bundles.attestation.attestation_check import Attested
+from bundles.bare_host.boot_check import Boot
 from bundles.bundle import Bundle
 from bundles.chunks.chunk import Chunk
 from bundles.contents.contents import File
 from bundles.medium import NOT_A_FILE
-from bundles.oci.covered_names import check_names
+from bundles.medium_check import CheckedMedium, check_medium
 from bundles.oci.layout import Layout
 from bundles.parallel import judge_all
 from bundles.progress import OnProgress, ignore
@@ -54,31 +54,26 @@ def check_all(layout: Layout, found: Verified[Bundle], on_progress: OnProgress =
         on_progress: called with bytes done.
 
     Raises:
-        NotTrustedError: as `check_blobs`, `check_boot` and `check_attestations`; beats damaged.
+        NotTrustedError: as `check_blobs` and `bundles.medium_check.check_medium`; beats damaged.
         DamagedError: likewise; the faults of both are reported together.
     """
     errors: list[ApplianceError] = []
-    boot, checked = None, Checked(0, 0, 0)
-    attested: tuple[Attested, ...] = ()
+    checked, beside = Checked(0, 0, 0), CheckedMedium(None, ())
     try:
-        boot = check_boot(layout, found.evidence.root)
+        beside = check_medium(layout, (found,))
     except ApplianceError as error:
-        errors.append(error)
+        errors += [error, *error.others]
     try:
         checked = check_blobs(layout, found.value, on_progress)
     except ApplianceError as error:
         errors += [error, *error.others]
-    try:
-        attested = check_attestations(layout, found)
-    except ApplianceError as error:
-        errors += [error, *error.others]
     if errors:
         raise worst(errors)
-    return replace(checked, attested=attested), boot
+    return replace(checked, attested=beside.attested), beside.boot
 
 
 def check_blobs(layout: Layout, bundle: Bundle, on_progress: OnProgress = ignore) -> Checked:
-    """Hash every blob of a bundle, and refuse what is not listed.
+    """Hash every blob of a bundle.
 
     Args:
         layout: untrusted bytes.
@@ -89,16 +84,11 @@ def check_blobs(layout: Layout, bundle: Bundle, on_progress: OnProgress = ignore
         What was compared; each byte was read once.
 
     Raises:
-        NotTrustedError: a file too many, or a blob longer than signed; beats damaged.
+        NotTrustedError: a blob is longer than signed; beats damaged.
         DamagedError: blobs that differ or cannot be read; each named by its files.
     """
-    errors: list[ApplianceError] = []
-    try:
-        check_names(layout, [chunk.sha256 for chunk in bundle.blobs])
-    except NotTrustedError as error:
-        errors.append(error)
     users = _users(bundle)
-    errors += _differences(layout, users, on_progress)
+    errors = _differences(layout, users, on_progress)
     if errors:
         raise worst(errors)
     return Checked(len(bundle.contents.files), len(users), sum(chunk.size for chunk in users))

@@ -1,54 +1,72 @@
 """Which names may lie in the covered folders of a layout (FORMAT 1, threat T23).
 
-Owns the grammar of names in `blobs/`, `metadata/`, `targets/`, `attestations/` and `BOOT/`: any other is a refusal.
-What lies elsewhere on a medium is litter, and is never opened.
+Owns the grammar of names in `blobs/`, `metadata/`, `targets/`, `attestations/` and `BOOT/`, and the refusal of any
+other. What lies elsewhere on a medium is litter, and is never opened.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 
-from bundles.oci.layout import ATTESTATIONS, BLOBS, BOOT, METADATA, TARGETS, Layout, blob_path
-from signing.digest import Digest
+from bundles.oci.layout import BOOT, COVERED, METADATA, Layout
+from bundles.oci.litter import left_by
 from signing.errors import NotTrustedError
 
-_METADATA_NAME = re.compile(r"(?:[1-9][0-9]{0,18}\.(?:root|snapshot|targets)|timestamp)\.json\Z")
+_METADATA_PATH = re.compile(METADATA + r"/(?:[1-9][0-9]{0,18}\.(?:root|snapshot|targets)|timestamp)\.json\Z")
 ATTESTATION_PATH = re.compile(r"attestations/([0-9a-f]{64})/([0-9a-f]{64})\.(oms|dsse)\Z")
 """The digest of the statement's subject, the signer's key id, and the format."""
-_TARGET_NAME = re.compile(r"targets/bundles/[^/]+/[^/]+/[0-9a-f]{64}\.manifest\.json\Z")
-_BOOT_NAME = re.compile(
-    r"BOOT/(?:BOOT\.sha256|serial-[1-9][0-9]{0,8}|verify\.pyz|root\.json|python3\.sha256|[0-9a-f]{64}\.(?:der|sig))\Z"
+_BOOT_PATH = re.compile(
+    BOOT
+    + r"/(?:BOOT\.sha256|serial-[1-9][0-9]{0,8}|verify\.pyz|root\.json|python3\.sha256|[0-9a-f]{64}\.(?:der|sig))\Z"
 )
+_MAX_NAMED = 10
 
 
-def is_boot_name(path: str) -> bool:
-    """Whether a file of this name may lie in `BOOT/` at all; its signed list names those that must."""
-    return bool(_BOOT_NAME.match(path))
+def is_boot_path(path: str) -> bool:
+    """Whether a file of this path may lie in `BOOT/` at all; its signed list names those that must."""
+    return bool(_BOOT_PATH.match(path))
 
 
-def check_names(layout: Layout, known_blobs: Iterable[Digest]) -> None:
-    """Refuse every name in the covered folders that does not belong there (threat T23).
+def is_metadata_path(path: str) -> bool:
+    """Whether this is the path of a metadata file of TUF, of any version."""
+    return bool(_METADATA_PATH.match(path))
+
+
+def unlisted(layout: Layout, expected: Collection[str]) -> list[str]:
+    """Find the files in the covered folders that do not belong there, and folders in which nothing lies.
 
     Args:
         layout: untrusted.
-        known_blobs: those that the signed contents need.
+        expected: the paths that belong there; those of attestations and `BOOT/` are known by their form, since other
+            checks compare their content.
+
+    Returns:
+        Paths, those of empty folders with a `/` at the end.
 
     Raises:
-        NotTrustedError: naming all of them.
+        NotTrustedError: a link, device or FIFO lies there.
     """
-    medium = layout.medium
-    known = {blob_path(digest) for digest in known_blobs}
-    unknown = [path for path in medium.walk(BLOBS) if path not in known]
-    unknown += [path for path in medium.walk(METADATA) if not _METADATA_NAME.match(path[len(METADATA) + 1 :])]
-    unknown += [path for path in medium.walk(TARGETS) if not _TARGET_NAME.match(path)]
-    unknown += [path for path in medium.walk(ATTESTATIONS) if not ATTESTATION_PATH.match(path)]
-    unknown += [path for path in medium.walk(BOOT) if not is_boot_name(path)]
-    if unknown:
-        raise NotTrustedError(
-            "layout.unlisted",
-            ", ".join(unknown[:10]),
-            expected="only what the signed contents list",
-            found=f"{len(unknown)} more",
-            hint="somebody put files there; do not use this medium, ask a key holder",
-        )
+    found = (path for folder in COVERED for path in layout.medium.tree(folder))
+    return [path for path in found if path not in expected and not (is_boot_path(path) or ATTESTATION_PATH.match(path))]
+
+
+def refuse_unlisted(paths: Sequence[str]) -> None:
+    """Raise the error for files that do not belong there; nothing where there are none.
+
+    Raises:
+        NotTrustedError: naming the first of them, and how many there are.
+    """
+    if not paths:
+        return
+    systems = sorted({left_by(path) for path in paths})
+    hint = "somebody put files there; do not use this medium, ask a key holder"
+    if "" not in systems:
+        hint = f"{' and '.join(systems)} left these files: copy the bundle again without them"
+    raise NotTrustedError(
+        "layout.unlisted",
+        ", ".join(paths[:_MAX_NAMED]),
+        expected="only what the signed contents list",
+        found=f"{len(paths)} more",
+        hint=hint,
+    )

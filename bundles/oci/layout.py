@@ -19,7 +19,11 @@ from signing.verify import Chain, consistent_path
 LAYOUT_FILE = "oci-layout"
 INDEX_FILE = "index.json"
 LAYOUT_BYTES = b'{"imageLayoutVersion":"1.0.0"}'
+README_FILE, STICK_FILE = "README.txt", "STICK.json"
+"""For people who find a medium; their content decides nothing."""
 BLOBS, METADATA, TARGETS, ATTESTATIONS, BOOT = "blobs", "metadata", "targets", "attestations", "BOOT"
+COVERED = (BLOBS, METADATA, TARGETS, ATTESTATIONS, BOOT)
+"""The folders in which a file that this format does not give is a refusal."""
 
 
 def blob_path(digest: Digest) -> str:

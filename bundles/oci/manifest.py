@@ -21,6 +21,8 @@ CONTENTS_TYPE = "application/vnd.airgap-appliance.contents.v1+json"
 CHUNK_TYPE = "application/vnd.airgap-appliance.chunk.v1"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+TITLE, VERSION = "org.opencontainers.image.title", "org.opencontainers.image.version"
+_FIELDS = {"schemaVersion", "mediaType", "artifactType", "config", "layers", "annotations"}
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_INDEX_BYTES = 64 << 10
 
@@ -50,8 +52,8 @@ def write_manifest(contents: Contents, contents_bytes: bytes) -> bytes:
             "config": _descriptor(CONTENTS_TYPE, sha256(contents_bytes), len(contents_bytes)),
             "layers": [_descriptor(CHUNK_TYPE, digest, size) for digest, size in blobs.items()],
             "annotations": {
-                "org.opencontainers.image.title": contents.name,
-                "org.opencontainers.image.version": contents.version,
+                TITLE: contents.name,
+                VERSION: contents.version,
             },
         }
     )
@@ -59,21 +61,24 @@ def write_manifest(contents: Contents, contents_bytes: bytes) -> bytes:
 
 def write_index(manifest_bytes: bytes) -> bytes:
     """The `index.json` of a layout that holds one bundle."""
-    descriptor = _descriptor(MANIFEST_TYPE, sha256(manifest_bytes), len(manifest_bytes))
-    return to_file(
-        {
-            "schemaVersion": 2,
-            "mediaType": INDEX_TYPE,
-            "manifests": [{**descriptor, "artifactType": ARTIFACT_TYPE}],
-        }
-    )
+    return index_of((sha256(manifest_bytes), len(manifest_bytes)))
+
+
+def index_of(*manifests: tuple[Digest, int]) -> bytes:
+    """The `index.json` of a layout.
+
+    Args:
+        manifests: digest and size in bytes of each, in the order of their target names.
+    """
+    entries = [{**_descriptor(MANIFEST_TYPE, *manifest), "artifactType": ARTIFACT_TYPE} for manifest in manifests]
+    return to_file({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries})
 
 
 def parse_manifest(data: bytes) -> Manifest:
     """Read a manifest whose digest the chain of trust has named.
 
     Raises:
-        NotTrustedError: not canonical, or not the manifest of a bundle.
+        NotTrustedError: not canonical, not the manifest of a bundle, or it has a field that FORMAT 2 does not give.
     """
     value = load_canonical(data, "manifest", MAX_MANIFEST_BYTES)
     if (
@@ -82,13 +87,21 @@ def parse_manifest(data: bytes) -> Manifest:
         or not isinstance(value.get("layers"), list)
     ):
         raise _refuse("manifest", f"an OCI manifest of artifact type {ARTIFACT_TYPE}")
-    contents, size = _read_descriptor(value.get("config"), CONTENTS_TYPE)
+    if set(value) != _FIELDS or type(value["schemaVersion"]) is not int or value["schemaVersion"] != 2:
+        raise _refuse("manifest", f"schemaVersion 2, and the fields {', '.join(sorted(_FIELDS))}")
+    if value["mediaType"] != MANIFEST_TYPE:
+        raise _refuse("manifest", f"media type {MANIFEST_TYPE}")
+    annotations = value["annotations"]
+    if not isinstance(annotations, dict) or set(annotations) != {TITLE, VERSION}:
+        raise _refuse("manifest", f"the annotations {TITLE} and {VERSION}")
+    contents, size = _read_descriptor(value["config"], CONTENTS_TYPE)
     if size > MAX_CONTENTS_BYTES:
         raise _refuse("manifest config", f"at most {MAX_CONTENTS_BYTES} bytes")
-    if len(value["layers"]) != len({str(layer) for layer in value["layers"]}):
+    layers = [_read_descriptor(layer, CHUNK_TYPE) for layer in value["layers"]]
+    blobs = dict(layers)
+    if len(layers) != len(blobs):
         raise _refuse("manifest", "each layer once")
-    layers = dict(_read_descriptor(layer, CHUNK_TYPE) for layer in value["layers"])
-    return Manifest(contents, size, layers)
+    return Manifest(contents, size, blobs)
 
 
 def parse_index(data: bytes) -> Chunk:

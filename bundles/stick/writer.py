@@ -1,12 +1,13 @@
 """Writes a bundle to a stick, and proves that it arrived (docs/architecture.md, Sticks).
 
 Owns what a stick carries: the layout's small files whole and the blobs. It must never delete what it finds there, but
-for the files of an older `BOOT/`.
+for the files of an older `BOOT/` and older metadata.
 
 Rules:
 - only blobs that the stick does not hold are written; a new file, fsync, rename;
 - afterwards every file is read back from the medium, past the cache, and what differs is written once more;
 - names are made durable before that, so that a stick can be pulled once it is reported as written;
+- source and stick pass the same check of names, metadata and `BOOT/` as `verify` makes;
 - a stick that holds another bundle is refused rather than mixed;
 - `STICK.json` holds hints for people and has no authority.
 """
@@ -24,13 +25,17 @@ from bundles.chunks.check import Checked, hash_range
 from bundles.chunks.chunk import Chunk
 from bundles.durability import sync_file_system
 from bundles.medium import explain_write
-from bundles.oci.covered_names import check_names, is_boot_name
+from bundles.medium_check import CheckedMedium, check_medium
+from bundles.oci.covered_names import is_boot_path, is_metadata_path
 from bundles.oci.layout import (
     ATTESTATIONS,
+    BLOBS,
     BOOT,
     INDEX_FILE,
     LAYOUT_FILE,
     METADATA,
+    README_FILE,
+    STICK_FILE,
     TARGETS,
     Layout,
     blob_path,
@@ -40,26 +45,27 @@ from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import sha256
 from signing.errors import DamagedError, NotTrustedError, UsageError
 from signing.strictjson import to_file
-
-STICK_FILE = "STICK.json"
-README_FILE = "README.txt"
+from signing.verified import Verified
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a write did: blobs that had to be written, their bytes, and what the re-read compared."""
+    """What a write did: blobs that had to be written, their bytes, what the re-read compared, and what lies beside."""
 
     blobs: int
     size_bytes: int
     checked: Checked
+    beside: CheckedMedium
 
 
-def write_stick(source: Layout, bundle: Bundle, destination: Path, on_progress: OnProgress = ignore) -> Written:
+def write_stick(
+    source: Layout, found: Verified[Bundle], destination: Path, on_progress: OnProgress = ignore
+) -> Written:
     """Write all of a bundle to one stick.
 
     Args:
         source: the bundle's layout.
-        bundle: its verified contents.
+        found: the bundle, verified there.
         destination: the stick's folder; made where it is missing.
         on_progress: called with bytes written, then with bytes read back.
 
@@ -67,11 +73,13 @@ def write_stick(source: Layout, bundle: Bundle, destination: Path, on_progress: 
         What was written and checked.
 
     Raises:
+        NotTrustedError: something lies in the source or on the stick that does not belong there.
         DamagedError: the source differs from what was signed, or the stick does not keep what is written to it.
         UsageError: the stick holds another bundle.
         ApplianceError: no space left on the stick (code `disk.full`).
     """
-    stick = Layout(destination)
+    check_medium(source, (found,))
+    stick, bundle = Layout(destination), found.value
     try:
         destination.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -83,7 +91,7 @@ def write_stick(source: Layout, bundle: Bundle, destination: Path, on_progress: 
     missing = {path: chunk for path, chunk in wanted.items() if chunk.sha256 not in held}
     _write_files(source, stick, missing, on_progress)
     small = _write_small_files(source, stick)
-    _remove_old_boot(stick, small)
+    _remove_older(stick, small)
     differing = _differing(stick, wanted | small, on_progress)
     _write_files(source, stick, differing, on_progress)
     if _differing(stick, differing, ignore):
@@ -94,10 +102,10 @@ def write_stick(source: Layout, bundle: Bundle, destination: Path, on_progress: 
             found="other bytes when read back",
             hint="this medium is worn out or a fake; use another one",
         )
-    check_names(stick, [chunk.sha256 for chunk in blobs])
+    beside = check_medium(stick, (found,))
     fresh = [*missing.values(), *(chunk for path, chunk in differing.items() if path in wanted)]
     checked = Checked(len(bundle.contents.files), len(blobs), sum(chunk.size for chunk in blobs))
-    return Written(len(fresh), sum(chunk.size for chunk in fresh), checked)
+    return Written(len(fresh), sum(chunk.size for chunk in fresh), checked, beside)
 
 
 def _check_free(stick: Layout, bundle: Bundle) -> None:
@@ -105,12 +113,15 @@ def _check_free(stick: Layout, bundle: Bundle) -> None:
     index = stick.medium.read(INDEX_FILE, MAX_INDEX_BYTES)
     try:
         if index is None:
-            check_names(stick, [chunk.sha256 for chunk in bundle.blobs])
+            wanted = {blob_path(chunk.sha256) for chunk in bundle.blobs}
+            strange = next((path for path in stick.medium.walk(BLOBS) if path not in wanted), None)
+            other = f"other files: {strange}" if strange else None
         elif (named := parse_index(index).sha256) != bundle.manifest:
             other = f"a stick of manifest {named[:12]}"
     except NotTrustedError as error:
-        # A damaged index is written anew; blobs that are not this bundle's are somebody else's.
-        other = f"other files: {error.subject}" if error.code == "layout.unlisted" else None
+        # A damaged index is written anew; what is no file is refused.
+        if error.code == "medium.hostile":
+            raise
     if other is not None:
         raise UsageError(
             "stick.other-bundle",
@@ -159,11 +170,13 @@ def _write_small_files(source: Layout, stick: Layout) -> dict[str, Chunk]:
     return written
 
 
-def _remove_old_boot(stick: Layout, paths: Iterable[str]) -> None:
-    # BOOT is one signed whole: a serial or key of an earlier one would make the new one a refusal.
-    for path in stick.medium.walk(BOOT):
-        if path not in paths and is_boot_name(path):
-            (stick.path / path).unlink()
+def _remove_older(stick: Layout, paths: Iterable[str]) -> None:
+    # BOOT is one signed whole: a serial or key of an earlier one would make the new one a refusal. So would metadata
+    # that nothing leads to.
+    for folder, is_ours in ((BOOT, is_boot_path), (METADATA, is_metadata_path)):
+        for path in stick.medium.walk(folder):
+            if path not in paths and is_ours(path):
+                (stick.path / path).unlink()
 
 
 def _differing(stick: Layout, wanted: Mapping[str, Chunk], on_progress: OnProgress) -> dict[str, Chunk]:

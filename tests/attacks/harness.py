@@ -258,15 +258,14 @@ class Stick:
         contents = load(config.read_bytes(), "contents", MAX_JSON)
         change(contents)
         data = to_file(contents)
-        chunks = {tuple(chunk) for file in contents["files"] for chunk in file["chunks"]}
+        chunks = dict.fromkeys(tuple(chunk) for file in contents["files"] for chunk in file["chunks"])
         manifest["config"] |= {"digest": f"sha256:{sha256(data)}", "size": len(data)}
         manifest["layers"] = [
-            {"mediaType": CHUNK_TYPE, "digest": f"sha256:{digest}", "size": size} for digest, size in sorted(chunks)
+            {"mediaType": CHUNK_TYPE, "digest": f"sha256:{digest}", "size": size} for digest, size in chunks
         ]
         manifest["annotations"]["org.opencontainers.image.title"] = title
         written = to_file(manifest)
-        for path in (self.path / TARGETS).rglob("*.json"):
-            path.unlink()
+        shutil.rmtree(self.path / TARGETS)
         for blob in (data, written):
             self.blob(sha256(blob)).write_bytes(blob)
         for path in old.parent.iterdir():

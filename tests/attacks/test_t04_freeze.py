@@ -20,7 +20,7 @@ from tests.sim.tuf import stated
 from tests.toy import NOW
 
 ROW = row(4)
-YEARS_LATER = Floors(time=stated(NOW + timedelta(days=6 * 365)))
+YEARS_LATER = Floors(1, 1, 1, 1, time=stated(NOW + timedelta(days=6 * 365)))
 """A time that other signed files have proved to this host: after everything on the stick has expired."""
 
 

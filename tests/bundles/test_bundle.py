@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bundles.bundle import open_bundle
-from bundles.chunks.check import check_blobs
+from bundles.chunks.check import check_all
 from bundles.contents.contents import FORMAT_1_KINDS
 from bundles.oci.layout import Layout, blob_path
 from bundles.stick.writer import write_stick
@@ -33,7 +33,7 @@ def stick(made: tuple[bytes, Path], tmp_path: Path) -> tuple[bytes, Path]:
 
 def check(root: bytes, path: Path) -> None:
     found = open_bundle(path, root, Floors(), NOW)
-    check_blobs(Layout(path), found.value)
+    check_all(Layout(path), found)
 
 
 def test_bundle_that_was_just_built_verifies(made: tuple[bytes, Path]) -> None:
@@ -150,13 +150,13 @@ def test_stick_write_repairs_a_damaged_blob_and_leaves_right_ones_alone(
     made: tuple[bytes, Path], tmp_path: Path
 ) -> None:
     root, path = made
-    bundle = open_bundle(path, root, Floors(), NOW).value
-    first = write_stick(Layout(path), bundle, tmp_path / "stick")
-    assert first.blobs == len(bundle.blobs)
+    found = open_bundle(path, root, Floors(), NOW)
+    first = write_stick(Layout(path), found, tmp_path / "stick")
+    assert first.blobs == len(found.value.blobs)
     blobs = sorted((tmp_path / "stick/blobs/sha256").iterdir())
     before = [(blob.stat().st_ino, blob.stat().st_mtime_ns) for blob in blobs]
     _flip(blobs[0])
-    again = write_stick(Layout(path), bundle, tmp_path / "stick")
+    again = write_stick(Layout(path), found, tmp_path / "stick")
     after = [(blob.stat().st_ino, blob.stat().st_mtime_ns) for blob in blobs]
     assert again.blobs == 1
     assert before[1:] == after[1:]

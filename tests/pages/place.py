@@ -97,7 +97,7 @@ def make_template(folder: Path) -> None:
     workspace.path.rename(folder / "appliance-workspace")
     bundle = folder / "appliance-workspace" / "dist" / "toy-1.0.0"
     root = folder / "appliance-workspace" / "trust" / "root.json"
-    write_stick(Layout(bundle), open_bundle(bundle, root.read_bytes(), Floors(), NOW).value, folder / "stick")
+    write_stick(Layout(bundle), open_bundle(bundle, root.read_bytes(), Floors(), NOW), folder / "stick")
     shutil.copy(root, folder / "root.json")
     (folder / "dist").symlink_to("appliance-workspace/dist")
     roles = Workspace(folder / "appliance-workspace").root().roles

@@ -157,6 +157,9 @@ def _remove_extra(medium: Medium, wanted: Iterable[str]) -> None:
     for path in (path for folder in ("metadata", "targets", "BOOT", "attestations") for path in medium.walk(folder)):
         if path not in wanted:
             (medium.root / path).unlink()
+            # An empty folder would be a refusal: in a bundle everything is there for a reason.
+            with suppress(OSError):
+                os.removedirs((medium.root / path).parent)
     (medium.root / PART_FILE).unlink(missing_ok=True)
 
 

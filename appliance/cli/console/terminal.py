@@ -3,7 +3,8 @@
 Owns the form of both. Messages are headings, progress, warnings and errors.
 
 Rules:
-- text from outside is never trusted: control characters are shown escaped, and nothing is read as markup;
+- text from outside is never trusted: what a reader would not see is shown escaped, and nothing is read as markup;
+- an answer or message is one line: a line break in it is from outside, and is shown escaped, too;
 - an error is made into text here, once: what, expected, found, hint;
 - without a terminal there are no bars, colours or carriage returns, only lines;
 - `NO_COLOR` is honoured;
@@ -43,22 +44,24 @@ class Terminal:
     def message(self, text: str = "", style: Style | None = None) -> None:
         """Print a line that is not the answer."""
         ProgressView.close_all()
-        self._messages.print(escape(text, keep="\n\t"), style=style)
+        self._messages.print(escape(text, keep="\t"), style=style)
 
     def answer(self, text: str) -> None:
         """Print the answer, or a line of it."""
         ProgressView.close_all()
         self._has_answered = True
-        self._out.print(escape(text, keep="\n\t"))
+        self._out.print(escape(text, keep="\t"))
 
     def page(self, text: str) -> None:
-        """Print a long answer: in a pager where a person watches, whole otherwise."""
+        """Print a long answer of many lines: in a pager where a person watches, whole otherwise."""
+        lines = text.split("\n")
         if not self._out.is_terminal:
-            self.answer(text)
+            for line in lines:
+                self.answer(line)
             return
         ProgressView.close_all()
         self._has_answered = True
-        click.echo_via_pager(escape(text, keep="\n\t"))
+        click.echo_via_pager("\n".join(escape(line, keep="\t") for line in lines))
 
     def answer_json(self, value: Any, *, one_line: bool = False) -> None:
         """Print the answer as one JSON value, in ASCII.

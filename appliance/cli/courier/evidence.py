@@ -9,7 +9,7 @@ import click
 from appliance.cli.console.options import json_option, pass_terminal
 from appliance.cli.console.terminal import Terminal
 from appliance.host.trust.root_pin import parse_fingerprint
-from appliance.host.verification.verification_record import MAX_EVIDENCE_BYTES, read_evidence
+from appliance.host.verification.verification_record import MAX_EVIDENCE_BYTES, check_report, read_evidence
 from bundles.report import lines
 
 
@@ -45,10 +45,10 @@ def check(terminal: Terminal, file: Path, fingerprint: str, as_json: bool) -> No
     with file.open("rb") as stream:
         data = stream.read(MAX_EVIDENCE_BYTES + 1)
     record = read_evidence(data, parse_fingerprint(fingerprint), str(file))
-    report = record.payload["report"]
     if as_json:
         terminal.answer_json({"host": record.host.fingerprint, **record.payload})
         return
+    report = check_report(record.payload["report"], str(file))
     terminal.answer(f"by host    {record.host.fingerprint}")
     terminal.answer(f"its clock  {record.payload['stated_time']}, program {record.payload['tool']}")
     if report["verified"]:
@@ -58,3 +58,5 @@ def check(terminal: Terminal, file: Path, fingerprint: str, as_json: bool) -> No
     terminal.answer(f"FAILED     {report['path']}, exit code {report['exit_code']}")
     for error in report["errors"]:
         terminal.answer(f"           {error['subject']}: {error['code']}")
+    if left_out := report.get("errors_left_out"):
+        terminal.answer(f"           and {left_out} more")

@@ -9,8 +9,6 @@ import click
 from appliance.cli.bundle_argument import open_named_bundle
 from appliance.cli.console.options import json_option, named_workspace_option, pass_terminal, trust_option
 from appliance.cli.console.terminal import Terminal
-from bundles.attestation.attestation_check import check_attestations
-from bundles.bare_host.boot_check import check_boot
 from bundles.oci.layout import Layout
 from bundles.stick.writer import write_stick
 from signing.errors import UsageError
@@ -49,12 +47,11 @@ def write(
     found = open_named_bundle(bundle, trust, None, workspace)
     if found.evidence.is_development:
         terminal.development()
-    check_boot(Layout(bundle), found.evidence.root)
-    for one in check_attestations(Layout(bundle), found):
+    with terminal.progress() as on_progress:
+        written = write_stick(Layout(bundle), found, destination, on_progress)
+    for one in written.beside.attested:
         if not one.counts:
             terminal.message(f"notice: {one.path} does not count: its key was rotated out")
-    with terminal.progress() as on_progress:
-        written = write_stick(Layout(bundle), found.value, destination, on_progress)
     answer = {
         "manifest": found.value.manifest,
         "blobs_written": written.blobs,

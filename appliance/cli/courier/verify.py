@@ -18,7 +18,7 @@ from appliance.cli.console.options import (
 from appliance.cli.console.terminal import Terminal
 from appliance.host.layout.prefix import Prefix
 from appliance.host.verification.subject import Subject, Trust, open_subject
-from bundles.report import clock_warning, describe, fault_fields, lines
+from bundles.report import clock_warning, describe, escape, fault_fields, lines
 from signing.errors import ApplianceError, UsageError
 
 Report = dict[str, object]
@@ -92,7 +92,7 @@ def command(
 def _verify(
     terminal: Terminal, path: Path | None, trust: Trust, now: datetime, bundle: Path | None
 ) -> tuple[Report, ApplianceError | None]:
-    report: Report = {"verified": False, "path": str(path or trust.host.current)}
+    report: Report = {"verified": False, "path": escape(str(path or trust.host.current))}
     try:
         subject = open_subject(path, trust, now, bundle)
         report = _expected(subject)
@@ -116,7 +116,7 @@ def _expected(subject: Subject) -> Report:
         **describe(subject.bundle),
         "verified": False,
         "kind": subject.kind,
-        "path": str(subject.path),
+        "path": escape(str(subject.path)),
         "files": subject.files,
         "bytes": subject.size_bytes,
         **({"blobs": subject.blobs} if subject.blobs is not None else {}),

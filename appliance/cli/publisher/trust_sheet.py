@@ -50,4 +50,5 @@ def sheet(terminal: Terminal, serial: int | None, workspace: Path) -> None:
         )
     if walked.root.profile:
         terminal.development()
-    terminal.answer(render_sheet(walked.root, lowest).rstrip("\n"))
+    for line in render_sheet(walked.root, lowest).rstrip("\n").split("\n"):
+        terminal.answer(line)

@@ -24,7 +24,7 @@ from appliance.host.trust.trust_store import read_floors, read_root, write_root
 from bundles.bundle import Bundle, open_bundle
 from bundles.contents.contents import Contents
 from bundles.gguf.memory import Workload
-from bundles.oci.covered_names import check_names
+from bundles.medium_check import check_medium
 from bundles.oci.layout import Layout
 from signing.digest import sha256
 from signing.errors import DamagedError, NotTrustedError, UsageError
@@ -43,9 +43,9 @@ def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
         The bundle; it may be installed here.
 
     Raises:
-        NotTrustedError: a root for real use is not pinned here, a chain of trust does not cover the bundle, unsigned
-            files lie there, or it has expired and is not installed yet.
-        DamagedError: a file of the chain cannot be read.
+        NotTrustedError: a root for real use is not pinned here, a chain of trust does not cover the bundle, it has
+            expired and is not installed yet, or something on the medium is what `verify` refuses.
+        DamagedError: a file of the chain cannot be read, or `BOOT/` is damaged.
         ApplianceError: it has a part that this program does not apply.
     """
     check_first_root(host.prefix, trust)
@@ -68,8 +68,8 @@ def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
             found=f"{role} expired at {moment}",
             hint="ask for a newer stick; what is installed goes on serving",
         )
+    check_medium(Layout(source), (found,))
     check_parts(found.value.contents)
-    check_names(Layout(source), [chunk.sha256 for chunk in found.value.blobs])
     return found
 
 

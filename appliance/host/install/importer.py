@@ -33,8 +33,8 @@ from appliance.host.layout.prefix import Prefix, make_folder
 from appliance.host.trust.trust_store import write_floors, write_root
 from bundles.bundle import Bundle, open_bundle
 from bundles.chunks.copy import copy_file
-from bundles.oci.layout import INDEX_FILE, LAYOUT_FILE, METADATA, TARGETS, Layout, blob_path
-from bundles.oci.manifest import MAX_INDEX_BYTES
+from bundles.oci.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, METADATA, TARGETS, Layout, blob_path
+from bundles.oci.manifest import index_of
 from bundles.progress import OnProgress, Progress
 from signing.errors import DamagedError
 from signing.roles import MAX_TARGET_BYTES
@@ -102,13 +102,14 @@ def import_layout(
         f"{TARGETS}/{consistent_path(found.evidence.target, found.evidence.sha256)}": MAX_TARGET_BYTES,
         blob_path(bundle.manifest): MAX_TARGET_BYTES,
         blob_path(bundle.config.sha256): bundle.config.size,
-        INDEX_FILE: MAX_INDEX_BYTES,
-        LAYOUT_FILE: 1024,
     }
     for path, max_bytes in files.items():
         _copy_small(source, copy, path, max_bytes)
+    # These follow from what is signed: the medium is not asked a second time.
+    copy.medium.write(LAYOUT_FILE, LAYOUT_BYTES)
+    copy.medium.write(INDEX_FILE, index_of((bundle.manifest, bundle.manifest_size)))
     for path in _files_below(copy.path):
-        if path not in known and path not in files:
+        if path not in {*known, *files, LAYOUT_FILE, INDEX_FILE}:
             (copy.path / path).unlink()
     again = open_bundle(copy.path, trust, found.evidence.floors, now)
     if again.value.manifest != bundle.manifest:

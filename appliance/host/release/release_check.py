@@ -30,8 +30,8 @@ from appliance.host.release.rendered_configuration import configuration_errors
 from bundles.bundle import Bundle
 from bundles.chunks.check import CHANGED, check_file, hash_range
 from bundles.contents.contents import Contents
-from bundles.oci.covered_names import check_names
-from bundles.oci.layout import INDEX_FILE, LAYOUT_FILE, Layout, blob_path
+from bundles.oci.covered_names import is_metadata_path, refuse_unlisted, unlisted
+from bundles.oci.layout import INDEX_FILE, LAYOUT_FILE, Layout, blob_path, target_path
 from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, write_index
 from bundles.parallel import work_off
 from bundles.progress import OnProgress, Progress, ignore
@@ -185,13 +185,21 @@ def _check_names(release: Release) -> Iterator[ApplianceError]:
 
 def _check_layout(layout: Layout, bundle: Bundle) -> Iterator[ApplianceError]:
     try:
-        check_names(layout, (bundle.manifest, bundle.config.sha256))
+        refuse_unlisted(_unlisted_in(layout, bundle))
     except NotTrustedError as error:
         yield error
     # The index is not signed: it follows from the manifest.
     manifest = layout.medium.read(blob_path(bundle.manifest), MAX_MANIFEST_BYTES) or b""
     if layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES) != write_index(manifest):
         yield _changed(f"bundle/{INDEX_FILE}", "the index of the signed manifest", "something else")
+
+
+def _unlisted_in(layout: Layout, bundle: Bundle) -> list[str]:
+    # Metadata of earlier publications may lie here: a copy is renewed file by file, and the timestamp names the rest.
+    expected = {blob_path(bundle.manifest), blob_path(bundle.config.sha256)}
+    expected.add(target_path(bundle.contents.name, bundle.contents.version, bundle.manifest))
+    found = (path for path in unlisted(layout, expected) if not is_metadata_path(path))
+    return [path for path in found if not path.endswith("/")]
 
 
 def _changed(subject: str, expected: str, found: str) -> DamagedError:

@@ -4,20 +4,20 @@ Owns `trust/root.json` and `trust/floors.json` of a prefix. It never decides wha
 
 Rules:
 - floors only rise; they are written durably before the first byte of the bundle that raised them;
-- a floors file that cannot be read is a refusal, never "no floors yet".
+- a floors file that cannot be read, or holds what no walk proves, is a refusal, never "no floors yet".
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.prefix import Prefix
 from signing.errors import DamagedError, NotTrustedError
-from signing.floors import Floors
-from signing.strictjson import load_canonical, to_file
+from signing.floors import Floors, parse_floors
+from signing.strictjson import to_file
 
 MAX_ROOT_BYTES = 256 << 10
 
@@ -30,7 +30,7 @@ def read_floors(prefix: Prefix) -> Floors:
     """
     path = prefix.trust / "floors.json"
     try:
-        value = load_canonical(path.read_bytes(), str(path))
+        floors = parse_floors(path.read_bytes(), str(path))
     except FileNotFoundError:
         if os.path.lexists(prefix.current):
             # A host with a release has accepted something: without its floors an old bundle could pass as new (T41).
@@ -42,10 +42,9 @@ def read_floors(prefix: Prefix) -> Floors:
         raise _damaged(path, error.strerror or "") from None
     except NotTrustedError as error:
         raise _damaged(path, error.found) from None
-    kinds = {spec.name: str if spec.name == "time" else int for spec in fields(Floors)}
-    if not isinstance(value, dict) or {name: type(item) for name, item in value.items()} != kinds:
-        raise _damaged(path, "other fields")
-    return Floors(**value)
+    if not floors.time:  # every publication states a time, so a host has never accepted anything without one
+        raise _damaged(path, "no time")
+    return floors
 
 
 def write_floors(prefix: Prefix, floors: Floors) -> bool:

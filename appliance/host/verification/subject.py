@@ -25,6 +25,7 @@ from bundles.bundle import Bundle, not_found
 from bundles.chunks.check import check_all, check_file
 from bundles.contents.contents import Contents, File
 from bundles.oci.layout import LAYOUT_FILE, Layout
+from bundles.oci.litter import describe_beside
 from bundles.progress import OnProgress
 from bundles.report import describe_attested, describe_boot
 from signing.errors import NotTrustedError, UsageError
@@ -173,8 +174,10 @@ def _require_layout(path: Path) -> None:
 
 
 def _check_bundle(path: Path, found: Verified[Bundle], on_progress: OnProgress) -> dict[str, object]:
-    checked, boot = check_all(Layout(path), found, on_progress)
-    return {"boot": describe_boot(found, boot), "attestations": describe_attested(checked.attested)}
+    layout = Layout(path)
+    checked, boot = check_all(layout, found, on_progress)
+    beside = describe_beside(layout)
+    return {"boot": describe_boot(found, boot), "attestations": describe_attested(checked.attested), **beside}
 
 
 def _release(release: Release) -> Subject:

@@ -7,12 +7,15 @@ Owns its format: a DSSE envelope, which the host's key signs where there is one.
 
 Rules (threat T13):
 - a record proves what this host found, not that a bundle is good. The host's clock is stated, and proves nothing;
-- without a host key the record has no signature: it is only a note, and `read_evidence` refuses it.
+- without a host key the record has no signature: it is only a note, and `read_evidence` refuses it;
+- a record is never longer than `read_evidence` takes: the first 50 errors are in it, and how many were left out;
+- the texts in it are escaped: a name that is no UTF-8 is no reason for a check without a record.
 """
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,6 +23,7 @@ from appliance.keys.signers.pem import PemKey
 from appliance.keys.signers.signer import sign_checked
 from appliance.keys.tuf_metadata import format_time
 from bundles.attestation.dsse import check_signers, pae, parse_envelope
+from bundles.report import escape
 from signing.digest import Digest
 from signing.errors import NotTrustedError
 from signing.keys import PublicKey, key_from_json, key_to_json
@@ -27,6 +31,15 @@ from signing.strictjson import Json, load, load_canonical, to_file
 
 PAYLOAD_TYPE = "application/vnd.airgap-appliance.evidence.v1+json"
 MAX_EVIDENCE_BYTES = 1 << 20
+_MAX_TEXT = 500
+_MAX_ITEMS = {"errors": 50, "passed_over": 10}
+_MAX_OTHER_ITEMS = 100
+_TEXTS = dict.fromkeys(("name", "version", "status", "path", "manifest", "profile", "proved_time"), str)
+_NUMBERS = dict.fromkeys(("asked", "threshold", "files", "bytes"), int)
+_VERIFIED = {**_TEXTS, **_NUMBERS, "verified": bool, "signers": list, "expires": dict}
+_FAILED = {"verified": bool, "path": str, "exit_code": int, "errors": list}
+_FAULT = {"subject": str, "code": str}
+_BESIDE = {"name": str, "left_by": str}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +59,7 @@ def write_evidence(report: dict[str, Json], key: PemKey | None, now: datetime, t
     """Write a record.
 
     Args:
-        report: the answer of `verify --json`, errors included.
+        report: the answer of `verify --json`, errors included; texts and lists are cut to what a record holds.
         key: of the host; None leaves the record unsigned.
         now: the clock, in UTC.
         tool: the version of this program.
@@ -58,7 +71,7 @@ def write_evidence(report: dict[str, Json], key: PemKey | None, now: datetime, t
         {
             "format": 1,
             "host": key_to_json(key.public) if key else None,
-            "report": report,
+            "report": _bounded(report),
             "stated_time": format_time(now),
             "tool": tool,
         }
@@ -111,3 +124,64 @@ def read_evidence(data: bytes, fingerprint: Digest, subject: str) -> EvidenceRec
         )
     check_signers(envelope, [host], 1, subject)
     return EvidenceRecord(host, payload)
+
+
+def check_report(report: Json, subject: str) -> dict[str, Json]:
+    """Return the report of a record where a reader can print it: the host that signed it may be of any version.
+
+    Args:
+        report: of a record whose signature holds.
+        subject: the file's name, for the error.
+
+    Raises:
+        NotTrustedError: a member that is printed is missing or of another type.
+    """
+    if not isinstance(report, dict):
+        raise _odd(subject, "report")
+    wanted = _VERIFIED if report.get("verified") is True else _FAILED
+    _check_members(report, wanted, subject)
+    for name, members in (("errors", _FAULT), ("beside", _BESIDE)):
+        items = report.get(name, [])
+        if not isinstance(items, list):
+            raise _odd(subject, name)
+        for item in items:
+            _check_members(item, members, subject)
+    if wanted is _VERIFIED:
+        _check_members(report["expires"], {"role": str, "time": str}, subject)
+        if not all(isinstance(signer, str) for signer in report["signers"]):
+            raise _odd(subject, "signers")
+        if report.get("boot") is not None:
+            _check_members(report["boot"], {"serial": int, "signers": list, "threshold": int}, subject)
+    return report
+
+
+def _check_members(value: Json, members: Mapping[str, type], subject: str) -> None:
+    for name, kind in members.items():
+        if not isinstance(value, dict) or type(value.get(name)) is not kind:
+            raise _odd(subject, name)
+
+
+def _odd(subject: str, name: str) -> NotTrustedError:
+    return NotTrustedError(
+        "evidence.refused",
+        subject,
+        expected="a report of `appliance verify`",
+        found=f"another or no {name}",
+        hint="the program of that host wrote what this one does not print; --json shows all of it",
+    )
+
+
+def _bounded(value: Json, name: str = "") -> Json:
+    if isinstance(value, str):
+        text = escape(value)
+        return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
+    if isinstance(value, list):
+        return [_bounded(item) for item in value[: _MAX_ITEMS.get(name, _MAX_OTHER_ITEMS)]]
+    if not isinstance(value, dict):
+        return value
+    left_out = {
+        f"{name}_left_out": len(value[name]) - most
+        for name, most in _MAX_ITEMS.items()
+        if isinstance(value.get(name), list) and len(value[name]) > most
+    }
+    return {name: _bounded(item, name) for name, item in value.items()} | left_out

@@ -20,7 +20,7 @@ from bundles.attestation.dsse import Dsse, check_signers, pae, parse_envelope
 from bundles.attestation.intoto import PAYLOAD_TYPE, STATEMENT_TYPE, parse_statement
 from bundles.attestation.oms import parse_oms, verify_oms
 from bundles.bundle import open_bundle
-from bundles.chunks.check import check_blobs
+from bundles.chunks.check import check_all
 from bundles.oci.layout import Layout
 from bundles.stick.writer import write_stick
 from signing.digest import sha256
@@ -48,7 +48,7 @@ def made(toy: Made, tmp_path: Path) -> Made:
 
 def check(made: Made) -> list[str]:
     found = open_bundle(made[1], made[0], Floors(), NOW)
-    check_blobs(Layout(made[1]), found.value)
+    check_all(Layout(made[1]), found)
     return [one.format for one in check_attestations(Layout(made[1]), found)]
 
 
@@ -69,8 +69,7 @@ def test_a_bundle_carries_one_signature_for_each_model_and_one_for_its_manifest(
 
 
 def test_a_stick_carries_them_too(made: Made, tmp_path: Path) -> None:
-    bundle = open_bundle(made[1], made[0], Floors(), NOW).value
-    write_stick(Layout(made[1]), bundle, tmp_path / "stick")
+    write_stick(Layout(made[1]), open_bundle(made[1], made[0], Floors(), NOW), tmp_path / "stick")
     assert sorted(check((made[0], tmp_path / "stick"))) == ["dsse", "oms"]
 
 
@@ -124,6 +123,7 @@ def test_a_good_signature_under_the_name_of_another_subject_is_refused(made: Mad
     other = made[1] / "attestations" / ("0" * 64) / path.name
     other.parent.mkdir()
     path.rename(other)
+    path.parent.rmdir()
     refuse(lambda: check(made), "attestation.refused")
 
 

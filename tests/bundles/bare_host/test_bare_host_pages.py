@@ -146,5 +146,5 @@ def test_stick_write_refuses_to_carry_a_boot_that_was_changed(stick: Stick, tmp_
     answer = command("stick", "write", stick.path, tmp_path / "copy", "--trust", stick.root_file)
     assert (answer.code, (tmp_path / "copy").exists()) == (3, False)
     stick.put_boot()
-    write_stick(stick.layout, stick.open().value, tmp_path / "copy")
+    write_stick(stick.layout, stick.open(), tmp_path / "copy")
     assert (tmp_path / "copy" / BOOT / "verify.pyz").read_bytes() == (stick.path / BOOT / "verify.pyz").read_bytes()

@@ -370,14 +370,14 @@ def test_list_that_leaves_out_a_root_key_is_refused(stick: Stick) -> None:
 
 
 def test_stick_carries_it_and_a_second_writing_replaces_it_whole(stick: Stick, tmp_path: Path) -> None:
-    write_stick(stick.layout, stick.open().value, tmp_path / "copy")
+    write_stick(stick.layout, stick.open(), tmp_path / "copy")
     assert files_in(tmp_path / "copy") == files_in(stick.path)
     stick.put_boot(serial=7)
     (tmp_path / "copy" / BOOT / "notes.txt").write_text("somebody's")
     with pytest.raises(NotTrustedError):
-        write_stick(stick.layout, stick.open().value, tmp_path / "copy")
+        write_stick(stick.layout, stick.open(), tmp_path / "copy")
     (tmp_path / "copy" / BOOT / "notes.txt").unlink()  # a person's file is never removed by us
-    write_stick(stick.layout, stick.open().value, tmp_path / "copy")
+    write_stick(stick.layout, stick.open(), tmp_path / "copy")
     assert files_in(tmp_path / "copy") == files_in(stick.path)
 
 

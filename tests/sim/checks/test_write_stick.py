@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from bundles.bundle import Bundle, open_bundle
-from bundles.chunks.check import check_blobs
+from bundles.chunks.check import check_all, check_blobs
 from bundles.oci.layout import BLOBS, Layout, blob_path
 from bundles.stick.writer import write_stick
 from signing.errors import ApplianceError
 from signing.floors import Floors
+from signing.verified import Verified
 from tests.sim.sticks import SimStick, spread
 from tests.toy import NOW, build_toy
 
@@ -24,8 +25,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Path]:
 
 
 @pytest.fixture
-def bundle(made: tuple[bytes, Path]) -> Bundle:
-    return open_bundle(made[1], made[0], Floors(), NOW).value
+def bundle(made: tuple[bytes, Path]) -> Verified[Bundle]:
+    return open_bundle(made[1], made[0], Floors(), NOW)
 
 
 @pytest.fixture
@@ -34,13 +35,13 @@ def stick(tmp_path: Path) -> SimStick:
     return SimStick(tmp_path / "stick")
 
 
-def write(made: tuple[bytes, Path], bundle: Bundle, stick: SimStick) -> int:
+def write(made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick) -> int:
     """How many blobs had to be written."""
     with stick.plugged():
         return write_stick(Layout(made[1]), bundle, stick.root).blobs
 
 
-def fail(made: tuple[bytes, Path], bundle: Bundle, stick: SimStick) -> ApplianceError:
+def fail(made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick) -> ApplianceError:
     with pytest.raises(ApplianceError) as caught:
         write(made, bundle, stick)
     return caught.value
@@ -48,46 +49,48 @@ def fail(made: tuple[bytes, Path], bundle: Bundle, stick: SimStick) -> Appliance
 
 def check(made: tuple[bytes, Path], stick: SimStick) -> None:
     found = open_bundle(stick.root, made[0], Floors(), NOW)
-    check_blobs(Layout(stick.root), found.value)
+    check_all(Layout(stick.root), found)
 
 
 def test_full_stick_is_told_and_with_more_room_the_rest_is_written(
-    made: tuple[bytes, Path], bundle: Bundle, stick: SimStick
+    made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick
 ) -> None:
     stick.capacity_bytes = 3000
     error = fail(made, bundle, stick)
     assert (error.code, error.exit_code) == ("disk.full", 1)
     stick.capacity_bytes = None
-    assert 0 < write(made, bundle, stick) < len(bundle.blobs)
+    assert 0 < write(made, bundle, stick) < len(bundle.value.blobs)
     check(made, stick)
 
 
-def test_pulled_stick_goes_on_where_it_stopped(made: tuple[bytes, Path], bundle: Bundle, stick: SimStick) -> None:
+def test_pulled_stick_goes_on_where_it_stopped(
+    made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick
+) -> None:
     stick.pull_after_bytes = 3000
     assert fail(made, bundle, stick).code == "write.failed"
     stick.plug_in()
-    assert 0 < write(made, bundle, stick) < len(bundle.blobs)
+    assert 0 < write(made, bundle, stick) < len(bundle.value.blobs)
     check(made, stick)
 
 
-def test_write_protected_stick_is_told(made: tuple[bytes, Path], bundle: Bundle, stick: SimStick) -> None:
+def test_write_protected_stick_is_told(made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick) -> None:
     stick.is_read_only = True
     assert "write-protected" in fail(made, bundle, stick).hint
 
 
 @pytest.mark.parametrize("fault", ["flip_bit", "fail_to_read"])
 def test_stick_that_does_not_keep_its_bytes_is_damaged(
-    made: tuple[bytes, Path], bundle: Bundle, stick: SimStick, fault: str
+    made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick, fault: str
 ) -> None:
     shutil.copytree(made[1], stick.root, dirs_exist_ok=True)
-    getattr(stick, fault)(blob_path(bundle.blobs[2].sha256))
+    getattr(stick, fault)(blob_path(bundle.value.blobs[2].sha256))
     error = fail(made, bundle, stick)
     assert (error.code, error.exit_code) == ("stick.does-not-keep", 3)
 
 
 @pytest.mark.parametrize("path", ["metadata/timestamp.json", "BOOT/verify.pyz", "oci-layout", "index.json"])
 def test_stick_that_does_not_keep_a_small_file_is_damaged(
-    made: tuple[bytes, Path], bundle: Bundle, stick: SimStick, path: str
+    made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick, path: str
 ) -> None:
     shutil.copytree(made[1], stick.root, dirs_exist_ok=True)
     stick.flip_bit(path)
@@ -96,21 +99,22 @@ def test_stick_that_does_not_keep_a_small_file_is_damaged(
 
 
 def test_small_file_that_arrived_wrong_is_written_once_more(
-    made: tuple[bytes, Path], bundle: Bundle, stick: SimStick
+    made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick
 ) -> None:
     path = "metadata/timestamp.json"
     shutil.copytree(made[1], stick.root, dirs_exist_ok=True)
     right = (stick.root / path).read_bytes()
     stick.give(path, right, b"wrong", None)
     write(made, bundle, stick)
-    assert stick.opened.count(path) == 4  # before it was written, read back, before it was written again, read back
+    # Before it was written, read back, before it was written again, read back, and in the check of the whole stick.
+    assert stick.opened.count(path) == 5
     check(made, stick)
 
 
 def test_every_name_is_durable_before_the_stick_is_read_back(
-    made: tuple[bytes, Path], bundle: Bundle, stick: SimStick, monkeypatch: pytest.MonkeyPatch
+    made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = {*(blob_path(chunk.sha256) for chunk in bundle.blobs), "index.json", "metadata/timestamp.json"}
+    wanted = {*(blob_path(chunk.sha256) for chunk in bundle.value.blobs), "index.json", "metadata/timestamp.json"}
     opened: list[set[str]] = []
 
     def sync(folder: Path) -> None:
@@ -125,7 +129,7 @@ def test_every_name_is_durable_before_the_stick_is_read_back(
 
 
 def test_file_system_that_cannot_keep_it_is_told(
-    made: tuple[bytes, Path], bundle: Bundle, stick: SimStick, monkeypatch: pytest.MonkeyPatch
+    made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_folder: Path) -> None:
         raise OSError(5, "Input/output error")
@@ -134,18 +138,20 @@ def test_file_system_that_cannot_keep_it_is_told(
     assert fail(made, bundle, stick).code == "write.failed"
 
 
-def test_stick_that_folds_case_holds_a_whole_bundle(made: tuple[bytes, Path], bundle: Bundle, stick: SimStick) -> None:
+def test_stick_that_folds_case_holds_a_whole_bundle(
+    made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick
+) -> None:
     stick.folds_case = True
     write(made, bundle, stick)
     check(made, stick)
 
 
 def test_one_of_two_sticks_lacks_blobs_and_says_which_files_they_belong_to(
-    made: tuple[bytes, Path], bundle: Bundle, tmp_path: Path
+    made: tuple[bytes, Path], bundle: Verified[Bundle], tmp_path: Path
 ) -> None:
     spread(made[1], tmp_path / "one", tmp_path / "two")
     held = [set((tmp_path / name / BLOBS / "sha256").iterdir()) for name in ("one", "two")]
-    assert len(held[0]) + len(held[1]) == len(bundle.blobs)
+    assert len(held[0]) + len(held[1]) == len(bundle.value.blobs)
     with pytest.raises(ApplianceError) as caught:
-        check_blobs(Layout(tmp_path / "one"), bundle)
+        check_blobs(Layout(tmp_path / "one"), bundle.value)
     assert {error.code for error in (caught.value, *caught.value.others)} == {"blob.missing"}
