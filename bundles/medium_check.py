@@ -4,7 +4,7 @@ Owns the one judgement of what may lie on a medium. `verify`, `install`, `stick 
 what one of them refuses none of them takes.
 
 Rules (threats T5, T18, T21, T23):
-- a file in a covered folder is there for a reason: the walk read it, it is a root of the chain, or a bundle needs it;
+- in a covered folder lies only what the walk read, roots of the chain, and what a bundle needs;
 - metadata that a host does not use, since it knows newer ones, must still be whole;
 - `index.json` is, byte for byte, what the manifests on the medium give;
 - what has a name of the format is a regular file, also where its content decides nothing.

@@ -4,8 +4,8 @@ Owns the words of a good answer and of an error, so that `appliance verify` and 
 prints: `appliance.cli.console.terminal` and `bundles.__main__` do.
 
 Rules:
-- text from outside is never trusted: each field is escaped by the one function `escape`, so that no name can begin a
-  line, move the cursor, turn the direction of writing or hide a part of itself;
+- text from outside is never trusted: each field is escaped by the one function `escape`;
+- so no name begins a line, moves the cursor, turns the direction of writing, or hides a part of itself;
 - an error is printed as what, expected, found; then the other errors of the same check; then every hint once.
 """
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from signing.errors import NotTrustedError
-from signing.roles import check_time
+from signing.roles import parse_time
 from signing.strictjson import MAX_INT, load_canonical
 
 MAX_STEP = 10_000
@@ -100,4 +100,4 @@ def parse_floors(data: bytes, subject: str) -> Floors:
         raise NotTrustedError(
             "floors.refused", subject, expected="versions of at least 1", found=f"other values in {', '.join(wrong)}"
         )
-    return Floors(**value, time=time if time == "" else check_time(time, "time", subject))
+    return Floors(**value, time=time if time == "" else parse_time(time, "time", subject))

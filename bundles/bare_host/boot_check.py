@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bundles.oci.covered_names import refuse_unlisted
 from bundles.oci.layout import BOOT, Layout
 from signing.digest import Digest, sha256
 from signing.errors import DamagedError, NotTrustedError
@@ -115,14 +116,7 @@ def check_boot(layout: Layout, root: Role) -> Boot | None:
             hint="it belongs to another trust root; build the bundle again",
         )
     unlisted = present - {*files, LIST_FILE, *(signature_file(key) for key in root.keys.values())}
-    if unlisted:
-        raise NotTrustedError(
-            "layout.unlisted",
-            ", ".join(f"{BOOT}/{name}" for name in sorted(unlisted)[:10]),
-            expected="only what the signed list names",
-            found=f"{len(unlisted)} more",
-            hint="somebody put files there; do not use this medium, ask a key holder",
-        )
+    refuse_unlisted([f"{BOOT}/{name}" for name in sorted(unlisted)])
     for name, digest in files.items():
         _check_file(layout, name, digest)
     return Boot(serial, signers)

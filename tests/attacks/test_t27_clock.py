@@ -30,7 +30,7 @@ def begin_install(stick: Stick, folder: Path, clock: datetime) -> None:
     """The part of an install that decides about trust, on a host to which 2032 has been proved."""
     prefix = Prefix.at(folder / "host")
     prefix.create()
-    write_floors(prefix, Floors(time=stated(NOW + timedelta(days=6 * 365))))
+    write_floors(prefix, Floors(1, 1, 1, 1, time=stated(NOW + timedelta(days=6 * 365))))
     admit(stick.path, stick.root, Host(prefix, CARD, SimClock(clock), ""))
 
 

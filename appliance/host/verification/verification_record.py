@@ -40,6 +40,7 @@ _VERIFIED = {**_TEXTS, **_NUMBERS, "verified": bool, "signers": list, "expires":
 _FAILED = {"verified": bool, "path": str, "exit_code": int, "errors": list}
 _FAULT = {"subject": str, "code": str}
 _BESIDE = {"name": str, "left_by": str}
+_ATTESTED = {"path": str, "signer": str, "counts": bool}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def check_report(report: Json, subject: str) -> dict[str, Json]:
         raise _odd(subject, "report")
     wanted = _VERIFIED if report.get("verified") is True else _FAILED
     _check_members(report, wanted, subject)
-    for name, members in (("errors", _FAULT), ("beside", _BESIDE)):
+    for name, members in (("errors", _FAULT), ("beside", _BESIDE), ("attestations", _ATTESTED)):
         items = report.get(name, [])
         if not isinstance(items, list):
             raise _odd(subject, name)

@@ -1,0 +1,81 @@
+"""T88: a medium that one command refuses and another one takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from appliance.host.install.bundle_admission import admit
+from appliance.host.install.install import install
+from appliance.host.install.install_inputs import Host
+from appliance.host.layout.prefix import Prefix
+from bundles import __main__ as verifier
+from bundles.stick.writer import write_stick
+from signing.errors import ApplianceError
+from tests.appliance.sim_card import CARD
+from tests.attacks.harness import Stick, guard_off, row
+from tests.attacks.media_faults import FAULTS, NAMES, Fault
+from tests.toy import NOW
+
+ROW = row(88)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(Prefix.at(tmp_path / "host"), CARD, lambda: NOW, "")
+
+
+def refused_alike(act: Callable[[], object], fault: Fault) -> None:
+    with pytest.raises(ApplianceError) as caught:
+        act()
+    assert (caught.value.code, caught.value.exit_code) == (fault.code, fault.exit), str(caught.value)
+    assert fault.exit in ROW.exit
+
+
+def test_unattacked_medium_passes_every_command(stick: Stick, host: Host, tmp_path: Path) -> None:
+    stick.verify()
+    assert admit(stick.path, stick.root, host).value.manifest == stick.manifest
+    write_stick(stick.layout, stick.open(), tmp_path / "copy")
+    assert verifier.main([str(stick.path), "--trust", str(stick.root_file)]) == 0
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_attacked_whatever_verify_refuses_every_other_command_refuses_alike_and_writes_nothing(
+    stick: Stick, host: Host, tmp_path: Path, fault: Fault
+) -> None:
+    fault.act(stick)
+    refused_alike(stick.verify, fault)
+    refused_alike(lambda: install(stick.path, stick.root, host), fault)
+    refused_alike(lambda: write_stick(stick.layout, stick.open(), tmp_path / "copy"), fault)
+    assert verifier.main([str(stick.path), "--trust", str(stick.root_file)]) == fault.exit
+    assert not host.prefix.root.exists()
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["what a Mac left", "an empty folder in BOOT", "a manifest that is not on the medium's index"]
+)
+def test_attacked_what_lies_on_a_stick_is_found_when_it_is_read_back(stick: Stick, tmp_path: Path, name: str) -> None:
+    found, copy = stick.open(), tmp_path / "copy"
+    write_stick(stick.layout, found, copy)
+    NAMES[name].act(Stick(copy, stick.repository, stick.root_file))
+    refused_alike(lambda: write_stick(stick.layout, found, copy), NAMES[name])
+
+
+def test_unattacked_a_stick_with_older_metadata_gets_the_newer_and_nothing_of_the_older_stays(
+    stick: Stick, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    write_stick(stick.layout, stick.open(), copy)
+    stick.publish()
+    write_stick(stick.layout, stick.open(), copy)
+    names = sorted(path.name for path in (stick.path / "metadata").iterdir())
+    assert sorted(path.name for path in (copy / "metadata").iterdir()) == names
+
+
+def test_unguarded_install_takes_what_verify_would_refuse(stick: Stick, host: Host) -> None:
+    FAULTS["another verifier in BOOT"].act(stick)
+    with guard_off(ROW.guard, lambda *_: None):
+        assert admit(stick.path, stick.root, host).value.manifest == stick.manifest
