@@ -9,6 +9,7 @@ import pytest
 from appliance.host.install.install import install
 from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
+from appliance.host.trust.trust_store import write_root
 from tests.appliance.sim_card import CARD
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.toy import NOW
@@ -58,8 +59,11 @@ def test_attacked_in_a_covered_folder(stick: Stick, name: str) -> None:
 def test_attacked_on_the_way_to_an_install(stick: Stick, tmp_path: Path, name: str) -> None:
     plant(stick, name)
     host = Host(Prefix.at(tmp_path / "host"), CARD, lambda: NOW, "")
+    host.prefix.create()
+    write_root(host.prefix, stick.root)
+    before = sorted(host.prefix.root.rglob("*"))
     refused(ROW, lambda: install(stick.path, stick.root, host), "layout.unlisted", name)
-    assert not host.prefix.root.exists()
+    assert sorted(host.prefix.root.rglob("*")) == before
 
 
 def test_attacked_with_several_files_all_are_named(stick: Stick) -> None:

@@ -11,7 +11,7 @@ from appliance import clock as machine_clock
 from appliance.host.install.bundle_admission import admit
 from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
-from appliance.host.trust.trust_store import write_floors
+from appliance.host.trust.trust_store import write_floors, write_root
 from signing.errors import NotTrustedError
 from signing.floors import Floors
 from tests.appliance.sim_card import CARD
@@ -30,6 +30,7 @@ def begin_install(stick: Stick, folder: Path, clock: datetime) -> None:
     """The part of an install that decides about trust, on a host to which 2032 has been proved."""
     prefix = Prefix.at(folder / "host")
     prefix.create()
+    write_root(prefix, stick.root)
     write_floors(prefix, Floors(1, 1, 1, 1, time=stated(NOW + timedelta(days=6 * 365))))
     admit(stick.path, stick.root, Host(prefix, CARD, SimClock(clock), ""))
 

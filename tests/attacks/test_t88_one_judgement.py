@@ -11,6 +11,7 @@ from appliance.host.install.bundle_admission import admit
 from appliance.host.install.install import install
 from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
+from appliance.host.trust.trust_store import write_root
 from bundles import __main__ as verifier
 from bundles.stick.writer import write_stick
 from signing.errors import ApplianceError
@@ -23,8 +24,12 @@ ROW = row(88)
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(Prefix.at(tmp_path / "host"), CARD, lambda: NOW, "")
+def host(stick: Stick, tmp_path: Path) -> Host:
+    """A host on which a person has pinned the root."""
+    prefix = Prefix.at(tmp_path / "host")
+    prefix.create()
+    write_root(prefix, stick.root)
+    return Host(prefix, CARD, lambda: NOW, "")
 
 
 def refused_alike(act: Callable[[], object], fault: Fault) -> None:
@@ -45,12 +50,13 @@ def test_unattacked_medium_passes_every_command(stick: Stick, host: Host, tmp_pa
 def test_attacked_whatever_verify_refuses_every_other_command_refuses_alike_and_writes_nothing(
     stick: Stick, host: Host, tmp_path: Path, fault: Fault
 ) -> None:
+    before = sorted(host.prefix.root.rglob("*"))
     fault.act(stick)
     refused_alike(stick.verify, fault)
     refused_alike(lambda: install(stick.path, stick.root, host), fault)
     refused_alike(lambda: write_stick(stick.layout, stick.open(), tmp_path / "copy"), fault)
     assert verifier.main([str(stick.path), "--trust", str(stick.root_file)]) == fault.exit
-    assert not host.prefix.root.exists()
+    assert sorted(host.prefix.root.rglob("*")) == before
     assert not (tmp_path / "copy").exists()
 
 

@@ -11,6 +11,7 @@ from appliance.host.install.bundle_admission import admit
 from appliance.host.install.importer import accept, import_layout
 from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
+from appliance.host.trust.trust_store import write_root
 from bundles.oci.layout import Layout
 from signing.errors import NotTrustedError
 from tests.appliance.sim_card import CARD
@@ -43,6 +44,7 @@ def host(stick: Stick, tmp_path: Path) -> Host:
     """A host that has taken the stick of a later day: the stick itself is older than what the host knows."""
     host = Host(Prefix.at(tmp_path / "host"), CARD, lambda: NOW, "")
     host.prefix.create()
+    write_root(host.prefix, stick.root)
     newer = Stick(Path(shutil.copytree(stick.path, tmp_path / "newer")), stick.repository, stick.root_file)
     newer.publish()
     found = admit(newer.path, stick.root, host)

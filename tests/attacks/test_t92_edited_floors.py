@@ -12,7 +12,7 @@ import pytest
 from appliance.host.install.bundle_admission import admit
 from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
-from appliance.host.trust.trust_store import read_floors, write_floors
+from appliance.host.trust.trust_store import read_floors, write_floors, write_root
 from appliance.keys.tuf_repository import FLOORS, published
 from signing.errors import DamagedError
 from signing.floors import Floors
@@ -42,6 +42,7 @@ def host(stick: Stick, tmp_path: Path) -> Host:
     """A host that has accepted a newer publication than the stick's."""
     prefix = Prefix.at(tmp_path / "host")
     prefix.create()
+    write_root(prefix, stick.root)
     floors = stick.open().evidence.floors
     write_floors(
         prefix, Floors(floors.root, floors.timestamp + 1, floors.snapshot + 1, floors.targets + 1, floors.time)
