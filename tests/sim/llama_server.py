@@ -4,7 +4,7 @@ The last message decides what happens, so that a test can have an engine that is
 
 - `slow N` streams N tokens, one every 50 ms; `long N` answers N characters;
 - `hang` never answers;
-- `die` ends the process by SIGABRT, `die late` in the middle of a stream;
+- `die` ends the process by SIGABRT, `die late` in the middle of a stream, `die loudly` after it has printed all;
 - `fail` gives an error of the engine;
 - anything else is answered with itself, backwards.
 
@@ -100,6 +100,11 @@ class Handler(BaseHTTPRequestHandler):
         if said == "hang":
             self.hang()
         elif said == "die":
+            os.abort()
+        elif said.startswith("die loudly"):
+            # As llama.cpp ends: what it had in hand, then the place.
+            print(f"E error initializing grammar sampler for grammar:\n{json.dumps(body)}\n{said}", file=sys.stderr)
+            print(f"/src/ggml.c:1: GGML_ASSERT({said}) failed", file=sys.stderr, flush=True)
             os.abort()
         elif said == "fail":
             self.reply(400, {"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}})

@@ -16,6 +16,7 @@ from types import TracebackType
 from appliance.engine_program import refusal_reason
 from appliance.host.engine.client import EngineAnswer, EngineClient
 from appliance.host.engine.engine_command import EngineSpec, engine_command
+from appliance.host.engine.engine_output import EngineOutput
 from appliance.host.models.served_file import open_verified
 from appliance.host.process.child import Child, describe_exit, spawn
 from bundles.progress import OnProgress, ignore
@@ -40,6 +41,7 @@ class Engine:
         socket: the path of the socket that it listens on.
         level: how strongly the served bytes are bound to the verified ones; see `appliance.host.models.served_file`.
         log: the file that its output is added to.
+        output: adds it, without the texts of users.
     """
 
     spec: EngineSpec
@@ -47,6 +49,7 @@ class Engine:
     socket: Path
     level: str
     log: Path
+    output: EngineOutput
 
     @property
     def isolation(self) -> str:
@@ -69,6 +72,7 @@ class Engine:
             if code is not None:
                 raise self.exit_error(code)
             if self._client().is_healthy():
+                self.output.open_to_users()
                 return
             time.sleep(_POLL_S)
         raise ApplianceError(
@@ -142,6 +146,8 @@ class Engine:
         return f"the log ends with: {self._last_log_lines()}"
 
     def _last_log_lines(self) -> str:
+        if self.child.poll() is not None:
+            self.output.wait()
         return " | ".join(line.strip()[:200] for line in self._log_lines(_TAIL_LINES) if line.strip()) or "nothing"
 
     def _log_lines(self, count: int) -> list[str]:
@@ -172,8 +178,12 @@ def start_engine(spec: EngineSpec, run_dir: Path, log: Path, on_progress: OnProg
     path.unlink(missing_ok=True)
     with open_verified(spec.file, spec.store, on_progress) as served:
         command, environment = engine_command(spec, served, path)
-        child = spawn(command, cwd=spec.runtime, env=environment, pass_fds=(served.fd,), log=log)
-        return Engine(spec, child, path, served.level, log)
+        output = EngineOutput(log)
+        try:
+            child = spawn(command, cwd=spec.runtime, env=environment, pass_fds=(served.fd,), log=output.pipe)
+        finally:
+            output.start()
+        return Engine(spec, child, path, served.level, log, output)
 
 
 def socket_path(run_dir: Path, name: str) -> Path:

@@ -115,7 +115,7 @@ def spawn(
     cwd: Path,
     env: Mapping[str, str],
     pass_fds: Sequence[int] = (),
-    log: Path | None = None,
+    log: Path | int | None = None,
     stdout: int | None = None,
     isolated: bool = True,
     keep_capabilities: bool = False,
@@ -128,7 +128,7 @@ def spawn(
         cwd: its working directory.
         env: its whole environment.
         pass_fds: descriptors that it gets under the same numbers; the caller closes its own copies.
-        log: a file to which its output is appended (created with mode 0600); None drops the output.
+        log: a file to which its output is appended (created with mode 0600), or a descriptor; None drops the output.
         stdout: `subprocess.PIPE` or a descriptor for its standard output; None sends that to the log, too.
         isolated: whether to start it without any network; `Child.isolation` shows whether the machine allowed it.
         keep_capabilities: whether a program that root starts keeps root's capabilities.
@@ -206,7 +206,9 @@ def _launch(
     return Child(process, NETNS if words[:1] == ["isolated"] else NONE, lifeline), words
 
 
-def _open_log(log: Path | None) -> int:
+def _open_log(log: Path | int | None) -> int:
+    if isinstance(log, int):
+        return os.dup(log)
     if log is None:
         return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     return os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import logging
 import os
 import resource
 import socket
@@ -23,6 +22,7 @@ from starlette.applications import Starlette
 
 from appliance.clock import utc_now
 from appliance.host.site.api_keys import AccessStore
+from appliance.serve.gateway import log_lines
 from appliance.serve.gateway.connection_timeouts import IDLE_S, TimeoutProtocol
 from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.gateway.routes import Gateway
@@ -41,7 +41,6 @@ def main() -> None:
     for name in ("--plan", "--listen", "--news"):
         parser.add_argument(name, type=int, required=True, metavar="FD")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with open(options.plan, "rb") as file:
         plan = Plan.from_bytes(file.read())
     gateway = Gateway(plan, AccessStore(Path(plan.access)), utc_now)
@@ -60,6 +59,7 @@ def serve(
         listener: a socket that listens already.
         lifespan: runs as long as this serves; see Starlette.
     """
+    log_lines.configure()
     _allow_descriptors()
     config = uvicorn.Config(
         gateway.application(lifespan),

@@ -1,9 +1,10 @@
 """The program of an engine's unit: it verifies, and then becomes the engine. Started by systemd, in the unit's sandbox:
 `venv/bin/python -I -B -m appliance.serve.engine_unit RELEASE MODEL`.
 
-Owns the way from the unit to `llama-server`. Rules (threats T16, T17):
+Owns the way from the unit to `llama-server`. Rules (threats T16, T17, T78):
 - the chain of trust, the program, its libraries and its configuration are compared before the model is opened;
 - the engine gets the very descriptor whose bytes were compared, and takes this process's place: nothing is between;
+- what it prints reaches the journal through `engine_log`, a process that ends with it;
 - the sandbox is tried from inside: the state beside the socket holds what was found, not what the unit asks for;
 - where this ends in its place, the state shows whether systemd starts it again, and why it does not serve.
 """
@@ -17,6 +18,7 @@ import sys
 from pathlib import Path
 
 from appliance.clock import utc_now
+from appliance.host.engine import engine_log
 from appliance.host.engine.engine_command import engine_command
 from appliance.host.engine.state import RESTARTING, STARTING, STOPPED, EngineState, stop_reason, write_state
 from appliance.host.layout.prefix import Prefix
@@ -73,9 +75,34 @@ def _become_engine(prefix: Prefix, path: Path, model: str, listens_at: Path) -> 
         write_state(listens_at, EngineState(STARTING, "", opened.level, measure_isolation(), os.getpid()))
         # The folder outlives the engine, for its state; no engine listens where a socket lies already.
         listens_at.unlink(missing_ok=True)
-        os.set_inheritable(opened.fd, True)
         os.chdir(served.spec.runtime)
+        become(command, environment, opened.fd)
+
+
+def become(command: list[str], environment: dict[str, str], descriptor: int) -> None:
+    """Become the engine. What it prints goes through a program that leaves out the texts of users, to standard error.
+
+    Args:
+        command: its absolute path, and its arguments.
+        environment: the whole of it.
+        descriptor: that it inherits; the other program does not.
+
+    Raises:
+        OSError: a program cannot be started; this process then writes to standard error as before.
+    """
+    source, target = os.pipe()
+    before = os.dup(2)
+    words = [sys.executable, "-I", "-S", "-B", engine_log.__file__]
+    os.posix_spawn(words[0], words, {}, file_actions=[(os.POSIX_SPAWN_DUP2, source, 0)])
+    os.close(source)
+    try:
+        for descriptor in (1, 2):
+            os.dup2(target, descriptor)
+        os.set_inheritable(descriptor, True)
         os.execve(command[0], command, environment)
+    finally:
+        os.dup2(before, 2)
+        os.close(target)
 
 
 def _may_open(family: int) -> bool:

@@ -66,7 +66,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UnitHost:
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The command lines that a unit's program has become, in place of that."""
     found: list[list[str]] = []
-    monkeypatch.setattr(os, "execve", lambda _path, command, _environment: found.append(command))
+    monkeypatch.setattr(engine_program, "become", lambda command, *_: found.append(command))
     monkeypatch.setattr(os, "chdir", lambda _path: None)
     return found
 
