@@ -37,6 +37,7 @@ from appliance.serve.gateway.replies import (
     unauthorized,
     unknown_model,
 )
+from appliance.serve.gateway.request_target import OriginForm
 from appliance.serve.requests.body import read_body
 from appliance.serve.requests.paths import PATHS
 from appliance.serve.requests.refusal import Refusal
@@ -86,7 +87,7 @@ class Gateway:
         application = Starlette(routes=routes, exception_handlers=handlers, lifespan=running)  # type: ignore[arg-type]
         application.router.redirect_slashes = False
         headers = {**HARDENING, "appliance-release": self.plan.manifest, "appliance-policy": self.plan.policy}
-        return CommonHeaders(application, headers)
+        return CommonHeaders(OriginForm(application), headers)
 
     def _running(self, inner: Lifespan[Starlette] | None) -> Lifespan[Starlette]:
         @asynccontextmanager

@@ -247,7 +247,7 @@ def test_events_of_the_supervisor_decide_what_is_served(tmp_path: Path) -> None:
         site.process.send(EngineEvent("narrow", EngineState(RESTARTING)))
         assert eventually(lambda: site.call("GET", "/readyz", key=None)[0] == 503)
         assert json.loads(site.ask("x", "narrow")[2])["error"]["code"] == "model_restarting"
-        assert site.call("GET", "/livez", key=None)[0] == 200
+        assert [site.call("GET", path, key=None)[::2] for path in ("/livez", "/health")] == [(200, b"alive\n")] * 2
 
 
 def test_new_gateway_gets_every_state_that_the_old_one_had(tmp_path: Path) -> None:
