@@ -13,6 +13,7 @@ MEMORY_PROBE = "appliance.host.rehearsal"
 GATEWAY = "appliance.serve.gateway"
 GATEWAY_UNIT = "appliance.serve.gateway_unit"
 ENGINE_UNIT = "appliance.serve.engine_unit"
+ENGINE_END = "appliance.serve.engine_end"
 
 MODULES = {
     ANSIBLE_CHILD: "appliance.host.install.ansible_child",
@@ -22,5 +23,6 @@ MODULES = {
     GATEWAY: "appliance.serve.gateway.server",
     GATEWAY_UNIT: "appliance.serve.unit_programs.gateway",
     ENGINE_UNIT: "appliance.serve.unit_programs.engine",
+    ENGINE_END: "appliance.serve.unit_programs.engine_end",
 }
 """The module that holds the code, by the name that is started."""

@@ -13,16 +13,9 @@ from appliance.cli.console.terminal import Terminal
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import GATEWAY_UNIT
 from appliance.host.process import systemctl
-from appliance.serve.supervisor.engine_keeper import ServiceEvent
 from appliance.serve.supervisor.service import serving
+from appliance.serve.supervisor.service_event import ServiceEvent
 from signing.errors import BusyError
-
-_EVENTS = {
-    "ready": "serves",
-    "ended": "ended and is started again after another check",
-    "incident": "STOPPED: its bytes are not the signed ones",
-    "given-up": "stopped: it keeps ending",
-}
 
 
 @click.command("serve")
@@ -75,6 +68,5 @@ def _refuse_beside_systemd(host: Prefix) -> None:
 
 
 def _show(terminal: Terminal, event: ServiceEvent) -> None:
-    detail = f" ({event.detail})" if event.detail else ""
-    style: Style | None = "bold red" if event.what in ("incident", "given-up") else None
-    terminal.message(f"{event.subject} {_EVENTS[event.what]}{detail}", style=style)
+    style: Style | None = "bold red" if event.is_stop else None
+    terminal.message(event.line(), style=style)

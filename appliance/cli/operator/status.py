@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from appliance.cli.console.terminal import Terminal
 from appliance.host.engine.state import SERVING, EngineState
 from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance.status import Status, read_status
-from appliance.serve.supervisor.engine_states import read_engine_states
+from appliance.serve.supervisor.engine_states import read_engine_states, stopped_engines
 from bundles.report import fault_fields
 
 
@@ -35,7 +35,8 @@ def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
     """
     with terminal.progress() as on_progress:
         status = read_status(Prefix.at(prefix or Path("/")), clock.utc_now(), on_progress)
-    engines = read_engine_states(status.release)
+    engines = read_engine_states(status.release, status.services)
+    status = replace(status, problems=(*status.problems, *stopped_engines(status.release, engines)))
     if status.is_development:
         terminal.development()
     if as_json:
@@ -63,6 +64,8 @@ def _show(terminal: Terminal, status: Status, engines: dict[str, EngineState]) -
         terminal.answer(f"service    {unit.name}  {unit.active}, {unit.enabled or 'unknown to systemd'}")
     for name, engine in engines.items():
         terminal.answer(f"engine     {name}  {_describe(engine)}")
+    for stopped in stopped_engines(release, engines):
+        terminal.answer(f"next       {stopped.hint}")
     terminal.answer(f"differences: {len(status.problems)}" if status.problems else "everything is as it was signed")
 
 

@@ -26,7 +26,9 @@ from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedE
 STARTING, SERVING, RESTARTING, STOPPED = "starting", "serving", "restarting", "stopped"
 BYTES_DIFFER = "its bytes are not the signed ones"
 UNREADABLE = "its files cannot be read"
-KEEPS_ENDING = "its engine keeps ending"
+NO_ANSWER = "its engine does not answer"
+NOT_STARTED = "nothing starts its engine again"
+UNIT_STOPPED = "its service was stopped"
 CANNOT_START = "it cannot run on this host"
 
 MAX_REASON = 200

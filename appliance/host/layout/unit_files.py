@@ -39,6 +39,11 @@ def engine_unit(manifest: Digest, model: str) -> str:
     return f"{ENGINE}@{release_id(manifest)}-{model}.service"
 
 
+def unit_of_release(release: Path, model: str) -> str:
+    """The unit that runs one model, by the release's folder, whose name ends with the release's id."""
+    return f"{ENGINE}@{_folder_id(release)}-{model}.service"
+
+
 def engine_units(contents: Contents, manifest: Digest) -> tuple[str, ...]:
     """The units of all engines of a release, in the order of its models."""
     return tuple(engine_unit(manifest, model.name) for model in contents.models)

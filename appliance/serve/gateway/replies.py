@@ -73,7 +73,7 @@ def too_busy(retry_after_s: int) -> Refusal:
 def not_serving(model: str, state: EngineState) -> Refusal:
     """For an engine that does not serve."""
     if state.status == STOPPED:
-        return Refusal(503, "model_stopped", f"The model {model!r} was stopped: {state.reason}.")
+        return Refusal(503, "model_stopped", f"The model {model!r} was stopped: {state.reason}. Ask your operator.")
     code, word = ("model_starting", "started") if state.status == STARTING else ("model_restarting", "restarted")
     return Refusal(503, code, f"The model {model!r} is being {word}.", headers={"retry-after": "5"})
 

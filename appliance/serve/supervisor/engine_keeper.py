@@ -3,7 +3,8 @@
 Owns the life of one model's engine under `appliance serve`. Rules:
 - every start verifies the model and the program again, whatever was right before;
 - a model or program whose bytes changed is an incident: that model stays stopped, and the others serve on;
-- an engine that keeps ending is given up after a few tries, each later than the one before;
+- an engine that ends too often is given up (`appliance.host.engine.crashes`); each new try comes later than the one
+  before. Gateway and other models go on;
 - each change of the engine's state is written beside its socket, and sent to the gateway.
 """
 
@@ -13,14 +14,14 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
 
+from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, recent_crashes
 from appliance.host.engine.process import Engine, socket_path, start_engine
 from appliance.host.engine.state import (
-    KEEPS_ENDING,
+    NO_ANSWER,
     RESTARTING,
     SERVING,
     STARTING,
@@ -33,32 +34,20 @@ from appliance.host.engine.state import (
 from appliance.host.process.child import describe_exit
 from appliance.serve.gateway.messages import EngineEvent
 from appliance.serve.supervisor.launch_plan import ServedModel
+from appliance.serve.supervisor.service_event import (
+    ENDED,
+    GIVEN_UP,
+    INCIDENT,
+    READY,
+    UNREADABLE,
+    OnServiceEvent,
+    ServiceEvent,
+)
 from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError
 
-PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Before each new try. An engine that has served for `SETTLED_S` begins again with the first."""
-SETTLED_S = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceEvent:
-    """Something that an operator may want to know.
-
-    Args:
-        what: `ready`, `ended`, `incident`, `given-up` or `stopped`.
-        subject: the model, or `gateway`.
-        detail: in words.
-        error: what was raised, for an incident.
-    """
-
-    what: str
-    subject: str
-    detail: str = ""
-    error: ApplianceError | None = None
-
-
-OnServiceEvent = Callable[[ServiceEvent], None]
+PAUSES_S = (0.5, 1.0, 2.0, 4.0)
+"""Before each new try, by the crashes that count; after the last of `MAX_CRASHES` there is no other try."""
 
 
 class EngineKeeper:
@@ -85,6 +74,7 @@ class EngineKeeper:
         self.served = served
         self.engine: Engine | None = None
         self.error: ApplianceError | None = None
+        self.is_stopped = False
         self._run_dir, self._log = run_dir, log
         self._recheck, self._on_event, self._on_state = recheck, on_event, on_state
         self._stopping = Flag()
@@ -128,7 +118,7 @@ class EngineKeeper:
         self.engine.wait_ready()
         self._set_state(_describe(self.engine, SERVING))
         detail = f"level {self.engine.level}, isolation {self.engine.isolation}, {time.monotonic() - began:.1f} s"
-        self._on_event(ServiceEvent("ready", self.name, detail))
+        self._on_event(ServiceEvent(READY, self.name, detail))
 
     def watch(self) -> None:
         """Watch the engine from now on, in a thread of its own."""
@@ -147,21 +137,21 @@ class EngineKeeper:
         state_file(self._socket).unlink(missing_ok=True)
 
     def _watch(self) -> None:
-        tries = 0
+        crashes: tuple[float, ...] = ()
         while self.engine is not None:
-            began = time.monotonic()
             code = self.engine.child.wait()
             if self._stopping.is_set():
                 return
-            self._set_state(EngineState(RESTARTING, f"its engine ended: {describe_exit(code)}"))
-            self._on_event(ServiceEvent("ended", self.name, describe_exit(code)))
-            tries = 0 if time.monotonic() - began > SETTLED_S else tries
-            if tries == len(PAUSES_S):
-                self._give_up("given-up", self.engine.exit_error(code), KEEPS_ENDING)
+            now = time.monotonic()
+            crashes = recent_crashes((*crashes, now), now)
+            how = describe_exit(code)
+            if len(crashes) == MAX_CRASHES:
+                self._give_up(CRASHED, f"{CRASHED}, the last with {how}")
                 return
-            if self._stopping.wait(PAUSES_S[tries]) or not self._start_again():
+            self._set_state(EngineState(RESTARTING, f"its engine ended: {how}"))
+            self._on_event(ServiceEvent(ENDED, self.name, how))
+            if self._stopping.wait(PAUSES_S[len(crashes) - 1]) or not self._start_again():
                 return
-            tries += 1
 
     def _start_again(self) -> bool:
         try:
@@ -169,24 +159,35 @@ class EngineKeeper:
             self.start()
             self.wait_ready()
         except (DamagedError, NotTrustedError, DriftError) as error:
-            self._give_up("incident", error, stop_reason(error))
+            self._stop_for(INCIDENT, error, stop_reason(error))
             return False
         except OSError as error:
-            self._give_up("given-up", unreadable(self.name, error), stop_reason(error))
+            self._stop_for(UNREADABLE, unreadable(self.name, error), stop_reason(error))
             return False
-        except ApplianceError as error:
+        except ApplianceError:
             # The engine died while it loaded: the loop counts that as one more end.
             if self.engine is None or self.engine.child.poll() is None:
-                self._give_up("given-up", error, KEEPS_ENDING)
+                self._give_up(NO_ANSWER, NO_ANSWER)
                 return False
         return True
 
-    def _give_up(self, what: str, error: ApplianceError, reason: str) -> None:
+    def _give_up(self, reason: str, detail: str) -> None:
+        """Stop a model whose bytes are right: what else is served goes on."""
+        self._stop_engine(reason)
+        step = f"see its log ({self._log}), then end `appliance serve` and start it again"
+        self._on_event(ServiceEvent(GIVEN_UP, self.name, detail, step))
+
+    def _stop_for(self, what: str, error: ApplianceError, reason: str) -> None:
+        """Stop a model whose bytes are not right or not there."""
+        self.error = error
+        self._stop_engine(reason)
+        self._on_event(ServiceEvent(what, self.name, str(error), error.hint, error))
+
+    def _stop_engine(self, reason: str) -> None:
         if self.engine is not None:
             self.engine.stop()
-        self.error = error
+        self.is_stopped = True
         self._set_state(EngineState(STOPPED, reason))
-        self._on_event(ServiceEvent(what, self.name, str(error), error))
 
     def _set_state(self, state: EngineState) -> None:
         # A full disk must not end an engine: the gateway gets the state in any case.

@@ -1,31 +1,44 @@
 """The states of the engines of a release, for `appliance status`.
 
 Owns the choice of where to look: beside the sockets of `appliance serve` where that runs, else beside those of systemd.
+A model that is stopped is a difference from what was installed, and the error names the way back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from appliance.host.engine.client import EngineClient
 from appliance.host.engine.process import socket_path
-from appliance.host.engine.state import EngineState, read_state
-from appliance.host.layout.unit_files import engine_socket
+from appliance.host.engine.state import (
+    BYTES_DIFFER,
+    NOT_STARTED,
+    STOPPED,
+    UNREADABLE,
+    EngineState,
+    read_state,
+)
+from appliance.host.layout.unit_files import engine_socket, unit_of_release
+from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release
 from appliance.serve.supervisor import run_dir
+from signing.errors import ApplianceError, DriftError
 
 
-def read_engine_states(release: Release) -> dict[str, EngineState]:
+def read_engine_states(release: Release, services: Iterable[UnitState] = ()) -> dict[str, EngineState]:
     """Read the state of each engine of a release, by the model's name. Changes nothing.
 
     Args:
         release: the installed one.
+        services: its units, as systemd shows them.
 
     Returns:
         An entry for each engine that was ever started since the boot; none where nothing serves.
     """
     found = {}
     serving = run_dir.read_serving(release.prefix)
+    ended = {unit.name for unit in services if unit.has_ended}
     for model in release.contents.models:
         if serving is not None:
             socket = socket_path(Path(str(serving.get("sockets", ""))), model.name)
@@ -33,6 +46,41 @@ def read_engine_states(release: Release) -> dict[str, EngineState]:
             socket = engine_socket(release.prefix, release.path, model.name)
         else:
             continue
-        if read_state(socket) is not None:
-            found[model.name] = EngineClient(model.name, socket, "").state()
+        if read_state(socket) is None:
+            continue
+        state = EngineClient(model.name, socket, "").state()
+        # systemd knows of itself when it gives up, and writes that nowhere.
+        if serving is None and state.status != STOPPED and unit_of_release(release.path, model.name) in ended:
+            state = EngineState(STOPPED, NOT_STARTED)
+        found[model.name] = state
     return found
+
+
+def stopped_engines(release: Release, states: dict[str, EngineState]) -> list[ApplianceError]:
+    """The engines that nothing starts again: one error for each, whose hint is the way back.
+
+    Args:
+        release: the installed one.
+        states: from `read_engine_states`.
+    """
+    is_serve = run_dir.read_serving(release.prefix) is not None
+    return [
+        DriftError(
+            "engine.stopped",
+            name,
+            expected="an engine that serves",
+            found=state.reason,
+            hint=_next_step(release, name, state, is_serve=is_serve),
+        )
+        for name, state in states.items()
+        if state.status == STOPPED
+    ]
+
+
+def _next_step(release: Release, model: str, state: EngineState, *, is_serve: bool) -> str:
+    if state.reason in (BYTES_DIFFER, UNREADABLE):
+        return "run the same `appliance install` again: it repairs the release"
+    if is_serve:
+        return f"see its log ({run_dir.engine_log(release.prefix, model)}); end `appliance serve` and start it again"
+    unit = unit_of_release(release.path, model)
+    return f"see `journalctl -u {unit}`; then start it again: systemctl restart {unit}"

@@ -5,6 +5,7 @@ Owns the order of a start and the end of everything that was started. Rules:
   found is what `appliance status` finds, since both call `check_release`;
 - the host is reported as ready when an engine answers from verified bytes through the gateway, and not before;
 - the port is bound first: a port in use is reported before minutes of hashing, not after them;
+- an engine that keeps ending stops its own model and nothing else;
 - when this ends, however it ends, no child is left.
 """
 
@@ -27,14 +28,16 @@ from appliance.host.release.release import Release, open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.site.api_keys import AccessStore, ensure_default
 from appliance.serve.supervisor import listener, run_dir
-from appliance.serve.supervisor.engine_keeper import SETTLED_S, EngineKeeper, OnServiceEvent, ServiceEvent, unreadable
+from appliance.serve.supervisor.engine_keeper import EngineKeeper, unreadable
 from appliance.serve.supervisor.gateway_process import GatewayProcess
 from appliance.serve.supervisor.launch_plan import Launch, make_plan, read_launch
+from appliance.serve.supervisor.service_event import ENDED, OnServiceEvent, ServiceEvent
 from bundles.progress import OnProgress
 from signing.errors import ApplianceError, DriftError, worst
 
 GATEWAY_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 """Before each new try. A gateway that has served for `SETTLED_S` begins again with the first."""
+SETTLED_S = 600.0
 _POLL_S = 0.25
 
 
@@ -79,7 +82,7 @@ class Serving:
         }
 
     def wait(self) -> None:
-        """Watch until nothing is left to serve.
+        """Watch until the gateway fails or no model has its signed bytes.
 
         Raises:
             ApplianceError: why nothing is left.
@@ -161,7 +164,7 @@ class Service:
             EngineKeeper(
                 served,
                 sockets,
-                run_dir.log_file(release.prefix, f"engine-{served.model.name}"),
+                run_dir.log_file(release.prefix, run_dir.engine_name(served.model.name)),
                 recheck,
                 on_event,
                 self.gateway.send,
@@ -193,7 +196,9 @@ class Service:
             keeper.watch()
 
     def wait(self) -> None:
-        """Keep the gateway running, until that fails or no model is left.
+        """Keep the gateway running, until that fails or no model has its signed bytes.
+
+        A model that was stopped since its engine keeps ending does not end this: the gateway answers for it.
 
         Raises:
             ApplianceError: why nothing is left.
@@ -205,7 +210,7 @@ class Service:
             if status is None:
                 time.sleep(_POLL_S)
                 continue
-            self._on_event(ServiceEvent("ended", "gateway", status))
+            self._on_event(ServiceEvent(ENDED, "gateway", status))
             tries = 0 if time.monotonic() - began > SETTLED_S else tries
             if tries == len(GATEWAY_PAUSES_S):
                 raise self.gateway.ended(status)
@@ -226,5 +231,5 @@ class Service:
         if len(errors) == len(self.keepers):
             raise worst(errors)
         for keeper in self.keepers:
-            if keeper.error is None and not keeper.is_watching:
+            if not keeper.is_stopped and not keeper.is_watching:
                 raise RuntimeError(f"nobody watches the engine of {keeper.name}")

@@ -6,6 +6,7 @@ Owns the way from the unit to `llama-server`. Rules (threats T16, T17, T78):
 - the engine gets the very descriptor whose bytes were compared, and takes this process's place: nothing is between;
 - what it prints reaches the journal through `engine_log`, a process that ends with it;
 - the sandbox is tried from inside: the state beside the socket holds what was found, not what the unit asks for;
+- an engine that has ended too often is not started; the start after that is a person's;
 - where this ends in its place, the state shows whether systemd starts it again, and why it does not serve.
 """
 
@@ -16,13 +17,15 @@ import os
 import socket
 import sys
 from pathlib import Path
+from time import monotonic
 
 from appliance.clock import utc_now
 from appliance.host.engine import engine_log
+from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, clear_crashes, read_crashes
 from appliance.host.engine.engine_command import engine_command
 from appliance.host.engine.state import RESTARTING, STARTING, STOPPED, EngineState, stop_reason, write_state
 from appliance.host.layout.prefix import Prefix
-from appliance.host.layout.unit_files import engine_socket, trial_mark
+from appliance.host.layout.unit_files import engine_socket, trial_mark, unit_of_release
 from appliance.host.machine.threads import thread_count
 from appliance.host.models.served_file import open_verified
 from appliance.host.process.child import NETNS, NONE
@@ -30,7 +33,7 @@ from appliance.host.release.release import open_release
 from appliance.host.release.release_check import check_engine_files
 from appliance.serve.supervisor.launch_plan import ServedModel, read_launch
 from appliance.serve.unit_programs import startup
-from signing.errors import ApplianceError, UsageError
+from signing.errors import ApplianceError, ApplyBrokenError, UsageError
 
 
 def start(prefix: Prefix, name: str, model: str) -> None:
@@ -44,10 +47,12 @@ def start(prefix: Prefix, name: str, model: str) -> None:
     Raises:
         DamagedError, NotTrustedError, DriftError: the bytes are not those that were signed and rendered.
         UsageError: there is no such model.
+        ApplyBrokenError: the engine has ended too often; see `appliance.host.engine.crashes`.
         OSError: a file cannot be read, or the state cannot be written.
     """
     path = prefix.releases / name
     listens_at = engine_socket(prefix, path, model)
+    _refuse_after_crashes(path, model, listens_at)
     write_state(listens_at, EngineState(STARTING, pid=os.getpid()))
     try:
         _become_engine(prefix, path, model, listens_at)
@@ -103,6 +108,21 @@ def become(command: list[str], environment: dict[str, str], descriptor: int) -> 
     finally:
         os.dup2(before, 2)
         os.close(target)
+
+
+def _refuse_after_crashes(path: Path, model: str, listens_at: Path) -> None:
+    if len(read_crashes(listens_at, monotonic())) < MAX_CRASHES:
+        return
+    # This refusal ends what systemd tries by itself. The next start is a person's.
+    clear_crashes(listens_at)
+    write_state(listens_at, EngineState(STOPPED, CRASHED))
+    raise ApplyBrokenError(
+        "engine.keeps-ending",
+        model,
+        expected="an engine that keeps running",
+        found=CRASHED,
+        hint=f"see the lines before this one, then start it again: systemctl restart {unit_of_release(path, model)}",
+    )
 
 
 def _may_open(family: int) -> bool:

@@ -4,7 +4,8 @@
 Owns the start, and the watching of engines that systemd keeps running. Rules:
 - nothing listens before the chain of trust, every installed file but the models, and the configuration were compared;
 - an engine is shown to users as serving only while it answers, with the level that its own start wrote down;
-- an engine that its own start has stopped is shown as stopped at once, with the reason;
+- an engine that its own start or end has stopped is shown as stopped at once, with the reason; one that nothing starts
+  again is shown as stopped a little later;
 - the keys are read and never written: this process may not grant any.
 """
 
@@ -15,12 +16,13 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from time import monotonic
 
 from starlette.applications import Starlette
 
 from appliance.clock import utc_now
 from appliance.host.engine.client import EngineClient
-from appliance.host.engine.state import SERVING, STOPPED, EngineState
+from appliance.host.engine.state import NOT_STARTED, RESTARTING, SERVING, STOPPED, EngineState
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import engine_socket
 from appliance.host.machine.threads import thread_count
@@ -37,6 +39,8 @@ from appliance.serve.unit_programs import startup
 POLL_S = 1.0
 MAX_MISSES = 3
 """Polls in a row without an answer after which an engine counts as not serving."""
+GIVEN_UP_S = 60.0
+"""How long an engine may have no process: systemd starts one again after 2 s, and that writes a state at once."""
 
 
 def start(prefix: Prefix) -> None:
@@ -72,8 +76,15 @@ async def watch(gateway: Gateway, model: PlannedModel) -> None:
         model: of its plan.
     """
     misses = MAX_MISSES
+    ended_at: float | None = None
     while True:
         state = await asyncio.to_thread(read_engine, model)
+        if state.status != RESTARTING:
+            ended_at = None
+        elif ended_at is None:
+            ended_at = monotonic()
+        elif monotonic() - ended_at > GIVEN_UP_S:
+            state = EngineState(STOPPED, NOT_STARTED)
         misses = 0 if state.status == SERVING else misses + 1
         # One poll without an answer may be a busy moment; that it is stopped stands in writing.
         if state.status in (SERVING, STOPPED) or misses >= MAX_MISSES:

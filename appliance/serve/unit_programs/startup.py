@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 from signing.errors import ApplianceError, DamagedError
 
-FINAL_EXITS = (2, 3, 4, 6, 9)
-"""Exit codes after which systemd does not start a unit again: usage, damaged, not trusted, unfit host, drift."""
+FINAL_EXITS = (2, 3, 4, 6, 8, 9)
+"""Exit codes after which systemd does not start a unit again: usage, damaged, not trusted, unfit host, too many
+crashes, drift."""
 
 
 def run(program: Callable[[], None]) -> int:

@@ -10,28 +10,31 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
 from appliance.host.engine.client import EngineClient
+from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, recent_crashes
 from appliance.host.engine.engine_command import EngineSpec
 from appliance.host.engine.process import Engine, start_engine
 from appliance.host.engine.state import EngineState, read_state
 from appliance.host.release.release import Release
+from appliance.host.site.api_keys import AccessStore
 from appliance.serve.supervisor import engine_keeper, listener, run_dir
 from appliance.serve.supervisor import service as service_module
-from appliance.serve.supervisor.engine_keeper import ServiceEvent
 from appliance.serve.supervisor.engine_states import read_engine_states
-from appliance.serve.supervisor.launch_plan import read_launch
+from appliance.serve.supervisor.launch_plan import ServedModel, read_launch
 from appliance.serve.supervisor.service import Service
+from appliance.serve.supervisor.service_event import ServiceEvent
 from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, BusyError, DamagedError, DriftError
 from tests.sim.releases import install_toy
+from tests.toy import NOW
 
 
 @dataclass
@@ -74,6 +77,29 @@ class Running:
         except OSError:
             return 0
 
+    def ask(self, key: str, model: str, said: str) -> tuple[int, str]:
+        """Chat; gives the status and the code of the error, if it is one."""
+        body = json.dumps({"model": model, "messages": [{"role": "user", "content": said}]}).encode()
+        headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        chat = Request(f"{self.url}/v1/chat/completions", body, headers)
+        try:
+            with build_opener(ProxyHandler({})).open(chat, timeout=5) as response:
+                return response.status, ""
+        except HTTPError as error:
+            with error:
+                return error.code, json.loads(error.read())["error"]["code"]
+
+    def has_ended(self, model: str, times: int) -> Callable[[], bool]:
+        """Whether the engine of a model has ended so often."""
+        return lambda: (
+            times == sum(event.subject == model and event.what in ("ended", "given-up") for event in self.events)
+        )
+
+    def wait(self) -> None:
+        """Wait until the service ends by itself."""
+        with contextlib.suppress(ApplianceError):
+            self.service.wait()
+
     def what(self) -> list[str]:
         return [event.what for event in self.events]
 
@@ -92,9 +118,13 @@ def eventually(condition: Callable[[], object], timeout_s: float = 15) -> bool:
     return bool(condition())
 
 
+def renamed(served: ServedModel, name: str) -> ServedModel:
+    return ServedModel(replace(served.model, name=name), replace(served.spec, name=name))
+
+
 @contextmanager
-def running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    monkeypatch.setattr(engine_keeper, "PAUSES_S", (0.0, 0.0, 0.0))
+def running(folder: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...] = ("toy",)) -> Iterator[Running]:
+    monkeypatch.setattr(engine_keeper, "PAUSES_S", (0.0,) * (MAX_CRASHES - 1))
     monkeypatch.setattr(service_module, "GATEWAY_PAUSES_S", (0.0,))
     release = install_toy(folder)
     events: list[ServiceEvent] = []
@@ -107,7 +137,9 @@ def running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
     with ExitStack() as stack:
         listening = stack.enter_context(listener.bind("127.0.0.1", 0))
         sockets = stack.enter_context(run_dir.sockets(release.prefix))
-        service = Service(read_launch(release, 1), listening, sockets, recheck, events.append)
+        launch = read_launch(release, 1)
+        launch = replace(launch, models=tuple(renamed(launch.models[0], name) for name in names))
+        service = Service(launch, listening, sockets, recheck, events.append)
         stack.callback(service.stop)
         service.start_engines(ignore)
         listener.listen(listening)
@@ -188,20 +220,50 @@ def test_a_program_or_configuration_that_changed_is_an_incident_too(run: Running
 
 
 @pytest.mark.ci
-def test_an_engine_that_keeps_ending_is_given_up(run: Running) -> None:
-    def killing() -> bool:
-        engine = run.service.keepers[0].engine
-        pid = engine.child.program_pid if engine is not None else None
-        if pid is not None and run.what().count("ended") < run.what().count("ready"):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGABRT)
-        return "given-up" in run.what()
+def test_requests_that_end_an_engine_stop_its_model_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path, monkeypatch, ("toy", "other")) as run:
+        key = AccessStore(run.release.prefix.access).grant("ann", NOW)
+        waiting = threading.Thread(target=run.wait, daemon=True)
+        waiting.start()
+        for crashes in range(1, MAX_CRASHES + 1):
+            assert eventually(lambda: run.ask(key, "toy", "x")[0] == 200)
+            assert run.ask(key, "toy", "die") == (503, "engine_lost")
+            assert eventually(run.has_ended("toy", crashes))
+        assert eventually(lambda: run.ask(key, "toy", "x") == (503, "model_stopped"))
+        assert run.ask(key, "other", "x")[0] == 200
+        models = {model["name"]: model for model in run.readyz()["models"]}
+        assert (run.ready(), models["toy"]["state"], models["other"]["state"]) == (200, "stopped", "serving")
+        assert models["toy"]["reason"] == CRASHED
+        [event] = [event for event in run.events if event.what == "given-up"]
+        assert event.line().startswith(f"toy stopped ({CRASHED}, the last with exit status 134 (SIGABRT)); next: see ")
+        assert run.state() == EngineState("stopped", CRASHED)
+        assert waiting.is_alive()  # `appliance serve` goes on
+        for keeper in run.service.keepers:
+            keeper.error = ApplianceError("test.end", keeper.name)
+        waiting.join(5)
 
-    assert eventually(killing, 30)
-    with pytest.raises(ApplianceError) as caught:
-        run.service.wait()
-    assert caught.value.code == "engine.died"
-    assert run.what().count("ended") == len(engine_keeper.PAUSES_S) + 1
+
+def test_last_model_that_is_stopped_by_crashes_leaves_a_gateway_that_tells_so(
+    run: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_keeper, "MAX_CRASHES", 1)
+    key = AccessStore(run.release.prefix.access).grant("ann", NOW)
+    assert run.ask(key, "toy", "die") == (503, "engine_lost")
+    assert eventually(lambda: run.ask(key, "toy", "x") == (503, "model_stopped"))
+    run.service._check_keepers()
+    assert run.ready() == 503
+    assert run.what() == ["ready", "given-up"]
+    assert eventually(lambda: not run.service.keepers[0].is_watching)
+    run.service._check_keepers()
+
+
+def test_crashes_of_long_ago_do_not_count() -> None:
+    old = (0.0, 1.0, 2.0, 3.0)
+    assert recent_crashes((*old, 5.0), 5.0) == (*old, 5.0)
+    assert recent_crashes((*old, 602.0), 602.0) == (2.0, 3.0, 602.0)
+    assert recent_crashes((900.0,), 5.0) == ()  # of another boot
 
 
 def test_a_killed_gateway_is_started_again_and_given_up_at_last(run: Running) -> None:

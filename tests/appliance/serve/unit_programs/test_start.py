@@ -12,6 +12,7 @@ import pytest
 from tests.appliance.loaded import below
 
 GATEWAY, ENGINE = "appliance.serve.unit_programs.gateway", "appliance.serve.unit_programs.engine"
+ENGINE_END = "appliance.serve.unit_programs.engine_end"
 NEVER = {
     GATEWAY: ("ansible_runner", "httpcore", "httpx", "jinja2", "pydantic", "pygments", "rich", "yaml"),
     ENGINE: (
@@ -19,6 +20,7 @@ NEVER = {
         *("logging", "prometheus_client", "pydantic", "rich", "sqlite3", "starlette", "uvicorn", "yaml", "zipfile"),
         *("appliance.host.release.environment_check", "appliance.keys"),
     ),
+    ENGINE_END: ("asyncio", "cryptography", "http", "pydantic", "sqlite3", "starlette", "uvicorn", "yaml"),
 }
 """Modules and packages that each has no use for."""
 

@@ -1,0 +1,53 @@
+"""What an operator may want to know of an engine or the gateway, as one line.
+
+Owns the lines. `appliance serve` prints them; the program at the end of an engine's unit writes them to the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from signing.errors import ApplianceError
+
+READY, ENDED, INCIDENT, UNREADABLE, GIVEN_UP = "ready", "ended", "incident", "unreadable", "given-up"
+_WORDS = {
+    READY: "serves",
+    ENDED: "ended and is started again after another check",
+    INCIDENT: "STOPPED: its bytes are not the signed ones",
+    UNREADABLE: "STOPPED: its files cannot be read",
+    GIVEN_UP: "stopped",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEvent:
+    """Something that an operator may want to know.
+
+    Args:
+        what: one of the names above.
+        subject: the model, or `gateway`.
+        detail: in words; no text of a user.
+        next_step: what the operator can do.
+        error: what was raised, for an incident.
+    """
+
+    what: str
+    subject: str
+    detail: str = ""
+    next_step: str = ""
+    error: ApplianceError | None = None
+
+    @property
+    def is_stop(self) -> bool:
+        """Whether the subject does not serve until somebody acts."""
+        return self.what in (INCIDENT, UNREADABLE, GIVEN_UP)
+
+    def line(self) -> str:
+        """The event as one line."""
+        detail = f" ({self.detail})" if self.detail else ""
+        following = f"; next: {self.next_step}" if self.next_step else ""
+        return f"{self.subject} {_WORDS[self.what]}{detail}{following}"
+
+
+OnServiceEvent = Callable[[ServiceEvent], None]

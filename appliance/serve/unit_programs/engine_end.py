@@ -1,0 +1,91 @@
+"""The program at the end of an engine's unit. Started by systemd (`ExecStopPost`), after every end of the engine:
+`venv/bin/python -I -B -m appliance.serve.engine_end RELEASE MODEL`.
+
+Owns what users and operators see of an engine that has ended. Rules:
+- an engine that ended by itself is counted (`appliance.host.engine.crashes`). Its state shows that it is started again,
+  or that it is stopped: the next start then refuses, and systemd does not try another;
+- what the start of the unit wrote about a stop is left as it is;
+- one line goes to the journal, as `appliance serve` prints it. It holds no text of a user.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, clear_crashes, record_crash
+from appliance.host.engine.state import RESTARTING, STOPPED, UNIT_STOPPED, EngineState, read_state, write_state
+from appliance.host.layout.prefix import Prefix
+from appliance.host.layout.unit_files import engine_socket, unit_of_release
+from appliance.host.process.child import describe_exit
+from appliance.serve.supervisor.service_event import ENDED, GIVEN_UP, ServiceEvent
+from appliance.serve.unit_programs import startup
+
+_ORDERLY = ("success", "timeout")
+"""Results of systemd (`SERVICE_RESULT`) for an engine that was stopped by a person or by an install."""
+_SKIPPED = "exec-condition"
+"""The result for an engine of another release, which was never started."""
+
+
+def record_end(
+    prefix: Prefix, name: str, model: str, environment: Mapping[str, str], now: float
+) -> ServiceEvent | None:
+    """Write the state of an engine that has ended.
+
+    Args:
+        prefix: the host.
+        name: of the release's folder.
+        model: the model's name.
+        environment: what systemd sets about the end; see systemd.exec(5).
+        now: seconds of `time.monotonic`.
+
+    Returns:
+        What an operator may want to know; None for an orderly end.
+
+    Raises:
+        OSError: the state cannot be written.
+    """
+    release = prefix.releases / name
+    listened_at = engine_socket(prefix, release, model)
+    written = read_state(listened_at)
+    result = environment.get("SERVICE_RESULT", "success")
+    if result == _SKIPPED or (written is not None and written.status == STOPPED):
+        return None
+    if result in _ORDERLY:
+        clear_crashes(listened_at)
+        write_state(listened_at, EngineState(STOPPED, UNIT_STOPPED))
+        return None
+    how = _describe(environment)
+    if len(record_crash(listened_at, now)) < MAX_CRASHES:
+        write_state(listened_at, EngineState(RESTARTING, f"its engine ended: {how}"))
+        return ServiceEvent(ENDED, model, how)
+    write_state(listened_at, EngineState(STOPPED, CRASHED))
+    unit = unit_of_release(release, model)
+    return ServiceEvent(GIVEN_UP, model, f"{CRASHED}, the last with {how}", f"systemctl restart {unit}")
+
+
+def _describe(environment: Mapping[str, str]) -> str:
+    status = environment.get("EXIT_STATUS", "")
+    if status.isdigit():
+        return describe_exit(int(status))
+    number = signal.Signals.__members__.get(f"SIG{status}")
+    return describe_exit(128 + number) if number is not None else "an unknown status"
+
+
+def main() -> int:
+    """Entry point of the unit."""
+
+    def program() -> None:
+        event = record_end(Prefix(Path("/")), sys.argv[1], sys.argv[2], os.environ, time.monotonic())
+        if event is not None:
+            sys.stderr.write(event.line() + "\n")
+
+    return startup.run(program)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""An engine that systemd runs and that ends by itself is counted, and its model is stopped after five times."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from appliance import entry_points
+from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, WINDOW_S, crash_file, read_crashes
+from appliance.host.engine.state import EngineState, read_state, write_state
+from appliance.host.layout.unit_files import unit_of_release
+from appliance.host.process.systemctl import UnitState
+from appliance.host.site.api_keys import AccessStore
+from appliance.resources import playbooks_path
+from appliance.serve.gateway.routes import Gateway
+from appliance.serve.supervisor.engine_states import read_engine_states, stopped_engines
+from appliance.serve.supervisor.launch_plan import make_plan, read_launch
+from appliance.serve.supervisor.service_event import ServiceEvent
+from appliance.serve.unit_programs import gateway as gateway_program
+from appliance.serve.unit_programs.engine_end import record_end
+from tests.appliance.serve.gateway.site import question
+from tests.appliance.serve.unit_programs.test_engine_state import UnitHost, executed, flip, host, watching
+from tests.toy import NOW
+
+__all__ = ["executed", "host"]
+
+SEGFAULT = {"SERVICE_RESULT": "core-dump", "EXIT_CODE": "dumped", "EXIT_STATUS": "SEGV"}
+STOP = {"SERVICE_RESULT": "success", "EXIT_CODE": "killed", "EXIT_STATUS": "TERM"}
+SKIP = {"SERVICE_RESULT": "exec-condition", "EXIT_CODE": "exited", "EXIT_STATUS": "1"}
+
+
+def end(host: UnitHost, environment: dict[str, str], at: float = 1000.0) -> ServiceEvent | None:
+    """What systemd runs after the end of the engine."""
+    return record_end(host.prefix, host.release.path.name, "toy", environment, at)
+
+
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.serve.unit_programs.engine.monotonic", lambda: 1000.0)
+
+
+def crash(host: UnitHost, times: int) -> list[ServiceEvent | None]:
+    """Start the unit and let the engine end, again and again."""
+    events = []
+    for _ in range(times):
+        assert host.start_engine_unit() == 0
+        events.append(end(host, SEGFAULT))
+    return events
+
+
+def test_model_whose_engine_ends_five_times_is_stopped_and_named_everywhere(
+    host: UnitHost, executed: list[list[str]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    *before, last = [event.line() for event in crash(host, MAX_CRASHES) if event is not None]
+    how = "exit status 139 (SIGSEGV)"
+    assert before == [f"toy ended and is started again after another check ({how})"] * (MAX_CRASHES - 1)
+    unit = unit_of_release(host.release.path, "toy")
+    assert last == f"toy stopped ({CRASHED}, the last with {how}); next: systemctl restart {unit}"
+    assert read_state(host.socket) == EngineState("stopped", CRASHED)
+    # systemd tries once more, and is told not to do so again.
+    assert host.start_engine_unit() == 8
+    assert (len(executed), end(host, {"SERVICE_RESULT": "exit-code", "EXIT_STATUS": "8"})) == (MAX_CRASHES, None)
+    assert f"systemctl restart {unit}" in capfd.readouterr().err
+    with watching(host) as client:
+        assert client.get("/readyz").json()["models"][0]["reason"] == CRASHED
+        refused = client.post("/v1/chat/completions", json=question("x"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_stopped")
+        assert CRASHED in refused.json()["error"]["message"]
+
+
+def test_next_start_after_that_is_a_persons_and_counts_anew(host: UnitHost, executed: list[list[str]]) -> None:
+    crash(host, MAX_CRASHES)
+    host.start_engine_unit()
+    crash(host, MAX_CRASHES - 1)
+    state = read_state(host.socket)
+    assert state is not None
+    assert (state.status, len(executed)) == ("restarting", 2 * MAX_CRASHES - 1)
+
+
+def test_crashes_of_more_than_ten_minutes_ago_do_not_count(host: UnitHost) -> None:
+    for number in range(2 * MAX_CRASHES):
+        event = end(host, SEGFAULT, 1000.0 + number * WINDOW_S / (MAX_CRASHES - 1.5))
+        assert event is not None
+        assert event.what == "ended"
+
+
+def test_engine_that_a_person_stops_is_shown_so_and_its_crashes_are_forgotten(
+    host: UnitHost, executed: list[list[str]]
+) -> None:
+    crash(host, MAX_CRASHES - 1)
+    assert end(host, STOP) is None
+    assert read_state(host.socket) == EngineState("stopped", "its service was stopped")
+    assert host.start_engine_unit() == 0
+    assert len(executed) == MAX_CRASHES
+    event = end(host, SEGFAULT)
+    assert event is not None
+    assert event.what == "ended"
+
+
+def test_what_the_start_wrote_about_a_stop_is_kept(host: UnitHost, executed: list[list[str]]) -> None:
+    flip(host.store())
+    assert host.start_engine_unit() == 3
+    assert end(host, {"SERVICE_RESULT": "exit-code", "EXIT_CODE": "exited", "EXIT_STATUS": "3"}) is None
+    assert read_state(host.socket) == EngineState("stopped", "its bytes are not the signed ones")
+    assert executed == []
+
+
+def test_engine_of_another_release_that_systemd_skips_leaves_nothing(host: UnitHost) -> None:
+    assert end(host, SKIP) is None
+    assert list(host.socket.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[true]", b"[NaN]", b"[" * 4000, b'["x"]', b"\xff"])
+def test_record_that_is_none_counts_nothing(host: UnitHost, data: bytes) -> None:
+    crash_file(host.socket).write_bytes(data)
+    assert read_crashes(host.socket, 1000.0) == ()
+    assert end(host, SEGFAULT) is not None
+    assert read_crashes(host.socket, 1000.0) == (1000.0,)
+
+
+def test_engine_that_nothing_starts_again_is_shown_as_stopped_by_the_gateway(
+    host: UnitHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_state(host.socket, EngineState("restarting", "its engine ended: exit status 1"))
+    monkeypatch.setattr(gateway_program, "POLL_S", 0.01)
+    monkeypatch.setattr(gateway_program, "GIVEN_UP_S", 0.0)
+    times = iter(range(10_000))
+    monkeypatch.setattr("appliance.serve.unit_programs.gateway.monotonic", lambda: float(next(times)))
+    plan = make_plan(read_launch(host.release, 1), lambda _name: host.socket)
+    gateway, seen = Gateway(plan, AccessStore(host.prefix.root / "a.db"), lambda: NOW), []
+    monkeypatch.setattr(gateway, "on_event", lambda event: seen.append(event.state))
+
+    async def watch() -> None:
+        watching = asyncio.create_task(gateway_program.watch(gateway, plan.models[0]))
+        while EngineState("stopped", "nothing starts its engine again") not in seen:
+            await asyncio.sleep(0.01)
+        watching.cancel()
+
+    asyncio.run(asyncio.wait_for(watch(), 10))
+
+
+@pytest.mark.parametrize(("active", "status"), [("failed", "stopped"), ("activating", "restarting")])
+def test_status_asks_systemd_whether_it_has_given_up(
+    host: UnitHost, monkeypatch: pytest.MonkeyPatch, active: str, status: str
+) -> None:
+    monkeypatch.setattr(type(host.prefix), "is_system", True)
+    write_state(host.socket, EngineState("restarting"))
+    unit = unit_of_release(host.release.path, "toy")
+    states = read_engine_states(host.release, (UnitState(unit, active, "enabled", 139, ()),))
+    assert states["toy"].status == status
+    errors = stopped_engines(host.release, states)
+    assert [(error.code, error.subject, error.exit_code) for error in errors] == (
+        [("engine.stopped", "toy", 9)] if status == "stopped" else []
+    )
+    assert all(f"systemctl restart {unit}" in error.hint for error in errors)
+
+
+def test_program_at_the_end_prints_its_line_and_never_fails_for_what_is_not_there() -> None:
+    words = [sys.executable, "-I", "-m", entry_points.ENGINE_END, "1.0.0-0123456789ab", "no-such-model"]
+    environment = {**os.environ, **SEGFAULT}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
+
+
+def test_unit_counts_before_systemd_does() -> None:
+    text = (playbooks_path() / "roles/engine/templates/appliance-engine.service.j2").read_text()
+    settings = dict(line.split("=", 1) for line in text.splitlines() if re.match(r"\w+=", line))
+    assert int(settings["StartLimitBurst"]) > MAX_CRASHES + 1
+    assert int(settings["StartLimitIntervalSec"]) == WINDOW_S
+    assert entry_points.ENGINE_END in settings["ExecStopPost"]
+    assert settings["ExecStopPost"].startswith("-{{ engine_release }}/venv/bin/python -I -B -m ")
