@@ -101,8 +101,8 @@ def become(command: list[str], environment: dict[str, str], descriptor: int) -> 
     os.posix_spawn(words[0], words, {}, file_actions=[(os.POSIX_SPAWN_DUP2, source, 0)])
     os.close(source)
     try:
-        for descriptor in (1, 2):
-            os.dup2(target, descriptor)
+        for output in (1, 2):
+            os.dup2(target, output)
         os.set_inheritable(descriptor, True)
         os.execve(command[0], command, environment)
     finally:

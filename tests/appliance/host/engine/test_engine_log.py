@@ -121,6 +121,21 @@ def test_unit_becomes_an_engine_whose_output_is_filtered(tmp_path: Path) -> None
     assert "llama-vocab.cpp:2544" in shown
 
 
+def test_engine_that_the_unit_becomes_inherits_the_model(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.write_bytes(b"GGUF")
+    engine = "import os, sys; os._exit(os.read(int(sys.argv[1]), 4) != b'GGUF')"
+    become = (
+        "import os, sys; from appliance.serve.unit_programs.engine import become; "
+        f"model = os.open({str(model)!r}, os.O_RDONLY); "
+        f"become([sys.executable, '-c', {engine!r}, str(model)], {{}}, model)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", become], capture_output=True, cwd=Path(__file__).parents[4], timeout=20
+    )
+    assert done.returncode == 0
+
+
 def test_unit_whose_engine_cannot_be_started_still_shows_why(tmp_path: Path) -> None:
     become = (
         "from appliance.serve.unit_programs import engine, startup; "
