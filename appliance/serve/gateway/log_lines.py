@@ -1,7 +1,7 @@
 """The gateway's log, without the texts of users (threat T78).
 
-An exception carries what it failed on, and a traceback would print it. So of an exception the log has its type and the
-places in the program, and of a message that others compose around one, the first line.
+An exception carries what it failed on, and a traceback would print it. So the log has its type and the places in the
+program. Of a message that a library composes around one, it has the first words.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The schemas that an answer has to follow: how much of a grammar an engine makes of them.
 
 An engine turns schemas into a grammar and walks it between two tokens, for all users at once, uninterrupted. So its
-size is bounded here, by counting the rules that llama.cpp's converter would make; nothing is timed.
+size is bounded here, by counting the rules that llama.cpp's converter would make; nothing is timed (threat T80).
 
 Rules:
 - only what stands in the place of a schema is one: a word like `pattern` inside `default`, `const`, `enum` or

@@ -1,7 +1,7 @@
 """What all requests share: models that know every field, and fields that all routes take.
 
 Rules:
-- a field that no model names is refused: nothing reaches an engine that was not asked for (threat T37);
+- a field that no model names is refused: nothing reaches an engine that was not asked for (threats T37, T79);
 - a field of OpenAI that is not supported is refused as that, unless it holds what changes nothing;
 - types are strict: a text is no number, and a number is finite and in its range;
 - a field that holds null is one that was not sent;

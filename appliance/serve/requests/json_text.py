@@ -1,4 +1,4 @@
-"""JSON from outside: parsed once, strictly, and no deeper than an engine can walk.
+"""JSON from outside: parsed once, strictly, and no deeper than an engine can walk (threat T81).
 
 Rules:
 - only what RFC 8259 allows: no NaN, no Infinity, no number that a float cannot hold;
@@ -32,22 +32,35 @@ def parse_json(data: bytes | str, field: str | None = None) -> Any:
     Raises:
         Refusal: it is no JSON, deeper than `MAX_DEPTH`, or has too many objects, lists or names.
     """
-    where = "The body" if field is None else f"The field {field!r}"
     opening = (b"{", b"[") if isinstance(data, bytes) else ("{", "[")
     if sum(map(data.count, opening)) > MAX_CONTAINERS:  # type: ignore[arg-type]
-        raise Refusal(400, "too_many_values", f"{where} may hold {MAX_CONTAINERS} objects and lists.", param=field)
+        raise Refusal(400, "too_many_values", f"JSON may hold {MAX_CONTAINERS} objects and lists.", param=field)
     try:
         value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise _not_json(field) from None
+    check_shape(value, field)
+    return value
+
+
+def check_shape(value: object, field: str | None = None) -> None:
+    """Check how deep a value is, and how long its objects are, layer by layer.
+
+    Args:
+        value: as `json` gives it.
+        field: where it was found; None for the body of a request.
+
+    Raises:
+        Refusal: it is deeper than `MAX_DEPTH`, or an object has more than `MAX_MEMBERS` names.
+    """
     layer = _containers([value])
     for _ in range(MAX_DEPTH):
         if any(isinstance(one, dict) and len(one) > MAX_MEMBERS for one in layer):
             raise Refusal(400, "too_many_values", f"An object may have {MAX_MEMBERS} names.", param=field)
         layer = [inner for one in layer for inner in _containers(one)]
     if layer:
+        where = "The body" if field is None else f"The field {field!r}"
         raise Refusal(400, "too_deep", f"{where} may hold objects and lists {MAX_DEPTH} deep.", param=field)
-    return value
 
 
 def to_json(value: Any) -> bytes:
