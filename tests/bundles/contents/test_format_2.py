@@ -127,7 +127,7 @@ FIELDS: dict[str, Change] = {
     "tool-server": file("servers/files/tool.json", "tool-server"),
     "advisory": file("advisories/osv.jsonl", "advisory"),
     "golden-set": file("golden/must.jsonl", "golden-set"),
-    "doc": file("docs/manual.md", "doc"),
+    "doc": file("docs/manual.txt", "doc"),
     "no runtime": light,
     "no runtime, for one system": light_for_one_system,
     "no runtime, of a site": light_site_bundle,
@@ -185,7 +185,7 @@ REFUSED: dict[str, Change] = {
     "an advisory outside its folder": file("files/osv.jsonl", "advisory"),
     "a golden set outside its folder": file("files/must.jsonl", "golden-set"),
     "a doc outside its folder": file("files/manual.md", "doc"),
-    "another kind beside docs": both(file("docs/a.md", "doc"), file("docs/b.md", "config")),
+    "another kind beside docs": both(file("docs/a.txt", "doc"), file("docs/b.txt", "config")),
     "a light bundle with a model": without_runtime,
     "a light bundle that serves": both(light, top(serve={"slots": 2})),
     "a light bundle with an empty version": both(light, lambda value: value["needs"].update(glibc="")),
@@ -262,7 +262,7 @@ def test_verifier_of_the_release_before_refuses_format_2_with_the_step_to_take(t
 
     plain = build_toy(tmp_path / "one")[1]
     assert verify(tmp_path / "one", plain).returncode == 0
-    newer = build_toy(tmp_path / "two", extra=[Source("docs/manual.md", "doc", data=b"read me")])[1]
+    newer = build_toy(tmp_path / "two", extra=[Source("docs/manual.txt", "doc", data=b"read me")])[1]
     answer = verify(tmp_path / "two", newer)
     assert answer.returncode == 1
     assert "format 2" in answer.stderr

@@ -52,7 +52,7 @@ def test_bundle_of_format_1_and_parts_that_change_nothing_are_allowed(contents: 
     check_parts(replace(contents, site=SitePermission(("adapter",)), state=StateFormats((1,), 1)))
     accepted = TemplateAcceptance("Anna Berg", "2026-01-31", DIGEST)
     check_parts(replace(contents, models=(replace(contents.models[0], template_accepted=accepted, task="chat"),)))
-    check_parts(with_file(with_file(contents, "docs/a.md", "doc"), "advisories/osv.jsonl", "advisory"))
+    check_parts(with_file(with_file(contents, "docs/a.txt", "doc"), "advisories/osv.jsonl", "advisory"))
 
 
 @pytest.mark.parametrize(
