@@ -6,8 +6,8 @@ weights: a file that passes may still lack a tensor, which only loading it shows
 Rules:
 - a file is a model where its `general.type` is `model` or absent, and it is whole: no part of a split one;
 - its architecture is one that the runtime lists, and that turns text into text or numbers;
-- it has a tokenizer without a token that stands twice, the sizes that llama.cpp asks for, and tensors with names that
-  llama.cpp can store;
+- it has a tokenizer without a token that stands twice, the sizes that llama.cpp asks for, and
+  tensors with names that llama.cpp can store;
 - a model with a pooling type embeds or ranks; one without chats, unless it is an encoder: then nothing states how to
   pool, and it is refused.
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 import struct
 
 from bundles.contents.format_2 import TASKS
-from bundles.gguf.header import POOLED, GgufHeader
+from bundles.gguf.header import POOLED, GgufHeader, KeySpan
 from bundles.gguf.memory import BATCH_TOKENS
 from signing.errors import UsageError
 
@@ -56,7 +56,8 @@ _TYPES = {
 _SIZES = ("context_length", "embedding_length", "block_count")
 _LENGTH = struct.Struct("<Q")
 _ARRAY_HEAD = struct.Struct("<IQ")
-_TEXT = 8
+_TYPE = struct.Struct("<I")
+_U32, _TEXT = 4, 8
 
 
 def judge_kind(header: GgufHeader, head: bytes, subject: str, architectures: frozenset[str] | None = None) -> str:
@@ -79,9 +80,7 @@ def judge_kind(header: GgufHeader, head: bytes, subject: str, architectures: fro
     _check_architecture(header, subject, architectures)
     _check_tensors(header, subject)
     _check_tokenizer(header, head, subject)
-    for name in _SIZES:
-        if not header.number(f"{header.architecture}.{name}"):
-            raise not_served(subject, f"no key {header.architecture}.{name} with a count", _OTHER_FILE)
+    _check_sizes(header, head, subject)
     return _find_task(header, subject)
 
 
@@ -164,6 +163,10 @@ def _check_tokenizer(header: GgufHeader, head: bytes, subject: str) -> None:
     tokens = _tokens(header, head)
     if not isinstance(kind, str) or kind in ("no_vocab", "none") or not tokens:
         raise not_served(subject, "a model without a tokenizer", _OTHER_FILE)
+    _check_distinct(tokens, subject)
+
+
+def _check_distinct(tokens: list[bytes], subject: str) -> None:
     seen: set[bytes] = set()
     for token in tokens:
         if token in seen:
@@ -175,7 +178,7 @@ def _check_tokenizer(header: GgufHeader, head: bytes, subject: str) -> None:
 
 def _tokens(header: GgufHeader, head: bytes) -> list[bytes]:
     """The tokens of the vocabulary; empty where the key is no list of texts. The header's reader has checked it."""
-    span = next((span for span in header.spans if span.name == "tokenizer.ggml.tokens"), None)
+    span = _span(header, "tokenizer.ggml.tokens")
     if span is None:
         return []
     at = span.end - span.value_bytes
@@ -190,6 +193,20 @@ def _tokens(header: GgufHeader, head: bytes) -> list[bytes]:
         found.append(head[at : at + size])
         at += size
     return found
+
+
+def _span(header: GgufHeader, name: str) -> KeySpan | None:
+    return next((span for span in header.spans if span.name == name), None)
+
+
+def _check_sizes(header: GgufHeader, head: bytes, subject: str) -> None:
+    for size in _SIZES:
+        name = f"{header.architecture}.{size}"
+        span = _span(header, name)
+        # The type of a value stands before it. llama.cpp takes no other type for these keys.
+        kind = _TYPE.unpack_from(head, span.end - span.value_bytes - _TYPE.size)[0] if span else None
+        if kind != _U32 or not header.number(name):
+            raise not_served(subject, f"no key {name} with a count of 32 bits", _OTHER_FILE)
 
 
 def _find_task(header: GgufHeader, subject: str) -> str:

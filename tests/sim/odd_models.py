@@ -186,6 +186,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         servable(context=0, keys=(key("llama.context_length", F32_VALUE, "f", 512.0),)),
         "no key llama.context_length",
     ),
+    "a context of 64 bits": (
+        servable(context=0, keys=(key("llama.context_length", U64, "Q", 512),)),
+        "no key llama.context_length",
+    ),
     "an array in an array": (
         servable(keys=(text("x.nested") + struct.pack("<IIQ", 9, 9, 1) + struct.pack("<IQ", U32, 0),)),
         "an array of numbers or texts",

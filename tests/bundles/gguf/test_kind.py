@@ -9,8 +9,9 @@ import pytest
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.gguf.kind import CHAT, EMBED, MAX_TENSOR_NAME, RERANK, judge_kind, most_context, task_of
 from signing.errors import ApplianceError, NotTrustedError, UsageError
-from tests.sim.gguf_models import any_words, number_key
-from tests.sim.odd_models import EMBEDDER, REFUSED, RERANKER, WHOLE, WORDS, key, servable, tokens_key
+from tests.sim.gguf_files import string_key
+from tests.sim.gguf_models import number_key
+from tests.sim.odd_models import EMBEDDER, REFUSED, RERANKER, WHOLE, key, servable, tokens_key
 
 KNOWN = frozenset(["llama", "bert", "nomic-bert", "clip", "dream", "t5", "qwen3", "imatrix"])
 
@@ -51,7 +52,7 @@ def test_file_that_is_no_gguf_comes_with_a_next_step(name: str) -> None:
         (servable(arch="qwen3", keys=(number_key("qwen3.pooling_type", 3),)), EMBED),
         (servable(arch="qwen3", keys=(number_key("qwen3.pooling_type", 4),)), RERANK),
         (servable(keys=(number_key("llama.pooling_type", 0),)), CHAT),
-        (servable(words=(*any_words(WORDS)[:1], tokens_key("a", "", "b", ""))), CHAT),
+        (servable(words=(string_key("tokenizer.ggml.model", "gpt2"), tokens_key("a", "", "b", ""))), CHAT),
         (servable(tensors=(*WHOLE, ("x" * MAX_TENSOR_NAME, (32,)))), CHAT),
         (servable(keys=(key("split.count", 2, "H", 1),)), CHAT),
     ],
