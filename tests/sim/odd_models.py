@@ -227,3 +227,19 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 
 RERANKER = _pooled("bert", 4)
 EMBEDDER = _pooled("bert", 1)
+
+SERVED: dict[str, bytes] = {
+    "a model that chats": servable(),
+    "no template": servable(template=None),
+    "an emoji in its template": servable(template=CHATML + "{# ⚠\ufe0f keep #}"),
+    "bytes after its weights": servable() + b"\n",
+    "a pooling type of none": servable(keys=(number_key("llama.pooling_type", 0),)),
+}
+"""Files that look odd, and that an engine serves."""
+
+UNSERVED: dict[str, bytes] = {
+    "a tensor too many": servable(tensors=(*WHOLE, ("v.more", (32,)))),
+    "a tensor too few": servable(tensors=WHOLE[:-1]),
+    "a tokenizer that lacks bytes": servable(words=_words(tokens_key(*map(chr, range(0x20, 0x20 + WORDS))))),
+}
+"""Files whose header is right, and that no engine serves: only loading them shows it."""
