@@ -101,6 +101,8 @@ def try_models(
         NotTrustedError: a model that our parser refuses.
         HostUnfitError: this machine has too little memory, or cannot run the engine or its tree.
     """
+    if not models:
+        return 0
     target = recipe.targets[0]
     tree = tree_of(target.os, target.arch)
     packages = target_closure(sources, target.os, target.python[0]).files

@@ -15,6 +15,7 @@ from signing.errors import ApplianceError
 from tests.appliance.shipped import RECIPE, shipped_runtime
 from tests.bed.fixtures import tree_folder
 from tests.sim.gguf_models import Shape, write_embedder, write_model
+from tests.sim.odd_models import REFUSED
 
 pytestmark = pytest.mark.ci
 SHAPE = Shape("llama", 1, 64, 2, 2, 32, 64, 400)
@@ -62,6 +63,20 @@ def test_model_that_does_not_serve_is_refused_in_the_engines_words(
         tried(tmp_path, path)
     assert (caught.value.code, caught.value.exit_code) == (code, 1)
     assert reason in caught.value.found
+
+
+# Its engine does not look at the type, and serves it: only the header's judge refuses it.
+SERVED = {"a type that nobody knows"}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED.keys() - SERVED))
+def test_file_that_nobody_could_serve_does_not_pass_even_where_no_header_was_judged(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(REFUSED[name][0])
+    with pytest.raises(ApplianceError) as caught:
+        tried(tmp_path, path)
+    assert caught.value.code in ("gguf.refused", "model.not-loaded", "model.no-answer")
+    assert caught.value.found
 
 
 def test_embedder_whose_numbers_are_all_zero_is_refused(tmp_path: Path) -> None:

@@ -12,15 +12,20 @@ import pytest
 from appliance.host.layout.install_lock import hold
 from appliance.host.layout.places import place
 from appliance.host.layout.prefix import Prefix
+from appliance.host.machine.card import Variant
 from appliance.host.process.programs import Programs
 from appliance.host.release.release_check import check_runtime
 from appliance.host.runtime import variant_choice
 from appliance.host.runtime.extraction import prepare_runtime
 from appliance.host.runtime.logits import TOLERANCE
+from appliance.host.runtime.unpacked import of_wheel
 from appliance.host.runtime.variant_choice import Bench, Choice, choose_variant, fastest, read_choice, write_choice
+from appliance.host.runtime.variant_verdicts import _judge_all
 from bundles.progress import ignore
 from signing.errors import DamagedError, HostUnfitError
+from tests.appliance.shipped import shipped_runtime
 from tests.appliance.sim_host import BENCH, SimHost, new_host
+from tests.sim.odd_models import REFUSED
 
 
 @pytest.fixture
@@ -149,6 +154,31 @@ def test_model_that_the_runtime_refuses_is_named_with_its_reason_and_not_the_pro
     assert (caught.value.code, caught.value.subject) == ("trial.model-not-loaded", "model")
     assert caught.value.found == "unknown model architecture: 'madeup9'"
     assert "too old" not in f"{caught.value}{caught.value.hint}"
+
+
+def test_survey_of_variants_does_not_blame_the_processor_for_a_model_that_is_refused(
+    tmp_path: Path, programs: Programs
+) -> None:
+    python = write_python(tmp_path, {"x64": "sys.exit('the model was not loaded')"})
+    model = tmp_path / "model"
+    model.touch()
+    bench = Bench(lambda name: folder_with(tmp_path, name, REFUSING), python, model, 1, programs)
+    with pytest.raises(HostUnfitError, match="madeup9") as caught:
+        _judge_all([Variant("x64", True, "", ""), Variant("haswell", True, "", "")], bench, ignore)
+    assert caught.value.code == "trial.model-not-loaded"
+
+
+@pytest.mark.ci
+def test_real_runtime_gives_its_own_reason_for_a_model_that_it_refuses(tmp_path: Path, programs: Programs) -> None:
+    unpacked = of_wheel(shipped_runtime().path, tmp_path)
+    model = tmp_path / "odd.gguf"
+    for name, reason in (("an unknown architecture", "madeup9"), ("a token twice", "GGML_ASSERT(id_to_token.size()")):
+        model.write_bytes(REFUSED[name][0])
+        bench = Bench(unpacked.folder_with, Path(sys.executable), model, 1, programs, unpacked.package)
+        with pytest.raises(HostUnfitError) as caught:
+            choose_variant(("x64",), bench, ignore)
+        assert (caught.value.code, caught.value.subject) == ("trial.model-not-loaded", "odd.gguf")
+        assert reason in caught.value.found
 
 
 @pytest.mark.parametrize("bench", ["#!/bin/sh\nexit 127\n", "#!/bin/sh\nkill -KILL $$\n", "#!/bin/sh\necho nothing\n"])
