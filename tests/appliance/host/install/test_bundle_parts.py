@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -74,8 +73,3 @@ def test_part_without_effect_is_refused_by_name(contents: Contents, part: object
     assert caught.value.code == "install.unknown-parts"
     assert caught.value.found.startswith(named)
     assert "update the appliance" in caught.value.hint
-
-
-def test_install_asks_before_anything_is_copied() -> None:
-    text = Path("appliance/host/install/bundle_admission.py").read_text()
-    assert text.index("check_parts(found.value.contents)") < text.index("check_names(Layout(source)")
