@@ -17,7 +17,7 @@ from pathlib import Path
 
 from appliance.builder.lock.lockfile import Lock, Locked, Pin
 from appliance.builder.lock.model_parts import concatenate
-from appliance.builder.lock.pinned_fetch import extract
+from appliance.builder.lock.pinned_fetch import extract, local_path
 from appliance.builder.models.conversion import convert
 from appliance.builder.models.split_set import is_split_set, parts_argument
 from appliance.builder.recipe.recipe import RecipeFile, RecipeModel
@@ -38,7 +38,9 @@ def lock_model(context: LockContext, model: RecipeModel) -> list[Locked]:
     """
     entry = context.find_kept("model", model.name)
     if context.kept and entry is not None and covers_source(entry, model.source_text, model.licence):
-        return [entry, *context.kept.parts_of(model.name)]
+        kept = context.kept.parts_of(model.name)
+        if entry.made is not None or not _was_joined_wrongly(context, model, kept):
+            return [entry, *kept]
     if not model.parts:
         return [_lock_source(context, "model", model.name, model.source_text, model.licence)]
     # Numbered with leading zeros, since the lock sorts by name.
@@ -56,6 +58,13 @@ def lock_model(context: LockContext, model: RecipeModel) -> list[Locked]:
     digest, size = concatenate(model.name, paths, context.cache, context.on_progress)
     whole = Locked("model", model.name, "", f"{model.name}.gguf", size, digest, model.licence, model.source_text)
     return [whole, *parts]
+
+
+def _was_joined_wrongly(context: LockContext, model: RecipeModel, parts: Sequence[Locked]) -> bool:
+    """Whether a lock of an older version of this program pins a split model as if its parts were to be joined."""
+    paths = [local_path(part, context.cache, context.recipe_folder) for part in parts]
+    files = [path for path in paths if path is not None]
+    return len(files) == len(parts) > 1 and is_split_set(model.name, [part.used.file for part in parts], files)
 
 
 def lock_beside(context: LockContext, model: RecipeModel, weights: Locked) -> list[Locked]:

@@ -98,7 +98,7 @@ def explain_compilation(
         return f"compiling llama.cpp: the cache has no runtime of llama-cpp-python {version}; {USUAL}"
     near = min(builds, key=lambda one: len(_differences(one, flags, toolchain)))
     reasons = "; ".join(_differences(near, flags, toolchain)) or "the one in the cache was changed or removed"
-    took = next((one.compiled_s for one in builds if one.compiled_s is not None), None)
+    took = near.compiled_s
     lasts = USUAL if took is None else f"the last time took {took // 60} min {took % 60} s"
     return f"compiling llama.cpp again: {reasons}; {lasts}"
 

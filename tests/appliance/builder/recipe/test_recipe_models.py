@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -155,6 +156,14 @@ def test_split_model_is_pinned_part_by_part_and_its_first_part_stands_for_it(hub
     assert read_lock(tmp_path / "again.lock.json") == found
     assert lock(hub, path, found) == found
     check_covers(found, load_recipe(path), path, ("alpha",))
+
+
+def test_lock_that_pins_a_split_model_as_joined_is_made_anew(hub: Hub, tmp_path: Path) -> None:
+    path = split_recipe(tmp_path, split_parts(2))
+    found = lock(hub, path)
+    old = replace(model_of(found), made=None, file="tiny.gguf", sha256=sha256(b"".join(split_parts(2))))
+    before = replace(found, entries=tuple(old if entry.kind == "model" else entry for entry in found.entries))
+    assert lock(hub, path, before) == found
 
 
 def test_split_model_without_one_of_its_parts_is_refused_at_lock(hub: Hub, tmp_path: Path) -> None:
