@@ -118,6 +118,7 @@ def lines(answer: dict[str, object]) -> Iterator[str]:
             yield f"not counted: {one['path']}, by {one['signer']}, whose key was rotated out"
     if answer.get("beside"):
         yield f"beside     {_beside(answer)}; no part of the bundle, and never opened"
+    yield from override_lines(answer.get("override"))
     yield f"checked    {answer['files']} files, {answer['bytes']} bytes: every byte is what was signed"
 
 
@@ -126,6 +127,18 @@ def _beside(answer: dict[str, object]) -> str:
     assert isinstance(names, list)
     shown = [f"{one['name']} (left by {one['left_by']}, harmless)" if one["left_by"] else one["name"] for one in names]
     return ", ".join(shown) + (f" and {left_out} more" if left_out else "")
+
+
+def override_lines(override: object) -> Iterator[str]:
+    """The expiry override by which a release was installed, for people; nothing where it needed none."""
+    if not isinstance(override, dict):
+        return
+    if "error" in override:
+        yield f"override   one is recorded, and does not verify: {override['error']}"
+        return
+    place = f"host {override['host']}" if "host" in override else f"site {override['site']}"
+    yield f"override   its expiry was lifted for {place}, until {override['last_day']}, signed by"
+    yield from (f"           {fingerprint}" for fingerprint in override["signers"])
 
 
 def clock_warning(found: Verified[Bundle]) -> str:

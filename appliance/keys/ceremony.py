@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from appliance.keys.override_request import write_signed_override
 from appliance.keys.signature_requests.request import (
     MAX_REQUEST_BYTES,
     METADATA,
@@ -28,7 +29,7 @@ from appliance.keys.signature_requests.request_text import explain
 from appliance.keys.signers.pem import load_key
 from appliance.keys.signers.signer import Signer, sign_checked
 from appliance.keys.tuf_metadata import root_body, targets_body
-from appliance.keys.tuf_repository import finish_publication, published, write_signed
+from appliance.keys.tuf_repository import filed, finish_publication, published, write_signed
 from appliance.keys.workspace import Workspace, making_ceremony, refuse_occupied
 from bundles.medium import Medium
 from signing.errors import ApplianceError, UsageError
@@ -87,7 +88,7 @@ def request_signatures(workspace: Workspace, request: Request, now: datetime) ->
     explain(request)
     request = _sign_own(workspace, request)
     if request.is_complete:
-        write_signed(workspace, request, now)
+        _finish(workspace, request, now)
     else:
         Medium(workspace.path).write(f"requests/{request.label}.json", write_request(request))
     return request
@@ -121,7 +122,7 @@ def collect(workspace: Workspace, paths: Iterable[Path], now: datetime) -> Reque
         copy = read_request(data, str(path))
         own = waiting(workspace, copy.label) if request is None else request
         done = None if own else _done(workspace, copy.label)
-        if done and done.is_same(copy) and copy.signatures.items() <= done.signatures.items():
+        if done and done.is_same(filed(copy)) and copy.signatures.items() <= done.signatures.items():
             return done  # this very file was published: by a run that did not get to say so
         if own is None:
             raise UsageError(
@@ -137,8 +138,15 @@ def collect(workspace: Workspace, paths: Iterable[Path], now: datetime) -> Reque
     _check_current(workspace, request)
     Medium(workspace.path).write(f"requests/{request.label}.json", write_request(request))
     if request.is_complete:
-        write_signed(workspace, request, now)
+        _finish(workspace, request, now)
     return request
+
+
+def _finish(workspace: Workspace, request: Request, now: datetime) -> None:
+    if request.is_override:
+        write_signed_override(workspace, request)
+    else:
+        write_signed(workspace, request, now)
 
 
 def sign(request: Request, signer: Signer) -> Request:
@@ -203,7 +211,7 @@ def _check_current(workspace: Workspace, request: Request) -> None:
             "repository.stale",
             request.label,
             expected=f"version {now + 1}, after what is published now",
-            found=f"version {asked}, asked before that",
+            found=f"{'an override' if request.is_override else f'version {asked}'}, asked before that",
             hint="make the request again: appliance build, or appliance trust",
         )
 

@@ -146,15 +146,18 @@ def write_signed(workspace: Workspace, request: Request, now: datetime) -> None:
     floors = Floors(walked.root.version, walked.floors.timestamp, walked.floors.snapshot, walked.targets.version)
     journal = {f"trust/repository/metadata/{name}": data for name, data in files.items()}
     journal[FLOORS] = to_file(asdict(floors))
-    # The targets of that time are in the repository; what was signed, and by whom, is kept here.
-    before = {name: data for name, data in request.before.items() if name == "root"}
-    journal[f"{DONE}/{request.label}.json"] = write_request(replace(request, before=before))
+    journal[f"{DONE}/{request.label}.json"] = write_request(filed(request))
     # Last: a workspace is one that has trust/root.json.
     journal["trust/root.json"] = walked.root_bytes
     serialized = to_file([[path, load(data, path, _MAX_JOURNAL)] for path, data in journal.items()])
     workspace.repository.root.mkdir(parents=True, exist_ok=True)
     Medium(workspace.path).write(JOURNAL, serialized)
     finish_publication(workspace)
+
+
+def filed(request: Request) -> Request:
+    """A request as it is kept once it was signed: what, and by whom. The targets of that time are in the repository."""
+    return replace(request, before={name: data for name, data in request.before.items() if name == "root"})
 
 
 def finish_publication(workspace: Workspace) -> None:

@@ -27,6 +27,7 @@ from appliance.host.machine.probe import probe_essentials
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.trust.root_pin import check_first_root
 from appliance.host.trust.trust_store import read_root
+from bundles.attestation.dsse import MAX_ENVELOPE_BYTES
 from signing.chain import read_root as parse_root
 
 
@@ -35,10 +36,22 @@ from signing.chain import read_root as parse_root
 @prefix_option
 @trust_option
 @named_workspace_option
+@click.option(
+    "--override",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An expiry override that the people who sign content made for this bundle and this host or site.",
+)
 @json_option
 @pass_terminal
 def command(
-    terminal: Terminal, source: Path, prefix: Path | None, trust: Path | None, workspace: Path | None, as_json: bool
+    terminal: Terminal,
+    source: Path,
+    prefix: Path | None,
+    trust: Path | None,
+    workspace: Path | None,
+    override: Path | None,
+    as_json: bool,
 ) -> None:
     """Install the bundle at SOURCE on this host, or finish or repair it.
 
@@ -62,7 +75,14 @@ def command(
     root = choose_root(trust, place, workspace)
     _announce_pin(terminal, place, root)
     card = probe_essentials(clock.utc_now(), run_tool)
-    host = Host(place, card, clock.utc_now, os.environ.get("PATH", ""), is_root=os.geteuid() == 0)
+    host = Host(
+        place,
+        card,
+        clock.utc_now,
+        os.environ.get("PATH", ""),
+        is_root=os.geteuid() == 0,
+        override=_read_override(override),
+    )
     with terminal.progress() as on_progress:
         done = install(source, root, host, on_progress)
     for warning in done.warnings:
@@ -75,6 +95,13 @@ def command(
         terminal.answer_json(_answer(done))
     else:
         _show(terminal, done)
+
+
+def _read_override(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        return file.read(MAX_ENVELOPE_BYTES + 1)
 
 
 def _announce_pin(terminal: Terminal, place: Prefix, root: bytes) -> None:

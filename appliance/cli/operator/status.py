@@ -15,7 +15,7 @@ from appliance.host.engine.state import SERVING, EngineState
 from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance.status import Status, read_status
 from appliance.serve.supervisor.engine_states import read_engine_states, stopped_engines
-from bundles.report import fault_fields
+from bundles.report import fault_fields, override_lines
 
 
 @click.command("status")
@@ -55,6 +55,8 @@ def _show(terminal: Terminal, status: Status, engines: dict[str, EngineState]) -
     terminal.answer(f"signed by  {', '.join(status.signers)} ({evidence.threshold} needed)")
     terminal.answer(f"in the newest metadata it is {evidence.status}; last proof of freshness {status.floors.time}")
     terminal.answer(f"{evidence.expires[1]} expires {evidence.expires[0]}; that stops new installs, not serving")
+    for line in override_lines(status.override):
+        terminal.answer(line)
     terminal.answer(f"variant    {release.facts.cpu_variant}, {release.facts.tokens_per_s} tokens/s at install")
     terminal.answer(f"isolation  {release.facts.isolation} at install")
     for model in release.contents.models:
@@ -88,6 +90,7 @@ def _answer(status: Status, engines: dict[str, EngineState]) -> dict[str, Any]:
         "target_status": evidence.status,
         "freshness": status.floors.time,
         "expires": {"role": evidence.expires[1], "time": evidence.expires[0]},
+        "override": status.override,
         "cpu_variant": release.facts.cpu_variant,
         "tokens_per_s": release.facts.tokens_per_s,
         "isolation": release.facts.isolation,

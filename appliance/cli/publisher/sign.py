@@ -122,7 +122,7 @@ def _collect(terminal: Terminal, paths: tuple[Path, ...], workspace: Path, as_js
         request = collect(opened, paths, clock.utc_now())
         refreshed = refresh_signatures(opened, request, clock.utc_now())
     if request.is_complete:
-        terminal.message(f"published {request.label}")
+        terminal.message(finished(opened, request))
     report_removed(terminal, refreshed.removed)
     _report(terminal, request, as_json, refreshed.bundles)
 
@@ -135,6 +135,14 @@ def _report(terminal: Terminal, request: Request, as_json: bool, bundles: tuple[
         terminal.answer(line)
     for bundle in bundles:
         terminal.answer(f"{'ready' if request.is_complete else 'waiting'}  {bundle}")
+
+
+def finished(workspace: Workspace, request: Request) -> str:
+    """What became of a request that enough people have signed, in one line."""
+    if not request.is_override:
+        return f"published {request.label}"
+    path = workspace.path / "overrides" / f"{request.label}.json"
+    return f"wrote {path}; hand it to the operator, for: appliance install SOURCE --override FILE"
 
 
 def report_removed(terminal: Terminal, removed: tuple[Path, ...]) -> None:

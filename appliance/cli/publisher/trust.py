@@ -15,6 +15,7 @@ from appliance.cli.console.options import (
 )
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.publisher.trust_change import revoke, rotate
+from appliance.cli.publisher.trust_override import override
 from appliance.cli.publisher.trust_sheet import sheet
 from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.root_choice import choose_root
@@ -117,3 +118,4 @@ def pin(terminal: Terminal, root: Path, fingerprints: tuple[str, ...], prefix: P
 command.add_command(sheet)
 command.add_command(rotate)
 command.add_command(revoke)
+command.add_command(override)

@@ -17,7 +17,8 @@ from appliance.host.layout.prefix import Prefix
 from appliance.host.models.fit import ModelWorkload
 from appliance.host.models.model_head import head_of_bundle
 from appliance.host.release.release import Release
-from appliance.host.site.config import SiteConfig
+from appliance.host.site.config import SiteConfig, read_site
+from appliance.host.trust.expiry_exemption import Exemption, exempt
 from appliance.host.trust.metadata_store import open_newest
 from appliance.host.trust.root_pin import check_first_root
 from appliance.host.trust.trust_store import read_floors, read_root, write_root
@@ -59,18 +60,43 @@ def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
             raise NotTrustedError(
                 "install.two-bundles", str(source), expected=found.value.manifest, found=other.value.manifest
             )
-    if found.evidence.is_expired and not (release_path(host.prefix, found.value) / OK_FILE).exists():
+    if needs_exemption(host, found) and expiry_exemption(host, found) is None:
         moment, role = found.evidence.expires
         raise NotTrustedError(
             "install.expired",
             str(source),
             expected=f"metadata that is valid at {found.evidence.floors.time}",
             found=f"{role} expired at {moment}",
-            hint="ask for a newer stick; what is installed goes on serving",
+            hint="ask for a newer stick, or for an expiry override: appliance install --override FILE; "
+            "what is installed goes on serving",
         )
     check_medium(Layout(source), (found,))
     check_parts(found.value.contents)
     return found
+
+
+def needs_exemption(host: Host, found: Verified[Bundle]) -> bool:
+    """Whether a bundle has expired and is not installed yet."""
+    return found.evidence.is_expired and not (release_path(host.prefix, found.value) / OK_FILE).exists()
+
+
+def expiry_exemption(host: Host, found: Verified[Bundle]) -> Exemption | None:
+    """The override that lifts the expiry of a bundle; None where nothing is lifted, or none was handed in.
+
+    Raises:
+        NotTrustedError: the override that was handed in does not hold for this bundle here.
+        UsageError: the site's file is wrong.
+    """
+    if host.override is None or not needs_exemption(host, found):
+        return None
+    return exempt(found, host.override, host.prefix, read_site(host.prefix.site_file).site, "--override")
+
+
+def exemption_notices(host: Host, exemption: Exemption | None) -> tuple[str, ...]:
+    """One line for people where an expiry was lifted, or where an override was handed in and not needed."""
+    if exemption is not None:
+        return (f"its metadata have expired; an expiry override allows it {exemption}",)
+    return () if host.override is None else ("no expiry had to be lifted: the override was not used",)
 
 
 def run_preflight(source: Path, bundle: Bundle, floor_time: str, host: Host) -> PreflightResult:

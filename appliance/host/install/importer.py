@@ -30,6 +30,7 @@ from appliance.host.layout.places import (
     rendered_names,
 )
 from appliance.host.layout.prefix import Prefix, make_folder
+from appliance.host.trust.expiry_exemption import Exemption, record
 from appliance.host.trust.trust_store import write_floors, write_root
 from bundles.bundle import Bundle, open_bundle
 from bundles.chunks.copy import copy_file
@@ -60,14 +61,17 @@ class ImportResult:
     removed: tuple[str, ...]
 
 
-def accept(prefix: Prefix, found: Verified[Bundle], trust: bytes) -> None:
+def accept(prefix: Prefix, found: Verified[Bundle], trust: bytes, exemption: Exemption | None = None) -> None:
     """Store what a verified bundle proves: metadata for every release, the pinned root, the floors.
 
     Args:
         prefix: the host; its folders exist.
         found: verified by the newest metadata of a medium and of this host.
         trust: bytes of the root that it was verified with; pinned where none is yet.
+        exemption: the override that lifted its expiry, if there was one.
     """
+    if exemption is not None:
+        record(prefix, exemption)
     for release in sorted(prefix.releases.iterdir()):
         if (release / BUNDLE / LAYOUT_FILE).is_file():
             _write_metadata(Layout(release / BUNDLE), found.evidence)

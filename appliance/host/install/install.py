@@ -20,7 +20,15 @@ from appliance.host.activation.services import NoServices, Services
 from appliance.host.activation.switch import complete, point_at, target_of
 from appliance.host.activation.systemd_services import SystemdServices
 from appliance.host.install.ansible_run import PlaybookCounts, render
-from appliance.host.install.bundle_admission import admit, check_site, follow_root, release_path, run_preflight
+from appliance.host.install.bundle_admission import (
+    admit,
+    check_site,
+    exemption_notices,
+    expiry_exemption,
+    follow_root,
+    release_path,
+    run_preflight,
+)
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.install.install_inputs import Host
 from appliance.host.install.journal import Journal, JournalEntry
@@ -92,7 +100,7 @@ def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ig
         What was done; the release serves.
 
     Raises:
-        NotTrustedError: the chain of trust does not cover it; nothing was written.
+        NotTrustedError: the chain of trust does not cover it, or an override does not hold; nothing was written.
         HostUnfitError: the machine cannot take it; with every reason; nothing was written.
         DamagedError: blobs differ; what was copied is kept for the next run.
         ApplyRestoredError: a step failed; the release that served before serves.
@@ -138,7 +146,8 @@ class _Run:
         self.services: Services = SystemdServices(host.prefix, host.now) if is_system else NoServices(programs)
         self.journal = Journal(host.prefix.journal / "install.jsonl", host.now)
         self.steps = Steps(self.journal, self.path.name, host.prefix.root)
-        self.warnings = [*preflight.warnings, *notices(found)]
+        self.exemption = expiry_exemption(host, found)
+        self.warnings = [*preflight.warnings, *notices(found), *exemption_notices(host, self.exemption)]
         self.copied = 0
         self.is_tried = self.is_reached = False
 
@@ -156,7 +165,7 @@ class _Run:
             here = self.preflight.python.version if self.preflight.python else "to come with the bundle's packages"
             record.note = f"Python {here}, CPU variants {' '.join(self.preflight.variants)}"
         with self.steps.step("import") as record:
-            accept(self.prefix, self.found, read_root(self.prefix) or self.trust)
+            accept(self.prefix, self.found, read_root(self.prefix) or self.trust, self.exemption)
             record.note = "nothing to copy" if was_complete else self._import()
         if self.prefix.is_system:
             self._install_packages()

@@ -20,6 +20,7 @@ class Host:
         now: the clock, in UTC.
         search_path: the caller's PATH, for finding a Python.
         is_root: whether this program may change all of the machine.
+        override: the file of an expiry override that the operator hands in, untrusted; None where there is none.
     """
 
     prefix: Prefix
@@ -27,3 +28,4 @@ class Host:
     now: Callable[[], datetime]
     search_path: str
     is_root: bool = False
+    override: bytes | None = None

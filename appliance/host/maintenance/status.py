@@ -16,6 +16,7 @@ from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release, open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.site.config import read_site
+from appliance.host.trust.expiry_exemption import describe_recorded
 from appliance.host.trust.trust_store import read_floors
 from bundles.progress import OnProgress, ignore
 from signing.digest import Digest
@@ -32,12 +33,14 @@ class Status:
         floors: the lowest versions that this host accepts; `floors.time` is the last proof of freshness.
         problems: every difference from what was signed and installed; empty where there is none.
         services: the units that systemd runs; none below a prefix.
+        override: the expiry override by which the release was installed, as JSON; None where it needed none.
     """
 
     release: Release
     floors: Floors
     problems: tuple[ApplianceError, ...]
     services: tuple[UnitState, ...]
+    override: dict[str, object] | None = None
 
     @property
     def signers(self) -> tuple[Digest, ...]:
@@ -76,7 +79,7 @@ def read_status(prefix: Prefix, now: datetime, on_progress: OnProgress = ignore)
     problems += _site_problems(release)
     services = read_services(release)
     problems += service_problems(release, services)
-    return Status(release, read_floors(prefix), tuple(problems), services)
+    return Status(release, read_floors(prefix), tuple(problems), services, describe_recorded(prefix, release.bundle))
 
 
 def _site_problems(release: Release) -> list[ApplianceError]:

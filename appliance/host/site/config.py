@@ -13,13 +13,15 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from bundles.attestation.expiry_override import SITE_NAME
 from signing.digest import Digest, sha256
 from signing.errors import UsageError
 
 MAX_BYTES = 64 << 10
 NO_FILE = sha256(b"")
-_FIELDS = ("bind", "port", "slots", "context")
+_FIELDS = ("bind", "port", "slots", "context", "site")
 RESERVED = ("tls", "cors", "keys", "models", "trial", "retention", "energy", "agents")
 """Fields of later versions; `models` will hold `keep`, `pin` and `min_level`."""
 
@@ -35,6 +37,7 @@ class SiteConfig:
         context: largest number of tokens of one conversation; None where the bundle decides.
         digest: sha256 of the file, or of no bytes where there is no file.
         data: the bytes of the file; none where there is no file.
+        site: the name of the site, which an expiry override may name (TRUST 12); empty where it has none.
     """
 
     bind: str = "127.0.0.1"
@@ -43,6 +46,7 @@ class SiteConfig:
     context: int | None = None
     digest: Digest = NO_FILE
     data: bytes = field(default=b"", compare=False, repr=False)
+    site: str = ""
 
 
 def read_site(path: Path) -> SiteConfig:
@@ -81,10 +85,14 @@ def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
     for name, least, most in (("slots", 1, 256), ("context", 64, 1 << 24)):
         if name in values and not _is_whole(values[name], least, most):
             errors.append(_error(path, name, f"{least} to {most}", repr(values[name])))
+    site = values.get("site", "")
+    if "site" in values and not (isinstance(site, str) and SITE_NAME.match(site)):
+        errors.append(_error(path, "site", "a name of a-z 0-9 . _ -, at most 63 characters", repr(site)))
     if errors:
         errors[0].others = tuple(errors[1:])
         raise errors[0]
-    return SiteConfig(str(bind), int(str(port)), values.get("slots"), values.get("context"), sha256(data), data)
+    slots, context = values.get("slots"), values.get("context")
+    return SiteConfig(str(bind), int(str(port)), slots, context, sha256(data), data, str(site))
 
 
 def _unknown(path: Path, name: str) -> UsageError:
@@ -95,7 +103,7 @@ def _unknown(path: Path, name: str) -> UsageError:
     return _error(path, name, expected, found)
 
 
-def _mapping(data: bytes, subject: str) -> dict[str, int | None]:
+def _mapping(data: bytes, subject: str) -> dict[str, Any]:
     import yaml
 
     try:

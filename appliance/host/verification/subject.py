@@ -182,10 +182,11 @@ def _check_bundle(path: Path, found: Verified[Bundle], on_progress: OnProgress) 
 
 def _release(release: Release) -> Subject:
     from appliance.host.release.release_check import check_release
+    from appliance.host.trust.expiry_exemption import describe_recorded
 
     def check(on_progress: OnProgress) -> dict[str, object]:
         check_release(release, on_progress)
-        return {}
+        return {"override": describe_recorded(release.prefix, release.bundle)}
 
     contents = release.contents
     return Subject(

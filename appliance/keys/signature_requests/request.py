@@ -9,6 +9,7 @@ Rules:
 - nothing in it states who must sign: `before` (the published root) and the root that it proposes decide that;
 - `before` holds whole signed files, so a signer's machine can show what changes without trusting the request;
 - metadata stands there as it is, any other message in base64; a kind that is not known is refused, never signed;
+- an expiry override stands alone;
 - metadata is shown to the last field: `metadata_form` refuses what does not follow from the values that are shown;
 - a signature in it by a stranger, or one that does not verify, refuses the file;
 - ASCII, canonical JSON, at most 8 MiB and 256 items; a file is read only if this program would write it so.
@@ -25,7 +26,7 @@ from functools import lru_cache
 from appliance.keys.signature_requests.metadata_form import check_root_form, check_targets_form
 from bundles.contents.paths import check_path
 from signing.chain import read_root
-from signing.digest import parse_digest
+from signing.digest import parse_digest, sha256
 from signing.errors import NotTrustedError
 from signing.keys import PublicKey
 from signing.roles import MAX_BYTES, Role, Root, Targets, parse_root, parse_signature, parse_targets, parse_time
@@ -34,9 +35,9 @@ from signing.strictjson import Json, load, load_canonical, to_file, to_signing
 FORMAT = 1
 MAX_REQUEST_BYTES = 8 << 20
 MAX_ITEMS = 256
-METADATA, BOOT, STATEMENT = "metadata", "boot", "statement"
+METADATA, BOOT, STATEMENT, OVERRIDE = "metadata", "boot", "statement", "override"
 MAX_SIGNATURES = 8 * MAX_ITEMS
-KINDS = {METADATA: (), BOOT: ("root",), STATEMENT: ("targets",)}
+KINDS = {METADATA: (), BOOT: ("root",), STATEMENT: ("targets",), OVERRIDE: ("targets",)}
 """What may be signed, and by which roles' keys; metadata names its role itself."""
 NOBODY = Role({}, 0)
 
@@ -115,11 +116,18 @@ class Request:
 
     @property
     def label(self) -> str:
-        """A name for its file: `root-2`, `targets-7`."""
+        """A name for its file: `root-2`, `targets-7`; for an expiry override `override-` and digits of its digest."""
+        if self.is_override:
+            return f"override-{sha256(self.items[0].message)[:16]}"
         first = next((item for item in self.items if item.kind == METADATA), None)
         if first is None:
             return "statements"
         return f"{first.role}-{first.version}"
+
+    @property
+    def is_override(self) -> bool:
+        """Whether it asks for an expiry override, which publishes nothing."""
+        return bool(self.items) and self.items[0].kind == OVERRIDE
 
     @property
     def is_complete(self) -> bool:
@@ -319,6 +327,10 @@ def _check(request: Request, subject: str) -> None:
     # Each of these raises where something is not what it should be.
     root, old = request.new_root(), request.old_root()
     request.old_targets()
+    if len(request.items) > 1 and any(item.kind == OVERRIDE for item in request.items):
+        raise _refuse(subject, "an expiry override alone", f"{len(request.items)} items")
+    if request.is_override and request.items[0].path != f"overrides/{request.label.removeprefix('override-')}.json":
+        raise _refuse(subject, f"an override by the name of {request.label}", repr(request.items[0].path)[:60])
     for item in request.items:
         request.needs(item)
         if item.kind != METADATA:

@@ -7,12 +7,14 @@ Rules:
 - versions go up by one; a copy of the repository that others have left behind is refused (`repository.stale`);
 - the stated time never goes back;
 - what was revoked stays revoked and stays listed (threat T9), bundles and keys;
+- an expiry override is for a bundle that is published and not revoked, by its very manifest;
 - nothing expires before the day on which the bundle is meant to be installed.
 """
 
 from __future__ import annotations
 
-from appliance.keys.signature_requests.request import METADATA, Request
+from appliance.keys.signature_requests.request import METADATA, OVERRIDE, Item, Request
+from appliance.keys.signature_requests.request_text import parse_asked_override
 from signing.chain import read_root
 from signing.errors import ApplianceError, NotTrustedError
 from signing.roles import parse_root
@@ -50,6 +52,8 @@ def check_rules(request: Request) -> None:
                 _check_revoked(request)
             else:
                 _check_revoked_keys(request)
+        elif item.kind == OVERRIDE:
+            _check_override(request, item)
     _check_horizon(request)
 
 
@@ -117,6 +121,19 @@ def _check_horizon(request: Request) -> None:
     for item in request.items:
         if item.kind == METADATA:
             check_expiry(str(item.body["expires"]), request.install_by, item.role)
+
+
+def _check_override(request: Request, item: Item) -> None:
+    override, targets = parse_asked_override(item), request.old_targets()
+    entry = targets.entries.get(override.target) if targets else None
+    if entry is None or entry.status == "revoked" or entry.sha256 != override.manifest:
+        raise NotTrustedError(
+            "request.override",
+            f"{override.name} {override.version}",
+            expected="a published bundle that is not revoked, by its own manifest",
+            found=f"{entry.status}, manifest {entry.sha256}" if entry else "no such bundle",
+            hint="sign nothing; ask whoever sent this for another request",
+        )
 
 
 def _check_revoked(request: Request) -> None:

@@ -15,8 +15,10 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-from appliance.keys.signature_requests.request import BOOT, METADATA, STATEMENT, Item, Request
+from appliance.keys.signature_requests.request import BOOT, METADATA, OVERRIDE, STATEMENT, Item, Request
 from appliance.keys.signature_requests.targets_text import explain_targets
+from bundles.attestation.expiry_override import PAYLOAD_TYPE as OVERRIDE_TYPE
+from bundles.attestation.expiry_override import ExpiryOverride, parse_override
 from signing.digest import sha256
 from signing.errors import NotTrustedError
 from signing.roles import DEVELOPMENT, Role, Root
@@ -127,19 +129,36 @@ def quote(value: Json) -> str:
     return json.dumps(value, sort_keys=True).replace("\x7f", "\\u007f")
 
 
-def open_pae(item: Item) -> bytes:
+def _explain_override(_request: Request, item: Item) -> Iterator[str]:
+    override = parse_asked_override(item)
+    yield "EXPIRY OVERRIDE: one bundle may be installed although its metadata have expired; nothing else is lifted"
+    yield f"  bundle {override.name} {override.version}, manifest sha256:{override.manifest}"
+    yield f"  for {override.place} and for no other"
+    yield f"  last day {override.last_day}, by the time that has been proved there"
+
+
+def parse_asked_override(item: Item) -> ExpiryOverride:
+    """The expiry override that an item asks for.
+
+    Raises:
+        NotTrustedError: the message is no such statement.
+    """
+    return parse_override(open_pae(item, OVERRIDE_TYPE), item.path)
+
+
+def open_pae(item: Item, payload_type: str = IN_TOTO) -> bytes:
     """The payload inside the bytes that DSSE signs.
 
     Source: DSSE v1.0.0, pre-authentication encoding.
 
     Raises:
-        NotTrustedError: another encoding, or another payload type than in-toto's.
+        NotTrustedError: another encoding, or another payload type than the expected one.
     """
-    head = b"DSSEv1 %d %s " % (len(IN_TOTO), IN_TOTO.encode())
+    head = b"DSSEv1 %d %s " % (len(payload_type), payload_type.encode())
     rest = item.message.removeprefix(head)
     length, space, payload = rest.partition(b" ")
     if rest == item.message or not space or not length.isdigit() or length != str(len(payload)).encode():
-        raise _unreadable(item, f"a statement of type {IN_TOTO}")
+        raise _unreadable(item, f"a statement of type {payload_type}")
     return payload
 
 
@@ -147,6 +166,7 @@ EXPLAIN: dict[str, Callable[[Request, Item], Iterator[str]]] = {
     METADATA: _explain_metadata,
     BOOT: _explain_boot,
     STATEMENT: _explain_statement,
+    OVERRIDE: _explain_override,
 }
 
 

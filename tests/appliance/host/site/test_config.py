@@ -6,13 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.site.config import RESERVED, SiteConfig, read_site
+from appliance.host.site.config import RESERVED, SiteConfig, parse_site, read_site
 from signing.digest import sha256
 from signing.errors import UsageError
 
 
 def test_no_file_means_the_defaults(tmp_path: Path) -> None:
     assert read_site(tmp_path / "site.yaml") == SiteConfig()
+
+
+def test_site_has_a_name_where_the_file_gives_one() -> None:
+    assert parse_site(b"site: north-2\n").site == "north-2"
+    assert parse_site(b"port: 1\n").site == ""
+    for text in (b"site: North\n", b"site: 5\n", b"site: ''\n", b"site: [north]\n", b"site: no\n", b"site: -a\n"):
+        with pytest.raises(UsageError) as caught:
+            parse_site(text)
+        assert caught.value.subject == "site.yaml field site"
 
 
 def test_fields_are_read_and_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
