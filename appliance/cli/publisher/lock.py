@@ -29,6 +29,9 @@ def command(terminal: Terminal, recipe: Path, upgrade: bool, converter: Path | N
     stays as it is, and needs no network. The files are kept in the cache, where `appliance build` finds them. A model
     that no engine could serve is refused: its header shows what it is.
 
+    Build tools are those of a runtime in the cache, where one was compiled from the same sources: newer ones would have
+    it compiled again. With --upgrade they are the newest.
+
     For each Python package the lock also records the day of its project's last release, where the package index
     reports one. `appliance build` warns of projects without a release for two years.
 
