@@ -94,7 +94,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, {"object": "list", "data": rows[::-1], "usage": {"prompt_tokens": 3, "total_tokens": 3}})
             return
         messages = body.get("messages") or [{"content": body.get("prompt") or body.get("input") or ""}]
-        said = str(messages[-1]["content"])
+        said = str(messages[-1].get("content", ""))
         if said.startswith("long "):
             said = "x" * int(said.split()[1])
         if said == "hang":

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import openai
 
+from appliance.host.engine.engine_command import EngineSpec
 from appliance.host.engine.process import start_engine
 from appliance.host.engine.state import SERVING, EngineState
 from appliance.host.site.api_keys import AccessStore
@@ -101,16 +102,21 @@ def eventually(condition: Callable[[], object], timeout_s: float = 10) -> bool:
 
 
 @contextmanager
-def opened(folder: Path, slots: dict[str, int], python: Path = Path(sys.executable)) -> Iterator[Site]:
-    """A site, for the length of a block; `python` runs the gateway."""
+def opened(
+    folder: Path,
+    slots: dict[str, int],
+    python: Path = Path(sys.executable),
+    spec: Callable[[Path, str, int], EngineSpec] = lambda folder, name, slots: make_spec(folder, name, slots=slots),
+) -> Iterator[Site]:
+    """A site, for the length of a block; `python` runs the gateway, and `spec` makes each engine's."""
     with ExitStack() as stack:
         planned = []
         for name, count in slots.items():
-            spec = make_spec(folder, name, slots=count)
-            engine = stack.enter_context(start_engine(spec, folder, folder / f"{name}.log"))
-            engine.wait_ready(20)
+            made = spec(folder, name, count)
+            engine = stack.enter_context(start_engine(made, folder, folder / f"{name}.log"))
+            engine.wait_ready(60)
             width = 8 if name == "embeds" else 0
-            more = (str(engine.socket), count, spec.context, spec.file.sha256, DIGESTS["template"], width)
+            more = (str(engine.socket), count, made.context, made.file.sha256, DIGESTS["template"], width)
             planned.append(PlannedModel(name, *more))
         access = folder / "access.db"
         keys = grant_keys(AccessStore(access))

@@ -1,0 +1,107 @@
+"""Bodies of requests as nobody should send them: valid ones, with any number of fields changed, from one seed."""
+
+from __future__ import annotations
+
+import copy
+from random import Random
+from typing import Any
+
+from appliance.serve.requests.paths import CHAT, COMPLETIONS, EMBEDDINGS
+
+KNOWN = (
+    *("model", "messages", "prompt", "input", "temperature", "top_p", "top_k", "min_p", "typical_p", "repeat_penalty"),
+    *("repeat_last_n", "frequency_penalty", "presence_penalty", "seed", "stop", "logit_bias", "max_tokens", "n"),
+    *(
+        "stream",
+        "stream_options",
+        "user",
+        "max_completion_tokens",
+        "logprobs",
+        "top_logprobs",
+        "response_format",
+        "tools",
+    ),
+    *("tool_choice", "parallel_tool_calls", "reasoning_effort", "chat_template_kwargs", "metadata", "encoding_format"),
+    *("safety_identifier", "prompt_cache_key", "store", "service_tier", "audio", "modalities", "functions", "best_of"),
+    *("echo", "suffix", "dimensions", "function_call", "prediction", "web_search_options", "verbosity"),
+)
+ENGINES = (
+    *("chat_parser", "grammar", "json_schema", "lora", "id_slot", "n_predict", "n_probs", "samplers", "content"),
+    *("grammar_triggers", "preserved_tokens", "cache_prompt", "add_generation_prompt", "continue_final_message"),
+    *(
+        "reasoning_format",
+        "thinking_forced_open",
+        "response_fields",
+        "input_prefix",
+        "t_max_predict_ms",
+        "speculative.n_max",
+    ),
+)
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string", "pattern": "^[a-z]+$"}}, "required": ["city"]}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": PARAMETERS, "strict": True}}
+CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "x"}'}}
+SAID = {"role": "user", "content": "x"}
+TURNS = [SAID, {"role": "assistant", "tool_calls": [CALL]}]
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 2, 8, 9, 1 << 31, 1 << 63, -(1 << 64), 10**30, 0.0, 0.5, -0.0, 1e300, 1e-300),
+    *(
+        "",
+        "x",
+        "auto",
+        "none",
+        "required",
+        "text",
+        "\x00",
+        "\ud800",
+        "é" * 9,
+        "[" * 99,
+        '{"a":' * 99,
+        "null",
+        "x" * 999,
+    ),
+    *([], {}, [None], [[]], [1, 2], ["a", "b"], [[1], [2]], [""], [{}], {"a": 1}, {"type": "text"}, {"10": 5}),
+    *([TOOL], [TOOL, TOOL], {"type": "function", "function": {"name": "weather"}}, {"type": "json_object"}),
+    {"type": "json_schema", "json_schema": {"name": "a", "schema": PARAMETERS}},
+    {"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "#/$defs/a", "$defs": {"a": PARAMETERS}}}},
+    {"type": "json_object", "schema": {"allOf": [{"$ref": "#/allOf/0"}]}},
+    {"include_usage": True},
+    [{"role": "system", "content": "x"}, {"role": "user", "content": [{"type": "text", "text": "x"}]}],
+    [*TURNS, {"role": "tool", "content": "1", "tool_call_id": "1"}],
+    [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}],
+)
+BASES: tuple[tuple[str, dict[str, Any]], ...] = (
+    (CHAT, {"model": "toy", "messages": [SAID]}),
+    (CHAT, {"model": "toy", "messages": [SAID], "tools": [TOOL], "tool_choice": "required"}),
+    (CHAT, {"model": "toy", "messages": TURNS}),
+    (COMPLETIONS, {"model": "toy", "prompt": ["x", "y"], "n": 2, "seed": 1}),
+    (EMBEDDINGS, {"model": "toy", "input": ["x", "y"]}),
+)
+
+
+def make_body(random: Random) -> tuple[str, dict[str, Any]]:
+    """A route, and a body for it."""
+    route, base = random.choice(BASES)
+    body = copy.deepcopy(base)
+    for _ in range(random.choice((0, 1, 1, 2, 3, 6))):
+        place = _some_place(random, body)
+        if isinstance(place, dict):
+            name = random.choice((*KNOWN, *ENGINES, *place, random.choice(KNOWN) + "x"))
+            if random.random() < 0.1:
+                place.pop(name, None)
+            else:
+                place[name] = copy.deepcopy(random.choice(VALUES))
+        elif place:
+            place[random.randrange(len(place))] = copy.deepcopy(random.choice(VALUES))
+        else:
+            place.append(copy.deepcopy(random.choice(VALUES)))
+    return route, body
+
+
+def _some_place(random: Random, body: dict[str, Any]) -> dict[str, Any] | list[Any]:
+    place: dict[str, Any] | list[Any] = body
+    while random.random() < 0.45:
+        inner = [one for one in (place.values() if isinstance(place, dict) else place) if isinstance(one, (dict, list))]
+        if not inner:
+            break
+        place = random.choice(inner)
+    return place
