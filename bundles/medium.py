@@ -137,6 +137,14 @@ class Medium:
             raise explain_write(error, self.root / path, len(data)) from None
         return True
 
+    def remove(self, path: str) -> None:
+        """Remove a file, and the folders that it leaves empty: in a covered folder they would be a refusal."""
+        (self.root / path).unlink()
+        for folder in (self.root / path).parents:
+            if folder == self.root or next(folder.iterdir(), None) is not None:
+                return
+            folder.rmdir()
+
     def _put(self, root: int, folder: int, name: str, data: bytes | bytearray | memoryview) -> None:
         try:
             with suppress(FileNotFoundError):

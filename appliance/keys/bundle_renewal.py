@@ -35,9 +35,8 @@ def renew(workspace: Workspace, request: Request, now: datetime) -> tuple[Path, 
         files = {f"{METADATA_FOLDER}/{name}": data for name, data in read_newest(workspace, request, now).items()}
         for name, data in files.items():
             medium.write(name, data)
-        for name in medium.walk(METADATA_FOLDER):
-            if name not in files:
-                (path / name).unlink()
+        for name in [name for name in medium.walk(METADATA_FOLDER) if name not in files]:
+            medium.remove(name)
     return concerned
 
 

@@ -174,9 +174,8 @@ def _remove_older(stick: Layout, paths: Iterable[str]) -> None:
     # BOOT is one signed whole: a serial or key of an earlier one would make the new one a refusal. So would metadata
     # that nothing leads to.
     for folder, is_ours in ((BOOT, is_boot_path), (METADATA, is_metadata_path)):
-        for path in stick.medium.walk(folder):
-            if path not in paths and is_ours(path):
-                (stick.path / path).unlink()
+        for path in [path for path in stick.medium.walk(folder) if path not in paths and is_ours(path)]:
+            stick.medium.remove(path)
 
 
 def _differing(stick: Layout, wanted: Mapping[str, Chunk], on_progress: OnProgress) -> dict[str, Chunk]:

@@ -148,7 +148,7 @@ def update_bundles(workspace: Workspace, root: bytes, bundles: Iterable[Path]) -
             for path, data in files.items():
                 medium.write(path, data)
             for path in [path for path in medium.walk(ATTESTATIONS) if path not in files]:
-                (bundle / path).unlink()
+                medium.remove(path)
                 removed.append(bundle / path)
     return tuple(removed)
 

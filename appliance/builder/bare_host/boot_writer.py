@@ -112,7 +112,7 @@ def update_bundles(workspace: Workspace, root: bytes, bundles: Iterable[Path]) -
             medium.write(path, data)
         if files or not _holds(Layout(bundle), role):
             for path in [path for path in medium.walk(BOOT) if path not in files]:
-                (bundle / path).unlink()
+                medium.remove(path)
 
 
 def _holds(layout: Layout, role: Role) -> bool:

@@ -154,12 +154,9 @@ def _unseal(root: Path) -> None:
 
 def _remove_extra(medium: Medium, wanted: Iterable[str]) -> None:
     # Metadata, BOOT or signatures of an earlier publication, and a partial file of a killed process.
-    for path in (path for folder in ("metadata", "targets", "BOOT", "attestations") for path in medium.walk(folder)):
-        if path not in wanted:
-            (medium.root / path).unlink()
-            # An empty folder would be a refusal: in a bundle everything is there for a reason.
-            with suppress(OSError):
-                os.removedirs((medium.root / path).parent)
+    for folder in ("metadata", "targets", "BOOT", "attestations"):
+        for path in [path for path in medium.walk(folder) if path not in wanted]:
+            medium.remove(path)
     (medium.root / PART_FILE).unlink(missing_ok=True)
 
 
