@@ -144,11 +144,7 @@ def parse_pointer(data: bytes, role: Role, kind: str, points_to: str, subject: s
 
 
 def read_pointer(data: bytes, kind: str, points_to: str, subject: str) -> FileMeta:
-    """Read what a timestamp or snapshot names, without its signatures: for what has no say, yet must be whole.
-
-    Raises:
-        NotTrustedError: a rule is broken.
-    """
+    """Read what a timestamp or snapshot names, and count no signatures; raises as `parse_pointer`."""
     return _meta(_open_envelope(data, kind, subject), points_to, subject)
 
 
