@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +21,14 @@ from appliance.builder.recipe.recipe import Recipe
 from appliance.builder.runtime.build_types import BuiltRuntime
 from signing.digest import sha256
 from signing.errors import ApplianceError, HostUnfitError, NotTrustedError
+from tests.appliance.builder.proof.test_closure_proof import NOBODY, in_own_mounts, open_folder
 from tests.appliance.web import write_recipe
 from tests.bed.fixtures import tree_folder
 from tests.sim.engines import stand_in_for
 from tests.sim.gguf_files import gguf
 from tests.sim.gguf_models import number_key
 
+__all__ = ["open_folder"]  # a fixture
 VARIANTS = ("x64", "haswell")
 EMBEDDER = [number_key("llama.pooling_type", 1), number_key("llama.embedding_length", 8)]
 
@@ -161,6 +165,33 @@ def test_engine_cannot_write_to_the_model(trial: Trial) -> None:
     data = gguf(tail=b"WRITE ME")
     model = trial.model(data)
     assert trial.run(model) == 1
+    assert model.file.read_bytes() == data
+
+
+@pytest.mark.ci
+@pytest.mark.skipif(os.geteuid() != 0, reason="the other tests here are by an ordinary user already")
+def test_ordinary_user_tries_it_too_and_the_engine_cannot_write_to_the_users_own_file(
+    trial: Trial, open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trial.run(trial.model(gguf())) == 1  # loads what an ordinary user cannot read here
+    tree, where = tree_folder(DEBIAN_12), open_folder / "tree"
+    where.mkdir()
+    monkeypatch.setattr(f"{__name__}.tree_folder", lambda _: where)
+    theirs, data = Trial(open_folder), gguf(tail=b"WRITE ME")
+    model, recipe = theirs.model(data), theirs.recipe()
+    for path in open_folder.rglob("*"):
+        if path != where and not path.is_symlink():
+            path.chmod(0o777 if path.is_dir() else 0o644)
+    os.chown(model.file, NOBODY, NOBODY)
+
+    def act() -> None:
+        subprocess.run(["mount", "--bind", tree, where], check=True)
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+        assert try_models(recipe, [model], theirs.runtime, [], theirs.cache) == 1
+
+    assert in_own_mounts(act) == 0
     assert model.file.read_bytes() == data
 
 
