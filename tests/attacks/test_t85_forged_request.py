@@ -23,7 +23,9 @@ def shown(signed: Signed) -> tuple[str, ...]:
 
 def test_unattacked_bundle_is_shown_with_every_field() -> None:
     lines = shown(changed(NEXT, target("bundles/toy/1.0.0/manifest.json")))
-    assert any(line.startswith("    toy 1.0.0 becomes current, manifest sha256:") for line in lines)
+    at = lines.index("    toy 1.0.0 becomes current, manifest")
+    assert lines[at + 1].startswith("      sha256:")
+    assert lines[at + 2] == "      1 bytes, must state ml-bom, provenance, sbom"
 
 
 @pytest.mark.parametrize("name", [FORGED, "smollm2 1.0.0", "bundles/toy/1.0.0\x1b[8m/manifest.json"])

@@ -2,11 +2,13 @@
 
     client --metadata-dir D init ROOT
     client --metadata-dir D --metadata-url U refresh
-    client --metadata-dir D --metadata-url U --target-name T --target-base-url B --target-dir O download
+    client --metadata-dir D --metadata-url U --target-name T… --target-base-url B --target-dir O download
 
+`--target-name` may be repeated: the targets are fetched in that order, up to the first that fails.
 Exit code 0 where it succeeded, 1 where any part failed. `D` then holds the metadata that was accepted, under names
 without versions. The clock is the machine's, so that the suite may put `faketime` before it. What plain TUF allows and
-the product does not is in `rules.py`; delegations are refused here, too.
+the product does not is in `rules.py`; delegations are refused here, too. `client.xfails` lists the tests of the public
+suite that fail for these reasons.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="client")
     parser.add_argument("--metadata-dir", type=Path, required=True)
     parser.add_argument("--metadata-url")
-    parser.add_argument("--target-name")
+    parser.add_argument("--target-name", action="append", default=[])
     parser.add_argument("--target-base-url")
     parser.add_argument("--target-dir", type=Path)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -47,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
             return 0
         refresh(store, asked.metadata_url, now)
         if asked.command == "download":
-            print(download(store, asked.target_name, asked.target_base_url, asked.target_dir, now))
+            for name in asked.target_name:
+                print(download(store, name, asked.target_base_url, asked.target_dir, now))
     except (ApplianceError, OSError, http.client.HTTPException) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -75,8 +75,9 @@ class Client:
     def refresh(self) -> int:
         return self.main(["--metadata-dir", str(self.metadata), "--metadata-url", self.url("metadata"), "refresh"])
 
-    def download(self, name: str) -> int:
-        argv = ["--metadata-dir", str(self.metadata), "--metadata-url", self.url("metadata"), "--target-name", name]
+    def download(self, *names: str) -> int:
+        argv = ["--metadata-dir", str(self.metadata), "--metadata-url", self.url("metadata")]
+        argv += [word for name in names for word in ("--target-name", name)]
         argv += ["--target-base-url", self.url("targets"), "--target-dir", str(self.targets), "download"]
         return self.main(argv)
 

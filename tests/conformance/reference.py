@@ -22,10 +22,11 @@ def main(argv: Sequence[str]) -> int:
         )
         updater.refresh()
         if asked.command == "download":
-            info = updater.get_targetinfo(asked.target_name)
-            if info is None:
-                return 1
-            updater.download_target(info)
+            for name in asked.target_name:
+                info = updater.get_targetinfo(name)
+                if info is None:
+                    return 1
+                updater.download_target(info)
     except (DownloadError, RepositoryError):
         return 1
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,22 @@ def test_target_that_is_there_is_not_asked_for_again(ours: Client, publisher: Pu
     # python-tuf has a call of its own for this.
     path = publisher.add_target("a", b"a")
     publish(publisher)
-    assert [ours.download("a"), ours.download("a")] == [0, 0]
+    assert ours.download("a") == 0
+    [file] = ours.targets.iterdir()
+    os.utime(file, ns=(1, 1))
+    assert ours.download("a") == 0
     assert publisher.asked.count(path) == 1
+    assert file.stat().st_mtime_ns == 1
+
+
+def test_several_targets_are_fetched_in_order_up_to_the_first_that_fails(client: Client, publisher: Publisher) -> None:
+    for name in ("a", "b", "c"):
+        publisher.add_target(name, name.encode())
+    publish(publisher)
+    assert client.download("a", "c") == 0
+    assert client.downloaded() == [b"a", b"c"]
+    assert client.download("nothing", "b") == 1
+    assert client.downloaded() == [b"a", b"c"]
 
 
 def test_stored_target_that_was_changed_is_fetched_again(client: Client, publisher: Publisher) -> None:

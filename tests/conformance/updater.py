@@ -40,12 +40,16 @@ def refresh(store: Store, url: str, now: datetime) -> None:
 
 
 def download(store: Store, target: str, base_url: str, folder: Path, now: datetime) -> Path:
-    """Fetch a target into a folder through the product's own function, unless its bytes are there already (5.7)."""
+    """Fetch a target into a folder through the product's own function (5.7).
+
+    A file that has its bytes already is neither fetched nor written again: its time stays that of the download.
+    """
     path = folder / quote(target, safe="")
     is_consistent = _is_consistent(store)
+    cached = path.read_bytes() if path.is_file() else None
 
     def read_target(name: str, most: int) -> bytes | None:
-        if path.is_file() and sha256(cached := path.read_bytes()) == name.rpartition("/")[2].partition(".")[0]:
+        if cached is not None and sha256(cached) == name.rpartition("/")[2].partition(".")[0]:
             return cached
         return web.fetch(base_url, name if is_consistent else target, most)
 
@@ -54,7 +58,9 @@ def download(store: Store, target: str, base_url: str, folder: Path, now: dateti
         return None if role == "root" else store.read(role)
 
     chain = Chain(store.root(), read, read_target, rules=rules)
-    write_whole(path, verify(chain, target, bytes, rules.AnyFloors(), now).value)
+    verified = verify(chain, target, bytes, rules.AnyFloors(), now).value
+    if verified != cached:
+        write_whole(path, verified)
     return path
 
 

@@ -108,11 +108,13 @@ def _explain_statement(_request: Request, item: Item) -> Iterator[str]:
     subjects = statement.get("subject") if isinstance(statement, dict) else None
     if not isinstance(subjects, list) or not isinstance(statement.get("predicateType"), str):
         raise _unreadable(item, "an in-toto statement")
-    yield f"statement {quote(statement['predicateType'])}, sha256:{sha256(payload)}"
+    yield f"statement {quote(statement['predicateType'])}"
+    yield f"  sha256:{sha256(payload)}"
     for subject in subjects[:_MAX_SUBJECTS]:
         if not isinstance(subject, dict) or not isinstance(subject.get("digest"), dict):
             raise _unreadable(item, "subjects with digests")
-        yield f"  about {quote(subject.get('name', ''))} {_digest(subject['digest'])}"
+        yield f"  about {quote(subject.get('name', ''))}"
+        yield f"    {_digest(subject['digest'])}"
     if len(subjects) > _MAX_SUBJECTS:
         yield f"  and {len(subjects) - _MAX_SUBJECTS} more"
 

@@ -25,7 +25,7 @@ def explain_targets(old: Targets | None, new: Targets) -> Iterator[str]:
     if same := [name for name in sorted(new.entries) if before.get(name) == new.entries[name]]:
         yield f"  as before: {len(same)}"
         for name in same:
-            yield f"    {_title(name)} {_fields(name, new.entries[name])}"
+            yield from _fields(f"{_title(name)} {new.entries[name].status}", name, new.entries[name])
     changed = sorted(name for name in {*before, *new.entries} if before.get(name) != new.entries.get(name))
     yield f"  changes: {len(changed) or 'none'}"
     for name in changed:
@@ -40,14 +40,10 @@ def _title(name: str) -> str:
     return f"{match[1]} {match[2]}" if match else f"{name}, which is NO BUNDLE,"
 
 
-def _what(name: str) -> str:
-    return "manifest" if BUNDLE_TARGET.match(name) else "file"
-
-
 def _change(name: str, old: TargetEntry | None, new: TargetEntry | None) -> Iterator[str]:
     if new is None:
         assert old is not None
-        yield f"    {_title(name)} is REMOVED, was {_fields(name, old)}"
+        yield from _fields(f"{_title(name)} is REMOVED, was {old.status}", name, old)
         return
     status = new.status.upper() if new.status == "revoked" else new.status
     if old is None:
@@ -56,20 +52,21 @@ def _change(name: str, old: TargetEntry | None, new: TargetEntry | None) -> Iter
         word = f"is REPLACED, {status}{_was(old.status, new.status)}"
     else:
         word = f"{'stays' if old.status == new.status else 'becomes'} {status}{_was(old.status, new.status)}"
-    digest = f"{_what(name)} sha256:{new.sha256}{_was(f'sha256:{old.sha256}' if old else '', f'sha256:{new.sha256}')}"
-    length = f"{new.length} bytes{_was(f'{old.length} bytes' if old else '', f'{new.length} bytes')}"
-    stated = f"must state {_list(new.statements)}{_was(_list(old.statements) if old else '', _list(new.statements))}"
-    yield f"    {_title(name)} {word}, {digest}"
-    yield f"      {length}, {stated}"
+    yield from _fields(f"{_title(name)} {word}", name, new, old)
+
+
+def _fields(words: str, name: str, entry: TargetEntry, old: TargetEntry | None = None) -> Iterator[str]:
+    old = old or entry
+    yield f"    {words}, {'manifest' if BUNDLE_TARGET.match(name) else 'file'}"
+    yield f"      sha256:{entry.sha256}"  # on its own line: 77 columns, so that no terminal breaks it
+    if old.sha256 != entry.sha256:
+        yield f"      was sha256:{old.sha256}"
+    length = f"{entry.length} bytes{_was(f'{old.length} bytes', f'{entry.length} bytes')}"
+    yield f"      {length}, must state {_list(entry.statements)}{_was(_list(old.statements), _list(entry.statements))}"
 
 
 def _was(old: str, new: str) -> str:
-    return f", was {old}" if old and old != new else ""
-
-
-def _fields(name: str, entry: TargetEntry) -> str:
-    digest = f"{_what(name)} sha256:{entry.sha256}"
-    return f"{entry.status}, {digest}, {entry.length} bytes, must state {_list(entry.statements)}"
+    return f", was {old}" if old != new else ""
 
 
 def _list(statements: tuple[str, ...]) -> str:

@@ -113,7 +113,7 @@ def test_words_name_what_changes_from_the_signed_bytes(ceremony: Ceremony) -> No
     told = "\n".join(explain(request))
     assert "targets version 3, issued 2026-01-03" in told
     assert "toy 1.0.0 becomes allowed, was current" in told
-    assert "toy 1.1.0 becomes current, manifest sha256:4f53cda1" in told
+    assert "toy 1.1.0 becomes current, manifest\n      sha256:4f53cda1" in told
     ceremony.collect("targets-3", TARGETS[:2])
     revoke(ceremony.workspace, "toy", "1.0.0", LATER)
     request = waiting(ceremony.workspace, "targets-4")
@@ -239,12 +239,12 @@ def test_request_that_hides_what_is_published_takes_no_revocation_back(ceremony:
 def test_signers_are_told_which_statements_hosts_must_find(ceremony: Ceremony) -> None:
     publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW, statements=["sbom", "provenance"])
     request = read_request(ceremony.waiting("targets-2").read_bytes(), "x")
-    assert explain(request)[3].endswith(", must state provenance, sbom")
+    assert explain(request)[4].endswith(", must state provenance, sbom")
     ceremony.collect("targets-2", TARGETS[:2])
     asked = publish(ceremony.workspace, "toy", "1.0.0", b"{}", NOW)
     assert asked is not None
-    assert explain(asked)[2].startswith("    toy 1.0.0 stays current, manifest sha256:")
-    assert explain(asked)[3] == "      2 bytes, must state NOTHING, was provenance, sbom"
+    assert explain(asked)[2] == "    toy 1.0.0 stays current, manifest"
+    assert explain(asked)[4] == "      2 bytes, must state NOTHING, was provenance, sbom"
 
 
 @pytest.mark.parametrize(

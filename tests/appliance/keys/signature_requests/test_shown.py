@@ -108,9 +108,7 @@ def test_name_that_forges_what_is_shown_is_refused_at_reading(name: str) -> None
 
 def test_plain_target_is_shown_as_what_it_is() -> None:
     lines = shown(changed(NEXT, target("smollm2/1.0.0")))
-    assert any(
-        line.startswith("    smollm2/1.0.0, which is NO BUNDLE, becomes current, file sha256:") for line in lines
-    )
+    assert "    smollm2/1.0.0, which is NO BUNDLE, becomes current, file" in lines
 
 
 def test_changed_length_is_shown() -> None:
@@ -188,12 +186,12 @@ def statement(name: str, predicate: str = "p", **digest: Any) -> tuple[str, ...]
 
 def test_free_text_of_a_statement_stays_on_its_line_and_is_visible() -> None:
     plain = statement("toy-1.0.0", sha256="a" * 64)
-    assert plain[1:] == (f"  about toy-1.0.0 sha256:{'a' * 64}",)
+    assert plain[2:] == ("  about toy-1.0.0", f"    sha256:{'a' * 64}")
     for name in ("a\nb", "a\u200bb", "a\x7fb", "a\x1b[2J", 'a" b', "toy-1.0.0 sha256:" + "b" * 64, "\u202e"):
         lines = statement(name, name, sha256=name)
-        assert len(lines) == 2
+        assert len(lines) == 4
         assert all(line.isascii() and line.isprintable() for line in lines)
-        assert f"sha256:{'b' * 64}" not in lines[1].replace('"', " ").split()[:1]
+        assert lines[2].startswith('  about "')
         assert lines != statement(name + " ", name, sha256=name)
 
 
