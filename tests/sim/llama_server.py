@@ -5,7 +5,7 @@ The last message decides what happens, so that a test can have an engine that is
 - `slow N` streams N tokens, one every 50 ms; `long N` answers N characters;
 - `hang` never answers;
 - `die` ends the process by SIGABRT, `die late` in the middle of a stream, `die loudly` after it has printed all;
-- `fail` gives an error of the engine;
+- `fail` gives an error of the engine, `refuse` one of its template, `compute` a failure;
 - anything else is answered with itself, backwards.
 
 An embedding has eight numbers, by the words of the text; `short`, `zero`, `nan` and `drift` give what none should be.
@@ -108,6 +108,9 @@ class Handler(BaseHTTPRequestHandler):
             os.abort()
         elif said == "fail":
             self.reply(400, {"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}})
+        elif said in ("refuse", "compute"):
+            message = "Jinja Exception: no such role" if said == "refuse" else "Compute error."
+            self.reply(500, {"error": {"code": 500, "message": message, "type": "server_error"}})
         elif body.get("stream"):
             self.stream(said, body.get("stream_options") or {})
         else:

@@ -120,3 +120,45 @@ def test_template_without_tools_refuses_what_it_would_ignore(site: Site) -> None
     status, answer = post(site, "/v1/chat/completions", question("x", tools=[TOOL]))
     assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "unsupported", "tools")
     assert site.ask("x", tools=[TOOL], tool_choice="none")[0] == 200
+
+
+def test_what_a_template_refuses_is_the_users_mistake_and_a_failure_of_the_engine_stays_one(site: Site) -> None:
+    status, answer = post(site, "/v1/chat/completions", question("refuse"))
+    assert (status, answer["error"]["code"], answer["error"]["param"]) == (400, "messages_refused", "messages")
+    status, answer = post(site, "/v1/chat/completions", question("compute"))
+    assert (status, answer["error"]["message"]) == (500, "Compute error.")
+
+
+@pytest.mark.parametrize(("model", "is_text"), [("toy", True), ("tools", False)])
+def test_calls_of_before_are_shown_to_every_template(site: Site, model: str, is_text: bool) -> None:
+    call = {"id": "7", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
+    turns = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "7", "content": [{"type": "text", "text": "rain"}]},
+    ]
+    assert post(site, "/v1/chat/completions", {"model": model, "messages": turns})[0] == 200
+    [body] = bodies(site, 1)
+    _, asked, answered = body["messages"]
+    if is_text:
+        assert asked == {"role": "assistant", "content": '{"name": "weather", "arguments": {"city":"Paris"}}'}
+        assert answered == {"role": "user", "content": "Answer of the function: rain"}
+    else:
+        assert asked["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city":"Paris"}'}
+        assert (answered["role"], answered["tool_call_id"]) == ("tool", "7")
+
+
+def test_log_probabilities_are_asked_for_where_only_those_of_the_answer_are_wanted(site: Site) -> None:
+    assert site.ask("x", logprobs=True)[0] == 200
+    assert bodies(site, 1)[0]["top_logprobs"] == 1
+    assert post(site, "/v1/completions", {"model": "toy", "prompt": "x", "logprobs": 0})[0] == 200
+    assert bodies(site, 1)[0]["logprobs"] == 1
+
+
+def test_instruction_of_a_call_joins_the_message_of_the_system(site: Site) -> None:
+    said = [{"role": "system", "content": [{"type": "text", "text": "Be brief."}]}, {"role": "user", "content": "x"}]
+    body = {"model": "toy", "messages": said, "tools": [TOOL], "tool_choice": NAMED}
+    assert post(site, "/v1/chat/completions", body)[0] == 200
+    [sent] = bodies(site, 1)
+    assert [message["role"] for message in sent["messages"]] == ["system", "user"]
+    assert sent["messages"][0]["content"].startswith("Be brief.\n\nAnswer with the arguments of the function weather")
