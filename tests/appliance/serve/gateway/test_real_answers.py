@@ -17,9 +17,15 @@ from appliance.host.runtime.unpacked import UnpackedRuntime, of_wheel
 from tests.appliance.real_engine import describe_model
 from tests.appliance.serve.gateway.site import Site, eventually, opened
 from tests.appliance.shipped import shipped_model, shipped_runtime
+from tests.sim.gguf_models import Shape, write_model
 
 pytestmark = pytest.mark.ci
 CANARY = "canary-77aa"
+TINY = Shape("llama", layers=1, width=64, heads=2, kv_heads=2, head_dim=32, ff=64, vocab=320, context=512)
+STRICT = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}{{ raise_exception('no system here: ' + "
+    "message['content']) }}{% endif %}{{ message['role'] + ': ' + message['content'] }}{% endfor %}"
+)
 SAID: list[Any] = [{"role": "user", "content": "What is the weather in Paris? Use the function."}]
 
 
@@ -44,10 +50,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     has_avx2 = {"avx2", "fma", "f16c", "bmi2"} <= set(Path("/proc/cpuinfo").read_text().split())
     runtime = unpacked.folder_with("haswell" if has_avx2 else "x64")
 
-    def spec(_folder: Path, name: str, slots: int) -> EngineSpec:
-        return EngineSpec(name, describe_model(model), model, runtime, 1024, slots, 1)
+    strict = tmp_path_factory.mktemp("strict") / "m.gguf"
+    write_model(strict, TINY, seed=1, template=STRICT)
 
-    with tempfile.TemporaryDirectory(prefix="gateway-") as folder, opened(Path(folder), {"toy": 2}, spec=spec) as made:
+    def spec(_folder: Path, name: str, slots: int) -> EngineSpec:
+        path = strict if name == "strict" else model
+        return EngineSpec(name, describe_model(path), path, runtime, 512 if path == strict else 1024, slots, 1)
+
+    with (
+        tempfile.TemporaryDirectory(prefix="gateway-") as folder,
+        opened(Path(folder), {"toy": 2, "strict": 1}, spec=spec) as made,
+    ):
         yield made
 
 
@@ -127,7 +140,14 @@ def test_log_probability_of_each_token_comes_without_others_being_asked_for(clie
     assert logprobs.content[0].logprob <= 0
 
 
-def test_what_the_template_refuses_is_the_users_mistake(site: Site) -> None:
+def test_what_the_template_refuses_is_the_users_mistake(client: openai.OpenAI) -> None:
+    said: Any = {"role": "user", "content": CANARY}
+    with pytest.raises(openai.BadRequestError, match="no system here"):
+        client.chat.completions.create(model="strict", messages=[{"role": "system", "content": CANARY}, said])
+    assert client.chat.completions.create(model="strict", messages=[said], max_tokens=1).choices
+
+
+def test_what_the_engine_refuses_is_the_users_mistake(site: Site) -> None:
     """A prompt of too many tokens, and messages that the engine does not take."""
     with pytest.raises(openai.BadRequestError):
         site.client().completions.create(model="toy", prompt="x " * 3000)
