@@ -85,11 +85,22 @@ def check_medium(layout: Layout, bundles: Sequence[Verified[Bundle]]) -> Checked
         errors.append(error)
     collect(lambda: _check_names(layout, bundles, errors))
     collect(lambda: _check_index(layout, bundles))
-    collect(lambda: _check_kinds(layout))
+    collect(lambda: check_kinds(layout))
     collect(check_attested)
     if errors:
         raise worst(errors)
     return CheckedMedium(boot, tuple(attested))
+
+
+def check_kinds(layout: Layout) -> None:
+    """Refuse links, devices and FIFOs under the names that the format gives at the root of a medium (threat T21).
+
+    Raises:
+        NotTrustedError: one of them is no regular file.
+    """
+    for name in (LAYOUT_FILE, INDEX_FILE, README_FILE, STICK_FILE):
+        with suppress(FileNotFoundError):
+            os.close(layout.medium.open(name))
 
 
 def _check_names(layout: Layout, bundles: Sequence[Verified[Bundle]], errors: list[ApplianceError]) -> None:
@@ -150,9 +161,3 @@ def _check_index(layout: Layout, bundles: Sequence[Verified[Bundle]]) -> None:
             found="something else",
             hint="write this stick or bundle again",
         )
-
-
-def _check_kinds(layout: Layout) -> None:
-    for name in (LAYOUT_FILE, INDEX_FILE, README_FILE, STICK_FILE):
-        with suppress(FileNotFoundError):
-            os.close(layout.medium.open(name))

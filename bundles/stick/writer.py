@@ -25,7 +25,7 @@ from bundles.chunks.check import Checked, hash_range
 from bundles.chunks.chunk import Chunk
 from bundles.durability import sync_file_system
 from bundles.medium import explain_write
-from bundles.medium_check import CheckedMedium, check_medium
+from bundles.medium_check import CheckedMedium, check_kinds, check_medium
 from bundles.oci.covered_names import is_boot_path, is_metadata_path
 from bundles.oci.layout import (
     ATTESTATIONS,
@@ -109,6 +109,7 @@ def write_stick(
 
 
 def _check_free(stick: Layout, bundle: Bundle) -> None:
+    check_kinds(stick)
     other = None
     index = stick.medium.read(INDEX_FILE, MAX_INDEX_BYTES)
     try:

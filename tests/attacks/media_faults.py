@@ -111,6 +111,22 @@ def change_boot(name: str) -> Act:
     return act
 
 
+def change_metadata(name: str) -> Act:
+    """Raise the version that a metadata file states, and sign nothing."""
+
+    def act(stick: Stick) -> None:
+        path = stick.path / "metadata" / name
+        path.write_bytes(path.read_bytes().replace(b'"version":', b'"version":9', 1))
+
+    return act
+
+
+def lengthen_manifest(stick: Stick) -> None:
+    """Append a byte to the manifest's blob."""
+    path = stick.blob(stick.manifest)
+    path.write_bytes(path.read_bytes() + b" ")
+
+
 def remove_root_signature(stick: Stick) -> None:
     """Leave `BOOT/` with one signature too few."""
     next((stick.path / "BOOT").glob("*.sig")).unlink()
@@ -169,4 +185,16 @@ OTHERS: dict[str, Fault] = {
     "a list of another root": Fault(change_boot("BOOT.sha256"), "signature.invalid"),
     "a garbage attestation": Fault(plant(f"attestations/{HEX}/{HEX}.oms"), "attestation.refused"),
 }
-FAULTS = {**NAMES, **KINDS, **{f"{name} in the index": fault for name, fault in INDEX.items()}, **OTHERS}
+CHAIN: dict[str, Fault] = {
+    "a changed timestamp": Fault(change_metadata("timestamp.json"), "signature.invalid"),
+    "a changed root": Fault(change_metadata("1.root.json"), "signature.invalid"),
+    "a changed targets file": Fault(change_metadata("2.targets.json"), "metadata.mixed"),
+    "no timestamp": Fault(lambda stick: (stick.path / "metadata/timestamp.json").unlink(), "metadata.missing"),
+    "another root": Fault(plant("metadata/1.root.json", FOREIGN_ROOT), "root.differs"),
+    "another layout": Fault(plant("oci-layout", b'{"imageLayoutVersion":"2.0.0"}'), "layout.refused"),
+    "a longer manifest": Fault(lengthen_manifest, "blob.too-long"),
+    "a missing manifest": Fault(lambda stick: stick.blob(stick.manifest).unlink(), "blob.missing", 3),
+    "another manifest": Fault(lambda stick: stick.blob(stick.manifest).write_bytes(b"{}"), "blob.differs", 3),
+    "a revoked bundle": Fault(lambda stick: stick.publish("revoked"), "target.revoked"),
+}
+FAULTS = {**NAMES, **KINDS, **{f"{name} in the index": fault for name, fault in INDEX.items()}, **OTHERS, **CHAIN}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def test_attacked_whatever_verify_refuses_every_other_command_refuses_alike_and_
     refused_alike(stick.verify, fault)
     refused_alike(lambda: install(stick.path, stick.root, host), fault)
     refused_alike(lambda: write_stick(stick.layout, stick.open(), tmp_path / "copy"), fault)
+    assert stick.command().code == fault.exit
     assert verifier.main([str(stick.path), "--trust", str(stick.root_file)]) == fault.exit
     assert sorted(host.prefix.root.rglob("*")) == before
     assert not (tmp_path / "copy").exists()
@@ -79,6 +81,19 @@ def test_unattacked_a_stick_with_older_metadata_gets_the_newer_and_nothing_of_th
     write_stick(stick.layout, stick.open(), copy)
     names = sorted(path.name for path in (stick.path / "metadata").iterdir())
     assert sorted(path.name for path in (copy / "metadata").iterdir()) == names
+
+
+def test_attacked_by_a_link_as_a_name_of_the_format_a_stick_is_not_written(stick: Stick, tmp_path: Path) -> None:
+    copy, outside = tmp_path / "copy", tmp_path / "outside"
+    for name in ("STICK.json", "README.txt", "index.json", "oci-layout"):
+        copy.mkdir()
+        (copy / name).symlink_to(outside)
+        with pytest.raises(ApplianceError) as caught:
+            write_stick(stick.layout, stick.open(), copy)
+        assert (caught.value.code, caught.value.subject) == ("medium.hostile", name)
+        assert (outside.exists(), os.listdir(copy)) == (False, [name])
+        (copy / name).unlink()
+        copy.rmdir()
 
 
 def test_unguarded_install_takes_what_verify_would_refuse(stick: Stick, host: Host) -> None:
