@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from signing.errors import NotTrustedError
-from signing.floors import Floors
+from signing.floors import Floors, parse_floors
+from signing.strictjson import MAX_INT, to_file
 
 ROLES = ("root", "timestamp", "snapshot", "targets")
 FIVE = Floors(5, 5, 5, 5, "2026-01-01T00:00:00Z")
@@ -68,3 +69,31 @@ def test_a_newer_root_leaves_the_builders_floors_as_it_found_them() -> None:
     assert FIVE.raised(newer) == Floors(6, 2, 3, 5, FIVE.time)
     assert FIVE.raised(replace(newer, root=5)) == FIVE
     assert FIVE.raised(replace(newer, root=4)) == FIVE
+
+
+@pytest.mark.parametrize("floors", [FIVE, replace(FIVE, time=""), Floors(1, 1, 1, 1), replace(FIVE, targets=MAX_INT)])
+def test_floors_that_were_written_are_read(floors: Floors) -> None:
+    assert parse_floors(to_file(asdict(floors)), "floors.json") == floors
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("version", [0, -1, True, None, "5", [5]])
+def test_a_file_of_floors_with_another_version_is_refused_and_names_it(role: str, version: object) -> None:
+    with pytest.raises(NotTrustedError) as caught:
+        parse_floors(to_file({**asdict(FIVE), role: version}), "floors.json")
+    assert (caught.value.code, caught.value.subject) == ("floors.refused", "floors.json")
+    assert caught.value.found == f"other values in {role}"
+
+
+@pytest.mark.parametrize("value", [[], None, {}, {**asdict(FIVE), "more": 1}, {"time": ""}])
+def test_a_file_of_other_floors_is_refused(value: object) -> None:
+    with pytest.raises(NotTrustedError) as caught:
+        parse_floors(to_file(value), "floors.json")
+    assert (caught.value.code, caught.value.expected) == ("floors.refused", "the five fields of floors")
+
+
+@pytest.mark.parametrize("time", ["soon", None, 1, "2026-02-30T00:00:00Z"])
+def test_a_file_of_floors_with_a_time_that_nobody_states_is_refused(time: object) -> None:
+    with pytest.raises(NotTrustedError) as caught:
+        parse_floors(to_file({**asdict(FIVE), "time": time}), "floors.json")
+    assert (caught.value.code, caught.value.subject) == ("metadata.refused", "floors.json")

@@ -13,6 +13,7 @@ from signing.roles import (
     parse_pointer,
     parse_root,
     parse_targets,
+    read_pointer,
 )
 from signing.strictjson import load, to_file
 from tests.signing.roles.changes import (
@@ -111,3 +112,14 @@ def test_file_may_be_as_long_as_its_roles_cap(role: str, most: int) -> None:
 def test_unknown_fields_are_signed_and_otherwise_let_alone() -> None:
     for reader in READERS.values():
         reader(put("x-more", value={"a": [1, None, "é"]}))
+
+
+def test_what_a_file_names_is_read_without_its_signatures() -> None:
+    data = MADE.files["timestamp.json"]
+    role = ROOT.roles["timestamp"]
+    named = parse_pointer(data, role, "timestamp", "snapshot.json", "file").file
+    value = load(data, "timestamp")
+    value["signatures"] = []
+    assert read_pointer(to_file(value), "timestamp", "snapshot.json", "file") == named
+    for kind, points_to in (("snapshot", "snapshot.json"), ("timestamp", "targets.json")):
+        refused(lambda kind=kind, points_to=points_to: read_pointer(data, kind, points_to, "file"))  # type: ignore[misc]
