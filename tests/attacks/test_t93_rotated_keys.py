@@ -94,6 +94,18 @@ def test_unattacked_old_stick_on_a_host_that_has_followed_the_rotation(ceremony:
     assert answer.out.count("not counted: attestations/") == 2
 
 
+def test_attacked_with_an_old_stick_after_the_builders_key_was_replaced(ceremony: Ceremony, tmp_path: Path) -> None:
+    """Its timestamp is by a key that may be stolen; what the same bundle carries today passes."""
+    old = shutil.copytree(old_stick(ceremony), tmp_path / "old")
+    rotate(ceremony.workspace, Change(new_builder=True), NOW)
+    request = ceremony.collect("root-2", ROOT[:2])
+    assert request.is_complete
+    refresh_signatures(ceremony.workspace, request, NOW)
+    assert verify(ceremony, tmp_path).code == 0
+    answer = command("verify", old, "--prefix", tmp_path / "host")
+    assert (answer.code, "timestamp.json" in answer.talk) == (4, True), answer.talk
+
+
 def test_attacked_with_signatures_of_a_revoked_key(ceremony: Ceremony, tmp_path: Path) -> None:
     """Somebody with a stolen key can sign another statement in its name, and date it as they like."""
     change_root(ceremony, Change(revoke=(GONE.fingerprint,), add_targets=(NEW.public,)))
