@@ -119,6 +119,8 @@ def lines(answer: dict[str, object]) -> Iterator[str]:
     if answer.get("beside"):
         yield f"beside     {_beside(answer)}; no part of the bundle, and never opened"
     yield from override_lines(answer.get("override"))
+    if answer.get("judged_alone") is True:
+        yield "judged by  the named root alone: the floors and revocations of this host did not count"
     yield f"checked    {answer['files']} files, {answer['bytes']} bytes: every byte is what was signed"
 
 

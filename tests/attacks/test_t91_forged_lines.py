@@ -194,13 +194,27 @@ def test_attacked_by_four_thousand_names_the_record_stays_short_and_says_how_man
         assert "and 3951 more" in check.out
 
 
+_TEXTS = dict.fromkeys(("name", "version", "status", "path", "manifest", "profile", "proved_time"), "x")
+_NUMBERS = dict.fromkeys(("asked", "threshold", "files", "bytes", "exit_code"), 1)
+GOOD: dict[str, Any] = {**_TEXTS, **_NUMBERS, "verified": True, "signers": [], "expires": {"role": "x", "time": "x"}}
+
+
+def test_unattacked_report_with_an_override_is_printed() -> None:
+    for place in ({"host": "x"}, {"site": "x"}):
+        shown = list(lines(check_report({**GOOD, "override": {**place, "last_day": "x", "signers": ["y"]}}, "x")))
+        assert "           y" in shown
+    assert any("does not verify" in one for one in lines(check_report({**GOOD, "override": {"error": "z"}}, "x")))
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
         max_leaves=20,
     ),
-    st.sampled_from(["verified", "path", "errors", "expires", "signers", "boot", "beside", "attestations", "name"]),
+    st.sampled_from(
+        ["verified", "path", "errors", "expires", "signers", "boot", "beside", "attestations", "name", "override"]
+    ),
     st.booleans(),
 )
 def test_attacked_by_any_report_it_is_printed_or_refused(value: Any, name: str, verified: bool) -> None:
@@ -222,6 +236,10 @@ def test_attacked_by_any_report_it_is_printed_or_refused(value: Any, name: str, 
         {"verified": True},
         {"verified": False},
         {"verified": False, "path": "x", "exit_code": 1, "errors": [1]},
+        {**GOOD, "override": []},
+        {**GOOD, "override": {"error": 1}},
+        {**GOOD, "override": {"last_day": "x", "signers": []}},
+        {**GOOD, "override": {"last_day": "x", "signers": [1], "site": "x"}},
     ],
 )
 def test_attacked_by_an_odd_report_that_a_host_signed(tmp_path: Path, report: object) -> None:

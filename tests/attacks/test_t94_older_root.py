@@ -89,6 +89,7 @@ def test_unattacked_root_of_another_chain_judges_alone_and_the_answer_states_it(
 ) -> None:
     answer = verify(published.foreign, published.foreign_root, prefix)
     assert (answer.code, answer.talk.count("notice: judged by the named root alone")) == (0, 1)
+    assert "judged by  the named root alone" in answer.out
     assert json.loads(verify(published.foreign, published.foreign_root, prefix, "--json").out)["judged_alone"] is True
     for number in (0, 1):
         own = verify(published.sticks["1.1.0"], published.roots[number], prefix, "--json")

@@ -153,7 +153,20 @@ def check_report(report: Json, subject: str) -> dict[str, Json]:
             raise _odd(subject, "signers")
         if report.get("boot") is not None:
             _check_members(report["boot"], {"serial": int, "signers": list, "threshold": int}, subject)
+        if report.get("override") is not None:
+            _check_override(report["override"], subject)
     return report
+
+
+def _check_override(value: Json, subject: str) -> None:
+    if not isinstance(value, dict):
+        raise _odd(subject, "override")
+    if "error" in value:
+        _check_members(value, {"error": str}, subject)
+        return
+    _check_members(value, {"last_day": str, "signers": list, "host" if "host" in value else "site": str}, subject)
+    if not all(isinstance(signer, str) for signer in value["signers"]):
+        raise _odd(subject, "signers")
 
 
 def _check_members(value: Json, members: Mapping[str, type], subject: str) -> None:
