@@ -1,7 +1,7 @@
 """The check of a medium but for the bytes of its chunks: names, index, metadata, attestations and `BOOT/`.
 
-Owns the one judgement of what may lie on a medium. `verify`, `install`, `stick write` and `verify.pyz` all ask here, so
-what one of them refuses none of them takes.
+Owns the one judgement of what may lie on a medium. `verify`, `install`, `stick write`, `bundle export` and `verify.pyz`
+all use it, so what one of them refuses none of them takes.
 
 Rules (threats T5, T18, T21, T23):
 - in a covered folder lies only what the walk read, roots of the chain, and what a bundle needs;

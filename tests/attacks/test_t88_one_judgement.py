@@ -17,7 +17,7 @@ from bundles import __main__ as verifier
 from bundles.stick.writer import write_stick
 from signing.errors import ApplianceError
 from tests.appliance.sim_card import CARD
-from tests.attacks.harness import Stick, guard_off, row
+from tests.attacks.harness import Stick, command, guard_off, row
 from tests.attacks.media_faults import FAULTS, NAMES, Fault
 from tests.toy import NOW
 
@@ -57,6 +57,9 @@ def test_attacked_whatever_verify_refuses_every_other_command_refuses_alike_and_
     refused_alike(lambda: install(stick.path, stick.root, host), fault)
     refused_alike(lambda: write_stick(stick.layout, stick.open(), tmp_path / "copy"), fault)
     assert stick.command().code == fault.exit
+    # The registry is asked after the medium was checked: there is none at this address.
+    sent = command("bundle", "export", stick.path, "127.0.0.1:1/models/toy", "--trust", stick.root_file)
+    assert (sent.code, f"({fault.code})" in sent.talk) == (fault.exit, True), sent.talk
     assert verifier.main([str(stick.path), "--trust", str(stick.root_file)]) == fault.exit
     assert sorted(host.prefix.root.rglob("*")) == before
     assert not (tmp_path / "copy").exists()

@@ -19,6 +19,7 @@ from appliance.cli.console.terminal import Terminal
 from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.metadata_store import judge
 from appliance.host.trust.root_choice import choose_root
+from bundles.medium_check import check_medium
 from bundles.oci.layout import Layout
 from signing.errors import UsageError
 
@@ -72,6 +73,7 @@ def export(
     """
     place = parse_reference(registry)
     found = open_named_bundle(bundle, trust, None, workspace)
+    check_medium(Layout(bundle), (found,))  # all of it goes into the registry
     place = place.with_tag(found.value.contents.version)
     login = read_credentials(credentials, place.host) if credentials else None
     if found.evidence.is_development:
