@@ -25,12 +25,12 @@ from bundles.oci.layout import target_name
 from signing.digest import Digest, parse_digest
 from signing.errors import NotTrustedError
 from signing.keys import PublicKey
+from signing.roles import BUNDLE_TARGET
 from signing.strictjson import Json, load_canonical, to_file
 
 FORMAT = 1
 PAYLOAD_TYPE = "application/vnd.airgap-appliance.expiry-override.v1+json"
 SITE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
-_TARGET = re.compile(r"bundles/([^/]+)/([^/]+)/manifest\.json\Z")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _FIELDS = {"format", "last_day", "manifest", "target"}
 
@@ -87,7 +87,7 @@ def parse_override(payload: bytes, subject: str) -> ExpiryOverride:
         raise _refuse(subject, "an expiry override for one host or one site", "other fields")
     if type(value["format"]) is not int or value["format"] != FORMAT:
         raise _refuse(subject, f"format {FORMAT}", repr(value["format"])[:40])
-    match = _TARGET.match(value["target"]) if isinstance(value["target"], str) else None
+    match = BUNDLE_TARGET.match(value["target"]) if isinstance(value["target"], str) else None
     if match is None:
         raise _refuse(subject, "the target of a bundle", repr(value["target"])[:80])
     return ExpiryOverride(

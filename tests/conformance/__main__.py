@@ -8,7 +8,8 @@
 Exit code 0 where it succeeded, 1 where any part failed. `D` then holds the metadata that was accepted, under names
 without versions. The clock is the machine's, so that the suite may put `faketime` before it. What plain TUF allows and
 the product does not is in `rules.py`; delegations are refused here, too. `client.xfails` lists the tests of the public
-suite that fail for these reasons.
+suite that fail for these reasons. Run in it:
+`pytest tuf_conformance --entrypoint …/tests/conformance/client`, with `faketime`.
 """
 
 from __future__ import annotations
