@@ -63,6 +63,8 @@ def refuse_unlisted(paths: Sequence[str]) -> None:
     hint = "somebody put files there; do not use this medium, ask a key holder"
     if "" not in systems:
         hint = f"{' and '.join(systems)} left these files: copy the bundle again without them"
+    elif all(path.endswith("/") for path in paths):
+        hint = "these folders are empty: remove them, or copy the bundle again"
     raise NotTrustedError(
         "layout.unlisted",
         ", ".join(paths[:_MAX_NAMED]),

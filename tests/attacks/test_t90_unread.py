@@ -76,7 +76,8 @@ def test_attacked_by_what_nothing_leads_to(stick: Stick, name: str, subject: str
 @pytest.mark.parametrize("place", ["metadata", "blobs", "targets", "BOOT", "attestations"])
 def test_attacked_by_an_empty_folder_in_each_covered_one(stick: Stick, place: str) -> None:
     folder(f"{place}/empty/empty")(stick)
-    refused(ROW, stick.verify, "layout.unlisted", f"{place}/empty/empty/")
+    error = refused(ROW, stick.verify, "layout.unlisted", f"{place}/empty/empty/")
+    assert error.hint == "these folders are empty: remove them, or copy the bundle again"
 
 
 def test_attacked_by_a_covered_folder_in_which_nothing_lies(stick: Stick) -> None:
