@@ -13,6 +13,7 @@ from appliance.host.install.importer import accept, import_layout
 from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.root_pin import pin_root
 from appliance.keys.rotation import Change, rotate
+from appliance.keys.workspace import Workspace
 from bundles.bundle import open_bundle
 from bundles.chunks.check import check_all
 from bundles.oci.layout import ATTESTATIONS, Layout
@@ -28,13 +29,21 @@ NEW = key("t93-newcomer")
 GONE = TARGETS[0].public
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a workspace of one bundle, which two of three people signed, in other formats too."""
+    folder = tmp_path_factory.mktemp("rotated")
+    ceremony = finished(folder)
+    build_toy(ceremony.workspace.path)
+    refresh_signatures(ceremony.workspace, ceremony.collect("targets-2", TARGETS[:2]), NOW)
+    return folder
+
+
 @pytest.fixture
-def ceremony(tmp_path: Path) -> Ceremony:
-    """A workspace with one bundle, which two of three people signed, in other formats too."""
-    made = finished(tmp_path)
-    build_toy(made.workspace.path)
-    refresh_signatures(made.workspace, made.collect("targets-2", TARGETS[:2]), NOW)
-    return made
+def ceremony(made: Path, tmp_path: Path) -> Ceremony:
+    """A copy of it."""
+    shutil.copytree(made, tmp_path / "copy")
+    return Ceremony(Workspace(tmp_path / "copy" / "workspace"), tmp_path / "copy" / "mail")
 
 
 def old_stick(ceremony: Ceremony) -> Path:

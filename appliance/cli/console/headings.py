@@ -25,6 +25,7 @@ HEADINGS = {
     "model.no-answer": "the engine does not answer with this model",
     "model.not-loaded": "the engine does not load this model",
     "model.untried": "this machine cannot try the model",
+    "key.unrevoked": "would take a key's revocation back",
     "override.bundle": "no bundle that can be allowed",
     "override.other-bundle": "an override for another bundle",
     "override.other-host": "an override for another host",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from appliance.keys.bundle_renewal import renew
 from appliance.keys.ceremony import collect, waiting
 from appliance.keys.publication import publish, revoke
 from appliance.keys.rotation import Change, rotate
+from appliance.keys.signature_requests.request import Item
+from appliance.keys.signature_requests.request_rules import check_rules
 from appliance.keys.signature_requests.request_text import explain
 from appliance.keys.tuf_repository import published, read_newest
 from appliance.keys.workspace import create_development
 from signing.chain import walk
-from signing.errors import ApplianceError, UsageError
+from signing.errors import ApplianceError, NotTrustedError, UsageError
 from signing.floors import Floors
+from signing.roles import REVOKED_KEYS
 from tests.sim.people import ROOT, TARGETS, Ceremony, finished
 from tests.sim.tuf import Keys, key, keys
 from tests.toy import NOW
@@ -218,3 +222,33 @@ def test_revocation_goes_into_every_bundle_of_the_workspace(tmp_path: Path) -> N
             "4.targets.json",
             "timestamp.json",
         ]
+
+
+def test_every_later_root_lists_a_revoked_key_and_none_may_leave_it_out(ceremony: Ceremony) -> None:
+    gone = TARGETS[0].public
+    rotate(ceremony.workspace, Change(revoke=(gone.fingerprint,), replace_by=GRACE.public), LATER)
+    asked = waiting(ceremony.workspace, "root-2")
+    assert asked is not None
+    told = "\n".join(explain(asked))
+    assert f"{gone.fingerprint} REVOKED" in told
+    assert f"revoked for ever: the key with key id {gone.key_id}" in told
+    assert ceremony.collect("root-2", (*ROOT[:2], TARGETS[1], GRACE), LATER).is_complete
+    rotate(ceremony.workspace, Change(), LATER)
+    request = waiting(ceremony.workspace, "root-3")
+    assert request is not None
+    assert request.new_root().revoked == (gone.key_id,)
+    body = {name: value for name, value in request.items[0].body.items() if name != REVOKED_KEYS}
+    forged = replace(request, items=(Item.of_metadata(body), *request.items[1:]))
+    with pytest.raises(NotTrustedError) as caught:
+        check_rules(forged)
+    assert (caught.value.code, gone.key_id in caught.value.expected) == ("key.unrevoked", True)
+
+
+def test_key_that_was_rotated_out_is_not_revoked_and_can_be_later(ceremony: Ceremony) -> None:
+    gone = TARGETS[0].public
+    rotate(ceremony.workspace, Change(remove=(gone.fingerprint,), add_targets=(GRACE.public,)), LATER)
+    assert ceremony.collect("root-2", (*ROOT[:2], TARGETS[1], GRACE), LATER).is_complete
+    assert published(ceremony.workspace).walked.root.revoked == ()
+    rotate(ceremony.workspace, Change(revoke=(gone.fingerprint,)), LATER)
+    assert ceremony.collect("root-3", ROOT[:2], LATER).is_complete
+    assert published(ceremony.workspace).walked.root.revoked == (gone.key_id,)
