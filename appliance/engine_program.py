@@ -19,6 +19,8 @@ PROGRAM = "llama-server"
 NO_DEBUGGER = {"GGML_NO_BACKTRACE": "1"}
 """Without it, a program of llama.cpp that aborts starts the machine's debugger, which prints the texts of users."""
 
+MIN_STACK_BYTES, MAX_STACK_BYTES = 64 << 20, 1 << 30
+
 _REFUSED = re.compile(r"error loading model: (?P<why>[^\r\n]*)")
 _ABORTED = re.compile(
     r"(?P<why>(?:GGML_ASSERT|GGML_ABORT)\([^\r\n]*|terminate called [^\r\n]*(?:\n +what\(\)[^\r\n]*)?)"
@@ -48,6 +50,21 @@ class EngineSettings:
     slots: int
     threads: int
     is_embedding: bool = False
+
+
+def stack_bytes(context: int) -> int:
+    """The stack that each thread of an engine needs.
+
+    Many tokenizers split a text by `std::regex`, which walks a run of equal letters by recursion: half a KiB for each.
+    With the usual 8 MiB, 20 000 equal signs end an engine.
+
+    Args:
+        context: tokens of one conversation; a text has at most 16 bytes for each.
+
+    Returns:
+        Bytes, which take memory only where they are used; at most `MAX_STACK_BYTES`.
+    """
+    return min(MAX_STACK_BYTES, max(MIN_STACK_BYTES, (16 << 20) + context * 16 * 512))
 
 
 def engine_arguments(settings: EngineSettings) -> list[str]:

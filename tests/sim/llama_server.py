@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import json
 import os
+import resource
 import signal
 import socketserver
 import sys
@@ -53,7 +54,14 @@ def main() -> None:
         os.kill(os.getpid(), signal.SIGILL)
     Handler.notes = Path(options.host).with_name("requests.jsonl")
     Handler.alias = options.alias
-    Handler.note({"argv": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd()})
+    Handler.note(
+        {
+            "argv": sys.argv[1:],
+            "env": dict(os.environ),
+            "cwd": os.getcwd(),
+            "stack": resource.getrlimit(resource.RLIMIT_STACK)[0],
+        }
+    )
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     Server(options.host, Handler).serve_forever()
 

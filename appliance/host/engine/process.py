@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from appliance.engine_program import refusal_reason
+from appliance.engine_program import refusal_reason, stack_bytes
 from appliance.host.engine.client import EngineAnswer, EngineClient
 from appliance.host.engine.engine_command import EngineSpec, engine_command
 from appliance.host.engine.engine_output import EngineOutput
@@ -180,7 +180,10 @@ def start_engine(spec: EngineSpec, run_dir: Path, log: Path, on_progress: OnProg
         command, environment = engine_command(spec, served, path)
         output = EngineOutput(log)
         try:
-            child = spawn(command, cwd=spec.runtime, env=environment, pass_fds=(served.fd,), log=output.pipe)
+            stack = stack_bytes(spec.context)
+            child = spawn(
+                command, cwd=spec.runtime, env=environment, pass_fds=(served.fd,), log=output.pipe, stack_bytes=stack
+            )
         finally:
             output.start()
         return Engine(spec, child, path, served.level, log, output)

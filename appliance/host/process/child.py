@@ -120,6 +120,7 @@ def spawn(
     isolated: bool = True,
     keep_capabilities: bool = False,
     umask: int = 0o077,
+    stack_bytes: int | None = None,
 ) -> Child:
     """Start a program.
 
@@ -133,6 +134,7 @@ def spawn(
         isolated: whether to start it without any network; `Child.isolation` shows whether the machine allowed it.
         keep_capabilities: whether a program that root starts keeps root's capabilities.
         umask: for the files that it creates.
+        stack_bytes: of each of its threads; None leaves it as it is.
 
     Returns:
         The child; its program has been loaded.
@@ -143,6 +145,8 @@ def spawn(
     output = _open_log(log)
     try:
         flags = ["isolate"] * isolated + ["keep-capabilities"] * keep_capabilities
+        if stack_bytes is not None:
+            flags.append(f"stack={stack_bytes}")
         child, words = _launch(argv, flags, umask, cwd, env, pass_fds, output, stdout)
         if words[:1] == ["refused"]:
             child.kill()

@@ -13,7 +13,7 @@ Rules:
 - signals to the launcher reach the program; the launcher ends with the program's exit status, a signal n as 128 + n.
 
 Command line: `isolation.py LIFELINE STATUS UMASK FLAGS PROGRAM [ARGUMENT…]`, where the first two are descriptors and
-FLAGS is a list of `isolate`, `keep-capabilities` with commas between, or `-`.
+FLAGS is a list of `isolate`, `keep-capabilities`, `stack=BYTES` with commas between, or `-`.
 """
 
 from __future__ import annotations
@@ -151,10 +151,18 @@ def _load(program: Program, flags: list[str], status: int) -> NoReturn:
     try:
         if "keep-capabilities" not in flags:
             _drop_capabilities()
+        for flag in flags:
+            if flag.startswith("stack="):
+                _limit_stack(int(flag.removeprefix("stack=")))
         os.execve(program.argv[0], program.argv, program.env)
     except OSError as error:
         _report(status, f"failed {error.strerror}")
     os._exit(EXIT_NOT_STARTED)
+
+
+def _limit_stack(size_bytes: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (size_bytes if hard < 0 else min(size_bytes, hard), hard))
 
 
 def _restrict(keep_capabilities: bool) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.engine_program import stack_bytes
 from appliance.host.engine.process import MAX_SOCKET_PATH, start_engine
 from signing.errors import ApplianceError, DamagedError, HostUnfitError, UsageError
 from tests.sim.engines import make_spec, notes
@@ -125,3 +126,14 @@ def test_no_descriptor_of_the_model_stays_open_here(tmp_path: Path, run_dir: Pat
     with start_engine(make_spec(tmp_path), run_dir, tmp_path / "log") as engine:
         engine.wait_ready(20)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_engine_has_a_stack_for_the_longest_text_that_its_context_takes(tmp_path: Path, run_dir: Path) -> None:
+    spec = make_spec(tmp_path)
+    with start_engine(spec, run_dir, tmp_path / "log") as engine:
+        engine.wait_ready(20)
+    [note] = [note for note in notes(run_dir) if "stack" in note]
+    assert note["stack"] == stack_bytes(spec.context) == 64 << 20
+    # Measured with DeepSeek's and Falcon's tokenizers: 131 072 equal signs take 32 to 64 MiB.
+    assert stack_bytes(8192) >= 64 << 20
+    assert stack_bytes(1 << 20) == 1 << 30
