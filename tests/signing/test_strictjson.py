@@ -61,6 +61,25 @@ def test_many_tiny_values_are_refused_and_as_many_of_a_usual_size_are_read(unit:
     assert load(to_file(texts), "x") == texts
 
 
+def numbers(count: int) -> bytes:
+    return b"[" + b"0," * (count - 1) + b"0]"
+
+
+def test_limit_of_values_counts_the_list_and_what_is_in_it() -> None:
+    def limit(data: bytes) -> int:
+        return MAX_VALUES + len(data) // 8
+
+    count = next(count for count in range(1, 2 * MAX_VALUES) if 1 + count > limit(numbers(count)))
+    with pytest.raises(NotTrustedError) as caught:
+        load(numbers(count), "x")
+    assert caught.value.expected == f"at most {limit(numbers(count))} values in {2 * count + 1} bytes"
+    assert load(numbers(count - 1), "x") == [0] * (count - 1)
+    pairs = {str(number): 0 for number in range(MAX_VALUES)}
+    assert load(to_file(pairs), "x") == pairs  # keys count, too: 8 193 values in 35 755 bytes
+    with pytest.raises(NotTrustedError):
+        load(b"{" + b'"":0,' * MAX_VALUES + b'"":0}', "x")
+
+
 @pytest.mark.parametrize("data", [b'{"b":1,"a":2}', b'{ "a":1}', b'"\\u0061"', b"1\n"])
 def test_another_spelling_is_not_canonical(data: bytes) -> None:
     load(data, "x")
