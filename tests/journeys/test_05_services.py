@@ -22,6 +22,7 @@ from tests.journeys.conftest import RECIPE, Demo, appliance
 pytestmark = [pytest.mark.bed, pytest.mark.ci, pytest.mark.timeout(600)]
 
 GATEWAY = "appliance-gateway.service"
+READY = "http://127.0.0.1:8443/readyz"
 ASK = """
 import json, sys, urllib.error, urllib.request
 key = open("/etc/appliance/default.key").read().strip()
@@ -35,6 +36,29 @@ try:
         print(json.dumps({"status": reply.status, "headers": dict(reply.headers), "body": json.load(reply)}))
 except urllib.error.HTTPError as error:
     print(json.dumps({"status": error.code, "headers": {}, "body": json.load(error)}))
+"""
+
+
+NOT_READY = """
+import sys, urllib.error, urllib.request
+try:
+    urllib.request.urlopen(sys.argv[1], timeout=5)
+except urllib.error.HTTPError as error:
+    print(error.code, error.read().decode())
+"""
+CRASH = """
+last=0
+for i in 1 2 3 4 5; do
+    for wait in $(seq 150); do
+        now=$(systemctl show --value --property=MainPID {0})
+        [ "$now" != 0 ] && [ "$now" != "$last" ] && break
+        sleep 0.2
+    done
+    kill -SEGV "$now" || exit 1
+    last=$now
+done
+for wait in $(seq 150); do systemctl is-failed -q {0} && exit 0; sleep 0.2; done
+exit 1
 """
 
 
@@ -61,7 +85,7 @@ class Site:
 
     def await_ready(self) -> None:
         """Wait until the gateway reports that an engine serves."""
-        look = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8443/readyz', timeout=5)"
+        look = f"import urllib.request; urllib.request.urlopen('{READY}', timeout=5)"
         loop = f'for i in $(seq 300); do python3 -c "{look}" 2>/dev/null && exit 0; sleep 0.2; done; exit 1'
         self.host.run(["sh", "-c", loop], timeout_s=200)
 
@@ -180,6 +204,30 @@ def test_engine_refuses_a_model_with_one_flipped_byte_and_install_repairs_it(sit
     done = site.install()
     assert done.code == 0, done.err
     assert site.ask()["status"] == 200
+
+
+def test_engine_that_crashes_five_times_is_stopped_and_named_and_a_person_starts_it_again(site: Site) -> None:
+    engine = site.engine
+    gateway = site.show(GATEWAY, "MainPID")
+    site.host.run(["sh", "-c", CRASH.format(engine)], timeout_s=200)
+    assert site.show(engine, "ExecMainStatus") == "8"
+    journal = site.host.run(["journalctl", "-u", engine, "-o", "cat", "--no-pager"]).out
+    assert journal.count("SIGSEGV") >= 5
+    assert "its engine ended 5 times in 10 minutes" in journal
+    code, answer = site.status()
+    assert code == 9
+    assert "engine.stopped" in {error["code"] for error in answer["errors"]}
+    [shown] = answer["engines"]
+    assert (shown["status"], shown["reason"]) == ("stopped", "its engine ended 5 times in 10 minutes")
+    site.host.run(["sh", "-c", "sleep 2"])
+    refused = site.ask()
+    assert (refused["status"], refused["body"]["error"]["code"]) == (503, "model_stopped")
+    assert "smollm2-135m" in site.host.run(["python3", "-c", NOT_READY, READY]).out
+    assert site.show(GATEWAY, "MainPID") == gateway
+    site.host.run(["systemctl", "restart", engine])
+    site.await_ready()
+    assert site.ask()["status"] == 200
+    assert site.status()[0] == 0
 
 
 def test_unit_that_was_weakened_is_reported_and_repaired(site: Site) -> None:
