@@ -6,7 +6,8 @@ reference in `allOf` and `anyOf`. Without bounds a few lines end it, or keep it 
 Rules:
 - a reference points to a part that stands in the place of a schema, and was checked as one;
 - what is walked again for each reference is counted again, and never leads back to itself;
-- names become names of rules, and are short.
+- names become names of rules, and are short;
+- a bound beyond all whole numbers that JSON programs agree on is none: the 16 digits of the engine are its bound.
 
 Source: llama.cpp, common/json-schema.cpp and common/json-schema-to-grammar.cpp.
 """
@@ -27,6 +28,8 @@ MAX_HEIGHT = 300
 """Schemas within one another, where each reference leads into its target."""
 MAX_BOUND = 10**15
 """Of a number: llama.cpp writes 16 digits."""
+SAFE_BOUND = (1 << 53) - 1
+"""Of JavaScript's whole numbers. Its schema libraries write it as the bound of a number that has none."""
 
 MAPS = ("properties", "$defs", "definitions")
 LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
@@ -34,6 +37,7 @@ SINGLE = ("items", "additionalProperties")
 _UNIONS = ("anyOf", "oneOf", "allOf")
 _COUNTS = ("minItems", "maxItems", "minLength", "maxLength")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_UPPER = ("maximum", "exclusiveMaximum")
 _TYPES = (None, "object", "array", "string", "number", "integer", "boolean", "null")
 
 Pointer = tuple[str, ...]
@@ -43,7 +47,7 @@ class SchemaDocument:
     """A schema with all its parts. `rules` is the size of the grammar that the engine makes of it.
 
     Args:
-        schema: not deeper than a body may be; its patterns are written anew in place.
+        schema: not deeper than a body may be. In place, its patterns are written anew, and bounds that are none go.
         field: that holds it.
 
     Raises:
@@ -172,6 +176,9 @@ def _count_own(schema: dict[str, Any], path: str) -> int:
             raise _refused(path, least, f"The field {least!r} of a schema is not more than {most!r}.")
     for name in (name for name in _BOUNDS if name in schema):
         bound = schema[name]
+        if type(bound) in (int, float) and (bound if name in _UPPER else -bound) >= SAFE_BOUND:
+            del schema[name]
+            continue
         if type(bound) not in (int, float) or not -MAX_BOUND <= bound <= MAX_BOUND:
             raise _refused(path, name, f"The field {name!r} of a schema is a number up to {MAX_BOUND}.")
         # A range is written digit by digit, and the rest of each digit again.

@@ -96,3 +96,12 @@ def test_pattern_is_written_as_the_engine_has_it() -> None:
     check_schemas([("f", schema)])
     assert schema["properties"]["a"]["pattern"] == "^[0-9]{3}$"
     assert schema["properties"]["pattern"] == {"const": {"pattern": r"^\d$"}}
+
+
+def test_bound_that_a_schema_library_writes_for_none_costs_nothing() -> None:
+    whole = {"type": "integer", "minimum": -(2**53 - 1), "maximum": 2**53 - 1}
+    properties: dict[str, dict[str, Any]] = {f"p{at}": {**whole} for at in range(40)}
+    properties["q"] = {"type": "integer", "exclusiveMinimum": 0, "maximum": 2**53 - 1}
+    check_schemas([("f", {"type": "object", "properties": properties})])
+    assert properties["p0"] == {"type": "integer"}
+    assert properties["q"] == {"type": "integer", "exclusiveMinimum": 0}
