@@ -15,7 +15,7 @@ from appliance.serve.gateway.queue import RequestQueue
 from appliance.serve.gateway.replies import not_serving, wrong_task
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.upstream.answer import parse_answer, read_whole
-from appliance.serve.upstream.connection import Upstream
+from appliance.serve.upstream.connection import LostError, Upstream
 
 _log = logging.getLogger(__name__)
 
@@ -71,13 +71,15 @@ class Backend:
         """Whether the model's chat template shows tools to the model; the engine states it.
 
         Raises:
-            LostError: the engine does not answer.
+            LostError: the engine does not answer, or does not state it: one that is started again refuses everything.
         """
         if self._has_tools is None:
             async with self.upstream.request("/props") as reply:
-                value = parse_answer(await read_whole(reply)) or {}
-            abilities = value.get("chat_template_caps")
-            self._has_tools = isinstance(abilities, dict) and abilities.get("supports_tools") is True
+                answer = await read_whole(reply)
+            abilities = (parse_answer(answer) or {}).get("chat_template_caps")
+            if answer.status != 200 or not isinstance(abilities, dict):
+                raise LostError("no abilities of a chat template")
+            self._has_tools = abilities.get("supports_tools") is True
         return self._has_tools
 
     def figures(self) -> EngineFigures:

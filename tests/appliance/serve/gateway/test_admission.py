@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,12 @@ from starlette.testclient import TestClient
 
 from appliance.host.site.api_keys import AccessStore
 from appliance.serve.gateway import routes
-from appliance.serve.gateway.messages import Plan
+from appliance.serve.gateway.backend import Backend
+from appliance.serve.gateway.messages import Plan, PlannedModel
 from appliance.serve.gateway.routes import Gateway
+from appliance.serve.upstream.connection import LostError
 from tests.appliance.serve.gateway.site import eventually
+from tests.appliance.serve.upstream.test_connection import engine, run
 from tests.toy import NOW
 
 
@@ -39,3 +44,35 @@ def test_request_that_comes_before_they_are_loaded_waits_for_them(
         "/v1/embeddings", json={"model": "x", "input": "y"}, headers={"authorization": f"Bearer {key}"}
     )
     assert (reply.status_code, reply.json()["error"]["code"], loaded) == (404, "model_not_found", [1])
+
+
+def test_engine_that_still_loads_does_not_decide_that_its_template_has_no_tools() -> None:
+    def reply(status: str, body: bytes) -> bytes:
+        return b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (
+            status.encode(),
+            len(body),
+            body,
+        )
+
+    replies = iter(
+        [
+            reply("503 Service Unavailable", b'{"error": {"message": "Loading model", "code": 503}}'),
+            reply("200 OK", b'{"chat_template_caps": {"supports_tools": true}}'),
+        ]
+    )
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(next(replies))
+        await writer.drain()
+
+    async def work() -> None:
+        with tempfile.TemporaryDirectory(prefix="upstream-") as folder:
+            model = PlannedModel("toy", f"{folder}/engine.sock", 1, 4096, "0", "0")
+            backend = Backend(Plan("toy 1.0.0", "0", "0", "0", "", (model,)), model)
+            async with engine(model.socket, script):
+                with pytest.raises(LostError):
+                    await backend.has_tools()
+                assert await backend.has_tools()
+
+    run(work())
