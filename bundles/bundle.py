@@ -53,7 +53,12 @@ class Bundle:
 
 
 def open_bundle(
-    path: Path, trust: bytes, floors: Floors, now: datetime, others: tuple[ReadMetadata, ...] = ()
+    path: Path,
+    trust: bytes,
+    floors: Floors,
+    now: datetime,
+    others: tuple[ReadMetadata, ...] = (),
+    links: tuple[ReadMetadata, ...] = (),
 ) -> Verified[Bundle]:
     """Verify the chain of trust of a bundle, stick or installed release, down to its contents.
 
@@ -63,6 +68,7 @@ def open_bundle(
         floors: what this host accepts at least.
         now: the clock, in UTC; see `signing.verify`.
         others: further sources of metadata, as untrusted: what the host has stored, other sticks.
+        links: where else older roots of the chain may lie, as untrusted.
 
     Returns:
         The contents with the evidence. No blob but the manifest and the contents has been read.
@@ -75,7 +81,7 @@ def open_bundle(
     layout = Layout(path)
     hint, target = _guess_target(layout)
     found = verify(
-        replace(layout.chain(trust), others=others),
+        replace(layout.chain(trust), others=others, links=links),
         target,
         lambda data: _parse(layout, data),
         floors,

@@ -58,7 +58,12 @@ class Walked:
 
 
 def walk(
-    pinned: bytes, read: ReadMetadata, floors: Floors, others: Sequence[ReadMetadata] = (), rules: Rules = ours
+    pinned: bytes,
+    read: ReadMetadata,
+    floors: Floors,
+    others: Sequence[ReadMetadata] = (),
+    rules: Rules = ours,
+    links: Sequence[ReadMetadata] = (),
 ) -> Walked:
     """Go from the pinned root to the newest targets.
 
@@ -68,6 +73,7 @@ def walk(
         floors: the lowest versions and time that this host accepts.
         others: further sources, as untrusted: what the host has stored, other sticks.
         rules: how files are read; the product passes none but its own (TRUST 2).
+        links: where else older roots may lie that a source lacks, as untrusted; `others` are such places, too.
 
     Raises:
         NotTrustedError: no source keeps every rule of the workflow; this is what is wrong with the first.
@@ -75,7 +81,7 @@ def walk(
     found, faults = [], []
     for source in (read, *others):
         try:
-            found.append(_walk(pinned, source, floors, rules))
+            found.append(_walk(pinned, source, floors, rules, (*others, *links)))
         except NotTrustedError as error:
             faults.append(error)
     if not found:
@@ -102,7 +108,7 @@ def read_root(data: bytes, subject: str, rules: Rules = ours) -> Root:
     return root
 
 
-def _walk(pinned: bytes, source: ReadMetadata, floors: Floors, rules: Rules) -> Walked:
+def _walk(pinned: bytes, source: ReadMetadata, floors: Floors, rules: Rules, links: Sequence[ReadMetadata]) -> Walked:
     files: dict[str, bytes] = {}
 
     def read(name: str, most: int) -> bytes | None:
@@ -111,7 +117,7 @@ def _walk(pinned: bytes, source: ReadMetadata, floors: Floors, rules: Rules) -> 
         return data
 
     first = read_root(pinned, "pinned root", rules)  # 5.2
-    older = _older_roots(first, pinned, read, rules)
+    older = _older_roots(first, pinned, read, rules, links, files)
     roots, root_bytes = walk_roots(first, pinned, read, rules)
     root = roots[-1]
     floors.check("root", root.version, "root.json")
@@ -182,29 +188,49 @@ def walk_roots(first: Root, pinned: bytes, read: ReadMetadata, rules: Rules = ou
     raise NotTrustedError("root.too-many", "root.json", expected=f"at most {MAX_ROTATIONS} rotations", found="more")
 
 
-def _older_roots(first: Root, pinned: bytes, read: ReadMetadata, rules: Rules) -> list[Root]:
+def _older_roots(
+    first: Root,
+    pinned: bytes,
+    read: ReadMetadata,
+    rules: Rules,
+    links: Sequence[ReadMetadata],
+    files: dict[str, bytes],
+) -> list[Root]:
     """The roots before the pinned one; each has signed the root after it, up to the bytes that were pinned.
 
-    They decide nothing. Yet a file of such a name that is not of this chain shows that it came from somebody else.
+    They decide nothing. Yet a file of such a name that is not of this chain shows that it came from somebody else. A
+    medium lacks the roots that came after it was written. These are taken from `links`, and added to `files`.
     """
     newer, envelope, older = first, rules.parse_root(pinned, "pinned root")[1], list[Root]()
     _check_copy(first.version, envelope, read, rules)
     for version in range(first.version - 1, max(0, first.version - MAX_ROTATIONS - 1), -1):
         name = f"{version}.root.json"
-        data = read(name, MAX_BYTES["root"])
-        if data is None:
-            continue
-        root = read_root(data, name, rules)
-        _check_version(name, version, root.version)
-        if newer.version != version + 1:
-            raise _not_of_this_chain(name, f"no {version + 1}.root.json, which it would have signed")
-        try:
-            rules.check_signatures(envelope, root.roles["root"], name, others=(newer.roles["root"],))
-        except NotTrustedError as error:
-            raise _not_of_this_chain(name, str(error)) from None
-        newer, envelope = rules.parse_root(data, name)
-        older.append(newer)
+        own = read(name, MAX_BYTES["root"])
+        for data in (own,) if own is not None else (link(name, MAX_BYTES["root"]) for link in links):
+            try:
+                found = _read_older(name, data, newer, envelope, rules) if data is not None else None
+            except NotTrustedError:
+                if own is not None:
+                    raise
+                continue  # another place may hold the right one
+            if data is not None and found is not None:
+                files[name], (newer, envelope) = data, found
+                older.append(newer)
+                break
     return older
+
+
+def _read_older(name: str, data: bytes, newer: Root, signed: Envelope, rules: Rules) -> tuple[Root, Envelope]:
+    version = read_root(data, name, rules).version
+    _check_version(name, int(name.partition(".")[0]), version)
+    if newer.version != version + 1:
+        raise _not_of_this_chain(name, f"no {version + 1}.root.json, which it would have signed")
+    root, envelope = rules.parse_root(data, name)
+    try:
+        rules.check_signatures(signed, root.roles["root"], name, others=(newer.roles["root"],))
+    except NotTrustedError as error:
+        raise _not_of_this_chain(name, str(error)) from None
+    return root, envelope
 
 
 def _check_copy(version: int, pinned: Envelope, read: ReadMetadata, rules: Rules) -> None:
@@ -229,7 +255,7 @@ def _not_of_this_chain(name: str, found: str) -> NotTrustedError:
         name,
         expected="an older root, whose people have signed the root after it",
         found=found,
-        hint="somebody put this file there; do not use this medium, ask a key holder",
+        hint="somebody put this file there, or this medium is from before several roots: write it again",
     )
 
 

@@ -40,6 +40,7 @@ class Chain:
         read_target: gives target files by their consistent-snapshot path.
         others: further sources of metadata, as untrusted; the newest valid one wins.
         rules: how files are read; the product passes none but its own (TRUST 2).
+        links: where else older roots of the chain may lie, as untrusted.
     """
 
     root: bytes
@@ -47,6 +48,7 @@ class Chain:
     read_target: ReadTarget
     others: tuple[ReadMetadata, ...] = ()
     rules: Rules = roles
+    links: tuple[ReadMetadata, ...] = ()
 
 
 def verify(
@@ -74,7 +76,7 @@ def verify(
         NotTrustedError: the chain does not cover the target.
         DamagedError: the target's bytes differ from the signed digest.
     """
-    walked = walk(chain.root, chain.read_metadata, floors, chain.others, chain.rules)
+    walked = walk(chain.root, chain.read_metadata, floors, chain.others, chain.rules, chain.links)
     entry = _find(walked.targets, target)  # 5.7.1, 5.7.2
     value = parse(_read_checked(chain.read_target, target, entry))  # 5.7.3
     _check_statements(entry, statements(value), target)

@@ -17,6 +17,7 @@ from appliance.keys.workspace import Workspace
 from bundles.bundle import open_bundle
 from bundles.chunks.check import check_all
 from bundles.oci.layout import ATTESTATIONS, Layout
+from bundles.stick.writer import write_stick
 from signing.floors import Floors
 from signing.verified import Evidence
 from tests.attacks.harness import Answer, command, guard_off, refused, row
@@ -101,6 +102,37 @@ def test_unattacked_old_stick_on_a_host_that_has_followed_the_rotation(ceremony:
     assert answer.code == 0, answer.talk
     assert "notice: judged by the newest metadata that this host has stored" in answer.talk
     assert answer.out.count("not counted: attestations/") == 2
+
+
+def test_unattacked_old_stick_on_a_host_that_has_followed_two_rotations(ceremony: Ceremony, tmp_path: Path) -> None:
+    """It lacks the root between its own and the pinned one; the host's store has it."""
+    old = shutil.copytree(old_stick(ceremony), tmp_path / "old")
+    for label in ("root-2", "root-3"):
+        rotate(ceremony.workspace, Change(), NOW)
+        refresh_signatures(ceremony.workspace, ceremony.collect(label, ROOT[:2]), NOW)
+    prefix, root = Prefix.at(tmp_path / "host"), ceremony.workspace.root_file.read_bytes()
+    prefix.create()
+    found = open_bundle(old_stick(ceremony), root, Floors(), NOW)
+    import_layout(Layout(old_stick(ceremony)), prefix.releases / "r", found, root, NOW)
+    accept(prefix, found, root)
+    assert "2.root.json" not in {path.name for path in (old / "metadata").iterdir()}
+    answer = command("verify", old, "--prefix", prefix.root)
+    assert answer.code == 0, answer.talk
+    answer = command("verify", old, "--trust", ceremony.workspace.root_file, "--prefix", tmp_path / "other")
+    assert (answer.code, "write it again" in answer.talk) == (4, True), answer.talk
+
+
+def test_unattacked_stick_is_written_again_after_a_key_was_revoked(ceremony: Ceremony, tmp_path: Path) -> None:
+    """What the revoked key signed lies on the stick, and no longer in the bundle."""
+    for change in (None, Change(revoke=(GONE.fingerprint,), add_targets=(NEW.public,))):
+        if change is not None:
+            rotate(ceremony.workspace, change, NOW)
+            request = ceremony.collect("root-2", (*ROOT[:2], TARGETS[1], NEW))
+            refresh_signatures(ceremony.workspace, request, NOW)
+        found = open_bundle(old_stick(ceremony), ceremony.workspace.root_file.read_bytes(), Floors(), NOW)
+        write_stick(Layout(old_stick(ceremony)), found, tmp_path / "stick")
+    assert not list((tmp_path / "stick").rglob(f"{GONE.key_id}.*"))
+    assert command("verify", tmp_path / "stick", "--trust", ceremony.workspace.root_file).code == 0
 
 
 def test_attacked_with_an_old_stick_after_the_builders_key_was_replaced(ceremony: Ceremony, tmp_path: Path) -> None:

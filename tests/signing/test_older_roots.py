@@ -48,6 +48,20 @@ def test_older_root_with_a_gap_after_it_is_refused(repository: TufRepository) ->
     refused(lambda: walk(pinned, repository.read, Floors()), "root.not-of-this-chain", "1.root.json")
 
 
+def test_roots_that_came_after_a_medium_was_written_are_taken_from_elsewhere(repository: TufRepository) -> None:
+    repository.rotate(replace(USUAL, targets=(*USUAL.targets[:2], key("walk-new"))))
+    repository.rotate(USUAL)
+    pinned, link = repository.files["3.root.json"], {"2.root.json": repository.files.pop("2.root.json")}
+    garbage, forged = lambda _name, _most: b"{}", TufRepository(STRANGERS).files
+    links = (garbage, lambda name, _most: forged.get(name), lambda name, _most: link.get(name))
+    walked = walk(pinned, repository.read, Floors(), links=links)
+    assert {one.key_id for one in walked.former} == {key("walk-new").public.key_id}
+    assert walked.files["2.root.json"] == link["2.root.json"], "what is stored of this walk has no gap"
+    refused(lambda: walk(pinned, repository.read, Floors(), links=links[:2]), "root.not-of-this-chain", "1.root.json")
+    repository.files["1.root.json"] = TufRepository(STRANGERS).pinned
+    refused(lambda: walk(pinned, repository.read, Floors(), links=links), "root.not-of-this-chain", "1.root.json")
+
+
 def test_key_that_any_root_on_the_way_revokes_is_revoked(repository: TufRepository) -> None:
     gone = USUAL.targets[2].public.key_id
     without = replace(USUAL, targets=(*USUAL.targets[:2], key("walk-new")))

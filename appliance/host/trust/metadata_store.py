@@ -8,6 +8,7 @@ Rules (threats T1, T2, T4):
 - a medium whose metadata are older than this host's floors is a notice, as long as the store reaches the floors;
 - a medium whose metadata have any other fault is refused, whatever the store holds;
 - a copy in the store that cannot be used is a notice;
+- the store shows that the roots of an old medium are of this chain: the roots that came after it lie there;
 - a copy with the same bytes as the medium's is not verified a second time;
 - a root that a person names can only narrow what this host accepts. Where it is of the same chain as the pinned one,
   floors and stored metadata count as always. A root of another chain is judged alone, and the answer states that (T94).
@@ -51,13 +52,13 @@ def open_newest(path: Path, trust: bytes, floors: Floors, now: datetime, prefix:
     Raises:
         NotTrustedError, DamagedError, UsageError: as `open_bundle`.
     """
+    stored = _stored(prefix)
     try:
-        alone = open_bundle(path, trust, floors, now)
+        alone = open_bundle(path, trust, floors, now, links=stored)
     except NotTrustedError as error:
         if error.code != OLDER:
             raise
         alone = None
-    stored = _stored(prefix)
     if alone is not None and all(_is_same(read, alone.evidence) for read in stored):
         return alone
     return open_bundle(path, trust, floors, now, stored)

@@ -181,9 +181,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Record each medium or copy whose chain of trust is verified from now on."""
     paths: list[Path] = []
 
-    def counted(path: Path, *arguments: Any) -> Verified[Bundle]:
+    def counted(path: Path, *arguments: Any, **named: Any) -> Verified[Bundle]:
         paths.append(path)
-        return open_bundle(path, *arguments)
+        return open_bundle(path, *arguments, **named)
 
     monkeypatch.setattr(metadata_store, "open_bundle", counted)
     return paths
