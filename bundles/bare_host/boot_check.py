@@ -27,6 +27,10 @@ VERIFIER_FILE, ROOT_FILE, PACKAGES_FILE = "verify.pyz", "root.json", "python3.sh
 MAX_LIST_BYTES = 64 << 10
 MAX_FILE_BYTES = 8 << 20
 _LINE = re.compile(r"([0-9a-f]{64})  ([a-z0-9][a-z0-9.-]{0,99})\Z")
+_OTHER_KEYS = (
+    "the root keys may have changed since: write this stick or bundle again from the workspace; "
+    "if it is refused again, ask a root key holder"
+)
 _SERIAL = re.compile(r"serial-([1-9][0-9]{0,8})\Z")
 
 
@@ -113,7 +117,7 @@ def check_boot(layout: Layout, root: Role) -> Boot | None:
             f"{BOOT}/{LIST_FILE}",
             expected=", ".join(sorted(wanted)),
             found=", ".join(sorted(files)),
-            hint="it belongs to another trust root; build the bundle again",
+            hint=_OTHER_KEYS,
         )
     unlisted = present - {*files, LIST_FILE, *(signature_file(key) for key in root.keys.values())}
     refuse_unlisted([f"{BOOT}/{name}" for name in sorted(unlisted)])
@@ -134,7 +138,7 @@ def _signers(layout: Layout, root: Role, present: set[str], text: bytes) -> tupl
             f"{BOOT}/{LIST_FILE}",
             expected=f"{root.threshold} signatures by distinct root keys",
             found=str(len(signers)),
-            hint="only root keys sign this list; ask the remaining key holders",
+            hint=_OTHER_KEYS,
         )
     return tuple(sorted(signers, key=lambda key: key.fingerprint))
 

@@ -37,6 +37,7 @@ from signing.digest import sha256
 from signing.errors import ApplianceError, NotTrustedError
 from tests.attacks.harness import Stick, make_stick
 from tests.sim.people import ROOT, TARGETS, finished
+from tests.sim.tuf import keys
 from tests.toy import NOW, build_toy
 
 RELEASED = Path(__file__).parents[2] / "released" / "toy-0.1.0.tar.xz"
@@ -351,6 +352,19 @@ def test_boot_of_another_root_is_refused(stick: Stick, toy: tuple[Workspace, Pat
     with pytest.raises(NotTrustedError) as caught:
         stick.verify()
     assert caught.value.code == "signature.threshold"
+
+
+@pytest.mark.parametrize("stay", [2, 0])
+def test_boot_of_the_root_keys_of_before_is_refused_with_the_step_to_take(stick: Stick, stay: int) -> None:
+    people = stick.repository.people
+    stick.repository.rotate(replace(people, root=(*people.root[:stay], *keys("boot-new", 3 - stay))))
+    stick.save()
+    with pytest.raises(NotTrustedError) as caught:
+        stick.verify()
+    assert caught.value.subject == f"{BOOT}/{LIST_FILE}"
+    assert "write this stick or bundle again from the workspace" in caught.value.hint
+    stick.put_boot(serial=2)
+    stick.verify()
 
 
 def test_list_that_leaves_out_a_root_key_is_refused(stick: Stick) -> None:
