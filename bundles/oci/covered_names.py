@@ -28,6 +28,11 @@ def is_boot_path(path: str) -> bool:
     return bool(_BOOT_PATH.match(path))
 
 
+def is_attestation_path(path: str) -> bool:
+    """Whether this is the path of a signature in another format."""
+    return bool(ATTESTATION_PATH.match(path))
+
+
 def is_metadata_path(path: str) -> bool:
     """Whether this is the path of a metadata file of TUF, of any version."""
     return bool(_METADATA_PATH.match(path))
@@ -48,7 +53,7 @@ def unlisted(layout: Layout, expected: Collection[str]) -> list[str]:
         NotTrustedError: a link, device or FIFO lies there.
     """
     found = (path for folder in COVERED for path in layout.medium.tree(folder))
-    return [path for path in found if path not in expected and not (is_boot_path(path) or ATTESTATION_PATH.match(path))]
+    return [path for path in found if path not in expected and not (is_boot_path(path) or is_attestation_path(path))]
 
 
 def refuse_unlisted(paths: Sequence[str]) -> None:
@@ -63,6 +68,8 @@ def refuse_unlisted(paths: Sequence[str]) -> None:
     hint = "somebody put files there; do not use this medium, ask a key holder"
     if "" not in systems:
         hint = f"{' and '.join(systems)} left these files: copy the bundle again without them"
+    elif all(map(is_metadata_path, paths)):
+        hint = "an older metadata file may be left from before: write this stick again; else ask a key holder"
     elif all(path.endswith("/") for path in paths):
         hint = "these folders are empty: remove them, or copy the bundle again"
     raise NotTrustedError(

@@ -1,7 +1,7 @@
 """Writes a bundle to a stick, and proves that it arrived (docs/architecture.md, Sticks).
 
 Owns what a stick carries: the layout's small files whole and the blobs. It must never delete what it finds there, but
-for the files of an older `BOOT/` and older metadata.
+for files of an older writing of the same bundle: of `BOOT/`, metadata, and signatures in other formats.
 
 Rules:
 - only blobs that the stick does not hold are written; a new file, fsync, rename;
@@ -26,7 +26,7 @@ from bundles.chunks.chunk import Chunk
 from bundles.durability import sync_file_system
 from bundles.medium import explain_write
 from bundles.medium_check import CheckedMedium, check_kinds, check_medium
-from bundles.oci.covered_names import is_boot_path, is_metadata_path
+from bundles.oci.covered_names import is_attestation_path, is_boot_path, is_metadata_path
 from bundles.oci.layout import (
     ATTESTATIONS,
     BLOBS,
@@ -173,8 +173,9 @@ def _write_small_files(source: Layout, stick: Layout) -> dict[str, Chunk]:
 
 def _remove_older(stick: Layout, paths: Iterable[str]) -> None:
     # BOOT is one signed whole: a serial or key of an earlier one would make the new one a refusal. So would metadata
-    # that nothing leads to.
-    for folder, is_ours in ((BOOT, is_boot_path), (METADATA, is_metadata_path)):
+    # that nothing leads to, and an attestation by a key that was revoked since.
+    ours = ((BOOT, is_boot_path), (METADATA, is_metadata_path), (ATTESTATIONS, is_attestation_path))
+    for folder, is_ours in ours:
         for path in [path for path in stick.medium.walk(folder) if path not in paths and is_ours(path)]:
             stick.medium.remove(path)
 

@@ -10,8 +10,9 @@ from appliance.host.install.install import install
 from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.trust_store import write_root
+from bundles.stick.writer import write_stick
 from tests.appliance.sim_card import CARD
-from tests.attacks.harness import Stick, guard_off, refused, row
+from tests.attacks.harness import Stick, command, guard_off, refused, row
 from tests.toy import NOW
 
 ROW = row(23)
@@ -71,6 +72,18 @@ def test_attacked_with_several_files_all_are_named(stick: Stick) -> None:
         plant(stick, name)
     error = refused(ROW, stick.verify, "layout.unlisted", ", ".join(sorted(COVERED[:3])))
     assert error.found == "3 more"
+
+
+def test_unattacked_metadata_of_an_earlier_writing_are_named_as_such_and_writing_again_removes_them(
+    stick: Stick, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    write_stick(stick.layout, stick.open(), copy)
+    (copy / "metadata" / "1.snapshot.json").write_bytes(b"{}")
+    answer = command("verify", copy, "--trust", stick.root_file)
+    assert (answer.code, "write this stick again" in answer.talk) == (4, True), answer.talk
+    write_stick(stick.layout, stick.open(), copy)
+    assert command("verify", copy, "--trust", stick.root_file).code == 0
 
 
 def test_unguarded_the_planted_file_stays_unseen(stick: Stick) -> None:
