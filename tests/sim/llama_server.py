@@ -159,6 +159,12 @@ class Handler(BaseHTTPRequestHandler):
                 self.event(json.dumps(self.head(kind, {"delta": {"content": word}})))
                 if said == "die late":
                     os.abort()
+                if said == "fail late":
+                    self.event(
+                        json.dumps({"error": {"code": 500, "message": "Compute error.", "type": "server_error"}})
+                    )
+                    self.wfile.write(b"0\r\n\r\n")
+                    return
                 time.sleep(0.05 if said.startswith("slow") else 0)
             for value in last:
                 self.event(json.dumps(value))

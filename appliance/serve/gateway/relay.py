@@ -160,6 +160,10 @@ class Relay(Response):
                 if at == 0:
                     await self._start(reply.status, _STREAM, send)
                 await self._pass_stream(reply, send, at, joiner)
+            if joiner is not None and joiner.has_failed:
+                # The engine ends such a stream without its mark, and so does this one.
+                await self._end_stream(send, with_mark=False)
+                return 500
         if joiner is not None:
             await self._send_block(joiner.end(), send)
         await self._end_stream(send, with_mark=False)

@@ -62,7 +62,7 @@ def as_chunks(answer: dict[str, Any], *, has_usage: bool) -> list[dict[str, Any]
 
 
 class StreamJoiner:
-    """Joins the streams of several pieces, one after the other, into one.
+    """Joins the streams of several pieces, one after the other, into one. `has_failed` after an error in one of them.
 
     Args:
         answers_each: how many answers one prompt has.
@@ -70,6 +70,7 @@ class StreamJoiner:
     """
 
     def __init__(self, answers_each: int, *, has_usage: bool) -> None:
+        self.has_failed = False
         self._answers_each, self._has_usage = answers_each, has_usage
         self._rest = b""
         self._usages: dict[int, dict[str, Any]] = {}
@@ -109,7 +110,9 @@ class StreamJoiner:
         if isinstance(event.get("usage"), dict):
             self._usages[piece] = event.pop("usage")
         choices = event.get("choices")
-        if "error" not in event and not choices:
+        if "error" in event:
+            self.has_failed = True
+        elif not choices:
             return b""
         if isinstance(choices, list):
             event["choices"] = [{**choice, "index": piece} for choice in choices if isinstance(choice, dict)]

@@ -72,6 +72,14 @@ def test_stream_of_several_answers_has_one_id_one_count_and_one_end(site: Site) 
     assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 10)
 
 
+def test_stream_of_several_answers_ends_with_the_error_of_one(site: Site) -> None:
+    before = len(notes(site.sockets))
+    _, _, body = site.ask("fail late", n=3, stream=True)
+    lines = [line for line in body.splitlines() if line]
+    assert json.loads(lines[-1].removeprefix(b"data: "))["error"]["message"] == "Compute error."
+    assert (len(lines), len(notes(site.sockets)) - before) == (2, 1)
+
+
 def test_each_text_for_embeddings_is_a_piece(site: Site) -> None:
     status, answer = post(site, "/v1/embeddings", {"model": "embeds", "input": ["a", "b", "a"]})
     assert (status, [one["index"] for one in answer["data"]]) == (200, [0, 1, 2])
