@@ -5,6 +5,7 @@ a JSON object; `appliance.serve.upstream.forced_call` makes a call of that again
 
 Rules:
 - nothing of a conversation is left out: a template that knows no calls would show none;
+- answers of several tools, and the message of the user after them, are one message: many templates take turns only;
 - a name is one of the offered functions, by a schema.
 """
 
@@ -24,7 +25,16 @@ def calls_as_text(messages: list[Fields]) -> list[Fields]:
     Args:
         messages: as the engine takes them; the arguments of calls are JSON objects as texts.
     """
-    return [_as_text(message) for message in messages]
+    written: list[Fields] = []
+    before = ""
+    for message in messages:
+        shown = _as_text(message)
+        if written and shown["role"] == written[-1]["role"] == "user" and "tool" in (before, message["role"]):
+            written[-1] = {**written[-1], "content": f"{_text(written[-1])}\n\n{_text(shown)}"}
+        else:
+            written.append(shown)
+        before = message["role"]
+    return written
 
 
 def offer_calls(messages: list[Fields], functions: list[Fields], *, is_named: bool) -> tuple[list[Fields], Fields]:

@@ -156,6 +156,25 @@ def test_calls_of_before_are_shown_to_every_template(site: Site, model: str, is_
         assert (answered["role"], answered["tool_call_id"]) == ("tool", "7")
 
 
+def test_answers_of_several_tools_are_one_turn_where_the_template_knows_none(site: Site) -> None:
+    calls = [
+        {"id": number, "type": "function", "function": {"name": "weather", "arguments": "{}"}} for number in ("7", "8")
+    ]
+    turns = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "7", "content": "rain"},
+        {"role": "tool", "tool_call_id": "8", "content": "sun"},
+        {"role": "user", "content": "and?"},
+        {"role": "user", "content": "well?"},
+    ]
+    assert post(site, "/v1/chat/completions", {"model": "toy", "messages": turns})[0] == 200
+    [body] = bodies(site, 1)
+    assert [one["role"] for one in body["messages"]] == ["user", "assistant", "user", "user"]
+    answered = "Answer of the function: rain\n\nAnswer of the function: sun\n\nand?"
+    assert [one["content"] for one in body["messages"][2:]] == [answered, "well?"]
+
+
 def test_log_probabilities_are_asked_for_where_only_those_of_the_answer_are_wanted(site: Site) -> None:
     assert site.ask("x", logprobs=True)[0] == 200
     assert bodies(site, 1)[0]["top_logprobs"] == 1

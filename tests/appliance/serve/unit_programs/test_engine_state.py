@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import Template
 from starlette.testclient import TestClient
 
+from appliance.engine_program import stack_bytes
 from appliance.host.engine.process import start_engine
 from appliance.host.engine.state import EngineState, read_state, write_state
 from appliance.host.layout.unit_files import engine_socket
@@ -259,3 +261,10 @@ def test_folder_of_an_engines_state_outlives_its_unit() -> None:
     text = (playbooks_path() / "roles/engine/templates/appliance-engine.service.j2").read_text()
     settings: dict[str, Any] = dict(line.split("=", 1) for line in text.splitlines() if re.match(r"\w+=", line))
     assert settings["RuntimeDirectoryPreserve"] == "yes"
+
+
+@pytest.mark.parametrize("context", [1, 512, 8192, 131072, 1 << 22])
+def test_unit_gives_the_threads_of_its_engine_the_stack_that_serve_gives_them(context: int) -> None:
+    text = (playbooks_path() / "roles/engine/templates/appliance-engine.service.j2").read_text()
+    [line] = re.findall(r"^LimitSTACK=.*$", text, re.MULTILINE)
+    assert Template(line).render(item={"context": context}) == f"LimitSTACK={stack_bytes(context)}"
