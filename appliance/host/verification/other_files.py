@@ -5,13 +5,15 @@ Owns the words for it, with the step to take. It judges no trust: what it names 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
 
 from bundles.gguf.foreign import FIRST_BYTES, name_foreign
 from bundles.oci.layout import LAYOUT_FILE
-from signing.errors import UsageError
+from bundles.report import shell_word
+from signing.errors import DamagedError, UsageError
 
 MAGIC = b"GGUF"
 _DEVICES = (
@@ -24,14 +26,16 @@ _IMAGES = ((257, b"ustar", "a tar archive", "unpack it"), (0x8001, b"CD001", "th
 _PACKED = ("a gzip file", "a bzip2 file", "an xz file", "a zstd file", "a ZIP file")
 
 
-def is_model_file(path: Path) -> bool:
+def is_gguf(path: Path) -> bool:
     """Whether a file begins like a GGUF.
 
     Args:
         path: of a plain file.
+
+    Raises:
+        DamagedError: its bytes cannot be read.
     """
-    with path.open("rb") as stream:
-        return stream.read(len(MAGIC)) == MAGIC
+    return _read(path, 0, len(MAGIC)) == MAGIC
 
 
 def not_verifiable(path: Path) -> UsageError:
@@ -57,11 +61,28 @@ def _describe(path: Path) -> tuple[str, str]:
             return what, hint
     bundle = next((folder for folder in path.absolute().parents if (folder / LAYOUT_FILE).is_file()), None)
     if bundle is not None:
-        return f"one file of the bundle in {bundle}", f"verify the whole: appliance verify {bundle}"
-    with path.open("rb") as stream:
-        start = stream.read(FIRST_BYTES)
-        for offset, magic, what, step in _IMAGES:
-            if os.pread(stream.fileno(), len(magic), offset) == magic:
-                return what, f"{step}, then name the folder"
-    what, _ = name_foreign(start)
+        return (
+            f"one file of the bundle in {bundle}",
+            f"verify the whole: appliance verify {shell_word(str(bundle), 'FOLDER')}",
+        )
+    for offset, magic, what, step in _IMAGES:
+        if _read(path, offset, len(magic)) == magic:
+            return what, f"{step}, then name the folder"
+    what, _ = name_foreign(_read(path, 0, FIRST_BYTES))
     return what, "unpack it, then name the folder" if what.startswith(_PACKED) else "name the folder of the bundle"
+
+
+def _read(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        try:
+            return os.pread(file.fileno(), size, offset)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            raise DamagedError(
+                "file.unreadable",
+                str(path),
+                expected="readable bytes",
+                found=os.strerror(errno.EIO),
+                hint="copy the file again, and check this disk",
+            ) from None

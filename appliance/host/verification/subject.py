@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.metadata_store import Judgement, judge
 from appliance.host.trust.root_choice import choose_root
-from appliance.host.verification.other_files import is_model_file, not_verifiable
+from appliance.host.verification.other_files import is_gguf, not_verifiable
 from bundles.bundle import Bundle, not_found
 from bundles.chunks.check import check_all, check_file
 from bundles.contents.contents import Contents, File
@@ -211,7 +211,7 @@ def _model(path: Path, trust: Trust, now: datetime, bundle: Path | None) -> Subj
         try:
             release = open_current(trust.host, now)
         except UsageError as error:
-            if not is_model_file(path):
+            if not is_gguf(path):
                 raise not_verifiable(path) from None
             error.hint = "a file is checked as a model; to check one without an installed release, add: --bundle DIR"
             raise
@@ -248,7 +248,7 @@ def _find_model(path: Path, contents: Contents, place: Callable[[File], Path | N
     fitting = [file for file in files if file.size == size] or [
         file for file in files if Path(file.path).name == path.name
     ]
-    if not fitting and not is_model_file(path):
+    if not fitting and not is_gguf(path):
         raise not_verifiable(path)
     if not fitting:
         raise NotTrustedError(

@@ -68,6 +68,12 @@ def test_file_of_a_bundle_names_the_bundle(tmp_path: Path, toy: tuple[Workspace,
         assert (answer.code, f"hint: verify the whole: appliance verify {toy[1]}" in answer.talk) == (2, True)
 
 
+def test_file_that_the_disk_does_not_give_back_is_damaged(tmp_path: Path, toy: tuple[Workspace, Path]) -> None:
+    for more in ([], ["--bundle", toy[1], "--workspace", toy[0].path]):
+        answer = verify(Path("/proc/self/mem"), tmp_path, *more)  # its first page reads as EIO
+        assert (answer.code, "file.unreadable" in answer.talk) == (3, True), answer.talk
+
+
 def test_special_file_is_named_and_never_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, what in ((tmp_path / "pipe", "a pipe"), (Path("/dev/null"), "a character device")):
