@@ -69,7 +69,8 @@ def test_file_of_a_bundle_names_the_bundle(tmp_path: Path, toy: tuple[Workspace,
 
 
 def test_file_that_the_disk_does_not_give_back_is_damaged(tmp_path: Path, toy: tuple[Workspace, Path]) -> None:
-    for more in ([], ["--bundle", toy[1], "--workspace", toy[0].path]):
+    named: list[list[str | Path]] = [[], ["--bundle", toy[1], "--workspace", toy[0].path]]
+    for more in named:
         answer = verify(Path("/proc/self/mem"), tmp_path, *more)  # its first page reads as EIO
         assert (answer.code, "file.unreadable" in answer.talk) == (3, True), answer.talk
 
