@@ -116,6 +116,8 @@ class Handler(BaseHTTPRequestHandler):
             os.abort()
         elif said == "fail":
             self.reply(400, {"error": {"code": 400, "message": "too long", "type": "exceed_context_size_error"}})
+        elif said == "load":
+            self.reply(503, {"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}})
         elif said in ("refuse", "compute"):
             message = "Jinja Exception: no such role" if said == "refuse" else "Compute error."
             self.reply(500, {"error": {"code": 500, "message": message, "type": "server_error"}})

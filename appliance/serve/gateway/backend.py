@@ -77,7 +77,7 @@ class Backend:
             async with self.upstream.request("/props") as reply:
                 answer = await read_whole(reply)
             abilities = (parse_answer(answer) or {}).get("chat_template_caps")
-            if answer.status != 200 or not isinstance(abilities, dict):
+            if not isinstance(abilities, dict):
                 raise LostError("no abilities of a chat template")
             self._has_tools = abilities.get("supports_tools") is True
         return self._has_tools

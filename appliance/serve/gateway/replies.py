@@ -79,5 +79,5 @@ def not_serving(model: str, state: EngineState) -> Refusal:
 
 
 def engine_lost(model: str) -> Refusal:
-    """For an engine that ended while it was asked."""
+    """For an engine that ended while it was asked, or has just been started again."""
     return Refusal(503, "engine_lost", f"The engine of {model!r} ended or fell silent.", headers={"retry-after": "5"})

@@ -15,6 +15,7 @@ from appliance.serve.upstream.connection import LostError, Reply
 
 MAX_ANSWER_BYTES = 64 << 20
 MAX_MESSAGE_CHARS = 2000
+_LOADING = 503
 _FAILURES = (
     *("The model produced output", "Compute error", "Invalid input batch", "Context size has been", "got exception"),
     *(
@@ -48,8 +49,10 @@ async def read_whole(reply: Reply) -> Answer:
     """Read the body of a reply.
 
     Raises:
-        LostError: it has no end, or breaks off.
+        LostError: it has no end, or breaks off; or the engine still loads, and answers everything with 503.
     """
+    if reply.status == _LOADING:
+        raise LostError("an engine that still loads")
     data = bytearray()
     async for block in reply.blocks:
         data += block

@@ -137,6 +137,12 @@ def test_what_a_template_refuses_is_the_users_mistake_and_a_failure_of_the_engin
     assert (status, answer["error"]["message"]) == (500, "Compute error.")
 
 
+@pytest.mark.parametrize("more", [{}, {"stream": True}, {"n": 2}, {"n": 2, "stream": True}])
+def test_engine_that_still_loads_is_one_to_try_again(site: Site, more: dict[str, Any]) -> None:
+    status, headers, answer = site.ask("load", **more)
+    assert (status, json.loads(answer)["error"]["code"], headers["retry-after"]) == (503, "engine_lost", "5")
+
+
 @pytest.mark.parametrize(("model", "is_text"), [("toy", True), ("tools", False)])
 def test_calls_of_before_are_shown_to_every_template(site: Site, model: str, is_text: bool) -> None:
     call = {"id": "7", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
