@@ -13,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance.host.activation.services import NoServices, Services
@@ -228,6 +228,8 @@ class _Run:
             )
             record.note = f"ok={played.ok} changed={played.changed}"
         applied = read_site(self.prefix.site_file)
+        if replace(applied, digest=site.digest) != site:
+            applied = site  # edited while this ran: what was rendered is stored, and `status` reports the difference
         write_file(self.path / SITE_FILE, applied.data)
         facts = self._facts(choice, python, applied)
         # An interrupted run may have written facts whose candidate was never tried.

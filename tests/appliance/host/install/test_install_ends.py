@@ -21,7 +21,7 @@ from appliance.host.install.journal import Journal
 from appliance.host.layout.prefix import Prefix
 from appliance.host.release.release import Release, current_target, open_current
 from appliance.host.release.release_check import check_release
-from appliance.host.site.config import SiteConfig
+from appliance.host.site.config import SiteConfig, read_site
 from bundles.bundle import Bundle
 from signing.errors import ApplianceError, ApplyRestoredError, DriftError
 from tests.appliance.sim_card import CARD
@@ -307,6 +307,23 @@ def test_release_keeps_the_site_file_that_was_applied_to_it(site: Site) -> None:
     site.install(build_bundle(site.sim.workspace, "1.1.0", "two"))
     assert (site.release / "site.yaml").read_text() == "port: 9444\n"
     assert (older / "site.yaml").read_text() == "port: 9443\n"
+
+
+def test_site_file_that_is_edited_during_an_install_is_not_taken_for_the_applied_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.install()
+    site.decide(9443)
+
+    def render_and_edit(*arguments: Any) -> PlaybookCounts:
+        played = render(*arguments)
+        site.decide(9444)
+        return played
+
+    monkeypatch.setattr(program, "render", render_and_edit)
+    assert site.install().release.facts.site != read_site(site.sim.prefix.site_file).digest
+    assert (site.release / "site.yaml").read_text() == "port: 9443\n"
+    assert site.served_port() == 9443
 
 
 def test_failed_change_of_the_site_leaves_the_copy_that_the_release_serves_with(site: Site) -> None:
