@@ -1,7 +1,8 @@
 """The queue in front of one engine: a request for each slot, a bounded number that waits, and the rest refused.
 
 Owns the order, which is that of arrival. Nobody waits without bound: an answer that comes too late is worse than a
-refusal that states when to try again.
+refusal that states when to try again. The further pieces of requests that are being answered take no place from those
+that come: else some long lists would keep everybody else out.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class RequestQueue:
 
     Args:
         slots: requests that the engine works on at once.
-        max_waiting: requests that may wait; None for `WAITING_PER_SLOT` for each slot.
+        max_waiting: requests that may wait for their first piece; None for `WAITING_PER_SLOT` for each slot.
         max_wait_s: seconds that each may wait.
         clock: seconds, monotonic.
     """
@@ -54,11 +55,12 @@ class RequestQueue:
         self._max_wait_s = max_wait_s
         self._clock = clock
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._first: set[asyncio.Future[None]] = set()
         self._usual_s = _FIRST_GUESS_S
 
     @property
     def waiting(self) -> int:
-        """Requests that wait."""
+        """Pieces that wait."""
         return len(self._waiting)
 
     @asynccontextmanager
@@ -85,10 +87,12 @@ class RequestQueue:
         if self.running < self.slots and not self._waiting:
             self.running += 1
             return
-        if is_first and self.waiting >= self.max_waiting:
+        if is_first and len(self._first) >= self.max_waiting:
             raise QueueFullError(self._retry_after_s())
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
+        if is_first:
+            self._first.add(place)
         try:
             # Not `wait_for`: before Python 3.12 that drops a cancellation that comes just as the slot is handed over.
             await asyncio.wait({place}, timeout=self._max_wait_s if is_first else None)
@@ -96,18 +100,24 @@ class RequestQueue:
             if place.done():
                 self._leave()  # the slot was handed over in the same moment
             else:
-                self._waiting.remove(place)
+                self._withdraw(place)
             raise
         if not place.done():
-            self._waiting.remove(place)
+            self._withdraw(place)
             raise QueueFullError(self._retry_after_s())
 
     def _leave(self) -> None:
         # A slot goes straight to the first that waits, so that no request that comes just now can take it.
         if self._waiting:
-            self._waiting.popleft().set_result(None)
+            place = self._waiting.popleft()
+            self._first.discard(place)
+            place.set_result(None)
         else:
             self.running -= 1
+
+    def _withdraw(self, place: asyncio.Future[None]) -> None:
+        self._waiting.remove(place)
+        self._first.discard(place)
 
     def _retry_after_s(self) -> int:
         return max(1, min(_MAX_RETRY_S, math.ceil(self._usual_s * (self.waiting + 1) / self.slots)))

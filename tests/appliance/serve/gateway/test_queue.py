@@ -45,6 +45,29 @@ def test_time_to_try_again_follows_how_long_answers_take() -> None:
     run(work())
 
 
+def test_further_pieces_of_long_lists_keep_nobody_out() -> None:
+    async def work() -> None:
+        queue, order = RequestQueue(1, max_waiting=1), []
+
+        async def ask(name: str, *, is_first: bool) -> None:
+            async with queue.slot(is_first=is_first):
+                order.append(name)
+
+        async with queue.slot():
+            pieces = [asyncio.create_task(ask(f"piece {at}", is_first=False)) for at in range(3)]
+            await asyncio.sleep(0)
+            other = asyncio.create_task(ask("other", is_first=True))
+            await asyncio.sleep(0)
+            assert queue.waiting == 4
+            with pytest.raises(QueueFullError):
+                await ask("too many", is_first=True)
+        await asyncio.gather(*pieces, other)
+        assert order == ["piece 0", "piece 1", "piece 2", "other"]
+        assert (queue.running, queue.waiting, len(queue._first)) == (0, 0, 0)
+
+    run(work())
+
+
 def test_slot_goes_to_the_first_that_waits_and_not_to_a_request_that_comes_just_then() -> None:
     async def work() -> None:
         queue, order = RequestQueue(1), []
