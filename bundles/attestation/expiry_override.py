@@ -17,9 +17,9 @@ import base64
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
 
 from bundles.attestation.dsse import MAX_ENVELOPE_BYTES, check_signers, pae, parse_envelope
+from bundles.contents.json_object import is_day
 from bundles.contents.paths import check_name
 from bundles.oci.layout import target_name
 from signing.digest import Digest, parse_digest
@@ -31,7 +31,6 @@ from signing.strictjson import Json, load_canonical, to_file
 FORMAT = 1
 PAYLOAD_TYPE = "application/vnd.airgap-appliance.expiry-override.v1+json"
 SITE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _FIELDS = {"format", "last_day", "manifest", "target"}
 
 
@@ -147,13 +146,9 @@ def _site(value: Json, subject: str) -> str:
 
 
 def _day(value: Json, subject: str) -> str:
-    try:
-        if not isinstance(value, str) or not _DAY.match(value):
-            raise ValueError
-        date.fromisoformat(value)
-    except ValueError:
-        raise _refuse(subject, "a day that exists, as YYYY-MM-DD", repr(value)[:40]) from None
-    return value
+    if not is_day(value):
+        raise _refuse(subject, "a day that exists, as YYYY-MM-DD", repr(value)[:40])
+    return str(value)
 
 
 def _refuse(subject: str, expected: str, found: str) -> NotTrustedError:

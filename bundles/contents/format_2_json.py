@@ -11,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-import datetime
 import re
 
 from bundles.contents.contents import FORMAT, Contents
@@ -26,13 +25,12 @@ from bundles.contents.format_2 import (
     StateFormats,
     TemplateAcceptance,
 )
-from bundles.contents.json_object import JsonObject, refuse
+from bundles.contents.json_object import JsonObject, is_day, refuse
 from bundles.contents.lineage import Lineage
 from bundles.contents.paths import check_path, check_unique
 
 _DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,6})(?:\.[0-9]{0,8}[1-9])?\Z")
 _WORD = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,60}[a-z0-9])?\Z")
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 
 
 def read_acceptance(value: JsonObject) -> TemplateAcceptance:
@@ -197,8 +195,6 @@ def _decimal(value: JsonObject, name: str) -> str:
 
 def _day(value: JsonObject, name: str) -> str:
     text = value.text(name)
-    try:
-        datetime.date(*map(int, text.split("-"))) if _DAY.match(text) else datetime.date(0, 1, 1)
-    except ValueError:
-        raise refuse(f"{value.subject} {name}", "a day such as 2026-01-31", repr(text)[:80]) from None
+    if not is_day(text):
+        raise refuse(f"{value.subject} {name}", "a day such as 2026-01-31", repr(text)[:80])
     return text

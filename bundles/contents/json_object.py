@@ -5,12 +5,15 @@ Owns the step from strict JSON to typed values. What fields there are is for `co
 
 from __future__ import annotations
 
+import datetime
+import re
 from typing import Any, Callable, TypeVar
 
 from signing.digest import Digest, parse_digest
 from signing.errors import NotTrustedError
 
 T = TypeVar("T")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 
 
 class JsonObject:
@@ -91,6 +94,14 @@ class JsonObject:
     def each(self, name: str, read: Callable[[JsonObject], T]) -> tuple[T, ...]:
         """A list of objects, each read by the same function."""
         return tuple(read(JsonObject(item, f"{self.subject} {name}[{at}]")) for at, item in enumerate(self.list(name)))
+
+
+def is_day(value: object) -> bool:
+    """Whether a value is a day of the calendar, as `YYYY-MM-DD`."""
+    try:
+        return isinstance(value, str) and bool(_DAY.match(value) and datetime.date.fromisoformat(value))
+    except ValueError:
+        return False
 
 
 def refuse(subject: str, expected: str, found: str) -> NotTrustedError:

@@ -18,7 +18,6 @@ from appliance.keys.signature_requests.request_text import parse_asked_override
 from signing.chain import read_root
 from signing.errors import ApplianceError, NotTrustedError
 from signing.roles import parse_root
-from signing.strictjson import Json, load
 
 
 def check_rules(request: Request) -> None:
@@ -38,14 +37,15 @@ def check_rules(request: Request) -> None:
         )
     for item in request.items:
         if item.kind == METADATA:
-            signed, before = item.body, _published(request, item.role)
-            check_next(int(before["version"]) + 1 if before else 1, item.version, item.path)
-            if before and str(signed["x-appliance-issued"]) < str(before["x-appliance-issued"]):
+            issued = str(item.body["x-appliance-issued"])
+            before = request.old_root() if item.role == "root" else request.old_targets()
+            check_next(before.version + 1 if before else 1, item.version, item.path)
+            if before and issued < before.issued:
                 raise ApplianceError(
                     "request.time-goes-back",
                     item.path,
-                    expected=f"a time of at least {before['x-appliance-issued']}",
-                    found=str(signed["x-appliance-issued"]),
+                    expected=f"a time of at least {before.issued}",
+                    found=issued,
                     hint="the builder's clock is wrong; set it, then make the request again",
                 )
             if item.role == "targets":
@@ -161,8 +161,3 @@ def _check_revoked_keys(request: Request) -> None:
             found="a root that no longer lists them",
             hint="sign nothing: a revocation is never taken back; ask a root key holder",
         )
-
-
-def _published(request: Request, kind: str) -> dict[str, Json]:
-    data = request.before.get(kind)
-    return dict(load(data, f"before/{kind}", 8 << 20)["signed"]) if data is not None else {}
