@@ -64,7 +64,7 @@ def build(architectures: list[int], folder: Path) -> Path:
 
 def unpack(bundle: Path, folder: Path) -> Path:
     """Unpack the bundle's wheels of the runtime and of NVIDIA into one folder, as an installer does."""
-    contents = open_named_bundle(bundle, None, None, bundle.parents[1]).value.contents
+    contents = open_named_bundle(bundle, None, None, bundle.parents[1], print).value.contents
     print(f"driver {contents.needs.gpu_driver} or newer")
     site = folder / "site"
     for file in contents.of_kind("runtime", "wheel"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from appliance import clock
@@ -12,7 +13,9 @@ from bundles.bundle import Bundle
 from signing.verified import Verified
 
 
-def open_named_bundle(path: Path, trust: Path | None, prefix: Path | None, workspace: Path | None) -> Verified[Bundle]:
+def open_named_bundle(
+    path: Path, trust: Path | None, prefix: Path | None, workspace: Path | None, tell: Callable[[str], None]
+) -> Verified[Bundle]:
     """Verify who signed a bundle, down to the list of its files; the large files are not read.
 
     Args:
@@ -20,6 +23,7 @@ def open_named_bundle(path: Path, trust: Path | None, prefix: Path | None, works
         trust: the root file of `--trust`.
         prefix: of the host whose root counts; None is the whole machine.
         workspace: whose root counts where neither of them gives one.
+        tell: gets one line for people about each circumstance of the judgement, such as a root that judged alone.
 
     Raises:
         UsageError: no root is known, or there is no such bundle.
@@ -27,4 +31,7 @@ def open_named_bundle(path: Path, trust: Path | None, prefix: Path | None, works
         NotTrustedError: the chain of trust does not cover it.
     """
     host = Prefix.at(prefix or Path("/"))
-    return judge(path, choose_root(trust, host, workspace), clock.utc_now(), host).bundle
+    judged = judge(path, choose_root(trust, host, workspace), clock.utc_now(), host)
+    for notice in judged.notices:
+        tell(f"notice: {notice}")
+    return judged.bundle

@@ -96,6 +96,15 @@ def test_unattacked_root_of_another_chain_judges_alone_and_the_answer_states_it(
         assert json.loads(own.out)["judged_alone"] is False
 
 
+@pytest.mark.parametrize("name", ["inspect", "plan", "diff"])
+def test_unattacked_every_command_states_that_a_root_judged_alone(
+    published: Published, prefix: Prefix, name: str
+) -> None:
+    paths = [published.foreign] * (2 if name == "diff" else 1)
+    answer = command(name, *paths, "--trust", published.foreign_root, "--prefix", prefix.root)
+    assert answer.talk.count("notice: judged by the named root alone") == len(paths), answer.talk
+
+
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_attacked_with_a_revoked_bundle_by_any_root_of_the_chain(
     published: Published, prefix: Prefix, number: int

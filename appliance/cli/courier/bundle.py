@@ -72,7 +72,7 @@ def export(
       appliance bundle export dist/smollm2-1.0.0 registry.example/models/smollm2 --credentials ~/auth.json
     """
     place = parse_reference(registry)
-    found = open_named_bundle(bundle, trust, None, workspace)
+    found = open_named_bundle(bundle, trust, None, workspace, terminal.message)
     check_medium(Layout(bundle), (found,))  # all of it goes into the registry
     place = place.with_tag(found.value.contents.version)
     login = read_credentials(credentials, place.host) if credentials else None

@@ -55,7 +55,7 @@ def command(
     Example:
       appliance diff dist/smollm2-1.0.0 dist/smollm2-1.1.0 --workspace ~/appliance-workspace
     """
-    before, after = (open_named_bundle(path, trust, prefix, workspace) for path in (old, new))
+    before, after = (open_named_bundle(path, trust, prefix, workspace, terminal.message) for path in (old, new))
     inspected = [inspect(Layout(path), found.value.contents) for path, found in ((old, before), (new, after))]
     found = compare(before.value, after.value, inspected[0], inspected[1])
     if after.evidence.is_development:

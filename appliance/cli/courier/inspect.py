@@ -50,7 +50,7 @@ def command(
     Example:
       appliance inspect dist/smollm2-1.0.0 --workspace ~/appliance-workspace
     """
-    found = open_named_bundle(path, trust, prefix, workspace)
+    found = open_named_bundle(path, trust, prefix, workspace, terminal.message)
     inspected = inspect(Layout(path), found.value.contents)
     if found.evidence.is_development:
         terminal.development()

@@ -44,7 +44,7 @@ def write(
       appliance stick write dist/smollm2-1.0.0 /media/stick --workspace ~/appliance-workspace
     """
     _refuse_workspace(destination)
-    found = open_named_bundle(bundle, trust, None, workspace)
+    found = open_named_bundle(bundle, trust, None, workspace, terminal.message)
     if found.evidence.is_development:
         terminal.development()
     with terminal.progress() as on_progress:

@@ -75,7 +75,7 @@ def probe(
         terminal.answer_json(card_schema())
         return
     with terminal.progress() as on_progress:
-        variants, note = _try_variants(bundle, prefix, trust, workspace, on_progress)
+        variants, note = _try_variants(terminal, bundle, prefix, trust, workspace, on_progress)
     card = read_card(variants)
     if as_json:
         terminal.answer_json(card_value(card))
@@ -88,11 +88,16 @@ def probe(
 
 
 def _try_variants(
-    bundle: Path | None, prefix: Path | None, trust: Path | None, workspace: Path | None, on_progress: OnProgress
+    terminal: Terminal,
+    bundle: Path | None,
+    prefix: Path | None,
+    trust: Path | None,
+    workspace: Path | None,
+    on_progress: OnProgress,
 ) -> tuple[tuple[Variant, ...], str]:
     with tempfile.TemporaryDirectory(prefix="appliance-probe-") as name:
         if bundle is not None:
-            given = runtime_of_bundle(bundle, trust, prefix, workspace, Path(name), with_model=True)
+            given = runtime_of_bundle(bundle, trust, prefix, workspace, Path(name), terminal.message, with_model=True)
             assert given.model is not None  # with_model
             return _verdicts(given.runtime, given.model, on_progress)
         try:

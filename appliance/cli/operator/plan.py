@@ -83,7 +83,7 @@ def command(
       appliance plan bundles/recipes/smollm2.yaml --host card.json
     """
     card = _read_card(card_path)
-    options = PlanOptions(context, slots, kv_type, prefix, trust, workspace)
+    options = PlanOptions(context, slots, kv_type, prefix, trust, workspace, terminal.message)
     with tempfile.TemporaryDirectory(prefix="appliance-plan-") as scratch:
         read = read_source(source, options, Path(scratch))
         measured = _measure(read, terminal)

@@ -7,6 +7,7 @@ model of it is read.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,8 @@ class PlanOptions:
     prefix: Path | None
     trust: Path | None
     workspace: Path | None
+    tell: Callable[[str], None]
+    """Gets what people should know of how a bundle was judged, one line each."""
 
     def load(self, context: int, slots: int) -> Workload:
         """A model's workload: what the source states, unless an option sets it."""
@@ -94,7 +97,8 @@ def _architectures() -> frozenset[str] | None:
 
 def _read_bundle(path: Path, options: PlanOptions, scratch: Path) -> PlanSource:
     layout = Layout(path)
-    contents = open_named_bundle(path, options.trust, options.prefix, options.workspace).value.contents
+    found = open_named_bundle(path, options.trust, options.prefix, options.workspace, options.tell)
+    contents = found.value.contents
     if not contents.models:
         raise UsageError("plan.no-model", str(path), expected="at least one model", found="none")
     models = tuple(
