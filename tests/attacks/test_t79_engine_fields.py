@@ -25,7 +25,8 @@ def sent(path: str, **fields: Any) -> dict[str, Any]:
     """The body that an engine would get."""
     model = SimpleNamespace(context=512)
     backend: Any = SimpleNamespace(name="toy", model=model, refusal=lambda **_: None, made_by=dict)
-    relay = asyncio.run(admission.admit(path, {"model": "toy", **fields}, lambda _: backend, Metrics(list)))
+    data = json.dumps({"model": "toy", **fields}).encode()
+    relay = asyncio.run(admission.admit(path, data, lambda _: backend, Metrics(list)))
     return dict(json.loads(relay._work.bodies[0]))
 
 

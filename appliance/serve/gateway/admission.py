@@ -1,50 +1,67 @@
 """What a request passes before it waits for an engine: its fields, its model, its length, its tools.
 
-Owns the order of these checks. This module and what it imports load pydantic. A host keeps no compiled modules, so that
-would add a third to the gateway's start. `routes` loads this module in a thread, after the start.
+Owns the order of these checks. Those of a large body take seconds. One thread does them, one body after the other, and
+others are answered meanwhile.
+
+This module and what it imports load pydantic. A host keeps no compiled modules, so that would add a third to the
+gateway's start. `routes` loads this module in a thread, after the start.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.metrics import Metrics
 from appliance.serve.gateway.relay import Relay
 from appliance.serve.gateway.replies import engine_lost
+from appliance.serve.requests.body import parse_body
 from appliance.serve.requests.chat import ChatRequest
 from appliance.serve.requests.paths import EMBEDDINGS
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.requests.work import check_length, parse_request, plan_work
 from appliance.serve.upstream.connection import LostError
 
+LARGE_BYTES = 64 << 10
+T = TypeVar("T")
+_one_thread = ThreadPoolExecutor(1, "checks of large bodies")
 
-async def admit(route: str, body: dict[str, Any], find: Callable[[str], Backend], metrics: Metrics) -> Relay:
+
+async def admit(route: str, data: bytes, find: Callable[[str], Backend], metrics: Metrics) -> Relay:
     """Check a request, and make the response that passes it on.
 
     Args:
         route: one of `PATHS`.
-        body: untrusted.
+        data: the body, untrusted.
         find: gives the model of a name, or raises a refusal.
         metrics: where it is counted.
 
     Raises:
         Refusal: what is wrong with the request, or why its model cannot answer now.
     """
-    checked = parse_request(route, body)
+    checked = await _check(len(data), lambda: parse_request(route, parse_body(data)))
     backend = find(checked.model)
     try:
         refusal = backend.refusal(wants_embedding=route == EMBEDDINGS)
         if refusal is not None:
             raise refusal
-        check_length(checked, backend.model.context)
+        await _check(len(data), lambda: check_length(checked, backend.model.context))
         has_calls = isinstance(checked, ChatRequest) and checked.has_calls()
-        work = plan_work(checked, has_tools=has_calls and await _has_tools(backend))
+        has_tools = has_calls and await _has_tools(backend)
+        work = await _check(len(data), lambda: plan_work(checked, has_tools=has_tools))
     except Refusal as refused:
         metrics.count_request(backend.name, route, refused.status)
         raise
     return Relay(backend, work, metrics)
+
+
+async def _check(size_bytes: int, check: Callable[[], T]) -> T:
+    if size_bytes < LARGE_BYTES:
+        return check()
+    return await asyncio.get_running_loop().run_in_executor(_one_thread, check)
 
 
 async def _has_tools(backend: Backend) -> bool:

@@ -15,7 +15,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -43,7 +42,7 @@ from appliance.serve.requests.paths import PATHS
 from appliance.serve.requests.refusal import Refusal
 
 Clock = Callable[[], datetime]
-Admit = Callable[[str, dict[str, Any], Callable[[str], Backend], Metrics], Awaitable[Response]]
+Admit = Callable[[str, bytes, Callable[[str], Backend], Metrics], Awaitable[Response]]
 
 
 class Gateway:

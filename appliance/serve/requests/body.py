@@ -17,14 +17,14 @@ MAX_BODY_BYTES = 8 << 20
 BODY_TIMEOUT_S = 60.0
 
 
-async def read_body(request: Request) -> dict[str, Any]:
+async def read_body(request: Request) -> bytes:
     """Read the body of a request.
 
     Args:
         request: untrusted; its body is not read yet.
 
     Raises:
-        Refusal: the body is encoded, too long, too slow, or no JSON object.
+        Refusal: the body is encoded, too long, or too slow.
     """
     if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise Refusal(415, "encoding_unsupported", "Send the body as it is: no content-encoding is supported.")
@@ -32,11 +32,19 @@ async def read_body(request: Request) -> dict[str, Any]:
     if length.isdigit() and int(length) > MAX_BODY_BYTES:
         raise _too_long()
     try:
-        data = await asyncio.wait_for(_read(request), BODY_TIMEOUT_S)
+        return await asyncio.wait_for(_read(request), BODY_TIMEOUT_S)
     except asyncio.TimeoutError:
         raise Refusal(408, "body_too_slow", f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s.") from None
     except ClientDisconnect:
         raise Refusal(400, "body_incomplete", "The connection ended before the body did.") from None
+
+
+def parse_body(data: bytes) -> dict[str, Any]:
+    """Parse the body of a request.
+
+    Raises:
+        Refusal: it is no JSON object, or beyond the limits of `parse_json`.
+    """
     value = parse_json(data)
     if not isinstance(value, dict):
         raise Refusal(400, "invalid_json", "The body is not a JSON object.")

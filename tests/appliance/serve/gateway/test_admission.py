@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
 from appliance.host.site.api_keys import AccessStore
-from appliance.serve.gateway import routes
+from appliance.serve.gateway import admission, routes
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.messages import Plan, PlannedModel
+from appliance.serve.gateway.metrics import Metrics
 from appliance.serve.gateway.routes import Gateway
+from appliance.serve.requests.refusal import Refusal
 from appliance.serve.upstream.connection import LostError
 from tests.appliance.serve.gateway.site import eventually
 from tests.appliance.serve.upstream.test_connection import engine, run
@@ -74,5 +77,29 @@ def test_engine_that_still_loads_does_not_decide_that_its_template_has_no_tools(
                 with pytest.raises(LostError):
                     await backend.has_tools()
                 assert await backend.has_tools()
+
+    run(work())
+
+
+def test_large_body_is_checked_while_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    going_on = threading.Event()
+
+    def parse(_route: str, _body: object) -> None:
+        assert going_on.wait(10)
+        raise Refusal(400, "seen", "seen")
+
+    monkeypatch.setattr(admission, "parse_request", parse)
+
+    def find(_name: str) -> Backend:
+        raise AssertionError
+
+    async def work() -> None:
+        metrics = Metrics(list)
+        data = b'{"prompt": "%s"}' % (b"x" * admission.LARGE_BYTES)
+        checks = [asyncio.create_task(admission.admit("/v1/completions", data, find, metrics)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        going_on.set()
+        found = await asyncio.gather(*checks, return_exceptions=True)
+        assert [type(one) for one in found] == [Refusal, Refusal]
 
     run(work())
