@@ -14,7 +14,7 @@ from signing.verified import Verified
 
 
 def open_named_bundle(
-    path: Path, trust: Path | None, prefix: Path | None, workspace: Path | None, tell: Callable[[str], None]
+    path: Path, trust: Path | None, prefix: Path | None, workspace: Path | None, report: Callable[[str], None]
 ) -> Verified[Bundle]:
     """Verify who signed a bundle, down to the list of its files; the large files are not read.
 
@@ -23,7 +23,7 @@ def open_named_bundle(
         trust: the root file of `--trust`.
         prefix: of the host whose root counts; None is the whole machine.
         workspace: whose root counts where neither of them gives one.
-        tell: gets one line for people about each circumstance of the judgement, such as a root that judged alone.
+        report: gets one line for people about each circumstance of the judgement, such as a root that judged alone.
 
     Raises:
         UsageError: no root is known, or there is no such bundle.
@@ -33,5 +33,5 @@ def open_named_bundle(
     host = Prefix.at(prefix or Path("/"))
     judged = judge(path, choose_root(trust, host, workspace), clock.utc_now(), host)
     for notice in judged.notices:
-        tell(f"notice: {notice}")
+        report(f"notice: {notice}")
     return judged.bundle

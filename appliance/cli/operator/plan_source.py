@@ -37,7 +37,7 @@ class PlanOptions:
     prefix: Path | None
     trust: Path | None
     workspace: Path | None
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     """Gets what people should know of how a bundle was judged, one line each."""
 
     def load(self, context: int, slots: int) -> Workload:
@@ -97,7 +97,7 @@ def _architectures() -> frozenset[str] | None:
 
 def _read_bundle(path: Path, options: PlanOptions, scratch: Path) -> PlanSource:
     layout = Layout(path)
-    found = open_named_bundle(path, options.trust, options.prefix, options.workspace, options.tell)
+    found = open_named_bundle(path, options.trust, options.prefix, options.workspace, options.report)
     contents = found.value.contents
     if not contents.models:
         raise UsageError("plan.no-model", str(path), expected="at least one model", found="none")

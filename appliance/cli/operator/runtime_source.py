@@ -58,12 +58,12 @@ def runtime_of_bundle(
     prefix: Path | None,
     workspace: Path | None,
     scratch: Path,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     *,
     with_model: bool = False,
 ) -> TrialRuntime:
     """The runtime of a bundle or stick; for the arguments see `open_named_bundle` and `runtime_of_release`."""
-    contents = open_named_bundle(path, trust, prefix, workspace, tell).value.contents
+    contents = open_named_bundle(path, trust, prefix, workspace, report).value.contents
     runtime, model = of_bundle(Layout(path), contents, scratch), None
     if with_model:
         if not contents.models:
