@@ -143,9 +143,12 @@ def first_refusal(error: ValidationError, body: object) -> Refusal:
     kind = fault["type"]
     if kind == UNSUPPORTED:
         field = ".".join(filter(None, (field, str(fault["ctx"]["field"]))))
+    # Names in a map are the user's, and as long as a body.
+    field = field[:MAX_NAME_CHARS]
+    if kind == UNSUPPORTED:
         return refused_field("unsupported", field, f"The field {field!r} is not supported here.")
     if kind == "extra_forbidden":
-        return refused_field("unknown_field", field, f"The field {field[:MAX_NAME_CHARS]!r} is not known here.")
+        return refused_field("unknown_field", field, f"The field {field!r} is not known here.")
     if kind == "missing":
         return refused_field("field_missing", field, f"The field {field!r} is missing.")
     return refused_field(

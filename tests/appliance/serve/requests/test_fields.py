@@ -117,7 +117,7 @@ def test_field_that_no_route_names_is_refused_by_its_name(path: str, make: Any, 
         (EMBEDDINGS, embedding(dimensions=4), "dimensions"),
     ],
 )
-def test_field_of_openai_that_is_not_supported_says_so(path: str, body: dict[str, Any], field: str) -> None:
+def test_field_of_openai_that_is_not_supported_is_named_as_such(path: str, body: dict[str, Any], field: str) -> None:
     assert refusal(path, body) == (400, "unsupported", field)
 
 
@@ -168,3 +168,10 @@ def test_refusal_repeats_no_value() -> None:
     with pytest.raises(Refusal) as caught:
         parse_request(CHAT, chat(messages=[{"role": "user", "content": {"canary": "canary"}}], temperature="canary"))
     assert "canary" not in caught.value.message
+
+
+@pytest.mark.parametrize("fields", [{"metadata": {"k" * 9000: 1}}, {"logit_bias": {"9" * 9000: 1}}, {"k" * 9000: 1}])
+def test_refusal_is_short_whatever_a_user_calls_a_field(fields: dict[str, Any]) -> None:
+    with pytest.raises(Refusal) as caught:
+        parse_request(CHAT, chat(**fields))
+    assert len(caught.value.message) + len(caught.value.param or "") < 600
