@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from bundles.attestation.attestation_check import Attested, check_attestations
-from bundles.bare_host.boot_check import Boot, check_boot
+from bundles.bare_host.boot_check import MAX_FILE_BYTES, Boot, check_boot
 from bundles.bundle import Bundle
 from bundles.oci.covered_names import is_metadata_path, refuse_unlisted, unlisted
 from bundles.oci.layout import (
@@ -96,11 +96,17 @@ def check_kinds(layout: Layout) -> None:
     """Refuse links, devices and FIFOs under the names that the format gives at the root of a medium (threat T21).
 
     Raises:
-        NotTrustedError: one of them is no regular file.
+        NotTrustedError: one of them is no regular file, or longer than any command copies.
     """
     for name in (LAYOUT_FILE, INDEX_FILE, README_FILE, STICK_FILE):
         with suppress(FileNotFoundError):
-            os.close(layout.medium.open(name))
+            descriptor = layout.medium.open(name)
+            size = os.fstat(descriptor).st_size
+            os.close(descriptor)
+            if size > MAX_FILE_BYTES:
+                raise NotTrustedError(
+                    "file.too-long", name, expected=f"at most {MAX_FILE_BYTES} bytes", found=f"{size}"
+                )
 
 
 def _check_names(layout: Layout, bundles: Sequence[Verified[Bundle]], errors: list[ApplianceError]) -> None:

@@ -161,6 +161,7 @@ KINDS: dict[str, Fault] = {
     "a socket in BOOT": Fault(bound_socket("BOOT/verify.sock"), "medium.hostile"),
     "a link as STICK.json": Fault(link("STICK.json"), "medium.hostile"),
     "a FIFO as README.txt": Fault(fifo("README.txt"), "medium.hostile"),
+    "9 MB as README.txt": Fault(plant("README.txt", bytes(9 << 20)), "file.too-long"),
     "a link as oci-layout": Fault(link("oci-layout"), "medium.hostile"),
 }
 INDEX: dict[str, Fault] = {

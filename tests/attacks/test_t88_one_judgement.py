@@ -65,6 +65,12 @@ def test_attacked_whatever_verify_refuses_every_other_command_refuses_alike_and_
     assert not (tmp_path / "copy").exists()
 
 
+def test_unattacked_runtime_that_is_no_wheel_is_damaged_for_plan(stick: Stick) -> None:
+    """People have signed it: the toy's runtime is a line of text."""
+    answer = command("plan", stick.path, "--trust", stick.root_file)
+    assert (answer.code, "contents.file-changed" in answer.talk) == (3, True), answer.talk
+
+
 @pytest.mark.parametrize(
     "name", ["what a Mac left", "an empty folder in BOOT", "a manifest that is not on the medium's index"]
 )

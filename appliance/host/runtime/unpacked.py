@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from appliance.host.machine.cpu import REFERENCE
 from appliance.host.release.release import VARIANT_PREFIX, Release
-from appliance.host.release.signed_wheel import extract_members
+from appliance.host.release.signed_wheel import extract_members, open_wheel
 from appliance.host.runtime.loader import CPU_LIBRARY, LIBRARY, PACKAGE
 from appliance.host.runtime.memory_probe import Runtime
 from bundles.chunks.check import check_file
@@ -111,7 +111,7 @@ def of_wheel(wheel: Path, scratch: Path) -> UnpackedRuntime:
             if path.parent == PurePosixPath(PACKAGE, "lib") and info.file_size < _MAX_MEMBER_BYTES:
                 (folder / path.name).write_bytes(archive.read(info))
                 (folder / path.name).chmod(_EXECUTABLE)
-    return _unpacked(folder, _unpack_package(wheel, scratch))
+        return _unpacked(folder, _unpack_package(archive, scratch))
 
 
 def _unpack(contents: Contents, wheel_of: Callable[[File], Path], scratch: Path) -> UnpackedRuntime:
@@ -120,20 +120,20 @@ def _unpack(contents: Contents, wheel_of: Callable[[File], Path], scratch: Path)
     for file in contents.of_kind("runtime"):
         wheel = wheel_of(file)
         extract_members(file, wheel, file.members, folder)
-        package = _unpack_package(wheel, scratch)
+        with open_wheel(file, wheel) as archive:
+            package = _unpack_package(archive, scratch)
     if package is None or not (folder / LIBRARY).exists():
         raise UsageError("runtime.none", contents.name, expected="a runtime in this bundle", found="none")
     return _unpacked(folder, package)
 
 
-def _unpack_package(wheel: Path, scratch: Path) -> Path:
+def _unpack_package(archive: zipfile.ZipFile, scratch: Path) -> Path:
     folder = _folder(scratch, "package")
     (folder / PACKAGE).mkdir(exist_ok=True)
-    with zipfile.ZipFile(wheel) as archive:
-        for info in archive.infolist():
-            path = PurePosixPath(info.filename)
-            if path.parent == PurePosixPath(PACKAGE) and path.suffix == ".py" and info.file_size < _MAX_MEMBER_BYTES:
-                (folder / PACKAGE / path.name).write_bytes(archive.read(info))
+    for info in archive.infolist():
+        path = PurePosixPath(info.filename)
+        if path.parent == PurePosixPath(PACKAGE) and path.suffix == ".py" and info.file_size < _MAX_MEMBER_BYTES:
+            (folder / PACKAGE / path.name).write_bytes(archive.read(info))
     return folder
 
 
