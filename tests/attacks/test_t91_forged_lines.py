@@ -199,6 +199,14 @@ _NUMBERS = dict.fromkeys(("asked", "threshold", "files", "bytes", "exit_code"), 
 GOOD: dict[str, Any] = {**_TEXTS, **_NUMBERS, "verified": True, "signers": [], "expires": {"role": "x", "time": "x"}}
 
 
+@pytest.mark.parametrize("letter", ["a", "\\", "\u202e", "\udcff", "\u4e00", "\U0001f600"])
+def test_attacked_by_long_texts_of_any_letter_the_record_is_one_that_a_check_takes(letter: str) -> None:
+    text = letter * 4000
+    fault = dict.fromkeys(("code", "subject", "expected", "found", "hint"), text)
+    report = {"verified": False, "path": text, "exit_code": 4, "errors": [fault] * 100, "passed_over": [fault] * 100}
+    assert len(write_evidence(report, None, NOW, "1")) < MAX_EVIDENCE_BYTES
+
+
 def test_unattacked_report_with_an_override_is_printed() -> None:
     for place in ({"host": "x"}, {"site": "x"}):
         shown = list(lines(check_report({**GOOD, "override": {**place, "last_day": "x", "signers": ["y"]}}, "x")))

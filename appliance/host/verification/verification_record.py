@@ -31,7 +31,7 @@ from signing.strictjson import Json, load, load_canonical, to_file
 
 PAYLOAD_TYPE = "application/vnd.airgap-appliance.evidence.v1+json"
 MAX_EVIDENCE_BYTES = 1 << 20
-_MAX_TEXT = 500
+_MAX_TEXT_BYTES = 500
 _MAX_ITEMS = {"errors": 50, "passed_over": 10}
 _MAX_OTHER_ITEMS = 100
 _TEXTS = dict.fromkeys(("name", "version", "status", "path", "manifest", "profile", "proved_time"), str)
@@ -187,8 +187,8 @@ def _odd(subject: str, name: str) -> NotTrustedError:
 
 def _bounded(value: Json, name: str = "") -> Json:
     if isinstance(value, str):
-        text = escape(value)
-        return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
+        data = escape(value).encode()
+        return data.decode() if len(data) <= _MAX_TEXT_BYTES else f"{data[:_MAX_TEXT_BYTES].decode(errors='ignore')}…"
     if isinstance(value, list):
         return [_bounded(item) for item in value[: _MAX_ITEMS.get(name, _MAX_OTHER_ITEMS)]]
     if not isinstance(value, dict):
