@@ -18,8 +18,10 @@ from pathlib import Path
 
 from appliance.builder.cache.built_entries import remove
 from appliance.builder.cache.content_store import Cache, require_space
+from appliance.builder.cache.keyed_record import write_record
 from appliance.builder.lock.lockfile import Pin
 from appliance.builder.lock.pinned_fetch import cached
+from appliance.builder.models.produced_file import recorded_file
 from appliance.builder.models.split_set import parts_argument
 from appliance.builder.runtime.build_types import BuiltRuntime
 from appliance.builder.runtime.compilation.child import LastLines, run
@@ -29,8 +31,7 @@ from appliance.engine_program import NO_DEBUGGER
 from bundles.gguf.header import read_header
 from bundles.progress import OnProgress, Progress
 from signing.digest import Digest, sha256
-from signing.errors import ApplianceError, NotTrustedError
-from signing.strictjson import load_canonical, to_file
+from signing.errors import ApplianceError
 
 PROGRAM = "llama-gguf-split"
 MERGE = "--merge"
@@ -80,7 +81,7 @@ def merge(
     name = f"{request.model}.gguf"
     key = sha256("\n".join((PROGRAM, MERGE, runtime.sha256, *(part.sha256 for part in request.parts))).encode())
     record = cache.folder("merged") / f"{key[:16]}.json"
-    if (found := _read_record(record, key, name)) and cached(found, cache, on_progress):
+    if (found := recorded_file(record, key, name)) and cached(found, cache, on_progress):
         return found
     with cache.claim(key) as claimed:
         folder = claimed.with_name(f"{key[:16]}.merging")
@@ -93,18 +94,8 @@ def merge(
             cache.adopt(out, digest)
         finally:
             remove(folder)
-    temporary = record.with_suffix(".part")
-    temporary.write_bytes(to_file({"key": key, "sha256": digest, "size": size}))
-    temporary.rename(record)
+    write_record(record, key, {"sha256": digest, "size": size})
     return Pin(name, size, digest)
-
-
-def _read_record(record: Path, key: Digest, name: str) -> Pin | None:
-    try:
-        facts = load_canonical(record.read_bytes(), record.name)
-        return Pin(name, facts["size"], facts["sha256"]) if facts["key"] == key else None
-    except (OSError, NotTrustedError, KeyError, TypeError):
-        return None
 
 
 def _run_program(

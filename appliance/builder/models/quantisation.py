@@ -22,17 +22,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.builder.cache.content_store import Cache, disk_full
+from appliance.builder.cache.keyed_record import write_record
 from appliance.builder.lock.lockfile import Pin
 from appliance.builder.lock.pinned_fetch import cached
-from appliance.builder.models.produced_file import produce_file
+from appliance.builder.models.produced_file import produce_file, recorded_file
 from appliance.builder.runtime.build_types import BuiltRuntime
 from appliance.builder.runtime.compilation.child import LastLines, run
 from appliance.builder.runtime.programs import unpack_programs
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.progress import OnProgress, Progress
 from signing.digest import Digest, sha256
-from signing.errors import ApplianceError, NotTrustedError, UsageError
-from signing.strictjson import load_canonical, to_file
+from signing.errors import ApplianceError, UsageError
 
 PROGRAM = "llama-quantize"
 WHOLE_TYPES = ("F32", "F16", "BF16")
@@ -97,7 +97,7 @@ def quantise(
     name = f"{request.model}.{request.quantisation}.gguf"
     key = sha256("\n".join((PROGRAM, digest, runtime.sha256, *request.arguments)).encode())
     record = cache.folder("quantised") / f"{key[:16]}.json"
-    if (found := _read_record(record, key, name)) and cached(found, cache, on_progress):
+    if (found := recorded_file(record, key, name)) and cached(found, cache, on_progress):
         return found
 
     def write(out: Path) -> None:
@@ -105,9 +105,7 @@ def quantise(
         _check_result(request, out)
 
     result, size = produce_file(cache, key, _max_bytes(request, header), write)
-    temporary = record.with_suffix(".part")
-    temporary.write_bytes(to_file({"key": key, "sha256": result, "size": size}))
-    temporary.rename(record)
+    write_record(record, key, {"sha256": result, "size": size})
     return Pin(name, size, result)
 
 
@@ -126,14 +124,6 @@ def _check_source(request: QuantisationRequest, header: GgufHeader) -> None:
             found=f"{', '.join(quantised)} in it",
             hint="name such a source, or add `allow_requantize: true`, which costs quality and is recorded",
         )
-
-
-def _read_record(record: Path, key: Digest, name: str) -> Pin | None:
-    try:
-        facts = load_canonical(record.read_bytes(), record.name)
-        return Pin(name, facts["size"], facts["sha256"]) if facts["key"] == key else None
-    except (OSError, NotTrustedError, KeyError, TypeError):
-        return None
 
 
 def _max_bytes(request: QuantisationRequest, header: GgufHeader) -> int:

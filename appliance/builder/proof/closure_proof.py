@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from appliance.builder.cache.content_store import Cache
+from appliance.builder.cache.keyed_record import read_record, write_record
 from appliance.builder.chunking.chunker import Source
 from appliance.builder.debian.rootfs import TREES, Tree, build
 from appliance.builder.proof.sandbox import WORK, run_in
@@ -32,7 +33,6 @@ from bundles.medium import Medium
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, HostUnfitError, UsageError
-from signing.strictjson import load_canonical, to_file
 
 INSIDE = Path(__file__).with_name("inside")
 _PROGRAMS = ("packages.sh", "wheels.sh", "imports.py")
@@ -87,13 +87,11 @@ def prove(recipe: Recipe, sources: Sequence[Source], cache: Cache, on_progress: 
             closure = target_closure(sources, target.os, python)
             key = _key(closure, tree)
             record = cache.folder("proof") / f"{key[:16]}.json"
-            if not _is_known(record, key):
+            if read_record(record, key) is None:
                 label = f"proving the closure for {closure.label}"
                 on_progress(Progress(label, 0, 1, "steps"))
                 count = _prove(closure, build(tree, cache, on_progress), cache)
-                temporary = record.with_suffix(".part")
-                temporary.write_bytes(to_file({"key": key, "imported": count}))
-                temporary.rename(record)
+                write_record(record, key, {"imported": count})
                 on_progress(Progress(label, 1, 1, "steps"))
                 proved += 1
     return proved
@@ -145,13 +143,6 @@ def _key(closure: TargetClosure, tree: Tree) -> Digest:
     lines += [f"{path} {digest}" for path, digest in sorted(closure.digests.items())]
     lines += [sha256((INSIDE / name).read_bytes()) for name in _PROGRAMS]
     return sha256("\n".join(lines).encode())
-
-
-def _is_known(record: Path, key: Digest) -> bool:
-    try:
-        return bool(load_canonical(record.read_bytes(), record.name)["key"] == key)
-    except (OSError, ApplianceError, KeyError, TypeError):
-        return False
 
 
 def _prove(closure: TargetClosure, tree: Path, cache: Cache) -> int:

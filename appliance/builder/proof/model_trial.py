@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.builder.cache.content_store import Cache
+from appliance.builder.cache.keyed_record import read_record, write_record
 from appliance.builder.chunking.chunker import Source
 from appliance.builder.debian.rootfs import build
 from appliance.builder.proof.closure_proof import INSIDE, target_closure, tree_of
@@ -41,7 +42,6 @@ from bundles.gguf.memory import Workload, estimate
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, HostUnfitError
-from signing.strictjson import load_canonical, to_file
 
 SENTENCE = "The capital of France is Paris."
 MAX_TOKENS = 4
@@ -111,14 +111,12 @@ def try_models(
     for model in models:
         key = _key(model, runtime)
         record = cache.folder("proof") / f"model-{key[:16]}.json"
-        if _is_known(record, key) or measure(model.file)[0] != model.sha256:
+        if read_record(record, key) is not None or measure(model.file)[0] != model.sha256:
             continue
         label = f"loading {model.name} with the bundle's engine"
         on_progress(Progress(label, 0, 1, "steps"))
         _try(model, runtime, packages, build(tree, cache, on_progress), cache)
-        temporary = record.with_suffix(".part")
-        temporary.write_bytes(to_file({"key": key, "model": model.sha256, "runtime": runtime.sha256}))
-        temporary.rename(record)
+        write_record(record, key, {"model": model.sha256, "runtime": runtime.sha256})
         on_progress(Progress(label, 1, 1, "steps"))
         tried += 1
     return tried
@@ -128,13 +126,6 @@ def _key(model: TrialModel, runtime: BuiltRuntime) -> Digest:
     lines = [model.sha256, runtime.sha256, str(model.context), SENTENCE, *engine_arguments(_settings(model, 1, False))]
     lines += [sha256((INSIDE / name).read_bytes()) for name in _PROGRAMS]
     return sha256("\n".join(lines).encode())
-
-
-def _is_known(record: Path, key: Digest) -> bool:
-    try:
-        return bool(load_canonical(record.read_bytes(), record.name)["key"] == key)
-    except (OSError, ApplianceError, KeyError, TypeError):
-        return False
 
 
 def _settings(model: TrialModel, threads: int, is_embedding: bool) -> EngineSettings:
