@@ -15,7 +15,7 @@ from datetime import datetime
 
 from appliance.keys.ceremony import request_signatures, waiting
 from appliance.keys.signature_requests.request import METADATA, Item, Request
-from appliance.keys.tuf_metadata import targets_body
+from appliance.keys.tuf_metadata import target_entry, targets_body
 from appliance.keys.tuf_repository import Published, published
 from appliance.keys.workspace import Workspace
 from bundles.oci.layout import target_name, target_path
@@ -148,11 +148,7 @@ def _with_bundle(entries: Entries, name: str, version: str, manifest: bytes, sta
         else entry
         for other, entry in entries.items()
     }
-    updated[target] = {
-        "length": len(manifest),
-        "hashes": {"sha256": sha256(manifest)},
-        "custom": {"status": "current", "statements": statements},
-    }
+    updated[target] = target_entry(len(manifest), sha256(manifest), "current", statements)
     return updated
 
 

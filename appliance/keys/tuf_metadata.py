@@ -9,6 +9,7 @@ Source: TUF specification 1.0.34, section 4.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from appliance.keys.signers.signer import Signer, sign_checked
@@ -26,10 +27,23 @@ RoleKeys = Mapping[str, tuple[Sequence[PublicKey], int]]
 """Who may sign for each of TUF's four roles, and how many must."""
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The two times that people sign in a root or targets file, as `format_time` writes them.
+
+    Args:
+        expires: until when it counts.
+        issued: the time that the signers state; it raises the floors of hosts.
+    """
+
+    expires: str
+    issued: str
+
+
 def root_body(
     version: int, roles: RoleKeys, now: datetime, profile: str = "", revoked: Iterable[Digest] = ()
 ) -> dict[str, Json]:
-    """The `signed` part of a root file, without signatures.
+    """The `signed` part of a new root file, without signatures.
 
     Args:
         version: one more than the last.
@@ -38,28 +52,54 @@ def root_body(
         profile: `development`, or empty.
         revoked: key ids of all keys that this root and those before it revoke; none of them is in a role.
     """
+    return root_of(version, _times("root", now), roles, profile, revoked)
+
+
+def root_of(
+    version: int, times: Times, roles: RoleKeys, profile: str = "", revoked: Iterable[Digest] = ()
+) -> dict[str, Json]:
+    """The one form of the `signed` part of a root file with these values; see `root_body`."""
     keys = {key.key_id: key_to_json(key) for people, _ in roles.values() for key in people}
     ids = sorted(set(revoked))
     return {
-        **_common("root", version, now),
+        **_common("root", version, times.expires),
         "consistent_snapshot": True,
         "keys": keys,
         "roles": {name: _role(people, threshold) for name, (people, threshold) in roles.items()},
-        "x-appliance-issued": format_time(now),
+        "x-appliance-issued": times.issued,
         **({"x-appliance-profile": profile} if profile else {}),
         **({REVOKED_KEYS: list(ids)} if ids else {}),
     }
 
 
 def targets_body(version: int, entries: dict[str, Json], now: datetime) -> dict[str, Json]:
-    """The `signed` part of a targets file, without signatures.
+    """The `signed` part of a new targets file, without signatures.
 
     Args:
         version: one more than the last.
-        entries: target name to `{length, hashes, custom}`.
+        entries: by target name, as `target_entry` makes them.
         now: the time that the signers state; it raises the floors of hosts.
     """
-    return {**_common("targets", version, now), "targets": entries, "x-appliance-issued": format_time(now)}
+    return targets_of(version, _times("targets", now), entries)
+
+
+def targets_of(version: int, times: Times, entries: Mapping[str, Json]) -> dict[str, Json]:
+    """The one form of the `signed` part of a targets file with these values; see `targets_body`."""
+    common = _common("targets", version, times.expires)
+    return {**common, "targets": dict(entries), "x-appliance-issued": times.issued}
+
+
+def target_entry(length: int, digest: Digest, status: str, statements: Sequence[str]) -> Json:
+    """What a targets file states about one target.
+
+    Args:
+        length: of its manifest, in bytes.
+        digest: the sha256 of its manifest.
+        status: one of TRUST 2.
+        statements: the names that the signers require, in their order.
+    """
+    custom = {"status": status, "statements": list(statements)}
+    return {"length": length, "hashes": {"sha256": digest}, "custom": custom}
 
 
 def new_root(root: Signer, targets: Signer, builder: Signer, now: datetime) -> bytes:
@@ -97,10 +137,9 @@ def write_snapshot(
         now: from which their expiry counts.
     """
     meta = {"targets.json": _meta(targets, targets_version)}
-    snapshot = sign({**_common("snapshot", version, now), "meta": meta}, [builder])
-    timestamp = sign(
-        {**_common("timestamp", version, now), "meta": {"snapshot.json": _meta(snapshot, version)}}, [builder]
-    )
+    snapshot = sign({**_common("snapshot", version, _expiry("snapshot", now)), "meta": meta}, [builder])
+    named = {"snapshot.json": _meta(snapshot, version)}
+    timestamp = sign({**_common("timestamp", version, _expiry("timestamp", now)), "meta": named}, [builder])
     return {f"{version}.snapshot.json": snapshot, "timestamp.json": timestamp}
 
 
@@ -117,8 +156,15 @@ def format_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _common(kind: str, version: int, now: datetime) -> dict[str, Json]:
-    expires = format_time(now + timedelta(days=LIFETIMES[kind]))
+def _times(kind: str, now: datetime) -> Times:
+    return Times(_expiry(kind, now), format_time(now))
+
+
+def _expiry(kind: str, now: datetime) -> str:
+    return format_time(now + timedelta(days=LIFETIMES[kind]))
+
+
+def _common(kind: str, version: int, expires: str) -> dict[str, Json]:
     return {"_type": kind, "spec_version": SPEC_VERSION, "version": version, "expires": expires}
 
 

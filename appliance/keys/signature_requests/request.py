@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from appliance.keys.signature_requests.metadata_form import check_root_form, check_targets_form
+from appliance.keys.signature_requests.request_refusal import refused
 from bundles.contents.paths import check_path
 from signing.chain import read_root
 from signing.digest import parse_digest, sha256
@@ -158,7 +159,7 @@ class Request:
             return _proposed_root(proposed.unsigned(), proposed.path)
         old = self.old_root()
         if old is None:
-            raise _refuse("request", "the published root, or a new one", "neither")
+            raise refused("request", "the published root, or a new one", "neither")
         return old
 
     def old_targets(self) -> Targets | None:
@@ -213,7 +214,7 @@ class Request:
         """
         item = self.item(path)
         if item is None or key.key_id not in self.keys(item):
-            raise _refuse(path, "a signature by a key that may sign it", f"one by key {key.fingerprint[:16]}")
+            raise refused(path, "a signature by a key that may sign it", f"one by key {key.fingerprint[:16]}")
         key.verify(signature, item.message, path)
         return replace(self, signatures={**self.signatures, (path, key.key_id): signature})
 
@@ -297,25 +298,25 @@ def read_request(data: bytes, subject: str) -> Request:
     """
     if not data.isascii():  # text of four bytes a character would need four times the memory, too
         at = next(at for at, byte in enumerate(data) if byte > 0x7F)
-        raise _refuse(subject, "a request, which is ASCII text", f"the byte 0x{data[at]:02x} at {at}")
+        raise refused(subject, "a request, which is ASCII text", f"the byte 0x{data[at]:02x} at {at}")
     value = load_canonical(data, subject, MAX_REQUEST_BYTES)
     if not isinstance(value, dict) or set(value) != {"before", "format", "install_by", "items", "signatures"}:
-        raise _refuse(subject, "a signing request", "another kind of file")
+        raise refused(subject, "a signing request", "another kind of file")
     if type(value["format"]) is not int or value["format"] != FORMAT:
-        raise _refuse(subject, f"format {FORMAT}", ascii(value["format"])[:40])
+        raise refused(subject, f"format {FORMAT}", ascii(value["format"])[:40])
     items = tuple(_item(entry, subject) for entry in _list(value["items"], MAX_ITEMS, subject))
     if not items or len({item.path for item in items}) != len(items):
-        raise _refuse(subject, "items, each path once", "others")
+        raise refused(subject, "items, each path once", "others")
     before = value["before"]
     if not isinstance(before, dict) or set(before) not in ({"root", "targets"}, {"root"}, set()):
-        raise _refuse(subject, "the published root and targets", "others")
+        raise refused(subject, "the published root and targets", "others")
     request = Request(
         items, {name: to_file(entry) for name, entry in before.items()}, _install_by(value["install_by"], subject)
     )
     _check(request, subject)
     request = _with_signatures(request, _list(value["signatures"], MAX_SIGNATURES, subject), subject)
     if write_request(request) != data:
-        raise _refuse(subject, "a request as this program writes it", "another form of the same request")
+        raise refused(subject, "a request as this program writes it", "another form of the same request")
     return request
 
 
@@ -328,73 +329,63 @@ def _check(request: Request, subject: str) -> None:
     root, old = request.new_root(), request.old_root()
     request.old_targets()
     if len(request.items) > 1 and any(item.kind == OVERRIDE for item in request.items):
-        raise _refuse(subject, "an expiry override alone", f"{len(request.items)} items")
+        raise refused(subject, "an expiry override alone", f"{len(request.items)} items")
     if request.is_override and request.items[0].path != f"overrides/{request.label.removeprefix('override-')}.json":
-        raise _refuse(subject, f"an override by the name of {request.label}", repr(request.items[0].path)[:60])
+        raise refused(subject, f"an override by the name of {request.label}", repr(request.items[0].path)[:60])
     for item in request.items:
         request.needs(item)
         if item.kind != METADATA:
             continue
         if request.of_role(item.role) != item:
-            raise _refuse(item.path, f"one {item.role} file", "two")
+            raise refused(item.path, f"one {item.role} file", "two")
         if len(item.message) > MAX_BYTES[item.role]:
-            raise _refuse(item.path, "metadata that a host would read", f"{len(item.message)} bytes")
+            raise refused(item.path, "metadata that a host would read", f"{len(item.message)} bytes")
         if item.role == "root":
             check_root_form(item.body, root, item.path)
         elif (targets := request.new_targets()) is not None:
             check_targets_form(item.body, targets, item.path)
     if old is not None and root.version not in (old.version, old.version + 1):
-        raise _refuse(subject, f"root version {old.version + 1}", f"version {root.version}")
+        raise refused(subject, f"root version {old.version + 1}", f"version {root.version}")
 
 
 def _with_signatures(request: Request, entries: list[Json], subject: str) -> Request:
     for entry in entries:
         if not isinstance(entry, dict) or set(entry) != {"keyid", "path", "sig"}:
-            raise _refuse(subject, "signatures with keyid, path and sig", "other fields")
+            raise refused(subject, "signatures with keyid, path and sig", "other fields")
         item = request.item(str(entry["path"]))
         key = request.keys(item).get(parse_digest(entry["keyid"], subject)) if item else None
         if item is None or key is None:
-            raise _refuse(subject, "signatures by those who are asked", "one by a stranger")
+            raise refused(subject, "signatures by those who are asked", "one by a stranger")
         request = request.with_signature(item.path, key, parse_signature(entry["sig"], subject))
     return request
 
 
 def _item(entry: Json, subject: str) -> Item:
     if not isinstance(entry, dict) or set(entry) not in ({"kind", "path", "message"}, {"kind", "path", "signed"}):
-        raise _refuse(subject, "items with kind, path, and message or signed", "other fields")
+        raise refused(subject, "items with kind, path, and message or signed", "other fields")
     if not any(entry["kind"] == kind for kind in KINDS):  # it may be a list, which no set can hold
-        raise _refuse(subject, f"a kind of {', '.join(KINDS)}", ascii(entry["kind"])[:60])
+        raise refused(subject, f"a kind of {', '.join(KINDS)}", ascii(entry["kind"])[:60])
     path = check_path(entry["path"])
     if (entry["kind"] == METADATA) != ("signed" in entry):
-        raise _refuse(subject, "signed for metadata, message for all else", "the other")
+        raise refused(subject, "signed for metadata, message for all else", "the other")
     if "signed" in entry:
         return _metadata(entry["signed"], path)
     try:
         message = base64.b64decode(str(entry["message"]), validate=True)
     except (ValueError, binascii.Error):
-        raise _refuse(subject, "messages in base64", "something else") from None
+        raise refused(subject, "messages in base64", "something else") from None
     return Item(entry["kind"], path, message)
 
 
 def _metadata(body: Json, path: str) -> Item:
     if not isinstance(body, dict) or body.get("_type") not in ("root", "targets"):
-        raise _refuse(path, "a root or targets file", "something else")
+        raise refused(path, "a root or targets file", "something else")
     if type(body.get("version")) is not int or path != f"metadata/{body['version']}.{body['_type']}.json":
-        raise _refuse(path, f"metadata/{body.get('version')}.{body['_type']}.json", path)
+        raise refused(path, f"metadata/{body.get('version')}.{body['_type']}.json", path)
     return Item.of_metadata(body)
 
 
 def _list(value: Json, most: int, subject: str) -> list[Json]:
     if not isinstance(value, list) or len(value) > most:
-        raise _refuse(subject, f"a list of at most {most}", "something else")
+        raise refused(subject, f"a list of at most {most}", "something else")
     return value
-
-
-def _refuse(subject: str, expected: str, found: str) -> NotTrustedError:
-    return NotTrustedError(
-        "request.refused",
-        subject,
-        expected=expected,
-        found=found,
-        hint="sign nothing; ask whoever sent this for the file in requests/ of the workspace",
-    )

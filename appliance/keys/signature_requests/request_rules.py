@@ -14,6 +14,7 @@ Rules:
 from __future__ import annotations
 
 from appliance.keys.signature_requests.request import METADATA, OVERRIDE, Item, Request
+from appliance.keys.signature_requests.request_refusal import refused
 from appliance.keys.signature_requests.request_text import parse_asked_override
 from signing.chain import read_root
 from signing.errors import ApplianceError, NotTrustedError
@@ -28,12 +29,10 @@ def check_rules(request: Request) -> None:
         NotTrustedError: it would take a revocation back.
     """
     if set(request.before) == {"root"}:
-        raise NotTrustedError(
-            "request.refused",
+        raise refused(
             request.label,
-            expected="the published root and targets",
-            found="the root alone: a request that was signed already, or one that hides what is published",
-            hint="sign nothing; ask whoever sent this for the file in requests/ of the workspace",
+            "the published root and targets",
+            "the root alone: a request that was signed already, or one that hides what is published",
         )
     for item in request.items:
         if item.kind == METADATA:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from appliance.keys.signature_requests.request import BOOT, METADATA, OVERRIDE, STATEMENT, Item, Request
+from appliance.keys.signature_requests.request_refusal import HINT
 from appliance.keys.signature_requests.targets_text import explain_targets
 from bundles.attestation.expiry_override import PAYLOAD_TYPE as OVERRIDE_TYPE
 from bundles.attestation.expiry_override import ExpiryOverride, parse_override
@@ -178,5 +179,5 @@ def _unreadable(item: Item, expected: str) -> NotTrustedError:
         item.path,
         expected=expected,
         found="something else",
-        hint="sign nothing; ask whoever sent this for the file in requests/ of the workspace",
+        hint=HINT,
     )
