@@ -13,7 +13,6 @@ from appliance.host.install.importer import accept, import_layout
 from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.root_pin import pin_root
 from appliance.keys.rotation import Change, rotate
-from appliance.keys.workspace import Workspace
 from bundles.bundle import open_bundle
 from bundles.chunks.check import check_all
 from bundles.oci.layout import ATTESTATIONS, Layout
@@ -21,7 +20,7 @@ from bundles.stick.writer import write_stick
 from signing.floors import Floors
 from signing.verified import Evidence
 from tests.attacks.harness import Answer, command, guard_off, refused, row
-from tests.sim.people import ROOT, TARGETS, Ceremony, finished
+from tests.sim.people import ROOT, TARGETS, Ceremony, copied, finished
 from tests.sim.tuf import STRANGERS, USUAL, TufRepository, key
 from tests.toy import NOW, build_toy
 
@@ -43,8 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ceremony(made: Path, tmp_path: Path) -> Ceremony:
     """A copy of it."""
-    shutil.copytree(made, tmp_path / "copy")
-    return Ceremony(Workspace(tmp_path / "copy" / "workspace"), tmp_path / "copy" / "mail")
+    return copied(made, tmp_path / "copy")
 
 
 def old_stick(ceremony: Ceremony) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +25,6 @@ from appliance.keys.signature_requests.request_rules import check_rules
 from appliance.keys.signature_requests.request_text import parse_asked_override
 from appliance.keys.signers.host_key import make_host_key
 from appliance.keys.signers.pem import PemKey
-from appliance.keys.workspace import Workspace
 from bundles.attestation.dsse import pae
 from bundles.attestation.expiry_override import ExpiryOverride, write_override
 from bundles.attestation.intoto import PAYLOAD_TYPE as IN_TOTO
@@ -35,7 +33,7 @@ from signing.floors import Floors
 from signing.strictjson import load, to_file
 from tests.appliance.sim_card import CARD
 from tests.attacks.harness import guard_off, refused, row
-from tests.sim.people import ROOT, TARGETS, Ceremony, finished
+from tests.sim.people import ROOT, TARGETS, Ceremony, copied, finished
 from tests.sim.tuf import key, stated
 from tests.toy import NOW, build_toy
 
@@ -60,8 +58,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ceremony(made: Path, tmp_path: Path) -> Ceremony:
     """A copy of that folder."""
-    shutil.copytree(made, tmp_path / "copy")
-    return Ceremony(Workspace(tmp_path / "copy" / "workspace"), tmp_path / "copy" / "mail")
+    return copied(made, tmp_path / "copy")
 
 
 @pytest.fixture

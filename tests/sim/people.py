@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -53,6 +54,17 @@ def start(folder: Path, root: Keys = ROOT, targets: Keys = TARGETS, threshold: i
     workspace, _ = begin(folder / "workspace", people[0], people[1], NOW)
     (folder / "mail").mkdir()
     return Ceremony(workspace, folder / "mail")
+
+
+def copied(folder: Path, to: Path) -> Ceremony:
+    """A copy of a folder that `start` or `finished` filled.
+
+    Args:
+        folder: the same as there.
+        to: does not exist yet.
+    """
+    shutil.copytree(folder, to)
+    return Ceremony(Workspace(to / "workspace"), to / "mail")
 
 
 def finished(folder: Path) -> Ceremony:
