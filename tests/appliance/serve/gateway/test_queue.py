@@ -61,8 +61,11 @@ def test_further_pieces_of_long_lists_keep_nobody_out() -> None:
             assert queue.waiting == 4
             with pytest.raises(QueueFullError):
                 await ask("too many", is_first=True)
-        await asyncio.gather(*pieces, other)
-        assert order == ["piece 0", "piece 1", "piece 2", "other"]
+            # What was done of its request would be lost.
+            last = asyncio.create_task(ask("last piece", is_first=False))
+            await asyncio.sleep(0)
+        await asyncio.gather(*pieces, other, last)
+        assert order == ["piece 0", "piece 1", "piece 2", "other", "last piece"]
         assert (queue.running, queue.waiting, len(queue._first)) == (0, 0, 0)
 
     run(work())

@@ -53,6 +53,10 @@ def crash(host: UnitHost, times: int) -> list[ServiceEvent | None]:
     return events
 
 
+def test_five_ends_in_ten_minutes_are_too_many() -> None:
+    assert (MAX_CRASHES, WINDOW_S) == (5, 600)
+
+
 def test_model_whose_engine_ends_five_times_is_stopped_and_named_everywhere(
     host: UnitHost, executed: list[list[str]], capfd: pytest.CaptureFixture[str]
 ) -> None:
