@@ -14,17 +14,80 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bundles.chunks.check import changed, check_file, hash_range, placed
 from bundles.chunks.chunk import Chunk
+from bundles.chunks.source import ChunkSource, Seeds
 from bundles.contents.contents import File
 from bundles.medium import explain_write, sync_folder
 from bundles.progress import OnProgress, Progress, ignore
 from signing.errors import DamagedError, NotTrustedError
 
 _COPY_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class CopyJob:
+    """A file to be put together.
+
+    Args:
+        file: verified.
+        destination: the final path; its folder is made where it is missing.
+        mode: permission bits instead of the file's own, for example 0o444 in a store.
+    """
+
+    file: File
+    destination: Path
+    mode: int | None = None
+
+
+@dataclass(frozen=True)
+class CopyCount:
+    """What a copy did.
+
+    Args:
+        copied, copied_bytes: files that were made, and their size.
+        kept: files that were right already.
+        medium_bytes, held_bytes: what was read from the medium, and what came from files of this host.
+    """
+
+    copied: int
+    copied_bytes: int
+    kept: int
+    medium_bytes: int
+    held_bytes: int
+
+
+def copy_files(
+    jobs: Sequence[CopyJob],
+    source: ChunkSource,
+    seeds: Seeds | None = None,
+    on_progress: OnProgress = ignore,
+    task: str = "copying",
+) -> CopyCount:
+    """Assemble files from their chunks: each chunk is read once, hashed while it is copied, and written in its place.
+
+    Args:
+        jobs: in the order in which they are begun.
+        source: untrusted; where it has `wait_for`, this is called when nothing is left that it holds.
+        seeds: places on this host that may hold chunks.
+        on_progress: called with bytes done of all files, in any thread, one call at a time.
+        task: of `Progress`.
+
+    Raises:
+        NextStickError: raised by the source; what is there is kept for the next run.
+        DamagedError, NotTrustedError, ApplianceError: as `copy_file`.
+    """
+    total, before, copied, copied_bytes = sum(job.file.size for job in jobs), 0, 0, 0
+    for job in jobs:
+        if copy_file(job.file, source.open_chunk, job.destination, mode=job.mode):
+            copied, copied_bytes = copied + 1, copied_bytes + job.file.size
+        before += job.file.size
+        on_progress(Progress(task, before, total))
+    return CopyCount(copied, copied_bytes, len(jobs) - copied, copied_bytes, 0)
 
 
 def copy_file(

@@ -8,12 +8,13 @@ Source: OCI image specification 1.1, image-layout.md.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from bundles.chunks.chunk import Chunk
 from bundles.medium import Medium
 from signing.digest import Digest
-from signing.errors import DamagedError
+from signing.errors import ApplianceError, DamagedError
 from signing.verify import Chain, consistent_path
 
 LAYOUT_FILE = "oci-layout"
@@ -59,6 +60,14 @@ class Layout:
             read_metadata=lambda name, most: self.medium.read(f"{METADATA}/{name}", most),
             read_target=lambda path, most: self.medium.read(f"{TARGETS}/{path}", most),
         )
+
+    def holds(self, chunk: Chunk) -> bool:
+        """Whether a blob of this name can be opened; it says nothing about its bytes."""
+        try:
+            os.close(self.open_chunk(chunk))
+        except ApplianceError:
+            return False
+        return True
 
     def open_chunk(self, chunk: Chunk) -> int:
         """Open a chunk's blob; the caller closes the descriptor and hashes what it reads.

@@ -1,0 +1,56 @@
+"""Where chunks come from: media, and files that the host already has.
+
+Owns the protocols and types alone. `bundles.chunks.copy` reads from them; nothing here is trusted, since every byte is
+hashed while it is copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bundles.chunks.chunk import Chunk
+from signing.digest import Digest
+
+
+class ChunkSource(Protocol):
+    """One or several media with blobs; its methods are called by several threads at the same time."""
+
+    def holds(self, chunk: Chunk) -> bool:
+        """Whether a blob of this name can be opened here and now; it says nothing about its bytes."""
+
+    def open_chunk(self, chunk: Chunk) -> int:
+        """Open a blob: a file that holds exactly this chunk.
+
+        Returns:
+            A descriptor whose position is the chunk's first byte; the caller closes it and hashes what it reads.
+
+        Raises:
+            DamagedError: the blob is not here, or cannot be read.
+            NotTrustedError: it is no regular file.
+        """
+
+
+class WaitingSource(ChunkSource, Protocol):
+    """A source whose media can be changed while it is read."""
+
+    def wait_for(self, wanted: Sequence[Chunk]) -> None:
+        """Wait until at least one of these chunks can be opened. One thread calls it, while no other reads.
+
+        Raises:
+            NextStickError: nobody is there to wait for; it says which chunks are missing, and where they are.
+        """
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A place on this host that should hold a chunk: a file, untrusted, and the offset in bytes."""
+
+    path: Path
+    offset: int
+
+
+Seeds = Mapping[Digest, Sequence[Seed]]
+"""Places on this host by the digest of the chunk; each is hashed before it counts, and a wrong one is passed over."""
