@@ -18,8 +18,8 @@ from appliance.host.layout.places import place
 from appliance.host.layout.prefix import Prefix
 from appliance.host.process.programs import Programs
 from appliance.host.release.environment import Interpreter, pyvenv_cfg
-from appliance.host.release.signed_wheel import read_member, read_record
 from bundles.contents.contents import Contents, File
+from bundles.contents.signed_wheel import read_member, read_record
 from signing.errors import ApplyRestoredError, NotTrustedError
 
 _PROBE = "import json,sys,venv;print(json.dumps([sys.executable,'.'.join(map(str,sys.version_info[:3])),sys.prefix]))"

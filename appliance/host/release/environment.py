@@ -19,9 +19,9 @@ from pathlib import Path, PurePosixPath
 from appliance.host.layout.places import place, python_folder, wheels_for
 from appliance.host.layout.prefix import Prefix, make_folder
 from appliance.host.process.programs import Programs
-from appliance.host.release.signed_wheel import read_record
 from appliance.host.release.wheel_size import check_unpacked
 from bundles.contents.contents import Contents, File
+from bundles.contents.signed_wheel import read_record
 from signing.errors import ApplyRestoredError
 
 TIMEOUT_S = 300.0

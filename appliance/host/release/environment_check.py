@@ -19,9 +19,9 @@ from pathlib import Path
 from appliance.host.layout.places import REPAIR_HINT, place, wheels_for
 from appliance.host.layout.prefix import Prefix
 from appliance.host.release.environment import Interpreter, links, pyvenv_cfg, site_packages
-from appliance.host.release.signed_wheel import WheelRecord, read_record
 from bundles.chunks.check import hash_range
 from bundles.contents.contents import Contents, File
+from bundles.contents.signed_wheel import WheelRecord, read_record
 from bundles.parallel import judge_all
 from bundles.progress import OnProgress
 from signing.digest import Digest, sha256

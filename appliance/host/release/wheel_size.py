@@ -16,8 +16,8 @@ from pathlib import Path
 
 from appliance.host.layout.places import PACKED, place
 from appliance.host.layout.prefix import Prefix
-from appliance.host.release.signed_wheel import WheelRecord, open_wheel, read_record
 from bundles.contents.contents import Contents, File
+from bundles.contents.signed_wheel import WheelRecord, open_wheel, read_record
 from signing.errors import NotTrustedError
 
 _READ_BYTES = 1 << 20

@@ -22,9 +22,9 @@ from appliance.host.machine.threads import thread_count
 from appliance.host.process.programs import Programs
 from appliance.host.release.release import VARIANT_PREFIX
 from appliance.host.release.release_check import check_runtime
-from appliance.host.release.signed_wheel import extract_members
 from appliance.host.runtime.variant_choice import Bench, Choice, choose_variant, read_choice, write_choice
 from bundles.contents.contents import Contents, File
+from bundles.contents.signed_wheel import extract_members
 from bundles.medium import sync_folder
 from bundles.progress import OnProgress
 

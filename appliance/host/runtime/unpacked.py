@@ -16,12 +16,12 @@ from pathlib import Path, PurePosixPath
 
 from appliance.host.machine.cpu import REFERENCE
 from appliance.host.release.release import VARIANT_PREFIX, Release
-from appliance.host.release.signed_wheel import extract_members, open_wheel
 from appliance.host.runtime.loader import CPU_LIBRARY, LIBRARY, PACKAGE
 from appliance.host.runtime.memory_probe import Runtime
 from bundles.chunks.check import check_file
 from bundles.chunks.copy import copy_file
 from bundles.contents.contents import Contents, File
+from bundles.contents.signed_wheel import extract_members, open_wheel
 from bundles.oci.layout import Layout
 from signing.errors import UsageError
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from appliance.host.install.importer import accept, import_files, import_layout
-from appliance.host.release.signed_wheel import read_record
 from appliance.host.trust.trust_store import read_floors, read_root
+from bundles.contents.signed_wheel import read_record
 from bundles.oci.layout import Layout, blob_path
 from bundles.progress import ignore
 from signing.errors import ApplianceError, DamagedError, NotTrustedError

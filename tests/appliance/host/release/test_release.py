@@ -13,7 +13,7 @@ from appliance.host.layout.places import check_places
 from appliance.host.maintenance.status import read_status
 from appliance.host.release.release import Release, current_target, open_current
 from appliance.host.release.release_check import check_release
-from appliance.host.release.signed_wheel import read_record
+from bundles.contents.signed_wheel import read_record
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError, UsageError
 from signing.strictjson import load, to_file

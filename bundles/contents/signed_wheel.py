@@ -1,4 +1,4 @@
-"""A wheel on this host: reading its RECORD, and extracting members.
+"""A verified bundle's wheel: reading its RECORD, and extracting members.
 
 The wheel's bytes are untrusted here. They are trusted after a comparison with the sha256 of the RECORD, or of a member,
 in the signed contents.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +28,7 @@ _entries = lru_cache(maxsize=256)(parse_record)
 """Cached, since an install reads the lines of the same RECORD several times."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WheelRecord:
     """A wheel's RECORD: its path in the wheel, its bytes, and its lines except the one about itself."""
 
@@ -91,15 +91,33 @@ def read_member(file: File, wheel: Path, entry: RecordEntry) -> bytes:
     Raises:
         DamagedError: the file is missing or differs from its line in the RECORD.
     """
+    return next(data for _, data in read_members(file, wheel, (entry,)))
+
+
+def read_members(file: File, wheel: Path, entries: Iterable[RecordEntry]) -> Iterator[tuple[RecordEntry, bytes]]:
+    """Read files that the wheel's signed RECORD lists, one after the other.
+
+    Args:
+        file: verified.
+        wheel: untrusted.
+        entries: of `read_record`.
+
+    Yields:
+        Each entry with its bytes, which are right. What the caller does with them is no error of the wheel.
+
+    Raises:
+        DamagedError: a file is missing or differs from its line in the RECORD.
+    """
     with open_wheel(file, wheel) as archive:
-        try:
-            with archive.open(entry.path) as stream:
-                data = stream.read(entry.size + 1)
-        except KeyError:
-            raise changed(file, f"the member {entry.path}", "no such member") from None
-    if sha256(data) != entry.sha256:
-        raise changed(file, f"{entry.path} with sha256 {entry.sha256}", f"sha256 {sha256(data)}")
-    return data
+        for entry in entries:
+            try:
+                with archive.open(entry.path) as stream:
+                    data = stream.read(entry.size + 1)
+            except KeyError:
+                raise changed(file, f"the member {entry.path}", "no such member") from None
+            if sha256(data) != entry.sha256:
+                raise changed(file, f"{entry.path} with sha256 {entry.sha256}", f"sha256 {sha256(data)}")
+            yield entry, data
 
 
 @contextmanager
