@@ -1,4 +1,4 @@
-"""`STICK.json` is a hint: right ones are read, and of others nothing is believed and nothing is refused."""
+"""`STICK.json` is a hint: right ones are read, and of others nothing is taken and nothing is refused."""
 
 from __future__ import annotations
 
