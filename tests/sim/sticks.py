@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,7 @@ class SimStick(Medium):
         is_read_only: the switch at its side.
         folds_case: names that differ in case alone are one name, as on FAT32.
         pull_after_bytes: somebody pulls it out after so many bytes were written; `plug_in` brings it back.
+        yank_after_opens: somebody pulls it out after so many files were opened, without unmounting; see `yank`.
     """
 
     def __init__(
@@ -42,12 +43,15 @@ class SimStick(Medium):
         is_read_only: bool = False,
         folds_case: bool = False,
         pull_after_bytes: int | None = None,
+        yank_after_opens: int | None = None,
     ) -> None:
         super().__init__(root)
         self.capacity_bytes = capacity_bytes
         self.is_read_only = is_read_only
         self.folds_case = folds_case
         self.pull_after_bytes = pull_after_bytes
+        self.yank_after_opens = yank_after_opens
+        self.is_yanked = False
         self.opened: list[str] = []
         self.half_written: bytes | None = None
         self._instead: dict[str, list[bytes | None]] = {}
@@ -75,6 +79,21 @@ class SimStick(Medium):
         """Pull it out: the folder is gone."""
         os.rename(self.root, self._elsewhere)
 
+    def yank(self) -> None:
+        """Pull it out without unmounting, as the kernel shows it on FAT32: reads fail, and folders look empty."""
+        self.is_yanked = True
+
+    def replug(self) -> None:
+        """Put a yanked stick in again."""
+        self.yank_after_opens = None
+        self.is_yanked = False
+
+    def heal(self) -> None:
+        """All faults of reading are gone: the stick was written again."""
+        self._instead.clear()
+        self._unreadable.clear()
+        self.replug()
+
     def plug_in(self) -> None:
         """Plug it in again, with whatever arrived before."""
         self.pull_after_bytes = None
@@ -87,15 +106,19 @@ class SimStick(Medium):
     @contextmanager
     def plugged(self) -> Iterator[None]:
         """For the length of the block, whoever opens a layout at this folder gets this stick."""
-
-        def medium(root: Path) -> Medium:
-            return self if root == self.root else Medium(root)
-
-        with mock.patch.object(bundles.oci.layout, "Medium", medium):
+        with plugged(self):
             yield
+
+    def list(self, folder: str) -> tuple[str, ...]:
+        """As `Medium.list`; a stick that was yanked seems empty, without an error."""
+        return () if self.is_yanked else super().list(folder)
 
     def open(self, path: str) -> int:
         """As `Medium.open`, with the faults."""
+        if self.yank_after_opens == len(self.opened):
+            self.yank()
+        if self.is_yanked:
+            raise self._explain(OSError(errno.EIO, os.strerror(errno.EIO)), path)
         descriptor = super().open(self._spelled(path))
         self.opened.append(path)
         if path in self._unreadable:
@@ -186,17 +209,39 @@ class _Stream:
         return self._file.fileno()
 
 
-def spread(bundle: Path, *sticks: Path) -> None:
-    """Copy a bundle to several sticks: the small files to each, the blobs in turn."""
+@contextmanager
+def plugged(*sticks: SimStick) -> Iterator[None]:
+    """For the length of the block, whoever opens a layout at the folder of one of these gets that stick."""
+    by_root = {stick.root: stick for stick in sticks}
+    with mock.patch.object(bundles.oci.layout, "Medium", lambda root: by_root.get(root) or Medium(root)):
+        yield
+
+
+def spread(bundle: Path, *sticks: Path, everywhere: Collection[str] = ()) -> None:
+    """Copy a bundle to several sticks: the small files to each, the blobs in turn.
+
+    Args:
+        bundle: a folder with all of it.
+        sticks: folders to be made.
+        everywhere: names of blobs that each stick holds, such as the manifest.
+    """
+    blobs = [blob.name for blob in sorted((bundle / BLOBS / "sha256").iterdir()) if blob.name not in everywhere]
     for number, stick in enumerate(sticks):
-        shutil.copytree(bundle, stick, ignore=shutil.ignore_patterns(BLOBS))
-        (stick / BLOBS / "sha256").mkdir(parents=True)
-        for blob in _every(sorted((bundle / BLOBS / "sha256").iterdir()), number, len(sticks)):
-            shutil.copyfile(blob, stick / BLOBS / "sha256" / blob.name)
+        put(bundle, stick, [*everywhere, *blobs[number :: len(sticks)]])
 
 
-def _every(blobs: Sequence[Path], first: int, step: int) -> Sequence[Path]:
-    return blobs[first::step]
+def put(bundle: Path, stick: Path, blobs: Collection[str]) -> None:
+    """Make a stick that holds a bundle's small files, and some of its blobs.
+
+    Args:
+        bundle: a folder with all of it.
+        stick: a folder to be made; its blobs are copies, which a test may damage.
+        blobs: names of the blobs that it gets.
+    """
+    shutil.copytree(bundle, stick, ignore=shutil.ignore_patterns(BLOBS))
+    (stick / BLOBS / "sha256").mkdir(parents=True)
+    for name in blobs:
+        shutil.copyfile(bundle / BLOBS / "sha256" / name, stick / BLOBS / "sha256" / name)
 
 
 def _holding(data: bytes) -> int:

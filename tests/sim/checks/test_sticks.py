@@ -11,7 +11,7 @@ import pytest
 from bundles.medium import PART_FILE, Medium
 from bundles.oci.layout import Layout
 from signing.errors import ApplianceError, DamagedError
-from tests.sim.sticks import SimStick, spread
+from tests.sim.sticks import SimStick, plugged, spread
 
 DATA = b"what lies on the stick"
 
@@ -128,3 +128,30 @@ def test_plugged_in_it_is_what_a_layout_at_its_folder_reads(folder: Path, tmp_pa
         assert Layout(folder).medium is stick
         assert Layout(tmp_path).medium is not stick
     assert Layout(folder).medium is not stick
+
+
+def test_yanked_stick_reads_nothing_and_its_folders_look_empty(folder: Path) -> None:
+    stick = SimStick(folder, yank_after_opens=1)
+    assert read(stick) == DATA
+    with pytest.raises(DamagedError) as caught:
+        read(stick)
+    assert (caught.value.code, stick.list("blobs")) == ("medium.read-failed", ())
+    stick.replug()
+    assert (read(stick), stick.list("blobs")) == (DATA, ("a",))
+
+
+def test_stick_that_was_written_again_has_no_fault(folder: Path) -> None:
+    stick = SimStick(folder)
+    stick.flip_bit("blobs/a")
+    stick.fail_to_read("blobs/a")
+    stick.heal()
+    assert read(stick) == DATA
+
+
+def test_several_sticks_are_plugged_at_the_same_time(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    one, two = SimStick(folder), SimStick(tmp_path / "other")
+    with plugged(one, two):
+        assert Layout(folder).medium is one
+        assert Layout(tmp_path / "other").medium is two
+        assert Layout(tmp_path).medium not in (one, two)
