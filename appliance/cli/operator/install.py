@@ -20,12 +20,14 @@ from appliance.cli.console.options import (
 )
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.operator.host_card import run_tool
-from appliance.host.install.install import InstallResult, install
+from appliance.cli.operator.install_dialogue import OperatorDialogue
+from appliance.host.install.install import install
 from appliance.host.install.install_inputs import Host
+from appliance.host.install.install_result import InstallResult
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
 from appliance.host.trust.root_choice import choose_root
-from appliance.host.trust.root_pin import check_first_root
+from appliance.host.trust.root_pin import check_first_root, compare_root
 from appliance.host.trust.trust_store import read_root
 from bundles.attestation.dsse import MAX_ENVELOPE_BYTES
 from signing.chain import read_root as parse_root
@@ -42,6 +44,21 @@ from signing.chain import read_root as parse_root
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="An expiry override that the people who sign content made for this bundle and this host or site.",
 )
+@click.option(
+    "--root",
+    "root_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Pin this root with the install, if its keys have the fingerprints; see `appliance trust pin`.",
+)
+@click.option(
+    "--fingerprint",
+    "fingerprints",
+    metavar="SHA256",
+    multiple=True,
+    help="A root key's fingerprint, from paper; as many as must sign. With --root. May be given several times.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask; for scripts. Without a terminal nothing is asked.")
 @json_option
 @pass_terminal
 def command(
@@ -51,6 +68,9 @@ def command(
     trust: Path | None,
     workspace: Path | None,
     override: Path | None,
+    root_file: Path | None,
+    fingerprints: tuple[str, ...],
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Install the bundle at SOURCE on this host, or finish or repair it.
@@ -60,8 +80,11 @@ def command(
     is needed. After an interruption or damage run it again: it continues where it stopped, and repairs what differs. It
     then reads from SOURCE only what is missing here.
 
-    The trust root must have been pinned with `appliance trust pin`. Only a development root, which is for trials, is
-    pinned by the first install that names it.
+    It shows what it would do, and on a terminal it asks once before it writes anything.
+
+    The trust root must be pinned: with `appliance trust pin` before, or here with --root and the --fingerprint options,
+    by the same rules. A root that is pinned already is never replaced: the bundle must then be covered by both. Only a
+    development root, which is for trials, is pinned by the first install that names it.
 
     As root, on a machine with systemd, it installs services that start at every boot. With --prefix it needs neither:
     everything lies in one folder, and `appliance serve` serves it in the foreground.
@@ -70,10 +93,11 @@ def command(
     Example:
       appliance install /media/stick
       appliance install /media/stick --prefix /srv/appliance
+      appliance install /media/stick --root root.json --fingerprint 3f…e1 --yes
     """
     place = Prefix.at(prefix or Path("/"))
-    root = choose_root(trust, place, workspace)
-    _announce_pin(terminal, place, root)
+    root = _read_trust(place, trust, workspace, root_file, fingerprints)
+    _announce_pin(terminal, place, root, is_compared=root_file is not None)
     card = probe_essentials(clock.utc_now(), run_tool)
     host = Host(
         place,
@@ -82,9 +106,10 @@ def command(
         os.environ.get("PATH", ""),
         is_root=os.geteuid() == 0,
         override=_read_override(override),
+        is_root_compared=root_file is not None,
     )
     with terminal.progress() as on_progress:
-        done = install(source, root, host, on_progress)
+        done = install(source, root, host, on_progress, OperatorDialogue(terminal, is_agreed=yes))
     for warning in done.warnings:
         terminal.message(f"warning: {warning}")
     if done.interrupted is not None:
@@ -104,15 +129,33 @@ def _read_override(path: Path | None) -> bytes | None:
         return file.read(MAX_ENVELOPE_BYTES + 1)
 
 
-def _announce_pin(terminal: Terminal, place: Prefix, root: bytes) -> None:
-    """Announce that this install pins a development root, which nobody has compared with paper."""
-    check_first_root(place, root)
-    if read_root(place) is None:
-        keys = parse_root(root, "named root").roles["root"].keys.values()
+def _read_trust(
+    place: Prefix, trust: Path | None, workspace: Path | None, root_file: Path | None, fingerprints: tuple[str, ...]
+) -> bytes:
+    if (root_file is None) != (not fingerprints):
+        raise click.UsageError("give --root and --fingerprint together")
+    if root_file is None:
+        return choose_root(trust, place, workspace)
+    if trust is not None:
+        raise click.UsageError("give either --trust or --root")
+    return compare_root(root_file, fingerprints)
+
+
+def _announce_pin(terminal: Terminal, place: Prefix, root: bytes, *, is_compared: bool) -> None:
+    """Announce that this install pins a root; of a development root nobody has compared it with paper."""
+    if not is_compared:
+        check_first_root(place, root)
+    if read_root(place) is not None:
+        return
+    parsed = parse_root(root, "named root")
+    if parsed.profile:
         terminal.development()
-        terminal.message("this install pins that root on this host; nobody has compared its fingerprint with paper:")
-        for fingerprint in sorted(key.fingerprint for key in keys):
-            terminal.message(f"  {fingerprint}")
+    if is_compared:
+        terminal.message(f"this install pins root version {parsed.version} on this host: it has the given fingerprints")
+        return
+    terminal.message("this install pins that root on this host; nobody has compared its fingerprint with paper:")
+    for fingerprint in sorted(key.fingerprint for key in parsed.roles["root"].keys.values()):
+        terminal.message(f"  {fingerprint}")
 
 
 def _show(terminal: Terminal, done: InstallResult) -> None:

@@ -33,6 +33,17 @@ from signing.verified import Verified
 
 
 def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
+    """Verify the bundle of a medium, and check that this program applies every part of it.
+
+    Raises:
+        ApplianceError: as `verify_medium`; or it has a part that this program does not apply.
+    """
+    found = verify_medium(source, trust, host)
+    check_parts(found.value.contents)
+    return found
+
+
+def verify_medium(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
     """Verify the bundle of a medium by the newest metadata of the medium and of this host.
 
     Args:
@@ -41,15 +52,15 @@ def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
         host: where it would be installed.
 
     Returns:
-        The bundle; it may be installed here.
+        The bundle; it may be installed here, by a program that applies all of its parts.
 
     Raises:
         NotTrustedError: a root for real use is not pinned here, a chain of trust does not cover the bundle, it has
             expired and is not installed yet, or something on the medium is what `verify` refuses.
         DamagedError: a file of the chain cannot be read, or `BOOT/` is damaged.
-        ApplianceError: it has a part that this program does not apply.
     """
-    check_first_root(host.prefix, trust)
+    if not host.is_root_compared:
+        check_first_root(host.prefix, trust)
     floors, now = read_floors(host.prefix), host.now()
     found = open_newest(source, trust, floors, now, host.prefix)
     pinned = read_root(host.prefix)
@@ -71,7 +82,6 @@ def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
             "what is installed goes on serving",
         )
     check_medium(Layout(source), (found,))
-    check_parts(found.value.contents)
     return found
 
 

@@ -13,13 +13,13 @@ Rules:
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from appliance.host.activation.services import NoServices, Services
 from appliance.host.activation.switch import complete, point_at, target_of
 from appliance.host.activation.systemd_services import SystemdServices
-from appliance.host.install.ansible_run import PlaybookCounts, render
+from appliance.host.install.ansible_run import render
 from appliance.host.install.bundle_admission import (
     admit,
     check_site,
@@ -28,14 +28,18 @@ from appliance.host.install.bundle_admission import (
     follow_root,
     release_path,
     run_preflight,
+    verify_medium,
 )
+from appliance.host.install.bundle_parts import check_parts
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.install.install_inputs import Host
+from appliance.host.install.install_plan import Dialogue, Silent, plan_install
+from appliance.host.install.install_result import InstallResult
 from appliance.host.install.journal import Journal, JournalEntry
 from appliance.host.install.os_packages import install_packages, wanted_packages
 from appliance.host.install.policy_rc import POLICY
 from appliance.host.install.preflight import PreflightResult
-from appliance.host.install.steps import StepRecord, Steps
+from appliance.host.install.steps import Steps
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.install_lock import hold
 from appliance.host.layout.places import FACTS_FILE, OK_FILE, SITE_FILE, rendered_names
@@ -59,35 +63,12 @@ from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, ApplyBrokenError, ApplyRestoredError
 from signing.verified import Verified
 
-
-@dataclass(frozen=True, slots=True)
-class InstallResult:
-    """What an install did.
-
-    Args:
-        release: the one that serves now.
-        was_complete: whether it had been installed before, with every byte right.
-        played: the tasks of the playbook, as Ansible counted them.
-        choice: the CPU variant, with its measurement.
-        copied: how many files had to be copied.
-        answer: of the candidate; empty where nothing had changed.
-        steps: those that were done, with their times.
-        warnings: for people.
-        interrupted: the step in which an earlier run was cut off, or None.
-    """
-
-    release: Release
-    was_complete: bool
-    played: PlaybookCounts
-    choice: Choice
-    copied: int
-    answer: str
-    steps: tuple[StepRecord, ...]
-    warnings: tuple[str, ...]
-    interrupted: JournalEntry | None
+_SILENT = Silent()
 
 
-def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ignore) -> InstallResult:
+def install(
+    source: Path, trust: bytes, host: Host, on_progress: OnProgress = ignore, dialogue: Dialogue = _SILENT
+) -> InstallResult:
     """Install a bundle, or finish or repair an install of it.
 
     Args:
@@ -95,6 +76,7 @@ def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ig
         trust: bytes of the root to verify against; pinned on this host where it has none.
         host: the machine, and the choices of its operator.
         on_progress: called with what is done.
+        dialogue: receives what was verified and what is planned, before anything is written.
 
     Returns:
         What was done; the release serves.
@@ -109,8 +91,11 @@ def install(source: Path, trust: bytes, host: Host, on_progress: OnProgress = ig
     """
     prefix = host.prefix
     known = trust_state(prefix)
-    found = admit(source, trust, host)
+    found = verify_medium(source, trust, host)
+    dialogue.on_verified(found)
+    check_parts(found.value.contents)
     preflight = run_preflight(source, found.value, found.evidence.floors.time, host)
+    dialogue.on_planned(plan_install(host, release_path(prefix, found.value), found, preflight))
     prefix.create()
     with hold(prefix) as lock:
         if trust_state(prefix) != known:

@@ -21,6 +21,8 @@ class Host:
         search_path: the caller's PATH, for finding a Python.
         is_root: whether this program may change all of the machine.
         override: the file of an expiry override that the operator hands in, untrusted; None where there is none.
+        is_root_compared: whether the operator has compared the root that the install verifies against with fingerprints
+            from paper, by `compare_root`; where none is pinned, the install then pins it.
     """
 
     prefix: Prefix
@@ -29,3 +31,4 @@ class Host:
     search_path: str
     is_root: bool = False
     override: bytes | None = None
+    is_root_compared: bool = False

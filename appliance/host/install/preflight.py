@@ -22,7 +22,7 @@ from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import Card, System
 from appliance.host.machine.cpu import fitting_variants
 from appliance.host.machine.libraries import version_key
-from appliance.host.models.fit import ModelWorkload, fit
+from appliance.host.models.fit import Fit, ModelWorkload, fit
 from appliance.host.process import systemctl
 from appliance.host.release.bootstrap import find_python
 from appliance.host.release.environment import Interpreter
@@ -46,12 +46,17 @@ class PreflightResult:
         variants: CPU variants to try.
         warnings: for people.
         pythons: the versions that the bundle is for on this system.
+        memory: the verdict about the models' memory; None where no model's header could be read.
+        missing_files, missing_bytes: what does not lie at its place yet, judged by names and sizes.
     """
 
     python: Interpreter | None
     variants: tuple[str, ...]
     warnings: tuple[str, ...]
     pythons: tuple[str, ...] = ()
+    memory: Fit | None = None
+    missing_files: int = 0
+    missing_bytes: int = 0
 
     def require_python(self) -> Interpreter:
         """The Python that was found, or has come with the packages since.
@@ -87,7 +92,8 @@ def check_host(
     # The users of the services must be able to run it: the PATH of a person may lead into a home folder.
     python = find_python(versions, "" if prefix.is_system else host.search_path)
     variants = fitting_variants(contents.needs.cpu_variants, frozenset(host.card.cpu.flags))
-    problems = _system_problems(contents, system) + _memory_problems(models, host.card, prefix, release)
+    memory = _memory(models, host.card, prefix, release)
+    problems = _system_problems(contents, system) + _memory_problems(memory)
     if prefix.is_system:
         problems += _service_problems(host)
     if python is None and not (prefix.is_system and _brings_python(contents, system, versions)):
@@ -101,7 +107,10 @@ def check_host(
         problems[0].others = tuple(problems[1:])
         raise problems[0]
     warnings = (*_clock_warnings(host.now(), floor_time), *_unused_warnings(contents))
-    return PreflightResult(python, variants, warnings, tuple(dict.fromkeys(versions)))
+    missing = [file.size for file in _missing(contents, prefix, release)]
+    return PreflightResult(
+        python, variants, warnings, tuple(dict.fromkeys(versions)), memory, len(missing), sum(missing)
+    )
 
 
 def check_installable(contents: Contents) -> None:
@@ -161,16 +170,17 @@ def _system_problems(contents: Contents, system: System) -> list[HostUnfitError]
     return problems
 
 
-def _memory_problems(
-    models: Sequence[ModelWorkload], card: Card, prefix: Prefix, release: Path
-) -> list[HostUnfitError]:
+def _memory(models: Sequence[ModelWorkload], card: Card, prefix: Prefix, release: Path) -> Fit | None:
     if not models:
-        return []
+        return None
     if (release / OK_FILE).is_file() or prefix.current.exists():
         # The memory of engines that serve here, in the same control group, must not prevent a repair or an upgrade.
         card = replace(card, memory=replace(card.memory, limit_bytes=None))
-    verdict = fit(models, card, [model.need for model in models])
-    if verdict.fits:
+    return fit(models, card, [model.need for model in models])
+
+
+def _memory_problems(verdict: Fit | None) -> list[HostUnfitError]:
+    if verdict is None or verdict.fits:
         return []
     remedy = "add memory, or build with a smaller model, context or number of slots"
     return [_unfit("memory", f"{verdict.total} bytes for models", f"{verdict.budget} bytes for models", remedy)]
@@ -243,15 +253,16 @@ def _foreign(folder: Path) -> HostUnfitError:
 
 
 def _needed(contents: Contents, prefix: Prefix, release: Path) -> list[tuple[Path, int, int]]:
-    found = []
-    for file in contents.files:
-        path = place(prefix, release, file)
-        if not _is_there(path, file):
-            found.append((prefix.models if file.kind in STORED else release, file.size, 2))
+    missing = _missing(contents, prefix, release)
+    found = [(prefix.models if file.kind in STORED else release, file.size, 2) for file in missing]
     if not (release / "venv" / "pyvenv.cfg").exists():
         packed = sum(file.size for file in contents.of_kind(*PACKED))
         found.append((release, packed * UNPACKED_FACTOR, RELEASE_INODES))
     return found
+
+
+def _missing(contents: Contents, prefix: Prefix, release: Path) -> list[File]:
+    return [file for file in contents.files if not _is_there(place(prefix, release, file), file)]
 
 
 def _is_there(path: Path, file: File) -> bool:

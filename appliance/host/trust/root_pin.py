@@ -4,7 +4,7 @@ Owns the comparison of a root file with fingerprints that came by another way. I
 file that it checks. It never replaces a pinned root: a successor must be signed by the root before it.
 
 Rules:
-- a root for real use is pinned by `trust pin` with fingerprints, and by nothing else;
+- a root for real use is pinned with fingerprints, by `trust pin` or `install --root`, and by nothing else;
 - a development root, which protects nothing, may be pinned by the first install that names it; that is announced.
 """
 
@@ -35,6 +35,31 @@ def pin_root(prefix: Prefix, path: Path, fingerprints: Sequence[str]) -> bool:
         NotTrustedError: a fingerprint belongs to no root key, or fewer were given than keys that must sign.
         ApplianceError: another root is pinned (code `trust.already-pinned`).
     """
+    data = compare_root(path, fingerprints)
+    pinned = read_root(prefix)
+    if pinned is not None and pinned != data:
+        raise ApplianceError(
+            "trust.already-pinned",
+            str(prefix.trust),
+            expected="no pinned root, or this one",
+            found="another root",
+            hint="a new root of the same publisher comes with its bundles; another publisher needs another --prefix",
+        )
+    prefix.create()
+    return write_root(prefix, data)
+
+
+def compare_root(path: Path, fingerprints: Sequence[str]) -> bytes:
+    """Compare a root file with fingerprints from paper, and return its bytes.
+
+    Args:
+        path: the root file, untrusted.
+        fingerprints: of root keys, from paper; spaces, colons and capitals do not matter.
+
+    Raises:
+        NotTrustedError: a fingerprint belongs to no root key, or fewer were given than keys that must sign.
+        UsageError: a text is no fingerprint.
+    """
     data = read_root_file(path)
     root = parse_root(data, str(path)).roles["root"]
     known = {key.fingerprint for key in root.keys.values()}
@@ -56,17 +81,7 @@ def pin_root(prefix: Prefix, path: Path, fingerprints: Sequence[str]) -> bool:
             found=str(len(given)),
             hint="give --fingerprint once for each key on the paper",
         )
-    pinned = read_root(prefix)
-    if pinned is not None and pinned != data:
-        raise ApplianceError(
-            "trust.already-pinned",
-            str(prefix.trust),
-            expected="no pinned root, or this one",
-            found="another root",
-            hint="a new root of the same publisher comes with its bundles; another publisher needs another --prefix",
-        )
-    prefix.create()
-    return write_root(prefix, data)
+    return data
 
 
 def check_first_root(prefix: Prefix, trust: bytes) -> None:

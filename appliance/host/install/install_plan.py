@@ -1,0 +1,96 @@
+"""What an install would do, for the person who decides: computed before anything is written.
+
+Owns the value, and the interface by which an install asks the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from appliance.host.install.install_inputs import Host
+from appliance.host.install.preflight import PreflightResult
+from appliance.host.layout.prefix import Prefix
+from appliance.host.layout.unit_files import unit_names
+from appliance.host.models.fit import Fit
+from appliance.host.release.release import current_target
+from bundles.bundle import Bundle
+from signing.verified import Verified
+
+
+@dataclass(frozen=True, slots=True)
+class InstallPlan:
+    """What an install would do.
+
+    Args:
+        bundle: verified.
+        prefix: the host.
+        release: the folder of the release.
+        files, size_bytes: what would be copied from the medium, at most.
+        packages: OS packages that the bundle has for this machine's system; those that are absent or older are
+            installed. Empty below a `--prefix`.
+        system: this machine's system, such as `debian-12`.
+        units: the systemd units; empty below a `--prefix`.
+        memory: the verdict about the models' memory; None where no model could be read.
+        before: what `current` names, or None where nothing serves.
+    """
+
+    bundle: Verified[Bundle]
+    prefix: Prefix
+    release: Path
+    files: int
+    size_bytes: int
+    packages: tuple[str, ...]
+    system: str
+    units: tuple[str, ...]
+    memory: Fit | None
+    before: str | None
+
+
+class Dialogue(Protocol):
+    """Who is asked during an install, before anything of the bundle is written."""
+
+    def on_verified(self, bundle: Verified[Bundle]) -> None:
+        """Called once the bundle is verified, before this program looks at whether it can apply the bundle."""
+
+    def on_planned(self, plan: InstallPlan) -> None:
+        """Called with the plan; an exception ends the install, and nothing was written."""
+
+
+class Silent:
+    """Asks nobody."""
+
+    def on_verified(self, bundle: Verified[Bundle]) -> None:
+        """Go on."""
+
+    def on_planned(self, plan: InstallPlan) -> None:
+        """Go on."""
+
+
+def plan_install(host: Host, release: Path, found: Verified[Bundle], preflight: PreflightResult) -> InstallPlan:
+    """Describe what an install would do.
+
+    Args:
+        host: where to install.
+        release: the folder of the release.
+        found: verified.
+        preflight: of this bundle on this host.
+
+    Raises:
+        DriftError: the name of the link to the current release belongs to something else.
+    """
+    prefix, contents, system = host.prefix, found.value.contents, host.card.system.os
+    packages = [PurePosixPath(file.path) for file in contents.of_kind("os-package")] if prefix.is_system else []
+    return InstallPlan(
+        found,
+        prefix,
+        release,
+        preflight.missing_files,
+        preflight.missing_bytes,
+        tuple(path.name for path in packages if path.parts[1:-1] == (system,)),
+        system,
+        unit_names(contents, found.value.manifest) if prefix.is_system else (),
+        preflight.memory,
+        current_target(prefix),
+    )
