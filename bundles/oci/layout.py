@@ -22,6 +22,8 @@ INDEX_FILE = "index.json"
 LAYOUT_BYTES = b'{"imageLayoutVersion":"1.0.0"}'
 README_FILE, STICK_FILE = "README.txt", "STICK.json"
 """For people who find a medium; their content decides nothing."""
+PARITY = "parity"
+"""Beside the covered folders: what a lost stick is rebuilt from; a hint without authority (FORMAT 14)."""
 BLOBS, METADATA, TARGETS, ATTESTATIONS, BOOT = "blobs", "metadata", "targets", "attestations", "BOOT"
 COVERED = (BLOBS, METADATA, TARGETS, ATTESTATIONS, BOOT)
 """The folders in which a file that this format does not give is a refusal."""
