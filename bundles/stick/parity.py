@@ -139,7 +139,7 @@ def read_parity(layout: Layout) -> ParityStreams | None:
     try:
         data = layout.medium.read(LIST_FILE, MAX_LIST_BYTES)
         return None if data is None else _parse(load_canonical(data, LIST_FILE, MAX_LIST_BYTES))
-    except (ApplianceError, _OtherForm):
+    except (ApplianceError, _NoParity):
         return None
 
 
@@ -210,25 +210,25 @@ class _StreamReader:
             )
 
 
-class _OtherForm(Exception):
+class _NoParity(Exception):
     pass
 
 
 def _parse(value: Json) -> ParityStreams:
     streams = value.get("streams") if isinstance(value, dict) else None
     if not isinstance(streams, list) or not 1 <= len(streams) <= MAX_STREAMS or set(value) != {"streams"}:
-        raise _OtherForm
+        raise _NoParity
     parsed = ParityStreams(tuple(tuple(map(_chunk, stream)) for stream in streams if isinstance(stream, list)))
     digests = [chunk.sha256 for stream in parsed.streams for chunk in stream]
     if len(parsed.streams) != len(streams) or len(set(digests)) != len(digests) or not all(parsed.streams):
-        raise _OtherForm
+        raise _NoParity
     return parsed
 
 
 def _chunk(value: Json) -> Chunk:
     if not isinstance(value, list) or len(value) != 2:
-        raise _OtherForm
+        raise _NoParity
     digest, size = value
     if type(size) is not int or not 1 <= size <= MAX_CHUNK_BYTES:
-        raise _OtherForm
+        raise _NoParity
     return Chunk(parse_digest(digest, LIST_FILE), size)
