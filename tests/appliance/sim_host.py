@@ -13,6 +13,7 @@ import hashlib
 import io
 import sys
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,8 +114,8 @@ def uv_wheel(folder: Path) -> Path:
     return write_wheel(folder, "uv", "1.0", {"uv-1.0.data/scripts/uv": (script, 0o755)})
 
 
-def build_bundle(workspace: Workspace, version: str = "1.0.0", note: str = "one") -> Path:
-    """A signed bundle that this machine can install up to the point where an engine has to answer."""
+def build_bundle(workspace: Workspace, version: str = "1.0.0", note: str = "one", extra: Sequence[Source] = ()) -> Path:
+    """A signed bundle that this machine can install up to the point where an engine has to answer; with more files."""
     folder = workspace.path / "sources"
     folder.mkdir(exist_ok=True)
     own = write_wheel(folder, "greeter", "2.0", {"greeter/__init__.py": (f"NOTE = {note!r}\n".encode(), 0o644)})
@@ -138,6 +139,7 @@ def build_bundle(workspace: Workspace, version: str = "1.0.0", note: str = "one"
         Source("playbooks/site.yml", "playbook", data=b"---\n"),
         Source("licences/toy/LICENSE", "licence", data=b"free\n"),
         Source("config/recipe.yaml", "config", data=b"name: toy\n"),
+        *extra,
     ]
     writer = BundleWriter(workspace.dist / f"toy-{version}")
     stored = [store(source, writer) for source in sorted(sources, key=lambda source: source.path)]
