@@ -10,8 +10,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-_WORTH_STARTING_BYTES = 1 << 20
-_START_WRITING = 2  # SYNC_FILE_RANGE_WRITE
+WORTH_STARTING_BYTES = 1 << 20
+_WAIT_BEFORE, _START, _WAIT_AFTER = 1, 2, 4  # SYNC_FILE_RANGE_…
 
 
 def sync_file_system(folder: Path) -> None:
@@ -30,9 +30,27 @@ def sync_file_system(folder: Path) -> None:
 def start_writing(descriptor: int) -> None:
     """Have the disk begin with what was written to a file; nobody waits for it, and nothing is promised."""
     size = os.fstat(descriptor).st_size
-    if size >= _WORTH_STARTING_BYTES:
-        with suppress(OSError):
-            _call("sync_file_range", descriptor, ctypes.c_int64(0), ctypes.c_int64(size), _START_WRITING)
+    if size >= WORTH_STARTING_BYTES:
+        start_writing_range(descriptor, 0, size)
+
+
+def start_writing_range(descriptor: int, start: int, size: int) -> None:
+    """Have the disk begin with a range of a file, in bytes; as `start_writing`."""
+    with suppress(OSError):
+        _sync_range(descriptor, start, size, _START)
+
+
+def wait_for_range(descriptor: int, start: int, size: int) -> None:
+    """Wait until the disk has the bytes of a range. The file's own size and extents are durable after fsync only.
+
+    Raises:
+        OSError: the disk could not keep it.
+    """
+    _sync_range(descriptor, start, size, _WAIT_BEFORE | _START | _WAIT_AFTER)
+
+
+def _sync_range(descriptor: int, start: int, size: int, flags: int) -> None:
+    _call("sync_file_range", descriptor, ctypes.c_int64(start), ctypes.c_int64(size), flags)
 
 
 def _call(name: str, *arguments: object) -> None:

@@ -21,14 +21,16 @@ from bundles.progress import OnProgress, Progress
 K = TypeVar("K")
 T = TypeVar("T")
 _MAX_THREADS = 8
+_MAX_COPY_THREADS = 4
 
 
-def work_off(things: Iterable[T], work: Callable[[T], object]) -> None:
+def work_off(things: Iterable[T], work: Callable[[T], object], threads: int | None = None) -> None:
     """Do `work` on each thing.
 
     Args:
         things: taken from the first on.
         work: called by several threads at the same time.
+        threads: how many at most, at least 1; None for one per core.
 
     Raises:
         BaseException: what `work` raised first.
@@ -47,14 +49,14 @@ def work_off(things: Iterable[T], work: Callable[[T], object]) -> None:
             failures.append(error)
             waiting.clear()
 
-    threads = [Thread(target=run) for _ in range(min(_count(), len(waiting)) - 1)]
-    for thread in threads:
+    helpers = [Thread(target=run) for _ in range(min(threads or _count(), len(waiting)) - 1)]
+    for thread in helpers:
         thread.start()
     try:
         run()
     finally:
         waiting.clear()
-        for thread in threads:
+        for thread in helpers:
             thread.join()
     if failures:
         raise failures[0]
@@ -91,6 +93,11 @@ def judge_all(
 
     work_off(things, work)
     return {thing: said[thing] for thing in things if thing in said}
+
+
+def copy_threads() -> int:
+    """How many threads copy: two at least, so that one reads while the other hashes; few, since a medium is one."""
+    return max(2, min(_MAX_COPY_THREADS, _count()))
 
 
 def _count() -> int:

@@ -1,47 +1,39 @@
-"""Copies blobs to a file in one pass (docs/architecture.md, Sticks).
+"""The one copy: from chunks to files, in one pass (docs/architecture.md, Sticks).
 
-Owns the copy: each byte of the medium is read once, hashed while it is copied, and written once at its final offset. It
-must never use a byte that was not hashed in this pass, and never leaves a half-written file under the final name.
+Owns the order of the work. Several threads each take whole chunks, over all files of a run, so that reading, hashing
+and writing overlap. `transfer` copies one chunk, `work_file` is one file.
 
 Rules (threats T16, T25, T35):
-- the work file is `<name>.partial`; what an interrupted run left there is hashed again, chunk by chunk, before it
-  counts;
-- fsync, then rename, then fsync of the folder; a file that is already right keeps its inode and its times;
-- a wrong file under the final name is replaced by a new inode.
+- each chunk is read from the medium at most once in a run, hashed while it is copied, and written in its place;
+- a chunk of an interrupted run, of a file under the final name, or of a seed is hashed again before it counts; one that
+  differs is passed over, and the medium is read;
+- a chunk that several files need is read once, and copied from the first of them;
+- the disk begins to write each chunk at once, and a thread waits for an older one: progress is durable, and memory is
+  bounded;
+- a file gets its final name when its last chunk is right.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
+from typing import cast
 
-from bundles.chunks.check import changed, check_file, hash_range, placed
+from bundles.chunks.check import hash_range
 from bundles.chunks.chunk import Chunk
-from bundles.chunks.source import ChunkSource, Seeds
+from bundles.chunks.clone import clone_range
+from bundles.chunks.source import ChunkSource, Seed, Seeds, WaitingSource
+from bundles.chunks.transfer import take, transfer
+from bundles.chunks.work_file import CopyJob, WorkFile, open_regular
 from bundles.contents.contents import File
-from bundles.medium import explain_write, sync_folder
+from bundles.durability import WORTH_STARTING_BYTES, start_writing_range, wait_for_range
+from bundles.parallel import copy_threads, work_off
 from bundles.progress import OnProgress, Progress, ignore
-from signing.errors import DamagedError, NotTrustedError
-
-_COPY_BYTES = 4 << 20
-
-
-@dataclass(frozen=True)
-class CopyJob:
-    """A file to be put together.
-
-    Args:
-        file: verified.
-        destination: the final path; its folder is made where it is missing.
-        mode: permission bits instead of the file's own, for example 0o444 in a store.
-    """
-
-    file: File
-    destination: Path
-    mode: int | None = None
+from signing.errors import DamagedError
 
 
 @dataclass(frozen=True)
@@ -51,7 +43,8 @@ class CopyCount:
     Args:
         copied, copied_bytes: files that were made, and their size.
         kept: files that were right already.
-        medium_bytes, held_bytes: what was read from the medium, and what came from files of this host.
+        medium_bytes: chunks that were read from the medium, in bytes.
+        held_bytes: chunks that came from this host: seeds, files of the same run, and what an earlier run left.
     """
 
     copied: int
@@ -61,6 +54,19 @@ class CopyCount:
     held_bytes: int
 
 
+Place = tuple[WorkFile, int]
+"""Where a chunk belongs: a file, and the offset in bytes."""
+
+
+@dataclass
+class _Need:
+    """A chunk, every place that needs it, and those that have it; None before anybody has looked."""
+
+    chunk: Chunk
+    places: list[Place] = field(default_factory=list)
+    right: dict[Place, None] | None = None
+
+
 def copy_files(
     jobs: Sequence[CopyJob],
     source: ChunkSource,
@@ -68,26 +74,22 @@ def copy_files(
     on_progress: OnProgress = ignore,
     task: str = "copying",
 ) -> CopyCount:
-    """Assemble files from their chunks: each chunk is read once, hashed while it is copied, and written in its place.
+    """Assemble files from their chunks.
 
     Args:
-        jobs: in the order in which they are begun.
+        jobs: begun in this order; each destination once.
         source: untrusted; where it has `wait_for`, this is called when nothing is left that it holds.
         seeds: places on this host that may hold chunks.
         on_progress: called with bytes done of all files, in any thread, one call at a time.
         task: of `Progress`.
 
     Raises:
-        NextStickError: raised by the source; what is there is kept for the next run.
-        DamagedError, NotTrustedError, ApplianceError: as `copy_file`.
+        NextStickError: by the source; what was copied is kept for the next run.
+        DamagedError: a blob is missing, unreadable or differs; nothing incomplete has a final name.
+        NotTrustedError: a blob is longer than signed, or no regular file.
+        ApplianceError: the disk is full (code `disk.full`); the next run goes on from there.
     """
-    total, before, copied, copied_bytes = sum(job.file.size for job in jobs), 0, 0, 0
-    for job in jobs:
-        if copy_file(job.file, source.open_chunk, job.destination, mode=job.mode):
-            copied, copied_bytes = copied + 1, copied_bytes + job.file.size
-        before += job.file.size
-        on_progress(Progress(task, before, total))
-    return CopyCount(copied, copied_bytes, len(jobs) - copied, copied_bytes, 0)
+    return _Copy(jobs, source, seeds or {}, on_progress, task).run()
 
 
 def copy_file(
@@ -97,119 +99,193 @@ def copy_file(
     on_progress: OnProgress = ignore,
     mode: int | None = None,
 ) -> bool:
-    """Assemble a file of the bundle from its blobs.
+    """Assemble one file of the bundle from its blobs; errors as for `copy_files`.
 
     Args:
         file: verified.
-        open_chunk: opens a blob, untrusted, for reading; the descriptor is closed here.
-        destination: the final path; its folder is made where it is missing.
+        open_chunk: as `ChunkSource.open_chunk`.
+        destination, mode: as for `CopyJob`.
         on_progress: called with bytes done.
-        mode: permission bits instead of the file's own, for example 0o444 in a store.
 
     Returns:
         False where the right file was there already and was left alone.
-
-    Raises:
-        DamagedError: a blob differs from its signed digest; nothing appears under the final name.
-        NotTrustedError: a blob is longer than signed.
-        ApplianceError: the disk is full (code `disk.full`); the next run goes on from there.
     """
-    bits = file.mode if mode is None else mode
-    partial = destination.with_name(f"{destination.name}.partial")
-    if destination.exists() and _is_right(file, destination):
-        if destination.stat().st_mode & 0o7777 != bits:
-            destination.chmod(bits)
-        partial.unlink(missing_ok=True)
-        return False
-    try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _open_partial(partial)
+    count = copy_files(
+        (CopyJob(file, destination, mode),), _OneCall(open_chunk), None, on_progress, f"copying {file.path}"
+    )
+    return count.copied == 1
+
+
+class _OneCall:
+    """A source that can open blobs, and knows nothing else."""
+
+    def __init__(self, open_chunk: Callable[[Chunk], int]) -> None:
+        self.open_chunk = open_chunk
+
+    def holds(self, _chunk: Chunk) -> bool:
+        """As if it had everything: `open_chunk` raises where it has not."""
+        return True
+
+
+class _Copy:
+    """One run, with the values that its threads share."""
+
+    def __init__(
+        self, jobs: Sequence[CopyJob], source: ChunkSource, seeds: Seeds, on_progress: OnProgress, task: str
+    ) -> None:
+        self.source, self.seeds, self.on_progress, self.task = source, seeds, on_progress, task
+        self.works = [WorkFile(job) for job in jobs]
+        self.total = sum(job.file.size for job in jobs)
+        self.done = self.medium_bytes = self.held_bytes = 0
+        self.waiting = cast(WaitingSource, source) if hasattr(source, "wait_for") else None
+        self.postponed: deque[_Need] = deque()
+        self.unsettled: deque[_Need] = deque()
+        self.threads = copy_threads()
+        self.lock = Lock()
+
+    def run(self) -> CopyCount:
+        """Copy what is not right already."""
+        work_off([(work, *place) for work in self.works if work.may_be_right() for place in work.places], self._compare)
+        kept = [work for work in self.works if work.is_right()]
+        rest = [work for work in self.works if not work.is_right()]
+        for work in kept:
+            work.keep()
         try:
-            _fill(file, open_chunk, descriptor, on_progress)
-            os.fchmod(descriptor, bits)
-            os.fsync(descriptor)
+            self._make(rest)
         finally:
-            os.close(descriptor)
-        os.replace(partial, destination)
-        sync_folder(destination.parent)
-    except OSError as error:
-        raise explain_write(error, destination, file.size) from None
-    return True
+            for work in rest:
+                work.close()
+        copied_bytes = sum(work.job.file.size for work in rest)
+        return CopyCount(len(rest), copied_bytes, len(kept), self.medium_bytes, self.held_bytes)
 
+    def _compare(self, piece: tuple[WorkFile, int, Chunk]) -> None:
+        work, start, chunk = piece
+        if work.compare(start, chunk):
+            self._count(chunk.size)
 
-def _open_partial(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return os.open(path, flags, 0o600)
-    except PermissionError:
-        # An interrupted run had finished it: it has the mode of the file already, which may be read-only.
-        finished = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    def _make(self, works: Sequence[WorkFile]) -> None:
+        needs: dict[Chunk, _Need] = {}
+        for work in works:
+            work.clone_of = self._twin(work)
+            for start, chunk in work.places:
+                needs.setdefault(chunk, _Need(chunk)).places.append((work, start))
+        work_off([work for work in works if not work.places], _finish_empty)
+        while needs:
+            work_off(needs.values(), self._serve, self.threads)
+            work_off(tuple(self.unsettled), lambda _need: self._settle_next())
+            needs = {need.chunk: need for need in self.postponed}
+            self.postponed.clear()
+            if needs and self.waiting is not None:
+                for work in works:
+                    work.sync()
+                self.waiting.wait_for(tuple(needs))
+
+    def _twin(self, work: WorkFile) -> Path | None:
+        """A file of this host that should have the same bytes from its first to its last."""
+        if not work.places:
+            return None
+        for seed in self.seeds.get(work.places[0][1].sha256, ()):
+            if all(Seed(seed.path, start) in self.seeds.get(chunk.sha256, ()) for start, chunk in work.places):
+                return seed.path
+        return None
+
+    def _serve(self, need: _Need) -> None:
+        """Bring a chunk to every place that needs it, or postpone it to another medium."""
+        chunk = need.chunk
+        if need.right is None:
+            need.right = dict.fromkeys(place for place in need.places if self._is_left_over(place, chunk))
+        for place in need.places:
+            if place in need.right:
+                continue
+            donor = next(iter(need.right), None)
+            with place[0].explained():
+                if not self._is_held(chunk, place, donor) and not self._is_taken(chunk, place):
+                    self.postponed.append(need)
+                    return
+                if chunk.size >= WORTH_STARTING_BYTES:
+                    start_writing_range(place[0].descriptor, place[1], chunk.size)
+            need.right[place] = None
+            self._count(0 if place[1] in place[0].right else chunk.size)
+        self.unsettled.append(need)
+        if chunk.size < WORTH_STARTING_BYTES or len(self.unsettled) > self.threads:
+            self._settle_next()
+
+    def _is_left_over(self, place: Place, chunk: Chunk) -> bool:
+        with place[0].explained():
+            if not place[0].has(place[1], chunk):
+                return False
+        self._count(0 if place[1] in place[0].right else chunk.size, held_bytes=chunk.size)
+        return True
+
+    def _is_held(self, chunk: Chunk, place: Place, donor: Place | None) -> bool:
+        """Copy from this host, where it has the chunk: another file of this run, a file to be replaced, or a seed."""
+        work, at = place
+        if donor is not None and _is_same(chunk, donor[0].descriptor, donor[1], place):
+            self._count(0, held_bytes=chunk.size)
+            return True
+        own = (Seed(work.job.destination, at),) if at in work.right else ()
+        for seed in (*own, *self.seeds.get(chunk.sha256, ())):
+            try:
+                origin = open_regular(seed.path)
+            except OSError:
+                continue
+            try:
+                if _is_same(chunk, origin, seed.offset, place):
+                    self._count(0, held_bytes=chunk.size)
+                    return True
+            finally:
+                os.close(origin)
+        return False
+
+    def _is_taken(self, chunk: Chunk, place: Place) -> bool:
+        """Copy from the medium; False where it is not there, and another medium may come."""
+        if self.waiting is not None and not self.source.holds(chunk):
+            return False
+        work, at = place
         try:
-            os.fchmod(finished, 0o600)
-        finally:
-            os.close(finished)
-        return os.open(path, flags, 0o600)
+            take(self.source, chunk, work.descriptor, at, work.job.file.path)
+        except DamagedError:
+            # A medium that was pulled out is not damaged.
+            if self.waiting is None or self.source.holds(chunk):
+                raise
+            return False
+        self._count(0, medium_bytes=chunk.size)
+        return True
+
+    def _count(self, done: int, *, medium_bytes: int = 0, held_bytes: int = 0) -> None:
+        with self.lock:
+            self.done += done
+            self.medium_bytes += medium_bytes
+            self.held_bytes += held_bytes
+            if done:
+                self.on_progress(Progress(self.task, self.done, self.total))
+
+    def _settle_next(self) -> None:
+        try:
+            need = self.unsettled.popleft()
+        except IndexError:  # another thread was faster
+            return
+        for work, start in need.places:
+            with work.explained():
+                if need.chunk.size >= WORTH_STARTING_BYTES:
+                    wait_for_range(work.descriptor, start, need.chunk.size)
+                work.count_right()
 
 
-def _is_right(file: File, path: Path) -> bool:
+def _finish_empty(work: WorkFile) -> None:
+    with work.explained():
+        work.finish()
+
+
+def _is_same(chunk: Chunk, origin: int, start: int, place: Place) -> bool:
+    """Copy a chunk from a file of this host; whether it was the right one."""
+    work, at = place
+    if os.fstat(origin).st_size < start + chunk.size:
+        return False
+    if clone_range(origin, start, chunk.size, work.descriptor, at):
+        return hash_range(work.descriptor, at, chunk.size) == chunk.sha256
     try:
-        check_file(file, path)
-    except (DamagedError, NotTrustedError):
+        transfer(chunk, origin, start, work.descriptor, at, work.job.file.path)
+    except DamagedError:
         return False
     return True
-
-
-def _fill(file: File, open_chunk: Callable[[Chunk], int], descriptor: int, on_progress: OnProgress) -> None:
-    had = os.fstat(descriptor).st_size
-    os.truncate(descriptor, min(had, file.size))
-    resuming = had > 0
-    for start, chunk in placed(file):
-        # The part of an interrupted run counts only as far as it hashes to what was signed.
-        resuming = resuming and had >= start + chunk.size and hash_range(descriptor, start, chunk.size) == chunk.sha256
-        if not resuming:
-            _copy_chunk(file, chunk, open_chunk(chunk), descriptor, start)
-        on_progress(Progress(f"copying {file.path}", start + chunk.size, file.size))
-    os.truncate(descriptor, file.size)
-
-
-def _copy_chunk(file: File, chunk: Chunk, source: int, descriptor: int, start: int) -> None:
-    state, done = hashlib.sha256(), 0
-    try:
-        if os.fstat(source).st_size > chunk.size:
-            raise NotTrustedError("blob.too-long", file.path, expected=f"{chunk.size} bytes", found="more")
-        while done < chunk.size:
-            block = _read(file, source, min(_COPY_BYTES, chunk.size - done))
-            if not block:
-                break
-            state.update(block)
-            _write(descriptor, block, start + done)
-            done += len(block)
-    finally:
-        os.close(source)
-    if done != chunk.size or state.hexdigest() != chunk.sha256:
-        raise changed(
-            file,
-            f"{chunk.size} bytes with sha256 {chunk.sha256} at byte {start}",
-            f"{done} bytes with sha256 {state.hexdigest()}",
-        )
-
-
-def _read(file: File, source: int, size: int) -> bytes:
-    try:
-        return os.read(source, size)
-    except OSError as error:
-        raise DamagedError(
-            "medium.read-failed",
-            file.path,
-            expected="readable bytes",
-            found=error.strerror or "",
-            hint="copy the stick again",
-        ) from None
-
-
-def _write(descriptor: int, block: bytes, at: int) -> None:
-    view = memoryview(block)
-    while view:
-        written = os.pwrite(descriptor, view, at)
-        view = view[written:]
-        at += written

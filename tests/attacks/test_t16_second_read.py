@@ -88,9 +88,8 @@ def test_attacked_on_the_second_read_of_the_contents(stick: Stick, firmware: Sim
 
 
 def test_unguarded_the_other_bytes_are_installed(stick: Stick, firmware: SimStick, prefix: Prefix) -> None:
-    def trust(_file: File, chunk: Chunk, source: int, descriptor: int, start: int) -> None:
-        os.pwrite(descriptor, os.read(source, chunk.size), start)
-        os.close(source)
+    def trust(chunk: Chunk, origin: int, start: int, destination: int, at: int, _subject: str) -> None:
+        os.pwrite(destination, os.pread(origin, chunk.size, start), at)
 
     bundle = verified(stick).value
     file = playbook_lies(firmware, bundle)

@@ -1,6 +1,6 @@
 """The import of a bundle: its files are copied from the medium in one pass, and each byte is hashed while it is copied.
 
-Owns which files go where and in which order. `bundles.chunks.copy` copies one file.
+Owns which files go where and in which order. `bundles.chunks.copy` copies them.
 
 Rules (threats T2, T16, T35):
 - metadata is written first, to every installed release, so that all of them are verified by the newest. Then the
@@ -30,13 +30,16 @@ from appliance.host.layout.places import (
     rendered_names,
 )
 from appliance.host.layout.prefix import Prefix, make_folder
+from appliance.host.release.held_chunks import held_chunks
 from appliance.host.trust.expiry_exemption import Exemption, record
 from appliance.host.trust.trust_store import write_floors, write_root
 from bundles.bundle import Bundle, open_bundle
-from bundles.chunks.copy import copy_file
+from bundles.chunks.copy import CopyCount, copy_files
+from bundles.chunks.source import ChunkSource
+from bundles.chunks.work_file import CopyJob
 from bundles.oci.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, METADATA, TARGETS, Layout, blob_path
 from bundles.oci.manifest import index_of
-from bundles.progress import OnProgress, Progress
+from bundles.progress import OnProgress
 from signing.errors import DamagedError
 from signing.roles import MAX_TARGET_BYTES
 from signing.verified import Evidence, Verified
@@ -50,14 +53,14 @@ class ImportResult:
     """What an import did.
 
     Args:
-        copied, copied_bytes: files that were copied, and their size.
-        kept: files that were right already.
+        copied, kept: files that were made, and files that were right already.
+        count: bytes by where they came from.
         removed: paths below the release that nothing names.
     """
 
     copied: int
-    copied_bytes: int
     kept: int
+    count: CopyCount
     removed: tuple[str, ...]
 
 
@@ -128,36 +131,31 @@ def import_layout(
 
 
 def import_files(
-    prefix: Prefix, source: Layout, release: Path, bundle: Bundle, on_progress: OnProgress
+    prefix: Prefix, source: ChunkSource, release: Path, bundle: Bundle, on_progress: OnProgress
 ) -> ImportResult:
-    """Copy every file of the bundle to its place.
+    """Copy every file of the bundle to its place; chunks that other releases hold are copied from there.
 
     Args:
         prefix, release: the host, and the release's folder.
-        source: untrusted blobs.
+        source: untrusted blobs; where it can wait for further media, it does.
         bundle: verified.
         on_progress: called with the bytes done, of all files together.
 
     Raises:
+        NextStickError: chunks lie on a medium that is not here; what was copied is kept.
         DamagedError: a blob is missing or differs; no incomplete file has a final name.
         NotTrustedError: the bundle names a path that only the installer may fill.
     """
     check_places(bundle.contents)
     removed = _remove_unlisted(prefix, release, bundle)
-    total, before, copied, copied_bytes = bundle.contents.size_bytes, 0, 0, 0
+    jobs: dict[Path, CopyJob] = {}
     for file in bundle.contents.files:
         path = place(prefix, release, file)
         make_folder(path.parent)
-        start = before
-
-        def on_file(event: Progress, start: int = start) -> None:
-            on_progress(Progress("importing the bundle", start + event.done, total))
-
-        if copy_file(file, source.open_chunk, path, on_file, mode=0o444 if file.kind in STORED else None):
-            copied, copied_bytes = copied + 1, copied_bytes + file.size
-        before += file.size
-        on_progress(Progress("importing the bundle", before, total))
-    return ImportResult(copied, copied_bytes, len(bundle.contents.files) - copied, removed)
+        # Two models with the same bytes and the same name are one file in the store.
+        jobs.setdefault(path, CopyJob(file, path, 0o444 if file.kind in STORED else None))
+    count = copy_files(tuple(jobs.values()), source, held_chunks(prefix), on_progress, "importing the bundle")
+    return ImportResult(count.copied, len(bundle.contents.files) - count.copied, count, removed)
 
 
 def _write_metadata(copy: Layout, evidence: Evidence) -> set[str]:

@@ -1,0 +1,103 @@
+"""Copies one chunk from an open file into another: read once, hashed, and written once.
+
+Owns the loop over bytes, for imports, sticks and joined files alike. It must never report a chunk as copied unless the
+bytes that it wrote are the bytes that it hashed (threat T16).
+
+Rules:
+- a fault of reading is an `ApplianceError`; a fault of writing is the `OSError` of the call;
+- the kernel is asked for the bytes ahead, so that a medium reads while the processor hashes;
+- memory is 1 MiB for each call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from bundles.chunks.chunk import Chunk
+from bundles.chunks.source import ChunkSource
+from signing.errors import DamagedError, NotTrustedError
+
+BLOCK_BYTES = 1 << 20
+_AHEAD_BYTES = 8 << 20
+
+
+def take(source: ChunkSource, chunk: Chunk, destination: int, at: int, subject: str) -> None:
+    """Copy one chunk from a source into an open file.
+
+    Args:
+        source: untrusted; opened once, read once.
+        chunk: verified: its digest and its size in bytes.
+        destination: a descriptor that can be written.
+        at: where the chunk begins there, in bytes.
+        subject: the file of the bundle, for errors.
+
+    Raises:
+        DamagedError: the blob is missing, unreadable or differs; what was written there is worth nothing.
+        NotTrustedError: the blob is longer than signed, or no regular file.
+        OSError: the destination cannot be written.
+    """
+    origin = source.open_chunk(chunk)
+    try:
+        if os.fstat(origin).st_size > chunk.size:
+            raise NotTrustedError("blob.too-long", subject, expected=f"{chunk.size} bytes", found="more")
+        transfer(chunk, origin, 0, destination, at, subject)
+    finally:
+        os.close(origin)
+
+
+def transfer(chunk: Chunk, origin: int, start: int, destination: int, at: int, subject: str) -> None:
+    """Copy one chunk between two open files; errors as for `take`.
+
+    Args:
+        chunk: verified.
+        origin: a descriptor that can be read, untrusted.
+        start: where the chunk begins there, in bytes.
+        destination, at, subject: as for `take`.
+    """
+    state, done = hashlib.sha256(), 0
+    buffer = memoryview(bytearray(min(BLOCK_BYTES, chunk.size)))
+    _ask_for(origin, start, min(_AHEAD_BYTES, chunk.size))
+    while done < chunk.size:
+        if done + _AHEAD_BYTES < chunk.size:
+            _ask_for(origin, start + done + _AHEAD_BYTES, BLOCK_BYTES)
+        count = _read(origin, buffer[: chunk.size - done], start + done, subject)
+        if not count:
+            break
+        block = buffer[:count]
+        state.update(block)
+        _write(destination, block, at + done)
+        done += count
+    found = state.hexdigest()
+    if done != chunk.size or found != chunk.sha256:
+        raise DamagedError(
+            "contents.file-changed",
+            subject,
+            expected=f"{chunk.size} bytes with sha256 {chunk.sha256}",
+            found=f"{done} bytes with sha256 {found}",
+            hint="copy it again: run the same `appliance install` or `stick write`",
+        )
+
+
+def _ask_for(origin: int, start: int, size: int) -> None:
+    os.posix_fadvise(origin, start, size, os.POSIX_FADV_WILLNEED)
+
+
+def _read(origin: int, buffer: memoryview, start: int, subject: str) -> int:
+    try:
+        return os.preadv(origin, [buffer], start)
+    except OSError as error:
+        raise DamagedError(
+            "medium.read-failed",
+            subject,
+            expected="readable bytes",
+            found=error.strerror or "",
+            hint="plug the stick in again, or copy it again",
+        ) from None
+
+
+def _write(destination: int, block: memoryview, at: int) -> None:
+    while block:
+        written = os.pwrite(destination, block, at)
+        block = block[written:]
+        at += written
