@@ -151,7 +151,8 @@ def damage(stick: SimStick, chunk: Chunk, fault: str) -> None:
 
 def right_chunks(of: SetFiles, folder: Path) -> set[Digest]:
     """The chunks that a folder holds already in each of the files that need them, finished or begun."""
-    wrong, right = set(), set()
+    wrong: set[Digest] = set()
+    right: set[Digest] = set()
     for file in of.files:
         path = folder / Path(file.path).name
         begun = path.with_name(f"{path.name}.partial")
