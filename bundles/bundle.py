@@ -11,6 +11,7 @@ Rules (threats T5, T7):
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ from signing.errors import DamagedError, NotTrustedError, UsageError
 from signing.floors import Floors
 from signing.strictjson import load
 from signing.verified import Verified
-from signing.verify import verify
+from signing.verify import Chain, verify
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,31 @@ def open_bundle(
     now: datetime,
     others: tuple[ReadMetadata, ...] = (),
     links: tuple[ReadMetadata, ...] = (),
+    select: str = "",
 ) -> Verified[Bundle]:
-    """Verify the chain of trust of a bundle, stick or installed release, down to its contents.
+    """Verify the chain of trust of one bundle of a folder, stick or installed release, down to its contents.
+
+    Args:
+        path, trust, floors, now, others, links: as for `open_bundles`.
+        select: `NAME-VERSION` of the wanted one, where several lie there.
+
+    Raises:
+        UsageError: there is no bundle at this path; or several, and none is selected.
+        NotTrustedError: the chain does not cover what lies there.
+        DamagedError: the manifest or the contents differ from their signed digest.
+    """
+    return select_bundle(open_bundles(path, trust, floors, now, others, links), select, str(path))
+
+
+def open_bundles(
+    path: Path,
+    trust: bytes,
+    floors: Floors,
+    now: datetime,
+    others: tuple[ReadMetadata, ...] = (),
+    links: tuple[ReadMetadata, ...] = (),
+) -> tuple[Verified[Bundle], ...]:
+    """Verify the chain of trust of every bundle that a medium names, down to the contents of each.
 
     Args:
         path: untrusted; the folder that holds `oci-layout`.
@@ -71,17 +95,81 @@ def open_bundle(
         links: where else older roots of the chain may lie, as untrusted.
 
     Returns:
-        The contents with the evidence. No blob but the manifest and the contents has been read.
+        The contents with the evidence, in the order of the target names. No blob but manifests and contents was read.
 
     Raises:
         UsageError: there is no bundle at this path.
-        NotTrustedError: the chain does not cover it.
-        DamagedError: the manifest or the contents differ from their signed digest.
+        NotTrustedError: the chain does not cover one of them.
+        DamagedError: a manifest or its contents differ from their signed digest.
     """
     layout = Layout(path)
-    hint, target = _guess_target(layout)
+    found = [
+        _open_named(layout, named, replace(layout.chain(trust), others=others, links=links), floors, now)
+        for named in read_index(layout)
+    ]
+    return tuple(sorted(found, key=lambda one: one.evidence.target))
+
+
+def select_bundle(bundles: Sequence[Verified[Bundle]], select: str, subject: str) -> Verified[Bundle]:
+    """Choose the one bundle that is meant.
+
+    Args:
+        bundles: verified, at least one.
+        select: `NAME-VERSION`; empty where a person has named none.
+        subject: where they lie, for the error.
+
+    Raises:
+        UsageError: code `bundle.several` or `bundle.not-there`; it names what lies there.
+    """
+    there = ", ".join(dict.fromkeys(dashed(one.value) for one in bundles))
+    chosen = {one.value.manifest: one for one in bundles if select in ("", dashed(one.value))}
+    if len(chosen) == 1:
+        return next(iter(chosen.values()))
+    if chosen:
+        raise UsageError(
+            "bundle.several",
+            subject,
+            expected="one bundle",
+            found=there,
+            hint="name the one that you want: --select NAME-VERSION",
+        )
+    raise UsageError(
+        "bundle.not-there", subject, expected=select, found=there, hint="choose one of these with --select"
+    )
+
+
+def dashed(bundle: Bundle) -> str:
+    """A bundle's name and version, as a person types it: `smollm2-1.0.0`."""
+    return f"{bundle.contents.name}-{bundle.contents.version}"
+
+
+def read_index(layout: Layout) -> tuple[Chunk, ...]:
+    """Read which manifests a medium names; hints that decide nothing.
+
+    Args:
+        layout: untrusted.
+
+    Raises:
+        UsageError: there is no bundle at this path.
+        NotTrustedError: `oci-layout` or `index.json` is not what the format gives.
+        DamagedError: `index.json` is missing.
+    """
+    if not layout.path.is_dir() or (first := layout.medium.read(LAYOUT_FILE, 1024)) is None:
+        raise not_found(layout.path)
+    if first != LAYOUT_BYTES:
+        raise NotTrustedError("layout.refused", LAYOUT_FILE, expected=LAYOUT_BYTES.decode(), found="something else")
+    index = layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES)
+    if index is None:
+        raise DamagedError(
+            "layout.no-index", INDEX_FILE, expected="a file", found="none", hint="write this stick or bundle again"
+        )
+    return parse_index(index)
+
+
+def _open_named(layout: Layout, named: Chunk, chain: Chain, floors: Floors, now: datetime) -> Verified[Bundle]:
+    target = _guess_target(layout, named)
     found = verify(
-        replace(layout.chain(trust), others=others, links=links),
+        chain,
         target,
         lambda data: _parse(layout, data),
         floors,
@@ -96,12 +184,12 @@ def open_bundle(
             expected=target_name(bundle.contents.name, bundle.contents.version),
             found=target,
         )
-    if hint != bundle.manifest or _read(layout, Chunk(bundle.manifest, bundle.manifest_size)) is None:
+    if named.sha256 != bundle.manifest or _read(layout, Chunk(bundle.manifest, bundle.manifest_size)) is None:
         raise NotTrustedError(
             "bundle.mixed",
             INDEX_FILE,
             expected=f"the signed manifest {bundle.manifest}",
-            found=f"manifest {hint}",
+            found=f"manifest {named.sha256}",
             hint="the files of two bundles are mixed here; write the stick again",
         )
     return found
@@ -118,21 +206,11 @@ def not_found(path: Path) -> UsageError:
     )
 
 
-def _guess_target(layout: Layout) -> tuple[Digest, str]:
-    if not layout.path.is_dir() or layout.medium.read(LAYOUT_FILE, 1024) is None:
-        raise not_found(layout.path)
-    if layout.medium.read(LAYOUT_FILE, 1024) != LAYOUT_BYTES:
-        raise NotTrustedError("layout.refused", LAYOUT_FILE, expected=LAYOUT_BYTES.decode(), found="something else")
-    index = layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES)
-    if index is None:
-        raise DamagedError(
-            "layout.no-index", INDEX_FILE, expected="a file", found="none", hint="write this stick or bundle again"
-        )
-    named = parse_index(index)
+def _guess_target(layout: Layout, named: Chunk) -> str:
     manifest = load(_need(layout, named), "manifest", MAX_MANIFEST_BYTES)
     annotations = manifest.get("annotations") if isinstance(manifest, dict) else None
     hints = annotations if isinstance(annotations, dict) else {}
-    return named.sha256, target_name(check_name(hints.get(TITLE)), check_name(hints.get(VERSION)))
+    return target_name(check_name(hints.get(TITLE)), check_name(hints.get(VERSION)))
 
 
 def _parse(layout: Layout, data: bytes) -> Bundle:

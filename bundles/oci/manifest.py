@@ -25,6 +25,9 @@ TITLE, VERSION = "org.opencontainers.image.title", "org.opencontainers.image.ver
 _FIELDS = {"schemaVersion", "mediaType", "artifactType", "config", "layers", "annotations"}
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_INDEX_BYTES = 64 << 10
+MAX_BUNDLES = 64
+"""How many bundles one medium may hold."""
+INDEX = "index.json"
 
 
 @dataclass(frozen=True)
@@ -104,26 +107,44 @@ def parse_manifest(data: bytes) -> Manifest:
     return Manifest(contents, size, blobs)
 
 
-def parse_index(data: bytes) -> Chunk:
-    """Read an untrusted `index.json` as a hint: which manifest lies here.
+def parse_index(data: bytes) -> tuple[Chunk, ...]:
+    """Read an untrusted `index.json` as a hint: which manifests lie here.
 
     Returns:
-        The manifest's digest, which the chain of trust has yet to name, and its size.
+        Digest and size of each manifest, which the chain of trust has yet to name; at least one.
+
+    Raises:
+        NotTrustedError: not the index of bundles, or it names one twice.
+    """
+    value = load_canonical(data, INDEX, MAX_INDEX_BYTES)
+    manifests = value.get("manifests") if isinstance(value, dict) else None
+    if not isinstance(manifests, list) or not 1 <= len(manifests) <= MAX_BUNDLES:
+        raise _refuse(INDEX, f"an index with 1 to {MAX_BUNDLES} manifests")
+    found = tuple(_read_entry(entry) for entry in manifests)
+    if len({one.sha256 for one in found}) != len(found):
+        raise _refuse(INDEX, "each manifest once")
+    return found
+
+
+def parse_index_of_one(data: bytes) -> Chunk:
+    """Read the `index.json` of a folder that holds one bundle, such as one that the builder has made.
 
     Raises:
         NotTrustedError: not the index of one bundle.
     """
-    value = load_canonical(data, "index.json", MAX_INDEX_BYTES)
-    manifests = value.get("manifests") if isinstance(value, dict) else None
-    if not isinstance(manifests, list) or len(manifests) != 1:
-        raise _refuse("index.json", "an index with one manifest")
-    entry = manifests[0]
+    found = parse_index(data)
+    if len(found) != 1:
+        raise _refuse(INDEX, "an index with one manifest")
+    return found[0]
+
+
+def _read_entry(entry: Json) -> Chunk:
     if not isinstance(entry, dict) or entry.get("artifactType") != ARTIFACT_TYPE:
-        raise _refuse("index.json", f"a manifest of artifact type {ARTIFACT_TYPE}")
+        raise _refuse(INDEX, f"a manifest of artifact type {ARTIFACT_TYPE}")
     size = entry.get("size")
     if type(size) is not int or not 0 < size <= MAX_MANIFEST_BYTES:
-        raise _refuse("index.json", f"a manifest of at most {MAX_MANIFEST_BYTES} bytes")
-    return Chunk(parse_oci_digest(entry.get("digest"), "index.json"), size)
+        raise _refuse(INDEX, f"a manifest of at most {MAX_MANIFEST_BYTES} bytes")
+    return Chunk(parse_oci_digest(entry.get("digest"), INDEX), size)
 
 
 def _descriptor(media_type: str, digest: Digest, size: int) -> dict[str, Json]:

@@ -40,7 +40,7 @@ from bundles.oci.layout import (
     Layout,
     blob_path,
 )
-from bundles.oci.manifest import MAX_INDEX_BYTES, parse_index
+from bundles.oci.manifest import MAX_INDEX_BYTES, parse_index_of_one
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import sha256
 from signing.errors import DamagedError, NotTrustedError, UsageError
@@ -117,7 +117,7 @@ def _check_free(stick: Layout, bundle: Bundle) -> None:
             wanted = {blob_path(chunk.sha256) for chunk in bundle.blobs}
             strange = next((path for path in stick.medium.walk(BLOBS) if path not in wanted), None)
             other = f"other files: {strange}" if strange else None
-        elif (named := parse_index(index).sha256) != bundle.manifest:
+        elif (named := parse_index_of_one(index).sha256) != bundle.manifest:
             other = f"a stick of manifest {named[:12]}"
     except NotTrustedError as error:
         # A damaged index is written anew; what is no file is refused.

@@ -32,7 +32,7 @@ from bundles.contents.contents import Contents, Model
 from bundles.contents.contents_json import parse_contents
 from bundles.medium import Medium
 from bundles.oci.layout import ATTESTATIONS, INDEX_FILE, Layout, blob_path
-from bundles.oci.manifest import MAX_INDEX_BYTES, parse_index, parse_manifest
+from bundles.oci.manifest import MAX_INDEX_BYTES, parse_index_of_one, parse_manifest
 from signing.chain import read_root
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError
@@ -167,7 +167,7 @@ def _wrapped(
 
 def _statements(layout: Layout) -> tuple[Attestation, ...]:
     """The statements to sign for a bundle of the workspace, read from the bundle."""
-    manifest = _blob(layout, parse_index(layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b""))
+    manifest = _blob(layout, parse_index_of_one(layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b""))
     named = parse_manifest(manifest)
     contents = parse_contents(_blob(layout, Chunk(named.contents, named.contents_size)))
     file = contents.by_path.get(PROVENANCE.path)

@@ -30,7 +30,7 @@ from bundles.contents.contents import MAX_CONTENTS_BYTES, Contents
 from bundles.contents.contents_json import parse_contents, write_contents
 from bundles.medium import Medium
 from bundles.oci.layout import INDEX_FILE, blob_path
-from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index, parse_manifest
+from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index_of_one, parse_manifest
 from bundles.progress import OnProgress
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, DamagedError
@@ -121,7 +121,7 @@ def _packed(places: tuple[Medium, ...], packed: Packed) -> _Side:
 
 def _standing(path: Path) -> _Side:
     medium = Medium(path)
-    digest = parse_index(medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b"").sha256
+    digest = parse_index_of_one(medium.read(INDEX_FILE, MAX_INDEX_BYTES) or b"").sha256
     manifest = parse_manifest(_read(medium, digest, MAX_MANIFEST_BYTES))
     contents = parse_contents(_read(medium, manifest.contents, MAX_CONTENTS_BYTES))
     return _Side((medium,), digest, contents)

@@ -20,7 +20,7 @@ from appliance.builder.chunking.chunker import Source
 from bundles.bundle import open_bundle
 from bundles.chunks.check import check_blobs
 from bundles.oci.layout import Layout, blob_path
-from bundles.oci.manifest import parse_index, parse_manifest
+from bundles.oci.manifest import parse_index_of_one, parse_manifest
 from signing.floors import Floors
 from tests.toy import NOW, build_toy
 
@@ -107,7 +107,7 @@ def test_a_build_that_is_killed_at_any_instant_leaves_no_bundle_that_looks_finis
         if (tmp_path / "killed" / index).exists():
             # The old or the new one, whole: signatures may be those of the other, which the next run puts right.
             layout = Layout((tmp_path / "killed" / index).parent)
-            named = parse_index((layout.path / "index.json").read_bytes())
+            named = parse_index_of_one((layout.path / "index.json").read_bytes())
             manifest = parse_manifest(layout.medium.read(blob_path(named.sha256), named.size) or b"")
             assert {name: (layout.path / blob_path(name)).stat().st_size for name in manifest.blobs} == manifest.blobs
     assert killed >= 12  # a run that continues another touches less, and may end before its instant comes
