@@ -25,6 +25,7 @@ README_FILE, STICK_FILE = "README.txt", "STICK.json"
 PARITY = "parity"
 """Beside the covered folders: what a lost stick is rebuilt from; a hint without authority (FORMAT 14)."""
 BLOBS, METADATA, TARGETS, ATTESTATIONS, BOOT = "blobs", "metadata", "targets", "attestations", "BOOT"
+BLOB_FOLDER = f"{BLOBS}/sha256"
 COVERED = (BLOBS, METADATA, TARGETS, ATTESTATIONS, BOOT)
 """The folders in which a file that this format does not give is a refusal."""
 
@@ -49,10 +50,13 @@ class Layout:
 
     Args:
         path: the folder that holds `oci-layout`.
+        is_filling: whether it is a spool that is filling still: names that end in `.part` and empty folders may lie in
+            its covered folders, and are passed over.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, is_filling: bool = False) -> None:
         self.path = path
+        self.is_filling = is_filling
         self.medium = Medium(path)
 
     def chain(self, root: bytes) -> Chain:

@@ -23,10 +23,8 @@ MOUNTINFO = Path("/proc/self/mountinfo")
 BLOCK_DEVICES = Path("/sys/dev/block")
 LOOK_EVERY_S = 1.0
 """How long a wait sleeps at most: what is no event, such as a pulled stick, is noticed after this time."""
-MEDIUM_TYPES = frozenset(
-    ("vfat", "msdos", "exfat", "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "udf", "iso9660")
-    + ("ntfs", "ntfs3", "fuseblk", "squashfs", "tmpfs")
-)
+_LINUX_TYPES = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "squashfs", "tmpfs")
+MEDIUM_TYPES = frozenset((*_LINUX_TYPES, "vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk", "udf", "iso9660"))
 """File systems on which a medium is looked for by itself. A network's could block; such a path must be named."""
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
