@@ -101,7 +101,7 @@ class MediaSet:
         self._present = [_look(layout) for layout in layouts]
         self._cards = [one.card for one in self._present if one.card is not None]
         self._pulled: dict[Path, Mount | None] = {}
-        self._said: set[str] = set()
+        self._announced: set[str] = set()
         self._lock = Lock()
 
     @property
@@ -222,7 +222,7 @@ class MediaSet:
         except DamagedError as error:
             if self._waiting is None:
                 raise
-            self._say(f"not usable yet: {path}: {error}")
+            self._announce_once(f"not usable yet: {path}: {error}")
             return
         if layout is None:
             return
@@ -233,9 +233,9 @@ class MediaSet:
             if present.card is not None and present.card not in self._cards:
                 self._cards.append(present.card)
 
-    def _say(self, text: str) -> None:
-        if self._waiting is not None and text not in self._said:
-            self._said.add(text)
+    def _announce_once(self, text: str) -> None:
+        if self._waiting is not None and text not in self._announced:
+            self._announced.add(text)
             self._waiting.announce(text)
 
     def _drop(self, one: _Present) -> bool:
