@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,10 +93,11 @@ class StickSet:
         return any(self._has(stick, chunk) for stick in self.plugged)
 
     def open_chunk(self, chunk: Chunk) -> int:
-        """See `ChunkSource`."""
+        """See `ChunkSource`: of a stick that is yanked at this moment, another one that has it is taken."""
         for stick in self.plugged:
             if self._has(stick, chunk):
-                return stick.open(blob_path(chunk.sha256))
+                with suppress(DamagedError):
+                    return stick.open(blob_path(chunk.sha256))
         raise DamagedError("blob.missing", blob_path(chunk.sha256))
 
     def wait_for(self, wanted: Sequence[Chunk]) -> None:

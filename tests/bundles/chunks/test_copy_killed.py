@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from bundles.chunks.copy import CopyJob, copy_files
+from bundles.chunks.copy import copy_files
+from bundles.chunks.work_file import CopyJob
 from signing.digest import Digest
 from tests.appliance.builder.test_build_killed import in_child
 from tests.sim.stick_sets import SetFiles, StickSet, deal, make_files, right_chunks
