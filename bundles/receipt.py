@@ -1,4 +1,4 @@
-"""The receipt: what one host holds, in its own signed words (FORMAT 13).
+"""The receipt: a signed statement of one host, which lists what it holds (FORMAT 13).
 
 Owns the form. A receipt chooses what a stick for this host leaves out, and decides nothing else. It is no proof that a
 bundle is good, and a host hashes every byte that it takes from its own disk (threats T25, T39).
@@ -7,7 +7,7 @@ Rules:
 - a DSSE envelope, canonical JSON, at most 16 KiB, with one signature by the key of the host that it names;
 - every word in it follows a grammar: digests, versions, names of bundles, times and levels. A note or a host's name has
   no place in it (threat T116);
-- a reader says which hosts it knows; a receipt of another host is refused before anything of it is used.
+- the caller gives the hosts that it knows; a receipt of another host is refused before anything of it is used.
 """
 
 from __future__ import annotations

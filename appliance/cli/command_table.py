@@ -69,6 +69,9 @@ COMMANDS = {
     "status": CommandEntry(
         "appliance.cli.operator.status", "Show what is installed, and every difference from what was signed", _HOST
     ),
+    "receipt": CommandEntry(
+        "appliance.cli.operator.receipt", "Write what this host holds, or read what a host wrote", _HOST
+    ),
     "demo": CommandEntry("appliance.cli.demo.command", "Show the whole journey on this machine", _LEARN),
     "docs": CommandEntry("appliance.cli.docs", "Show a page of the project, or list all pages", _LEARN),
 }

@@ -45,7 +45,7 @@ class HeldDigests:
     """What a delta for a host may leave out.
 
     Args:
-        receipt: that says so.
+        receipt: the one that names the bundles.
         digests: of every chunk of the bundles that it names, as far as this workspace knows these bundles.
         unknown: bundles that it names and this workspace does not know; nothing of them is left out.
     """

@@ -54,6 +54,16 @@ def _show(terminal: Terminal, status: Status, engines: dict[str, EngineState]) -
     terminal.answer(f"release    {release.path}")
     terminal.answer(f"signed by  {', '.join(status.signers)} ({evidence.threshold} needed)")
     terminal.answer(f"in the newest metadata it is {evidence.status}; last proof of freshness {status.floors.time}")
+    floors, receipts = status.floors, status.receipts
+    terminal.answer(
+        f"floors     root {floors.root}, targets {floors.targets}, snapshot {floors.snapshot}, "
+        f"timestamp {floors.timestamp}; proved at {floors.time}"
+    )
+    terminal.answer(
+        f"receipts   the last one is number {receipts.counter}, of {receipts.time}"
+        if receipts.counter
+        else "receipts   none"
+    )
     terminal.answer(f"{evidence.expires[1]} expires {evidence.expires[0]}; that stops new installs, not serving")
     for line in override_lines(status.override):
         terminal.answer(line)
@@ -89,6 +99,8 @@ def _answer(status: Status, engines: dict[str, EngineState]) -> dict[str, Any]:
         "development": status.is_development,
         "target_status": evidence.status,
         "freshness": status.floors.time,
+        "floors": asdict(status.floors),
+        "receipts": asdict(status.receipts),
         "expires": {"role": evidence.expires[1], "time": evidence.expires[0]},
         "override": status.override,
         "cpu_variant": release.facts.cpu_variant,

@@ -6,7 +6,7 @@ site's file and the services of systemd, which lie outside it, are compared here
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from appliance.host.activation.service_check import read_services, service_problems
@@ -17,6 +17,7 @@ from appliance.host.release.release import Release, open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.site.config import read_site
 from appliance.host.trust.expiry_exemption import describe_recorded
+from appliance.host.trust.receipt_counter import ReceiptCounter, read_counter
 from appliance.host.trust.trust_store import read_floors
 from bundles.progress import OnProgress, ignore
 from signing.digest import Digest
@@ -34,6 +35,7 @@ class Status:
         problems: every difference from what was signed and installed; empty where there is none.
         services: the units that systemd runs; none below a prefix.
         override: the expiry override by which the release was installed, as JSON; None where it needed none.
+        receipts: the number of the last receipt of this host; 0 where there is none.
     """
 
     release: Release
@@ -41,6 +43,7 @@ class Status:
     problems: tuple[ApplianceError, ...]
     services: tuple[UnitState, ...]
     override: dict[str, object] | None = None
+    receipts: ReceiptCounter = field(default_factory=ReceiptCounter)
 
     @property
     def signers(self) -> tuple[Digest, ...]:
@@ -77,9 +80,47 @@ def read_status(prefix: Prefix, now: datetime, on_progress: OnProgress = ignore)
         problems += [error, *error.others]
         error.others = ()
     problems += _site_problems(release)
+    floors, receipts = read_floors(prefix), ReceiptCounter()
+    problems += floor_problems(prefix, floors, release.bundle.evidence.floors)
+    try:
+        receipts = read_counter(prefix)
+    except ApplianceError as error:
+        problems.append(error)
     services = read_services(release)
     problems += service_problems(release, services)
-    return Status(release, read_floors(prefix), tuple(problems), services, describe_recorded(prefix, release.bundle))
+    override = describe_recorded(prefix, release.bundle)
+    return Status(release, floors, tuple(problems), services, override, receipts)
+
+
+def floor_problems(prefix: Prefix, floors: Floors, proved: Floors) -> list[ApplianceError]:
+    """Compare the floors of a host with what its own release proves (threat T41).
+
+    Args:
+        prefix: the host.
+        floors: as they are on the disk.
+        proved: by the metadata that the release holds.
+
+    Returns:
+        One error where the floors lie below that: somebody has set them back. A disk image that sets back the release,
+        too, is seen only by those who read this host's receipts.
+    """
+    if floors.raised(proved) == floors:
+        return []
+    return [
+        DriftError(
+            "floors.set-back",
+            str(prefix.trust / "floors.json"),
+            expected=_describe(proved),
+            found=_describe(floors),
+            hint="an old file was restored, or an install was cut off: run the same `appliance install` again, it "
+            "raises them",
+        )
+    ]
+
+
+def _describe(floors: Floors) -> str:
+    versions = f"root {floors.root}, targets {floors.targets}, snapshot {floors.snapshot}"
+    return f"{versions}, timestamp {floors.timestamp}, time {floors.time}"
 
 
 def _site_problems(release: Release) -> list[ApplianceError]:
