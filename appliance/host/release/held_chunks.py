@@ -52,7 +52,7 @@ def _files_of(release: Path) -> tuple[File, ...]:
     medium = Layout(release / _BUNDLE).medium
     try:
         index = medium.read(INDEX_FILE, MAX_INDEX_BYTES)
-        data = index and medium.read(blob_path(parse_index(index).sha256), MAX_MANIFEST_BYTES)
+        data = index and medium.read(blob_path(parse_index(index)[0].sha256), MAX_MANIFEST_BYTES)
         manifest = parse_manifest(data) if data else None
         contents = manifest and medium.read(blob_path(manifest.contents), manifest.contents_size)
         return parse_contents(contents).files if contents else ()
