@@ -26,13 +26,14 @@ from typing import cast
 from bundles.chunks.check import hash_range
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.clone import clone_range
-from bundles.chunks.source import ChunkSource, Seed, Seeds, WaitingSource
+from bundles.chunks.source import ChunkSource, RebuildingSource, Seed, Seeds, WaitingSource
 from bundles.chunks.transfer import take, transfer
 from bundles.chunks.work_file import CopyJob, WorkFile, open_regular
 from bundles.contents.contents import File
 from bundles.durability import WORTH_STARTING_BYTES, start_writing_range, wait_for_range
 from bundles.parallel import copy_threads, work_off
 from bundles.progress import OnProgress, Progress, ignore
+from signing.digest import Digest
 from signing.errors import DamagedError
 
 
@@ -142,6 +143,10 @@ class _Copy:
         self.unsettled: deque[_Need] = deque()
         self.threads = copy_threads()
         self.lock = Lock()
+        self.copied: dict[Digest, tuple[Seed, ...]] = {}
+        """Where this run has a chunk already: from those a source may rebuild others."""
+        if hasattr(source, "use_places"):
+            cast(RebuildingSource, source).use_places(self._find_places)
 
     def run(self) -> CopyCount:
         """Copy what is not right already."""
@@ -150,6 +155,7 @@ class _Copy:
         rest = [work for work in self.works if not work.is_right()]
         for work in kept:
             work.keep()
+            self.copied.update((chunk.sha256, work.seeds_at(start)) for start, chunk in work.places)
         try:
             self._make(rest)
         finally:
@@ -180,6 +186,9 @@ class _Copy:
                     work.sync()
                 self.waiting.wait_for(tuple(needs))
 
+    def _find_places(self, digest: Digest) -> tuple[Seed, ...]:
+        return (*self.copied.get(digest, ()), *self.seeds.get(digest, ()))
+
     def _twin(self, work: WorkFile) -> Path | None:
         """A file of this host that should have the same bytes from its first to its last."""
         if not work.places:
@@ -206,6 +215,7 @@ class _Copy:
                     start_writing_range(place[0].descriptor, place[1], chunk.size)
             need.right[place] = None
             self._count(0 if place[1] in place[0].right else chunk.size)
+        self.copied[chunk.sha256] = need.places[0][0].seeds_at(need.places[0][1])
         self.unsettled.append(need)
         if chunk.size < WORTH_STARTING_BYTES or len(self.unsettled) > self.threads:
             self._settle_next()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Callable, Protocol
 
 from bundles.chunks.chunk import Chunk
 from signing.digest import Digest
@@ -54,3 +54,12 @@ class Seed:
 
 Seeds = Mapping[Digest, Sequence[Seed]]
 """Places on this host by the digest of the chunk; each is hashed before it counts, and a wrong one is passed over."""
+FindPlaces = Callable[[Digest], Sequence[Seed]]
+"""Finds the places on this host that may hold a chunk; empty where there is none."""
+
+
+class RebuildingSource(WaitingSource, Protocol):
+    """A source that can rebuild a chunk from others, and for this reads those that this host has already."""
+
+    def use_places(self, find_places: FindPlaces) -> None:
+        """Take where this host holds chunks, from now on; each is hashed before it counts."""

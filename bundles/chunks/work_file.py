@@ -23,6 +23,7 @@ from threading import Lock
 from bundles.chunks.check import hash_range, placed
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.clone import clone_file
+from bundles.chunks.source import Seed
 from bundles.contents.contents import File
 from bundles.medium import explain_write, sync_folder
 
@@ -95,6 +96,10 @@ class WorkFile:
     def is_right(self) -> bool:
         """Whether every chunk of the file under the final name was found right."""
         return len(self.right) == len(self.places) and self.may_be_right()
+
+    def seeds_at(self, start: int) -> tuple[Seed, ...]:
+        """Where the chunk at an offset lies: in the work file, and under the final name once it is finished."""
+        return Seed(self._partial, start), Seed(self.job.destination, start)
 
     def keep(self) -> None:
         """Leave the file under the final name as it is: only its mode is set, and a leftover beside it removed."""

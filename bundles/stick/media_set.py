@@ -21,10 +21,12 @@ from typing import Callable, Optional
 
 from bundles.bundle import Bundle
 from bundles.chunks.chunk import Chunk
+from bundles.chunks.source import FindPlaces
 from bundles.oci.layout import BLOB_FOLDER, LAYOUT_FILE, Layout
 from bundles.stick.card import StickCard, read_card
 from bundles.stick.missing import lost, next_stick, request, unplugged
 from bundles.stick.mounts import Mount, MountWatch, mount_of
+from bundles.stick.parity_source import ParitySource
 from signing.errors import ApplianceError, DamagedError
 
 Admit = Callable[[Path], Optional[Layout]]
@@ -103,6 +105,7 @@ class MediaSet:
         self._pulled: dict[Path, Mount | None] = {}
         self._announced: set[str] = set()
         self._lock = Lock()
+        self._parity = ParitySource(lambda: self.layouts, _OnMedia(self))
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
@@ -113,18 +116,34 @@ class MediaSet:
         """The media here on which a blob of this name lies."""
         return tuple(one.layout for one in tuple(self._present) if one.has(chunk))
 
+    def use_places(self, find_places: FindPlaces) -> None:
+        """Take where this host holds chunks: with a parity, others are rebuilt from them."""
+        self._parity.find_places = find_places
+
     def holds(self, chunk: Chunk) -> bool:
-        """Whether a blob of this name can be opened here and now; its bytes are judged by who reads them."""
+        """Whether a blob can be opened or rebuilt here and now; its bytes are judged by who reads them."""
+        return self.lies_here(chunk) or self._parity.holds(chunk)
+
+    def lies_here(self, chunk: Chunk) -> bool:
+        """Whether a blob of this name lies on a medium that is here."""
         return any(one.has(chunk) for one in tuple(self._present))
 
     def open_chunk(self, chunk: Chunk) -> int:
         """Open a chunk's blob on the first medium that has it; the caller closes it and hashes what it reads.
+
+        A blob that lies on none of them is rebuilt, where their parity allows it.
 
         Raises:
             NextStickError: it is on none of them, or its medium was pulled out.
             DamagedError: it should be on one of them and is not, or cannot be opened.
             NotTrustedError: it is no regular file.
         """
+        if not self.lies_here(chunk) and self._parity.holds(chunk):
+            return self._parity.open_chunk(chunk)
+        return self.open_lying(chunk)
+
+    def open_lying(self, chunk: Chunk) -> int:
+        """Open a blob that lies on a medium; errors as for `open_chunk`."""
         for one in tuple(self._present):
             if not one.has(chunk):
                 continue
@@ -247,6 +266,14 @@ class MediaSet:
                 self._present.remove(one)
                 self._pulled[one.layout.path] = one.mount
         return True
+
+
+class _OnMedia:
+    """The blobs that lie on the media of a set: what a parity is joined with."""
+
+    def __init__(self, media: MediaSet) -> None:
+        self.holds = media.lies_here
+        self.open_chunk = media.open_lying
 
 
 def _look(layout: Layout) -> _Present:

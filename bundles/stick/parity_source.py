@@ -22,7 +22,7 @@ from typing import Callable
 
 from bundles.chunks.check import hash_range
 from bundles.chunks.chunk import Chunk
-from bundles.chunks.source import ChunkSource, Seed, Seeds
+from bundles.chunks.source import ChunkSource, FindPlaces, Seed
 from bundles.oci.layout import Layout
 from bundles.stick.parity import PIECE_BYTES, ParityStreams, piece_path, read_parity, xor
 from signing.digest import Digest
@@ -36,26 +36,23 @@ class ParitySource:
 
     Args:
         layouts: gives the media that are here, untrusted; asked again after each change.
-        others: the source of the blobs that lie on those media.
-        seeds: places on this host that may hold chunks, untrusted.
+        others: the source of the blobs that lie on those media, and of no rebuilt ones.
+        find_places: where this host may hold a chunk, untrusted.
     """
 
     def __init__(
-        self, layouts: Callable[[], Sequence[Layout]], others: ChunkSource, seeds: Seeds | None = None
+        self,
+        layouts: Callable[[], Sequence[Layout]],
+        others: ChunkSource,
+        find_places: FindPlaces = lambda _: (),
     ) -> None:
         self._layouts = layouts
         self._others = others
-        self._seeds = seeds or {}
-        self._copied: dict[Digest, tuple[Seed, ...]] = {}
+        self.find_places = find_places
         self._right: dict[Digest, Seed] = {}
         self._wrong: set[Digest] = set()
-        self._known: dict[str, ParityStreams | None] = {}
+        self._known: dict[Layout, ParityStreams | None] = {}
         self._lock = Lock()
-
-    def add_copied(self, chunk: Chunk, *places: Seed) -> None:
-        """Note where a chunk lies on this host since it was copied; the places are looked at in this order."""
-        with self._lock:
-            self._copied[chunk.sha256] = places
 
     def holds(self, chunk: Chunk) -> bool:
         """Whether a parity and every other chunk that it needs are here."""
@@ -132,23 +129,20 @@ class ParitySource:
         return None
 
     def _streams(self, layout: Layout) -> ParityStreams | None:
-        key = str(layout.path)
         with self._lock:
-            if self._known.get(key) is None:  # looked for again: another stick may be at this place
-                self._known[key] = read_parity(layout)
-            return self._known[key]
+            if layout not in self._known or (layout.is_filling and self._known[layout] is None):
+                self._known[layout] = read_parity(layout)
+            return self._known[layout]
 
     def _has(self, chunk: Chunk) -> bool:
         return self._others.holds(chunk) or self._place(chunk) is not None
 
     def _place(self, chunk: Chunk) -> Seed | None:
         """Where this host holds a chunk, after its bytes were compared."""
-        with self._lock:
-            right = self._right.get(chunk.sha256)
-            places = (*self._copied.get(chunk.sha256, ()), *self._seeds.get(chunk.sha256, ()))
+        right = self._right.get(chunk.sha256)
         if right is not None and right.path.exists():
             return right
-        for place in places:
+        for place in self.find_places(chunk.sha256):
             with suppress(OSError):
                 if _hash_place(place, chunk) == chunk.sha256:
                     with self._lock:
