@@ -13,7 +13,7 @@ import hashlib
 import io
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,8 @@ echo "]"
 LOGITS = b"""import array, pathlib, sys
 pathlib.Path(sys.argv[6]).write_bytes(array.array("f", [1.0, 2.0, 3.0, 1.0, 2.0, 4.0]).tobytes())
 """
+Files = dict[str, tuple[bytes, int]]
+"""The bytes and the mode of each file, by path."""
 PROGRAM = {"appliance/__init__.py": (b"", 0o644), "appliance/host/__init__.py": (b"", 0o644)}
 PROGRAM["appliance/host/logits.py"] = (LOGITS, 0o644)
 RUNTIME = {
@@ -82,7 +84,7 @@ RUNTIME = {
 }
 
 
-def write_wheel(folder: Path, name: str, version: str, files: dict[str, tuple[bytes, int]]) -> Path:
+def write_wheel(folder: Path, name: str, version: str, files: Files) -> Path:
     """A valid wheel."""
     info = f"{name}-{version}.dist-info"
     files = {
@@ -106,6 +108,11 @@ def write_wheel(folder: Path, name: str, version: str, files: dict[str, tuple[by
     return wheel
 
 
+def write_program(folder: Path, files: Files) -> Path:
+    """The wheel of this program, with other files."""
+    return write_wheel(folder, "airgap_appliance", "0.0.1", files)
+
+
 def uv_wheel(folder: Path) -> Path:
     """A wheel like uv's own, whose program is the uv of the environment that the tests run in."""
     from uv import find_uv_bin
@@ -114,12 +121,27 @@ def uv_wheel(folder: Path) -> Path:
     return write_wheel(folder, "uv", "1.0", {"uv-1.0.data/scripts/uv": (script, 0o755)})
 
 
-def build_bundle(workspace: Workspace, version: str = "1.0.0", note: str = "one", extra: Sequence[Source] = ()) -> Path:
-    """A signed bundle that this machine can install up to the point where an engine has to answer; with more files."""
+def build_bundle(
+    workspace: Workspace,
+    version: str = "1.0.0",
+    note: str = "one",
+    extra: Sequence[Source] = (),
+    *,
+    program: Callable[[Path], Path] | None = None,
+) -> Path:
+    """A signed bundle that this machine can install up to the point where an engine has to answer.
+
+    Args:
+        workspace: who signs.
+        version: of the bundle.
+        note: differs from bundle to bundle.
+        extra: more files.
+        program: writes the wheel of this program into a folder, for a host without one; None brings no such program.
+    """
     folder = workspace.path / "sources"
     folder.mkdir(exist_ok=True)
     own = write_wheel(folder, "greeter", "2.0", {"greeter/__init__.py": (f"NOTE = {note!r}\n".encode(), 0o644)})
-    program = write_wheel(folder, "airgap_appliance", "0.0.1", PROGRAM)
+    packed = program(folder) if program else write_program(folder, PROGRAM)
     runtime = write_wheel(folder, "llama_cpp_python", "0.0.1", RUNTIME)
     uv = uv_wheel(folder)
     model = folder / "toy.gguf"
@@ -127,7 +149,9 @@ def build_bundle(workspace: Workspace, version: str = "1.0.0", note: str = "one"
     sources = [
         Source("models/toy/toy.gguf", "model", file=model),
         Source(f"wheels/{own.name}", "wheel", file=own, record=wheel_record(own)),
-        Source(f"wheels/{program.name}", "wheel", file=program, record=wheel_record(program)),
+        Source(
+            f"wheels/{packed.name}", "wheel", file=packed, record=wheel_record(packed), bootstrap=program is not None
+        ),
         Source(f"tools/{uv.name}", "tool", file=uv, record=wheel_record(uv)),
         Source(
             f"runtime/{runtime.name}",
@@ -262,7 +286,7 @@ class SimHost:
         return found
 
 
-def new_host(folder: Path) -> SimHost:
-    """A workspace with a bundle, and an empty prefix."""
+def new_host(folder: Path, program: Callable[[Path], Path] | None = None) -> SimHost:
+    """A workspace with a bundle, and an empty prefix; see `build_bundle`."""
     workspace, _ = create_development(folder / "workspace", NOW)
-    return SimHost(Prefix.at(folder / "host"), workspace, build_bundle(workspace))
+    return SimHost(Prefix.at(folder / "host"), workspace, build_bundle(workspace, program=program))

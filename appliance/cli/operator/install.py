@@ -21,6 +21,7 @@ from appliance.cli.console.options import (
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.operator.host_card import run_tool
 from appliance.cli.operator.install_dialogue import OperatorDialogue
+from appliance.host.install.hand_over import use_own_set
 from appliance.host.install.install import install
 from appliance.host.install.install_inputs import Host
 from appliance.host.install.install_result import InstallResult
@@ -80,7 +81,8 @@ def command(
     is needed. After an interruption or damage run it again: it continues where it stopped, and repairs what differs. It
     then reads from SOURCE only what is missing here.
 
-    It shows what it would do, and on a terminal it asks once before it writes anything.
+    It shows what it would do, and on a terminal it asks once before it installs anything. A bundle is installed by the
+    program that it brings: where that is another than this one, this one verifies the bundle and starts it.
 
     The trust root must be pinned: with `appliance trust pin` before, or here with --root and the --fingerprint options,
     by the same rules. A root that is pinned already is never replaced: the bundle must then be covered by both. Only a
@@ -108,8 +110,12 @@ def command(
         override=_read_override(override),
         is_root_compared=root_file is not None,
     )
+    own_set = use_own_set()
     with terminal.progress() as on_progress:
-        done = install(source, root, host, on_progress, OperatorDialogue(terminal, is_agreed=yes))
+        dialogue = OperatorDialogue(terminal, host, on_progress, is_agreed=yes)
+        done = install(source, root, host, on_progress, dialogue)
+    if own_set is not None:
+        os.close(own_set)
     for warning in done.warnings:
         terminal.message(f"warning: {warning}")
     if done.interrupted is not None:

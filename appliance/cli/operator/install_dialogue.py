@@ -8,8 +8,12 @@ import click
 
 from appliance.cli.console.figures import format_memory, format_size
 from appliance.cli.console.terminal import Terminal
+from appliance.host.install.hand_over import hand_over
+from appliance.host.install.install_inputs import Host
 from appliance.host.install.install_plan import InstallPlan
 from bundles.bundle import Bundle
+from bundles.chunks.source import ChunkSource
+from bundles.progress import OnProgress
 from signing.verified import Verified
 
 _SHOWN_PACKAGES = 8
@@ -18,16 +22,34 @@ _SHOWN_PACKAGES = 8
 class OperatorDialogue:
     """Shows the plan of an install, and asks once where a person is there to answer.
 
+    Before that, it hands over to the bundle's own program where another one runs.
+
     Args:
         terminal: where the plan is shown.
+        host: where to install.
+        on_progress: called with bytes of that program.
         is_agreed: whether the operator has said yes in the command.
     """
 
-    def __init__(self, terminal: Terminal, *, is_agreed: bool) -> None:
-        self._terminal, self._is_agreed = terminal, is_agreed
+    def __init__(self, terminal: Terminal, host: Host, on_progress: OnProgress, *, is_agreed: bool) -> None:
+        self._terminal, self._host, self._on_progress, self._is_agreed = terminal, host, on_progress, is_agreed
 
-    def on_verified(self, bundle: Verified[Bundle]) -> None:
-        """Go on: the program that runs applies the bundle."""
+    def on_verified(self, bundle: Verified[Bundle], source: ChunkSource) -> None:
+        """Start the bundle's own program where another one runs; then this does not return."""
+        hand_over(
+            bundle.value,
+            source,
+            self._host.prefix,
+            self._host.card.system.os,
+            typed_arguments(click.get_current_context()),
+            on_progress=self._on_progress,
+            announce=lambda: self._announce(bundle),
+        )
+
+    def _announce(self, bundle: Verified[Bundle]) -> None:
+        self._terminal.message(f"{bundle.value.label} was verified and brings another program: that one installs it")
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
 
     def on_planned(self, plan: InstallPlan) -> None:
         """Show the plan, and ask.
@@ -38,8 +60,27 @@ class OperatorDialogue:
         for line in plan_lines(plan):
             self._terminal.message(line)
         if not self._is_agreed and has_person() and not click.confirm("install this?", err=True):
-            self._terminal.message("nothing was changed")
+            self._terminal.message("nothing was installed")
             raise click.Abort
+
+
+def typed_arguments(context: click.Context) -> list[str]:
+    """The words of the running command as a person typed them: its name, its options, then its arguments."""
+    options: list[str] = []
+    arguments: list[str] = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[name]
+        values = value if isinstance(value, tuple) else (value,)
+        if isinstance(parameter, click.Argument):
+            arguments += map(str, values)
+        elif value is True:
+            options.append(parameter.opts[0])
+        else:
+            options += [word for one in values for word in (parameter.opts[0], str(one))]
+    return [context.info_name or "", *options, "--", *arguments]
 
 
 def has_person() -> bool:

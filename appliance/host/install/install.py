@@ -31,6 +31,7 @@ from appliance.host.install.bundle_admission import (
     verify_medium,
 )
 from appliance.host.install.bundle_parts import check_parts
+from appliance.host.install.hand_over import remove_unused_sets
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.install.install_inputs import Host
 from appliance.host.install.install_plan import Dialogue, Silent, plan_install
@@ -56,6 +57,7 @@ from appliance.host.site.config import SiteConfig, read_site
 from appliance.host.trust.metadata_store import notices, trust_state
 from appliance.host.trust.trust_store import read_root
 from appliance.keys.signers.host_key import make_host_key
+from bundles.bootstrap_set import bootstrap_root
 from bundles.bundle import Bundle
 from bundles.contents.contents import Contents
 from bundles.oci.layout import Layout
@@ -92,7 +94,7 @@ def install(
     prefix = host.prefix
     known = trust_state(prefix)
     found = verify_medium(source, trust, host)
-    dialogue.on_verified(found)
+    dialogue.on_verified(found, Layout(source))
     check_parts(found.value.contents)
     preflight = run_preflight(source, found.value, found.evidence.floors.time, host)
     dialogue.on_planned(plan_install(host, release_path(prefix, found.value), found, preflight))
@@ -354,7 +356,14 @@ class _Run:
         with self.steps.step("commit"):
             follow_root(self.prefix, release, self.host.now())
             self.services.retire(release)
+            self._tidy()
         return release
+
+    def _tidy(self) -> None:
+        try:
+            remove_unused_sets(self.prefix, self.found.value.manifest)
+        except (ApplianceError, OSError) as error:
+            self.warnings.append(f"programs of earlier installs stay in {bootstrap_root(self.prefix.root)}: {error}")
 
 
 def _gate_failed(subject: str, expected: str, found: str, hint: str = "") -> ApplyRestoredError:

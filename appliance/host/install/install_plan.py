@@ -16,6 +16,7 @@ from appliance.host.layout.unit_files import unit_names
 from appliance.host.models.fit import Fit
 from appliance.host.release.release import current_target
 from bundles.bundle import Bundle
+from bundles.chunks.source import ChunkSource
 from signing.verified import Verified
 
 
@@ -51,8 +52,8 @@ class InstallPlan:
 class Dialogue(Protocol):
     """Who is asked during an install, before anything of the bundle is written."""
 
-    def on_verified(self, bundle: Verified[Bundle]) -> None:
-        """Called once the bundle is verified, before this program looks at whether it can apply the bundle."""
+    def on_verified(self, bundle: Verified[Bundle], source: ChunkSource) -> None:
+        """Called once the bundle is verified, before this program judges whether it can apply the bundle."""
 
     def on_planned(self, plan: InstallPlan) -> None:
         """Called with the plan; an exception ends the install, and nothing was written."""
@@ -61,7 +62,7 @@ class Dialogue(Protocol):
 class Silent:
     """Asks nobody."""
 
-    def on_verified(self, bundle: Verified[Bundle]) -> None:
+    def on_verified(self, bundle: Verified[Bundle], source: ChunkSource) -> None:
         """Go on."""
 
     def on_planned(self, plan: InstallPlan) -> None:
