@@ -7,7 +7,9 @@ blob that is left out (threat T25).
 Rules:
 - a blob is carried once, for the first file that needs it, in the order of the contents;
 - the manifest and `contents.json` are always carried whole: from them a reader knows what it may take from elsewhere;
-- which file a held blob belongs to does not matter: a file that was renamed or moved carries nothing.
+- which file a held blob belongs to does not matter: a file that was renamed or moved carries nothing;
+- `BOOT/` is for a host without a program. A place that holds a bundle has one, and it is carried only where that
+  program cannot read the new bundle.
 """
 
 from __future__ import annotations
@@ -72,6 +74,17 @@ def delta(new: Bundle, held: Collection[Digest]) -> Delta:
     """
     documents = (Chunk(new.manifest, new.manifest_size), new.config)
     return Delta(documents, missing(new.contents.files, held))
+
+
+def needs_boot(new: Contents, reads: int) -> bool:
+    """Whether a delta carries `BOOT/`: where the program of its place does not read the new bundle.
+
+    Args:
+        new: contents of the bundle that is wanted there; verified.
+        reads: the newest format of `contents.json` that the program there reads: as a receipt states it, or `min_reader`
+            of the bundle that is there.
+    """
+    return new.min_reader > reads
 
 
 def missing(files: Iterable[File], held: Collection[Digest]) -> tuple[FileDelta, ...]:

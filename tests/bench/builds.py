@@ -8,7 +8,8 @@ from pathlib import Path
 from appliance.builder.chunking.bundle_writer import remove_bundle
 from bundles.bundle import Bundle, open_bundle
 from bundles.delta import delta as missing
-from bundles.delta import held_by
+from bundles.delta import held_by, needs_boot
+from bundles.oci.layout import BLOBS, BOOT
 from signing.floors import Floors
 from tests.appliance.big_build import TEMPLATE
 from tests.bench.figure import Figure, best, run
@@ -69,14 +70,17 @@ def delta(material: Material) -> list[Figure]:
 
 
 def _carried(what: str, old: tuple[Path, Path], new: tuple[Path, Path]) -> Figure:
-    """All that a stick carries: the blobs that are missing, and every file beside them.
+    """All that a stick carries: the blobs that are missing, and every file beside them that the place needs.
 
     Args:
         what: changed.
         old, new: a bundle and its workspace.
     """
     before, after = _opened(*old), _opened(*new)
-    beside = (path for path in new[0].rglob("*") if path.is_file() and "blobs" not in path.relative_to(new[0]).parts)
+    left_out = {BLOBS} if needs_boot(after.contents, before.contents.min_reader) else {BLOBS, BOOT}
+    beside = (
+        path for path in new[0].rglob("*") if path.is_file() and path.relative_to(new[0]).parts[0] not in left_out
+    )
     carried = missing(after, held_by(before.contents)).size_bytes + sum(path.stat().st_size for path in beside)
     base = 200 if after.manifest == before.manifest else 1000
     chunks = len(after.blobs) - 2
