@@ -81,8 +81,8 @@ def needs_boot(new: Contents, reads: int) -> bool:
 
     Args:
         new: contents of the bundle that is wanted there; verified.
-        reads: the newest format of `contents.json` that the program there reads: as a receipt states it, or `min_reader`
-            of the bundle that is there.
+        reads: the newest format of `contents.json` that the program there reads, as a receipt states it. Where that
+            is not known, `min_reader` of the bundle that is there.
     """
     return new.min_reader > reads
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from appliance.builder.chunking.chunker import Source
 from bundles.bundle import Bundle, open_bundle
 from bundles.chunks.chunk import Chunk
-from bundles.delta import delta, held_by
+from bundles.contents.format_2 import SitePermission
+from bundles.delta import delta, held_by, needs_boot
 from bundles.oci.layout import blob_path
 from signing.digest import sha256
 from signing.floors import Floors
@@ -61,3 +63,14 @@ def test_a_blob_that_two_files_share_is_carried_for_the_first_alone(tmp_path: Pa
     [first, second] = [entry for entry in carried.files if entry.file.path.endswith("LICENSE")]
     assert first.blobs == (Chunk(sha256(b"the same words"), 14),)
     assert second.blobs == ()
+
+
+def test_boot_is_carried_only_where_the_program_of_the_place_cannot_read_the_new_bundle(
+    versions: tuple[Path, Bundle, Bundle],
+) -> None:
+    _, old, new = versions
+    assert not needs_boot(new.contents, old.contents.min_reader)
+    newer = replace(new.contents, site=SitePermission(("adapter",)))
+    assert newer.min_reader == 2
+    assert needs_boot(newer, old.contents.min_reader)
+    assert not needs_boot(newer, 2)

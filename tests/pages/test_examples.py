@@ -19,6 +19,7 @@ ELSEWHERE = {
     "appliance install": "tests/journeys/inside.py",
     "appliance serve": "tests/journeys/inside.py",
     "curl": "tests/pages/test_blocks.py",
+    "appliance receipt": "tests/appliance/cli/operator/test_receipt.py",
     "appliance demo": "tests/journeys/conftest.py",
 }
 """Examples by their beginning: they ask a person, install a whole release, or need what one of the others answers."""

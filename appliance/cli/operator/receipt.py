@@ -98,7 +98,6 @@ def read(terminal: Terminal, file: Path, fingerprint: str | None, workspace: Pat
     \b
     Example:
       appliance receipt read /media/stick/receipt-3f09aa17c2d4-1.json --fingerprint 3f…e1
-      appliance stick write dist/smollm2-1.1.0 /media/stick --since receipt-3f09aa17c2d4-2.json
     """
     wanted = parse_fingerprint(fingerprint) if fingerprint else None
     receipt = accept_receipt(file, open_workspace(workspace), wanted)
