@@ -10,8 +10,8 @@ import io
 import os
 
 from bundles.chunks.check import changed
+from bundles.chunks.source import ChunkSource
 from bundles.contents.contents import File
-from bundles.oci.layout import Layout
 from signing.digest import sha256
 
 
@@ -19,15 +19,16 @@ class ChunkStream(io.RawIOBase):
     """The bytes of one file, from its first on.
 
     Args:
-        layout: the bundle or stick, untrusted.
+        source: a bundle, a stick, or several media; untrusted.
         file: verified.
 
     Raises:
         DamagedError: when read, where a blob is missing or differs from its signed digest.
+        NextStickError: when read, where a blob is on a stick that is not here.
     """
 
-    def __init__(self, layout: Layout, file: File) -> None:
-        self._layout = layout
+    def __init__(self, source: ChunkSource, file: File) -> None:
+        self._source = source
         self._file = file
         self._next = 0
         self._rest = memoryview(b"")
@@ -50,7 +51,7 @@ class ChunkStream(io.RawIOBase):
     def _load(self) -> bytes:
         chunk = self._file.chunks[self._next]
         self._next += 1
-        with open(self._layout.open_chunk(chunk), "rb") as blob:
+        with open(self._source.open_chunk(chunk), "rb") as blob:
             if os.fstat(blob.fileno()).st_size != chunk.size:
                 raise changed(self._file, f"a blob of {chunk.size} bytes", "another length")
             data = blob.read(chunk.size)

@@ -64,7 +64,7 @@ class _Present:
         return self.mount is not None and not self.mount.is_listed
 
     def has(self, chunk: Chunk) -> bool:
-        if chunk.sha256 not in self.names:
+        if chunk.sha256 not in self.names or self.is_gone:
             return False
         return not self.layout.is_filling or self._is_whole(chunk)
 
@@ -153,14 +153,6 @@ class MediaSet:
                 if not self._drop(one):
                     raise
         raise self.absent((chunk,))
-
-    def has_left(self, chunk: Chunk) -> bool:
-        """Whether a medium that held a chunk was pulled out: the failure of a read was then no damage.
-
-        After True the chunk is not read again from there; `wait_for` waits for it.
-        """
-        gone = [self._drop(one) for one in tuple(self._present) if chunk.sha256 in one.names]
-        return any(gone) or (bool(self._pulled) and not self.holds(chunk))
 
     def missing(self, bundle: Bundle) -> tuple[Chunk, ...]:
         """The blobs of a bundle that no medium here holds, in the order of the bundle."""

@@ -42,7 +42,7 @@ def refused_alike(act: Callable[[], object], fault: Fault) -> None:
 
 def test_unattacked_medium_passes_every_command(stick: Stick, host: Host, tmp_path: Path) -> None:
     stick.verify()
-    assert admit(stick.path, stick.root, host).value.manifest == stick.manifest
+    assert admit(stick.path, stick.root, host).found.value.manifest == stick.manifest
     write_stick(stick.layout, stick.open(), tmp_path / "copy")
     assert verifier.main([str(stick.path), "--trust", str(stick.root_file)]) == 0
 
@@ -108,4 +108,4 @@ def test_attacked_by_a_link_as_a_name_of_the_format_a_stick_is_not_written(stick
 def test_unguarded_install_takes_what_verify_would_refuse(stick: Stick, host: Host) -> None:
     FAULTS["another verifier in BOOT"].act(stick)
     with guard_off(ROW.guard, lambda *_: None):
-        assert admit(stick.path, stick.root, host).value.manifest == stick.manifest
+        assert admit(stick.path, stick.root, host).found.value.manifest == stick.manifest

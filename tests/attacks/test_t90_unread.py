@@ -47,7 +47,7 @@ def host(stick: Stick, tmp_path: Path) -> Host:
     write_root(host.prefix, stick.root)
     newer = Stick(Path(shutil.copytree(stick.path, tmp_path / "newer")), stick.repository, stick.root_file)
     newer.publish()
-    found = admit(newer.path, stick.root, host)
+    found = admit(newer.path, stick.root, host).found
     accept(host.prefix, found, stick.root)
     release = host.prefix.release_path(found.value.contents.version, found.value.manifest)
     import_layout(Layout(newer.path), release, found, stick.root, NOW)
@@ -56,7 +56,7 @@ def host(stick: Stick, tmp_path: Path) -> Host:
 
 def test_unattacked_every_file_is_there_for_a_reason(stick: Stick, host: Host) -> None:
     stick.verify()
-    assert [one.code for one in admit(stick.path, stick.root, host).evidence.passed_over] == ["version.rollback"]
+    assert [one.code for one in admit(stick.path, stick.root, host).found.evidence.passed_over] == ["version.rollback"]
 
 
 def test_unattacked_roots_of_the_chain_may_lie_there(stick: Stick) -> None:

@@ -96,4 +96,4 @@ def test_attacked_by_an_edited_record_of_what_a_publisher_published(tmp_path: Pa
 def test_unguarded_the_edited_floors_let_an_old_stick_pass(stick: Stick, host: Host) -> None:
     edit(host, **dict.fromkeys(FIELDS, 0))
     with guard_off(ROW.guard, lambda data, subject: Floors(**load(data, subject))):
-        assert admit(stick.path, stick.root, host).value.manifest == stick.manifest
+        assert admit(stick.path, stick.root, host).found.value.manifest == stick.manifest

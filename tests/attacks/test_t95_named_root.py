@@ -34,14 +34,14 @@ def workspace(stick: Stick, tmp_path: Path) -> Path:
 
 def test_unattacked_root_that_was_pinned_by_its_fingerprints_admits_the_bundle(stick: Stick, host: Host) -> None:
     pin_root(host.prefix, stick.root_file, [one.public.fingerprint for one in stick.repository.people.root])
-    assert admit(stick.path, stick.root, host).value.contents.name == "toy"
+    assert admit(stick.path, stick.root, host).found.value.contents.name == "toy"
 
 
 def test_unattacked_development_root_is_pinned_by_the_first_install_and_announced_before_it(
     tmp_path: Path, host: Host
 ) -> None:
     made, bundle = build_toy(tmp_path / "development")
-    assert admit(bundle, made.root_file.read_bytes(), host).evidence.is_development
+    assert admit(bundle, made.root_file.read_bytes(), host).found.evidence.is_development
     shown = command("install", bundle, "--trust", made.root_file, "--prefix", host.prefix.root)
     [key] = made.root().roles["root"].keys.values()
     first, second, third, *_ = shown.talk.splitlines()
@@ -78,4 +78,4 @@ def test_attacked_on_a_host_that_has_pinned_another_root(stick: Stick, host: Hos
 
 def test_unguarded_any_named_root_admits_its_bundles(stick: Stick, host: Host) -> None:
     with guard_off(ROW.guard, lambda *_: None):
-        assert admit(stick.path, stick.root, host).value.contents.name == "toy"
+        assert admit(stick.path, stick.root, host).found.value.contents.name == "toy"

@@ -96,7 +96,7 @@ def sign(override: ExpiryOverride, *signers: PemKey) -> bytes:
 def install(ceremony: Ceremony, host: Host, override: bytes | None, version: str = "1.0.0") -> None:
     """The part of an install that decides about trust, and what it records."""
     asked, trust = replace(host, override=override), ceremony.workspace.root_file.read_bytes()
-    found = admit(bundle(ceremony, version), trust, asked)
+    found = admit(bundle(ceremony, version), trust, asked).found
     accept(host.prefix, found, trust, expiry_exemption(asked, found))
 
 
@@ -114,7 +114,7 @@ def test_unattacked_override_goes_round_as_every_request_and_lifts_the_expiry(ce
 def test_unattacked_override_for_the_site_is_recorded(ceremony: Ceremony, host: Host) -> None:
     override = sign(ask(ceremony))
     install(ceremony, host, override)
-    found = admit(bundle(ceremony), ceremony.workspace.root_file.read_bytes(), replace(host, override=override))
+    found = admit(bundle(ceremony), ceremony.workspace.root_file.read_bytes(), replace(host, override=override)).found
     kept = recorded(host.prefix, found)
     assert kept is not None
     assert (kept.override.site, kept.override.last_day) == ("north", LAST_DAY)

@@ -6,11 +6,12 @@ Owns the checks of an install before it writes anything, and the pinning of a ne
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from appliance.host.install.bundle_parts import check_parts
-from appliance.host.install.install_inputs import Host
+from appliance.host.install.install_inputs import Host, SourceMedia
 from appliance.host.install.preflight import PreflightResult, check_host
 from appliance.host.layout.places import OK_FILE
 from appliance.host.layout.prefix import Prefix
@@ -19,32 +20,46 @@ from appliance.host.models.model_head import head_of_bundle
 from appliance.host.release.release import Release
 from appliance.host.site.config import SiteConfig, read_site
 from appliance.host.trust.expiry_exemption import Exemption, exempt
-from appliance.host.trust.metadata_store import open_newest
+from appliance.host.trust.metadata_store import by_roots
 from appliance.host.trust.root_pin import check_first_root
 from appliance.host.trust.trust_store import read_floors, read_root, write_root
 from bundles.bundle import Bundle, open_bundle
+from bundles.chunks.source import ChunkSource
 from bundles.contents.contents import Contents
 from bundles.gguf.memory import Workload
-from bundles.medium_check import check_medium
 from bundles.oci.layout import Layout
+from bundles.stick.media import OpenMedia, open_media
 from signing.digest import sha256
-from signing.errors import DamagedError, NotTrustedError, UsageError
+from signing.errors import DamagedError, NextStickError, NotTrustedError, UsageError
 from signing.verified import Verified
 
 
-def admit(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
-    """Verify the bundle of a medium, and check that this program applies every part of it.
+@dataclass(frozen=True, slots=True)
+class AdmittedBundle:
+    """A bundle that may be installed, and the media that hold it."""
+
+    found: Verified[Bundle]
+    media: OpenMedia
+
+    @property
+    def layout(self) -> Layout:
+        """The medium that its manifest, contents and target are copied from."""
+        return self.media.layout_of(self.found)
+
+
+def admit(source: Path | SourceMedia, trust: bytes, host: Host) -> AdmittedBundle:
+    """Verify the bundle of media, and check that this program applies every part of it.
 
     Raises:
-        ApplianceError: as `verify_medium`; or it has a part that this program does not apply.
+        ApplianceError: as `verify_media`; or it has a part that this program does not apply.
     """
-    found = verify_medium(source, trust, host)
-    check_parts(found.value.contents)
-    return found
+    admitted = verify_media(source, trust, host)
+    check_parts(admitted.found.value.contents)
+    return admitted
 
 
-def verify_medium(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
-    """Verify the bundle of a medium by the newest metadata of the medium and of this host.
+def verify_media(source: Path | SourceMedia, trust: bytes, host: Host) -> AdmittedBundle:
+    """Verify the bundle of media by the newest metadata of all of them and of this host.
 
     Args:
         source: untrusted.
@@ -55,34 +70,31 @@ def verify_medium(source: Path, trust: bytes, host: Host) -> Verified[Bundle]:
         The bundle; it may be installed here, by a program that applies all of its parts.
 
     Raises:
+        UsageError: no bundle is there, or several and none is selected.
         NotTrustedError: a root for real use is not pinned here, a chain of trust does not cover the bundle, it has
-            expired and is not installed yet, or something on the medium is what `verify` refuses.
+            expired and is not installed yet, or something on a medium is what `verify` refuses.
         DamagedError: a file of the chain cannot be read, or `BOOT/` is damaged.
     """
+    source = SourceMedia((source,)) if isinstance(source, Path) else source
     if not host.is_root_compared:
         check_first_root(host.prefix, trust)
-    floors, now = read_floors(host.prefix), host.now()
-    found = open_newest(source, trust, floors, now, host.prefix)
     pinned = read_root(host.prefix)
-    if pinned is not None and pinned != trust:
-        # A root that a person names does not replace the pinned one: both must cover the bundle.
-        other = open_newest(source, pinned, floors, now, host.prefix)
-        if other.value.manifest != found.value.manifest:
-            raise NotTrustedError(
-                "install.two-bundles", str(source), expected=found.value.manifest, found=other.value.manifest
-            )
+    # A root that a person names does not replace the pinned one: both must cover the bundle.
+    roots = [trust] if pinned is None or pinned == trust else [pinned, trust]
+    media = open_media(source.paths, by_roots(roots, read_floors(host.prefix), host.now(), host.prefix), source.waiting)
+    found = media.select(source.select)
     if needs_exemption(host, found) and expiry_exemption(host, found) is None:
         moment, role = found.evidence.expires
         raise NotTrustedError(
             "install.expired",
-            str(source),
+            source.name,
             expected=f"metadata that is valid at {found.evidence.floors.time}",
             found=f"{role} expired at {moment}",
             hint="ask for a newer stick, or for an expiry override: appliance install --override FILE; "
             "what is installed goes on serving",
         )
-    check_medium(Layout(source), (found,))
-    return found
+    media.check()
+    return AdmittedBundle(found, media)
 
 
 def needs_exemption(host: Host, found: Verified[Bundle]) -> bool:
@@ -109,34 +121,32 @@ def exemption_notices(host: Host, exemption: Exemption | None) -> tuple[str, ...
     return () if host.override is None else ("no expiry had to be lifted: the override was not used",)
 
 
-def run_preflight(source: Path, bundle: Bundle, floor_time: str, host: Host) -> PreflightResult:
+def run_preflight(admitted: AdmittedBundle, host: Host) -> PreflightResult:
     """Check whether this machine can take a bundle; see `check_host`.
 
     Args:
-        source: untrusted; the medium that the bundle is on.
-        bundle: verified.
-        floor_time: the newest signed time that this host knows, as text in UTC; a right clock is not before it.
+        admitted: the bundle, and the media that it is on.
         host: where it would be installed.
 
     Raises:
         HostUnfitError: it cannot; every reason is in it.
         NotTrustedError: the header of a model breaks a rule of `bundles.gguf.header`.
     """
-    contents = bundle.contents
-    models = model_workloads(Layout(source), contents)
-    return check_host(contents, models, host, release_path(host.prefix, bundle), floor_time)
+    bundle, floor_time = admitted.found.value, admitted.found.evidence.floors.time
+    models = model_workloads(admitted.media.source, bundle.contents)
+    return check_host(bundle.contents, models, host, release_path(host.prefix, bundle), floor_time)
 
 
-def model_workloads(layout: Layout, contents: Contents) -> tuple[ModelWorkload, ...]:
+def model_workloads(source: ChunkSource, contents: Contents) -> tuple[ModelWorkload, ...]:
     """The models of a bundle, each with its header and its workload.
 
-    A model whose header is damaged on the medium is left out. The import reports it with all other damage, unless this
-    host has a right copy already.
+    A model whose header is damaged, or on a stick that is not here, is left out. The import reports it with all other
+    damage, unless this host has a right copy already.
     """
     found = []
     for model in contents.models:
-        with suppress(DamagedError):
-            head = head_of_bundle(layout, contents, model)
+        with suppress(DamagedError, NextStickError):
+            head = head_of_bundle(source, contents, model)
             found.append(ModelWorkload(head.name, head.header, Workload(model.context, contents.serve.slots)))
     return tuple(found)
 

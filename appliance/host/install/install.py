@@ -21,6 +21,7 @@ from appliance.host.activation.switch import complete, point_at, target_of
 from appliance.host.activation.systemd_services import SystemdServices
 from appliance.host.install.ansible_run import render
 from appliance.host.install.bundle_admission import (
+    AdmittedBundle,
     admit,
     check_site,
     exemption_notices,
@@ -28,12 +29,12 @@ from appliance.host.install.bundle_admission import (
     follow_root,
     release_path,
     run_preflight,
-    verify_medium,
+    verify_media,
 )
 from appliance.host.install.bundle_parts import check_parts
 from appliance.host.install.hand_over import remove_unused_sets
 from appliance.host.install.importer import accept, import_files, import_layout
-from appliance.host.install.install_inputs import Host
+from appliance.host.install.install_inputs import Host, SourceMedia
 from appliance.host.install.install_plan import Dialogue, Silent, plan_install
 from appliance.host.install.install_result import InstallResult
 from appliance.host.install.journal import Journal, JournalEntry
@@ -58,23 +59,24 @@ from appliance.host.trust.metadata_store import notices, trust_state
 from appliance.host.trust.trust_store import read_root
 from appliance.keys.signers.host_key import make_host_key
 from bundles.bootstrap_set import bootstrap_root
-from bundles.bundle import Bundle
 from bundles.contents.contents import Contents
-from bundles.oci.layout import Layout
 from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, ApplyBrokenError, ApplyRestoredError
-from signing.verified import Verified
 
 _SILENT = Silent()
 
 
 def install(
-    source: Path, trust: bytes, host: Host, on_progress: OnProgress = ignore, dialogue: Dialogue = _SILENT
+    source: Path | SourceMedia,
+    trust: bytes,
+    host: Host,
+    on_progress: OnProgress = ignore,
+    dialogue: Dialogue = _SILENT,
 ) -> InstallResult:
     """Install a bundle, or finish or repair an install of it.
 
     Args:
-        source: untrusted; a bundle, or a stick that holds all of it.
+        source: untrusted; a bundle, or a stick that holds all of it; or several media.
         trust: bytes of the root to verify against; pinned on this host where it has none.
         host: the machine, and the choices of its operator.
         on_progress: called with what is done.
@@ -93,20 +95,21 @@ def install(
     """
     prefix = host.prefix
     known = trust_state(prefix)
-    found = verify_medium(source, trust, host)
-    dialogue.on_verified(found, Layout(source))
+    admitted = verify_media(source, trust, host)
+    found = admitted.found
+    dialogue.on_verified(found, admitted.media.source)
     check_parts(found.value.contents)
-    preflight = run_preflight(source, found.value, found.evidence.floors.time, host)
+    preflight = run_preflight(admitted, host)
     dialogue.on_planned(plan_install(host, release_path(prefix, found.value), found, preflight))
     prefix.create()
     with hold(prefix) as lock:
         if trust_state(prefix) != known:
             # Another install has raised the floors in the meantime.
-            found = admit(source, trust, host)
-            preflight = run_preflight(source, found.value, found.evidence.floors.time, host)
+            admitted = admit(source, trust, host)
+            preflight = run_preflight(admitted, host)
         make_host_key(prefix.trust)
         _empty(prefix.scratch)
-        run = _Run(host, Programs(prefix.scratch, lock), preflight, on_progress, found, source, trust)
+        run = _Run(host, Programs(prefix.scratch, lock), preflight, on_progress, admitted, trust)
         try:
             return run.run()
         finally:
@@ -122,19 +125,20 @@ class _Run:
         programs: Programs,
         preflight: PreflightResult,
         on_progress: OnProgress,
-        found: Verified[Bundle],
-        source: Path,
+        admitted: AdmittedBundle,
         trust: bytes,
     ) -> None:
+        found = admitted.found
         self.host, self.prefix, self.programs, self.preflight = host, host.prefix, programs, preflight
-        self.on_progress, self.found, self.source, self.trust = on_progress, found, Layout(source), trust
+        self.on_progress, self.found, self.admitted, self.trust = on_progress, found, admitted, trust
         self.path = release_path(host.prefix, found.value)
         is_system = host.prefix.is_system
         self.services: Services = SystemdServices(host.prefix, host.now) if is_system else NoServices(programs)
         self.journal = Journal(host.prefix.journal / "install.jsonl", host.now)
         self.steps = Steps(self.journal, self.path.name, host.prefix.root)
         self.exemption = expiry_exemption(host, found)
-        self.warnings = [*preflight.warnings, *notices(found), *exemption_notices(host, self.exemption)]
+        self.warnings = [*preflight.warnings, *notices(found), *admitted.media.notices]
+        self.warnings += exemption_notices(host, self.exemption)
         self.copied = 0
         self.is_tried = self.is_reached = False
 
@@ -248,8 +252,8 @@ class _Run:
         return True
 
     def _import(self) -> str:
-        self.found = import_layout(self.source, self.path, self.found, self.trust, self.host.now())
-        done = import_files(self.prefix, self.source, self.path, self.found.value, self.on_progress)
+        self.found = import_layout(self.admitted.layout, self.path, self.found, self.trust, self.host.now())
+        done = import_files(self.prefix, self.admitted.media.source, self.path, self.found.value, self.on_progress)
         self.copied = done.copied
         self.warnings += [f"removed {name}: nothing signed names it" for name in done.removed]
         return f"{done.copied} files copied, {done.kept} were right"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import Card
+from bundles.stick.media_set import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +34,23 @@ class Host:
     is_root: bool = False
     override: bytes | None = None
     is_root_compared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SourceMedia:
+    """The media that a bundle is installed from.
+
+    Args:
+        paths: untrusted; at least one: bundles' folders or sticks that together hold it.
+        select: `NAME-VERSION` of the wanted bundle, where several lie there.
+        waiting: how to wait for further media; None where nobody waits.
+    """
+
+    paths: tuple[Path, ...]
+    select: str = ""
+    waiting: Waiting | None = None
+
+    @property
+    def name(self) -> str:
+        """The paths, for people."""
+        return ", ".join(map(str, self.paths))

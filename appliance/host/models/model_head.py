@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from bundles.chunks.source import ChunkSource
 from bundles.chunks.stream import ChunkStream
 from bundles.contents.contents import Contents, File, Model
 from bundles.gguf.foreign import FIRST_BYTES, PLAIN_TEXT, name_foreign
 from bundles.gguf.header import GgufHeader, read_header
-from bundles.oci.layout import Layout
 from signing.errors import NotTrustedError, UsageError
 
 
@@ -48,21 +48,22 @@ def head_of_file(path: Path, name: str) -> ModelHead:
         raise UsageError("plan.unreadable", str(path), expected="a GGUF file", found=found) from None
 
 
-def head_of_bundle(layout: Layout, contents: Contents, model: Model) -> ModelHead:
+def head_of_bundle(source: ChunkSource, contents: Contents, model: Model) -> ModelHead:
     """Read the head of a model of a bundle or stick; only the blobs that hold it are read.
 
     Args:
-        layout: untrusted.
+        source: untrusted.
         contents: verified.
         model: one of the contents'.
 
     Raises:
         DamagedError: a blob is missing or differs.
+        NextStickError: a blob is on a stick that is not here.
         NotTrustedError: the file is no model, or its header breaks a rule of `bundles.gguf.header`.
     """
     file = contents.by_path[model.path]
-    header = read_header(_stream(layout, file), file.size, model.path)
-    return ModelHead(model.name, header, _stream(layout, file).read(header.data_start))
+    header = read_header(_stream(source, file), file.size, model.path)
+    return ModelHead(model.name, header, _stream(source, file).read(header.data_start))
 
 
 def is_model_file(path: Path) -> bool:
@@ -75,7 +76,7 @@ def is_model_file(path: Path) -> bool:
     return path.suffix == ".gguf" or name_foreign(start) != PLAIN_TEXT
 
 
-def _stream(layout: Layout, file: File) -> BinaryIO:
+def _stream(source: ChunkSource, file: File) -> BinaryIO:
     if file.kind != "model":
         raise NotTrustedError("contents.model", file.path, expected="a file of kind model", found=file.kind)
-    return cast(BinaryIO, ChunkStream(layout, file))
+    return cast(BinaryIO, ChunkStream(source, file))

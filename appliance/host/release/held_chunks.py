@@ -16,7 +16,7 @@ from bundles.chunks.source import Seed, Seeds
 from bundles.contents.contents import File
 from bundles.contents.contents_json import parse_contents
 from bundles.oci.layout import INDEX_FILE, Layout, blob_path
-from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index, parse_manifest
+from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index_of_one, parse_manifest
 from signing.digest import Digest
 from signing.errors import ApplianceError
 
@@ -52,7 +52,7 @@ def _files_of(release: Path) -> tuple[File, ...]:
     medium = Layout(release / _BUNDLE).medium
     try:
         index = medium.read(INDEX_FILE, MAX_INDEX_BYTES)
-        data = index and medium.read(blob_path(parse_index(index)[0].sha256), MAX_MANIFEST_BYTES)
+        data = index and medium.read(blob_path(parse_index_of_one(index).sha256), MAX_MANIFEST_BYTES)
         manifest = parse_manifest(data) if data else None
         contents = manifest and medium.read(blob_path(manifest.contents), manifest.contents_size)
         return parse_contents(contents).files if contents else ()

@@ -20,9 +20,9 @@ from appliance.host.runtime.loader import CPU_LIBRARY, LIBRARY, PACKAGE
 from appliance.host.runtime.memory_probe import Runtime
 from bundles.chunks.check import check_file
 from bundles.chunks.copy import copy_file
+from bundles.chunks.source import ChunkSource
 from bundles.contents.contents import Contents, File
 from bundles.contents.signed_wheel import extract_members, open_wheel
-from bundles.oci.layout import Layout
 from signing.errors import UsageError
 
 _MAX_MEMBER_BYTES = 256 << 20
@@ -76,11 +76,11 @@ def of_release(release: Release, scratch: Path) -> UnpackedRuntime:
     return _unpack(release.contents, wheel_of, scratch)
 
 
-def of_bundle(layout: Layout, contents: Contents, scratch: Path) -> UnpackedRuntime:
+def of_bundle(source: ChunkSource, contents: Contents, scratch: Path) -> UnpackedRuntime:
     """Unpack the runtime of a bundle or stick.
 
     Args:
-        layout: untrusted.
+        source: untrusted.
         contents: signed, verified.
         scratch: a private folder.
 
@@ -91,7 +91,7 @@ def of_bundle(layout: Layout, contents: Contents, scratch: Path) -> UnpackedRunt
 
     def wheel_of(file: File) -> Path:
         path = scratch / PurePosixPath(file.path).name
-        copy_file(file, layout.open_chunk, path)
+        copy_file(file, source.open_chunk, path)
         return path
 
     return _unpack(contents, wheel_of, scratch)

@@ -16,6 +16,7 @@ Rules (threats T1, T2, T4):
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,16 +24,17 @@ from pathlib import Path
 from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.root_chain import is_same_chain
 from appliance.host.trust.trust_store import read_floors, read_root
-from bundles.bundle import Bundle, open_bundle
-from bundles.oci.layout import LAYOUT_FILE, Layout
+from bundles.bundle import Bundle
+from bundles.oci.layout import LAYOUT_FILE
+from bundles.stick.media import OLDER, OpenBundles, OpenMedia, by_newest, metadata_reader, open_media
+from bundles.stick.media_set import Waiting
 from signing.chain import ReadMetadata
 from signing.chain import read_root as parse_root
-from signing.errors import DamagedError, NotTrustedError
+from signing.errors import NotTrustedError
 from signing.floors import Floors
 from signing.roles import MAX_BYTES
-from signing.verified import Evidence, Verified
+from signing.verified import Verified
 
-OLDER = "version.rollback"
 ALONE = (
     "judged by the named root alone: it is not of the chain of the root that this host has pinned, so the floors and "
     "revocations of this host do not count"
@@ -40,7 +42,7 @@ ALONE = (
 
 
 def open_newest(path: Path, trust: bytes, floors: Floors, now: datetime, prefix: Prefix) -> Verified[Bundle]:
-    """Verify the chain of trust of a bundle or stick by the newest metadata of the medium and of this host.
+    """Verify the chain of trust of the one bundle of a folder by the newest metadata of it and of this host.
 
     Args:
         path: untrusted.
@@ -50,18 +52,9 @@ def open_newest(path: Path, trust: bytes, floors: Floors, now: datetime, prefix:
         prefix: the host.
 
     Raises:
-        NotTrustedError, DamagedError, UsageError: as `open_bundle`.
+        NotTrustedError, DamagedError, UsageError: as `open_media`; or several bundles lie there.
     """
-    stored = _stored(prefix)
-    try:
-        alone = open_bundle(path, trust, floors, now, links=stored)
-    except NotTrustedError as error:
-        if error.code != OLDER:
-            raise
-        alone = None
-    if alone is not None and all(_is_same(read, alone.evidence) for read in stored):
-        return alone
-    return open_bundle(path, trust, floors, now, stored)
+    return open_media((path,), by_newest(trust, floors, now, _stored(prefix))).select()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,41 +64,92 @@ class Judgement:
     Args:
         bundle: verified.
         is_alone: whether a named root of another chain than this host's judged it; nothing of this host counted then.
+        of_media: what a person should know about the media that it lies on, one line each.
     """
 
     bundle: Verified[Bundle]
     is_alone: bool = False
+    of_media: tuple[str, ...] = ()
 
     @property
     def notices(self) -> tuple[str, ...]:
         """What a person should know about it, one line each."""
-        return (*notices(self.bundle), *((ALONE,) if self.is_alone else ()))
+        return (*notices(self.bundle), *self.of_media, *((ALONE,) if self.is_alone else ()))
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedMedia:
+    """Verified media, and by what they were judged; see `Judgement`."""
+
+    media: OpenMedia
+    is_alone: bool = False
+
+    def select(self, wanted: str = "") -> Judgement:
+        """Choose the one bundle that is meant; see `bundles.bundle.select_bundle`."""
+        return self.of(self.media.select(wanted))
+
+    def of(self, found: Verified[Bundle]) -> Judgement:
+        """The judgement of one of the bundles."""
+        return Judgement(found, self.is_alone, self.media.notices)
 
 
 def judge(path: Path, trust: bytes, now: datetime, prefix: Prefix) -> Judgement:
-    """Verify the chain of trust of a bundle or stick on a host, by a root that a person may have named.
+    """Verify the chain of trust of the one bundle of a folder on a host; see `judge_media`."""
+    return judge_media((path,), trust, now, prefix).select()
+
+
+def judge_media(
+    paths: Sequence[Path], trust: bytes, now: datetime, prefix: Prefix, waiting: Waiting | None = None
+) -> JudgedMedia:
+    """Verify the chain of trust of bundles and sticks on a host, by a root that a person may have named.
 
     Args:
-        path: untrusted.
+        paths: untrusted; at least one.
         trust: bytes of the root to verify against: the pinned one, or another that a person named.
         now: the clock, in UTC; see `signing.verify`.
         prefix: the host.
+        waiting: how to wait for further media; None where nobody waits.
 
     Raises:
-        NotTrustedError, DamagedError, UsageError: as `open_bundle`.
+        NotTrustedError, DamagedError, UsageError: as `open_media`.
     """
-    pinned = read_root(prefix)
+    pinned, floors, stored = read_root(prefix), read_floors(prefix), _stored(prefix)
     if pinned is None or pinned == trust:
-        return Judgement(open_newest(path, trust, read_floors(prefix), now, prefix))
-    medium = (_reader(path),) if path.is_dir() else ()
-    if not is_same_chain(trust, pinned, (*_stored(prefix), *medium)):
-        return Judgement(open_bundle(path, trust, Floors(), now), is_alone=True)
-    floors = read_floors(prefix)
-    found = open_newest(path, pinned, floors, now, prefix)
+        return JudgedMedia(open_media(paths, by_newest(trust, floors, now, stored), waiting))
+    media = tuple(metadata_reader(path) for path in paths if path.is_dir())
+    if not is_same_chain(trust, pinned, (*stored, *media)):
+        return JudgedMedia(open_media(paths, by_newest(trust, Floors(), now), waiting), is_alone=True)
+    roots = [pinned]
     if parse_root(trust, "named root").version > parse_root(pinned, "pinned root").version:
         # From an older root the walk comes to the pinned one. A newer one asks for more than this host does.
-        found = open_newest(path, trust, floors, now, prefix)
-    return Judgement(found)
+        roots.append(trust)
+    return JudgedMedia(open_media(paths, by_roots(roots, floors, now, prefix), waiting))
+
+
+def by_roots(roots: Sequence[bytes], floors: Floors, now: datetime, prefix: Prefix) -> OpenBundles:
+    """Open media by several roots, each of which must cover every bundle; the evidence is that of the last.
+
+    Args:
+        roots: bytes of root files, at least one.
+        floors, now, prefix: as for `open_newest`.
+    """
+    stored = _stored(prefix)
+    openers = [by_newest(root, floors, now, stored) for root in roots]
+
+    def open_one(path: Path, others: tuple[ReadMetadata, ...]) -> tuple[Verified[Bundle], ...]:
+        found = [opener(path, others) for opener in openers]
+        manifests = [[one.value.manifest for one in bundles] for bundles in found]
+        for other in manifests:
+            if other != manifests[-1]:
+                raise NotTrustedError(
+                    "install.two-bundles",
+                    str(path),
+                    expected=", ".join(other),
+                    found=", ".join(manifests[-1]),
+                )
+        return found[-1]
+
+    return open_one
 
 
 def trust_state(prefix: Prefix) -> tuple[object, ...]:
@@ -128,26 +172,6 @@ def _stored(prefix: Prefix) -> tuple[ReadMetadata, ...]:
     found: dict[bytes, ReadMetadata] = {}
     for release in sorted(prefix.releases.glob("*/")):
         if (release / "bundle" / LAYOUT_FILE).is_file():
-            read = _reader(release / "bundle")
+            read = metadata_reader(release / "bundle")
             found.setdefault(read("timestamp.json", MAX_BYTES["timestamp"]) or b"", read)
     return tuple(found.values())
-
-
-def _is_same(read: ReadMetadata, evidence: Evidence) -> bool:
-    """Whether a copy in the store holds nothing beyond the metadata that were verified already."""
-    successor = f"{evidence.floors.root + 1}.root.json"
-    return read(successor, MAX_BYTES["root"]) is None and all(
-        read(name, len(data)) == data for name, data in evidence.metadata.items()
-    )
-
-
-def _reader(folder: Path) -> ReadMetadata:
-    read = Layout(folder).chain(b"").read_metadata
-
-    def read_or_none(name: str, most: int) -> bytes | None:
-        try:
-            return read(name, most)
-        except (DamagedError, NotTrustedError):
-            return None
-
-    return read_or_none

@@ -12,7 +12,7 @@ import pytest
 
 from appliance.cli.operator import install as program
 from appliance.cli.operator.install_dialogue import OperatorDialogue, plan_lines
-from appliance.host.install.bundle_admission import verify_medium
+from appliance.host.install.bundle_admission import verify_media
 from appliance.host.install.install_inputs import Host
 from appliance.host.install.install_plan import InstallPlan, plan_install
 from appliance.host.install.preflight import PreflightResult
@@ -63,7 +63,7 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> Reached:
     seen = Reached()
 
     def stop(source: Path, trust: bytes, host: Host, _progress: object, dialogue: OperatorDialogue) -> None:
-        found = verify_medium(source, trust, host)
+        found = verify_media(source, trust, host).found
         dialogue.on_planned(plan_of(host, found))
         seen.plans, seen.root, seen.is_compared = seen.plans + 1, trust, host.is_root_compared
         raise SystemExit(0)

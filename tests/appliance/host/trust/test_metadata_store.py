@@ -19,8 +19,9 @@ from appliance.host.trust.metadata_store import notices, open_newest
 from appliance.host.trust.trust_store import read_floors
 from appliance.keys.publication import revoke
 from appliance.keys.workspace import open_workspace
-from bundles.bundle import Bundle, open_bundle
+from bundles.bundle import Bundle, open_bundle, open_bundles
 from bundles.oci.layout import Layout
+from bundles.stick import media
 from signing.errors import NotTrustedError
 from signing.verified import Verified
 from tests.appliance.sim_card import CARD
@@ -75,7 +76,7 @@ def take(prefix: Prefix, root: bytes) -> Callable[[Path], Path]:
 
 
 def judged(stick: Path, root: bytes, prefix: Prefix) -> Verified[Bundle]:
-    return admit(stick, root, Host(prefix, CARD, lambda: NOW, ""))
+    return admit(stick, root, Host(prefix, CARD, lambda: NOW, "")).found
 
 
 def test_an_older_stick_is_judged_by_stored_metadata_and_a_notice_reports_it(
@@ -181,11 +182,11 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Record each medium or copy whose chain of trust is verified from now on."""
     paths: list[Path] = []
 
-    def counted(path: Path, *arguments: Any, **named: Any) -> Verified[Bundle]:
+    def counted(path: Path, *arguments: Any, **named: Any) -> tuple[Verified[Bundle], ...]:
         paths.append(path)
-        return open_bundle(path, *arguments, **named)
+        return open_bundles(path, *arguments, **named)
 
-    monkeypatch.setattr(metadata_store, "open_bundle", counted)
+    monkeypatch.setattr(media, "open_bundles", counted)
     return paths
 
 
