@@ -1,6 +1,6 @@
 """Sharing of extents between files of one file system, where it can do that (`FICLONE`, `FICLONERANGE`).
 
-Owns the two requests. A clone promises nothing about bytes: whoever makes one hashes it.
+Owns the two requests. A clone promises nothing about bytes: the caller hashes it.
 
 Source: ioctl_ficlonerange(2).
 """

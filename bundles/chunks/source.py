@@ -19,7 +19,7 @@ class ChunkSource(Protocol):
     """One or several media with blobs; its methods are called by several threads at the same time."""
 
     def holds(self, chunk: Chunk) -> bool:
-        """Whether a blob of this name can be opened here and now; it says nothing about its bytes."""
+        """Whether a blob of this name can be opened here and now; it states nothing about its bytes."""
 
     def open_chunk(self, chunk: Chunk) -> int:
         """Open a blob: a file that holds exactly this chunk.
@@ -40,7 +40,7 @@ class WaitingSource(ChunkSource, Protocol):
         """Wait until at least one of these chunks can be opened. One thread calls it, while no other reads.
 
         Raises:
-            NextStickError: nobody is there to wait for; it says which chunks are missing, and where they are.
+            NextStickError: nobody is there to wait for; it shows which chunks are missing, and where they are.
         """
 
 

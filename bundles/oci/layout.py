@@ -68,7 +68,7 @@ class Layout:
         )
 
     def holds(self, chunk: Chunk) -> bool:
-        """Whether a blob of this name can be opened; it says nothing about its bytes."""
+        """Whether a blob of this name can be opened; it states nothing about its bytes."""
         try:
             os.close(self.open_chunk(chunk))
         except ApplianceError:
