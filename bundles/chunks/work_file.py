@@ -5,6 +5,7 @@ chunk.
 
 Rules (threats T25, T35):
 - what an interrupted run left counts only after it was hashed again; holes are not read;
+- a link, a second name of a file, or a device in the place of the work file is refused: the copy would write elsewhere;
 - fsync, then rename, then fsync of the folder;
 - a file that is right already keeps its inode and its times; a wrong one is replaced by a new inode.
 """
@@ -25,8 +26,10 @@ from bundles.chunks.chunk import Chunk
 from bundles.chunks.clone import clone_file
 from bundles.chunks.source import Seed
 from bundles.contents.contents import File
-from bundles.medium import explain_write, sync_folder
+from bundles.medium import NOT_A_FILE, explain_write, sync_folder
+from signing.errors import NotTrustedError
 
+_WRITE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -110,7 +113,12 @@ class WorkFile:
 
     @property
     def descriptor(self) -> int:
-        """The open work file; made at the first call, as a clone where one is possible."""
+        """The open work file; made at the first call, as a clone where one is possible.
+
+        Raises:
+            NotTrustedError: something else lies in its place.
+            OSError: the place cannot be written.
+        """
         with self._lock:
             if self._descriptor < 0:
                 self.job.destination.parent.mkdir(parents=True, exist_ok=True)
@@ -202,17 +210,40 @@ def _size_of(path: Path) -> int:
 
 
 def _open_partial(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        return os.open(path, flags, 0o600)
+        descriptor = os.open(path, _WRITE, 0o600)
     except PermissionError:
         # An interrupted run had finished it: it has the mode of the file already, which may be read-only.
-        finished = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        finished = _own(os.open(path, _READ), path)
         try:
             os.fchmod(finished, 0o600)
         finally:
             os.close(finished)
-        return os.open(path, flags, 0o600)
+        descriptor = os.open(path, _WRITE, 0o600)
+    except OSError as error:
+        if error.errno in (*NOT_A_FILE, errno.EISDIR):
+            raise _planted(path) from None
+        raise
+    return _own(descriptor, path)
+
+
+def _own(descriptor: int, path: Path) -> int:
+    """The descriptor, where nothing else can be meant by it: a regular file with one name."""
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        return descriptor
+    os.close(descriptor)
+    raise _planted(path)
+
+
+def _planted(path: Path) -> NotTrustedError:
+    return NotTrustedError(
+        "file.hostile",
+        str(path),
+        expected="nothing, or a regular file with one name",
+        found="a link or another kind of file",
+        hint="find out who put it there, and remove it; then run the same command again",
+    )
 
 
 def _is_data(descriptor: int, start: int, size: int) -> bool:
