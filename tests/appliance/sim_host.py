@@ -121,6 +121,34 @@ def uv_wheel(folder: Path) -> Path:
     return write_wheel(folder, "uv", "1.0", {"uv-1.0.data/scripts/uv": (script, 0o755)})
 
 
+def _sources(folder: Path, note: str, program: Callable[[Path], Path] | None) -> list[Source]:
+    folder.mkdir(exist_ok=True)
+    own = write_wheel(folder, "greeter", "2.0", {"greeter/__init__.py": (f"NOTE = {note!r}\n".encode(), 0o644)})
+    packed = program(folder) if program else write_program(folder, PROGRAM)
+    runtime = write_wheel(folder, "llama_cpp_python", "0.0.1", RUNTIME)
+    uv = uv_wheel(folder)
+    model = folder / "toy.gguf"
+    model.write_bytes(gguf())
+    return [
+        Source("models/toy/toy.gguf", "model", file=model),
+        Source(f"wheels/{own.name}", "wheel", file=own, record=wheel_record(own)),
+        Source(
+            f"wheels/{packed.name}", "wheel", file=packed, record=wheel_record(packed), bootstrap=program is not None
+        ),
+        Source(f"tools/{uv.name}", "tool", file=uv, record=wheel_record(uv)),
+        Source(
+            f"runtime/{runtime.name}",
+            "runtime",
+            file=runtime,
+            record=wheel_record(runtime),
+            members=wheel_members(runtime),
+        ),
+        Source("playbooks/site.yml", "playbook", data=b"---\n"),
+        Source("licences/toy/LICENSE", "licence", data=b"free\n"),
+        Source("config/recipe.yaml", "config", data=b"name: toy\n"),
+    ]
+
+
 def build_bundle(
     workspace: Workspace,
     version: str = "1.0.0",
@@ -139,32 +167,8 @@ def build_bundle(
         program: writes the wheel of this program into a folder, for a host without one; None brings no such program.
     """
     folder = workspace.path / "sources"
-    folder.mkdir(exist_ok=True)
-    own = write_wheel(folder, "greeter", "2.0", {"greeter/__init__.py": (f"NOTE = {note!r}\n".encode(), 0o644)})
-    packed = program(folder) if program else write_program(folder, PROGRAM)
-    runtime = write_wheel(folder, "llama_cpp_python", "0.0.1", RUNTIME)
-    uv = uv_wheel(folder)
+    sources = [*_sources(folder, note, program), *extra]
     model = folder / "toy.gguf"
-    model.write_bytes(gguf())
-    sources = [
-        Source("models/toy/toy.gguf", "model", file=model),
-        Source(f"wheels/{own.name}", "wheel", file=own, record=wheel_record(own)),
-        Source(
-            f"wheels/{packed.name}", "wheel", file=packed, record=wheel_record(packed), bootstrap=program is not None
-        ),
-        Source(f"tools/{uv.name}", "tool", file=uv, record=wheel_record(uv)),
-        Source(
-            f"runtime/{runtime.name}",
-            "runtime",
-            file=runtime,
-            record=wheel_record(runtime),
-            members=wheel_members(runtime),
-        ),
-        Source("playbooks/site.yml", "playbook", data=b"---\n"),
-        Source("licences/toy/LICENSE", "licence", data=b"free\n"),
-        Source("config/recipe.yaml", "config", data=b"name: toy\n"),
-        *extra,
-    ]
     writer = BundleWriter(workspace.dist / f"toy-{version}")
     stored = [store(source, writer) for source in sorted(sources, key=lambda source: source.path)]
     header = next(header for _, header in stored if header is not None)

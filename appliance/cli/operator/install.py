@@ -21,10 +21,10 @@ from appliance.cli.console.options import (
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.operator.host_card import run_tool
 from appliance.cli.operator.install_dialogue import OperatorDialogue
-from appliance.host.install.hand_over import use_own_set
+from appliance.host.install.hand_over import own_set_kept
 from appliance.host.install.install import install
 from appliance.host.install.install_inputs import Host
-from appliance.host.install.install_result import InstallResult
+from appliance.host.install.install_plan import InstallResult
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
 from appliance.host.trust.root_choice import choose_root
@@ -100,22 +100,19 @@ def command(
     place = Prefix.at(prefix or Path("/"))
     root = _read_trust(place, trust, workspace, root_file, fingerprints)
     _announce_pin(terminal, place, root, is_compared=root_file is not None)
+    host = _host(place, _read_override(override), is_root_compared=root_file is not None)
+    with own_set_kept(), terminal.progress() as on_progress:
+        done = install(source, root, host, on_progress, OperatorDialogue(terminal, host, on_progress, is_agreed=yes))
+    _report(terminal, done, as_json)
+
+
+def _host(place: Prefix, override: bytes | None, *, is_root_compared: bool) -> Host:
     card = probe_essentials(clock.utc_now(), run_tool)
-    host = Host(
-        place,
-        card,
-        clock.utc_now,
-        os.environ.get("PATH", ""),
-        is_root=os.geteuid() == 0,
-        override=_read_override(override),
-        is_root_compared=root_file is not None,
-    )
-    own_set = use_own_set()
-    with terminal.progress() as on_progress:
-        dialogue = OperatorDialogue(terminal, host, on_progress, is_agreed=yes)
-        done = install(source, root, host, on_progress, dialogue)
-    if own_set is not None:
-        os.close(own_set)
+    path, is_root = os.environ.get("PATH", ""), os.geteuid() == 0
+    return Host(place, card, clock.utc_now, path, is_root, override, is_root_compared)
+
+
+def _report(terminal: Terminal, done: InstallResult, as_json: bool) -> None:
     for warning in done.warnings:
         terminal.message(f"warning: {warning}")
     if done.interrupted is not None:

@@ -17,6 +17,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -115,18 +116,19 @@ def hand_over(
     execute(argv[0], argv)
 
 
-def use_own_set() -> int | None:
-    """Keep the bootstrap set that this program runs from, until it ends: `remove_unused_sets` passes it over.
-
-    Returns:
-        A descriptor that holds the set; None where this program runs from no set.
-    """
+@contextmanager
+def own_set_kept() -> Iterator[None]:
+    """Keep the bootstrap set that this program runs from during a block: `remove_unused_sets` passes it over."""
     launcher = running_top().parent / LAUNCHER_FILE
     if running_top().name != PROGRAM_FOLDER or not launcher.is_file():
-        return None
+        yield
+        return
     descriptor = os.open(launcher, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    return descriptor
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_unused_sets(prefix: Prefix, manifest: Digest) -> None:

@@ -35,8 +35,7 @@ from appliance.host.install.bundle_parts import check_parts
 from appliance.host.install.hand_over import remove_unused_sets
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.install.install_inputs import Host, SourceMedia
-from appliance.host.install.install_plan import Dialogue, Silent, plan_install
-from appliance.host.install.install_result import InstallResult
+from appliance.host.install.install_plan import Dialogue, InstallResult, Silent, plan_install
 from appliance.host.install.journal import Journal, JournalEntry
 from appliance.host.install.os_packages import install_packages, wanted_packages
 from appliance.host.install.policy_rc import POLICY

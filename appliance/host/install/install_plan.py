@@ -1,6 +1,7 @@
-"""What an install would do, for the person who decides: computed before anything is written.
+"""What an install would do, for the person who decides, and what it did.
 
-Owns the value, and the interface by which an install asks the command line.
+Owns both values, and the interface by which an install asks the command line. The plan is computed before anything is
+written.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from appliance.host.install.ansible_run import PlaybookCounts
 from appliance.host.install.install_inputs import Host
+from appliance.host.install.journal import JournalEntry
 from appliance.host.install.preflight import PreflightResult
+from appliance.host.install.steps import StepRecord
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import unit_names
 from appliance.host.models.fit import Fit
-from appliance.host.release.release import current_target
+from appliance.host.release.release import Release, current_target
+from appliance.host.runtime.variant_choice import Choice
 from bundles.bundle import Bundle
 from bundles.chunks.source import ChunkSource
 from signing.verified import Verified
@@ -47,6 +52,33 @@ class InstallPlan:
     units: tuple[str, ...]
     memory: Fit | None
     before: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InstallResult:
+    """What an install did.
+
+    Args:
+        release: the one that serves now.
+        was_complete: whether it had been installed before, with every byte right.
+        played: the tasks of the playbook, as Ansible counted them.
+        choice: the CPU variant, with its measurement.
+        copied: how many files had to be copied.
+        answer: of the candidate; empty where nothing had changed.
+        steps: those that were done, with their times.
+        warnings: for people.
+        interrupted: the step in which an earlier run was cut off, or None.
+    """
+
+    release: Release
+    was_complete: bool
+    played: PlaybookCounts
+    choice: Choice
+    copied: int
+    answer: str
+    steps: tuple[StepRecord, ...]
+    warnings: tuple[str, ...]
+    interrupted: JournalEntry | None
 
 
 class Dialogue(Protocol):

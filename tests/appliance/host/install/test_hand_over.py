@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -154,14 +153,8 @@ def test_sets_that_nothing_needs_are_removed_and_one_in_use_stays(
         (root / manifest[:12] / LAUNCHER_FILE).write_bytes(b"")
     (root / f"{'d' * 12}.partial").mkdir()
     monkeypatch.setattr(module, "running_top", lambda: root / used[:12] / "program")
-    held = module.use_own_set()
-    assert held is not None
-    remove_unused_sets(other.prefix, Digest(mine))
-    assert sorted(path.name for path in root.glob("*/")) == [mine[:12], used[:12]]
-    os.close(held)
+    with module.own_set_kept():
+        remove_unused_sets(other.prefix, Digest(mine))
+        assert sorted(path.name for path in root.glob("*/")) == [mine[:12], used[:12]]
     remove_unused_sets(other.prefix, Digest(mine))
     assert [path.name for path in root.glob("*/")] == [mine[:12]]
-
-
-def test_control_running_program_of_a_checkout_runs_from_no_set() -> None:
-    assert module.use_own_set() is None

@@ -17,7 +17,7 @@ from appliance.host.install import install as program
 from appliance.host.install.ansible_run import PlaybookCounts
 from appliance.host.install.install import install
 from appliance.host.install.install_inputs import Host
-from appliance.host.install.install_result import InstallResult
+from appliance.host.install.install_plan import InstallResult
 from appliance.host.install.journal import Journal
 from appliance.host.layout.prefix import Prefix
 from appliance.host.release.release import Release, current_target, open_current
