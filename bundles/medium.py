@@ -25,9 +25,12 @@ from signing.errors import ApplianceError, DamagedError, NotTrustedError
 
 PART_FILE = ".writing.part"
 """Where a file grows before it gets its name: at the root, where a leftover is litter and no name that is covered."""
+PARTS_FOLDER = ".writing"
+"""Where several files grow at the same time: as `PART_FILE`, outside the covered folders."""
 NOT_A_FILE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 MAX_DEPTH = 16
 """Folders below one another that a medium may hold: far more than a bundle has, far fewer than Python can walk."""
 
@@ -145,12 +148,56 @@ class Medium:
                 return
             folder.rmdir()
 
+    def create_part(self, name: str) -> BinaryIO:
+        """Begin a new file that gets its name later, by `place_part`; it lies in `PARTS_FOLDER` until then.
+
+        Args:
+            name: short, and of one writer alone; what lies there under this name is removed.
+
+        Raises:
+            OSError: the medium refuses it.
+            NotTrustedError: a link lies in the place of the folder.
+        """
+        self._make_folders(f"{PARTS_FOLDER}/{name}")
+        with self._folder(f"{PARTS_FOLDER}/{name}") as (folder, _):
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=folder)
+            return self.writer(os.open(name, _NEW, 0o666, dir_fd=folder))
+
+    def place_part(self, name: str, path: str) -> None:
+        """Give a part its name, in place of any file that has it; the caller has made its bytes durable.
+
+        Raises:
+            OSError: the medium refuses it.
+            NotTrustedError: a link lies on the way.
+        """
+        self._make_folders(path)
+        with self._folder(f"{PARTS_FOLDER}/{name}") as (parts, _), self._folder(path) as (folder, last):
+            os.replace(name, last, src_dir_fd=parts, dst_dir_fd=folder)
+
+    def remove_parts(self) -> None:
+        """Remove what was begun and got no name, such as after an interruption; a medium that is gone keeps it."""
+        with suppress(OSError, DamagedError), self._folder(f"{PARTS_FOLDER}/x") as (folder, _):
+            for name in os.listdir(folder):
+                os.unlink(name, dir_fd=folder)
+            os.rmdir(self.root / PARTS_FOLDER)
+
+    def free_bytes(self) -> tuple[int, int]:
+        """How many bytes have room on it, and the size of its blocks, in bytes."""
+        folder = next(parent for parent in (self.root, *self.root.absolute().parents) if parent.exists())
+        status = os.statvfs(folder)
+        return status.f_bavail * status.f_frsize, status.f_frsize
+
+    def _make_folders(self, path: str) -> None:
+        # Not the root: where a stick was pulled out, the place that is left belongs to this machine.
+        for folder in reversed(Path(path).parents[:-1]):
+            (self.root / folder).mkdir(exist_ok=True)
+
     def _put(self, root: int, folder: int, name: str, data: bytes | bytearray | memoryview) -> None:
         try:
             with suppress(FileNotFoundError):
                 os.unlink(PART_FILE, dir_fd=root)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with self.writer(os.open(PART_FILE, flags, 0o666, dir_fd=root)) as stream:
+            with self.writer(os.open(PART_FILE, _NEW, 0o666, dir_fd=root)) as stream:
                 stream.write(data)
                 stream.flush()
                 os.fsync(stream.fileno())

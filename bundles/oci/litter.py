@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from bundles.medium import PART_FILE
+from bundles.medium import PART_FILE, PARTS_FOLDER
 from bundles.oci.layout import COVERED, INDEX_FILE, LAYOUT_FILE, PARITY, README_FILE, STICK_FILE, Layout
 from bundles.report import escape
 
@@ -26,7 +26,7 @@ _SYSTEMS = {
     "Linux": r"\.Trash-[0-9]+|lost\+found|\.directory|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+|\.xdg-volume-info",
 }
 _LEFT_BY = {system: re.compile(f"(?:{names})\\Z", re.IGNORECASE | re.DOTALL) for system, names in _SYSTEMS.items()}
-_OWN = {*COVERED, LAYOUT_FILE, INDEX_FILE, README_FILE, STICK_FILE, PART_FILE, PARITY}
+_OWN = {*COVERED, LAYOUT_FILE, INDEX_FILE, README_FILE, STICK_FILE, PART_FILE, PARTS_FOLDER, PARITY}
 
 
 def left_by(path: str) -> str:

@@ -1,67 +1,113 @@
-"""Writes a bundle to a stick, and proves that it arrived (docs/architecture.md, Sticks).
+"""Writes bundles to one or several sticks, and proves that they arrived (docs/architecture.md, Sticks).
 
-Owns what a stick carries: the layout's small files whole and the blobs. It must never delete what it finds there, but
-for files of an older writing of the same bundle: of `BOOT/`, metadata, and signatures in other formats.
+Owns the order of a writing. It must never delete what it finds on a stick. Files of an older writing of the same
+bundles are the exception, and blobs of other bundles after a yes.
 
 Rules:
-- only blobs that the stick does not hold are written; a new file, fsync, rename;
+- only blobs that no stick of the round holds are written;
+- the small files come after the blobs, and the index last;
 - afterwards every file is read back from the medium, past the cache, and what differs is written once more;
-- names are made durable before that, so that a stick can be pulled once it is reported as written;
 - source and stick pass the same check of names, metadata and `BOOT/` as `verify` makes;
-- a stick that holds another bundle is refused rather than mixed;
-- `STICK.json` holds hints for people and has no authority.
+- a stick that holds another bundle is refused rather than mixed, unless a person has it replaced;
+- a stick is made safe to pull before the next one is asked for.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from bundles.bare_host.boot_check import MAX_FILE_BYTES
 from bundles.bundle import Bundle
-from bundles.chunks.check import Checked, hash_range
+from bundles.chunks.check import Checked
 from bundles.chunks.chunk import Chunk
-from bundles.durability import sync_file_system
-from bundles.medium import explain_write
-from bundles.medium_check import CheckedMedium, check_kinds, check_medium
-from bundles.oci.covered_names import is_attestation_path, is_boot_path, is_metadata_path
-from bundles.oci.layout import (
-    ATTESTATIONS,
-    BLOBS,
-    BOOT,
-    INDEX_FILE,
-    LAYOUT_FILE,
-    METADATA,
-    README_FILE,
-    STICK_FILE,
-    TARGETS,
-    Layout,
-    blob_path,
-)
-from bundles.oci.manifest import MAX_INDEX_BYTES, parse_index_of_one
-from bundles.progress import OnProgress, Progress, ignore
-from signing.digest import sha256
-from signing.errors import DamagedError, NotTrustedError, UsageError
-from signing.strictjson import to_file
+from bundles.medium import disk_full, explain_write
+from bundles.medium_check import CheckedMedium, check_medium
+from bundles.oci.layout import INDEX_FILE, STICK_FILE, Layout, blob_path
+from bundles.progress import OnProgress, ignore
+from bundles.stick.blob_batches import write_blobs
+from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
+from bundles.stick.placement import Placement, place
+from bundles.stick.read_back import make_durable, read_back
+from bundles.stick.safe_removal import Removal, make_removable
+from bundles.stick.small_files import older_files, read_small_files
+from bundles.stick.stick_state import StickState, look_at, other_bundle
+from signing.digest import Digest, sha256
+from signing.errors import DamagedError, UsageError
 from signing.verified import Verified
+
+NextSticks = Callable[[int], Sequence[Path]]
+"""Asks for further sticks: gets the bytes that are left, returns their folders; none where nobody brings one."""
+MayRemove = Callable[[Path, Sequence[str], int], bool]
+"""Asks a person about what is to be removed: the stick, the paths on it, and their bytes."""
+
+
+@dataclass(frozen=True)
+class SourceBundle:
+    """A folder with one or several bundles, all of them verified by the newest metadata of all sources."""
+
+    layout: Layout
+    found: tuple[Verified[Bundle], ...]
+
+
+@dataclass(frozen=True)
+class WriteChoice:
+    """What is carried, and what may happen to a stick.
+
+    Args:
+        wanted: chunks to be carried; None for all.
+        may_remove: asked before blobs of other bundles are removed; None where a stick with such is refused.
+        keep_mounted: leave the sticks mounted.
+        next_sticks: asks for further sticks; None where nobody waits.
+    """
+
+    wanted: Collection[Digest] | None = None
+    may_remove: MayRemove | None = None
+    keep_mounted: bool = False
+    next_sticks: NextSticks | None = None
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a write did: blobs that had to be written, their bytes, what the re-read compared, and what lies beside."""
+    """What the writing of one stick did.
 
+    Args:
+        path: of the stick.
+        blobs, size_bytes: blobs that had to be written, and their bytes.
+        checked: what was read back.
+        beside: what lies beside the blobs.
+        is_proven: whether the kernel counted every byte as read from the device.
+        removed: paths that were removed, of other bundles.
+        removal: whether it may be pulled out.
+    """
+
+    path: Path
     blobs: int
     size_bytes: int
     checked: Checked
     beside: CheckedMedium
+    is_proven: bool
+    removed: tuple[str, ...]
+    removal: Removal
+
+
+@dataclass(frozen=True)
+class WrittenSet:
+    """The sticks that were written, in their order, and the blobs that fit on none of them."""
+
+    sticks: tuple[Written, ...]
+    left: tuple[Chunk, ...]
+
+    @property
+    def left_bytes(self) -> int:
+        """How much has yet to be carried by further sticks."""
+        return sum(chunk.size for chunk in self.left)
 
 
 def write_stick(
     source: Layout, found: Verified[Bundle], destination: Path, on_progress: OnProgress = ignore
 ) -> Written:
-    """Write all of a bundle to one stick.
+    """Write all of a bundle to one stick, and leave it mounted; errors as for `write_sticks`.
 
     Args:
         source: the bundle's layout.
@@ -69,143 +115,179 @@ def write_stick(
         destination: the stick's folder; made where it is missing.
         on_progress: called with bytes written, then with bytes read back.
 
-    Returns:
-        What was written and checked.
+    Raises:
+        ApplianceError: it does not fit (code `disk.full`).
+    """
+    written = write_sticks([SourceBundle(source, (found,))], [destination], WriteChoice(keep_mounted=True), on_progress)
+    if written.left:
+        raise disk_full(destination, written.left_bytes)
+    return written.sticks[0]
+
+
+def write_sticks(
+    sources: Sequence[SourceBundle],
+    destinations: Sequence[Path],
+    choice: WriteChoice = WriteChoice(),
+    on_progress: OnProgress = ignore,
+) -> WrittenSet:
+    """Write bundles to sticks, until everything is carried or nobody brings a further stick.
+
+    Args:
+        sources: at least one.
+        destinations: folders of the sticks that are there, in the order in which they are filled; made where missing.
+        choice: what is carried, and what may happen to a stick.
+        on_progress: called with bytes written, then with bytes read back.
 
     Raises:
-        NotTrustedError: something lies in the source or on the stick that does not belong there.
-        DamagedError: the source differs from what was signed, or the stick does not keep what is written to it.
-        UsageError: the stick holds another bundle.
-        ApplianceError: no space left on the stick (code `disk.full`).
+        NotTrustedError: something lies in a source or on a stick that does not belong there.
+        DamagedError: a source differs from what was signed, or a stick does not keep what is written to it.
+        UsageError: a stick holds another bundle, or has no room even for what every stick needs.
+        ApplianceError: no space left on a stick (code `disk.full`), or it could not keep something (`write.failed`).
     """
-    check_medium(source, (found,))
-    stick, bundle = Layout(destination), found.value
-    try:
-        destination.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain_write(error, destination, bundle.contents.size_bytes) from None
-    _check_free(stick, bundle)
-    blobs = bundle.blobs
-    held = set(stick.medium.list("blobs/sha256"))
-    wanted = {blob_path(chunk.sha256): chunk for chunk in blobs}
-    missing = {path: chunk for path, chunk in wanted.items() if chunk.sha256 not in held}
-    _write_files(source, stick, missing, on_progress)
-    small = _write_small_files(source, stick)
-    _remove_older(stick, small)
-    differing = _differing(stick, wanted | small, on_progress)
-    _write_files(source, stick, differing, on_progress)
-    if _differing(stick, differing, ignore):
-        raise DamagedError(
-            "stick.does-not-keep",
-            str(destination),
-            expected="the bytes that were written to it",
-            found="other bytes when read back",
-            hint="this medium is worn out or a fake; use another one",
-        )
-    beside = check_medium(stick, (found,))
-    fresh = [*missing.values(), *(chunk for path, chunk in differing.items() if path in wanted)]
-    checked = Checked(len(bundle.contents.files), len(blobs), sum(chunk.size for chunk in blobs))
-    return Written(len(fresh), sum(chunk.size for chunk in fresh), checked, beside)
+    for source in sources:
+        check_medium(source.layout, source.found)
+    work = _Work(sources, choice, on_progress)
+    rest = work.write_round(destinations, choice.wanted)
+    while rest.left and choice.next_sticks is not None:
+        further = choice.next_sticks(rest.left_bytes)
+        if not further:
+            break
+        rest = work.write_round(further, {chunk.sha256 for chunk in rest.left})
+    return WrittenSet(tuple(work.written), rest.left)
 
 
-def _check_free(stick: Layout, bundle: Bundle) -> None:
-    check_kinds(stick)
-    other = None
-    index = stick.medium.read(INDEX_FILE, MAX_INDEX_BYTES)
-    try:
-        if index is None:
-            wanted = {blob_path(chunk.sha256) for chunk in bundle.blobs}
-            strange = next((path for path in stick.medium.walk(BLOBS) if path not in wanted), None)
-            other = f"other files: {strange}" if strange else None
-        elif (named := parse_index_of_one(index).sha256) != bundle.manifest:
-            other = f"a stick of manifest {named[:12]}"
-    except NotTrustedError as error:
-        # A damaged index is written anew; what is no file is refused.
-        if error.code == "medium.hostile":
-            raise
-    if other is not None:
-        raise UsageError(
-            "stick.other-bundle",
-            str(stick.path),
-            expected=f"an empty folder, or a stick of {bundle.label} (manifest {bundle.manifest[:12]})",
-            found=other,
-            hint="use an empty stick or folder",
-        )
+@dataclass
+class _Work:
+    """One writing of a set, over all of its rounds."""
 
+    sources: Sequence[SourceBundle]
+    choice: WriteChoice
+    on_progress: OnProgress
+    written: list[Written] = field(default_factory=list)
+    shares: list[tuple[Chunk, ...]] = field(default_factory=list)
 
-def _write_files(source: Layout, stick: Layout, files: Mapping[str, Chunk], on_progress: OnProgress) -> None:
-    total, done = sum(chunk.size for chunk in files.values()), 0
-    for path, chunk in files.items():
-        _write_file(source, stick, path, chunk)
-        done += chunk.size
-        on_progress(Progress("writing the stick", done, total))
+    def __post_init__(self) -> None:
+        # The same bundle may lie in two sources.
+        found = {one.value.manifest: one for source in self.sources for one in source.found}
+        self.found = sorted(found.values(), key=lambda one: one.evidence.target)
+        self.bundles = [one.value for one in self.found]
+        self.small = read_small_files([source.layout for source in self.sources], self.bundles)
 
+    def write_round(self, destinations: Sequence[Path], wanted: Collection[Digest] | None) -> Placement:
+        """Write what fits on the sticks that are there."""
+        states = [self._look(path) for path in destinations]
+        removed = [self._removable(state) for state in states]
+        rooms = [state.room(replaces=bool(paths)) for state, paths in zip(states, removed)]
+        placed = place(self.bundles, rooms, wanted, [len(data) for data in self.small.values()])
+        for state, share in zip(states, placed.shares):
+            if share is None:
+                raise _too_small(state)
+        first = len(self.shares)
+        self.shares.extend(share or () for share in placed.shares)
+        for at, state in enumerate(states):
+            card = self._card(first + at, None if placed.left else len(self.shares))
+            self.written.append(self._write(state, self.shares[first + at], removed[at], card))
+        return placed
 
-def _write_file(source: Layout, stick: Layout, path: str, chunk: Chunk) -> None:
-    data = source.medium.read(path, chunk.size)
-    found = sha256(data) if data is not None else "no file"
-    if data is None or found != chunk.sha256:
-        raise DamagedError(
-            "blob.differs",
-            path,
-            expected=f"sha256 {chunk.sha256}",
-            found=found,
-            hint="the bundle itself is damaged: build it again, then write the stick",
-        )
-    stick.medium.write(path, data)
+    def open_chunk(self, chunk: Chunk) -> int:
+        """Open a blob in the first source that has it."""
+        for source in self.sources[:-1]:
+            if self._has(source, chunk):
+                return source.layout.open_chunk(chunk)
+        return self.sources[-1].layout.open_chunk(chunk)
 
+    def holds(self, chunk: Chunk) -> bool:
+        """Whether one of the sources has a blob of this name."""
+        return any(self._has(source, chunk) for source in self.sources)
 
-def _write_small_files(source: Layout, stick: Layout) -> dict[str, Chunk]:
-    """Write what lies beside the blobs; what was written where."""
-    written: dict[str, Chunk] = {}
-    stick.medium.write(STICK_FILE, to_file({"number": 1, "of": 1}))
-    paths = [path for folder in (METADATA, TARGETS, ATTESTATIONS, BOOT) for path in source.medium.walk(folder)]
-    # The index comes last: a stick without it does not look like a bundle.
-    for path in (*paths, LAYOUT_FILE, README_FILE, INDEX_FILE):
-        data = source.medium.read(path, MAX_FILE_BYTES)
-        if data is not None and len(data) > MAX_FILE_BYTES:
-            raise NotTrustedError("file.too-long", path, expected=f"at most {MAX_FILE_BYTES} bytes", found="more")
-        if data is not None:
+    def _has(self, source: SourceBundle, chunk: Chunk) -> bool:
+        return (source.layout.path / blob_path(chunk.sha256)).is_file()
+
+    def _look(self, path: Path) -> StickState:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise explain_write(error, path, 0) from None
+        return look_at(Layout(path), self.bundles)
+
+    def _removable(self, state: StickState) -> tuple[str, ...]:
+        ask = self.choice.may_remove
+        if not state.others and (ask is None or not state.foreign):
+            return ()
+        if ask is None or not ask(state.layout.path, state.foreign, state.foreign_bytes):
+            raise other_bundle(state, self.bundles)
+        return state.foreign
+
+    def _card(self, at: int, of: int | None) -> bytes:
+        held = [{chunk.sha256 for chunk in share} for share in self.shares]
+        placement = tuple(tuple(runs_of(bundle, digests) for bundle in self.bundles) for digests in held)
+        named = tuple(StickBundle(one.contents.name, one.contents.version, one.manifest) for one in self.bundles)
+        name = name_set(bundle.manifest for bundle in self.bundles)
+        return write_card(StickCard(name, at + 1, of, named, placement))
+
+    def _write(self, state: StickState, share: tuple[Chunk, ...], removed: tuple[str, ...], card: bytes) -> Written:
+        stick = state.layout
+        _remove(stick, removed)
+        blobs = {blob_path(chunk.sha256): chunk for chunk in share}
+        missing = [chunk for chunk in share if chunk.sha256 not in state.held]
+        write_blobs(self, stick, missing, self.on_progress)
+        small = {STICK_FILE: card, **self.small}
+        for path, data in small.items():
             stick.medium.write(path, data)
-            written[path] = Chunk(sha256(data), len(data))
-    return written
-
-
-def _remove_older(stick: Layout, paths: Iterable[str]) -> None:
-    # BOOT is one signed whole: a serial or key of an earlier one would make the new one a refusal. So would metadata
-    # that nothing leads to, and an attestation by a key that was revoked since.
-    ours = ((BOOT, is_boot_path), (METADATA, is_metadata_path), (ATTESTATIONS, is_attestation_path))
-    for folder, is_ours in ours:
-        for path in [path for path in stick.medium.walk(folder) if path not in paths and is_ours(path)]:
+        for path in older_files(stick, small):
             stick.medium.remove(path)
+        files = blobs | {path: Chunk(sha256(data), len(data)) for path, data in small.items()}
+        back = read_back(stick, files, self.on_progress)
+        if back.differing:
+            self._mend(stick, back.differing, small)
+            counted = set(missing)
+            missing += [chunk for path, chunk in back.differing.items() if path in blobs and chunk not in counted]
+        beside = check_medium(stick, self.found)
+        checked = Checked(self._files_in(share), len(share), sum(chunk.size for chunk in share))
+        written = sum(chunk.size for chunk in missing)
+        removal = make_removable(stick.path, keep_mounted=self.choice.keep_mounted)
+        return Written(stick.path, len(missing), written, checked, beside, back.is_proven, removed, removal)
+
+    def _mend(self, stick: Layout, differing: dict[str, Chunk], small: dict[str, bytes]) -> None:
+        """Write once more what a stick did not give back; a stick that then differs still is worth nothing."""
+        write_blobs(self, stick, [chunk for path, chunk in differing.items() if path not in small], ignore)
+        for path in differing:
+            if path in small:
+                stick.medium.write(path, small[path])
+        if read_back(stick, differing, ignore).differing:
+            raise DamagedError(
+                "stick.does-not-keep",
+                str(stick.path),
+                expected="the bytes that were written to it",
+                found="other bytes when read back",
+                hint="this medium is worn out or a fake; use another one (the programs f3write and f3read test it)",
+            )
+
+    def _files_in(self, share: Collection[Chunk]) -> int:
+        there = {chunk.sha256 for chunk in share}
+        files = [file for bundle in self.bundles for file in bundle.contents.files]
+        return sum(all(chunk.sha256 in there for chunk in file.chunks) for file in files)
 
 
-def _differing(stick: Layout, wanted: Mapping[str, Chunk], on_progress: OnProgress) -> dict[str, Chunk]:
-    """Those files that the medium does not give back, by path."""
-    try:
-        sync_file_system(stick.path)
-    except OSError as error:
-        raise explain_write(error, stick.path, 0) from None
-    differing, done, total = {}, 0, sum(chunk.size for chunk in wanted.values())
-    for path, chunk in wanted.items():
-        if not _is_kept(stick, path, chunk):
-            differing[path] = chunk
-        done += chunk.size
-        on_progress(Progress("reading the stick back", done, total))
-    return differing
+def _remove(stick: Layout, paths: Sequence[str]) -> None:
+    # Without its index the old bundle does not look whole while it is taken away.
+    for path in (INDEX_FILE, *paths) if paths else ():
+        try:
+            stick.medium.remove(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise explain_write(error, stick.path / path, 0) from None
+    if paths:
+        make_durable(stick.path)
 
 
-def _is_kept(stick: Layout, path: str, chunk: Chunk) -> bool:
-    try:
-        descriptor = stick.medium.open(path)
-    except (FileNotFoundError, DamagedError):
-        return False
-    try:
-        # Without this the bytes would come from memory, and prove nothing about the medium.
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        size = os.fstat(descriptor).st_size
-        return size == chunk.size and hash_range(descriptor, 0, size) == chunk.sha256
-    except OSError:  # bytes that cannot be read are not kept
-        return False
-    finally:
-        os.close(descriptor)
+def _too_small(state: StickState) -> UsageError:
+    free, _ = state.layout.medium.free_bytes()
+    return UsageError(
+        "stick.too-small",
+        str(state.layout.path),
+        expected="room for what every stick of a set holds: signatures, names and lists",
+        found=f"{free} bytes free",
+        hint="use a larger stick, or make room on this one",
+    )

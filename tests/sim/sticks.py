@@ -140,6 +140,16 @@ class SimStick(Medium):
             raise explain_write(OSError(errno.EROFS, "read-only"), self.root / path, len(data))
         return super().write(spelled, data)
 
+    def create_part(self, name: str) -> BinaryIO:
+        """As `Medium.create_part`, with the faults."""
+        if self.is_read_only:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return super().create_part(name)
+
+    def place_part(self, name: str, path: str) -> None:
+        """As `Medium.place_part`, under the name that lies there."""
+        super().place_part(name, self._spelled(path))
+
     def writer(self, descriptor: int) -> BinaryIO:
         """As `Medium.writer`, with the faults."""
         return cast(BinaryIO, _Stream(self, super().writer(descriptor)))

@@ -9,6 +9,7 @@ import pytest
 
 from bundles.bundle import Bundle, open_bundle
 from bundles.chunks.check import check_all, check_blobs
+from bundles.medium import PARTS_FOLDER
 from bundles.oci.layout import BLOBS, Layout, blob_path
 from bundles.stick.writer import write_stick
 from signing.errors import ApplianceError
@@ -35,6 +36,13 @@ def stick(tmp_path: Path) -> SimStick:
     return SimStick(tmp_path / "stick")
 
 
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each blob is a batch of its own, one after the other: a toy of few blobs is interrupted between two."""
+    monkeypatch.setattr("bundles.stick.blob_batches.WRITING_THREADS", 1)
+    monkeypatch.setattr("bundles.stick.blob_batches.BATCH_BLOBS", 1)
+
+
 def write(made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick) -> int:
     """How many blobs had to be written."""
     with stick.plugged():
@@ -52,6 +60,7 @@ def check(made: tuple[bytes, Path], stick: SimStick) -> None:
     check_all(Layout(stick.root), found)
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_full_stick_is_told_and_with_more_room_the_rest_is_written(
     made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick
 ) -> None:
@@ -63,6 +72,7 @@ def test_full_stick_is_told_and_with_more_room_the_rest_is_written(
     check(made, stick)
 
 
+@pytest.mark.usefixtures("one_by_one")
 def test_pulled_stick_goes_on_where_it_stopped(
     made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick
 ) -> None:
@@ -70,6 +80,19 @@ def test_pulled_stick_goes_on_where_it_stopped(
     assert fail(made, bundle, stick).code == "write.failed"
     stick.plug_in()
     assert 0 < write(made, bundle, stick) < len(bundle.value.blobs)
+    check(made, stick)
+
+
+def test_of_a_batch_what_is_whole_when_the_stick_is_full_keeps_its_place(
+    made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick
+) -> None:
+    stick.capacity_bytes = sum(chunk.size for chunk in bundle.value.blobs) - 1
+    assert fail(made, bundle, stick).code == "disk.full"
+    held = len(list((stick.root / BLOBS / "sha256").iterdir()))
+    assert 0 < held < len(bundle.value.blobs)
+    assert not (stick.root / PARTS_FOLDER).exists()
+    stick.capacity_bytes = None
+    assert write(made, bundle, stick) == len(bundle.value.blobs) - held
     check(made, stick)
 
 
@@ -114,18 +137,19 @@ def test_small_file_that_arrived_wrong_is_written_once_more(
 def test_every_name_is_durable_before_the_stick_is_read_back(
     made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = {*(blob_path(chunk.sha256) for chunk in bundle.value.blobs), "index.json", "metadata/timestamp.json"}
-    opened: list[set[str]] = []
+    blobs = {blob_path(chunk.sha256) for chunk in bundle.value.blobs}
+    wanted = blobs | {"index.json", "metadata/timestamp.json"}
+    there: list[set[str]] = []
 
     def sync(folder: Path) -> None:
-        assert all((folder / path).is_file() for path in wanted)
-        opened.append({*stick.opened})
+        there.append({path for path in wanted if (folder / path).is_file()})
         stick.opened.clear()
 
-    monkeypatch.setattr("bundles.stick.writer.sync_file_system", sync)
+    monkeypatch.setattr("bundles.stick.read_back.sync_file_system", sync)
     write(made, bundle, stick)
-    assert len(opened) == 2
-    assert opened[1] >= wanted
+    # The bytes of a batch, then its names; at the end everything, before any of it is read.
+    assert there == [set(), blobs, wanted]
+    assert wanted <= set(stick.opened)
 
 
 def test_file_system_that_cannot_keep_it_is_told(
@@ -134,7 +158,7 @@ def test_file_system_that_cannot_keep_it_is_told(
     def fails(_folder: Path) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("bundles.stick.writer.sync_file_system", fails)
+    monkeypatch.setattr("bundles.stick.read_back.sync_file_system", fails)
     assert fail(made, bundle, stick).code == "write.failed"
 
 
