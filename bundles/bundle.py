@@ -21,6 +21,7 @@ from bundles.chunks.chunk import Chunk
 from bundles.contents.contents import Contents
 from bundles.contents.contents_json import parse_contents
 from bundles.contents.paths import check_name
+from bundles.medium import REWRITTEN_HINT
 from bundles.oci.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, Layout, blob_path, target_name
 from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, TITLE, VERSION, parse_index, parse_manifest
 from signing.chain import ReadMetadata
@@ -247,6 +248,6 @@ def _read(layout: Layout, blob: Chunk) -> bytes | None:
             path,
             expected=f"sha256 {blob.sha256}",
             found=f"sha256 {sha256(data)}",
-            hint="copy it again",
+            hint="copy it again" if len(data) == blob.size else REWRITTEN_HINT,
         )
     return data

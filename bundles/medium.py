@@ -23,6 +23,11 @@ from typing import BinaryIO
 
 from signing.errors import ApplianceError, DamagedError, NotTrustedError
 
+REWRITTEN_HINT = (
+    "copy this bundle again; where a scanning station (kiosk) has sanitised the file, that is, rewritten it, ask for "
+    "copy-only"
+)
+"""The next step for a file whose length is another than what was signed, or that has the form of an archive."""
 PART_FILE = ".writing.part"
 """Where a file grows before it gets its name: at the root, where a leftover is litter and no name that is covered."""
 PARTS_FOLDER = ".writing"

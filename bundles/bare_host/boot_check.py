@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bundles.medium import REWRITTEN_HINT
 from bundles.oci.covered_names import refuse_unlisted
 from bundles.oci.layout import BOOT, Layout
 from signing.digest import Digest, sha256
@@ -151,7 +152,7 @@ def _check_file(layout: Layout, name: str, digest: Digest) -> None:
             f"{BOOT}/{name}",
             expected=f"sha256 {digest}",
             found=f"sha256 {found}",
-            hint="write the stick again, or copy this bundle again",
+            hint=REWRITTEN_HINT if name == VERIFIER_FILE else "write the stick again, or copy this bundle again",
         )
 
 

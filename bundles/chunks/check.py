@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from bundles.bare_host.boot_check import Boot
 from bundles.bundle import Bundle
 from bundles.chunks.chunk import Chunk
 from bundles.contents.contents import File
-from bundles.medium import NOT_A_FILE
+from bundles.medium import NOT_A_FILE, REWRITTEN_HINT
 from bundles.medium_check import CheckedMedium, check_medium
 from bundles.oci.layout import Layout
 from bundles.parallel import judge_all
@@ -87,7 +87,7 @@ def check_blobs(layout: Layout, bundle: Bundle, on_progress: OnProgress = ignore
         NotTrustedError: a blob is longer than signed; beats damaged.
         DamagedError: blobs that differ or cannot be read; each named by its files.
     """
-    users = _users(bundle)
+    users = files_by_chunk(bundle)
     errors = _differences(layout, users, on_progress)
     if errors:
         raise worst(errors)
@@ -202,11 +202,21 @@ def _differences(layout: Layout, users: dict[Chunk, list[str]], on_progress: OnP
     """What is wrong with blobs, in the order in which the bundle has them."""
     # The longest first, so that no thread is left alone with a long one at the end.
     sizes = {chunk: chunk.size for chunk in sorted(users, key=lambda chunk: -chunk.size)}
-    found = judge_all(sizes, lambda chunk: _check_blob(layout, chunk, users[chunk]), "checking blobs", on_progress)
+    found = judge_all(sizes, lambda chunk: check_blob(layout, chunk, users[chunk]), "checking blobs", on_progress)
     return [found[chunk] for chunk in users if chunk in found]
 
 
-def _check_blob(layout: Layout, chunk: Chunk, places: list[str]) -> ApplianceError | None:
+def check_blob(layout: Layout, chunk: Chunk, places: Sequence[str]) -> ApplianceError | None:
+    """Compare one blob of a medium with its digest.
+
+    Args:
+        layout: untrusted.
+        chunk: verified.
+        places: the files that need it, for the error.
+
+    Returns:
+        What is wrong, or None.
+    """
     subject = ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
     try:
         descriptor = layout.open_chunk(chunk)
@@ -216,7 +226,13 @@ def _check_blob(layout: Layout, chunk: Chunk, places: list[str]) -> ApplianceErr
     try:
         size = os.fstat(descriptor).st_size
         if size > chunk.size:
-            return NotTrustedError("blob.too-long", subject, expected=f"{chunk.size} bytes", found=f"{size} bytes")
+            return NotTrustedError(
+                "blob.too-long",
+                subject,
+                expected=f"{chunk.size} bytes",
+                found=f"{size} bytes",
+                hint=f"do not use it: {REWRITTEN_HINT}; if it is refused again, ask a key holder",
+            )
         found = hash_range(descriptor, 0, chunk.size)
     except OSError as error:
         return DamagedError(
@@ -226,11 +242,12 @@ def _check_blob(layout: Layout, chunk: Chunk, places: list[str]) -> ApplianceErr
         os.close(descriptor)
     if found == chunk.sha256:
         return None
-    hint = "write the stick again, or copy this bundle again"
+    hint = "write the stick again, or copy this bundle again" if size == chunk.size else REWRITTEN_HINT
     return DamagedError(CHANGED, subject, expected=f"blob sha256 {chunk.sha256}", found=f"sha256 {found}", hint=hint)
 
 
-def _users(bundle: Bundle) -> dict[Chunk, list[str]]:
+def files_by_chunk(bundle: Bundle) -> dict[Chunk, list[str]]:
+    """The paths of the files that need each chunk, in the order of the bundle."""
     users: dict[Chunk, list[str]] = {}
     for file in bundle.contents.files:
         for chunk in file.chunks:

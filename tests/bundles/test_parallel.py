@@ -57,7 +57,7 @@ def test_blobs_are_hashed_longest_first_and_every_byte_is_told(
         seen.append(chunk.size)
         return real(layout, chunk, places)
 
-    monkeypatch.setattr(check, "_check_blob", note)
+    monkeypatch.setattr(check, "check_blob", note)
     told: list[Progress] = []
     checked = check.check_blobs(Layout(path), bundle, told.append)
     assert sorted(seen, reverse=True) == seen or count > 1
