@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,9 @@ def test_blobs_are_hashed_longest_first_and_every_byte_is_told(
     workspace, path = build_toy(tmp_path)
     bundle = open_bundle(path, workspace.root_file.read_bytes(), Floors(), NOW).value
     seen: list[int] = []
-    real = check._check_blob
+    real = check.check_blob
 
-    def note(layout: Layout, chunk: Chunk, places: list[str]) -> object:
+    def note(layout: Layout, chunk: Chunk, places: Sequence[str]) -> object:
         seen.append(chunk.size)
         return real(layout, chunk, places)
 

@@ -9,6 +9,7 @@ import click
 from appliance.cli.bundle_argument import open_named_bundle
 from appliance.cli.console.options import json_option, named_workspace_option, pass_terminal, trust_option
 from appliance.cli.console.terminal import Terminal
+from appliance.cli.courier.stick_check import check
 from bundles.oci.layout import Layout
 from bundles.stick.writer import write_stick
 from signing.errors import UsageError
@@ -22,6 +23,9 @@ def command() -> None:
     Example:
       appliance stick write dist/smollm2-1.0.0 /media/stick --workspace ~/appliance-workspace
     """
+
+
+command.add_command(check)
 
 
 @command.command("write")
