@@ -121,14 +121,14 @@ def uv_wheel(folder: Path) -> Path:
     return write_wheel(folder, "uv", "1.0", {"uv-1.0.data/scripts/uv": (script, 0o755)})
 
 
-def _sources(folder: Path, note: str, program: Callable[[Path], Path] | None) -> list[Source]:
+def _sources(folder: Path, note: str, program: Callable[[Path], Path] | None, weights: bytes) -> list[Source]:
     folder.mkdir(exist_ok=True)
     own = write_wheel(folder, "greeter", "2.0", {"greeter/__init__.py": (f"NOTE = {note!r}\n".encode(), 0o644)})
     packed = program(folder) if program else write_program(folder, PROGRAM)
     runtime = write_wheel(folder, "llama_cpp_python", "0.0.1", RUNTIME)
     uv = uv_wheel(folder)
     model = folder / "toy.gguf"
-    model.write_bytes(gguf())
+    model.write_bytes(weights)
     return [
         Source("models/toy/toy.gguf", "model", file=model),
         Source(f"wheels/{own.name}", "wheel", file=own, record=wheel_record(own)),
@@ -156,6 +156,7 @@ def build_bundle(
     extra: Sequence[Source] = (),
     *,
     program: Callable[[Path], Path] | None = None,
+    weights: bytes = b"",
 ) -> Path:
     """A signed bundle that this machine can install up to the point where an engine has to answer.
 
@@ -165,9 +166,10 @@ def build_bundle(
         note: differs from bundle to bundle.
         extra: more files.
         program: writes the wheel of this program into a folder, for a host without one; None brings no such program.
+        weights: a GGUF in place of a tiny one.
     """
     folder = workspace.path / "sources"
-    sources = [*_sources(folder, note, program), *extra]
+    sources = [*_sources(folder, note, program, weights or gguf()), *extra]
     model = folder / "toy.gguf"
     writer = BundleWriter(workspace.dist / f"toy-{version}")
     stored = [store(source, writer) for source in sorted(sources, key=lambda source: source.path)]
