@@ -193,9 +193,7 @@ def test_sticks_that_are_yanked_at_any_chunk_are_plugged_again_and_no_chunk_is_r
 
 @CASES
 @given(FILES, st.data())
-def test_a_disk_that_is_full_at_any_write_is_told_and_the_rest_follows(
-    of: SetFiles, data: st.DataObject
-) -> None:
+def test_a_disk_that_is_full_at_any_write_is_told_and_the_rest_follows(of: SetFiles, data: st.DataObject) -> None:
     left = [data.draw(st.integers(0, len(of.chunks)))]
     real = os.pwrite
 
