@@ -165,7 +165,7 @@ def copy_bootstrap_set(
     files = bootstrap_files(bundle.contents, python)
     folder = bootstrap_folder(prefix, bundle.manifest)
     try:
-        folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _make_folders(folder.parent)
         with _locked(folder.parent):
             if not _is_right(folder, files):
                 _make(folder, files, open_chunk, on_progress)
@@ -240,7 +240,7 @@ def _make(folder: Path, files: Iterable[File], open_chunk: Callable[[Chunk], int
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     program = partial / PROGRAM_FOLDER
-    program.mkdir(parents=True)
+    _make_folders(program)
     files = tuple(files)
     total, done = sum(file.size for file in files), 0
     wheels: list[tuple[File, Path, WheelRecord]] = []
@@ -330,10 +330,19 @@ def _unpack(file: File, wheel: Path, record: WheelRecord, program: Path) -> None
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _make_folders(path.parent)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     with open(descriptor, "wb") as stream:
+        os.fchmod(descriptor, 0o644)
         stream.write(data)
+
+
+def _make_folders(folder: Path) -> None:
+    """Make folders with one mode, whatever the umask: other users must be able to go through them later."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        path.chmod(0o755)
 
 
 def _is_right(folder: Path, files: Iterable[File]) -> bool:

@@ -49,8 +49,11 @@ def build_toy(
     *,
     model: Path | None = None,
     sealed: bool = False,
+    python: str = "3.11",
 ) -> tuple[Workspace, Path]:
     """A workspace with one bundle that holds a file of every kind, and `extra` files; `model` in place of a tiny one.
+
+    It is for one version of Python.
 
     Its blobs are writable for an ordinary user, too, so that tests can attack them; `sealed` leaves them as they are.
 
@@ -71,7 +74,7 @@ def build_toy(
     sources += [Source("models/toy/toy.gguf", "model", file=model), *extra]
     stored = [store(source, writer) for source in sorted(sources, key=lambda item: item.path)]
     packed, header = next((file, header) for file, header in stored if header is not None)
-    contents = toy_contents(version, [file for file, _ in stored], packed, header)
+    contents = toy_contents(version, [file for file, _ in stored], packed, header, python)
     config = write_contents(contents)
     writer.put(config)
     manifest = write_manifest(contents, config)
@@ -88,12 +91,15 @@ def build_toy(
     return workspace, path if sealed else unsealed(path)
 
 
-def toy_contents(version: str, files: Sequence[File], packed: File, header: GgufHeader) -> Contents:
+def toy_contents(
+    version: str, files: Sequence[File], packed: File, header: GgufHeader, python: str = "3.11"
+) -> Contents:
     """The contents of a toy bundle with one model.
 
     Args:
         files: all files of the bundle.
         packed, header: the model's file and what its header states.
+        python: the version of Python that it is for.
     """
     entry = Model(
         name="toy",
@@ -111,7 +117,7 @@ def toy_contents(version: str, files: Sequence[File], packed: File, header: Gguf
         name="toy",
         version=version,
         source_date_epoch=1_700_000_000,
-        targets=(Target("debian-12", "x86_64", ("3.11",)),),
+        targets=(Target("debian-12", "x86_64", (python,)),),
         needs=Needs("2.34", "3.4.30", "1.3.13", ("x64",), 1 << 20, 1 << 20),
         serve=Serve(2),
         models=(entry,),

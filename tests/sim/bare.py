@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,9 @@ def print_sheet(stick: Stick, serial: int = 1) -> str:
     return paper.render_sheet(read_root(stick.root, "root.json"), serial)
 
 
-def follow(stick: Path, sheet: str, shell: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def follow(
+    stick: Path, sheet: str, shell: str, folder: Path, options: Sequence[str] = ("--verify-only",)
+) -> subprocess.CompletedProcess[str]:
     """Type the sheet on this machine, and run it with one shell. With busybox its own programs stand first.
 
     Args:
@@ -38,6 +40,7 @@ def follow(stick: Path, sheet: str, shell: str, folder: Path) -> subprocess.Comp
         sheet: of `print_sheet`, or a weaker one.
         shell: of `SHELLS`.
         folder: for the operator's files, and the copies.
+        options: after the stick; the program may only be copied below a folder of the test.
     """
     if shutil.which(SHELLS[shell][0]) is None:
         pytest.skip(f"needs {SHELLS[shell][0]}: run `make bed`")
@@ -47,13 +50,13 @@ def follow(stick: Path, sheet: str, shell: str, folder: Path) -> subprocess.Comp
         text = text.replace(PATH_LINE, f"PATH={applets(folder)}:/usr/bin:/bin")
     (folder / "sheet").write_text(text)
     # The operator stands in the worst of all places.
-    argv = [*SHELLS[shell], str(folder / "sheet"), str(stick)]
+    argv = [*SHELLS[shell], str(folder / "sheet"), str(stick), *options]
     return subprocess.run(argv, capture_output=True, text=True, cwd=stick, timeout=120, stdin=subprocess.DEVNULL)
 
 
 def follow_in(tree: Path, stick: Path, sheet: str, shell: str) -> subprocess.CompletedProcess[str]:
     """The same inside a tree, where the operator types the sheet into `/tmp`."""
-    typed = f"cat >/tmp/sheet; {' '.join(SHELLS[shell])} /tmp/sheet /media"
+    typed = f"cat >/tmp/sheet; {' '.join(SHELLS[shell])} /tmp/sheet /media --verify-only"
     if shell == "busybox":
         sheet = sheet.replace(PATH_LINE, "PATH=/tmp/a:/usr/bin:/bin")
         link = 'ln -s "$(command -v busybox)" "/tmp/a/$x"'

@@ -48,7 +48,8 @@ from signing.digest import Digest, sha256
 from signing.errors import NotTrustedError, UsageError
 
 LIBRARIES = "llama_cpp/lib"
-UV = "uv"
+PROGRAM = ("cffi", "click", "cryptography", "pyyaml", "rich")
+"""What this program imports on a host before the release has an environment; with its own wheel, the bootstrap set."""
 PAGE = "DEPENDENCIES.md"
 """Below `licences/`: the page of dependencies."""
 
@@ -84,13 +85,13 @@ def gather(
     runtime, cuda, of_cuda = _runtimes(recipe, lock, fetched, cache, on_progress)
     own, own_digest = _own_wheel(lock.source_date_epoch, cache)
     models = tuple(_model(model, lock, fetched, runtime, context) for model in recipe.models)
-    wheels = [_wheel(wheel_path(entry), path, entry.sha256) for entry, path in fetched.items() if entry.kind == "wheel"]
+    wheels = [_locked_wheel(entry, path) for entry, path in fetched.items() if entry.kind == "wheel"]
     tools = [_tool(entry, path) for entry, path in fetched.items() if entry.kind == "tool"]
     packed = [
         *(model.source for model in models),
         *wheels,
         *tools,
-        _wheel(own.name, own, own_digest),
+        replace(_wheel(own.name, own, own_digest), bootstrap=True),
         _runtime_wheel(runtime, cache),
         *of_cuda,
         *(_package(entry, path) for entry, path in fetched.items() if entry.kind == KIND),
@@ -199,9 +200,8 @@ def _runtimes(
         return runtime, None, []
     toolkit = tuple(tools[name] for name in TOOLKIT_NAMES)
     built = build_cuda(sdist, wheels, toolkit, CudaSpec(choice.llama_cpp_python, choice.cuda), folder, on_progress)
-    found = [replace(_wheel(built.path.name, built.path, built.sha256), bootstrap=False)]
-    for name in HOST_TOOLKIT_NAMES:
-        found.append(replace(_wheel(entries[name].file, tools[name], entries[name].sha256), bootstrap=False))
+    found = [_wheel(built.path.name, built.path, built.sha256)]
+    found += [_wheel(entries[name].file, tools[name], entries[name].sha256) for name in HOST_TOOLKIT_NAMES]
     return runtime, built, found
 
 
@@ -238,8 +238,12 @@ def wheel_path(entry: Locked) -> str:
     return f"cp{entry.python.replace('.', '')}/{entry.file}" if entry.python else entry.file
 
 
+def _locked_wheel(entry: Locked, file: Path) -> Source:
+    return replace(_wheel(wheel_path(entry), file, entry.sha256), bootstrap=entry.name in PROGRAM)
+
+
 def _wheel(name: str, file: Path, sha256: Digest | None = None) -> Source:
-    return Source(f"wheels/{name}", "wheel", file=file, sha256=sha256, bootstrap=True, record=wheel_record(file))
+    return Source(f"wheels/{name}", "wheel", file=file, sha256=sha256, record=wheel_record(file))
 
 
 def _tool(entry: Locked, path: Path) -> Source:
@@ -248,7 +252,6 @@ def _tool(entry: Locked, path: Path) -> Source:
         "tool",
         file=path,
         sha256=entry.sha256,
-        bootstrap=entry.name == UV,
         record=wheel_record(path),
     )
 

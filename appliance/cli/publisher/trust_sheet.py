@@ -26,8 +26,8 @@ def sheet(terminal: Terminal, serial: int | None, workspace: Path) -> None:
     """Print the sheet with which a bare host checks a stick before anything from it runs.
 
     It is a shell script for a host that has no appliance yet. Keep it on paper or in your organisation's own documents,
-    never on a stick: the stick is what it checks. Print a new one when the trust root changes, or when hosts must
-    refuse an older verifier.
+    never on a stick: the stick is what it checks. Its second part is for hosts without python3; it may be left out
+    elsewhere. Print a new one when the trust root changes, or when hosts must refuse an older verifier.
 
     \b
     Example:
@@ -35,7 +35,7 @@ def sheet(terminal: Terminal, serial: int | None, workspace: Path) -> None:
     """
     # `appliance trust pin` loads this module on hosts, which need nothing of the builder's part of the program.
     from appliance.builder.bare_host.boot_writer import newest, serial_of
-    from appliance.builder.bare_host.sheet import render_sheet
+    from appliance.builder.bare_host.sheet import python_part, render_sheet
 
     opened = open_workspace(workspace)
     walked = published(opened).walked
@@ -50,5 +50,6 @@ def sheet(terminal: Terminal, serial: int | None, workspace: Path) -> None:
         )
     if walked.root.profile:
         terminal.development()
-    for line in render_sheet(walked.root, lowest).rstrip("\n").split("\n"):
+    text = render_sheet(walked.root, lowest) + python_part()
+    for line in text.rstrip("\n").split("\n"):
         terminal.answer(line)
