@@ -7,7 +7,7 @@ Rules (threats T14, T16, T24):
 - the bundle is verified; every chunk is hashed while it is copied, and only the copy is read after that;
 - each file comes out of a wheel whose RECORD has the signed digest, with the size and digest that its line states;
 - the folder gets its name when all of it is right and durable; a right one is kept, and any other is made again;
-- the program sees Python's own library and itself: no package of the machine or of a user.
+- the program sees Python's own library and itself: no package of the machine or of a user (`-I -S`).
 """
 
 from __future__ import annotations
@@ -42,14 +42,12 @@ OLDEST_PYTHON = (3, 10)
 _BOOTSTRAP = "opt/appliance/bootstrap"
 _READ_BYTES = 256 << 10
 _LAUNCHER = b'''\
-"""Start the program beside this file: python3 -I -B start.py COMMAND"""
+"""Start the program beside this file: python3 -I -S -B start.py COMMAND"""
 import os
 import sys
 
-if not sys.flags.isolated:
-    sys.exit("start it with: python3 -I -B")
-sys.dont_write_bytecode = True
-sys.path[:] = [path for path in sys.path if os.path.basename(path) not in ("dist-packages", "site-packages")]
+if not (sys.flags.isolated and sys.flags.no_site):
+    sys.exit("start it with: python3 -I -S -B")
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "program"))
 
 from appliance.cli.main import main
@@ -80,7 +78,7 @@ def bootstrap_argv(folder: Path, arguments: Sequence[str], python: str = "") -> 
         arguments: for example `["install", "/media/stick"]`.
         python: the interpreter; the running one where it is empty.
     """
-    return [python or sys.executable, "-I", "-B", str(folder / LAUNCHER_FILE), *arguments]
+    return [python or sys.executable, "-I", "-S", "-B", str(folder / LAUNCHER_FILE), *arguments]
 
 
 def bootstrap_files(contents: Contents, python: tuple[int, int]) -> tuple[File, ...]:
