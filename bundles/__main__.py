@@ -123,7 +123,7 @@ def _fingerprints(text: str) -> list[str]:
     from signing.errors import NotTrustedError, UsageError
 
     try:
-        return [parse_digest(word, "--pin") for word in text.split()]
+        return [parse_digest(word, "--pin") for word in text.split() or [""]]
     except NotTrustedError:
         raise UsageError(
             "trust.fingerprint-spelling",

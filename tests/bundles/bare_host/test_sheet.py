@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.bare_host.sheet import render_sheet
+from appliance.builder.bare_host.sheet import python_part, render_sheet
 from appliance.keys.workspace import create_development
 from signing.chain import read_root
 from signing.roles import Root
@@ -33,8 +33,14 @@ def test_sheet_has_at_most_25_lines_of_72_columns(count: int, threshold: int) ->
     assert f"m='{threshold}'" in text
 
 
+def test_second_part_is_as_short() -> None:
+    lines = python_part().splitlines()
+    assert len(lines) <= 25
+    assert [line for line in lines if len(line) > 72 or not line.isascii() or line.rstrip() != line] == []
+
+
 def test_no_line_is_for_the_linter_or_left_to_fill_in() -> None:
-    text = render_sheet(root_of(3, 2), 1)
+    text = render_sheet(root_of(3, 2), 1) + python_part()
     assert "shellcheck" not in text
     assert "{" + "{" not in text
 
@@ -43,7 +49,7 @@ def test_command_prints_the_sheet_with_which_its_bundles_are_checked(tmp_path: P
     workspace, path = build_toy(tmp_path / "workspace")
     answer = command("trust", "sheet", "--workspace", workspace.path)
     assert answer.code == 0
-    assert answer.out == render_sheet(workspace.root(), 1)
+    assert answer.out == render_sheet(workspace.root(), 1) + python_part()
     assert "DEVELOPMENT TRUST ROOT" in answer.talk
     done = follow(path, answer.out, "dash", tmp_path / "operator")
     assert done.returncode == 0, done.stderr
