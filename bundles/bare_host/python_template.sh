@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC1091,SC2015,SC2154
+# shellcheck shell=sh disable=SC1091,SC2015,SC2016,SC2154
 # Part 2, for a host without python3: root installs it from the stick
 end() { echo "REFUSED: $2" >&2; exit "$1"; }
 [ "$(id -u)" = 0 ] || end 6 "no python3; root has to run this"

@@ -39,18 +39,13 @@ class BareHost:
         self._put("dpkg-deb", 'set -- $(cat "$2") "$3"; [ "$3" = Package ] && echo "$1" || echo "$2"')
         rows = "".join(f"{name}) echo {version} ;;" for name, version in INSTALLED.items())
         self._put("version", f'case "$1" in {rows} *) exit 1 ;; esac')
-        self._put(
-            "dpkg-query",
-            f'v=$("{self.bin}/version" "$3") || exit 1; case "$2" in *Abbrev*) echo "ii $v";; *) echo "$v";; esac',
-        )
-        self._put(
-            "apt-get", f'for f; do :; done; echo "$@" >"{folder}/apt"; ln -s "$(command -v true)" "{self.bin}/{GONE}"'
-        )
+        shown = 'case "$2" in *Abbrev*) echo "ii $v";; *) echo "$v";; esac'
+        self._put("dpkg-query", f'v=$("{self.bin}/version" "$3") || exit 1; {shown}')
+        self._put("apt-get", f'echo "$@" >"{folder}/apt"; ln -s /bin/true "{self.bin}/{GONE}"')
         self._put("id", "echo 0")
         text = sheet.replace("/dev/shm/", f"{folder}/").replace("python3 -", f"{GONE} -")
-        text = text.replace("PATH=/usr/sbin:", f"PATH={self.bin}:/usr/sbin:").replace(
-            "PATH=/usr/bin:", f"PATH={self.bin}:/usr/bin:"
-        )
+        for first in ("PATH=/usr/sbin:", "PATH=/usr/bin:"):
+            text = text.replace(first, first.replace("=", f"={self.bin}:"))
         text = text.replace("/etc/os-release", f"{folder}/os-release").replace("/var/tmp/", f"{folder}/var/")
         (folder / "sheet").write_text(text)
 
