@@ -173,9 +173,8 @@ def test_damaged_blob_is_named_and_nothing_gets_a_name(stick: Stick, bundle: Bun
     file = own_wheel(bundle.contents)
     assert file is not None
     blob = stick.path / blob_path(file.chunks[0].sha256)
-    data = bytearray(blob.read_bytes())
-    data[-1] ^= 1
-    blob.write_bytes({"same": data, "shorter": data[:-9], "none": b""}[size])
+    data = blob.read_bytes()
+    blob.write_bytes({"same": data[:-1] + b"?", "shorter": data[:-9], "none": b""}[size])
     with pytest.raises(DamagedError) as caught:
         copy_bootstrap_set(bundle, stick.layout.open_chunk, tmp_path / "host")
     assert caught.value.subject == file.path
