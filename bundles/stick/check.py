@@ -22,12 +22,12 @@ from bundles.medium_check import check_medium
 from bundles.oci.layout import Layout, blob_path
 from bundles.oci.litter import describe_beside
 from bundles.parallel import judge_all
+from bundles.parity.streams import read_parity
 from bundles.progress import OnProgress, ignore
 from bundles.report import fault_fields
 from bundles.stick.card import StickCard, read_card
 from bundles.stick.media import OpenMedia, OpenMedium
 from bundles.stick.missing import sticks_with
-from bundles.stick.parity import read_parity
 from bundles.stick.ranges import format_ranges
 from signing.errors import ApplianceError, worst
 

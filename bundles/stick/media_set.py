@@ -23,10 +23,10 @@ from bundles.bundle import Bundle
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.source import FindPlaces
 from bundles.oci.layout import BLOB_FOLDER, LAYOUT_FILE, Layout
+from bundles.parity.source import ParitySource
 from bundles.stick.card import StickCard, read_card
 from bundles.stick.missing import lost, next_stick, request, unplugged
 from bundles.stick.mounts import Mount, MountWatch, mount_of
-from bundles.stick.parity_source import ParitySource
 from signing.errors import ApplianceError, DamagedError
 
 Admit = Callable[[Path], Optional[Layout]]

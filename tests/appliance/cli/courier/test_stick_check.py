@@ -12,8 +12,8 @@ import pytest
 
 from bundles.bundle import Bundle, open_bundle
 from bundles.oci.layout import STICK_FILE, Layout, blob_path
+from bundles.parity.streams import plan_parity, write_parity
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
-from bundles.stick.parity import plan_parity, write_parity
 from signing.floors import Floors
 from tests.attacks.harness import command
 from tests.toy import NOW, build_toy

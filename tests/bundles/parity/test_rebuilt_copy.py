@@ -12,10 +12,10 @@ from bundles.bundle import Bundle
 from bundles.chunks.copy import copy_files
 from bundles.chunks.work_file import CopyJob
 from bundles.oci.layout import STICK_FILE, Layout, blob_path
-from bundles.stick import parity, parity_source
+from bundles.parity import source, streams
+from bundles.parity.streams import plan_parity, write_parity
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
 from bundles.stick.media_set import MediaSet
-from bundles.stick.parity import plan_parity, write_parity
 from signing.errors import DamagedError, NextStickError
 from tests.sim.noise import noise
 from tests.sim.plain_bundle import plain_bundle
@@ -26,7 +26,7 @@ UNIT = 1000
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (parity, parity_source):
+    for module in (streams, source):
         monkeypatch.setattr(module, "PIECE_BYTES", 1536)
 
 

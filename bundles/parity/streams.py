@@ -1,6 +1,6 @@
 """Parity of a set of sticks: one stick more, from which any one of the others can be rebuilt (FORMAT 14).
 
-Owns the form of the folder `parity/` and how it is written. `bundles.stick.parity_source` rebuilds blobs. Nothing here
+Owns the form of the folder `parity/` and how it is written. `bundles.parity.source` rebuilds blobs. Nothing here
 is signed or trusted: a rebuilt blob counts by its own digest only.
 
 Rules:

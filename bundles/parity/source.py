@@ -24,7 +24,7 @@ from bundles.chunks.check import hash_range
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.source import ChunkSource, FindPlaces, Seed
 from bundles.oci.layout import Layout
-from bundles.stick.parity import PIECE_BYTES, ParityStreams, piece_path, read_parity, xor
+from bundles.parity.streams import PIECE_BYTES, ParityStreams, piece_path, read_parity, xor
 from signing.digest import Digest
 from signing.errors import ApplianceError, DamagedError
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.source import Seed
 from bundles.oci.layout import Layout, blob_path
-from bundles.stick import parity, parity_source
-from bundles.stick.parity import LIST_FILE, ParityStreams, plan_parity, read_parity, write_parity, xor
-from bundles.stick.parity_source import ParitySource
+from bundles.parity import source, streams
+from bundles.parity.source import ParitySource
+from bundles.parity.streams import LIST_FILE, ParityStreams, plan_parity, read_parity, write_parity, xor
 from signing.digest import sha256
 from signing.errors import DamagedError
 from signing.strictjson import to_file
@@ -30,10 +30,10 @@ PIECE, BLOCK = 64, 24
 
 @pytest.fixture(autouse=True)
 def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (parity, parity_source):
+    for module in (streams, source):
         monkeypatch.setattr(module, "PIECE_BYTES", PIECE)
         monkeypatch.setattr(module, "_BLOCK_BYTES", BLOCK)
-    monkeypatch.setattr(parity, "_XOR_BYTES", 16)
+    monkeypatch.setattr(streams, "_XOR_BYTES", 16)
 
 
 class Media:
