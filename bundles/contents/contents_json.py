@@ -146,7 +146,8 @@ def _check_format(value: JsonObject) -> int:
             _NAME,
             expected=f"format {FORMAT} or lower",
             found=f"format {needed}",
-            hint="update the appliance on this machine first",
+            hint="this program is too old for it; begin with the sheet on paper: sh sheet.sh STICK. The stick's own "
+            "program then installs it, and keeps what this host has pinned and its floors",
         )
     return value.integer("format", low=1)
 

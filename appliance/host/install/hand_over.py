@@ -92,8 +92,7 @@ def hand_over(
         ApplianceError: the disk is full, or another process copies the program.
     """
     wheel = own_wheel(bundle.contents)
-    top = bootstrap_folder(prefix.root, bundle.manifest) / PROGRAM_FOLDER
-    if wheel is None or not wheel.bootstrap or running_top() == top or not _can_write(prefix):
+    if wheel is None or not wheel.bootstrap or runs_from_set_of(bundle, prefix) or not _can_write(prefix):
         return
     python = find_python(_versions(bundle.contents, system), "")
     if python is None:
@@ -114,6 +113,11 @@ def hand_over(
     argv = bootstrap_argv(folder, arguments, str(python.path))
     announce()
     execute(argv[0], argv)
+
+
+def runs_from_set_of(bundle: Bundle, prefix: Prefix) -> bool:
+    """Whether the running program lies in the bootstrap set of this bundle: it installs the bundle itself."""
+    return running_top() == bootstrap_folder(prefix.root, bundle.manifest) / PROGRAM_FOLDER
 
 
 @contextmanager

@@ -80,11 +80,12 @@ def test_unsorted_or_doubled_files_are_refused(data: bytes) -> None:
             parse_contents(to_file({**value, "files": files}))
 
 
-def test_newer_format_says_to_update_the_reader(data: bytes) -> None:
+def test_newer_format_names_the_sheet(data: bytes) -> None:
     value = {**load(data, "x"), "format": 3, "min_reader": 3}
     with pytest.raises(ApplianceError) as caught:
         parse_contents(to_file(value))
     assert caught.value.code == "contents.newer-format"
+    assert "sh sheet.sh STICK" in caught.value.hint
 
 
 @pytest.mark.parametrize(
