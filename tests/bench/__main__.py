@@ -17,7 +17,7 @@ from pathlib import Path
 
 from appliance.builder.chunking.bundle_writer import remove_bundle
 from tests.appliance.shipped import shipped_model
-from tests.bench import builds, checks
+from tests.bench import builds, checks, copies
 from tests.bench.figure import TOP, Figure, Taken, take_turns
 from tests.bench.material import Material, appliance
 from tests.bench.tokens import PROMPT_TOKENS, WRITTEN_TOKENS, measure_all, our_sides, stock_side
@@ -63,6 +63,7 @@ ROWS: dict[str, Callable[[Material], list[Figure]]] = {
     "build": builds.build,
     "build-demo": builds.build_demo,
     "delta": builds.delta,
+    "install-copy": copies.install_copy,
     "demo": demo,
     "tokens": tokens,
 }
@@ -70,7 +71,6 @@ ROWS: dict[str, Callable[[Material], list[Figure]]] = {
 
 UNMEASURED = (
     ("start of a served model at E4", "not built yet: models are not sealed with fs-verity"),
-    ("install copy against `cp`", "not measured yet"),
     ("gateway in front of the engine, 8 streams", "not measured yet"),
     ("8 users, against `python -m llama_cpp.server`", "not measured yet"),
 )
