@@ -17,17 +17,19 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Optional
 
 from bundles.bundle import Bundle
 from bundles.chunks.check import Checked
 from bundles.chunks.chunk import Chunk
 from bundles.medium import disk_full, explain_write
 from bundles.medium_check import CheckedMedium, check_medium
-from bundles.oci.layout import INDEX_FILE, STICK_FILE, Layout, blob_path
+from bundles.oci.layout import BLOBS, INDEX_FILE, PARITY, STICK_FILE, Layout, blob_path
+from bundles.parity.streams import ParityStreams, plan_parity, write_parity
 from bundles.progress import OnProgress, ignore
 from bundles.stick.blob_batches import write_blobs
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
-from bundles.stick.placement import Placement, place
+from bundles.stick.placement import Placement, common_blobs, order_by_worth, place
 from bundles.stick.read_back import make_durable, read_back
 from bundles.stick.safe_removal import Removal, make_removable
 from bundles.stick.small_files import older_files, read_small_files
@@ -40,6 +42,8 @@ NextSticks = Callable[[int], Sequence[Path]]
 """Asks for further sticks: gets the bytes that are left, returns their folders; none where nobody brings one."""
 MayRemove = Callable[[Path, Sequence[str], int], bool]
 """Asks a person about what is to be removed: the stick, the paths on it, and their bytes."""
+ParityStick = Callable[[int], Optional[Path]]
+"""Asks for the stick of the parity: gets the bytes of the parity, returns its folder; None where nobody brings one."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,14 @@ class WriteChoice:
         may_remove: asked before blobs of other bundles are removed; None where a stick with such is refused.
         keep_mounted: leave the sticks mounted.
         next_sticks: asks for further sticks; None where nobody waits.
+        parity_stick: asks for one stick more, from which any one of the others can be rebuilt; None for no parity.
     """
 
     wanted: Collection[Digest] | None = None
     may_remove: MayRemove | None = None
     keep_mounted: bool = False
     next_sticks: NextSticks | None = None
+    parity_stick: ParityStick | None = None
 
 
 @dataclass(frozen=True)
@@ -93,10 +99,17 @@ class Written:
 
 @dataclass(frozen=True)
 class WrittenSet:
-    """The sticks that were written, in their order, and the blobs that fit on none of them."""
+    """The sticks that were written, in their order, and the blobs that fit on none of them.
+
+    Args:
+        sticks: the one of the parity is the last.
+        left: what has yet to be carried.
+        parity_bytes: how long the parity is; 0 where none was written.
+    """
 
     sticks: tuple[Written, ...]
     left: tuple[Chunk, ...]
+    parity_bytes: int = 0
 
     @property
     def left_bytes(self) -> int:
@@ -153,7 +166,8 @@ def write_sticks(
         if not further:
             break
         rest = work.write_round(further, {chunk.sha256 for chunk in rest.left})
-    return WrittenSet(tuple(work.written), rest.left)
+    parity_bytes = 0 if rest.left or choice.parity_stick is None else work.write_parity_stick(choice.parity_stick)
+    return WrittenSet(tuple(work.written), rest.left, parity_bytes)
 
 
 @dataclass
@@ -185,9 +199,33 @@ class _Work:
         first = len(self.shares)
         self.shares.extend(share or () for share in placed.shares)
         for at, state in enumerate(states):
-            card = self._card(first + at, None if placed.left else len(self.shares))
+            of = len(self.shares) + (self.choice.parity_stick is not None)
+            card = self._card(first + at, None if placed.left else of)
             self.written.append(self._write(state, self.shares[first + at], removed[at], card))
         return placed
+
+    def write_parity_stick(self, ask: ParityStick) -> int:
+        """Write one stick more, with the parity of all that were written.
+
+        Returns:
+            The length of the parity in bytes; 0 where nobody brings a stick.
+        """
+        common = common_blobs(self.bundles)
+        # In one order, so that the same placement gives the same parity.
+        order = [chunk for chunk in order_by_worth(self.bundles) if chunk not in set(common)]
+        plan = plan_parity([[chunk for chunk in order if chunk in held] for held in map(set, self.shares)])
+        path = ask(plan.size_bytes)
+        if path is None:
+            return 0
+        state = self._look(path)
+        removed = self._removable(state)
+        sizes = [*(len(data) for data in self.small.values()), *(size for _, size in plan.pieces)]
+        if place(self.bundles, [state.room(replaces=bool(removed))], set(), sizes).shares[0] is None:
+            raise _too_small(state, f"room for {plan.size_bytes} bytes of parity, and for what every stick holds")
+        self.shares.append(tuple(dict.fromkeys(common)))
+        card = self._card(len(self.shares) - 1, len(self.shares))
+        self.written.append(self._write(state, self.shares[-1], removed, card, plan))
+        return plan.size_bytes
 
     def open_chunk(self, chunk: Chunk) -> int:
         """Open a blob in the first source that has it."""
@@ -225,7 +263,14 @@ class _Work:
         name = name_set(bundle.manifest for bundle in self.bundles)
         return write_card(StickCard(name, at + 1, of, named, placement))
 
-    def _write(self, state: StickState, share: tuple[Chunk, ...], removed: tuple[str, ...], card: bytes) -> Written:
+    def _write(
+        self,
+        state: StickState,
+        share: tuple[Chunk, ...],
+        removed: tuple[str, ...],
+        card: bytes,
+        parity: ParityStreams | None = None,
+    ) -> Written:
         stick = state.layout
         _remove(stick, removed)
         blobs = {blob_path(chunk.sha256): chunk for chunk in share}
@@ -237,9 +282,11 @@ class _Work:
         for path in older_files(stick, small):
             stick.medium.remove(path)
         files = blobs | {path: Chunk(sha256(data), len(data)) for path, data in small.items()}
+        if parity is not None:
+            files |= write_parity(parity, self.open_chunk, stick, self.on_progress)
         back = read_back(stick, files, self.on_progress)
         if back.differing:
-            self._mend(stick, back.differing, small)
+            self._mend(stick, back.differing, small, parity)
             counted = set(missing)
             missing += [chunk for path, chunk in back.differing.items() if path in blobs and chunk not in counted]
         beside = check_medium(stick, self.found)
@@ -248,9 +295,14 @@ class _Work:
         removal = make_removable(stick.path, keep_mounted=self.choice.keep_mounted)
         return Written(stick.path, len(missing), written, checked, beside, back.is_proven, removed, removal)
 
-    def _mend(self, stick: Layout, differing: dict[str, Chunk], small: dict[str, bytes]) -> None:
+    def _mend(
+        self, stick: Layout, differing: dict[str, Chunk], small: dict[str, bytes], parity: ParityStreams | None
+    ) -> None:
         """Write once more what a stick did not give back; a stick that then differs still is worth nothing."""
-        write_blobs(self, stick, [chunk for path, chunk in differing.items() if path not in small], ignore)
+        blobs = {path: chunk for path, chunk in differing.items() if path.startswith(f"{BLOBS}/")}
+        write_blobs(self, stick, list(blobs.values()), ignore)
+        if parity is not None and any(path.startswith(f"{PARITY}/") for path in differing):
+            write_parity(parity, self.open_chunk, stick)
         for path in differing:
             if path in small:
                 stick.medium.write(path, small[path])
@@ -282,12 +334,14 @@ def _remove(stick: Layout, paths: Sequence[str]) -> None:
         make_durable(stick.path)
 
 
-def _too_small(state: StickState) -> UsageError:
+def _too_small(
+    state: StickState, expected: str = "room for what every stick of a set holds: signatures, names and lists"
+) -> UsageError:
     free, _ = state.layout.medium.free_bytes()
     return UsageError(
         "stick.too-small",
         str(state.layout.path),
-        expected="room for what every stick of a set holds: signatures, names and lists",
+        expected=expected,
         found=f"{free} bytes free",
         hint="use a larger stick, or make room on this one",
     )
