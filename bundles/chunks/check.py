@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def check_blobs(layout: Layout, bundle: Bundle, on_progress: OnProgress = ignore
         DamagedError: blobs that differ or cannot be read; each named by its files.
     """
     users = files_by_chunk(bundle)
-    errors = _differences(layout, users, on_progress)
+    errors = list(find_differences(layout, users, on_progress).values())
     if errors:
         raise worst(errors)
     return Checked(len(bundle.contents.files), len(users), sum(chunk.size for chunk in users))
@@ -198,12 +198,23 @@ def _hostile(file: File, found: str) -> NotTrustedError:
     return NotTrustedError("file.hostile", file.path, expected="a regular file", found=found)
 
 
-def _differences(layout: Layout, users: dict[Chunk, list[str]], on_progress: OnProgress) -> list[ApplianceError]:
-    """What is wrong with blobs, in the order in which the bundle has them."""
+def find_differences(
+    layout: Layout, users: Mapping[Chunk, list[str]], on_progress: OnProgress = ignore
+) -> dict[Chunk, ApplianceError]:
+    """Hash blobs of one medium, on all cores.
+
+    Args:
+        layout: untrusted.
+        users: the blobs, each with the files that need it; see `files_by_chunk`.
+        on_progress: called with bytes done.
+
+    Returns:
+        What is wrong, in the order of the blobs; nothing where every one is right.
+    """
     # The longest first, so that no thread is left alone with a long one at the end.
     sizes = {chunk: chunk.size for chunk in sorted(users, key=lambda chunk: -chunk.size)}
     found = judge_all(sizes, lambda chunk: check_blob(layout, chunk, users[chunk]), "checking blobs", on_progress)
-    return [found[chunk] for chunk in users if chunk in found]
+    return {chunk: found[chunk] for chunk in users if chunk in found}
 
 
 def check_blob(layout: Layout, chunk: Chunk, places: Sequence[str]) -> ApplianceError | None:
@@ -246,10 +257,10 @@ def check_blob(layout: Layout, chunk: Chunk, places: Sequence[str]) -> Appliance
     return DamagedError(CHANGED, subject, expected=f"blob sha256 {chunk.sha256}", found=f"sha256 {found}", hint=hint)
 
 
-def files_by_chunk(bundle: Bundle) -> dict[Chunk, list[str]]:
-    """The paths of the files that need each chunk, in the order of the bundle."""
+def files_by_chunk(*bundles: Bundle) -> dict[Chunk, list[str]]:
+    """The chunks of bundles, each once, with the paths of the files that need it, in the order of the bundles."""
     users: dict[Chunk, list[str]] = {}
-    for file in bundle.contents.files:
+    for file in (file for bundle in bundles for file in bundle.contents.files):
         for chunk in file.chunks:
             places = users.setdefault(chunk, [])
             if not places or places[-1] != file.path:

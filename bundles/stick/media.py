@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Callable, TypeVar
 
 from bundles.bundle import Bundle, open_bundles, read_index, select_bundle
-from bundles.medium_check import check_medium
+from bundles.medium_check import CheckedMedium, check_medium
 from bundles.oci.layout import Layout
 from bundles.stick.card import read_card
 from bundles.stick.media_set import MediaSet, Waiting
 from signing.chain import ReadMetadata
 from signing.digest import Digest
-from signing.errors import ApplianceError, DamagedError, NotTrustedError, UsageError
+from signing.errors import ApplianceError, DamagedError, NotTrustedError, UsageError, worst
 from signing.floors import Floors
 from signing.roles import MAX_BYTES
 from signing.verified import Evidence, Verified
@@ -76,14 +76,25 @@ class OpenMedia:
         manifest = found.value.manifest
         return next(one.layout for one in self.media if any(two.value.manifest == manifest for two in one.bundles))
 
-    def check(self) -> None:
+    def check(self) -> tuple[CheckedMedium, ...]:
         """Check everything on each medium but the bytes of the chunks; see `bundles.medium_check.check_medium`.
 
+        Returns:
+            What lies beside the blobs of each.
+
         Raises:
-            NotTrustedError, DamagedError: as there; of the first medium that has a fault.
+            NotTrustedError, DamagedError: as there; the faults of all media are reported together.
         """
+        beside: list[CheckedMedium] = []
+        errors: list[ApplianceError] = []
         for one in self.media:
-            _at(one.layout.path, len(self.media), _check_of(one))
+            try:
+                beside.append(_at(one.layout.path, len(self.media), _check_of(one)))
+            except ApplianceError as error:
+                errors += [error, *error.others]
+        if errors:
+            raise worst(errors)
+        return tuple(beside)
 
 
 def open_media(paths: Sequence[Path], open_one: OpenBundles, waiting: Waiting | None = None) -> OpenMedia:
@@ -213,7 +224,7 @@ def _admit(
     return found.layout
 
 
-def _check_of(medium: OpenMedium) -> Callable[[], object]:
+def _check_of(medium: OpenMedium) -> Callable[[], CheckedMedium]:
     return lambda: check_medium(medium.layout, medium.bundles)
 
 

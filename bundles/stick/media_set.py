@@ -51,12 +51,16 @@ class Waiting:
 
 @dataclass
 class _Present:
-    """A medium that is here: the names of its blobs when it was looked at, what it states, and its device."""
+    """A medium that is here: the names of its blobs when it was looked at, what it states, and its device.
+
+    `names` are those of the blobs that were seen, `stated` those that it states to have.
+    """
 
     layout: Layout
     names: frozenset[str]
     changed_ns: int
     card: StickCard | None
+    stated: frozenset[str]
     mount: Mount | None
 
     @property
@@ -100,7 +104,7 @@ class MediaSet:
         self.bundles = tuple(bundles)
         self._named = tuple(layout.path for layout in layouts)
         self._waiting, self._admit = waiting, admit
-        self._present = [_look(layout) for layout in layouts]
+        self._present = [self._look(layout) for layout in layouts]
         self._cards = [one.card for one in self._present if one.card is not None]
         self._pulled: dict[Path, Mount | None] = {}
         self._announced: set[str] = set()
@@ -165,8 +169,7 @@ class MediaSet:
         """
         if self._pulled:
             return True
-        here = [one.card for one in self._present if one.card is not None]
-        return bool(self._cards) and not any(_states(card, chunk, self.bundles) for card in here)
+        return bool(self._cards) and not any(chunk.sha256 in one.stated for one in self._present)
 
     def absent(self, wanted: Sequence[Chunk]) -> ApplianceError:
         """The error for blobs that are not here: pulled out or on another stick (5), or lost (3).
@@ -207,13 +210,20 @@ class MediaSet:
         while not any(map(self.holds, wanted)):
             self._refresh(is_event=waiting.watch.wait())
 
+    def _look(self, layout: Layout) -> _Present:
+        mount, card, changed = mount_of(layout.path), read_card(layout), _changed_ns(layout)
+        names = frozenset(layout.medium.list(BLOB_FOLDER))
+        stated = _stated(card, self.bundles) if card is not None else frozenset()
+        # Where the kernel does not show the device, nobody can know that it is gone.
+        return _Present(layout, names, changed, card, stated, mount if mount and mount.is_listed else None)
+
     def _refresh(self, *, is_event: bool) -> None:
         """Look at devices and folders again; where mounts have changed, at everything that is mounted."""
         for one in tuple(self._present):
             if self._drop(one):
                 continue
             if one.layout.is_filling and not is_event:
-                self._present[self._present.index(one)] = _look(one.layout)
+                self._present[self._present.index(one)] = self._look(one.layout)
             elif is_event or _changed_ns(one.layout) != one.changed_ns:
                 self._present.remove(one)  # perhaps another medium lies at this path: it is judged again below
         paths = {layout.path for layout in self.layouts}
@@ -238,7 +248,7 @@ class MediaSet:
         if layout is None:
             return
         with self._lock:
-            present = _look(layout)
+            present = self._look(layout)
             self._present.append(present)
             self._pulled.pop(path, None)
             if present.card is not None and present.card not in self._cards:
@@ -268,14 +278,6 @@ class _OnMedia:
         self.open_chunk = media.open_lying
 
 
-def _look(layout: Layout) -> _Present:
-    mount = mount_of(layout.path)
-    changed = _changed_ns(layout)
-    names = frozenset(layout.medium.list(BLOB_FOLDER))
-    # Where the kernel does not show the device, nobody can know that it is gone.
-    return _Present(layout, names, changed, read_card(layout), mount if mount and mount.is_listed else None)
-
-
 def _changed_ns(layout: Layout) -> int:
     try:
         return os.stat(layout.path / BLOB_FOLDER).st_mtime_ns
@@ -283,11 +285,11 @@ def _changed_ns(layout: Layout) -> int:
         return 0
 
 
-def _states(card: StickCard, chunk: Chunk, bundles: Sequence[Bundle]) -> bool:
-    """Whether a medium states that this blob lies on it."""
-    return any(
-        card.number in card.sticks_with(bundle.manifest, number)
+def _stated(card: StickCard, bundles: Sequence[Bundle]) -> frozenset[str]:
+    """The digests of the blobs that a medium states to have."""
+    return frozenset(
+        chunk.sha256
         for bundle in bundles
-        for number, one in enumerate(bundle.blobs, 1)
-        if one.sha256 == chunk.sha256
+        for number, chunk in enumerate(bundle.blobs, 1)
+        if card.number in card.sticks_with(bundle.manifest, number)
     )

@@ -11,23 +11,27 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.host.layout.prefix import Prefix
-from appliance.host.trust.metadata_store import Judgement, judge
+from appliance.host.release.held_chunks import held_chunks
+from appliance.host.trust.metadata_store import JudgedMedia, Judgement, judge_media
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.verification.other_files import is_gguf, not_verifiable
 from bundles.bundle import Bundle, not_found
-from bundles.chunks.check import check_all, check_file
+from bundles.chunks.check import check_file, files_by_chunk
 from bundles.contents.contents import Contents, File
-from bundles.oci.layout import LAYOUT_FILE, Layout
+from bundles.oci.layout import LAYOUT_FILE
 from bundles.oci.litter import describe_beside
 from bundles.progress import OnProgress
-from bundles.report import describe_attested, describe_boot
+from bundles.report import describe_attested, describe_boot, escape
+from bundles.stick.media import OpenMedia
+from bundles.stick.media_check import check_media
+from bundles.stick.media_set import Waiting
 from signing.errors import NotTrustedError, UsageError
 from signing.verified import Verified
 
@@ -43,7 +47,7 @@ class Subject:
 
     Args:
         kind: `bundle` (also of a stick), `release` or `model`.
-        path: of the subject.
+        path: of the subject; of media, the first.
         bundle: what was signed.
         files: the number of expected files.
         size_bytes: their size.
@@ -52,6 +56,7 @@ class Subject:
         file: the model's path in the bundle; empty but for a model.
         notices: what a person should know about how it was judged.
         is_alone: whether a root of another chain than this host's judged it, and nothing of this host.
+        more: further bundles that lie on the same media; all of them are checked as one.
     """
 
     kind: str
@@ -64,6 +69,7 @@ class Subject:
     file: str = ""
     notices: tuple[str, ...] = ()
     is_alone: bool = False
+    more: tuple[Verified[Bundle], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,42 +86,67 @@ class Trust:
     file: Path | None = None
     workspace: Path | None = None
 
-    def open(self, path: Path, now: datetime) -> Judgement:
-        """Verify the chain of trust of a bundle or stick.
+    def open(self, paths: Sequence[Path], now: datetime, waiting: Waiting | None = None) -> JudgedMedia:
+        """Verify the chain of trust of bundles and sticks.
 
         Args:
-            path: untrusted.
+            paths: untrusted; at least one.
             now: the clock, in UTC.
+            waiting: how to wait for further media; None where nobody waits.
 
         Raises:
-            NotTrustedError, DamagedError, UsageError: as `open_bundle` and `choose_root`.
+            NotTrustedError, DamagedError, UsageError: as `open_media` and `choose_root`.
         """
-        return judge(path, choose_root(self.file, self.host, self.workspace), now, self.host)
+        return judge_media(paths, choose_root(self.file, self.host, self.workspace), now, self.host, waiting)
 
 
-def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | None = None) -> Subject:
-    """Find out what a path is, and verify its chain of trust down to the signed contents.
+def open_subject(
+    paths: Sequence[Path],
+    trust: Trust,
+    now: datetime,
+    bundle: Path | None = None,
+    select: str = "",
+    waiting: Waiting | None = None,
+) -> Subject:
+    """Find out what paths are, and verify their chain of trust down to the signed contents.
 
     Args:
-        path: untrusted; None is the installed release.
+        paths: untrusted; none is the installed release. Several are media that together hold bundles.
         trust: the choice of the root.
         now: the clock, in UTC; see `signing.verify`.
         bundle: for a model: the bundle or stick that it should be from; None is the installed release.
+        select: for a model: `NAME-VERSION` of the bundle, where several lie at `bundle`.
+        waiting: how to wait for further media; None where nobody waits.
 
     Returns:
         The subject; its `check` compares the bytes.
 
     Raises:
-        UsageError: the path is none of these kinds, or nothing is installed.
+        UsageError: a path is none of these kinds, or nothing is installed.
         NotTrustedError, DamagedError: the chain of trust does not hold.
         DriftError: the installed release cannot be opened; see `open_release`.
     """
-    if path is None:
+    if not paths:
         from appliance.host.release.release import open_current
 
         return _release(open_current(trust.host, now))
+    if len(paths) == 1 and (found := _no_medium(paths[0], trust, now, bundle, select, waiting)) is not None:
+        return found
+    for path in paths:
+        if waiting is None or not waiting.is_filling:
+            _require_folder(path, bundle)
+            _require_layout(path)
+    return _media(trust.open(paths, now, waiting), trust.host)
+
+
+def _no_medium(
+    path: Path, trust: Trust, now: datetime, bundle: Path | None, select: str, waiting: Waiting | None
+) -> Subject | None:
+    """The subject where a path is a model's file or an installed release; None where it should be a medium."""
     if path.is_file():
-        return _model(path, trust, now, bundle)
+        return _model(path, trust, now, bundle, select)
+    if waiting is not None and waiting.is_filling:
+        return None
     _require_folder(path, bundle)
     real = Path(os.path.realpath(path))
     if real.parent == trust.host.releases:
@@ -133,20 +164,29 @@ def open_subject(path: Path | None, trust: Trust, now: datetime, bundle: Path | 
             found="an installed release of another tree",
             hint=f"name the host whose pinned root counts: appliance verify --prefix {shlex.quote(str(prefix))}",
         )
-    _require_layout(path)
-    judged = trust.open(path, now)
-    found = judged.bundle
-    chunks = {chunk for file in found.value.contents.files for chunk in file.chunks}
+    return None
+
+
+def _media(judged: JudgedMedia, host: Prefix) -> Subject:
+    media = judged.media
+    first, *more = media.bundles
+    chunks = files_by_chunk(*(found.value for found in media.bundles))
+
+    def check(on_progress: OnProgress) -> dict[str, object]:
+        return _check_media(media, host, on_progress)
+
+    notices = dict.fromkeys(notice for found in media.bundles for notice in judged.of(found).notices)
     return Subject(
         BUNDLE,
-        path,
-        found,
-        len(found.value.contents.files),
+        media.media[0].layout.path,
+        first,
+        sum(len(found.value.contents.files) for found in media.bundles),
         sum(chunk.size for chunk in chunks),
-        lambda on_progress: _check_bundle(path, found, on_progress),
+        check,
         blobs=len(chunks),
-        notices=judged.notices,
+        notices=tuple(notices),
         is_alone=judged.is_alone,
+        more=tuple(more),
     )
 
 
@@ -173,11 +213,21 @@ def _require_layout(path: Path) -> None:
         raise not_found(path) from None
 
 
-def _check_bundle(path: Path, found: Verified[Bundle], on_progress: OnProgress) -> dict[str, object]:
-    layout = Layout(path)
-    checked, boot = check_all(layout, found, on_progress)
-    beside = describe_beside(layout)
-    return {"boot": describe_boot(found, boot), "attestations": describe_attested(checked.attested), **beside}
+def _check_media(media: OpenMedia, host: Prefix, on_progress: OnProgress) -> dict[str, object]:
+    seeds = held_chunks(host) if any(map(media.source.missing, media.source.bundles)) else {}
+    checked = check_media(media, on_progress, seeds)
+    found = [
+        {
+            "path": escape(str(one.layout.path)),
+            "boot": describe_boot(one.bundles[0], beside.boot),
+            "attestations": describe_attested(beside.attested),
+            **describe_beside(one.layout),
+        }
+        for one, beside in zip(media.media, checked.beside, strict=True)
+    ]
+    first = {name: value for name, value in found[0].items() if name != "path"}
+    more = {"on_this_host": checked.held} if checked.held else {}
+    return {**first, **more, **({"media": found} if len(found) > 1 else {})}
 
 
 def _release(release: Release) -> Subject:
@@ -199,10 +249,10 @@ def _release(release: Release) -> Subject:
     )
 
 
-def _model(path: Path, trust: Trust, now: datetime, bundle: Path | None) -> Subject:
+def _model(path: Path, trust: Trust, now: datetime, bundle: Path | None, select: str) -> Subject:
     judged: Judgement | None = None
     if bundle is not None:
-        judged = trust.open(bundle, now)
+        judged = trust.open((bundle,), now).select(select)
         found = judged.bundle
         place: Callable[[File], Path | None] = lambda _file: None  # noqa: E731 - a bundle holds chunks, not files
     else:
