@@ -104,6 +104,9 @@ def lines(answer: dict[str, object]) -> Iterator[str]:
     assert isinstance(signers, list)
     assert isinstance(expires, dict)
     yield f"verified   {answer['name']} {answer['version']} ({answer['status']})  {answer['path']}"
+    bundles = answer.get("bundles")
+    for one in bundles[1:] if isinstance(bundles, list) else ():
+        yield f"verified   {one['name']} {one['version']} ({one['status']})"
     yield f"manifest   sha256:{answer['manifest']}"
     yield f"signed by  {len(signers)} of {answer['asked']} keys, {answer['threshold']} needed; {answer['profile']} root"
     yield from (f"           {fingerprint}" for fingerprint in signers)
@@ -121,6 +124,8 @@ def lines(answer: dict[str, object]) -> Iterator[str]:
     yield from override_lines(answer.get("override"))
     if answer.get("judged_alone") is True:
         yield "judged by  the named root alone: the floors and revocations of this host did not count"
+    if held := answer.get("on_this_host"):
+        yield f"compared   {held} blobs that are on no medium, on this host"
     yield f"checked    {answer['files']} files, {answer['bytes']} bytes: every byte is what was signed"
 
 

@@ -16,16 +16,18 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
+from appliance.cli.console.waiting import wait_option, waiting_of
 from appliance.host.layout.prefix import Prefix
 from appliance.host.verification.subject import Subject, Trust, open_subject
 from bundles.report import clock_warning, describe, escape, fault_fields, lines
+from bundles.stick.media_set import Waiting
 from signing.errors import ApplianceError, UsageError
 
 Report = dict[str, object]
 
 
 @click.command("verify")
-@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 @trust_option
 @prefix_option
 @named_workspace_option
@@ -41,30 +43,35 @@ Report = dict[str, object]
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write a record of what was found, signed by this host's key, whatever the outcome.",
 )
+@wait_option
 @json_option
 @pass_terminal
 def command(
     terminal: Terminal,
-    path: Path | None,
+    paths: tuple[Path, ...],
     trust: Path | None,
     prefix: Path | None,
     workspace: Path | None,
     bundle: Path | None,
     evidence: Path | None,
+    wait: bool | None,
     as_json: bool,
 ) -> None:
     """Verify the signatures and every byte of PATH.
 
-    PATH is a bundle, a stick, an installed release, or one model's file; without PATH it is the installed release. The
-    answer shows who signed, how many had to, how fresh that is, and how much was compared. All differences are listed
-    at once.
+    PATH is a bundle, a stick, an installed release, or one model's file; without PATH it is the installed release.
+    Several paths are sticks that together hold one or several bundles, in any order. The answer shows who signed, how
+    many had to, how fresh that is, and how much was compared. All differences are listed at once.
 
-    Exit 0: everything is what was signed. 3: damaged, copy it again. 4: not trusted, stop and ask a key holder.
+    Exit 0: everything is what was signed. 3: damaged, copy it again. 4: not trusted, stop and ask a key holder. 5: what
+    is here is right, and blobs are on a stick that is not; the answer names them by numbers for the telephone.
 
     \b
     Example:
       appliance verify /media/stick --workspace ~/appliance-workspace
       appliance verify /media/stick --prefix /srv/appliance
+      appliance verify /media/stick1 /media/stick2
+      appliance verify /srv/spool --wait
       appliance verify --prefix /srv/appliance --evidence today.json
     """
     now, host = clock.utc_now(), Prefix.at(prefix or Path("/"))
@@ -77,7 +84,7 @@ def command(
             found="no such folder",
             hint="make the folder, or name another file",
         )
-    report, failure = _verify(terminal, path, Trust(host, trust, workspace), now, bundle)
+    report, failure = _verify(terminal, paths, Trust(host, trust, workspace), now, bundle, waiting_of(terminal, wait))
     if evidence is not None:
         _record(terminal, host, report, evidence, now)
     if as_json:
@@ -90,11 +97,16 @@ def command(
 
 
 def _verify(
-    terminal: Terminal, path: Path | None, trust: Trust, now: datetime, bundle: Path | None
+    terminal: Terminal,
+    paths: tuple[Path, ...],
+    trust: Trust,
+    now: datetime,
+    bundle: Path | None,
+    waiting: Waiting | None,
 ) -> tuple[Report, ApplianceError | None]:
-    report: Report = {"verified": False, "path": escape(str(path or trust.host.current))}
+    report: Report = {"verified": False, "path": escape(", ".join(map(str, paths)) or str(trust.host.current))}
     try:
-        subject = open_subject(path, trust, now, bundle)
+        subject = open_subject(paths, trust, now, bundle, waiting)
         report = _expected(subject)
         if subject.bundle.evidence.is_development:
             terminal.development()
@@ -112,6 +124,7 @@ def _verify(
 
 
 def _expected(subject: Subject) -> Report:
+    bundles = [subject.bundle, *subject.more]
     return {
         **describe(subject.bundle),
         "verified": False,
@@ -122,6 +135,7 @@ def _expected(subject: Subject) -> Report:
         **({"blobs": subject.blobs} if subject.blobs is not None else {}),
         **({"file": subject.file} if subject.file else {}),
         "judged_alone": subject.is_alone,
+        **({"bundles": [describe(found) for found in bundles]} if subject.more else {}),
     }
 
 

@@ -19,11 +19,12 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
+from appliance.cli.console.waiting import select_option, wait_option, waiting_of
 from appliance.cli.operator.host_card import run_tool
 from appliance.cli.operator.install_dialogue import OperatorDialogue
 from appliance.host.install.hand_over import own_set_kept
 from appliance.host.install.install import install
-from appliance.host.install.install_inputs import Host
+from appliance.host.install.install_inputs import Host, SourceMedia
 from appliance.host.install.install_plan import InstallResult
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
@@ -35,7 +36,13 @@ from signing.chain import read_root as parse_root
 
 
 @click.command("install")
-@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "sources",
+    metavar="SOURCE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+)
 @prefix_option
 @trust_option
 @named_workspace_option
@@ -60,11 +67,13 @@ from signing.chain import read_root as parse_root
     help="A root key's fingerprint, from paper; as many as must sign. With --root. May be given several times.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts. Without a terminal nothing is asked.")
+@select_option
+@wait_option
 @json_option
 @pass_terminal
 def command(
     terminal: Terminal,
-    source: Path,
+    sources: tuple[Path, ...],
     prefix: Path | None,
     trust: Path | None,
     workspace: Path | None,
@@ -72,14 +81,17 @@ def command(
     root_file: Path | None,
     fingerprints: tuple[str, ...],
     yes: bool,
+    select: str,
+    wait: bool | None,
     as_json: bool,
 ) -> None:
     """Install the bundle at SOURCE on this host, or finish or repair it.
 
-    SOURCE is a stick or a bundle's folder. Its signatures are verified before anything is written, and every byte while
-    it is copied; nothing of it runs before that. The release before serves until the new one has answered. No network
-    is needed. After an interruption or damage run it again: it continues where it stopped, and repairs what differs. It
-    then reads from SOURCE only what is missing here.
+    SOURCE is a stick or a bundle's folder; several are sticks that together hold it, in any order. On a terminal, or
+    with --wait, it waits for sticks that are not plugged in yet. Signatures are verified before anything is written,
+    and every byte while it is copied; nothing of it runs before that. The release before serves until the new one has
+    answered. No network is needed. After an interruption or damage run it again: it continues where it stopped, and
+    repairs what differs. It then reads from SOURCE only what is missing here.
 
     It shows what it would do, and on a terminal it asks once before it installs anything. A bundle is installed by the
     program that it brings: where that is another than this one, this one verifies the bundle and starts it.
@@ -95,14 +107,16 @@ def command(
     Example:
       appliance install /media/stick
       appliance install /media/stick --prefix /srv/appliance
+      appliance install /media/stick1 /media/stick2 --select smollm2-1.0.0
       appliance install /media/stick --root root.json --fingerprint 3f…e1 --yes
     """
     place = Prefix.at(prefix or Path("/"))
+    media = SourceMedia(sources, select, waiting_of(terminal, wait))
     root = _read_trust(place, trust, workspace, root_file, fingerprints)
     _announce_pin(terminal, place, root, is_compared=root_file is not None)
     host = _host(place, _read_override(override), is_root_compared=root_file is not None)
     with own_set_kept(), terminal.progress() as on_progress:
-        done = install(source, root, host, on_progress, OperatorDialogue(terminal, host, on_progress, is_agreed=yes))
+        done = install(media, root, host, on_progress, OperatorDialogue(terminal, host, on_progress, is_agreed=yes))
     _report(terminal, done, as_json)
 
 

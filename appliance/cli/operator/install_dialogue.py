@@ -76,8 +76,8 @@ def typed_arguments(context: click.Context) -> list[str]:
         values = value if isinstance(value, tuple) else (value,)
         if isinstance(parameter, click.Argument):
             arguments += map(str, values)
-        elif value is True:
-            options.append(parameter.opts[0])
+        elif isinstance(value, bool):
+            options.append(parameter.opts[0] if value else parameter.secondary_opts[0])
         else:
             options += [word for one in values for word in (parameter.opts[0], str(one))]
     return [context.info_name or "", *options, "--", *arguments]

@@ -105,7 +105,6 @@ def open_subject(
     trust: Trust,
     now: datetime,
     bundle: Path | None = None,
-    select: str = "",
     waiting: Waiting | None = None,
 ) -> Subject:
     """Find out what paths are, and verify their chain of trust down to the signed contents.
@@ -115,7 +114,6 @@ def open_subject(
         trust: the choice of the root.
         now: the clock, in UTC; see `signing.verify`.
         bundle: for a model: the bundle or stick that it should be from; None is the installed release.
-        select: for a model: `NAME-VERSION` of the bundle, where several lie at `bundle`.
         waiting: how to wait for further media; None where nobody waits.
 
     Returns:
@@ -130,7 +128,7 @@ def open_subject(
         from appliance.host.release.release import open_current
 
         return _release(open_current(trust.host, now))
-    if len(paths) == 1 and (found := _no_medium(paths[0], trust, now, bundle, select, waiting)) is not None:
+    if len(paths) == 1 and (found := _no_medium(paths[0], trust, now, bundle, waiting)) is not None:
         return found
     for path in paths:
         if waiting is None or not waiting.is_filling:
@@ -139,12 +137,10 @@ def open_subject(
     return _media(trust.open(paths, now, waiting), trust.host)
 
 
-def _no_medium(
-    path: Path, trust: Trust, now: datetime, bundle: Path | None, select: str, waiting: Waiting | None
-) -> Subject | None:
+def _no_medium(path: Path, trust: Trust, now: datetime, bundle: Path | None, waiting: Waiting | None) -> Subject | None:
     """The subject where a path is a model's file or an installed release; None where it should be a medium."""
     if path.is_file():
-        return _model(path, trust, now, bundle, select)
+        return _model(path, trust, now, bundle)
     if waiting is not None and waiting.is_filling:
         return None
     _require_folder(path, bundle)
@@ -249,10 +245,10 @@ def _release(release: Release) -> Subject:
     )
 
 
-def _model(path: Path, trust: Trust, now: datetime, bundle: Path | None, select: str) -> Subject:
+def _model(path: Path, trust: Trust, now: datetime, bundle: Path | None) -> Subject:
     judged: Judgement | None = None
     if bundle is not None:
-        judged = trust.open((bundle,), now).select(select)
+        judged = trust.open((bundle,), now).select()
         found = judged.bundle
         place: Callable[[File], Path | None] = lambda _file: None  # noqa: E731 - a bundle holds chunks, not files
     else:
