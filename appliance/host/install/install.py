@@ -255,7 +255,8 @@ class _Run:
         done = import_files(self.prefix, self.admitted.media.source, self.path, self.found.value, self.on_progress)
         self.copied = done.copied
         self.warnings += [f"removed {name}: nothing signed names it" for name in done.removed]
-        return f"{done.copied} files copied, {done.kept} were right"
+        held = f", {done.count.held_bytes / 1e6:.0f} MB of them from this host" if done.count.held_bytes else ""
+        return f"{done.copied} files copied{held}, {done.kept} were right"
 
     def _install_packages(self) -> None:
         with self.steps.step("packages") as record:
