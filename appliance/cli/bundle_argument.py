@@ -1,15 +1,16 @@
-"""The bundle or stick that a person names on the command line, opened by the chain of trust."""
+"""The bundles and sticks that a person names on the command line, opened by the chain of trust."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from appliance import clock
 from appliance.host.layout.prefix import Prefix
-from appliance.host.trust.metadata_store import judge
+from appliance.host.trust.metadata_store import judge, judge_media
 from appliance.host.trust.root_choice import choose_root
 from bundles.bundle import Bundle
+from bundles.stick.media import OpenMedia
 from signing.verified import Verified
 
 
@@ -35,3 +36,27 @@ def open_named_bundle(
     for notice in judged.notices:
         report(f"notice: {notice}")
     return judged.bundle
+
+
+def open_named_media(
+    paths: Sequence[Path],
+    trust: Path | None,
+    prefix: Path | None,
+    workspace: Path | None,
+    report: Callable[[str], None],
+) -> OpenMedia:
+    """Verify who signed every bundle of several media; no blob but the lists of files is read.
+
+    Args:
+        paths: of bundles and sticks, at least one; untrusted.
+        trust, prefix, workspace, report: as for `open_named_bundle`.
+
+    Raises:
+        UsageError, DamagedError, NotTrustedError: as `open_named_bundle`.
+    """
+    host = Prefix.at(prefix or Path("/"))
+    judged = judge_media(paths, choose_root(trust, host, workspace), clock.utc_now(), host)
+    notices = (notice for found in judged.media.bundles for notice in judged.of(found).notices)
+    for notice in dict.fromkeys(notices):
+        report(f"notice: {notice}")
+    return judged.media

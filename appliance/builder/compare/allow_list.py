@@ -85,7 +85,8 @@ def format_csv(rows: Iterable[AllowedFile]) -> list[str]:
 
 
 def _blobs(bundle: Bundle, licences: Mapping[str, str]) -> Iterator[AllowedFile]:
-    known = {**licences, **{one.path: one.licence for one in (*bundle.contents.models, *bundle.contents.adapters)}}
+    known = {**licences, **{model.path: model.licence for model in bundle.contents.models}}
+    known |= {adapter.path: adapter.licence for adapter in bundle.contents.adapters}
     kinds: dict[Chunk, dict[str, None]] = {}
     named: dict[Chunk, dict[str, None]] = {}
     for file in bundle.contents.files:

@@ -11,7 +11,7 @@ import click
 
 from appliance.builder.compare.inspection import Inspection, Template, inspect
 from appliance.builder.models.model_file import UNPROMPTED
-from appliance.cli.bundle_argument import open_named_bundle
+from appliance.cli.bundle_argument import open_named_bundle, open_named_media
 from appliance.cli.console.columns import labelled
 from appliance.cli.console.figures import format_size
 from appliance.cli.console.options import (
@@ -22,6 +22,7 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
+from appliance.cli.courier.inspect_kiosk import show_allowed
 from bundles.attestation.required_statements import statements_in
 from bundles.bundle import Bundle
 from bundles.contents.contents import Contents, Model
@@ -33,13 +34,24 @@ from signing.verified import Verified
 
 @click.command("inspect")
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--kiosk",
+    is_flag=True,
+    help="Answer with a list for a scanning station instead: path, size, sha256, kind, licence of each file, as CSV.",
+)
 @trust_option
 @prefix_option
 @named_workspace_option
 @json_option
 @pass_terminal
 def command(
-    terminal: Terminal, path: Path, trust: Path | None, prefix: Path | None, workspace: Path | None, as_json: bool
+    terminal: Terminal,
+    path: Path,
+    kiosk: bool,
+    trust: Path | None,
+    prefix: Path | None,
+    workspace: Path | None,
+    as_json: bool,
 ) -> None:
     """Show what the bundle or stick at PATH holds, who signed it, and what it needs.
 
@@ -49,7 +61,12 @@ def command(
     \b
     Example:
       appliance inspect dist/smollm2-1.0.0 --workspace ~/appliance-workspace
+      appliance inspect dist/smollm2-1.0.0 --workspace ~/appliance-workspace --kiosk >allowed.csv
     """
+    if kiosk:
+        media = open_named_media((path,), trust, prefix, workspace, terminal.message)
+        show_allowed(terminal, Layout(path), media.bundles, as_json=as_json)
+        return
     found = open_named_bundle(path, trust, prefix, workspace, terminal.message)
     inspected = inspect(Layout(path), found.value.contents)
     if found.evidence.is_development:

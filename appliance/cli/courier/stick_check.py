@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from appliance import clock
+from appliance.cli.bundle_argument import open_named_media
 from appliance.cli.console.columns import LABEL, labelled
 from appliance.cli.console.figures import format_size
 from appliance.cli.console.options import (
@@ -18,16 +18,11 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
-from appliance.host.layout.prefix import Prefix
-from appliance.host.trust.root_choice import choose_root
-from appliance.host.trust.trust_store import read_floors, read_root
 from bundles.chunks.check import files_by_chunk
 from bundles.oci.litter import beside
 from bundles.report import escape
 from bundles.stick.check import BundleState, MediumState, SetState, check_set, describe_state, next_steps
-from bundles.stick.media import OpenMedia, by_newest, open_media
 from bundles.stick.ranges import format_numbers
-from signing.floors import Floors
 
 MAX_DAMAGED_SHOWN = 20
 
@@ -59,11 +54,9 @@ def check(
     Example:
       appliance stick check /media/stick-1 /media/stick-2 --workspace ~/appliance-workspace
     """
-    media = _open(paths, trust, prefix, workspace)
+    media = open_named_media(paths, trust, prefix, workspace, terminal.message)
     if any(found.evidence.is_development for found in media.bundles):
         terminal.development()
-    for notice in media.notices:
-        terminal.message(f"notice: {notice}")
     with terminal.progress() as on_progress:
         state = check_set(media, on_progress)
     if as_json:
@@ -73,13 +66,6 @@ def check(
             terminal.answer(line)
     if state.error is not None:
         raise state.error
-
-
-def _open(paths: tuple[Path, ...], trust: Path | None, prefix: Path | None, workspace: Path | None) -> OpenMedia:
-    host = Prefix.at(prefix or Path("/"))
-    root = choose_root(trust, host, workspace)
-    floors = read_floors(host) if read_root(host) == root else Floors()
-    return open_media(paths, by_newest(root, floors, clock.utc_now()))
 
 
 def _lines(state: SetState) -> Iterator[str]:
