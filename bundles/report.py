@@ -126,6 +126,8 @@ def lines(answer: dict[str, object]) -> Iterator[str]:
         yield "judged by  the named root alone: the floors and revocations of this host did not count"
     if held := answer.get("on_this_host"):
         yield f"compared   {held} blobs that are on no medium, on this host"
+    if rebuilt := answer.get("rebuilt"):
+        yield f"rebuilt    {rebuilt} blobs that are on no medium here, from the parity of the set"
     yield f"checked    {answer['files']} files, {answer['bytes']} bytes: every byte is what was signed"
 
 

@@ -6,6 +6,7 @@ named is read once. It must never stop at the first difference.
 Rules:
 - a blob that lies on several of the media is compared on each of them;
 - a medium that arrives later is asked only for what is missing still;
+- a blob that a parity rebuilds counts once it was rebuilt and compared;
 - a blob that is on no medium is lost (3), or on another stick (5), by what the media state;
 - where a host is named that holds the rest, as it does for a delta, its copies are compared, too.
 """
@@ -35,6 +36,7 @@ class CheckedMedia:
     Args:
         files, blobs, size_bytes: of all bundles together, each blob once.
         held: how many of the blobs were found on the host alone.
+        rebuilt: how many lie on no medium that is here, and were rebuilt from a parity and compared.
         beside: what lies beside the blobs, in the order of the media.
     """
 
@@ -42,6 +44,7 @@ class CheckedMedia:
     blobs: int
     size_bytes: int
     held: int
+    rebuilt: int
     beside: tuple[CheckedMedium, ...]
 
 
@@ -66,14 +69,16 @@ def check_media(media: OpenMedia, on_progress: OnProgress = ignore, seeds: Seeds
     beside = check.names()
     for layout in media.source.layouts:
         check.compare(layout, check.users)
-    held = check.count_held(seeds or {})
+    places = seeds or {}
+    media.source.use_places(lambda digest: places.get(digest, ()))
+    held = check.count_held(places)
     check.find_rest()
     if check.is_waiting_done():
         beside = check.names()
     if check.errors:
         raise worst(check.errors)
     files = sum(len(bundle.contents.files) for bundle in bundles)
-    return CheckedMedia(files, len(check.users), sum(chunk.size for chunk in check.users), held, beside)
+    return CheckedMedia(files, len(check.users), sum(chunk.size for chunk in check.users), held, check.rebuilt, beside)
 
 
 class _Check:
@@ -85,6 +90,7 @@ class _Check:
         self.left = dict.fromkeys(self.users)
         self.errors: list[ApplianceError] = []
         self.has_waited = False
+        self.rebuilt = 0
 
     def names(self) -> tuple[CheckedMedium, ...]:
         """Check all but the blobs on each of the media."""
@@ -120,8 +126,9 @@ class _Check:
         """Wait for the media with the rest, or say what is missing."""
         source = self.media.source
         while self.left:
+            self.rebuild()
             self.errors += [lost(chunk, self.bundles) for chunk in self.left if not source.is_elsewhere(chunk)]
-            if self.errors:
+            if self.errors or not self.left:
                 return
             try:
                 source.wait_for(tuple(self.left))
@@ -131,6 +138,18 @@ class _Check:
             self.has_waited = True
             for layout in source.layouts:
                 self.compare(layout, tuple(self.left))
+
+    def rebuild(self) -> None:
+        """Rebuild what lies on no medium, where a parity allows it; the source compares each blob."""
+        source = self.media.source
+        for chunk in [chunk for chunk in self.left if not source.lies_here(chunk) and source.holds(chunk)]:
+            try:
+                os.close(source.open_chunk(chunk))
+            except ApplianceError as error:
+                self.errors.append(error)
+                return
+            del self.left[chunk]
+            self.rebuilt += 1
 
     def is_waiting_done(self) -> bool:
         """Whether names are to be checked again: a folder that was filling is full."""

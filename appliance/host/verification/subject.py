@@ -222,7 +222,8 @@ def _check_media(media: OpenMedia, host: Prefix, on_progress: OnProgress) -> dic
         for one, beside in zip(media.media, checked.beside, strict=True)
     ]
     first = {name: value for name, value in found[0].items() if name != "path"}
-    more = {"on_this_host": checked.held} if checked.held else {}
+    counts = {"on_this_host": checked.held, "rebuilt": checked.rebuilt}
+    more = {name: count for name, count in counts.items() if count}
     return {**first, **more, **({"media": found} if len(found) > 1 else {})}
 
 

@@ -16,11 +16,12 @@ from bundles.oci.litter import beside
 from bundles.parity.streams import LIST_FILE, read_parity
 from bundles.stick.card import read_card
 from bundles.stick.check import check_set
-from bundles.stick.media import by_newest, open_media
+from bundles.stick.media import OpenMedia, by_newest, open_media
+from bundles.stick.media_check import check_media
 from bundles.stick.placement import Room
 from bundles.stick.stick_state import StickState
 from bundles.stick.writer import SourceBundle, WriteChoice, WrittenSet, write_sticks
-from signing.errors import UsageError
+from signing.errors import ApplianceError, NextStickError, UsageError
 from signing.floors import Floors
 from tests.sim.noise import noise
 from tests.toy import NOW, build_toy
@@ -70,8 +71,12 @@ def write(made: Made, folder: Path, parity: bool = True) -> tuple[WrittenSet, li
     return write_sticks([made.source], paths, choice), [*paths, extra]
 
 
+def opened(made: Made, paths: Sequence[Path]) -> OpenMedia:
+    return open_media(paths, by_newest(made.root, Floors(), NOW))
+
+
 def check(made: Made, paths: Sequence[Path]) -> int:
-    state = check_set(open_media(paths, by_newest(made.root, Floors(), NOW)))
+    state = check_set(opened(made, paths))
     return state.error.exit_code if state.error else 0
 
 
@@ -81,7 +86,24 @@ def test_any_one_stick_of_a_written_set_may_be_lost(made: Made, tmp_path: Path) 
     assert check(made, paths[:3]) == 0
     for lost in range(4):
         assert check(made, [path for path in paths if path != paths[lost]]) == 0
+        checked = check_media(opened(made, [path for path in paths if path != paths[lost]]))
+        assert (checked.rebuilt > 0) == (lost < 3)
     assert check(made, paths[:1] + paths[3:]) == 5
+    with pytest.raises(NextStickError):
+        check_media(opened(made, paths[:1] + paths[3:]))
+
+
+@pytest.mark.parametrize("damage", [b"", None, b"other"])
+def test_a_damaged_parity_ends_a_verification_with_an_error(made: Made, tmp_path: Path, damage: bytes | None) -> None:
+    _, paths = write(made, tmp_path)
+    piece = paths[3] / "parity/000001.xor"
+    if damage is None:
+        piece.unlink()
+    else:
+        piece.write_bytes(damage * (piece.stat().st_size // 5))
+    with pytest.raises(ApplianceError) as refused:
+        check_media(opened(made, paths[1:]))
+    assert refused.value.exit_code in (3, 5)
 
 
 def test_the_parity_is_no_longer_than_the_fullest_stick_and_lies_beside_what_is_signed(
