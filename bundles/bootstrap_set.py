@@ -115,7 +115,7 @@ def bootstrap_files(contents: Contents, python: tuple[int, int]) -> tuple[File, 
 
 
 def own_wheel(contents: Contents) -> File | None:
-    """The wheel of this project's program in a bundle; its `record` tells two builds of the program apart."""
+    """The wheel of this project's program in a bundle; two builds of the program differ in its `record`."""
     named = (file for file in contents.of_kind("wheel") if file.path.startswith("wheels/airgap_appliance-"))
     return next(named, None)
 

@@ -30,7 +30,7 @@ from bundles.oci.layout import Layout, blob_path
 from signing.digest import Digest
 from signing.errors import ApplianceError, BusyError, DamagedError, HostUnfitError
 from tests.attacks.harness import Stick, make_stick
-from tests.sim.program import FOR_THIS_PYTHON, PYTHON, program_sources
+from tests.bundles.bare_host.program import FOR_THIS_PYTHON, PYTHON, program_sources
 from tests.toy import build_toy
 
 PROGRAM = {

@@ -20,8 +20,8 @@ from bundles.bundle import open_bundle
 from bundles.oci.layout import blob_path
 from signing.floors import Floors
 from tests.attacks.harness import command
+from tests.bundles.bare_host.program import PYTHON, program_sources
 from tests.sim.bare import EACH_SHELL, follow
-from tests.sim.program import PYTHON, program_sources
 from tests.toy import NOW, build_toy
 
 Done = subprocess.CompletedProcess[str]

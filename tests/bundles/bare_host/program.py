@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
 
 from appliance.builder.chunking.chunker import Source
-from appliance.builder.wheels.reader import wheel_record
+from signing.digest import Digest, sha256
 from tests.appliance.sim_host import write_wheel
 
 MAIN = b"""import json, os, sys
@@ -37,9 +38,15 @@ def program_sources(folder: Path, helper: dict[str, tuple[bytes, int]] | None = 
         _source("", own),
         _source(f"{FOR_THIS_PYTHON}/", needed),
         _source("cp27/", other),
-        Source(f"wheels/{later.name}", "wheel", file=later, record=wheel_record(later)),
+        Source(f"wheels/{later.name}", "wheel", file=later, record=_record_of(later)),
     ]
 
 
 def _source(below: str, wheel: Path) -> Source:
-    return Source(f"wheels/{below}{wheel.name}", "wheel", file=wheel, bootstrap=True, record=wheel_record(wheel))
+    return Source(f"wheels/{below}{wheel.name}", "wheel", file=wheel, bootstrap=True, record=_record_of(wheel))
+
+
+def _record_of(wheel: Path) -> Digest:
+    # Not the builder's own reader, which packs no wheel that a host would refuse.
+    with zipfile.ZipFile(wheel) as archive:
+        return sha256(archive.read(next(name for name in archive.namelist() if name.endswith("/RECORD"))))
