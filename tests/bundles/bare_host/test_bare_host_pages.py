@@ -12,6 +12,7 @@ from bundles.bare_host.boot_check import LIST_FILE
 from bundles.oci.layout import BOOT
 from bundles.stick.writer import write_stick
 from tests.attacks.harness import Stick, command, make_stick
+from tests.bundles.bare_host.program import PYTHON, program_sources
 from tests.pages.blocks import read_commands
 from tests.toy import build_toy
 
@@ -20,7 +21,8 @@ GOOD = "every byte is what was signed"
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Path]:
-    return build_toy(tmp_path_factory.mktemp("toy"))
+    folder = tmp_path_factory.mktemp("toy")
+    return build_toy(folder, extra=program_sources(folder), python=PYTHON)
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def test_the_two_commands_of_the_page_take_a_stick_from_the_sheet_to_its_last_by
     toy: tuple[Workspace, Path], tmp_path: Path
 ) -> None:
     [printing] = read_commands("docs/bare-host.md", "The sheet")
-    _, checking = read_commands("docs/bare-host.md", "The check")
+    _, checking, for_a_user = read_commands("docs/bare-host.md", "The check")
     workspace, bundle = toy
     opened = command("verify", bundle, "--workspace", workspace.path)
     assert opened.code == 0
@@ -47,6 +49,12 @@ def test_the_two_commands_of_the_page_take_a_stick_from_the_sheet_to_its_last_by
     typed = f"{checking.replace('/media/stick', str(tmp_path / 'stick'))} --verify-only"
     done = subprocess.run(["sh", "-c", typed], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, GOOD in done.stdout) == (0, True), done.stderr
+
+    host = tmp_path / "srv" / "appliance"
+    typed_by_user = for_a_user.replace("/media/stick", str(tmp_path / "stick")).replace("/srv/appliance", str(host))
+    done = subprocess.run(["sh", "-c", typed_by_user], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, GOOD in done.stdout) == (0, True), done.stderr
+    assert f" {host}/opt/appliance/bootstrap/" in done.stdout.splitlines()[-1]
 
     (tmp_path / "stick" / BOOT / "json.py").write_text("")
     done = subprocess.run(["sh", "-c", typed], cwd=tmp_path, capture_output=True, text=True)
