@@ -5,7 +5,8 @@ all of its checks.
 
 Rules:
 - things are taken in their order, by whichever thread is free; the caller's thread works, too;
-- the first exception ends it: no thread takes another thing, and it is raised once all have stopped.
+- the first exception ends it: no thread takes another thing, and it is raised once all have stopped;
+- an interrupt ends it in the same way: nothing goes on in a thread after the call.
 """
 
 from __future__ import annotations
@@ -57,9 +58,18 @@ def work_off(things: Iterable[T], work: Callable[[T], object], threads: int | No
     finally:
         waiting.clear()
         for thread in helpers:
-            thread.join()
+            _join(thread, failures)
     if failures:
         raise failures[0]
+
+
+def _join(thread: Thread, failures: deque[BaseException]) -> None:
+    # The caller may close files as soon as this ends: no thread may still write, however often somebody interrupts.
+    while thread.is_alive():
+        try:
+            thread.join()
+        except BaseException as error:  # noqa: BLE001 - raised by the caller, as any other
+            failures.append(error)
 
 
 def judge_all(

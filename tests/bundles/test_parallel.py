@@ -46,6 +46,33 @@ def test_what_goes_wrong_ends_the_rest_and_is_raised(count: int) -> None:
     assert threading.active_count() == before
 
 
+def test_interrupt_is_raised_once_no_thread_works_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, released, ended = threading.Event(), threading.Event(), threading.Event()
+    main = threading.current_thread()
+
+    def work(_number: int) -> None:
+        if threading.current_thread() is main:
+            begun.wait()
+            return
+        begun.set()
+        released.wait()
+        ended.set()
+
+    interrupts = [KeyboardInterrupt(), KeyboardInterrupt()]
+    real = threading.Thread.join
+
+    def join(thread: threading.Thread, timeout: float | None = None) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        released.set()
+        real(thread, timeout)
+
+    monkeypatch.setattr(threading.Thread, "join", join)
+    with pytest.raises(KeyboardInterrupt):
+        work_off(range(2), work, threads=2)
+    assert ended.is_set()
+
+
 def test_blobs_are_hashed_longest_first_and_every_byte_is_told(
     count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
