@@ -16,11 +16,10 @@ from pathlib import PurePosixPath
 
 from appliance.builder.models.chat_template import find_faults, known_as, remarks
 from bundles.attestation.required_statements import ML_BOM, SBOM, RequiredStatement
+from bundles.chunks.source import ChunkSource
 from bundles.chunks.stream import ChunkStream
 from bundles.contents.contents import Contents, File, Model
-from bundles.oci.layout import Layout
 from signing.digest import Digest, sha256
-from signing.errors import DamagedError
 from signing.strictjson import Json, load_canonical
 
 MAX_BILL_BYTES = 32 << 20
@@ -75,18 +74,18 @@ class Inspection:
         return {licence: sorted(set(names)) for licence, names in sorted(found.items())}
 
 
-def inspect(layout: Layout, contents: Contents) -> Inspection:
+def inspect(source: ChunkSource, contents: Contents) -> Inspection:
     """Read the packages and templates of a bundle.
 
     Args:
-        layout: of its blobs; untrusted.
+        source: of its blobs; untrusted.
         contents: verified.
 
     Raises:
         DamagedError: a bill is there and differs from its signed digest.
         NotTrustedError: a bill is not canonical JSON.
     """
-    sbom, mlbom = _bill(layout, contents, SBOM), _bill(layout, contents, ML_BOM)
+    sbom, mlbom = _bill(source, contents, SBOM), _bill(source, contents, ML_BOM)
     licences = {part["bom-ref"]: _licence(part) for part in sbom.get("components", ())}
     packages = [_package(file, licences) for file in contents.of_kind(*PACKAGED)]
     parts = {part["bom-ref"]: part for part in mlbom.get("components", ())}
@@ -94,16 +93,13 @@ def inspect(layout: Layout, contents: Contents) -> Inspection:
     return Inspection(tuple(sorted(packages, key=lambda one: (one.name, one.path))), templates, bool(sbom and mlbom))
 
 
-def _bill(layout: Layout, contents: Contents, statement: RequiredStatement) -> Json:
+def _bill(source: ChunkSource, contents: Contents, statement: RequiredStatement) -> Json:
     file = contents.by_path.get(statement.path)
     if file is None or file.size > MAX_BILL_BYTES:
         return {}
-    try:
-        data = ChunkStream(layout, file).read()
-    except DamagedError as error:
-        if error.code == "blob.missing":
-            return {}  # an installed release, or a stick that carries a part of the blobs
-        raise
+    if not all(map(source.holds, file.chunks)):
+        return {}  # an installed release, or sticks that carry a part of the blobs
+    data = ChunkStream(source, file).read()
     value = load_canonical(data, statement.path, MAX_BILL_BYTES)
     return value if isinstance(value, dict) else {}
 

@@ -11,7 +11,7 @@ import click
 
 from appliance.builder.compare.inspection import Inspection, Template, inspect
 from appliance.builder.models.model_file import UNPROMPTED
-from appliance.cli.bundle_argument import open_named_bundle, open_named_media
+from appliance.cli.bundle_argument import open_named_media
 from appliance.cli.console.columns import labelled
 from appliance.cli.console.figures import format_size
 from appliance.cli.console.options import (
@@ -22,18 +22,18 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
+from appliance.cli.console.waiting import select_option
 from appliance.cli.courier.inspect_kiosk import show_allowed
 from bundles.attestation.required_statements import statements_in
 from bundles.bundle import Bundle
 from bundles.contents.contents import Contents, Model
 from bundles.gguf.kind import CHAT
-from bundles.oci.layout import Layout
 from bundles.report import describe
 from signing.verified import Verified
 
 
 @click.command("inspect")
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--kiosk",
     is_flag=True,
@@ -42,33 +42,40 @@ from signing.verified import Verified
 @trust_option
 @prefix_option
 @named_workspace_option
+@select_option
 @json_option
 @pass_terminal
 def command(
     terminal: Terminal,
-    path: Path,
+    paths: tuple[Path, ...],
     kiosk: bool,
     trust: Path | None,
     prefix: Path | None,
     workspace: Path | None,
+    select: str,
     as_json: bool,
 ) -> None:
     """Show what the bundle or stick at PATH holds, who signed it, and what it needs.
 
-    The signatures of the list of files are verified first. The large files are not read: `appliance verify` does that.
-    The answer of --json lists every file and every package. The bills of materials themselves are files of the bundle.
+    Several paths are sticks that together hold it. The signatures of the list of files are verified first. The large
+    files are not read: `appliance verify` does that. The answer of --json lists every file and every package. The bills
+    of materials themselves are files of the bundle.
 
     \b
     Example:
       appliance inspect dist/smollm2-1.0.0 --workspace ~/appliance-workspace
+      appliance inspect /media/stick --select smollm2-1.0.0
       appliance inspect dist/smollm2-1.0.0 --workspace ~/appliance-workspace --kiosk >allowed.csv
     """
+    if kiosk and len(paths) > 1:
+        raise click.UsageError("a list for a scanning station is about one medium: give one PATH with --kiosk")
+    media = open_named_media(paths, trust, prefix, workspace, terminal.message)
     if kiosk:
-        media = open_named_media((path,), trust, prefix, workspace, terminal.message)
-        show_allowed(terminal, Layout(path), media.bundles, as_json=as_json)
+        (medium,) = media.media
+        show_allowed(terminal, medium.layout, medium.bundles, as_json=as_json)
         return
-    found = open_named_bundle(path, trust, prefix, workspace, terminal.message)
-    inspected = inspect(Layout(path), found.value.contents)
+    found = media.select(select)
+    inspected = inspect(media.source, found.value.contents)
     if found.evidence.is_development:
         terminal.development()
     if not inspected.has_bills:

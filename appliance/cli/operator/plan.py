@@ -19,6 +19,7 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
+from appliance.cli.console.waiting import select_option, wait_option, waiting_of
 from appliance.cli.operator.host_card import read_card
 from appliance.cli.operator.plan_source import PlanOptions, PlanSource, read_source
 from appliance.host.machine.card import MAX_CARD_BYTES, Card, parse_card
@@ -33,7 +34,7 @@ MAX_DEVIATION = 0.05
 
 
 @click.command("plan")
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--host",
     "card_path",
@@ -59,11 +60,13 @@ MAX_DEVIATION = 0.05
 @prefix_option
 @trust_option
 @named_workspace_option
+@select_option
+@wait_option
 @json_option
 @pass_terminal
 def command(
     terminal: Terminal,
-    source: Path,
+    sources: tuple[Path, ...],
     card_path: Path | None,
     context: int | None,
     slots: int | None,
@@ -71,21 +74,26 @@ def command(
     prefix: Path | None,
     trust: Path | None,
     workspace: Path | None,
+    select: str,
+    wait: bool | None,
     as_json: bool,
 ) -> None:
     """Show how much memory the models of SOURCE need, and what fits.
 
-    SOURCE is a GGUF file, a recipe whose models are in the cache, a bundle, or a stick. The host is this machine, or
+    SOURCE is a GGUF file, a recipe whose models are in the cache, a bundle, or a stick; several are sticks that
+    together hold a bundle. The host is this machine, or
     the one whose card `appliance host probe --json` printed there. Nothing is changed. Exit code 6: it does not fit.
 
     \b
     Example:
       appliance plan bundles/recipes/smollm2.yaml --host card.json
+      appliance plan /media/stick1 /media/stick2
     """
     card = _read_card(card_path)
-    options = PlanOptions(context, slots, kv_type, prefix, trust, workspace, terminal.message)
+    waiting = waiting_of(terminal, wait)
+    options = PlanOptions(context, slots, kv_type, prefix, trust, workspace, terminal.message, select, waiting)
     with tempfile.TemporaryDirectory(prefix="appliance-plan-") as scratch:
-        read = read_source(source, options, Path(scratch))
+        read = read_source(sources, options, Path(scratch))
         measured = _measure(read, terminal)
     asked = [ModelWorkload(head.name, head.header, load) for head, load in read.models]
     formula = [one.need for one in asked]
@@ -96,7 +104,7 @@ def command(
     else:
         _show(terminal, asked, needs, measured, result)
     if not result.fits:
-        raise _does_not_fit(source, result)
+        raise _does_not_fit(sources, result)
 
 
 def _read_card(path: Path | None) -> Card:
@@ -187,11 +195,11 @@ def _answer(
     return {"models": models, "fits": answer.fits, **asdict(answer)}
 
 
-def _does_not_fit(source: Path, answer: Fit) -> Exception:
+def _does_not_fit(sources: Sequence[Path], answer: Fit) -> Exception:
     fitting = next((other.text for other in answer.alternatives if other.fits), "")
     return HostUnfitError(
         "plan.does-not-fit",
-        str(source),
+        ", ".join(map(str, sources)),
         expected=f"at most {answer.budget} bytes of memory",
         found=f"a need of {answer.total}",
         hint=f"ask for less: {fitting}" if fitting else "choose a smaller model, or a host with more memory",

@@ -7,20 +7,21 @@ model of it is read.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.builder.cache.content_store import Cache, cache_root
 from appliance.builder.models.architectures import cached_architectures
-from appliance.cli.bundle_argument import open_named_bundle
+from appliance.cli.bundle_argument import open_named_media
 from appliance.cli.operator.runtime_source import runtime_of_release
 from appliance.host.models.model_head import ModelHead, head_of_bundle, head_of_file, is_model_file
 from appliance.host.runtime.unpacked import UnpackedRuntime, of_bundle, of_wheel
+from bundles.contents.contents import Contents, Model
 from bundles.gguf.kind import check_served, judge_kind, most_context
 from bundles.gguf.memory import Workload
-from bundles.oci.layout import Layout
-from signing.errors import ApplianceError, UsageError
+from bundles.stick.media_set import MediaSet, Waiting
+from signing.errors import ApplianceError, NextStickError, UsageError
 
 DEFAULT_SLOTS = 4
 MAX_DEFAULT_CONTEXT = 8192
@@ -39,6 +40,8 @@ class PlanOptions:
     workspace: Path | None
     report: Callable[[str], None]
     """Gets what people should know of how a bundle was judged, one line each."""
+    select: str = ""
+    waiting: Waiting | None = None
 
     def load(self, context: int, slots: int) -> Workload:
         """A model's workload: what the source states, unless an option sets it."""
@@ -53,20 +56,22 @@ class PlanSource:
     runtime: UnpackedRuntime | str
 
 
-def read_source(path: Path, options: PlanOptions, scratch: Path) -> PlanSource:
+def read_source(paths: Sequence[Path], options: PlanOptions, scratch: Path) -> PlanSource:
     """Read the models of a SOURCE.
 
     Args:
-        path: a file or folder that a person named; untrusted.
+        paths: one file or folder that a person named, or several media; untrusted.
         options: of the command line.
         scratch: a private folder that outlives the result.
 
     Raises:
         UsageError: it is none of the four, no engine could serve it, or a model's file is not on this machine.
         DamagedError, NotTrustedError: of a bundle or a GGUF.
+        NextStickError: the head of a model is on a stick that is not here.
     """
-    if path.is_dir():
-        return _read_bundle(path, options, scratch)
+    path = paths[0]
+    if len(paths) > 1 or path.is_dir():
+        return _read_bundle(paths, options, scratch)
     if is_model_file(path):
         return _read_model(path, options, scratch)
     if not path.exists():
@@ -95,18 +100,33 @@ def _architectures() -> frozenset[str] | None:
         return None
 
 
-def _read_bundle(path: Path, options: PlanOptions, scratch: Path) -> PlanSource:
-    layout = Layout(path)
-    found = open_named_bundle(path, options.trust, options.prefix, options.workspace, options.report)
-    contents = found.value.contents
+def _read_bundle(paths: Sequence[Path], options: PlanOptions, scratch: Path) -> PlanSource:
+    media = open_named_media(paths, options.trust, options.prefix, options.workspace, options.report, options.waiting)
+    contents, source = media.select(options.select).value.contents, media.source
     if not contents.models:
-        raise UsageError("plan.no-model", str(path), expected="at least one model", found="none")
+        raise UsageError("plan.no-model", str(paths[0]), expected="at least one model", found="none")
     models = tuple(
-        (head_of_bundle(layout, contents, model), options.load(model.context, contents.serve.slots))
-        for model in contents.models
+        (_head(source, contents, model), options.load(model.context, contents.serve.slots)) for model in contents.models
     )
-    runtime = of_bundle(layout, contents, scratch) if contents.of_kind("runtime") else "the bundle holds none"
-    return PlanSource(models, runtime)
+    return PlanSource(models, _bundled_runtime(source, contents, scratch))
+
+
+def _head(source: MediaSet, contents: Contents, model: Model) -> ModelHead:
+    while True:
+        try:
+            return head_of_bundle(source, contents, model)
+        except NextStickError:
+            file = contents.by_path[model.path]
+            source.wait_for([chunk for chunk in file.chunks if not source.holds(chunk)][:1])
+
+
+def _bundled_runtime(source: MediaSet, contents: Contents, scratch: Path) -> UnpackedRuntime | str:
+    files = contents.of_kind("runtime")
+    if not files:
+        return "the bundle holds none"
+    if not all(source.holds(chunk) for file in files for chunk in file.chunks):
+        return "it is on a stick that is not here"
+    return of_bundle(source, contents, scratch)
 
 
 def _find_runtime(options: PlanOptions, scratch: Path) -> UnpackedRuntime | str:
