@@ -167,7 +167,7 @@ class MediaSet:
 
         False where a medium here states that it has it, or none states that it is part of a set: the blob is then lost.
         """
-        if self._pulled:
+        if self._pulled or (self._waiting is not None and self._waiting.is_filling):
             return True
         return bool(self._cards) and not any(chunk.sha256 in one.stated for one in self._present)
 
