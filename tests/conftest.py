@@ -8,7 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-pytest_plugins = ("tests.bed.fixtures", "tests.runner.parallel", "tests.runner.scratch", "tests.runner.skips")
+pytest_plugins = (
+    "tests.bed.fixtures",
+    "tests.runner.parallel",
+    "tests.runner.quick_collection",
+    "tests.runner.scratch",
+    "tests.runner.skips",
+)
 
 _guard = {"closed": False}
 
