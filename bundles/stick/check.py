@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from bundles.bundle import Bundle
 from bundles.chunks.check import check_blob, files_by_chunk
 from bundles.chunks.chunk import Chunk
+from bundles.chunks.source import Seeds
 from bundles.medium_check import check_medium
 from bundles.oci.layout import Layout, blob_path
 from bundles.oci.litter import describe_beside
@@ -27,6 +28,7 @@ from bundles.progress import OnProgress, ignore
 from bundles.report import fault_fields
 from bundles.stick.card import StickCard, read_card
 from bundles.stick.media import OpenMedia, OpenMedium
+from bundles.stick.media_check import is_held
 from bundles.stick.missing import sticks_with
 from bundles.stick.ranges import format_ranges
 from signing.errors import ApplianceError, worst
@@ -70,6 +72,7 @@ class BundleState:
         bundle: verified.
         present: its blobs of which a right copy is here, or could be rebuilt.
         rebuilt: those of them that were rebuilt from a parity.
+        held: blobs that are on no medium and on this host, where they were hashed: a delta leaves them out.
         missing: blobs of which there is no copy, in the order of the bundle.
         damaged: blobs of which there are copies, and no right one.
         sticks: numbers of the sticks that should have what is missing.
@@ -78,6 +81,7 @@ class BundleState:
     bundle: Bundle
     present: tuple[Chunk, ...]
     rebuilt: tuple[Chunk, ...]
+    held: tuple[Chunk, ...]
     missing: tuple[Chunk, ...]
     damaged: tuple[Chunk, ...]
     sticks: tuple[int, ...]
@@ -102,12 +106,13 @@ class SetState:
     error: ApplianceError | None
 
 
-def check_set(media: OpenMedia, on_progress: OnProgress = ignore) -> SetState:
+def check_set(media: OpenMedia, on_progress: OnProgress = ignore, seeds: Seeds | None = None) -> SetState:
     """Compare every copy of every blob on some media.
 
     Args:
         media: whose chain of trust holds.
         on_progress: called with bytes done.
+        seeds: places on this host that may hold what a delta leaves out.
 
     Returns:
         The state. Every byte of a blob was read once, and what was rebuilt once more.
@@ -125,7 +130,7 @@ def check_set(media: OpenMedia, on_progress: OnProgress = ignore) -> SetState:
     right = {chunk for layout, chunk in copies if (layout, chunk) not in found}
     touched = {chunk for _, chunk in copies}
     cards = [one.card for one in states if one.card is not None]
-    judged = tuple(_bundle(media, bundle, right, touched, cards) for bundle in bundles)
+    judged = tuple(_bundle(media, bundle, right, touched, cards, seeds or {}) for bundle in bundles)
     return SetState(states, judged, _error(media, states, judged))
 
 
@@ -184,14 +189,21 @@ def _medium(
 
 
 def _bundle(
-    media: OpenMedia, bundle: Bundle, right: set[Chunk], touched: set[Chunk], cards: Sequence[StickCard]
+    media: OpenMedia,
+    bundle: Bundle,
+    right: set[Chunk],
+    touched: set[Chunk],
+    cards: Sequence[StickCard],
+    seeds: Seeds,
 ) -> BundleState:
     absent = [chunk for chunk in bundle.blobs if chunk not in touched]
     rebuilt = tuple(chunk for chunk in absent if _is_rebuilt(media, chunk))
-    missing = tuple(chunk for chunk in absent if chunk not in rebuilt)
+    held = tuple(chunk for chunk in absent if chunk not in rebuilt and is_held(chunk, seeds))
+    known = {*rebuilt, *held}
+    missing = tuple(chunk for chunk in absent if chunk not in known)
     present = tuple(chunk for chunk in bundle.blobs if chunk in right or chunk in rebuilt)
     damaged = tuple(chunk for chunk in bundle.blobs if chunk in touched and chunk not in right)
-    return BundleState(bundle, present, rebuilt, missing, damaged, sticks_with(missing, [bundle], cards))
+    return BundleState(bundle, present, rebuilt, held, missing, damaged, sticks_with(missing, [bundle], cards))
 
 
 def _is_rebuilt(media: OpenMedia, chunk: Chunk) -> bool:
@@ -252,6 +264,7 @@ def _describe_bundle(one: BundleState, media: Sequence[MediumState]) -> dict[str
         "blobs": len(one.bundle.blobs),
         "present": len(one.present),
         "rebuilt": len(one.rebuilt),
+        "on_this_host": len(one.held),
         "missing": [{"blob": chunk.sha256, "number": numbers[chunk], "bytes": chunk.size} for chunk in one.missing],
         "missing_bytes": sum(chunk.size for chunk in one.missing),
         "missing_on_sticks": list(one.sticks),

@@ -118,7 +118,7 @@ class _Check:
     def count_held(self, seeds: Seeds) -> int:
         """Hash what the host holds of the blobs that are on no medium."""
         before = len(self.left)
-        for chunk in [chunk for chunk in self.left if _is_held(chunk, seeds)]:
+        for chunk in [chunk for chunk in self.left if is_held(chunk, seeds)]:
             del self.left[chunk]
         return before - len(self.left)
 
@@ -156,7 +156,8 @@ class _Check:
         return self.has_waited and not self.errors and any(one.layout.is_filling for one in self.media.media)
 
 
-def _is_held(chunk: Chunk, seeds: Seeds) -> bool:
+def is_held(chunk: Chunk, seeds: Seeds) -> bool:
+    """Whether a place on this host holds a chunk: it is hashed there."""
     for seed in seeds.get(chunk.sha256, ()):
         try:
             descriptor = os.open(seed.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from appliance.builder.cache.content_store import Cache, cache_root
-from appliance.builder.lock.lockfile import RUNTIME, Locked, lock_path, read_lock
+from appliance.builder.lock.lockfile import RUNTIME, Locked, lock_path, read_lock, sort_key, write_lock
 from appliance.builder.recipe.reader import load_recipe
 from appliance.builder.runtime.build_job import find_runtime
 from appliance.builder.runtime.build_types import BuiltRuntime, RuntimeSpec, ToolWheels
 from appliance.resources import recipes_path
+from signing.digest import sha256_stream
 
 RECIPE = recipes_path() / "smollm2.yaml"
 HINT = "not in the cache: run `make runtime`"
@@ -62,3 +64,30 @@ def _find() -> BuiltRuntime | None:
     runtime = load_recipe(RECIPE).runtime
     spec = RuntimeSpec(runtime.llama_cpp_python, runtime.cpu)
     return find_runtime(shipped_sdist(), shipped_tools(), spec, shipped_cache().root / "runtime")
+
+
+def recipe_with(model: Path, recipe: Path, name: str = "smollm2", version: str = "1.0.0") -> Path:
+    """Write the shipped recipe and its lock with another model in place of its own.
+
+    Args:
+        model: a GGUF file.
+        recipe: where it is written; the lock lies beside it.
+        name, version: of the bundle.
+
+    Returns:
+        The recipe.
+    """
+    recipe.parent.mkdir(parents=True, exist_ok=True)
+    with model.open("rb") as stream:
+        digest, size = sha256_stream(stream)
+    text = RECIPE.read_text()
+    [line] = [line for line in text.splitlines() if "source: pypi:" in line]
+    source = f"file:{model}"
+    text = text.replace(line, f"    source: {source}").replace("smollm2", name)
+    recipe.write_text(text.replace("version: 1.0.0", f"version: {version}"))
+    lock = read_lock(lock_path(RECIPE))
+    [old] = lock.of_kind("model")
+    entry = Locked("model", old.name.replace("smollm2", name), "", model.name, size, digest, old.licence, source=source)
+    entries = [entry, *(one for one in lock.entries if one is not old)]
+    write_lock(lock_path(recipe), replace(lock, entries=tuple(sorted(entries, key=sort_key))))
+    return recipe

@@ -8,15 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 
 from appliance.builder.chunking.bundle_writer import remove_bundle
-from appliance.builder.lock.lockfile import Locked, lock_path, read_lock, sort_key, write_lock
-from signing.digest import sha256_stream
 from tests.appliance.big_build import TEMPLATE, layered
+from tests.appliance.shipped import recipe_with
 from tests.bench.figure import TOP, Taken, run
 from tests.sim.gguf_models import write_model as write_gguf
 from tests.toy import build_toy
@@ -88,18 +86,4 @@ class Material:
     @cached_property
     def big_recipe(self) -> Path:
         """The demo's recipe and lock with the model of 1 GiB in place of the demo's."""
-        recipe = self.folder / "recipes" / "big.yaml"
-        recipe.parent.mkdir()
-        with self.model.open("rb") as stream:
-            digest, size = sha256_stream(stream)
-        text = RECIPE.read_text()
-        [line] = [line for line in text.splitlines() if "source: pypi:" in line]
-        source = f"file:{self.model}"
-        recipe.write_text(text.replace(line, f"    source: {source}").replace("smollm2", "big"))
-        lock = read_lock(lock_path(RECIPE))
-        [old] = lock.of_kind("model")
-        name = old.name.replace("smollm2", "big")
-        entry = Locked("model", name, "", self.model.name, size, digest, old.licence, source=source)
-        entries = [entry, *(one for one in lock.entries if one is not old)]
-        write_lock(lock_path(recipe), replace(lock, entries=tuple(sorted(entries, key=sort_key))))
-        return recipe
+        return recipe_with(self.model, self.folder / "recipes" / "big.yaml", "big")

@@ -18,6 +18,8 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
+from appliance.host.layout.prefix import Prefix
+from appliance.host.release.held_chunks import held_chunks
 from bundles.chunks.check import files_by_chunk
 from bundles.oci.litter import beside
 from bundles.report import escape
@@ -46,7 +48,8 @@ def check(
 
     Give all sticks of a set that are plugged in. Each damaged blob is named with its file and model. What is missing is
     shown as short ranges with a check word, to be read out to the sender. With the parity stick of the set, the blobs
-    of one missing stick are rebuilt and compared, too. Nothing is written.
+    of one missing stick are rebuilt and compared, too. What a delta leaves out is hashed on this host. Nothing is
+    written.
 
     Exit 0: every blob is here. 3: damaged, write that stick again. 4: not trusted, stop. 5: another stick is needed.
 
@@ -58,7 +61,9 @@ def check(
     if any(found.evidence.is_development for found in media.bundles):
         terminal.development()
     with terminal.progress() as on_progress:
-        state = check_set(media, on_progress)
+        is_part = any(media.source.missing(found.value) for found in media.bundles)
+        seeds = held_chunks(Prefix.at(prefix or Path("/"))) if is_part else {}
+        state = check_set(media, on_progress, seeds)
     if as_json:
         terminal.answer_json(describe_state(state))
     else:
@@ -74,6 +79,8 @@ def _lines(state: SetState) -> Iterator[str]:
     for bundle in state.bundles:
         yield from labelled("bundle", [bundle.bundle.label, f"manifest {bundle.bundle.manifest}"])
         yield from labelled("present", _present(bundle))
+        if bundle.held:
+            yield from labelled("delta", f"{len(bundle.held)} blobs are on no stick; this host holds them, as signed")
         if bundle.missing:
             yield from labelled("missing", _missing(bundle))
         if damaged := _damaged(bundle, state):
