@@ -22,11 +22,12 @@ from bundles.contents.contents import Contents
 from bundles.contents.contents_json import parse_contents
 from bundles.contents.paths import check_name
 from bundles.medium import REWRITTEN_HINT
-from bundles.oci.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, Layout, blob_path, target_name
+from bundles.oci.layout import INDEX_FILE, LAYOUT_BYTES, LAYOUT_FILE, TARGETS, Layout, blob_path, target_name
 from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, TITLE, VERSION, parse_index, parse_manifest
+from bundles.oci.short_names import has_short_layout, has_short_name, short_names
 from signing.chain import ReadMetadata
 from signing.digest import Digest, sha256
-from signing.errors import DamagedError, NotTrustedError, UsageError
+from signing.errors import ApplianceError, DamagedError, NotTrustedError, UsageError
 from signing.floors import Floors
 from signing.strictjson import load
 from signing.verified import Verified
@@ -153,7 +154,7 @@ def read_index(layout: Layout) -> tuple[Chunk, ...]:
     Raises:
         UsageError: there is no bundle at this path.
         NotTrustedError: `oci-layout` or `index.json` is not what the format gives.
-        DamagedError: `index.json` is missing.
+        DamagedError: `index.json` is missing, or the names on a disc were shortened (code `medium.short-names`).
     """
     if not layout.path.is_dir() or (first := layout.medium.read(LAYOUT_FILE, 1024)) is None:
         raise not_found(layout.path)
@@ -169,14 +170,19 @@ def read_index(layout: Layout) -> tuple[Chunk, ...]:
 
 def _open_named(layout: Layout, named: Chunk, chain: Chain, floors: Floors, now: datetime) -> Verified[Bundle]:
     target = _guess_target(layout, named)
-    found = verify(
-        chain,
-        target,
-        lambda data: _parse(layout, data),
-        floors,
-        now,
-        lambda bundle: statements_in(bundle.contents),
-    )
+    try:
+        found = verify(
+            chain,
+            target,
+            lambda data: _parse(layout, data),
+            floors,
+            now,
+            lambda bundle: statements_in(bundle.contents),
+        )
+    except DamagedError as error:
+        if error.code == "target.missing" and has_short_name(layout, f"{TARGETS}/{error.subject}"):
+            raise short_names(error.subject) from None
+        raise
     bundle = found.value
     if target != target_name(bundle.contents.name, bundle.contents.version):
         raise NotTrustedError(
@@ -196,8 +202,10 @@ def _open_named(layout: Layout, named: Chunk, chain: Chain, floors: Floors, now:
     return found
 
 
-def not_found(path: Path) -> UsageError:
-    """The error for a path where no bundle lies."""
+def not_found(path: Path) -> ApplianceError:
+    """The error for a path where no bundle lies, or one on a disc that has shortened names."""
+    if path.is_dir() and has_short_layout(Layout(path)):
+        return short_names(LAYOUT_FILE)
     return UsageError(
         "bundle.not-found",
         str(path),

@@ -53,6 +53,7 @@ MEMBERS = (
     "bundles/oci/layout.py",
     "bundles/oci/litter.py",
     "bundles/oci/manifest.py",
+    "bundles/oci/short_names.py",
     "bundles/parallel.py",
     "bundles/progress.py",
     "bundles/report.py",
