@@ -32,6 +32,8 @@ PART_FILE = ".writing.part"
 """Where a file grows before it gets its name: at the root, where a leftover is litter and no name that is covered."""
 PARTS_FOLDER = ".writing"
 """Where several files grow at the same time: as `PART_FILE`, outside the covered folders."""
+PART_SUFFIX = ".part"
+"""The end of a name under which a file grows in a spool, as the receivers of data diodes write them."""
 NOT_A_FILE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -242,6 +244,14 @@ class Medium:
         if error.errno in NOT_A_FILE:
             return _hostile(path, "a regular file", "a link or another kind of file")
         return _unreadable(path, error)
+
+
+class SpoolMedium(Medium):
+    """A folder that is filling still, such as the spool of a data diode: files that are growing there are not seen."""
+
+    def list(self, folder: str) -> tuple[str, ...]:
+        """As `Medium.list`, without the names that end in `.part`."""
+        return tuple(name for name in super().list(folder) if not name.endswith(PART_SUFFIX))
 
 
 def explain_write(error: OSError, path: Path, size: int) -> ApplianceError:

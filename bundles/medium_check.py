@@ -75,10 +75,6 @@ def check_medium(layout: Layout, bundles: Sequence[Verified[Bundle]]) -> Checked
         except ApplianceError as error:
             errors.extend((error, *error.others))
 
-    def check_attested() -> None:
-        for found in bundles:
-            attested.extend(check_attestations(layout, found))
-
     try:
         boot = check_boot(layout, bundles[0].evidence.root)
     except ApplianceError as error:
@@ -86,7 +82,7 @@ def check_medium(layout: Layout, bundles: Sequence[Verified[Bundle]]) -> Checked
     collect(lambda: _check_names(layout, bundles, errors))
     collect(lambda: _check_index(layout, bundles))
     collect(lambda: check_kinds(layout))
-    collect(check_attested)
+    collect(lambda: attested.extend(check_attestations(layout, bundles)))
     if errors:
         raise worst(errors)
     return CheckedMedium(boot, tuple(attested))

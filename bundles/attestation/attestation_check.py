@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bundles.attestation.dsse import MAX_ENVELOPE_BYTES, check_signers, parse_envelope
@@ -61,12 +62,12 @@ def model_files(contents: Contents, model: Model) -> dict[str, Digest]:
     return {file.path[len(folder) :]: file.sha256 for file in contents.files if file.path.startswith(folder)}
 
 
-def check_attestations(layout: Layout, found: Verified[Bundle]) -> tuple[Attested, ...]:
-    """Check everything in `attestations/`.
+def check_attestations(layout: Layout, bundles: Sequence[Verified[Bundle]]) -> tuple[Attested, ...]:
+    """Check everything in `attestations/`: each of them is about one of the bundles.
 
     Args:
         layout: untrusted.
-        found: the bundle that it lies beside, verified.
+        bundles: all that lie there, verified by the same metadata.
 
     Raises:
         NotTrustedError: one does not verify; reported with all others.
@@ -75,7 +76,7 @@ def check_attestations(layout: Layout, found: Verified[Bundle]) -> tuple[Atteste
     errors: list[ApplianceError] = []
     for path in layout.medium.walk(ATTESTATIONS):
         try:
-            attested.append(_check(layout, path, found))
+            attested.append(_check(layout, path, bundles))
         except ApplianceError as error:
             errors.append(error)
     if errors:
@@ -83,19 +84,19 @@ def check_attestations(layout: Layout, found: Verified[Bundle]) -> tuple[Atteste
     return tuple(attested)
 
 
-def _check(layout: Layout, path: str, found: Verified[Bundle]) -> Attested:
+def _check(layout: Layout, path: str, bundles: Sequence[Verified[Bundle]]) -> Attested:
     match = ATTESTATION_PATH.match(path)
     data = layout.medium.read(path, MAX_ENVELOPE_BYTES)
     if match is None or data is None:
         raise _refuse(path, "<subject>/<key id>.oms or .dsse", "another name")
     subject, key_id, form = Digest(match[1]), Digest(match[2]), match[3]
-    signer, counts = _signer(key_id, found.evidence, path)
-    bundle = found.value
+    signer, counts = _signer(key_id, bundles[0].evidence, path)
     value = load_canonical(data, path, MAX_ENVELOPE_BYTES)
     if form == OMS:
         model, _ = verify_oms(data, [signer], path)
-        ours = [model_files(bundle.contents, one) for one in bundle.contents.models if one.name == model.name]
-        if model.digest != subject or ours != [dict(model.files)]:
+        contents = [found.value.contents for found in bundles]
+        ours = [model_files(whole, one) for whole in contents for one in whole.models if one.name == model.name]
+        if model.digest != subject or dict(model.files) not in ours:
             raise _refuse(path, "the files of a model of this bundle", f"others, as model {model.name[:80]}")
         if value["verificationMaterial"] != {"publicKey": {"hint": key_hint(signer)}, "tlogEntries": []}:
             raise _refuse(path, "the signer's key hint and nothing more", "something else")
@@ -103,8 +104,9 @@ def _check(layout: Layout, path: str, found: Verified[Bundle]) -> Attested:
         envelope = parse_envelope(value, PAYLOAD_TYPE, path)
         check_signers(envelope, [signer], 1, path)
         statement = parse_statement(envelope.payload, PROVENANCE_TYPE, path)
-        if list(statement.subjects.values()) != [subject] or subject != bundle.manifest:
-            raise _refuse(path, f"the manifest {bundle.manifest} as subject", "another")
+        manifests = [found.value.manifest for found in bundles]
+        if list(statement.subjects.values()) != [subject] or subject not in manifests:
+            raise _refuse(path, f"the manifest {' or '.join(manifests)} as subject", "another")
     return Attested(path, form, subject, signer, counts)
 
 

@@ -20,8 +20,6 @@ _BOOT_PATH = re.compile(
     BOOT
     + r"/(?:BOOT\.sha256|serial-[1-9][0-9]{0,8}|verify\.pyz|root\.json|python3\.sha256|[0-9a-f]{64}\.(?:der|sig))\Z"
 )
-PART_SUFFIX = ".part"
-"""The end of a name under which a file grows in a spool, as the receivers of data diodes write them."""
 _MAX_NAMED = 10
 
 
@@ -56,7 +54,7 @@ def unlisted(layout: Layout, expected: Collection[str]) -> list[str]:
     """
     found = (path for folder in COVERED for path in layout.medium.tree(folder))
     if layout.is_filling:
-        found = (path for path in found if not path.endswith((PART_SUFFIX, "/")))
+        found = (path for path in found if not path.endswith("/"))
     return [path for path in found if path not in expected and not (is_boot_path(path) or is_attestation_path(path))]
 
 

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from bundles.chunks.chunk import Chunk
-from bundles.medium import Medium
+from bundles.medium import Medium, SpoolMedium
 from signing.digest import Digest
 from signing.errors import ApplianceError, DamagedError
 from signing.verify import Chain, consistent_path
@@ -57,7 +57,7 @@ class Layout:
     def __init__(self, path: Path, is_filling: bool = False) -> None:
         self.path = path
         self.is_filling = is_filling
-        self.medium = Medium(path)
+        self.medium = SpoolMedium(path) if is_filling else Medium(path)
 
     def chain(self, root: bytes) -> Chain:
         """The untrusted side of a chain of trust, from this layout, under a pinned root."""

@@ -167,6 +167,7 @@ class MediaSet:
 
         False where a medium here states that it has it, or none states that it is part of a set: the blob is then lost.
         """
+        self._notice_pulled()
         if self._pulled or (self._waiting is not None and self._waiting.is_filling):
             return True
         return bool(self._cards) and not any(chunk.sha256 in one.stated for one in self._present)
@@ -177,6 +178,7 @@ class MediaSet:
         Args:
             wanted: at least one.
         """
+        self._notice_pulled()
         if self._pulled:
             return unplugged(tuple(self._pulled))
         for chunk in wanted:
@@ -197,8 +199,7 @@ class MediaSet:
         """
         waiting = self._waiting
         if waiting is None:
-            for one in tuple(self._present):
-                self._drop(one)
+            self._notice_pulled()
         else:
             self._refresh(is_event=False)
         if any(map(self.holds, wanted)):
@@ -258,6 +259,10 @@ class MediaSet:
         if self._waiting is not None and text not in self._announced:
             self._announced.add(text)
             self._waiting.announce(text)
+
+    def _notice_pulled(self) -> None:
+        for one in tuple(self._present):
+            self._drop(one)
 
     def _drop(self, one: _Present) -> bool:
         """Take a medium away whose device is gone."""

@@ -49,7 +49,7 @@ def made(toy: Made, tmp_path: Path) -> Made:
 def check(made: Made) -> list[str]:
     found = open_bundle(made[1], made[0], Floors(), NOW)
     check_all(Layout(made[1]), found)
-    return [one.format for one in check_attestations(Layout(made[1]), found)]
+    return [one.format for one in check_attestations(Layout(made[1]), (found,))]
 
 
 def refuse(act: Callable[[], object], code: str) -> NotTrustedError:
@@ -99,7 +99,7 @@ def test_every_changed_byte_is_refused_and_named(made: Made, form: str) -> None:
     for at in range(0, len(data), 7):
         path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
         with pytest.raises(NotTrustedError) as caught:
-            check_attestations(Layout(made[1]), found)
+            check_attestations(Layout(made[1]), (found,))
         assert str(path.relative_to(made[1])) in caught.value.subject
 
 
