@@ -27,14 +27,14 @@ from bundles.chunks.check import hash_range
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.clone import clone_range
 from bundles.chunks.source import ChunkSource, RebuildingSource, Seed, Seeds, WaitingSource
-from bundles.chunks.transfer import take, transfer
+from bundles.chunks.transfer import take, transfer, writing_to
 from bundles.chunks.work_file import CopyJob, WorkFile, open_regular
 from bundles.contents.contents import File
 from bundles.durability import WORTH_STARTING_BYTES, start_writing_range, wait_for_range
 from bundles.parallel import copy_threads, work_off
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest
-from signing.errors import DamagedError
+from signing.errors import DamagedError, NextStickError
 
 
 @dataclass(frozen=True)
@@ -253,8 +253,8 @@ class _Copy:
             return False
         work, at = place
         try:
-            take(self.source, chunk, work.descriptor, at, work.job.file.path)
-        except DamagedError:
+            take(self.source, chunk, writing_to(work.descriptor, at), work.job.file.path)
+        except (DamagedError, NextStickError):
             # A medium that was pulled out is not damaged.
             if self.waiting is None or self.source.holds(chunk):
                 raise
@@ -295,7 +295,7 @@ def _is_same(chunk: Chunk, origin: int, start: int, place: Place) -> bool:
     if clone_range(origin, start, chunk.size, work.descriptor, at):
         return hash_range(work.descriptor, at, chunk.size) == chunk.sha256
     try:
-        transfer(chunk, origin, start, work.descriptor, at, work.job.file.path)
+        transfer(chunk, origin, start, writing_to(work.descriptor, at), work.job.file.path)
     except DamagedError:
         return False
     return True

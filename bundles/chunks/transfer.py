@@ -1,4 +1,4 @@
-"""Copies one chunk from an open file into another: read once, hashed, and written once.
+"""Copies one chunk from an open file to somewhere else: read once, hashed, and written once.
 
 Owns the loop over bytes, for imports, sticks and joined files alike. It must never report a chunk as copied unless the
 bytes that it wrote are the bytes that it hashed (threat T16).
@@ -13,47 +13,49 @@ from __future__ import annotations
 
 import hashlib
 import os
+from typing import Callable
 
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.source import ChunkSource
 from signing.errors import DamagedError, NotTrustedError
 
+Write = Callable[[memoryview, int], object]
+"""Takes the next bytes of a chunk, and how many came before; it must not keep them: the memory is used again."""
 BLOCK_BYTES = 1 << 20
 _AHEAD_BYTES = 8 << 20
 
 
-def take(source: ChunkSource, chunk: Chunk, destination: int, at: int, subject: str) -> None:
-    """Copy one chunk from a source into an open file.
+def take(source: ChunkSource, chunk: Chunk, write: Write, subject: str) -> None:
+    """Copy one chunk from a source.
 
     Args:
         source: untrusted; opened once, read once.
         chunk: verified: its digest and its size in bytes.
-        destination: a descriptor that can be written.
-        at: where the chunk begins there, in bytes.
+        write: gets the bytes in order; what it was given is worth nothing unless this returns.
         subject: the file of the bundle, for errors.
 
     Raises:
-        DamagedError: the blob is missing, unreadable or differs; what was written there is worth nothing.
+        DamagedError: the blob is missing, unreadable (code `medium.read-failed`) or differs (`contents.file-changed`).
         NotTrustedError: the blob is longer than signed, or no regular file.
-        OSError: the destination cannot be written.
+        OSError: by `write`.
     """
     origin = source.open_chunk(chunk)
     try:
         if os.fstat(origin).st_size > chunk.size:
             raise NotTrustedError("blob.too-long", subject, expected=f"{chunk.size} bytes", found="more")
-        transfer(chunk, origin, 0, destination, at, subject)
+        transfer(chunk, origin, 0, write, subject)
     finally:
         os.close(origin)
 
 
-def transfer(chunk: Chunk, origin: int, start: int, destination: int, at: int, subject: str) -> None:
-    """Copy one chunk between two open files; errors as for `take`.
+def transfer(chunk: Chunk, origin: int, start: int, write: Write, subject: str) -> None:
+    """Copy one chunk from an open file; errors as for `take`.
 
     Args:
         chunk: verified.
         origin: a descriptor that can be read, untrusted.
         start: where the chunk begins there, in bytes.
-        destination, at, subject: as for `take`.
+        write, subject: as for `take`.
     """
     state, done = hashlib.sha256(), 0
     buffer = memoryview(bytearray(min(BLOCK_BYTES, chunk.size)))
@@ -66,7 +68,7 @@ def transfer(chunk: Chunk, origin: int, start: int, destination: int, at: int, s
             break
         block = buffer[:count]
         state.update(block)
-        _write(destination, block, at + done)
+        write(block, done)
         done += count
     found = state.hexdigest()
     if done != chunk.size or found != chunk.sha256:
@@ -77,6 +79,17 @@ def transfer(chunk: Chunk, origin: int, start: int, destination: int, at: int, s
             found=f"{done} bytes with sha256 {found}",
             hint="copy it again: run the same `appliance install` or `stick write`",
         )
+
+
+def writing_to(destination: int, at: int) -> Write:
+    """Write to an open file from an offset on, in bytes."""
+
+    def write(block: memoryview, done: int) -> None:
+        while block:
+            written = os.pwrite(destination, block, at + done)
+            block, done = block[written:], done + written
+
+    return write
 
 
 def _ask_for(origin: int, start: int, size: int) -> None:
@@ -94,10 +107,3 @@ def _read(origin: int, buffer: memoryview, start: int, subject: str) -> int:
             found=error.strerror or "",
             hint="plug the stick in again, or copy it again",
         ) from None
-
-
-def _write(destination: int, block: memoryview, at: int) -> None:
-    while block:
-        written = os.pwrite(destination, block, at)
-        block = block[written:]
-        at += written

@@ -12,7 +12,6 @@ Rules:
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,20 +21,31 @@ from typing import BinaryIO
 
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.source import ChunkSource
+from bundles.chunks.transfer import take
 from bundles.durability import start_writing
 from bundles.medium import explain_write, sync_folder
 from bundles.oci.layout import BLOB_FOLDER, Layout, blob_path
 from bundles.parallel import work_off
 from bundles.progress import OnProgress, Progress
 from bundles.stick.read_back import make_durable
-from signing.errors import ApplianceError, DamagedError, NotTrustedError
+from signing.errors import ApplianceError, DamagedError
 
 BATCH_BLOBS = 256
 SMALL_BYTES = 1 << 20
 WRITING_THREADS = 2
 """Two are enough that reading, hashing and writing overlap; more would make a stick write in more places at a time."""
-_BLOCK_BYTES = 1 << 20
 _START_EVERY_BYTES = 8 << 20
+_BLAMED = {
+    "contents.file-changed": (
+        "blob.differs",
+        "the bundle itself is damaged: build it again, then write the stick",
+    ),
+    "medium.read-failed": (
+        "blob.unreadable",
+        "the bundle itself cannot be read: look at the disk that it lies on",
+    ),
+}
+"""Code and hint of a fault in the bundle from which a stick is written, by the code of the copy."""
 
 
 def write_blobs(source: ChunkSource, stick: Layout, chunks: Sequence[Chunk], on_progress: OnProgress) -> None:
@@ -119,42 +129,15 @@ class _BlobWriter:
 
 
 def _copy(source: ChunkSource, chunk: Chunk, stream: BinaryIO) -> None:
-    """Copy a blob into a new file, one block more than its size at most, and compare its digest."""
-    path, state, done = blob_path(chunk.sha256), hashlib.sha256(), 0
-    descriptor = source.open_chunk(chunk)
-    try:
-        if os.fstat(descriptor).st_size > chunk.size:
-            raise NotTrustedError("blob.too-long", path, expected=f"{chunk.size} bytes", found="more")
-        os.posix_fadvise(descriptor, 0, chunk.size, os.POSIX_FADV_SEQUENTIAL)
-        while done < chunk.size:
-            block = _read(path, descriptor, min(_BLOCK_BYTES, chunk.size - done))
-            if not block:
-                break
-            state.update(block)
-            stream.write(block)
-            done += len(block)
-            if done % _START_EVERY_BYTES == 0:
-                start_writing(stream.fileno())
-    finally:
-        os.close(descriptor)
-    if done != chunk.size or state.hexdigest() != chunk.sha256:
-        raise DamagedError(
-            "blob.differs",
-            path,
-            expected=f"{chunk.size} bytes with sha256 {chunk.sha256}",
-            found=f"{done} bytes with sha256 {state.hexdigest()}",
-            hint="the bundle itself is damaged: build it again, then write the stick",
-        )
+    """Copy a blob into a new file; an error blames the bundle that it comes from."""
 
+    def write(block: memoryview, done: int) -> None:
+        stream.write(block)
+        if (done + len(block)) % _START_EVERY_BYTES == 0:
+            start_writing(stream.fileno())
 
-def _read(path: str, descriptor: int, size: int) -> bytes:
     try:
-        return os.read(descriptor, size)
-    except OSError as error:
-        raise DamagedError(
-            "blob.unreadable",
-            path,
-            expected="readable bytes",
-            found=error.strerror or "",
-            hint="the bundle itself cannot be read: look at the disk that it lies on",
-        ) from None
+        take(source, chunk, write, blob_path(chunk.sha256))
+    except DamagedError as error:
+        code, hint = _BLAMED.get(error.code, (error.code, error.hint))
+        raise DamagedError(code, error.subject, expected=error.expected, found=error.found, hint=hint) from None

@@ -13,6 +13,7 @@ from appliance.host.layout.prefix import Prefix
 from bundles.bundle import Bundle
 from bundles.chunks.check import check_blobs
 from bundles.chunks.chunk import Chunk
+from bundles.chunks.transfer import Write
 from bundles.contents.contents import File
 from bundles.oci.layout import blob_path
 from bundles.progress import ignore
@@ -88,8 +89,8 @@ def test_attacked_on_the_second_read_of_the_contents(stick: Stick, firmware: Sim
 
 
 def test_unguarded_the_other_bytes_are_installed(stick: Stick, firmware: SimStick, prefix: Prefix) -> None:
-    def trust(chunk: Chunk, origin: int, start: int, destination: int, at: int, _subject: str) -> None:
-        os.pwrite(destination, os.pread(origin, chunk.size, start), at)
+    def trust(chunk: Chunk, origin: int, start: int, write: Write, _subject: str) -> None:
+        write(memoryview(os.pread(origin, chunk.size, start)), 0)
 
     bundle = verified(stick).value
     file = playbook_lies(firmware, bundle)
