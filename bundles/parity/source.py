@@ -102,16 +102,12 @@ class ParitySource:
             data = xor([reader.read(at, size) for reader in readers])
             state.update(data)
             os.write(descriptor, data)
-        if state.hexdigest() != chunk.sha256:
+        try:
+            check_rebuilt(chunk, state.hexdigest())
+        except DamagedError:
             with self._lock:
                 self._wrong.add(chunk.sha256)
-            raise DamagedError(
-                "parity.differs",
-                f"blobs/sha256/{chunk.sha256}",
-                expected=f"sha256 {chunk.sha256}, rebuilt from parity",
-                found=f"sha256 {state.hexdigest()}",
-                hint="the parity or another stick of the set is damaged, or of another writing: ask for this blob",
-            )
+            raise
 
     def _find(self, chunk: Chunk) -> tuple[Layout, ParityStreams, int, int] | None:
         if chunk.sha256 in self._wrong:
@@ -156,6 +152,26 @@ class ParitySource:
         if place is None:
             return self._others.open_chunk(chunk), 0
         return _open(place), place.offset
+
+
+def check_rebuilt(chunk: Chunk, found: str) -> None:
+    """Refuse a rebuilt blob that is not the one that was signed.
+
+    Args:
+        chunk: verified.
+        found: the sha256 of what was rebuilt.
+
+    Raises:
+        DamagedError: code `parity.differs`.
+    """
+    if found != chunk.sha256:
+        raise DamagedError(
+            "parity.differs",
+            f"blobs/sha256/{chunk.sha256}",
+            expected=f"sha256 {chunk.sha256}, rebuilt from parity",
+            found=f"sha256 {found}",
+            hint="the parity or another stick of the set is damaged, or of another writing: ask for this blob",
+        )
 
 
 class _Reader:
