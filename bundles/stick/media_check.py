@@ -23,7 +23,9 @@ from bundles.chunks.chunk import Chunk
 from bundles.chunks.source import Seeds
 from bundles.medium_check import CheckedMedium
 from bundles.oci.layout import Layout
+from bundles.oci.litter import describe_beside
 from bundles.progress import OnProgress, ignore
+from bundles.report import describe_attested, describe_boot, escape
 from bundles.stick.media import OpenMedia
 from bundles.stick.missing import lost
 from signing.errors import ApplianceError, DamagedError, worst
@@ -79,6 +81,28 @@ def check_media(media: OpenMedia, on_progress: OnProgress = ignore, seeds: Seeds
         raise worst(check.errors)
     files = sum(len(bundle.contents.files) for bundle in bundles)
     return CheckedMedia(files, len(check.users), sum(chunk.size for chunk in check.users), held, check.rebuilt, beside)
+
+
+def describe_checked(media: OpenMedia, checked: CheckedMedia) -> dict[str, object]:
+    """What was found beside the blobs, as JSON members for the report of a check.
+
+    Args:
+        media: as they were given to `check_media`.
+        checked: its answer.
+    """
+    found = [
+        {
+            "path": escape(str(one.layout.path)),
+            "boot": describe_boot(one.bundles[0], beside.boot),
+            "attestations": describe_attested(beside.attested),
+            **describe_beside(one.layout),
+        }
+        for one, beside in zip(media.media, checked.beside)
+    ]
+    first = {name: value for name, value in found[0].items() if name != "path"}
+    counts = {"on_this_host": checked.held, "rebuilt": checked.rebuilt}
+    more = {name: count for name, count in counts.items() if count}
+    return {**first, **more, **({"media": found} if len(found) > 1 else {})}
 
 
 class _Check:

@@ -26,11 +26,9 @@ from bundles.bundle import Bundle, not_found
 from bundles.chunks.check import check_file, files_by_chunk
 from bundles.contents.contents import Contents, File
 from bundles.oci.layout import LAYOUT_FILE
-from bundles.oci.litter import describe_beside
 from bundles.progress import OnProgress
-from bundles.report import describe_attested, describe_boot, escape
 from bundles.stick.media import OpenMedia
-from bundles.stick.media_check import check_media
+from bundles.stick.media_check import check_media, describe_checked
 from bundles.stick.media_set import Waiting
 from signing.errors import NotTrustedError, UsageError
 from signing.verified import Verified
@@ -211,20 +209,7 @@ def _require_layout(path: Path) -> None:
 
 def _check_media(media: OpenMedia, host: Prefix, on_progress: OnProgress) -> dict[str, object]:
     seeds = held_chunks(host) if any(map(media.source.missing, media.source.bundles)) else {}
-    checked = check_media(media, on_progress, seeds)
-    found = [
-        {
-            "path": escape(str(one.layout.path)),
-            "boot": describe_boot(one.bundles[0], beside.boot),
-            "attestations": describe_attested(beside.attested),
-            **describe_beside(one.layout),
-        }
-        for one, beside in zip(media.media, checked.beside, strict=True)
-    ]
-    first = {name: value for name, value in found[0].items() if name != "path"}
-    counts = {"on_this_host": checked.held, "rebuilt": checked.rebuilt}
-    more = {name: count for name, count in counts.items() if count}
-    return {**first, **more, **({"media": found} if len(found) > 1 else {})}
+    return describe_checked(media, check_media(media, on_progress, seeds))
 
 
 def _release(release: Release) -> Subject:
