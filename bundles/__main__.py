@@ -74,7 +74,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="PATH",
         nargs="+",
         type=Path,
-        help="a folder that holds oci-layout; several sticks in any order",
+        help="a folder with oci-layout; several sticks in any order",
     )
     parser.add_argument("--trust", metavar="ROOT", type=Path, help="the trust root; never one that was not checked")
     parser.add_argument(
