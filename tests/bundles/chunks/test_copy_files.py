@@ -243,12 +243,14 @@ def test_nobody_to_wait_for_keeps_what_is_there_for_the_next_run(tmp_path: Path)
     assert again.opened == [sha256(B)]
 
 
-def test_medium_that_is_pulled_out_while_it_is_read_is_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [DamagedError("blob.missing", "b"), NextStickError("stick.pulled", "b")])
+def test_medium_that_is_pulled_out_while_it_is_read_is_waited_for(tmp_path: Path, error: ApplianceError) -> None:
     person = shelf(tmp_path / "sticks", A, B, C, kind=Person)
 
     def pull(chunk: Chunk) -> None:
         if chunk.sha256 == sha256(B) and not person.asked:
             person.away = {sha256(A), sha256(B), sha256(C)}
+            raise error
 
     person.before = pull
     job = CopyJob(file_of("a", A, B), tmp_path / "a")

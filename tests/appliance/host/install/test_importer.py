@@ -9,7 +9,8 @@ import pytest
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.trust.trust_store import read_floors, read_root
 from bundles.contents.signed_wheel import read_record
-from bundles.oci.layout import Layout, blob_path
+from bundles.medium import Medium
+from bundles.oci.layout import BLOBS, Layout, blob_path
 from bundles.progress import ignore
 from signing.errors import ApplianceError, DamagedError, NotTrustedError
 from tests.appliance.sim_host import SimHost, new_host
@@ -86,3 +87,22 @@ def test_record_that_is_not_the_signed_one_is_refused(host: SimHost) -> None:
     )
     with pytest.raises((DamagedError, NotTrustedError)):
         read_record(file, wheel)
+
+
+def test_import_reads_each_blob_once_and_all_of_it_from_the_medium(
+    host: SimHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, opened = host.verify(), list[str]()
+    real = Medium.open
+
+    def opens(medium: Medium, path: str) -> int:
+        opened.append(path)
+        return real(medium, path)
+
+    monkeypatch.setattr(Medium, "open", opens)
+    release = host.prefix.release_path("1.0.0", found.value.manifest)
+    count = import_files(host.prefix, Layout(host.source), release, found.value, ignore).count
+    chunks = {chunk for file in found.value.contents.files for chunk in file.chunks}
+    blobs = sorted(path for path in opened if path.startswith(BLOBS))
+    assert blobs == sorted(blob_path(chunk.sha256) for chunk in chunks)
+    assert count.medium_bytes == sum(chunk.size for chunk in chunks)
