@@ -1,7 +1,9 @@
-"""JSON Schema. Its library takes three seconds to import, so it is loaded by the first test that needs it."""
+"""JSON Schema. Its library is loaded by the first test that needs it, and without its grammar of addresses."""
 
 from __future__ import annotations
 
+import sys
+from functools import cache
 from typing import Any
 
 
@@ -12,14 +14,20 @@ def require_valid(value: object, schema: dict[str, Any]) -> None:
         jsonschema.ValidationError: the value does not follow the schema.
         jsonschema.SchemaError: the schema itself is not valid.
     """
-    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
-
-    Draft202012Validator.check_schema(schema)
-    Draft202012Validator(schema).validate(value)
+    validator = _validator()
+    validator.check_schema(schema)
+    validator(schema).validate(value)
 
 
 def is_valid(value: object, schema: dict[str, Any]) -> bool:
     """Whether a value follows a schema."""
-    from jsonschema import Draft202012Validator
+    return bool(_validator()(schema).is_valid(value))
 
-    return bool(Draft202012Validator(schema).is_valid(value))
+
+@cache
+def _validator() -> Any:
+    # This grammar is compiled for four seconds when it is imported. It is for `format`, which no test has checked.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+
+    return Draft202012Validator
