@@ -12,6 +12,7 @@ Rules:
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -87,6 +88,7 @@ class _BlobWriter:
         self._total = self.left_bytes = total
         self._on_progress = on_progress
         self._names = map(str, count())
+        self._device = os.stat(stick.path).st_dev
         self._lock = Lock()
 
     def write(self, batch: tuple[Chunk, ...]) -> None:
@@ -112,6 +114,8 @@ class _BlobWriter:
 
     def _name(self, parts: Mapping[str, Chunk], *, alone: bool) -> None:
         medium = self._stick.medium
+        if os.stat(self._stick.path).st_dev != self._device:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))  # unmounted: this folder is of another file system
         if not alone:
             make_durable(self._stick.path)
         for name, chunk in parts.items():

@@ -17,7 +17,7 @@ from bundles.bundle import Bundle
 from bundles.medium_check import check_kinds
 from bundles.oci.layout import BLOBS, INDEX_FILE, TARGETS, Layout, blob_path, target_path
 from bundles.oci.manifest import MAX_INDEX_BYTES, parse_index
-from bundles.stick.mounts import mount_of
+from bundles.stick.mounts import Mount, mount_of
 from bundles.stick.placement import Room, room_of
 from signing.digest import Digest
 from signing.errors import NotTrustedError, UsageError
@@ -37,6 +37,8 @@ class StickState:
         foreign_bytes: what they take.
         others: what shows that it is a stick of another bundle, for people; empty for an empty stick and one of the
             wanted bundles. What lies on such a stick beside them is refused at the end.
+        device: number of the device that the folder lay on.
+        mount: where it was mounted from; None where the kernel does not list a device for it.
     """
 
     layout: Layout
@@ -44,12 +46,22 @@ class StickState:
     foreign: tuple[str, ...]
     foreign_bytes: int
     others: str
+    device: int
+    mount: Mount | None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the stick was pulled out, or another one lies in its place."""
+        if self.mount is not None and not self.mount.is_listed:
+            return True
+        path = self.layout.path
+        return path.exists() and path.stat().st_dev != self.device
 
     def room(self, *, replaces: bool) -> Room:
         """The room of the stick, with that of what is replaced."""
         free_bytes, block_bytes = self.layout.medium.free_bytes()
-        mount = mount_of(self.layout.path)
         free_bytes += self.foreign_bytes if replaces else 0
+        mount = mount_of(self.layout.path)
         return room_of(mount.type if mount else "", free_bytes, block_bytes, self.held)
 
 
@@ -73,7 +85,10 @@ def look_at(layout: Layout, bundles: Sequence[Bundle]) -> StickState:
     size = sum((layout.path / path).lstat().st_size for path in foreign)
     index = layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES)
     others = _other_index(index, bundles) if index is not None else f"other files: {strange[0]}" if strange else ""
-    return StickState(layout, frozenset(map(Digest, held)), foreign, size, others)
+    mount = mount_of(layout.path)
+    device = layout.path.stat().st_dev
+    listed = mount if mount is not None and mount.is_listed else None
+    return StickState(layout, frozenset(map(Digest, held)), foreign, size, others, device, listed)
 
 
 def other_bundle(state: StickState, bundles: Sequence[Bundle]) -> UsageError:

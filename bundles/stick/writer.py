@@ -24,18 +24,21 @@ from bundles.chunks.check import Checked
 from bundles.chunks.chunk import Chunk
 from bundles.medium import disk_full, explain_write
 from bundles.medium_check import CheckedMedium, check_medium
-from bundles.oci.layout import BLOBS, INDEX_FILE, PARITY, STICK_FILE, Layout, blob_path
+from bundles.oci.layout import INDEX_FILE, PARITY, STICK_FILE, Layout, blob_path
 from bundles.parity.streams import ParityStreams, plan_parity, write_parity
 from bundles.progress import OnProgress, ignore
 from bundles.stick.blob_batches import write_blobs
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
+from bundles.stick.media import OpenMedia, OpenMedium
+from bundles.stick.media_set import MediaSet
+from bundles.stick.missing import unplugged
 from bundles.stick.placement import Placement, common_blobs, order_by_worth, place
 from bundles.stick.read_back import make_durable, read_back
 from bundles.stick.safe_removal import Removal, make_removable
 from bundles.stick.small_files import older_files, read_small_files
 from bundles.stick.stick_state import StickState, look_at, other_bundle
 from signing.digest import Digest, sha256
-from signing.errors import DamagedError, UsageError
+from signing.errors import ApplianceError, DamagedError, UsageError
 from signing.verified import Verified
 
 NextSticks = Callable[[int], Sequence[Path]]
@@ -44,14 +47,6 @@ MayRemove = Callable[[Path, Sequence[str], int], bool]
 """Asks a person about what is to be removed: the stick, the paths on it, and their bytes."""
 ParityStick = Callable[[int], Optional[Path]]
 """Asks for the stick of the parity: gets the bytes of the parity, returns its folder; None where nobody brings one."""
-
-
-@dataclass(frozen=True)
-class SourceBundle:
-    """A folder with one or several bundles, all of them verified by the newest metadata of all sources."""
-
-    layout: Layout
-    found: tuple[Verified[Bundle], ...]
 
 
 @dataclass(frozen=True)
@@ -64,6 +59,7 @@ class WriteChoice:
         keep_mounted: leave the sticks mounted.
         next_sticks: asks for further sticks; None where nobody waits.
         parity_stick: asks for one stick more, from which any one of the others can be rebuilt; None for no parity.
+        announce: gets one line for people about a further stick that cannot be used.
     """
 
     wanted: Collection[Digest] | None = None
@@ -71,6 +67,7 @@ class WriteChoice:
     keep_mounted: bool = False
     next_sticks: NextSticks | None = None
     parity_stick: ParityStick | None = None
+    announce: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -131,14 +128,15 @@ def write_stick(
     Raises:
         ApplianceError: it does not fit (code `disk.full`).
     """
-    written = write_sticks([SourceBundle(source, (found,))], [destination], WriteChoice(keep_mounted=True), on_progress)
+    media = OpenMedia((OpenMedium(source, (found,)),), MediaSet([source], [found.value]))
+    written = write_sticks(media, [destination], WriteChoice(keep_mounted=True), on_progress)
     if written.left:
         raise disk_full(destination, written.left_bytes)
     return written.sticks[0]
 
 
 def write_sticks(
-    sources: Sequence[SourceBundle],
+    media: OpenMedia,
     destinations: Sequence[Path],
     choice: WriteChoice = WriteChoice(),
     on_progress: OnProgress = ignore,
@@ -146,7 +144,7 @@ def write_sticks(
     """Write bundles to sticks, until everything is carried or nobody brings a further stick.
 
     Args:
-        sources: at least one.
+        media: every bundle of them is written; they are checked first.
         destinations: folders of the sticks that are there, in the order in which they are filled; made where missing.
         choice: what is carried, and what may happen to a stick.
         on_progress: called with bytes written, then with bytes read back.
@@ -155,17 +153,20 @@ def write_sticks(
         NotTrustedError: something lies in a source or on a stick that does not belong there.
         DamagedError: a source differs from what was signed, or a stick does not keep what is written to it.
         UsageError: a stick holds another bundle, or has no room even for what every stick needs.
+        NextStickError: a stick was pulled out (code `stick.unplugged`).
         ApplianceError: no space left on a stick (code `disk.full`), or it could not keep something (`write.failed`).
     """
-    for source in sources:
-        check_medium(source.layout, source.found)
-    work = _Work(sources, choice, on_progress)
+    media.check()
+    work = _Work(media, choice, on_progress)
     rest = work.write_round(destinations, choice.wanted)
     while rest.left and choice.next_sticks is not None:
         further = choice.next_sticks(rest.left_bytes)
         if not further:
             break
-        rest = work.write_round(further, {chunk.sha256 for chunk in rest.left})
+        try:
+            rest = work.write_round(further, {chunk.sha256 for chunk in rest.left})
+        except UsageError as error:  # this stick was not touched, and another one may do
+            choice.announce(str(error))
     parity_bytes = 0 if rest.left or choice.parity_stick is None else work.write_parity_stick(choice.parity_stick)
     return WrittenSet(tuple(work.written), rest.left, parity_bytes)
 
@@ -174,18 +175,16 @@ def write_sticks(
 class _Work:
     """One writing of a set, over all of its rounds."""
 
-    sources: Sequence[SourceBundle]
+    media: OpenMedia
     choice: WriteChoice
     on_progress: OnProgress
     written: list[Written] = field(default_factory=list)
     shares: list[tuple[Chunk, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        # The same bundle may lie in two sources.
-        found = {one.value.manifest: one for source in self.sources for one in source.found}
-        self.found = sorted(found.values(), key=lambda one: one.evidence.target)
+        self.found = self.media.bundles
         self.bundles = [one.value for one in self.found]
-        self.small = read_small_files([source.layout for source in self.sources], self.bundles)
+        self.small = read_small_files([one.layout for one in self.media.media], self.bundles)
 
     def write_round(self, destinations: Sequence[Path], wanted: Collection[Digest] | None) -> Placement:
         """Write what fits on the sticks that are there."""
@@ -198,10 +197,10 @@ class _Work:
                 raise _too_small(state)
         first = len(self.shares)
         self.shares.extend(share or () for share in placed.shares)
+        more = self.choice.parity_stick is not None
         for at, state in enumerate(states):
-            of = len(self.shares) + (self.choice.parity_stick is not None)
-            card = self._card(first + at, None if placed.left else of)
-            self.written.append(self._write(state, self.shares[first + at], removed[at], card))
+            card = self._card(first + at, None if placed.left else len(self.shares) + more)
+            self.written.append(self._write_here(state, self.shares[first + at], removed[at], card))
         return placed
 
     def write_parity_stick(self, ask: ParityStick) -> int:
@@ -224,22 +223,8 @@ class _Work:
             raise _too_small(state, f"room for {plan.size_bytes} bytes of parity, and for what every stick holds")
         self.shares.append(tuple(dict.fromkeys(common)))
         card = self._card(len(self.shares) - 1, len(self.shares))
-        self.written.append(self._write(state, self.shares[-1], removed, card, plan))
+        self.written.append(self._write_here(state, self.shares[-1], removed, card, plan))
         return plan.size_bytes
-
-    def open_chunk(self, chunk: Chunk) -> int:
-        """Open a blob in the first source that has it."""
-        for source in self.sources[:-1]:
-            if self._has(source, chunk):
-                return source.layout.open_chunk(chunk)
-        return self.sources[-1].layout.open_chunk(chunk)
-
-    def holds(self, chunk: Chunk) -> bool:
-        """Whether one of the sources has a blob of this name."""
-        return any(self._has(source, chunk) for source in self.sources)
-
-    def _has(self, source: SourceBundle, chunk: Chunk) -> bool:
-        return (source.layout.path / blob_path(chunk.sha256)).is_file()
 
     def _look(self, path: Path) -> StickState:
         try:
@@ -263,7 +248,7 @@ class _Work:
         name = name_set(bundle.manifest for bundle in self.bundles)
         return write_card(StickCard(name, at + 1, of, named, placement))
 
-    def _write(
+    def _write_here(
         self,
         state: StickState,
         share: tuple[Chunk, ...],
@@ -271,20 +256,34 @@ class _Work:
         card: bytes,
         parity: ParityStreams | None = None,
     ) -> Written:
+        try:
+            return self._write(state, share, removed, card, parity)
+        except ApplianceError as error:
+            if state.is_gone:
+                raise unplugged((state.layout.path,)) from error
+            raise
+
+    def _write(
+        self,
+        state: StickState,
+        share: tuple[Chunk, ...],
+        removed: tuple[str, ...],
+        card: bytes,
+        parity: ParityStreams | None,
+    ) -> Written:
         stick = state.layout
         _remove(stick, removed)
         blobs = {blob_path(chunk.sha256): chunk for chunk in share}
         missing = [chunk for chunk in share if chunk.sha256 not in state.held]
-        write_blobs(self, stick, missing, self.on_progress)
+        write_blobs(self.media.source, stick, missing, self.on_progress)
+        pieces = write_parity(parity, self.media.source.open_chunk, stick, self.on_progress) if parity else {}
         small = {STICK_FILE: card, **self.small}
         for path, data in small.items():
             stick.medium.write(path, data)
         for path in older_files(stick, small):
             stick.medium.remove(path)
         files = blobs | {path: Chunk(sha256(data), len(data)) for path, data in small.items()}
-        if parity is not None:
-            files |= write_parity(parity, self.open_chunk, stick, self.on_progress)
-        back = read_back(stick, files, self.on_progress)
+        back = read_back(stick, files | pieces, self.on_progress)
         if back.differing:
             self._mend(stick, back.differing, small, parity)
             counted = set(missing)
@@ -299,10 +298,10 @@ class _Work:
         self, stick: Layout, differing: dict[str, Chunk], small: dict[str, bytes], parity: ParityStreams | None
     ) -> None:
         """Write once more what a stick did not give back; a stick that then differs still is worth nothing."""
-        blobs = {path: chunk for path, chunk in differing.items() if path.startswith(f"{BLOBS}/")}
-        write_blobs(self, stick, list(blobs.values()), ignore)
+        blobs = [chunk for path, chunk in differing.items() if path == blob_path(chunk.sha256)]
+        write_blobs(self.media.source, stick, blobs, ignore)
         if parity is not None and any(path.startswith(f"{PARITY}/") for path in differing):
-            write_parity(parity, self.open_chunk, stick)
+            write_parity(parity, self.media.source.open_chunk, stick)
         for path in differing:
             if path in small:
                 stick.medium.write(path, small[path])

@@ -1,23 +1,33 @@
-"""`appliance stick`: put a bundle on a medium that is carried by hand."""
+"""`appliance stick`: put bundles on media that are carried by hand."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from appliance.cli.bundle_argument import open_named_bundle
 from appliance.cli.console.options import json_option, named_workspace_option, pass_terminal, trust_option
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.courier.stick_check import check
-from bundles.oci.layout import Layout
-from bundles.stick.writer import write_stick
+from appliance.cli.courier.stick_writing import (
+    answer,
+    ask_for_sticks,
+    confirm_removal,
+    describe,
+    more_to_write,
+    open_sources,
+    parity_place,
+    wanted_digests,
+)
+from appliance.cli.operator.install_dialogue import has_person
+from bundles.stick.writer import WriteChoice, write_sticks
 from signing.errors import UsageError
 
 
 @click.group("stick", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Write a bundle to a stick.
+    """Write bundles to sticks, and check what sticks hold.
 
     \b
     Example:
@@ -30,45 +40,101 @@ command.add_command(check)
 
 @command.command("write")
 @click.argument("bundle", type=click.Path(exists=True, path_type=Path))
-@click.argument("destination", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("destination", nargs=-1, required=True, type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--also",
+    metavar="BUNDLE",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="Write this bundle, too, to the same sticks; may be given several times.",
+)
+@click.option(
+    "--since",
+    metavar="BUNDLE|RECEIPT",
+    type=click.Path(exists=True, path_type=Path),
+    help="Leave out the blobs of this bundle, or what the host that wrote this receipt holds.",
+)
+@click.option(
+    "--only",
+    metavar="RANGES",
+    multiple=True,
+    help="Write just these blobs, as the other side names them: '223,448-450 b318'.",
+)
+@click.option(
+    "--parity",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write one stick more, here: any one of the others can then be lost.",
+)
+@click.option("--replace", is_flag=True, help="Remove blobs that none of these bundles needs; they are listed first.")
+@click.option("--yes", is_flag=True, help="Do so without asking.")
+@click.option(
+    "--wait/--no-wait",
+    default=None,
+    help="Ask for further sticks, and wait for them; at a terminal this is the default.",
+)
+@click.option("--keep-mounted", is_flag=True, help="Do not unmount a stick at the end.")
 @trust_option
 @named_workspace_option
 @json_option
 @pass_terminal
 def write(
-    terminal: Terminal, bundle: Path, destination: Path, trust: Path | None, workspace: Path | None, as_json: bool
+    terminal: Terminal,
+    bundle: Path,
+    destination: Sequence[Path],
+    also: Sequence[Path],
+    since: Path | None,
+    only: Sequence[str],
+    parity: Path | None,
+    replace: bool,
+    yes: bool,
+    wait: bool | None,
+    keep_mounted: bool,
+    trust: Path | None,
+    workspace: Path | None,
+    as_json: bool,
 ) -> None:
-    """Write BUNDLE to the folder DESTINATION, then read every byte back.
+    """Write BUNDLE to the sticks at each DESTINATION, then read every byte back.
 
-    The bundle's signatures are verified first. Only what the stick lacks is written, so an interrupted write continues
-    where it stopped.
+    The bundle's signatures are verified first. Only what the sticks lack is written, so an interrupted write continues
+    where it stopped. What does not fit on the first stick goes to the next one. Root ends with the sticks unmounted:
+    then they are safe to pull.
+
+    Exit 5: the sticks are full, and the answer names what has yet to be written.
 
     \b
     Example:
       appliance stick write dist/smollm2-1.0.0 /media/stick --workspace ~/appliance-workspace
+      appliance stick write dist/smollm2-1.1.0 /media/a /media/b --parity /media/c
+      appliance stick write dist/smollm2-1.1.0 /media/stick --since receipt.json --workspace ~/appliance-workspace
+      appliance stick write dist/smollm2-1.1.0 /media/stick --only '223,448-450 b318'
     """
-    _refuse_workspace(destination)
-    found = open_named_bundle(bundle, trust, None, workspace, terminal.message)
-    if found.evidence.is_development:
+    places = (*destination, *((parity,) if parity else ()))
+    for place in places:
+        _refuse_workspace(place)
+    media = open_sources(terminal, (bundle, *also), trust, workspace)
+    if media.bundles[0].evidence.is_development:
         terminal.development()
+    held = open_sources(terminal, (since,), trust, workspace) if since is not None and since.is_dir() else since
+    further = ask_for_sticks(terminal, places) if (has_person() if wait is None else wait) else None
+    choice = WriteChoice(
+        wanted=wanted_digests(terminal, media, held, only, workspace),
+        may_remove=confirm_removal(terminal, is_agreed=yes) if replace else None,
+        keep_mounted=keep_mounted,
+        next_sticks=further,
+        parity_stick=parity_place(parity, destination, further) if parity else None,
+        announce=terminal.message,
+    )
     with terminal.progress() as on_progress:
-        written = write_stick(Layout(bundle), found, destination, on_progress)
-    for one in written.beside.attested:
-        if not one.counts:
-            terminal.message(f"notice: {one.path} does not count: its key was rotated out")
-    answer = {
-        "manifest": found.value.manifest,
-        "blobs_written": written.blobs,
-        "bytes_written": written.size_bytes,
-        "blobs_checked": written.checked.blobs,
-        "bytes_checked": written.checked.size_bytes,
-    }
+        written = write_sticks(media, destination, choice, on_progress)
+    for path in dict.fromkeys(one.path for stick in written.sticks for one in stick.beside.attested if not one.counts):
+        terminal.message(f"notice: {path} does not count: its key was rotated out")
     if as_json:
-        terminal.answer_json(answer)
-        return
-    terminal.answer(f"{found.value.label}  manifest sha256:{found.value.manifest}")
-    terminal.answer(f"written   {written.blobs} blobs, {written.size_bytes} bytes")
-    terminal.answer(f"read back {written.checked.blobs} blobs, {written.checked.size_bytes} bytes: as signed")
+        terminal.answer_json(describe(media, written))
+    else:
+        answer(terminal, media, written)
+    if written.left:
+        raise more_to_write(media, written)
 
 
 def _refuse_workspace(destination: Path) -> None:

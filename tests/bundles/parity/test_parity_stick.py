@@ -20,7 +20,7 @@ from bundles.stick.media import OpenMedia, by_newest, open_media
 from bundles.stick.media_check import check_media
 from bundles.stick.placement import Room
 from bundles.stick.stick_state import StickState
-from bundles.stick.writer import SourceBundle, WriteChoice, WrittenSet, write_sticks
+from bundles.stick.writer import WriteChoice, WrittenSet, write_sticks
 from signing.errors import ApplianceError, NextStickError, UsageError
 from signing.floors import Floors
 from tests.sim.noise import noise
@@ -43,8 +43,8 @@ class Made:
         return sum(path.stat().st_size + 1024 for path in files if path.parent != blobs) + documents
 
     @property
-    def source(self) -> SourceBundle:
-        return SourceBundle(Layout(self.path), open_bundles(self.path, self.root, Floors(), NOW))
+    def source(self) -> OpenMedia:
+        return open_media([self.path], by_newest(self.root, Floors(), NOW))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def write(made: Made, folder: Path, parity: bool = True) -> tuple[WrittenSet, li
     paths = [folder / f"stick-{number}" for number in range(1, 4)]
     extra = folder / "stick-parity"
     choice = WriteChoice(keep_mounted=True, parity_stick=(lambda _size: extra) if parity else None)
-    return write_sticks([made.source], paths, choice), [*paths, extra]
+    return write_sticks(made.source, paths, choice), [*paths, extra]
 
 
 def opened(made: Made, paths: Sequence[Path]) -> OpenMedia:

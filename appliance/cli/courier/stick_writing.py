@@ -1,0 +1,234 @@
+"""What `appliance stick write` asks and answers: what is left out, the next stick, and what was written."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import click
+
+from appliance import clock
+from appliance.cli.console.terminal import Terminal
+from appliance.host.layout.prefix import Prefix
+from appliance.host.trust.metadata_store import judge_media
+from appliance.host.trust.root_choice import choose_root
+from appliance.keys.enrolled_hosts import held_digests
+from appliance.keys.workspace import open_workspace
+from bundles.bundle import Bundle
+from bundles.report import escape
+from bundles.stick.media import OpenMedia
+from bundles.stick.missing import format_bytes
+from bundles.stick.mounts import MountWatch, mount_of, read_mounts
+from bundles.stick.ranges import find_ranges, format_ranges
+from bundles.stick.safe_removal import NO_MOUNT
+from bundles.stick.writer import MayRemove, NextSticks, ParityStick, Written, WrittenSet
+from signing.digest import Digest
+from signing.errors import NextStickError, UsageError
+
+_MAX_NAMED = 10
+
+
+def open_sources(terminal: Terminal, paths: Sequence[Path], trust: Path | None, workspace: Path | None) -> OpenMedia:
+    """Verify who signed each of several bundles; the large files are not read."""
+    host = Prefix.at(Path("/"))
+    judged = judge_media(paths, choose_root(trust, host, workspace), clock.utc_now(), host)
+    for notice in judged.select(_dashed(judged.media)).notices:
+        terminal.message(f"notice: {notice}")
+    return judged.media
+
+
+def wanted_digests(
+    terminal: Terminal, media: OpenMedia, since: OpenMedia | Path | None, only: Sequence[str], workspace: Path | None
+) -> Collection[Digest] | None:
+    """Which chunks are carried; None for all.
+
+    Args:
+        media: what is written.
+        since: a verified bundle that the other side holds, or the path of a receipt.
+        only: ranges with check words.
+        workspace: where the host of a receipt is enrolled.
+
+    Raises:
+        UsageError: ranges that do not fit, or a receipt without a workspace.
+        NotTrustedError: the receipt does not verify.
+    """
+    bundles = [found.value for found in media.bundles]
+    if since is None and not only:
+        return None
+    wanted = {chunk.sha256 for bundle in bundles for chunk in bundle.blobs}
+    if only:
+        wanted = {chunk.sha256 for text in only for chunk in find_ranges(text, bundles)[1]}
+    if isinstance(since, OpenMedia):
+        wanted -= {chunk.sha256 for found in since.bundles for chunk in found.value.blobs}
+    elif since is not None:
+        wanted -= _of_receipt(terminal, since, workspace)
+    return wanted
+
+
+def confirm_removal(terminal: Terminal, *, is_agreed: bool) -> MayRemove:
+    """List what is removed from a stick, and ask, where nobody has agreed in advance."""
+
+    def ask(stick: Path, paths: Sequence[str], size: int) -> bool:
+        terminal.message(f"to be removed from {stick}: {len(paths)} files of other bundles, {format_bytes(size)}")
+        for path in paths[:_MAX_NAMED]:
+            terminal.message(f"  {path}")
+        if len(paths) > _MAX_NAMED:
+            terminal.message(f"  and {len(paths) - _MAX_NAMED} more")
+        if is_agreed:
+            return True
+        if not sys.stdin.isatty():
+            raise UsageError(
+                "stick.unasked",
+                str(stick),
+                expected="somebody at a terminal who agrees that these are removed, or --yes",
+                found="no terminal",
+            )
+        return click.confirm("remove them?", err=True)
+
+    return ask
+
+
+def ask_for_sticks(terminal: Terminal, paths: Sequence[Path]) -> NextSticks:
+    """Ask for a further stick, and wait until one is mounted where one of the sticks was."""
+    points = [Path(os.path.realpath(path)) for path in paths]
+    used = [point for point in points if any(mount.point == point for mount in read_mounts())]
+
+    def ask(left_bytes: int) -> Sequence[Path]:
+        if not used:  # ordinary folders: nothing will be mounted there
+            return ()
+        watch = MountWatch()
+        before = {point: mount_of(point) for point in used}
+        places = " or ".join(map(str, used))
+        terminal.message(f"insert the next stick and mount it at {places}; {format_bytes(left_bytes)} to go")
+        while True:
+            watch.wait()
+            for point in used:
+                mount = mount_of(point)
+                if mount != before[point] and mount is not None and mount.point == point and not mount.is_read_only:
+                    watch.close()
+                    return (point,)
+                before[point] = mount
+
+    return ask
+
+
+def parity_place(path: Path, sticks: Sequence[Path], further: NextSticks | None) -> ParityStick:
+    """Where the parity is written: at its own path, or on a further stick where another stick of the set lies there."""
+
+    def ask(size_bytes: int) -> Path | None:
+        if path not in sticks or further is None:
+            return path
+        return next(iter(further(size_bytes)), None)
+
+    return ask
+
+
+def answer(terminal: Terminal, media: OpenMedia, written: WrittenSet) -> None:
+    """Report what was written, for people."""
+    for found in media.bundles:
+        terminal.answer(f"{found.value.label}  manifest sha256:{found.value.manifest}")
+    for number, one in enumerate(written.sticks, 1):
+        if len(written.sticks) > 1:
+            terminal.answer(f"stick {number} of {len(written.sticks)}{' or more' if written.left else ''}  {one.path}")
+        for line in _lines(one):
+            terminal.answer(line)
+    if written.parity_bytes:
+        terminal.answer(f"parity    {written.parity_bytes} bytes on the last stick: any one of the others may be lost")
+
+
+def describe(media: OpenMedia, written: WrittenSet) -> dict[str, object]:
+    """Report what was written, as a JSON object."""
+    bundles = [found.value for found in media.bundles]
+    return {
+        "manifest": bundles[0].manifest,
+        "manifests": [bundle.manifest for bundle in bundles],
+        "blobs_written": sum(one.blobs for one in written.sticks),
+        "bytes_written": sum(one.size_bytes for one in written.sticks),
+        "blobs_checked": sum(one.checked.blobs for one in written.sticks),
+        "bytes_checked": sum(one.checked.size_bytes for one in written.sticks),
+        "parity_bytes": written.parity_bytes,
+        "sticks": [_members(one) for one in written.sticks],
+        "left": {"blobs": len(written.left), "bytes": written.left_bytes, "ranges": _ranges(bundles, written)},
+    }
+
+
+def more_to_write(media: OpenMedia, written: WrittenSet) -> NextStickError:
+    """The error for blobs that fit on none of the sticks; it has the ranges for the next call."""
+    bundles = [found.value for found in media.bundles]
+    only = " ".join(f"--only '{text}'" for text in _ranges(bundles, written))
+    return NextStickError(
+        "stick.more-to-write",
+        ", ".join(bundle.label for bundle in bundles),
+        expected=f"room for {len(written.left)} blobs more, {format_bytes(written.left_bytes)}",
+        found="full sticks",
+        hint=f"insert the next stick, and run the same command for it with {only}",
+    )
+
+
+def _of_receipt(terminal: Terminal, path: Path, workspace: Path | None) -> frozenset[Digest]:
+    if workspace is None:
+        raise UsageError(
+            "stick.since-workspace",
+            str(path),
+            expected="the workspace in which the receipt's host is enrolled",
+            found="none",
+            hint="name it with --workspace",
+        )
+    held = held_digests(path, open_workspace(workspace))
+    for one in held.unknown:
+        terminal.message(f"notice: this workspace does not know {one.name} {one.version}; nothing of it is left out")
+    return held.digests
+
+
+def _dashed(media: OpenMedia) -> str:
+    first = media.bundles[0].value.contents
+    return f"{first.name}-{first.version}"
+
+
+def _ranges(bundles: Sequence[Bundle], written: WrittenSet) -> list[str]:
+    digests = {chunk.sha256 for chunk in written.left}
+    return [text for bundle in bundles if (text := format_ranges(bundle, digests))]
+
+
+def _lines(one: Written) -> list[str]:
+    removal = one.removal
+    lines = [f"removed   {len(one.removed)} files of other bundles"] if one.removed else []
+    lines.append(f"written   {one.blobs} blobs, {one.size_bytes} bytes")
+    lines.append(f"read back {one.checked.blobs} blobs, {one.checked.size_bytes} bytes: as signed")
+    lines.append(
+        "device    every byte was read back from the device"
+        if one.is_proven
+        else "device    could not be proven here: the kernel did not count every byte as read from a device"
+    )
+    if removal.is_safe:
+        lines.append(f"removal   safe to pull: {removal.state}")
+    elif removal.state == NO_MOUNT:
+        lines.append("removal   this folder is no mount point: before you pull a stick out, unmount it")
+    else:
+        lines.append(f"removal   not safe to pull yet: type {removal.command}")
+    if removal.is_dirty:
+        lines.append(
+            f"file system was pulled out without unmounting at some time: mend it with {removal.check_command}"
+        )
+    return lines
+
+
+def _members(one: Written) -> dict[str, object]:
+    return {
+        "path": escape(str(one.path)),
+        "blobs_written": one.blobs,
+        "bytes_written": one.size_bytes,
+        "blobs_checked": one.checked.blobs,
+        "bytes_checked": one.checked.size_bytes,
+        "removed": list(one.removed),
+        "is_proven": one.is_proven,
+        "removal": {
+            "state": one.removal.state,
+            "safe": one.removal.is_safe,
+            "command": one.removal.command,
+            "is_dirty": one.removal.is_dirty,
+            "check_command": one.removal.check_command,
+        },
+    }
