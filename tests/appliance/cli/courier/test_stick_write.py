@@ -1,11 +1,49 @@
-"""What `appliance stick write` refuses before it writes anything."""
+"""`appliance stick write`: what it refuses, what it carries, what it asks, and what it answers."""
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.attacks.harness import command
+import pytest
+
+from appliance.builder.chunking.chunker import Source
+from appliance.keys.workspace import Workspace
+from bundles.medium import Medium
+from tests.attacks.harness import Answer, command
 from tests.toy import build_toy
+
+FILES = [Source(f"files/{number}.txt", "config", data=f"{number} ".encode() * 20_000) for number in range(4)]
+BLOBS = "blobs/sha256"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Path, Path]:
+    folder = tmp_path_factory.mktemp("workspace")
+    _, first = build_toy(folder, extra=FILES)
+    workspace, second = build_toy(folder, "1.1.0", note="another note", extra=FILES[1:])
+    return workspace, first, second
+
+
+@pytest.fixture
+def half_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sticks whose names end in `small` have room for a few of the larger files."""
+
+    def free_bytes(medium: Medium) -> tuple[int, int]:
+        used = sum(path.stat().st_size for path in (medium.root / BLOBS).glob("*"))
+        return (1_500_000 if medium.root.name.endswith("small") else 1 << 40) - used, 1
+
+    monkeypatch.setattr(Medium, "free_bytes", free_bytes)
+
+
+def write(built: tuple[Workspace, Path, Path], *words: str | Path, bundle: int = 1) -> Answer:
+    return command("stick", "write", built[1:][bundle - 1], *words, "--workspace", built[0].path)
+
+
+def names(stick: Path) -> set[str]:
+    return set(os.listdir(stick / BLOBS))
 
 
 def test_a_workspace_is_no_stick_for_it_holds_private_keys(tmp_path: Path) -> None:
@@ -14,3 +52,96 @@ def test_a_workspace_is_no_stick_for_it_holds_private_keys(tmp_path: Path) -> No
     answer = command("stick", "write", bundle, workspace.path, "--workspace", workspace.path)
     assert (answer.code, "stick.is-workspace" in answer.talk) == (2, True)
     assert sorted(workspace.path.iterdir()) == before
+
+
+def test_a_workspace_is_no_stick_for_a_parity(built: tuple[Workspace, Path, Path], tmp_path: Path) -> None:
+    answer = write(built, tmp_path / "stick", "--parity", built[0].path)
+    assert (answer.code, "stick.is-workspace" in answer.talk) == (2, True)
+    assert not (tmp_path / "stick").exists()
+
+
+def test_the_answer_states_what_was_written_read_back_and_whether_it_may_be_pulled(
+    built: tuple[Workspace, Path, Path], tmp_path: Path
+) -> None:
+    answer = write(built, tmp_path / "stick")
+    lines = answer.out.splitlines()
+    assert (answer.code, len(lines)) == (0, 5)
+    assert lines[0].startswith("toy 1.0.0  manifest sha256:")
+    assert [line.split()[0] for line in lines[1:]] == ["written", "read", "device", "removal"]
+    assert lines[2].endswith(": as signed")
+    assert "no mount point" in lines[4]
+
+
+@pytest.mark.usefixtures("half_full")
+def test_full_sticks_give_exit_5_and_the_words_that_write_the_rest(
+    built: tuple[Workspace, Path, Path], tmp_path: Path
+) -> None:
+    answer = write(built, tmp_path / "small", "--json", "--no-wait")
+    assert (answer.code, "stick.more-to-write" in answer.talk) == (5, True)
+    told = json.loads(answer.out)
+    (ranges,) = told["left"]["ranges"]
+    assert f"--only '{ranges}'" in answer.talk
+    assert told["left"]["blobs"] > 0
+    rest = write(built, tmp_path / "rest", "--only", ranges)
+    assert rest.code == 0, rest.talk
+    assert len(names(tmp_path / "rest")) == told["left"]["blobs"] + 2
+    both = command("verify", tmp_path / "small", tmp_path / "rest", "--workspace", built[0].path)
+    assert both.code == 0, both.talk
+
+
+@pytest.mark.usefixtures("half_full")
+def test_several_sticks_and_a_parity_are_written_by_one_command(
+    built: tuple[Workspace, Path, Path], tmp_path: Path
+) -> None:
+    answer = write(built, tmp_path / "small", tmp_path / "large", "--parity", tmp_path / "p", "--json")
+    assert answer.code == 0, answer.talk
+    told = json.loads(answer.out)
+    assert [one["path"].rpartition("/")[2] for one in told["sticks"]] == ["small", "large", "p"]
+    assert told["parity_bytes"] > 0
+    assert told["blobs_written"] == sum(one["blobs_written"] for one in told["sticks"])
+    left = command("verify", tmp_path / "p", tmp_path / "large", "--workspace", built[0].path)
+    assert left.code == 0, left.talk
+
+
+def test_two_bundles_go_onto_one_stick(built: tuple[Workspace, Path, Path], tmp_path: Path) -> None:
+    answer = write(built, tmp_path / "stick", "--also", built[2])
+    assert answer.code == 0, answer.talk
+    assert command("verify", tmp_path / "stick", "--workspace", built[0].path).code == 0
+
+
+def test_what_another_bundle_has_is_left_out(built: tuple[Workspace, Path, Path], tmp_path: Path) -> None:
+    answer = write(built, tmp_path / "stick", "--since", built[1], bundle=2)
+    assert answer.code == 0, answer.talk
+    assert names(tmp_path / "stick") == names(built[2]) - names(built[1])
+
+
+@pytest.mark.parametrize("words", [["--yes"], []], ids=["agreed", "not agreed"])
+def test_what_is_replaced_is_listed_and_removed_only_after_a_yes(
+    built: tuple[Workspace, Path, Path], tmp_path: Path, words: Sequence[str]
+) -> None:
+    write(built, tmp_path / "stick")
+    before = names(tmp_path / "stick")
+    refused = write(built, tmp_path / "stick", bundle=2)
+    assert (refused.code, "--replace" in refused.talk) == (2, True)
+    answer = write(built, tmp_path / "stick", "--replace", *words, bundle=2)
+    assert "to be removed from" in answer.talk
+    if words:
+        assert (answer.code, names(tmp_path / "stick")) == (0, names(built[2]))
+    else:  # nobody is there to ask
+        assert (answer.code, "stick.unasked" in answer.talk, names(tmp_path / "stick")) == (2, True, before)
+
+
+def test_ranges_with_a_wrong_check_word_write_nothing(built: tuple[Workspace, Path, Path], tmp_path: Path) -> None:
+    answer = write(built, tmp_path / "stick", "--only", "3 0000")
+    assert (answer.code, "ranges.check-word" in answer.talk) == (2, True)
+    assert not (tmp_path / "stick").exists()
+
+
+def test_a_receipt_needs_the_workspace_that_knows_its_host(built: tuple[Workspace, Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "receipt.json").write_bytes(b"{}")
+    words = (built[1], tmp_path / "stick", "--since", tmp_path / "receipt.json")
+    bare = command("stick", "write", *words, "--trust", built[0].root_file)
+    assert (bare.code, "stick.since-workspace" in bare.talk) == (2, True)
+    forged = command("stick", "write", *words, "--workspace", built[0].path)
+    assert forged.code == 4, forged.talk
+    assert not (tmp_path / "stick").exists()
