@@ -24,7 +24,6 @@ from signing.errors import ApplianceError, NextStickError, UsageError
 from signing.floors import Floors
 from tests.toy import NOW, build_toy
 
-BIG = 3000 * 1000
 FILES = [Source(f"files/{number}.txt", "config", data=f"{number} ".encode() * 20_000) for number in range(8)]
 
 
@@ -35,6 +34,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Path, Pa
     _, first = build_toy(folder, extra=FILES)
     workspace, second = build_toy(folder, "1.1.0", note="another note", extra=FILES[2:])
     return workspace, first, second
+
+
+def half(built: tuple[Workspace, Path, Path]) -> int:
+    """Room for what every stick needs, what is kept free, and about half of the blobs."""
+    blobs = [path.stat().st_size for path in (built[1] / BLOB_FOLDER).iterdir()]
+    beside = sum(path.stat().st_size + 512 for path in built[1].rglob("*") if path.is_file()) - sum(blobs)
+    return beside + (1 << 20) + (1 << 14) + sum(blobs) * 6 // 10
 
 
 def opened(built: tuple[Workspace, Path, Path], *paths: Path) -> OpenMedia:
@@ -66,7 +72,7 @@ def test_a_bundle_over_three_sticks_is_whole_and_each_states_its_place(
     built: tuple[Workspace, Path, Path], tmp_path: Path, free: dict[Path, int]
 ) -> None:
     sticks = [tmp_path / name for name in "abc"]
-    free.update(dict.fromkeys(sticks, BIG // 2))
+    free.update(dict.fromkeys(sticks, half(built)))
     media = opened(built, built[1])
     written = write_sticks(media, sticks)
     assert not written.left
@@ -88,7 +94,7 @@ def test_the_rest_goes_to_further_sticks_that_are_asked_for(
     built: tuple[Workspace, Path, Path], tmp_path: Path, free: dict[Path, int]
 ) -> None:
     sticks = [tmp_path / name for name in "abc"]
-    free.update(dict.fromkeys(sticks, BIG // 2))
+    free.update(dict.fromkeys(sticks, half(built)))
     asked: list[int] = []
 
     def next_sticks(left_bytes: int) -> Sequence[Path]:
@@ -111,7 +117,7 @@ def test_where_nobody_brings_a_stick_the_rest_is_named_and_only_that_is_written_
     built: tuple[Workspace, Path, Path], tmp_path: Path, free: dict[Path, int]
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    free[one] = BIG // 2
+    free[one] = half(built)
     media = opened(built, built[1])
     written = write_sticks(media, [one], WriteChoice(next_sticks=lambda _: ()))
     left = {chunk.sha256 for chunk in written.left}
@@ -129,7 +135,7 @@ def test_a_further_stick_that_holds_another_bundle_is_not_touched_and_another_on
     other, sticks, said = tmp_path / "other", [tmp_path / "one", tmp_path / "two"], list[str]()
     write_sticks(opened(built, built[2]), [other])
     before = names(other)
-    free[sticks[0]] = BIG // 2
+    free[sticks[0]] = half(built)
     waiting = [other, sticks[1]]
     choice = WriteChoice(next_sticks=lambda _: [waiting.pop(0)], announce=said.append)
     assert not write_sticks(opened(built, built[1]), sticks[:1], choice).left
@@ -141,7 +147,7 @@ def test_a_second_writing_writes_nothing(
     built: tuple[Workspace, Path, Path], tmp_path: Path, free: dict[Path, int]
 ) -> None:
     sticks = [tmp_path / name for name in "ab"]
-    free.update({sticks[0]: BIG // 2, sticks[1]: BIG})
+    free.update({sticks[0]: half(built), sticks[1]: 1 << 30})
     media = opened(built, built[1])
     write_sticks(media, sticks)
     before = {path: path.stat().st_mtime_ns for stick in sticks for path in stick.rglob("*") if path.is_file()}
@@ -274,7 +280,7 @@ def test_with_a_parity_any_one_stick_may_be_lost(
     built: tuple[Workspace, Path, Path], tmp_path: Path, free: dict[Path, int], lost: int
 ) -> None:
     sticks = [tmp_path / name for name in "ab"]
-    free.update({sticks[0]: BIG // 2})
+    free.update({sticks[0]: half(built)})
     media = opened(built, built[1])
     written = write_sticks(media, sticks, WriteChoice(parity_stick=lambda _: tmp_path / "p"))
     assert written.parity_bytes
