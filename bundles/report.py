@@ -159,6 +159,9 @@ def clock_warning(found: Verified[Bundle]) -> str:
 
 _HEADINGS = {
     "attestation.revoked-key": "signed by a revoked key",
+    "bootstrap.busy": "another run copies the program",
+    "bootstrap.none": "this bundle brings no program",
+    "bootstrap.python": "this bundle is for another Python",
     "contents.model": "not a file of kind model",
     "contents.place": "a path that the installer fills itself",
     "manifest.blobs": "other blobs than the contents need",

@@ -15,9 +15,9 @@ for f in "$p"/*; do n=$(dpkg-deb -f "$f" Package)
   case $(dpkg-query -Wf "$s" "$n" 2>/dev/null) in ii*)
     s=$(dpkg-query -Wf '${Version}' "$n")
     dpkg --compare-versions "$s" ge "$v" && rm "$f" ;; esac; done
-DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-remove \
+DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-remove \
   --no-install-recommends -o Dir::Etc::SourceList=/dev/null \
   -o Dir::Etc::SourceParts=/dev/null -o APT::Sandbox::User=root \
   install "$p"/* </dev/null >&2 || end 6 "apt-get"
-rm -r "$p"; python3 -V && cd "$OLDPWD" && exec python3 -I -B \
+rm -r "$p"; python3 -V >&2 && cd "$OLDPWD" && exec python3 -I -B \
   "$d/verify.pyz" "$@" --trust "$d/root.json" --pin "$K"; (exit 6)
