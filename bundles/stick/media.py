@@ -23,6 +23,8 @@ from bundles.medium_check import CheckedMedium, check_medium
 from bundles.oci.layout import Layout
 from bundles.stick.card import read_card
 from bundles.stick.media_set import MediaSet, Waiting
+from bundles.stick.missing import unplugged
+from bundles.stick.mounts import mount_of
 from signing.chain import ReadMetadata
 from signing.digest import Digest
 from signing.errors import ApplianceError, DamagedError, NotTrustedError, UsageError, worst
@@ -229,10 +231,13 @@ def _check_of(medium: OpenMedium) -> Callable[[], CheckedMedium]:
 
 
 def _at(path: Path, count: int, work: Callable[[], T]) -> T:
-    """Do work on one of several media; its errors name that medium."""
+    """Do work on one of several media; its errors name that medium, or that it was pulled out."""
     try:
         return work()
     except ApplianceError as error:
+        mount = mount_of(path)
+        if mount is not None and mount.is_gone:
+            raise unplugged((path,)) from None
         if count > 1 and not error.subject.startswith(str(path)):
             error.subject = f"{path}: {error.subject}"
         raise

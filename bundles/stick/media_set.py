@@ -65,7 +65,7 @@ class _Present:
 
     @property
     def is_gone(self) -> bool:
-        return self.mount is not None and not self.mount.is_listed
+        return self.mount is not None and self.mount.is_gone
 
     def has(self, chunk: Chunk) -> bool:
         if chunk.sha256 not in self.names or self.is_gone:
@@ -215,8 +215,7 @@ class MediaSet:
         mount, card, changed = mount_of(layout.path), read_card(layout), _changed_ns(layout)
         names = frozenset(layout.medium.list(BLOB_FOLDER))
         stated = _stated(card, self.bundles) if card is not None else frozenset()
-        # Where the kernel does not show the device, nobody can know that it is gone.
-        return _Present(layout, names, changed, card, stated, mount if mount and mount.is_listed else None)
+        return _Present(layout, names, changed, card, stated, mount)
 
     def _refresh(self, *, is_event: bool) -> None:
         """Look at devices and folders again; where mounts have changed, at everything that is mounted."""

@@ -50,9 +50,14 @@ class Mount:
     is_read_only: bool
 
     @property
-    def is_listed(self) -> bool:
-        """Whether the kernel lists its block device; False also where the file system has none."""
-        return (BLOCK_DEVICES / self.device).is_dir()
+    def is_gone(self) -> bool:
+        """Whether its block device was pulled out: the kernel lists devices, and this one no longer."""
+        if self.device.startswith("0:") or (BLOCK_DEVICES / self.device).is_dir():
+            return False
+        try:
+            return next(BLOCK_DEVICES.iterdir(), None) is not None
+        except OSError:
+            return False
 
 
 def read_mounts(mountinfo: Path = MOUNTINFO) -> tuple[Mount, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bundles.bundle import Bundle, open_bundles
 from bundles.oci.layout import BLOB_FOLDER, INDEX_FILE, METADATA, STICK_FILE, blob_path
 from bundles.oci.manifest import index_of
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
+from bundles.stick.media_set import Waiting
 from signing.floors import Floors
 from tests.toy import NOW
 
@@ -55,3 +56,30 @@ def both_bundles(first: Path, second: Path, stick: Path, root: bytes) -> Path:
     found.sort(key=lambda one: one.evidence.target)
     (stick / INDEX_FILE).write_bytes(index_of(*((one.value.manifest, one.value.manifest_size) for one in found)))
     return stick
+
+
+class StickPerson:
+    """Who plugs a stick in, or fills a spool, each time when a reader has waited; stands for the watch of the mounts.
+
+    Args:
+        acts: what this person does, one after the other.
+    """
+
+    def __init__(self, *acts: Callable[[], object]) -> None:
+        self.acts = list(acts)
+        self.lines: list[str] = []
+        self.points: list[Path] = []
+
+    def waiting(self, *, is_filling: bool = False) -> Waiting:
+        """How to wait for this person."""
+        return Waiting(self.lines.append, is_filling, self)  # type: ignore[arg-type]
+
+    def wait(self) -> bool:
+        """See `MountWatch`."""
+        assert self.acts, "it waits, and nobody comes"
+        self.acts.pop(0)()
+        return True
+
+    def arrived(self) -> tuple[Path, ...]:
+        """See `MountWatch`."""
+        return tuple(self.points)

@@ -14,6 +14,7 @@ from bundles.bundle import Bundle, open_bundle, open_bundles
 from bundles.medium_check import check_medium
 from bundles.oci.layout import INDEX_FILE, STICK_FILE, Layout, blob_path
 from bundles.oci.manifest import index_of
+from bundles.stick import media as media_module
 from bundles.stick import media_set, mounts
 from bundles.stick.media import OpenMedia, by_newest, open_media
 from bundles.stick.media_check import check_media
@@ -22,7 +23,7 @@ from bundles.stick.mounts import Mount
 from bundles.stick.ranges import parse_ranges
 from signing.errors import DamagedError, NextStickError, NotTrustedError, UsageError
 from signing.floors import Floors
-from tests.sim.stick_folders import both_bundles, deal_blobs
+from tests.sim.stick_folders import StickPerson, both_bundles, deal_blobs
 from tests.toy import NOW, build_toy
 
 
@@ -189,26 +190,6 @@ def test_index_must_have_its_manifests_in_the_order_of_their_targets(
     assert caught.value.code == "index.differs"
 
 
-class Person:
-    """Who plugs a stick in, or fills a spool, whenever a reader waits."""
-
-    def __init__(self, *acts: Callable[[], object]) -> None:
-        self.acts = list(acts)
-        self.lines: list[str] = []
-        self.points: list[Path] = []
-
-    def waiting(self, *, is_filling: bool = False) -> Waiting:
-        return Waiting(self.lines.append, is_filling, self)  # type: ignore[arg-type]
-
-    def wait(self) -> bool:
-        assert self.acts, "it waits, and nobody comes"
-        self.acts.pop(0)()
-        return True
-
-    def arrived(self) -> tuple[Path, ...]:
-        return tuple(self.points)
-
-
 def swap(here: Path, elsewhere: Path, other: Path) -> Callable[[], object]:
     def act() -> None:
         here.rename(elsewhere)
@@ -220,7 +201,7 @@ def swap(here: Path, elsewhere: Path, other: Path) -> Callable[[], object]:
 def test_sticks_swapped_at_one_place_while_it_waits_are_all_read(root: bytes, bundle: Bundle, deal: Deal) -> None:
     one, two, three = deal(3)
     away = one.with_name("away")
-    person = Person(swap(one, away, two), swap(one, two, three))
+    person = StickPerson(swap(one, away, two), swap(one, two, three))
     checked = check_media(opened(root, one, waiting=person.waiting()))
     assert checked.blobs == len(bundle.blobs) - 2
     assert not person.acts
@@ -230,7 +211,7 @@ def test_sticks_swapped_at_one_place_while_it_waits_are_all_read(root: bytes, bu
 
 def test_stick_that_is_mounted_elsewhere_is_found_by_its_mount(root: bytes, deal: Deal) -> None:
     one, two = deal(2)
-    person = Person(lambda: person.points.append(two))
+    person = StickPerson(lambda: person.points.append(two))
     check_media(opened(root, one, waiting=person.waiting()))
     assert not person.acts
 
@@ -239,7 +220,7 @@ def test_stick_of_another_bundle_is_reported_and_not_used(
     root: bytes, deal: Deal, made: tuple[bytes, dict[str, Path]]
 ) -> None:
     one, two = deal(2)
-    person = Person(lambda: person.points.append(made[1]["1.2.0"]), lambda: person.points.append(two))
+    person = StickPerson(lambda: person.points.append(made[1]["1.2.0"]), lambda: person.points.append(two))
     check_media(opened(root, one, waiting=person.waiting()))
     assert f"{made[1]['1.2.0']} holds another bundle, and is not used" in person.lines
 
@@ -247,7 +228,7 @@ def test_stick_of_another_bundle_is_reported_and_not_used(
 def test_hostile_stick_that_arrives_is_refused_as_it_would_be_at_first(root: bytes, deal: Deal) -> None:
     one, two = deal(2)
     (two / "blobs/sha256/evil").write_bytes(b"x")
-    person = Person(lambda: person.points.append(two))
+    person = StickPerson(lambda: person.points.append(two))
     with pytest.raises(NotTrustedError) as caught:
         check_media(opened(root, one, waiting=person.waiting()))
     assert caught.value.code == "layout.unlisted"
@@ -259,7 +240,7 @@ def test_other_mounts_are_passed_over(root: bytes, deal: Deal, tmp_path: Path) -
     image.mkdir()
     (image / "oci-layout").write_bytes(b'{"imageLayoutVersion":"1.0.0"}')
     (image / "index.json").write_bytes(b'{"manifests":[]}')
-    person = Person(lambda: person.points.append(image), lambda: person.points.append(two))
+    person = StickPerson(lambda: person.points.append(image), lambda: person.points.append(two))
     check_media(opened(root, one, waiting=person.waiting()))
 
 
@@ -267,13 +248,15 @@ def test_other_mounts_are_passed_over(root: bytes, deal: Deal, tmp_path: Path) -
 def devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder of block devices, as the kernel shows it; each stick of `deal` is the device of its name."""
     folder = tmp_path / "devices"
-    folder.mkdir()
+    (folder / "disk").mkdir(parents=True)
+    (folder / "stick2").mkdir()
 
     def mount_of(path: Path) -> Mount:
         return Mount(1, path.name, path, "vfat", f"/dev/{path.name}", is_read_only=False)
 
     monkeypatch.setattr(mounts, "BLOCK_DEVICES", folder)
-    monkeypatch.setattr(media_set, "mount_of", mount_of)
+    for module in (media_module, media_set):
+        monkeypatch.setattr(module, "mount_of", mount_of)
     return folder
 
 
@@ -292,6 +275,15 @@ def test_stick_that_is_pulled_out_is_exit_5_although_its_folder_still_answers(
     assert caught.value.subject == str(one)
 
 
+def test_stick_that_was_pulled_out_before_is_no_folder_without_a_bundle(root: bytes, deal: Deal, devices: Path) -> None:
+    one, two = deal(2)
+    shutil.rmtree(one)
+    one.mkdir()  # what vfat shows of it
+    with pytest.raises(NextStickError) as caught:
+        opened(root, two, one)
+    assert (caught.value.code, caught.value.subject) == ("stick.unplugged", str(one))
+
+
 def test_pulled_stick_is_taken_again_only_when_another_device_is_mounted_there(
     root: bytes, bundle: Bundle, deal: Deal, devices: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,7 +295,7 @@ def test_pulled_stick_is_taken_again_only_when_another_device_is_mounted_there(
         stick = Mount(2, "another", one, "vfat", "/dev/another", is_read_only=False)
         monkeypatch.setattr(media_set, "mount_of", lambda _path: stick)
 
-    person = Person(lambda: None, replug)
+    person = StickPerson(lambda: None, replug)
     media = opened(root, one, two, waiting=person.waiting())
     (devices / one.name).rmdir()
     check_media(media)
@@ -328,7 +320,7 @@ def test_spool_that_is_filling_is_waited_for_in_any_order(
 
     blobs = [path for path in files if path.parts[0] == "blobs"]
     others = [path for path in files if path.parts[0] != "blobs"]
-    person = Person(put(*blobs[::2]), *(put(path) for path in others), put(*blobs[1::2]))
+    person = StickPerson(put(*blobs[::2]), *(put(path) for path in others), put(*blobs[1::2]))
     checked = check_media(opened(root, spool, waiting=person.waiting(is_filling=True)))
     assert checked.blobs == len(bundle.blobs) - 2
     with pytest.raises(NotTrustedError):  # a folder that is said to be whole may have no such names
@@ -341,7 +333,7 @@ def test_blob_of_a_spool_that_has_its_name_before_its_bytes_is_waited_for(
     spool = Path(shutil.copytree(dist, tmp_path / "spool"))
     path = blob_path(bundle.blobs[-1].sha256)
     (spool / path).write_bytes((dist / path).read_bytes()[:-1])
-    person = Person(lambda: shutil.copyfile(dist / path, spool / path))
+    person = StickPerson(lambda: shutil.copyfile(dist / path, spool / path))
     check_media(opened(root, spool, waiting=person.waiting(is_filling=True)))
     assert not person.acts
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,11 +67,13 @@ def test_only_file_systems_of_media_that_came_since_are_looked_at(mountinfo: Pat
 
 
 def test_device_that_the_kernel_lists_no_longer_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mounts, "BLOCK_DEVICES", tmp_path)
-    mount = Mount(90, "8:17", Path("/media/stick"), "vfat", "/dev/sdb1", is_read_only=False)
-    assert not mount.is_listed
-    (tmp_path / "8:17").mkdir()
-    assert mount.is_listed
+    monkeypatch.setattr(mounts, "BLOCK_DEVICES", tmp_path / "block")
+    stick = Mount(90, "8:17", Path("/media/stick"), "vfat", "/dev/sdb1", is_read_only=False)
+    seen = [stick.is_gone]  # where the kernel shows no devices, nobody can know it
+    (tmp_path / "block" / "254:1").mkdir(parents=True)
+    seen += [stick.is_gone, replace(stick, device="0:44").is_gone]  # the second has no device
+    (tmp_path / "block" / "8:17").mkdir()
+    assert [*seen, stick.is_gone] == [False, True, False, False]
 
 
 WATCH = """
