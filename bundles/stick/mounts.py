@@ -61,7 +61,7 @@ class Mount:
 
 
 def read_mounts(mountinfo: Path = MOUNTINFO) -> tuple[Mount, ...]:
-    """Read what is mounted, in the order in which it was mounted; nothing where the kernel does not say it."""
+    """Read what is mounted, in the order in which it was mounted; nothing where the kernel does not state it."""
     try:
         text = mountinfo.read_bytes().decode("utf-8", "surrogateescape")
     except OSError:

@@ -38,7 +38,7 @@ class StickState:
         others: what shows that it is a stick of another bundle, for people; empty for an empty stick and one of the
             wanted bundles. What lies on such a stick beside them is refused at the end.
         device: number of the device that the folder lay on.
-        mount: where it was mounted from; None where the kernel does not list a device for it.
+        mount: where it was mounted from; None where the kernel does not state it.
     """
 
     layout: Layout
@@ -52,7 +52,7 @@ class StickState:
     @property
     def is_gone(self) -> bool:
         """Whether the stick was pulled out, or another one lies in its place."""
-        if self.mount is not None and not self.mount.is_listed:
+        if self.mount is not None and self.mount.is_gone:
             return True
         path = self.layout.path
         return path.exists() and path.stat().st_dev != self.device
@@ -87,8 +87,7 @@ def look_at(layout: Layout, bundles: Sequence[Bundle]) -> StickState:
     others = _other_index(index, bundles) if index is not None else f"other files: {strange[0]}" if strange else ""
     mount = mount_of(layout.path)
     device = layout.path.stat().st_dev
-    listed = mount if mount is not None and mount.is_listed else None
-    return StickState(layout, frozenset(map(Digest, held)), foreign, size, others, device, listed)
+    return StickState(layout, frozenset(map(Digest, held)), foreign, size, others, device, mount)
 
 
 def other_bundle(state: StickState, bundles: Sequence[Bundle]) -> UsageError:

@@ -50,7 +50,7 @@ def test_attacked_the_older_stick_is_judged_by_the_newer_one(stick: Stick, newer
     assert command("verify", *paths, "--trust", stick.root_file).code == 4
 
 
-def test_unguarded_the_older_stick_is_believed(stick: Stick, newer: Stick) -> None:
+def test_unguarded_the_older_stick_passes(stick: Stick, newer: Stick) -> None:
     revoke(stick, newer)
     with guard_off(ROW.guard, lambda _path: lambda _name, _most: None):
         refused(

@@ -1,4 +1,4 @@
-"""What the kernel says about mounts is read as it is, and a mount ends a wait at once."""
+"""What the kernel states about mounts is read as it is, and a mount ends a wait at once."""
 
 from __future__ import annotations
 
