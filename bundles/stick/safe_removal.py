@@ -15,7 +15,6 @@ from __future__ import annotations
 import ctypes
 import os
 import shlex
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ from bundles.stick.mounts import Mount, mount_of, read_mounts
 UNMOUNTED, READ_ONLY, MOUNTED, NO_MOUNT = "unmounted", "read-only", "mounted", "no mount point"
 _MS_RDONLY, _MS_REMOUNT = 1, 32
 _BOOT_SECTOR_BYTES = 512
-Unmount = Callable[[Mount], None]
 
 
 @dataclass(frozen=True)
@@ -59,17 +57,20 @@ def make_removable(path: Path, *, keep_mounted: bool = False) -> Removal:
         keep_mounted: only find the command.
     """
     mount = mount_of(path)
-    if mount is None or mount.point != Path(os.path.realpath(path)) or mount.device.startswith("0:"):
+    if mount is None or mount.point != Path(os.path.realpath(path)) or not _has_device(mount):
         return Removal(NO_MOUNT)
     if not keep_mounted and os.geteuid() == 0:
         for release in (_unmount, _make_read_only):
-            with suppress(OSError):
-                release(mount)
-            state = _state(mount, read_mounts())
-            if state != MOUNTED:
-                is_dirty = read_dirty_mark(Path(mount.source), mount.type)
-                return Removal(state, "", is_dirty, _check_command(mount) if is_dirty else "")
-    return Removal(MOUNTED, _command(mount))
+            # Another mount may lie below this one, at the same place: only this one is meant.
+            if mount_of(path) == mount:
+                with suppress(OSError):
+                    release(mount)
+    same = [one for one in read_mounts() if one.device == mount.device]
+    writable = next((one for one in same if not one.is_read_only), None)
+    if writable is not None:
+        return Removal(MOUNTED, f"sudo umount {shlex.quote(str(writable.point))}")
+    is_dirty = read_dirty_mark(Path(mount.source), mount.type)
+    return Removal(READ_ONLY if same else UNMOUNTED, "", is_dirty, _check_command(mount) if is_dirty else "")
 
 
 def read_dirty_mark(device: Path, system: str) -> bool | None:
@@ -102,11 +103,9 @@ def dirty_mark(sector: bytes, system: str) -> bool | None:
     return bool(sector[106] & 2) if system == "exfat" else None
 
 
-def _state(mount: Mount, mounts: Sequence[Mount]) -> str:
-    same = [one for one in mounts if one.device == mount.device]
-    if not same:
-        return UNMOUNTED
-    return READ_ONLY if all(one.is_read_only for one in same) else MOUNTED
+def _has_device(mount: Mount) -> bool:
+    # btrfs has a device, and the kernel shows a number of its own for it.
+    return not mount.device.startswith("0:") or mount.source.startswith("/dev/")
 
 
 def _unmount(mount: Mount) -> None:
@@ -118,10 +117,6 @@ def _make_read_only(mount: Mount) -> None:
     status = os.statvfs(mount.point)
     kept = status.f_flag & (os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC | os.ST_NOATIME | os.ST_NODIRATIME)
     _call("mount", None, os.fsencode(mount.point), None, ctypes.c_ulong(_MS_REMOUNT | _MS_RDONLY | kept), None)
-
-
-def _command(mount: Mount) -> str:
-    return f"sudo umount {shlex.quote(str(mount.point))}"
 
 
 def _check_command(mount: Mount) -> str:
