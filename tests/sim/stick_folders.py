@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from bundles.bundle import Bundle, open_bundles
+from bundles.chunks.chunk import Chunk
 from bundles.oci.layout import BLOB_FOLDER, INDEX_FILE, METADATA, STICK_FILE, blob_path
 from bundles.oci.manifest import index_of
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
@@ -25,9 +26,15 @@ def deal_blobs(dist: Path, bundle: Bundle, sticks: Sequence[Path], *, cards: boo
         sticks: folders that do not exist yet.
         cards: whether each has a `STICK.json`.
     """
-    held = [{bundle.manifest, bundle.config.sha256} for _ in sticks]
-    for number, chunk in enumerate(bundle.blobs[2:]):
-        held[number % len(sticks)].add(chunk.sha256)
+    chunks = bundle.blobs[2:]
+    return deal_as(dist, bundle, sticks, [chunks[at :: len(sticks)] for at in range(len(sticks))], cards=cards)
+
+
+def deal_as(
+    dist: Path, bundle: Bundle, sticks: Sequence[Path], chunks: Sequence[Collection[Chunk]], *, cards: bool = True
+) -> list[Path]:
+    """Make sticks as `deal_blobs` does, each with the chunks that are given for it: also twice, or on none."""
+    held = [{bundle.manifest, bundle.config.sha256, *(chunk.sha256 for chunk in some)} for some in chunks]
     placement = tuple((runs_of(bundle, digests),) for digests in held)
     named = StickBundle(bundle.contents.name, bundle.contents.version, bundle.manifest)
     for number, (stick, digests) in enumerate(zip(sticks, held, strict=True), 1):
