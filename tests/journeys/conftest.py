@@ -13,8 +13,17 @@ from typing import Any
 
 import pytest
 
+from appliance.builder.lock.lockfile import lock_path
+
 PROGRAM = (sys.executable, "-m", "appliance.cli.main")
 RECIPE = Path(__file__).resolve().parents[2] / "bundles" / "recipes" / "smollm2.yaml"
+
+
+_ONE = 'targets: [{os: debian-12, arch: x86_64, python: ["3.11"]}]'
+_TWO = (
+    'targets: [{os: debian-12, arch: x86_64, python: ["3.11"], packages: [python3]}, '
+    '{os: debian-13, arch: x86_64, python: ["3.13"], packages: [python3]}]'
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,44 @@ def stick(demo: Demo, tmp_path: Path) -> Path:
     copy = tmp_path / "stick"
     shutil.copytree(demo.stick, copy, copy_function=os.link)
     return copy
+
+
+@dataclass(frozen=True)
+class TwoSystems:
+    """A bundle for two releases of Debian that brings python3 for both, and what it is trusted by.
+
+    Args:
+        bundle: its folder.
+        root: the root file.
+        manifest: the bundle's digest.
+        sheet: for the operators of bare hosts.
+    """
+
+    bundle: Path
+    root: Path
+    manifest: str
+    sheet: str
+
+
+@pytest.fixture(scope="session")
+def two_systems(tmp_path_factory: pytest.TempPathFactory) -> TwoSystems:
+    """The demo's recipe for Debian 12 and 13, locked and built once."""
+    folder = tmp_path_factory.mktemp("two")
+    recipe, workspace = folder / "two-pythons.yaml", folder / "workspace"
+    text = RECIPE.read_text().replace("name: smollm2\n", "name: two-pythons\n").replace(_ONE, _TWO)
+    assert _TWO in text
+    recipe.write_text(text)
+    # What the demo's lock pins stays; the wheels of the other Python and the packages are looked up.
+    shutil.copy(lock_path(RECIPE), lock_path(recipe))
+    locked = appliance("lock", recipe)
+    assert locked.code == 0, locked.err
+    assert appliance("init", workspace).code == 0
+    built = appliance("build", recipe, "--workspace", workspace)
+    assert built.code == 0, built.err
+    bundle = workspace / "dist/two-pythons-1.0.0"
+    verified = json.loads(appliance("verify", bundle, "--workspace", workspace, "--json").out)
+    sheet = appliance("trust", "sheet", "--workspace", workspace).out
+    return TwoSystems(bundle, workspace / "trust/root.json", verified["manifest"], sheet)
 
 
 def flip(path: Path) -> None:

@@ -31,6 +31,7 @@ class Material:
         stick: write-protected.
         manifest: the bundle's digest.
         fingerprint: of the root key, as it stands on paper.
+        sheet: for a bare host, as it stands on paper.
         model: the bundle's model.
         file: of that model.
     """
@@ -39,6 +40,7 @@ class Material:
     stick: UsbStick
     manifest: str
     fingerprint: str
+    sheet: str
     model: Model
     file: File
 
@@ -57,10 +59,7 @@ def prepare(workspace: Path, folder: Path) -> Material:
     bundle = workspace / "dist" / f"{recipe.name}-{recipe.version}"
     if not bundle.is_dir():
         raise BedError(f"there is no bundle at {bundle}\nhint: make runtime")
-    command = [sys.executable, "-m", "appliance", "stick", "write", str(bundle), str(folder / "stick")]
-    done = subprocess.run([*command, "--workspace", str(workspace)], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise BedError(f"the stick was not written\n{done.stderr}")
+    _appliance("stick", "write", str(bundle), str(folder / "stick"), "--workspace", str(workspace))
     root = (workspace / "trust" / "root.json").read_bytes()
     found = open_bundle(folder / "stick", root, Floors(), datetime.now(timezone.utc))
     contents = found.value.contents
@@ -70,6 +69,14 @@ def prepare(workspace: Path, folder: Path) -> Material:
         stick=make_stick("stick-1", folder / "stick.img", folder / "stick", is_read_only=True),
         manifest=found.value.manifest,
         fingerprint=found.evidence.root_fingerprints[0],
+        sheet=_appliance("trust", "sheet", "--workspace", str(workspace)),
         model=model,
         file=contents.by_path[model.path],
     )
+
+
+def _appliance(*words: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "appliance", *words], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise BedError(f"appliance {' '.join(words)} failed\n{done.stderr}")
+    return done.stdout

@@ -5,7 +5,8 @@ A byte that was not signed must give no answer. Owns the order of the steps and 
 
 Rules:
 
-- what is typed on the host is what an operator types; everything else is marked as the bed's;
+- what is typed on the host is what an operator types, from the sheet on; the bed puts nothing of the program there;
+- the bed's own eyes on the host (`inside.py`) are the only other thing that is put there;
 - digests are compared with what the builder knows, never with what the host shows elsewhere.
 """
 
@@ -14,8 +15,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from tests.bed.bare_host import QUESTION, Operator, Typed, printed_command
 from tests.bed.host import Finished, Host
-from tests.bed.tool import put_tool
 from tests.prove.attempts import Attempts, call_inside, put_inside
 from tests.prove.material import Material
 from tests.prove.transcript import Transcript, UnprovenError, expect, expect_in
@@ -29,6 +30,7 @@ INSTALL_S, READY_S = 1800.0, 240.0
 TOKENS = 8
 """An emulated processor makes one or two in a second."""
 EXIT_DAMAGED, EXIT_NOT_TRUSTED = 3, 4
+SHOWN_LINES = 24
 
 
 class Story:
@@ -43,7 +45,7 @@ class Story:
     def __init__(self, host: Host, material: Material, transcript: Transcript) -> None:
         self.host, self.material, self.transcript = host, material, transcript
         self.attempts = Attempts(host)
-        self.tool = [COMMAND]
+        self.operator = Operator(host)
         self.stick = ""
         self.engine = f"appliance-engine@{material.manifest[:12]}-{material.model.name}.service"
         self.store = f"/var/lib/appliance/models/{material.file.sha256}/{material.file.path.rpartition('/')[2]}"
@@ -56,9 +58,8 @@ class Story:
         """
         self.isolation()
         self.plugging()
-        self.pinning()
-        self.verifying()
-        self.installing()
+        self.refusing_sheet()
+        self.installing(self.checking())
         self.answering("An answer", "Name the capital of France.")
         self.installing_again()
         self.rebooting()
@@ -83,32 +84,31 @@ class Story:
             for part in ("vfat ro,", "noexec", "nosuid", "nodev"):
                 expect_in("how the stick is mounted", part, shown.out)
             self._show(["ls", self.stick])
-            self.tool = put_tool(self.host, self.material.bundle)
-            self.transcript.write(
-                "   The bed put the program at /root/tool: it stands for the operator's own copy, until a"
-            )
-            self.transcript.write("   stick brings a small verifier that can be checked by hand (BOOT/).")
 
-    def pinning(self) -> None:
-        """Whom to trust is decided by a fingerprint that did not come with the stick."""
-        root = f"{self.stick}/metadata/1.root.json"
-        with self.transcript.step("Whom to trust", "a fingerprint from paper decides; a wrong one is refused"):
-            self._appliance("trust", "pin", root, "--fingerprint", "0" * 64, code=EXIT_NOT_TRUSTED)
-            self._appliance("trust", "pin", root, "--fingerprint", self.material.fingerprint)
+    def refusing_sheet(self) -> None:
+        """Whom to trust is decided by paper, which did not come with the stick."""
+        wrong = self.material.sheet.replace(self.material.fingerprint, "0" * 64)
+        with self.transcript.step("Whom to trust", "the fingerprint on paper decides; with another one nothing runs"):
+            self.operator.write_sheet(wrong)
+            refused = self._typed(self.operator.check(self.stick, timeout_s=INSTALL_S), EXIT_NOT_TRUSTED)
+            expect_in("what the sheet says", "REFUSED", refused.finished.err)
 
-    def verifying(self) -> None:
-        """Nothing is installed yet, and every byte is checked."""
-        with self.transcript.step("Is it what was signed?", "signatures, then every byte of the stick"):
-            said = self._appliance("verify", self.stick)
-            expect_in("the stick holds the bundle that was built", f"sha256:{self.material.manifest}", said.out)
+    def checking(self) -> str:
+        """The sheet checks the stick with what the host has, and the verifier prints one command."""
+        proves = "signatures, then every byte; then the program lies on the host, and one command installs with it"
+        with self.transcript.step("The sheet", proves):
+            self.operator.write_sheet(self.material.sheet)
+            checked = self._typed(self.operator.check(self.stick, timeout_s=INSTALL_S))
+            expect_in("the stick holds the bundle that was built", self.material.manifest, checked.finished.out)
+            return printed_command(checked)
 
-    def installing(self) -> None:
+    def installing(self, command: str) -> None:
         """Everything that the host needs comes from the stick."""
-        proves = "users, services and a release from the stick alone; the services run and start at every boot"
+        proves = "a plan, a question, then users, services and a release from the stick alone; they start at every boot"
         with self.transcript.step("Install", proves):
-            said = self._appliance("install", self.stick, timeout_s=INSTALL_S)
+            said = self._typed(self.operator.agree(command, timeout_s=INSTALL_S)).finished
+            expect_in("it asks once", QUESTION, said.out)
             expect_in("it installs the bundle that was built", f"sha256:{self.material.manifest}", said.out)
-            self.tool = [COMMAND]
             for unit in (self.engine, GATEWAY):
                 expect(f"{unit} runs", "active", self._systemctl("is-active", unit))
                 expect(f"{unit} starts at boot", "enabled", self._systemctl("is-enabled", unit))
@@ -181,7 +181,14 @@ class Story:
             self.transcript.write(f"   since the reboot: {self.attempts.require_none()}")
 
     def _appliance(self, *arguments: str, code: int = 0, timeout_s: float = 300) -> Finished:
-        return self._show([*self.tool, *arguments], code=code, timeout_s=timeout_s)
+        return self._show([COMMAND, *arguments], code=code, timeout_s=timeout_s)
+
+    def _typed(self, typed: Typed, code: int = 0) -> Typed:
+        """Show what the operator of the bare host typed, with the end of what it showed."""
+        shown = (typed.finished.err + typed.finished.out.replace("\r", "")).rstrip().splitlines()
+        self.transcript.typed(typed.line, typed.finished.code, typed.seconds, "\n".join(shown[-SHOWN_LINES:]))
+        expect("its exit code", code, typed.finished.code)
+        return typed
 
     def _show(self, argv: list[str], *, code: int | None = 0, timeout_s: float = 120) -> Finished:
         """Run a command, and show it with its answer and the end of its messages."""

@@ -76,7 +76,11 @@ class Transcript:
 
     def command(self, argv: Sequence[str], code: int, seconds: float, text: str) -> None:
         """A command as it was typed, how it ended, and what is shown of its output."""
-        self.write(f"   # {shlex.join(argv)}")
+        self.typed(shlex.join(argv), code, seconds, text)
+
+    def typed(self, line: str, code: int, seconds: float, text: str) -> None:
+        """As `command`, of a line for a shell."""
+        self.write(f"   # {line}")
         self.lines(text)
         self.write(f"   exit code {code}, {seconds:.1f} s")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from appliance.host.install.install_inputs import Host, SourceMedia
 from appliance.host.install.install_plan import InstallResult
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
+from appliance.host.release.release import Release
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.trust.root_pin import check_first_root, compare_root
 from appliance.host.trust.trust_store import read_root
@@ -186,11 +188,19 @@ def _show(terminal: Terminal, done: InstallResult) -> None:
     if release.prefix.is_system:
         gateway = json.loads((release.config / "gateway.json").read_bytes())
         terminal.answer(f"serves at  http://{gateway['bind']}:{gateway['port']}, key in {release.prefix.default_key}")
+    else:
+        terminal.answer(f"to serve   {_serve_command(release)}")
     terminal.answer(f"copied     {done.copied} of {len(release.contents.files)} files")
     if done.answer:
         terminal.answer(f"candidate  {' '.join(done.answer.split())[:100]}")
     terminal.answer("was complete, nothing changed" if done.was_complete and not done.answer else "installed")
     terminal.message("  ".join(f"{took.step} {format_duration(took.seconds)}" for took in done.steps))
+
+
+def _serve_command(release: Release) -> str:
+    """What an ordinary user types: below a prefix there is no command `appliance` of its own."""
+    words = [str(release.prefix.current / "venv/bin/python"), "-I", "-B", "-m", "appliance.cli.main", "serve"]
+    return shlex.join(words) + release.prefix.option
 
 
 def _answer(done: InstallResult) -> dict[str, Any]:

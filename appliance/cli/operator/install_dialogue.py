@@ -101,7 +101,7 @@ def plan_lines(plan: InstallPlan) -> list[str]:
     if plan.units:
         lines.append(f"  services  {', '.join(plan.units)}; they start at every boot")
     else:
-        lines.append(f"  services  none; to serve: appliance serve{plan.prefix.option}")
+        lines.append("  services  none; the command to serve in the foreground follows the install")
     if plan.memory is not None:
         need, budget = format_memory(plan.memory.total), format_memory(plan.memory.budget)
         lines.append(f"  memory    {need} of the {budget} that models may take")

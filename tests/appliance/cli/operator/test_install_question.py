@@ -134,7 +134,7 @@ def test_plan_names_what_is_copied_where_and_the_memory(
     assert shown[1].startswith(f"to install: toy 1.0.0 as {prefix.releases}/1.0.0-")
     assert shown[2].strip().startswith("copies    3 of ")
     assert shown[2].endswith("at most 5.0 MB")
-    assert shown[3].strip() == f"services  none; to serve: appliance serve --prefix {prefix.root}"
+    assert shown[3].strip() == "services  none; the command to serve in the foreground follows the install"
     assert shown[4].strip() == "memory    2 MiB of the 8 MiB that models may take"
     assert len(shown) == 5
 
