@@ -23,6 +23,7 @@ from appliance.host.layout.prefix import Prefix
 from appliance.host.release.release import Release, current_target, open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.site.config import SiteConfig, read_site
+from bundles.bootstrap_set import bootstrap_root
 from bundles.bundle import Bundle
 from signing.errors import ApplianceError, ApplyRestoredError, DriftError
 from tests.appliance.sim_card import CARD
@@ -125,7 +126,10 @@ def terminate() -> None:
 
 
 def test_install_succeeds_and_a_second_one_tries_no_candidate(site: Site) -> None:
+    older = bootstrap_root(site.sim.prefix.root) / ("0" * 12)
+    older.mkdir(parents=True)
     assert site.install().answer == "Paris"
+    assert not older.exists(), "the program of a bundle that does not serve"
     assert site.services.names() == ["try_candidate", "enable", "follow", "retire"]
     assert site.install().was_complete
     assert site.services.names() == ["enable", "follow", "retire"]
