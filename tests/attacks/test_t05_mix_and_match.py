@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from signing.chain import ReadMetadata
 from signing.roles import FileMeta
-from tests.attacks.harness import Stick, guard_off, make_stick, refused, row
+from tests.attacks.harness import Stick, command, guard_off, make_stick, refused, row
 from tests.sim.tuf import TufRepository
 
 ROW = row(5)
@@ -54,6 +56,23 @@ def test_attacked_with_blobs_of_another_release(stick: Stick, toy: Path, tmp_pat
     with_blobs_of_another_release(stick, toy, tmp_path)
     refused(ROW, stick.verify, "bundle.mixed", "index.json")
     assert stick.command().code == 4
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_attacked_on_one_of_two_sticks(stick: Stick, toy: Path, tmp_path: Path, is_first: bool) -> None:
+    other = Stick(tmp_path / "second", stick.repository, stick.root_file)
+    shutil.copytree(stick.path, other.path)
+    with_blobs_of_another_release(other, toy, tmp_path)
+    paths = (other.path, stick.path) if is_first else (stick.path, other.path)
+    answer = command("verify", *paths, "--trust", stick.root_file)
+    assert (answer.code, "(bundle.mixed)" in answer.talk) == (4, True), answer.talk
+
+
+def test_attacked_on_two_sticks_with_targets_of_two_releases(stick: Stick, tmp_path: Path) -> None:
+    shutil.copytree(stick.path, tmp_path / "second")
+    with_targets_of_another_release(stick)
+    answer = command("verify", tmp_path / "second", stick.path, "--trust", stick.root_file)
+    assert (answer.code, "(metadata.mixed)" in answer.talk) == (4, True), answer.talk
 
 
 def test_unguarded_the_other_releases_targets_decide(stick: Stick) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from bundles.chunks.check import check_blobs
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.transfer import Write
 from bundles.contents.contents import File
-from bundles.oci.layout import blob_path
+from bundles.oci.layout import Layout, blob_path
 from bundles.progress import ignore
+from bundles.stick.media_set import MediaSet
 from signing.verified import Verified
 from tests.attacks.harness import Stick, guard_off, refused, row
-from tests.sim.sticks import SimStick
+from tests.sim.sticks import SimStick, plugged
 from tests.toy import NOW
 
 ROW = row(16)
@@ -86,6 +88,28 @@ def test_attacked_on_the_second_read_of_the_contents(stick: Stick, firmware: Sim
     release.mkdir()
     again = lambda: import_layout(stick.layout, release, found, stick.root, NOW)  # noqa: E731
     refused(ROW, again, "blob.differs", path)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["liar-first", "liar-second"])
+def test_attacked_by_one_of_two_media_what_was_read_once_is_used(
+    stick: Stick, prefix: Prefix, tmp_path: Path, order: tuple[int, int]
+) -> None:
+    shutil.copytree(stick.path, tmp_path / "honest")
+    media = (SimStick(stick.path), SimStick(tmp_path / "honest"))
+    with plugged(*media):
+        layouts = [Layout(media[at].root) for at in order]
+        bundle = verified(stick).value
+        for layout in layouts:
+            check_blobs(layout, bundle)
+        file = playbook_lies(media[0], bundle)
+        release = release_of(prefix, bundle)
+        release.mkdir()
+        copy = lambda: import_files(prefix, MediaSet(layouts), release, bundle, ignore)  # noqa: E731
+        if order[0] == 0:
+            refused(ROW, copy, "contents.file-changed", file.path)
+        else:
+            copy()
+    assert (release / file.path).exists() == (order[0] == 1)
 
 
 def test_unguarded_the_other_bytes_are_installed(stick: Stick, firmware: SimStick, prefix: Prefix) -> None:
