@@ -22,9 +22,11 @@ from typing import Optional
 from bundles.bundle import Bundle
 from bundles.chunks.check import Checked
 from bundles.chunks.chunk import Chunk
+from bundles.delta import needs_boot
 from bundles.medium import disk_full, explain_write
 from bundles.medium_check import CheckedMedium, check_medium
-from bundles.oci.layout import INDEX_FILE, PARITY, STICK_FILE, Layout, blob_path
+from bundles.oci.covered_names import is_boot_path
+from bundles.oci.layout import BOOT, INDEX_FILE, PARITY, STICK_FILE, Layout, blob_path
 from bundles.parity.streams import ParityStreams, plan_parity, write_parity
 from bundles.progress import OnProgress, ignore
 from bundles.stick.blob_batches import write_blobs
@@ -60,6 +62,7 @@ class WriteChoice:
         next_sticks: asks for further sticks; None where nobody waits.
         parity_stick: asks for one stick more, from which any one of the others can be rebuilt; None for no parity.
         announce: gets one line for people about a further stick that cannot be used.
+        reads: the newest format of contents that the program on the other side reads; None where there may be none.
     """
 
     wanted: Collection[Digest] | None = None
@@ -68,6 +71,7 @@ class WriteChoice:
     next_sticks: NextSticks | None = None
     parity_stick: ParityStick | None = None
     announce: Callable[[str], None] = lambda _: None
+    reads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -226,6 +230,14 @@ class _Work:
         self.written.append(self._write_here(state, self.shares[-1], removed, card, plan))
         return plan.size_bytes
 
+    def _small_files(self, stick: Layout) -> dict[str, bytes]:
+        """What lies beside the blobs; a stick for a place that has a program gets no `BOOT/` that it has not got."""
+        reads = self.choice.reads
+        bundles = self.bundles
+        if reads is None or any(needs_boot(one.contents, reads) for one in bundles) or stick.medium.list(BOOT):
+            return self.small
+        return {path: data for path, data in self.small.items() if not is_boot_path(path)}
+
     def _look(self, path: Path) -> StickState:
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -277,7 +289,7 @@ class _Work:
         missing = [chunk for chunk in share if chunk.sha256 not in state.held]
         write_blobs(self.media.source, stick, missing, self.on_progress)
         pieces = write_parity(parity, self.media.source.open_chunk, stick, self.on_progress) if parity else {}
-        small = {STICK_FILE: card, **self.small}
+        small = {STICK_FILE: card, **self._small_files(stick)}
         for path, data in small.items():
             stick.medium.write(path, data)
         for path in older_files(stick, small):

@@ -15,6 +15,7 @@ from appliance.cli.courier.stick_writing import (
     ask_for_sticks,
     confirm_removal,
     describe,
+    look_at_other_side,
     more_to_write,
     open_sources,
     parity_place,
@@ -115,15 +116,16 @@ def write(
     media = open_sources(terminal, (bundle, *also), trust, workspace)
     if media.bundles[0].evidence.is_development:
         terminal.development()
-    held = open_sources(terminal, (since,), trust, workspace) if since is not None and since.is_dir() else since
+    held = look_at_other_side(terminal, since, trust, workspace)
     further = ask_for_sticks(terminal, places) if (has_person() if wait is None else wait) else None
     choice = WriteChoice(
-        wanted=wanted_digests(terminal, media, held, only, workspace),
+        wanted=wanted_digests(media, held, only),
         may_remove=confirm_removal(terminal, is_agreed=yes) if replace else None,
         keep_mounted=keep_mounted,
         next_sticks=further,
         parity_stick=parity_place(parity, destination, further) if parity else None,
         announce=terminal.message,
+        reads=held.reads if held else None,
     )
     with terminal.progress() as on_progress:
         written = write_sticks(media, destination, choice, on_progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -39,32 +40,59 @@ def open_sources(terminal: Terminal, paths: Sequence[Path], trust: Path | None, 
     return judged.media
 
 
-def wanted_digests(
-    terminal: Terminal, media: OpenMedia, since: OpenMedia | Path | None, only: Sequence[str], workspace: Path | None
-) -> Collection[Digest] | None:
+@dataclass(frozen=True)
+class OtherSide:
+    """What the place holds to which a delta goes.
+
+    Args:
+        digests: of blobs that are there.
+        reads: the newest format of contents that its program reads.
+    """
+
+    digests: frozenset[Digest]
+    reads: int
+
+
+def look_at_other_side(
+    terminal: Terminal, since: Path | None, trust: Path | None, workspace: Path | None
+) -> OtherSide | None:
+    """Read what the other side holds.
+
+    Args:
+        since: a bundle, or the receipt of a host; None where nothing is known.
+        trust, workspace: whose root counts; the host of a receipt is enrolled in the workspace.
+
+    Raises:
+        UsageError: a receipt without a workspace.
+        NotTrustedError: the bundle or the receipt does not verify.
+    """
+    if since is None:
+        return None
+    if not since.is_dir():
+        return _of_receipt(terminal, since, workspace)
+    bundles = [found.value for found in open_sources(terminal, (since,), trust, workspace).bundles]
+    digests = frozenset(chunk.sha256 for bundle in bundles for chunk in bundle.blobs)
+    return OtherSide(digests, max(bundle.contents.min_reader for bundle in bundles))
+
+
+def wanted_digests(media: OpenMedia, held: OtherSide | None, only: Sequence[str]) -> Collection[Digest] | None:
     """Which chunks are carried; None for all.
 
     Args:
         media: what is written.
-        since: a verified bundle that the other side holds, or the path of a receipt.
+        held: what the other side has; None where nothing is known.
         only: ranges with check words.
-        workspace: where the host of a receipt is enrolled.
 
     Raises:
-        UsageError: ranges that do not fit, or a receipt without a workspace.
-        NotTrustedError: the receipt does not verify.
+        UsageError: ranges that do not fit.
     """
     bundles = [found.value for found in media.bundles]
-    if since is None and not only:
+    if held is None and not only:
         return None
     wanted = {chunk.sha256 for bundle in bundles for chunk in bundle.blobs}
     if only:
         wanted = {chunk.sha256 for text in only for chunk in find_ranges(text, bundles)[1]}
-    if isinstance(since, OpenMedia):
-        wanted -= {chunk.sha256 for found in since.bundles for chunk in found.value.blobs}
-    elif since is not None:
-        wanted -= _of_receipt(terminal, since, workspace)
-    return wanted
+    return wanted - held.digests if held else wanted
 
 
 def confirm_removal(terminal: Terminal, *, is_agreed: bool) -> MayRemove:
@@ -167,7 +195,7 @@ def more_to_write(media: OpenMedia, written: WrittenSet) -> NextStickError:
     )
 
 
-def _of_receipt(terminal: Terminal, path: Path, workspace: Path | None) -> frozenset[Digest]:
+def _of_receipt(terminal: Terminal, path: Path, workspace: Path | None) -> OtherSide:
     if workspace is None:
         raise UsageError(
             "stick.since-workspace",
@@ -179,7 +207,7 @@ def _of_receipt(terminal: Terminal, path: Path, workspace: Path | None) -> froze
     held = held_digests(path, open_workspace(workspace))
     for one in held.unknown:
         terminal.message(f"notice: this workspace does not know {one.name} {one.version}; nothing of it is left out")
-    return held.digests
+    return OtherSide(held.digests, held.receipt.reads)
 
 
 def _dashed(media: OpenMedia) -> str:
