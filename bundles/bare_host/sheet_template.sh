@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2013,SC2015
+# shellcheck shell=sh disable=SC1083,SC2013,SC2015
 # Trust root {{ version }}: {{ threshold }} signatures, serial {{ serial }} or later. To use it:
 # sh SHEET /media/stick    "REFUSED", exit 4: keep away from that stick
 K='{{ fingerprints }}'
@@ -20,4 +20,4 @@ for x in $(cut -c67- BOOT.sha256); do
 sha256sum -c BOOT.sha256 >/dev/null 2>&1 || no "a file differs"
 [ "$(ls -A "$b")" = "$(ls -A)" ] || no "a file too many"
 python3 -V >/dev/null && cd "$OLDPWD" && exec python3 -I -B \
-  "$d/verify.pyz" "$@" --trust "$d/root.json" --pin "$K"; (exit 6)
+  "$d/verify.pyz" "$@" --trust "$d/root.json"{{ pin }}; (exit 6)

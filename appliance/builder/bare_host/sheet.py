@@ -19,15 +19,17 @@ import bundles
 from signing.roles import Root
 
 _FOR_THE_LINTER = "# shellcheck "
+_PIN = ' --pin "$K"'
 _FOLDER = Path(bundles.__file__).parent / "bare_host"
 
 
-def render_sheet(root: Root, serial: int) -> str:
+def render_sheet(root: Root, serial: int, *, pins: bool = True) -> str:
     """The first part of the sheet of a trust root: all of it for a host with python3.
 
     Args:
         root: the sheet has the fingerprints of its root keys.
         serial: of the oldest `BOOT/` that a host may use.
+        pins: whether that one's verifier copies the program and takes fingerprints; else it only verifies.
     """
     environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     role = root.roles["root"]
@@ -36,6 +38,7 @@ def render_sheet(root: Root, serial: int) -> str:
         threshold=role.threshold,
         serial=serial,
         fingerprints="\n".join(sorted(key.fingerprint for key in role.keys.values())),
+        pin=_PIN if pins else "",
     )
 
 

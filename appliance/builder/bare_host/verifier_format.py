@@ -1,6 +1,6 @@
-"""Which format of `contents.json` a `verify.pyz` reads.
+"""What a `verify.pyz` can do: which format of `contents.json` it reads, and whether it copies the program.
 
-Owns that one question, answered from the archive's own source. Root keys have signed the archive; it is never run here.
+Owns these two questions, answered from the archive's own source. Root keys have signed it; it is never run here.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import zipfile
 
 _MEMBERS = ("bundles/contents/contents.py", "bundles/contents.py")
 """Where the source states it: today, and in version 0.1.0."""
+_COPIER = "bundles/bootstrap_set.py"
 
 
 def format_read_by(verifier: bytes) -> int:
@@ -29,3 +30,16 @@ def format_read_by(verifier: bytes) -> int:
         if isinstance(node, ast.Assign) and names == ["FORMAT"] and isinstance(node.value, ast.Constant):
             return node.value.value if type(node.value.value) is int else 0
     return 0
+
+
+def copies_program(verifier: bytes) -> bool:
+    """Whether a verifier copies the bundle's program and takes `--pin`; that of version 0.1.0 only verifies.
+
+    Args:
+        verifier: bytes of a `verify.pyz`.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(verifier)) as archive:
+            return _COPIER in archive.namelist()
+    except zipfile.BadZipFile:
+        return False

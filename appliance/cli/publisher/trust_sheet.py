@@ -10,6 +10,7 @@ from appliance.cli.console.options import pass_terminal, workspace_option
 from appliance.cli.console.terminal import Terminal
 from appliance.keys.tuf_repository import published
 from appliance.keys.workspace import open_workspace
+from bundles.bare_host.boot_check import VERIFIER_FILE
 from signing.errors import UsageError
 
 
@@ -36,10 +37,12 @@ def sheet(terminal: Terminal, serial: int | None, workspace: Path) -> None:
     # `appliance trust pin` loads this module on hosts, which need nothing of the builder's part of the program.
     from appliance.builder.bare_host.boot_writer import newest, serial_of
     from appliance.builder.bare_host.sheet import python_part, render_sheet
+    from appliance.builder.bare_host.verifier_format import copies_program
 
     opened = open_workspace(workspace)
     walked = published(opened).walked
-    lowest = serial or serial_of(newest(opened, walked.root_bytes))
+    signed = newest(opened, walked.root_bytes)
+    lowest = serial or serial_of(signed)
     if not lowest:
         raise UsageError(
             "boot.none-signed",
@@ -50,6 +53,12 @@ def sheet(terminal: Terminal, serial: int | None, workspace: Path) -> None:
         )
     if walked.root.profile:
         terminal.development()
-    text = render_sheet(walked.root, lowest) + python_part()
+    pins = not signed or copies_program(signed[VERIFIER_FILE])
+    if not pins:
+        terminal.message(
+            "warning: the verifier that root keys have signed only verifies: this sheet does not install from a stick. "
+            "A newer one is signed with the next root: appliance trust rotate"
+        )
+    text = render_sheet(walked.root, lowest, pins=pins) + (python_part() if pins else "")
     for line in text.rstrip("\n").split("\n"):
         terminal.answer(line)

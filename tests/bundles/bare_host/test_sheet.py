@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from appliance.builder.bare_host import boot_writer
 from appliance.builder.bare_host.sheet import python_part, render_sheet
 from appliance.keys.workspace import create_development
 from signing.chain import read_root
@@ -15,6 +18,17 @@ from tests.attacks.harness import command
 from tests.sim.bare import follow
 from tests.sim.tuf import USUAL, TufRepository, keys
 from tests.toy import NOW, build_toy
+
+
+def verifies_only() -> bytes:
+    """An older verifier: it takes a stick and a root."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("__main__.py", "import os, sys; print(*sys.argv[1:3], os.path.basename(sys.argv[3]))\n")
+    return buffer.getvalue()
+
+
+VERIFIES_ONLY = verifies_only()
 
 
 def root_of(count: int, threshold: int) -> Root:
@@ -55,6 +69,18 @@ def test_command_prints_the_sheet_with_which_its_bundles_are_checked(tmp_path: P
     assert done.returncode == 0, done.stderr
     newer = command("trust", "sheet", "--workspace", workspace.path, "--serial", "2").out
     assert follow(path, newer, "dash", tmp_path / "operator").stderr == "REFUSED: serial 1, not 2\n"
+
+
+def test_sheet_for_a_verifier_that_only_verifies_asks_it_for_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boot_writer, "build_verifier", lambda: VERIFIES_ONLY)
+    workspace, path = build_toy(tmp_path / "workspace")
+    answer = command("trust", "sheet", "--workspace", workspace.path)
+    assert (answer.code, answer.out) == (0, render_sheet(workspace.root(), 1, pins=False))
+    assert "only verifies" in answer.talk
+    done = follow(path, answer.out, "dash", tmp_path / "operator", [])
+    assert (done.returncode, done.stdout) == (0, f"{path} --trust root.json\n"), done.stderr
 
 
 def test_there_is_no_sheet_before_anything_was_signed(tmp_path: Path) -> None:
