@@ -162,6 +162,8 @@ _HEADINGS = {
     "bootstrap.busy": "another run copies the program",
     "bootstrap.none": "this bundle brings no program",
     "bootstrap.python": "this bundle is for another Python",
+    "bundle.several": "several bundles lie here",
+    "bundle.not-there": "this bundle does not lie here",
     "contents.model": "not a file of kind model",
     "contents.place": "a path that the installer fills itself",
     "manifest.blobs": "other blobs than the contents need",
@@ -171,6 +173,8 @@ _HEADINGS = {
     "root.not-of-this-chain": "not an older root of this chain",
     "signature.stranger": "a key that is not in the root",
     "signature.threshold": "too few signatures",
+    "stick.next": "on a stick that is not here",
+    "stick.unplugged": "the stick was pulled out",
     "target.statements": "statements are missing",
 }
 

@@ -17,6 +17,8 @@ from appliance.host.layout.places import OK_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.models.fit import ModelWorkload
 from appliance.host.models.model_head import head_of_bundle
+from appliance.host.release.held_chunks import held_chunks
+from appliance.host.release.held_source import HeldSource
 from appliance.host.release.release import Release
 from appliance.host.site.config import SiteConfig, read_site
 from appliance.host.trust.expiry_exemption import Exemption, exempt
@@ -133,7 +135,10 @@ def run_preflight(admitted: AdmittedBundle, host: Host) -> PreflightResult:
         NotTrustedError: the header of a model breaks a rule of `bundles.gguf.header`.
     """
     bundle, floor_time = admitted.found.value, admitted.found.evidence.floors.time
-    models = model_workloads(admitted.media.source, bundle.contents)
+    media = admitted.media.source
+    # A delta leaves out what this host holds.
+    source = HeldSource(media, held_chunks(host.prefix)) if media.missing(bundle) else media
+    models = model_workloads(source, bundle.contents)
     return check_host(bundle.contents, models, host, release_path(host.prefix, bundle), floor_time)
 
 
