@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.cli.operator import install as program
-from appliance.cli.operator.install_dialogue import OperatorDialogue, plan_lines
+from appliance.cli.operator.install_dialogue import OperatorDialogue, plan_lines, typed_arguments
 from appliance.host.install.bundle_admission import verify_media
 from appliance.host.install.install_inputs import Host
 from appliance.host.install.install_plan import InstallPlan, plan_install
@@ -182,3 +182,27 @@ def test_pinned_root_stays_and_must_cover_the_bundle_too(
     assert install(stick, prefix, *named(stick, prints)).code == 4
     assert read_root(prefix) == made.root_file.read_bytes()
     assert reached.plans == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["/media/stick"],
+        ["--yes", "--json", "/media/a", "/media/b"],
+        ["--wait", "--select", "toy-1.0.0", "-odd-"],
+        ["--no-wait", "--prefix", "/srv/host", "/media/a"],
+        ["--root", __file__, "--fingerprint", "0" * 64, "--fingerprint", "1" * 64, "/media/a"],
+    ],
+)
+def test_other_program_gets_the_words_that_were_typed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APPLIANCE_WORKSPACE", "/somewhere")  # which the other program reads itself
+    names = [word for word in words if word.startswith("/media") or word == "-odd-"]
+    options = words[: len(words) - len(names)]
+    typed = [*options, "--", *names]
+    with program.command.make_context("install", typed) as context:
+        once = typed_arguments(context)
+    assert once[0] == "install"
+    assert once[-len(names) - 1 :] == ["--", *names]
+    assert sorted(once[1 : -len(names) - 1]) == sorted(options)
+    with program.command.make_context("install", once[1:]) as again:
+        assert again.params == context.params
