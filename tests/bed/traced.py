@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bed.abilities import no_strace
@@ -13,7 +14,7 @@ from tests.bed.host import Host
 
 FOLDER = "/var/tmp/strace"
 _LIBRARY = re.compile(r"(/\S+) \(0x")
-_OPENED = re.compile(r'openat2?\([^"]*"(?:[^"]*/)?([0-9a-f]{64})"[^=]*= (\d+)')
+_READ = re.compile(r"^p?read(?:v|64|v2)?\(\d+<[^>]*/([0-9a-f]{64})>.* = ([1-9][0-9]*)$", re.MULTILINE)
 
 
 def missing() -> str | None:
@@ -39,6 +40,15 @@ def put_strace(host: Host) -> list[str]:
     return [f"{FOLDER}/{loader}", "--library-path", FOLDER, f"{FOLDER}/strace"]
 
 
-def opened_blobs(log: str) -> set[str]:
-    """Names of the blobs that a traced program opened, by what strace wrote of `openat`."""
-    return {name for name, _ in _OPENED.findall(log)}
+def trace_reads(strace: Sequence[str], folder: str) -> list[str]:
+    """The words that run a command, and write what it reads into a folder: a file for each of its threads."""
+    calls = "trace=read,readv,pread64,preadv,preadv2"
+    return [*strace, "-ff", "--seccomp-bpf", "-qq", "-y", "-s", "0", "-e", calls, "-o", f"{folder}/thread"]
+
+
+def blob_bytes(log: str) -> dict[str, int]:
+    """How many bytes of each blob were read, by what `trace_reads` has written."""
+    found: dict[str, int] = {}
+    for name, size in _READ.findall(log):
+        found[name] = found.get(name, 0) + int(size)
+    return found
