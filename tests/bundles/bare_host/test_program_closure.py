@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.assembly.inputs import PROGRAM
+from appliance.builder.lock.lockfile import read_lock
 from appliance.keys.workspace import Workspace
 from bundles import bootstrap_set
 from bundles.bootstrap_set import LAUNCHER_FILE, PROGRAM_FOLDER, bootstrap_argv
@@ -96,6 +97,15 @@ def test_program_does_not_run_without(package: str, command: str, toy: tuple[Wor
     fewer = put_packages(tmp_path, [name for name in PROGRAM if name != package])
     arguments = [command] if command.startswith("-") else [command, "show", "--workspace", toy[0].path]
     assert run(fewer, *arguments).returncode in (1, 2, 70)
+
+
+@pytest.mark.parametrize("lock", sorted((TOP / "bundles/recipes").glob("*.lock.json")), ids=lambda path: path.name)
+def test_locks_of_this_project_hold_all_of_it_and_it_is_small(lock: Path) -> None:
+    wheels = read_lock(lock).of_kind("wheel")
+    for python in {one.python or "" for one in wheels if one.python} or {""}:
+        marked = [one for one in wheels if one.name in PROGRAM and one.python in (None, "", python)]
+        assert {one.name for one in marked} == set(PROGRAM)
+        assert sum(one.used.size for one in marked) < 10_000_000
 
 
 def test_commands_of_the_first_minutes_run(program: Path, toy: tuple[Workspace, Path], tmp_path: Path) -> None:

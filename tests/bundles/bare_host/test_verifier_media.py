@@ -19,7 +19,7 @@ from signing.digest import Digest
 from signing.floors import Floors
 from tests.attacks.harness import command
 from tests.bundles.bare_host.program import PYTHON, program_sources
-from tests.sim.stick_folders import deal_blobs
+from tests.sim.stick_folders import both_bundles, deal_blobs
 from tests.toy import NOW, build_toy
 
 Captured = pytest.CaptureFixture[str]
@@ -135,3 +135,19 @@ def test_damage_on_a_first_stick_is_never_passed_over(
     assert main([str(sticks[0]), "--trust", str(root), *pin(tmp_path)]) == 3
     assert capsys.readouterr().out == ""
     assert not (tmp_path / "host").exists()
+
+
+def test_of_several_bundles_on_a_stick_one_is_selected(capsys: Captured, tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    extra = program_sources(tmp_path / "wheels")
+    workspace, first = build_toy(tmp_path / "w", extra=extra, python=PYTHON)
+    _, second = build_toy(tmp_path / "w", "2.0.0", "another note", extra=extra, python=PYTHON)
+    stick = both_bundles(first, second, tmp_path / "stick", workspace.root_file.read_bytes())
+    typed = [str(stick), "--trust", str(workspace.root_file), *pin(tmp_path)]
+    assert main(typed) == 2
+    assert "toy-2.0.0" in capsys.readouterr().err
+    assert not (tmp_path / "host").exists()
+    assert main([*typed, "--select", "toy-2.0.0"]) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert words[5:8] == ["install", str(stick), "--select"]
+    assert words[8] == "toy-2.0.0"
