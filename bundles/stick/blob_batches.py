@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
+from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
@@ -72,6 +73,16 @@ def write_blobs(source: ChunkSource, stick: Layout, chunks: Sequence[Chunk], on_
         stick.medium.remove_parts()
 
 
+def check_device(folder: Path, device: int) -> None:
+    """Refuse a folder that lies on another device than before: the stick was unmounted, and this is what lay below it.
+
+    Raises:
+        OSError: ENODEV.
+    """
+    if os.stat(folder).st_dev != device:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+
 def _batches(chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, ...]]:
     small = [chunk for chunk in chunks if chunk.size < SMALL_BYTES]
     for at in range(0, len(small), BATCH_BLOBS):
@@ -114,8 +125,7 @@ class _BlobWriter:
 
     def _name(self, parts: Mapping[str, Chunk], *, alone: bool) -> None:
         medium = self._stick.medium
-        if os.stat(self._stick.path).st_dev != self._device:
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))  # unmounted: this folder is of another file system
+        check_device(self._stick.path, self._device)
         if not alone:
             make_durable(self._stick.path)
         for name, chunk in parts.items():

@@ -59,7 +59,9 @@ def read_back(stick: Layout, wanted: Mapping[str, Chunk], on_progress: OnProgres
     """
     make_durable(stick.path)
     files = {path: chunk.size for path, chunk in wanted.items()}
-    found = judge_all(files, lambda path: _compare(stick, path, wanted[path]), "reading the stick back", on_progress)
+    found = judge_all(
+        files, lambda path: compare_file(stick, path, wanted[path]), "reading the stick back", on_progress
+    )
     differing = {path: wanted[path] for path, fault in found.items() if fault.differs}
     return ReadBack(differing, sum(files.values()), not any(fault.is_unproven for fault in found.values()))
 
@@ -89,8 +91,8 @@ class _Fault:
     is_unproven: bool
 
 
-def _compare(stick: Layout, path: str, chunk: Chunk) -> _Fault | None:
-    """What is wrong with a file; None where it is right and was read from the device."""
+def compare_file(stick: Layout, path: str, chunk: Chunk) -> _Fault | None:
+    """Compare one file with what was written; None where it is right and was read from the device."""
     try:
         descriptor = stick.medium.open(path)
     except (FileNotFoundError, DamagedError):

@@ -80,7 +80,7 @@ def look_at(layout: Layout, bundles: Sequence[Bundle]) -> StickState:
     targets = {target_path(one.contents.name, one.contents.version, one.manifest) for one in bundles}
     there = [*layout.medium.walk(BLOBS), *layout.medium.walk(TARGETS)]
     strange = [path for path in there if path not in blobs and path not in targets]
-    foreign = tuple(path for path in strange if _BLOB.match(path) or _TARGET.match(path))
+    foreign = removable(strange)
     held = {match[1] for path in there if path in blobs and (match := _BLOB.match(path))}
     size = sum((layout.path / path).lstat().st_size for path in foreign)
     index = layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES)
@@ -88,6 +88,11 @@ def look_at(layout: Layout, bundles: Sequence[Bundle]) -> StickState:
     mount = mount_of(layout.path)
     device = layout.path.stat().st_dev
     return StickState(layout, frozenset(map(Digest, held)), foreign, size, others, device, mount)
+
+
+def removable(paths: Sequence[str]) -> tuple[str, ...]:
+    """Those of some paths that the format gives to blobs and targets; whatever else lies there is never removed."""
+    return tuple(path for path in paths if _BLOB.match(path) or _TARGET.match(path))
 
 
 def other_bundle(state: StickState, bundles: Sequence[Bundle]) -> UsageError:
