@@ -14,7 +14,7 @@ from bundles.progress import Progress
 from bundles.stick import blob_batches
 from bundles.stick.blob_batches import write_blobs
 from tests.attacks.harness import Stick, guard_off, refused, row
-from tests.sim.disks import mounted_disk
+from tests.bundles.stick.disks import mounted_disk
 
 ROW = row(111)
 

@@ -15,7 +15,7 @@ from bundles.progress import ignore
 from bundles.stick.read_back import ReadBack, device_bytes, make_durable, read_back
 from signing.digest import sha256
 from signing.errors import ApplianceError
-from tests.sim.disks import mounted_disk
+from tests.bundles.stick.disks import mounted_disk
 
 SIZES = (0, 1, 1000, 4096, 4097, 3 << 20)
 

@@ -11,7 +11,7 @@ import pytest
 from bundles.stick import safe_removal
 from bundles.stick.mounts import Mount, mount_of
 from bundles.stick.safe_removal import Removal, dirty_mark, make_removable, read_dirty_mark
-from tests.sim.disks import mounted_disk
+from tests.bundles.stick.disks import mounted_disk
 
 
 def test_a_disk_is_unmounted(tmp_path: Path) -> None:
