@@ -200,7 +200,7 @@ class _PieceReader(_Reader):
             parts.append(data)
             start += len(data)
             size -= len(data)
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _open_piece(self, path: str) -> int:
         try:
@@ -236,7 +236,7 @@ class _ChunkReader(_Reader):
             descriptor, base = self._open[chunk.sha256]
             parts.append(_read_exactly(descriptor, base + inside, length, f"blobs/sha256/{chunk.sha256}"))
             done += length
-        return b"".join((*parts, bytes(size - done)))
+        return parts[0] if len(parts) == 1 and done == size else b"".join((*parts, bytes(size - done)))
 
 
 def _spans(streams: ParityStreams, number: int, start: int, size: int) -> Iterator[tuple[Chunk, int, int]]:

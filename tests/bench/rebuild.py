@@ -1,6 +1,6 @@
 """The figure of rebuilding a lost stick from its parity and the two others, against a limit.
 
-All is cold and on one disk. The rebuilt chunks are copied into a file by the copy of an install, hashed twice and durable.
+All is cold and on one disk. The rebuilt chunks are copied into a file by the copy of an install, and are durable.
 """
 
 from __future__ import annotations
