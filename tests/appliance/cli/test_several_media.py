@@ -43,7 +43,7 @@ def test_verify_of_all_sticks_in_any_order_is_one_answer(made: tuple[Path, list[
     assert "every byte is what was signed" in run("verify", root, *sticks).out
 
 
-def test_verify_without_one_stick_is_5_and_says_which_to_insert(made: tuple[Path, list[Path], Path]) -> None:
+def test_verify_without_one_stick_is_5_and_names_the_one_to_insert(made: tuple[Path, list[Path], Path]) -> None:
     root, sticks, _ = made
     answer = run("verify", root, sticks[0], sticks[2])
     assert answer.code == 5
