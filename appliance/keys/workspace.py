@@ -7,6 +7,7 @@ Owns the folder's layout and its creation. It lies outside the project's tracked
     trust/floors.json         the versions that were published last: an older copy of the repository is refused
     keys/                     0700; builder.pem, and in a development workspace root.pem and targets.pem
     requests/                 what waits for signatures; requests/done/ what was signed
+    hosts/                    hosts whose receipts count; `appliance.keys.enrolled_hosts` owns it
     dist/                     bundles
 """
 

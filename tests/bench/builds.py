@@ -7,9 +7,6 @@ from pathlib import Path
 
 from appliance.builder.chunking.bundle_writer import remove_bundle
 from bundles.bundle import Bundle, open_bundle
-from bundles.delta import delta as missing
-from bundles.delta import held_by, needs_boot
-from bundles.oci.layout import BLOBS, BOOT
 from signing.floors import Floors
 from tests.appliance.big_build import TEMPLATE
 from tests.bench.figure import Figure, best, run
@@ -58,30 +55,30 @@ def delta(material: Material) -> list[Figure]:
     """What goes to a host that has a bundle: where the chat template changed, and where nothing did."""
     workspace, old = material.big
     model = write_model(material.folder / "changed.gguf", f"{TEMPLATE} ")
-    changed_workspace, new = build_toy(material.folder / "changed", model=model)
+    _, new = build_toy(workspace, "1.0.1", model=model)
+    model.unlink()
     figures = [
-        _carried("delta for a changed chat template, model of 1 GiB", (old, workspace), (new, changed_workspace.path)),
-        _carried("delta where nothing changed, model of 1 GiB", (old, workspace), (old, workspace)),
-        _carried("delta where nothing changed, the demo", *(material.demo[::-1],) * 2),
+        _carried("delta for a changed chat template, model of 1 GiB", workspace, old, new),
+        _carried("delta where nothing changed, model of 1 GiB", workspace, old, old),
+        _carried("delta where nothing changed, the demo", material.demo[0], *(material.demo[1],) * 2),
     ]
     remove_bundle(new)
-    model.unlink()
     return figures
 
 
-def _carried(what: str, old: tuple[Path, Path], new: tuple[Path, Path]) -> Figure:
-    """All that a stick carries: the blobs that are missing, and every file beside them that the place needs.
+def _carried(what: str, workspace: Path, old: Path, new: Path) -> Figure:
+    """All that lies on a stick that was written for a place with the old bundle.
 
     Args:
         what: changed.
-        old, new: a bundle and its workspace.
+        workspace: of both bundles.
+        old, new: their folders.
     """
-    before, after = _opened(*old), _opened(*new)
-    left_out = {BLOBS} if needs_boot(after.contents, before.contents.min_reader) else {BLOBS, BOOT}
-    beside = (
-        path for path in new[0].rglob("*") if path.is_file() and path.relative_to(new[0]).parts[0] not in left_out
-    )
-    carried = missing(after, held_by(before.contents)).size_bytes + sum(path.stat().st_size for path in beside)
+    stick = workspace / "stick"
+    appliance("stick", "write", new, stick, "--since", old, "--workspace", workspace)
+    carried = sum(path.stat().st_size for path in stick.rglob("*") if path.is_file())
+    shutil.rmtree(stick)
+    before, after = _opened(old, workspace), _opened(new, workspace)
     base = 200 if after.manifest == before.manifest else 1000
     chunks = len(after.blobs) - 2
     limit = base + chunks / 2
