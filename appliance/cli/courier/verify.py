@@ -70,7 +70,7 @@ def command(
     Example:
       appliance verify /media/stick --workspace ~/appliance-workspace
       appliance verify /media/stick --prefix /srv/appliance
-      appliance verify /media/stick1 /media/stick2
+      appliance verify /media/stick-1 /media/stick-2
       appliance verify /srv/spool --wait
       appliance verify --prefix /srv/appliance --evidence today.json
     """

@@ -109,7 +109,7 @@ def command(
     Example:
       appliance install /media/stick
       appliance install /media/stick --prefix /srv/appliance
-      appliance install /media/stick1 /media/stick2 --select smollm2-1.0.0
+      appliance install /media/stick-1 /media/stick-2
       appliance install /media/stick --root root.json --fingerprint 3f…e1 --yes
     """
     place = Prefix.at(prefix or Path("/"))

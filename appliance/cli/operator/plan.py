@@ -87,7 +87,7 @@ def command(
     \b
     Example:
       appliance plan bundles/recipes/smollm2.yaml --host card.json
-      appliance plan /media/stick1 /media/stick2
+      appliance plan /media/stick-1 /media/stick-2
     """
     card = _read_card(card_path)
     waiting = waiting_of(terminal, wait)
