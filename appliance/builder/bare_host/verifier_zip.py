@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import bundles
@@ -20,8 +21,9 @@ _FIRST_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
 
 
+@cache
 def build_verifier() -> bytes:
-    """The bytes of `verify.pyz`, for `python3 -I -B verify.pyz`. About 100 KB."""
+    """The bytes of `verify.pyz`, for `python3 -I -B verify.pyz`. About 100 KB; made once in a process."""
     top = Path(bundles.__file__).resolve().parent.parent
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
