@@ -42,7 +42,9 @@ CASES = [
     pytest.param(DEBIAN_12, "3.11", True, id="debian-12"),
     pytest.param(DEBIAN_13, "3.13", False, id="debian-13-without-python"),
 ]
-if os.environ.get("BARE_HOSTS") == "all":  # of `make soak`
+IS_LONG = os.environ.get("BARE_HOSTS") == "all"
+"""Of `make soak`."""
+if IS_LONG:
     CASES += [
         pytest.param(DEBIAN_12, "3.11", False, id="debian-12-without-python"),
         pytest.param(DEBIAN_13, "3.13", True, id="debian-13"),
@@ -68,6 +70,17 @@ def show_times(operator: Operator, since: float) -> None:
     print(f"from the stick to the first answer: {time.monotonic() - since:.1f} s")
 
 
+def check_hand_over(host: Host, stick: str) -> None:
+    """An installed program that is not the bundle's own verifies the stick, and the bundle's own one installs."""
+    changed = "/opt/appliance/current/venv/lib/python3*/site-packages/appliance/cli/bug_report.py"
+    host.run(["sh", "-c", f"for f in {changed}; do echo '# another program' >>\"$f\"; done"])
+    done = host.run(["appliance", "install", stick], check=False, timeout_s=280)
+    assert done.code == 0, done.err
+    assert "was verified and brings another program: that one installs it" in done.err
+    assert "not as it was installed, made right now" in done.err
+    assert host.run(["appliance", "status"], check=False).code == 0
+
+
 @pytest.mark.parametrize(("tree", "python", "has_python"), CASES)
 def test_root_types_the_sheet_one_command_and_a_yes(
     two_systems: TwoSystems, tree: Tree, python: str, *, has_python: bool
@@ -91,6 +104,8 @@ def test_root_types_the_sheet_one_command_and_a_yes(
         assert [Path(path).name for path in folders] == [f"python{python}"]
         kept = host.run(["ls", "/opt/appliance/bootstrap"]).out.split()
         assert kept == [two_systems.manifest[:12]]
+        if IS_LONG:
+            check_hand_over(host, stick)
 
 
 def test_ordinary_user_types_the_same_with_a_prefix(two_systems: TwoSystems) -> None:
