@@ -155,7 +155,8 @@ def next_steps(state: SetState) -> Iterator[str]:
         if one.missing and one.sticks:
             yield f"plug in stick {', '.join(map(str, one.sticks))}, and name it, too"
         if one.wanted:
-            yield f"or read this out to the sender of {one.bundle.label}: {one.wanted}"
+            condition = "where that stick is lost, " if one.missing and one.sticks else ""
+            yield f"{condition}read this out to the sender of {one.bundle.label}: {one.wanted}"
             yield f"the sender then types: appliance stick write BUNDLE STICK --only '{one.wanted}'"
     if state.error is None:
         yield "nothing: every blob is here, and is what was signed"
