@@ -34,6 +34,7 @@ from tests.pages.blocks import PYTHON, TOP, Block
 from tests.sim.gguf_models import Shape, write_model
 from tests.sim.odd_models import servable
 from tests.sim.registry import SimRegistry, serve_registry
+from tests.sim.stick_folders import deal_blobs
 from tests.toy import NOW
 
 TIMEOUT_S = 60
@@ -97,7 +98,9 @@ def make_template(folder: Path) -> None:
     workspace.path.rename(folder / "appliance-workspace")
     bundle = folder / "appliance-workspace" / "dist" / "toy-1.0.0"
     root = folder / "appliance-workspace" / "trust" / "root.json"
-    write_stick(Layout(bundle), open_bundle(bundle, root.read_bytes(), Floors(), NOW), folder / "stick")
+    found = open_bundle(bundle, root.read_bytes(), Floors(), NOW)
+    write_stick(Layout(bundle), found, folder / "stick")
+    deal_blobs(bundle, found.value, [folder / "stick-1", folder / "stick-2"])
     shutil.copy(root, folder / "root.json")
     (folder / "dist").symlink_to("appliance-workspace/dist")
     roles = Workspace(folder / "appliance-workspace").root().roles
@@ -129,6 +132,8 @@ def place_for(page: str, template: Path, folder: Path) -> Iterator[Place]:
         "bundles/recipes/smollm2.yaml": "toy.yaml",
         "my.yaml": "toy.yaml",
         "dist/smollm2-": "dist/toy-",
+        "--select smollm2-": "--select toy-",
+        "/srv/spool": str(folder / "stick"),
         "smollm2 1.0.0": "toy 1.0.0",
         "3fe1a0c2": (template / "targets.fingerprint").read_text()[:8],
         "/srv/smollm2-1.0.0": str(folder / "fetched"),

@@ -16,9 +16,12 @@ ELSEWHERE = {
     "appliance key create": "tests/journeys/test_06_signers.py",
     "appliance key show 'pkcs11:": "tests/appliance/keys/signers/test_token.py",
     "appliance sign": "tests/journeys/test_06_signers.py",
+    "appliance install /media/stick --root": "tests/appliance/cli/operator/test_install_question.py",
     "appliance install": "tests/journeys/inside.py",
+    "appliance plan /media": "tests/appliance/cli/test_several_media.py",
     "appliance serve": "tests/journeys/inside.py",
     "curl": "tests/pages/test_blocks.py",
+    "appliance stick write dist/smollm2-1.1.0": "tests/appliance/cli/courier/test_stick_write.py",
     "appliance receipt": "tests/appliance/cli/operator/test_receipt.py",
     "appliance demo": "tests/journeys/conftest.py",
 }
