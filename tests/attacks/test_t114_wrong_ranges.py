@@ -6,7 +6,7 @@ import pytest
 
 from bundles.stick.ranges import format_ranges, parse_ranges
 from tests.attacks.harness import guard_off, refused, row
-from tests.sim.plain_bundle import plain_bundle
+from tests.bundles.plain_bundle import plain_bundle
 
 ROW = row(114)
 BLOBS = [str(number).encode() for number in range(600)]

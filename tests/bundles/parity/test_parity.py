@@ -21,8 +21,8 @@ from bundles.parity.streams import LIST_FILE, ParityStreams, plan_parity, read_p
 from signing.digest import sha256
 from signing.errors import DamagedError
 from signing.strictjson import to_file
+from tests.bundles.plain_bundle import put_blobs
 from tests.sim.noise import noise
-from tests.sim.plain_bundle import put_blobs
 from tests.sim.sticks import SimStick
 
 PIECE, BLOCK = 64, 24

@@ -17,8 +17,8 @@ from bundles.parity.streams import plan_parity, write_parity
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
 from bundles.stick.media_set import MediaSet
 from signing.errors import DamagedError, NextStickError
+from tests.bundles.plain_bundle import plain_bundle
 from tests.sim.noise import noise
-from tests.sim.plain_bundle import plain_bundle
 from tests.sim.stick_sets import SetFiles, make_files
 
 UNIT = 1000

@@ -12,7 +12,7 @@ from bundles.bundle import Bundle
 from bundles.stick.ranges import check_word, find_ranges, format_numbers, format_ranges, parse_ranges
 from signing.digest import sha256
 from signing.errors import UsageError
-from tests.sim.plain_bundle import plain_bundle
+from tests.bundles.plain_bundle import plain_bundle
 
 BUNDLE = plain_bundle([str(number).encode() for number in range(638)])
 OTHER = plain_bundle([str(number).encode() for number in range(638)], version="1.0.1")
