@@ -33,18 +33,18 @@ def install_copy(material: Material) -> list[Figure]:
     folder.mkdir()
     free_gib = (shutil.disk_usage(folder).free >> 30) - 4
     size_gib = max(1, min(_WANTED_GIB, free_gib // 2))
-    with _other_file_system(folder, size_gib * GIB * 21 // 20) as (source, where):
+    with other_file_system(folder, size_gib * GIB * 21 // 20) as (source, where):
         names = write_blobs(source, size_gib * GIB)
         blobs = [source / name for name in names]
         target = folder / "target"
 
         def ours() -> Taken:
-            return _cold(source, target, lambda: run(sys.executable, "-m", "tests.bench.copies", source, target))
+            return cold(source, target, lambda: run(sys.executable, "-m", "tests.bench.copies", source, target))
 
         def theirs() -> Taken:
             words = " ".join(str(path) for path in blobs)
             line = f"cp --reflink=never --sparse=never {words} {target} && sync {target}/*"
-            return _cold(source, target, lambda: run(shell=line))
+            return cold(source, target, lambda: run(shell=line))
 
         copied, plain = take_turns((ours, theirs), _ROUNDS)
     what, against = f"install copy of {size_gib} GiB, cold, from {where}", "`cp` of the same blobs, and fsync"
@@ -66,7 +66,8 @@ def write_blobs(folder: Path, size: int) -> list[Digest]:
 
 
 @contextmanager
-def _other_file_system(folder: Path, size: int) -> Iterator[tuple[Path, str]]:
+def other_file_system(folder: Path, size: int) -> Iterator[tuple[Path, str]]:
+    """An ext4 image of `size` bytes, mounted below a folder where this runs as root; else a folder there."""
     image, mount = folder / "medium.img", folder / "medium"
     mount.mkdir()
     with image.open("wb") as file:
@@ -88,20 +89,26 @@ def _is_done(*command: str | Path) -> bool:
         return False
 
 
-def _cold(source: Path, target: Path, side: Callable[[], Taken]) -> Taken:
+def cold(source: Path, target: Path, side: Callable[[], Taken]) -> Taken:
+    """Run one side with an empty target and cold caches."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    os.sync()
-    try:
-        _DROP_CACHES.write_text("3")
-    except OSError:  # not root: file by file
-        for path in source.iterdir():
-            with path.open("rb") as file:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    drop_caches(source)
     try:
         return side()
     finally:
         shutil.rmtree(target)
+
+
+def drop_caches(folder: Path) -> None:
+    """Have memory let go of the files of a folder; all of the machine's as root."""
+    os.sync()
+    try:
+        _DROP_CACHES.write_text("3")
+    except OSError:  # not root: file by file
+        for path in folder.iterdir():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def main() -> None:
