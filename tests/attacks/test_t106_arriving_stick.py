@@ -12,7 +12,7 @@ from bundles.stick.media_check import check_media
 from signing.errors import NotTrustedError
 from signing.floors import Floors
 from tests.attacks.harness import Stick, guard_off, refused, row
-from tests.sim.stick_folders import StickPerson, deal_blobs
+from tests.sim.sets.stick_folders import StickPerson, deal_blobs
 from tests.toy import NOW
 
 ROW = row(106)

@@ -14,7 +14,7 @@ from bundles.stick.mounts import Mount
 from signing.errors import NotTrustedError
 from signing.floors import Floors
 from tests.attacks.harness import Stick, guard_off, refused, row
-from tests.sim.stick_folders import deal_blobs
+from tests.sim.sets.stick_folders import deal_blobs
 from tests.toy import NOW
 
 ROW = row(107)

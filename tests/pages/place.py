@@ -34,7 +34,7 @@ from tests.pages.blocks import PYTHON, TOP, Block
 from tests.sim.gguf_models import Shape, write_model
 from tests.sim.odd_models import servable
 from tests.sim.registry import SimRegistry, serve_registry
-from tests.sim.stick_folders import deal_blobs
+from tests.sim.sets.stick_folders import deal_blobs
 from tests.toy import NOW
 
 TIMEOUT_S = 60

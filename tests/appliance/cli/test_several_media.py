@@ -12,7 +12,7 @@ from bundles.bundle import open_bundle
 from bundles.oci.layout import blob_path
 from signing.floors import Floors
 from tests.attacks.harness import Answer, command
-from tests.sim.stick_folders import both_bundles, deal_blobs
+from tests.sim.sets.stick_folders import both_bundles, deal_blobs
 from tests.toy import NOW, build_toy
 
 

@@ -19,7 +19,7 @@ from signing.digest import Digest
 from signing.floors import Floors
 from tests.attacks.harness import command
 from tests.bundles.bare_host.program import PYTHON, program_sources
-from tests.sim.stick_folders import both_bundles, deal_blobs
+from tests.sim.sets.stick_folders import both_bundles, deal_blobs
 from tests.toy import NOW, build_toy
 
 Captured = pytest.CaptureFixture[str]

@@ -15,7 +15,7 @@ from bundles.chunks.copy import copy_files
 from bundles.chunks.work_file import CopyJob
 from signing.digest import Digest
 from tests.appliance.builder.test_build_killed import in_child
-from tests.sim.stick_sets import SetFiles, StickSet, deal, make_files, right_chunks
+from tests.sim.sets.stick_sets import SetFiles, StickSet, deal, make_files, right_chunks
 
 KILLS = int(os.environ.get("KILLS", "15"))  # `make soak` takes more
 SEED = 20260103

@@ -19,7 +19,7 @@ from bundles.stick.media_set import MediaSet
 from signing.errors import DamagedError, NextStickError
 from tests.bundles.plain_bundle import plain_bundle
 from tests.sim.noise import noise
-from tests.sim.stick_sets import SetFiles, make_files
+from tests.sim.sets.stick_sets import SetFiles, make_files
 
 UNIT = 1000
 

@@ -23,8 +23,8 @@ from bundles.stick.media import OpenMedia, by_newest, open_media
 from bundles.stick.media_check import check_media
 from signing.errors import ApplianceError
 from signing.floors import Floors
-from tests.sim.stick_folders import deal_as
-from tests.sim.stick_sets import BLOB_FAULTS, damage
+from tests.sim.sets.stick_folders import deal_as
+from tests.sim.sets.stick_sets import BLOB_FAULTS, damage
 from tests.sim.sticks import SimStick, plugged
 from tests.toy import NOW, build_toy
 

@@ -21,7 +21,7 @@ from bundles.chunks.work_file import CopyJob
 from bundles.oci.layout import blob_path
 from signing.digest import Digest
 from signing.errors import ApplianceError
-from tests.sim.stick_sets import (
+from tests.sim.sets.stick_sets import (
     BLOB_FAULTS,
     SetFiles,
     StickSet,

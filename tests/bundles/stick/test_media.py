@@ -23,7 +23,7 @@ from bundles.stick.mounts import Mount
 from bundles.stick.ranges import parse_ranges
 from signing.errors import DamagedError, NextStickError, NotTrustedError, UsageError
 from signing.floors import Floors
-from tests.sim.stick_folders import StickPerson, both_bundles, deal_blobs
+from tests.sim.sets.stick_folders import StickPerson, both_bundles, deal_blobs
 from tests.toy import NOW, build_toy
 
 

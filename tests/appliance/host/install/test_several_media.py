@@ -18,7 +18,7 @@ from bundles.progress import ignore
 from signing.errors import NextStickError
 from tests.appliance.sim_card import CARD
 from tests.appliance.sim_host import SimHost, new_host
-from tests.sim.stick_folders import StickPerson, deal_blobs
+from tests.sim.sets.stick_folders import StickPerson, deal_blobs
 from tests.toy import NOW
 
 
