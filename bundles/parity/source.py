@@ -29,6 +29,8 @@ from signing.digest import Digest
 from signing.errors import ApplianceError, DamagedError
 
 _BLOCK_BYTES = 1 << 20
+_MAX_RENAMES = 3
+"""How often a file is looked for anew; the copy renames each file once."""
 
 
 class ParitySource:
@@ -148,10 +150,16 @@ class ParitySource:
 
     def _open_other(self, chunk: Chunk) -> tuple[int, int]:
         """A descriptor of another chunk, and the offset of its first byte."""
-        place = self._place(chunk)
-        if place is None:
-            return self._others.open_chunk(chunk), 0
-        return _open(place), place.offset
+        for _ in range(_MAX_RENAMES):
+            place = self._place(chunk)
+            if place is None:
+                break
+            # The copy may give the file its final name at this moment: it is found again under that.
+            with suppress(OSError):
+                return _open(place), place.offset
+            with self._lock:
+                self._right.pop(chunk.sha256, None)
+        return self._others.open_chunk(chunk), 0
 
 
 def check_rebuilt(chunk: Chunk, found: str) -> None:

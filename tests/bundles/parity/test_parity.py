@@ -148,6 +148,33 @@ def test_sticks_that_are_read_one_after_the_other_rebuild_from_the_files_of_the_
     assert read(source.open_chunk(chunk_of(lost))) == lost
 
 
+def test_a_file_that_gets_its_final_name_while_it_is_opened_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = Media(tmp_path, THREE)
+    whole, places = bytearray(), {}
+    for data in (*THREE[0], *THREE[1]):
+        places[sha256(data)] = (Seed(tmp_path / "m.partial", len(whole)), Seed(tmp_path / "m", len(whole)))
+        whole += data
+    (tmp_path / "m.partial").write_bytes(whole)
+    for number in range(3):
+        media.lose(number)
+    real = ParitySource._place
+
+    def rename(self: ParitySource, chunk: Chunk) -> Seed | None:
+        place = real(self, chunk)
+        if place is not None and place.path.suffix:
+            place.path.rename(tmp_path / "m")
+        return place
+
+    found = ParitySource(lambda: [media.parity], media, lambda digest: places.get(digest, ()))
+    lost = chunk_of(THREE[2][0])
+    monkeypatch.setattr(found, "_find", lambda chunk: (media.parity, media.plan, *media.plan.places[chunk]))
+    monkeypatch.setattr(ParitySource, "_place", rename)
+    assert read(found.open_chunk(lost)) == THREE[2][0]
+    assert (tmp_path / "m").exists()
+
+
 def test_seeds_of_the_host_count_after_they_were_hashed(tmp_path: Path) -> None:
     media = Media(tmp_path, THREE)
     places = {}
