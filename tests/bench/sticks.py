@@ -23,7 +23,7 @@ from tests.bench.copies import GIB, MB, cold, drop_caches, other_file_system
 from tests.bench.figure import Figure, Taken, run, take_turns
 from tests.bench.material import Material
 
-_WANTED_GIB, _MEMORY_MB, _ROUNDS = 2, 200, 2
+_WANTED_GIB, _MEMORY_MB, _ROUNDS = 8, 200, 2
 _OWN_BYTES = GIB // 4
 """What the file system takes for itself, such as its journal."""
 _REACH = 1 / 0.9
