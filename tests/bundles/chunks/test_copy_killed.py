@@ -19,7 +19,7 @@ from tests.sim.sets.stick_sets import SetFiles, StickSet, deal, make_files, righ
 
 KILLS = int(os.environ.get("KILLS", "15"))  # `make soak` takes more
 SEED = 20260103
-UNIT = 128 << 10
+UNIT = (128 << 10) + 32
 FILES, CHUNKS = 4, 6
 MOST_IN_FLIGHT = max(2, os.cpu_count() or 2)
 """Each thread of a copy has one chunk in its hands."""
