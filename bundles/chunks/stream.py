@@ -48,6 +48,14 @@ class ChunkStream(io.RawIOBase):
             wanted -= len(parts[-1])
         return b"".join(parts)
 
+    def read_some(self, size: int) -> bytes:
+        """The next bytes of one blob: at most as many as asked for. Where a blob ends, the next one is not read yet."""
+        if not self._rest and self._next < len(self._file.chunks):
+            self._rest = memoryview(self._load())
+        part = bytes(self._rest[:size])
+        self._rest = self._rest[size:]
+        return part
+
     def _load(self) -> bytes:
         chunk = self._file.chunks[self._next]
         self._next += 1

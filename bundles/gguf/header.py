@@ -155,7 +155,7 @@ def read_header(stream: BinaryIO, file_size: int, subject: str, *, is_part: bool
 
     Args:
         stream: untrusted, opened for binary reading at the file's first byte; read forward only, and up to 1 MiB more
-            than the header.
+            than the header where one read gives more.
         file_size: the file's length in bytes.
         subject: the file's name, for errors.
         is_part: whether it may be a later part of a split GGUF, which names no architecture.
@@ -271,7 +271,9 @@ class _Cursor:
 
     def look(self, most: int) -> bytes:
         """The first bytes of the file, before anything is taken: all of a shorter file."""
-        self._block = self.stream.read(min(_BLOCK_BYTES, self.limit))
+        self._block = self._read(8, min(_BLOCK_BYTES, self.limit))
+        if not self._block.startswith(b"GGUF"):  # only what is no model is looked at further
+            self._block += self._read(most - len(self._block), max(0, most - len(self._block)))
         return self._block[:most]
 
     def take(self, size: int) -> bytes:
@@ -315,9 +317,16 @@ class _Cursor:
         left = self._block[self._next :]
         self._start, self._next = self.at, 0
         wanted = min(max(size, _BLOCK_BYTES), self.limit - self._start) - len(left)
-        self._block = left + self.stream.read(wanted)
+        self._block = left + self._read(size - len(left), wanted)
         if len(self._block) < size:
             raise self.refuse(f"{size} bytes at byte {self.at}", f"{len(self._block)} bytes: the file ends")
+
+    def _read(self, least: int, most: int) -> bytes:
+        """At least so many bytes and at most so many; fewer where the file ends. A stream may give some at a time."""
+        data = self.stream.read(most)
+        while len(data) < least and (more := self.stream.read(most - len(data))):
+            data += more
+        return data
 
     def number(self, form: str) -> int:
         return int(struct.unpack(form, self.take(struct.calcsize(form)))[0])

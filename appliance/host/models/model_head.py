@@ -62,8 +62,19 @@ def head_of_bundle(source: ChunkSource, contents: Contents, model: Model) -> Mod
         NotTrustedError: the file is no model, or its header breaks a rule of `bundles.gguf.header`.
     """
     file = contents.by_path[model.path]
-    header = read_header(_stream(source, file), file.size, model.path)
+    header = read_header(cast(BinaryIO, _ByBlob(_stream(source, file))), file.size, model.path)
     return ModelHead(model.name, header, _stream(source, file).read(header.data_start))
+
+
+class _ByBlob:
+    """A stream that stops where a blob ends: who reads ahead then reads no weights, since they have their own blobs."""
+
+    def __init__(self, stream: ChunkStream) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        """Some of the next bytes; none only where the file ends."""
+        return self._stream.read_some(size)
 
 
 def is_model_file(path: Path) -> bool:
@@ -76,7 +87,7 @@ def is_model_file(path: Path) -> bool:
     return path.suffix == ".gguf" or name_foreign(start) != PLAIN_TEXT
 
 
-def _stream(source: ChunkSource, file: File) -> BinaryIO:
+def _stream(source: ChunkSource, file: File) -> ChunkStream:
     if file.kind != "model":
         raise NotTrustedError("contents.model", file.path, expected="a file of kind model", found=file.kind)
-    return cast(BinaryIO, ChunkStream(source, file))
+    return ChunkStream(source, file)

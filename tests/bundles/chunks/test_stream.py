@@ -51,3 +51,11 @@ def test_blob_that_is_not_there_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "blobs" / "sha256" / sha256(PARTS[0])).unlink()
     with pytest.raises(DamagedError):
         found.read(1)
+
+
+def test_some_bytes_end_where_a_blob_ends_and_the_next_blob_is_not_read(tmp_path: Path) -> None:
+    found = stream(tmp_path)
+    (tmp_path / "blobs" / "sha256" / sha256(PARTS[1])).unlink()
+    assert found.read_some(5000) == PARTS[0]
+    with pytest.raises(DamagedError):
+        found.read_some(1)
