@@ -14,7 +14,7 @@ from bundles.chunks.clone import clone_range
 from bundles.chunks.transfer import take, transfer, writing_to
 from bundles.durability import start_writing_range, wait_for_range
 from signing.digest import sha256
-from tests.sim.stick_sets import StickSet, deal, make_files
+from tests.sim.sets.stick_sets import StickSet, deal, make_files
 
 DATA = os.urandom(3 << 20)
 CHUNK = Chunk(sha256(DATA), len(DATA))
