@@ -203,7 +203,7 @@ def test_two_sticks_are_swapped_while_it_waits(site: Site, tmp_path: Path) -> No
     assert site.right("/srv/swapped", tmp_path) == set(site.chunks)
 
 
-def test_one_of_two_sticks_is_told_by_5_and_names_the_other(site: Site, tmp_path: Path) -> None:
+def test_one_of_two_sticks_ends_with_5_and_the_other_is_named(site: Site, tmp_path: Path) -> None:
     stick = make_stick("stick-2", tmp_path / "stick.img", site.half(tmp_path / "half", 2))
     done = verify(site, site.guest.plug(stick))
     assert done.code == NEXT_STICK, done.err
