@@ -33,7 +33,7 @@ from bundles.stick.blob_batches import write_blobs
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
 from bundles.stick.media import OpenMedia, OpenMedium
 from bundles.stick.media_set import MediaSet
-from bundles.stick.missing import unplugged
+from bundles.stick.missing import format_bytes, unplugged
 from bundles.stick.placement import Placement, common_blobs, order_by_worth, place
 from bundles.stick.read_back import make_durable, read_back
 from bundles.stick.safe_removal import Removal, make_removable
@@ -61,7 +61,8 @@ class WriteChoice:
         keep_mounted: leave the sticks mounted.
         next_sticks: asks for further sticks; None where nobody waits.
         parity_stick: asks for one stick more, from which any one of the others can be rebuilt; None for no parity.
-        announce: gets one line for people about a further stick that cannot be used.
+        announce: gets lines for people: what goes to which stick, before it is written there; and a further stick
+            that cannot be used.
         reads: the newest format of contents that the program on the other side reads; None where there may be none.
     """
 
@@ -202,6 +203,7 @@ class _Work:
         first = len(self.shares)
         self.shares.extend(share or () for share in placed.shares)
         more = self.choice.parity_stick is not None
+        self._announce(states, placed)
         for at, state in enumerate(states):
             card = self._card(first + at, None if placed.left else len(self.shares) + more)
             self.written.append(self._write_here(state, self.shares[first + at], removed[at], card))
@@ -214,9 +216,7 @@ class _Work:
             The length of the parity in bytes; 0 where nobody brings a stick.
         """
         common = common_blobs(self.bundles)
-        # In one order, so that the same placement gives the same parity.
-        order = [chunk for chunk in order_by_worth(self.bundles) if chunk not in set(common)]
-        plan = plan_parity([[chunk for chunk in order if chunk in held] for held in map(set, self.shares)])
+        plan = self._plan_parity()
         path = ask(plan.size_bytes)
         if path is None:
             return 0
@@ -229,6 +229,28 @@ class _Work:
         card = self._card(len(self.shares) - 1, len(self.shares))
         self.written.append(self._write_here(state, self.shares[-1], removed, card, plan))
         return plan.size_bytes
+
+    def _plan_parity(self) -> ParityStreams:
+        common = set(common_blobs(self.bundles))
+        # In one order, so that the same placement gives the same parity.
+        order = [chunk for chunk in order_by_worth(self.bundles) if chunk not in common]
+        return plan_parity([[chunk for chunk in order if chunk in held] for held in map(set, self.shares)])
+
+    def _announce(self, states: Sequence[StickState], placed: Placement) -> None:
+        """Show what goes to which stick; for a lone stick that takes everything the progress shows it."""
+        has_parity = self.choice.parity_stick is not None
+        if len(self.shares) == 1 and not placed.left and not has_parity:
+            return
+        first = len(self.shares) - len(states)
+        for number, state in enumerate(states, first + 1):
+            missing = [chunk for chunk in self.shares[number - 1] if chunk.sha256 not in state.held]
+            size = format_bytes(sum(chunk.size for chunk in missing))
+            self.choice.announce(f"stick {number}, {state.layout.path}: {len(missing)} blobs to write, {size}")
+        if placed.left:
+            size = format_bytes(sum(chunk.size for chunk in placed.left))
+            self.choice.announce(f"for further sticks: {len(placed.left)} blobs, {size}")
+        elif has_parity:
+            self.choice.announce(f"one stick more for the parity: {format_bytes(self._plan_parity().size_bytes)}")
 
     def _small_files(self, stick: Layout) -> dict[str, bytes]:
         """What lies beside the blobs; a stick for a place that has a program gets no `BOOT/` that it has not got."""

@@ -18,6 +18,7 @@ from bundles.medium_check import check_medium
 from bundles.oci.layout import BLOB_FOLDER, Layout
 from bundles.stick.card import read_card
 from bundles.stick.media import OpenMedia, by_newest, open_media
+from bundles.stick.missing import format_bytes
 from bundles.stick.writer import WriteChoice, WrittenSet, write_sticks
 from signing.digest import Digest
 from signing.errors import ApplianceError, NextStickError, UsageError
@@ -140,7 +141,30 @@ def test_a_further_stick_that_holds_another_bundle_is_not_touched_and_another_on
     choice = WriteChoice(next_sticks=lambda _: [waiting.pop(0)], announce=said.append)
     assert not write_sticks(opened(built, built[1]), sticks[:1], choice).left
     assert names(other) == before
-    assert [line.split(":")[0] for line in said] == ["stick.other-bundle"]
+    assert [line.split(":")[0] for line in said if line.startswith("stick.")] == ["stick.other-bundle"]
+
+
+def test_what_goes_to_which_stick_is_shown_before_it_is_written(
+    built: tuple[Workspace, Path, Path], tmp_path: Path, free: dict[Path, int]
+) -> None:
+    sticks, said = [tmp_path / "a", tmp_path / "b"], list[str]()
+    free[sticks[0]] = half(built)
+    media = opened(built, built[1])
+
+    def announce(line: str) -> None:
+        said.append(line)
+        assert not any((path / "blobs").exists() for path in sticks)
+
+    choice = WriteChoice(announce=announce, parity_stick=lambda _: tmp_path / "p")
+    written = write_sticks(media, sticks, choice)
+    counts = [(one.path, one.blobs) for one in written.sticks[:2]]
+    assert [line.partition(" to write")[0] for line in said[:2]] == [
+        f"stick {number}, {path}: {blobs} blobs" for number, (path, blobs) in enumerate(counts, 1)
+    ]
+    assert said[2:] == [f"one stick more for the parity: {format_bytes(written.parity_bytes)}"]
+    said.clear()
+    write_sticks(media, [tmp_path / "whole"], WriteChoice(announce=said.append))
+    assert said == []
 
 
 def test_a_second_writing_writes_nothing(
