@@ -7,15 +7,18 @@ Rules (threats T14, T16, T24):
 - the bundle is verified; every chunk is hashed while it is copied, and only the copy is read after that;
 - each file comes out of a wheel whose RECORD has the signed digest, with the size and digest that its line states;
 - the folder gets its name when all of it is right and durable; a right one is kept, and any other is made again;
+- only folders and files that no other user may write count; a link in the place of one is removed, never followed;
 - the program sees Python's own library and itself: no package of the machine or of a user (`-I -S`).
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +44,7 @@ OLDEST_PYTHON = (3, 10)
 """Of the program; the verifier itself needs less."""
 _BOOTSTRAP = "opt/appliance/bootstrap"
 _READ_BYTES = 256 << 10
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _LAUNCHER = b'''\
 """Start the program beside this file: python3 -I -S -B start.py COMMAND"""
 import os
@@ -178,13 +182,18 @@ def put_root(folder: Path, data: bytes) -> Path:
     Args:
         folder: of `copy_bootstrap_set`.
         data: the root that a person has chosen to trust.
+
+    Raises:
+        BusyError: another process makes a set at this moment.
+        ApplianceError: the disk is full, or may not be written.
     """
     path, partial = folder / ROOT_FILE, folder.with_name(f"{folder.name}.{ROOT_FILE}")
     try:
-        partial.unlink(missing_ok=True)
-        _write(partial, data)
-        partial.replace(path)
-        sync_folder(folder)
+        with _locked(folder.parent):
+            _remove(partial)
+            _write(partial, data)
+            partial.replace(path)
+            sync_folder(folder)
     except OSError as error:
         raise explain_write(error, path, len(data)) from None
     return path
@@ -206,12 +215,16 @@ def remove_bootstrap_sets(prefix: Path, keep: Collection[Digest]) -> None:
     kept = {".lock", *(bootstrap_folder(prefix, manifest).name for manifest in keep)}
     with _locked(root):
         for path in root.iterdir():
-            if path.name in kept:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            if path.name not in kept:
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or what lies in its place; a link is not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -236,7 +249,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _make(folder: Path, files: Iterable[File], open_chunk: Callable[[Chunk], int], on_progress: OnProgress) -> None:
     partial, old = (folder.with_name(f"{folder.name}.{ending}") for ending in ("partial", "old"))
     for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
+        _remove(leftover)
     program = partial / PROGRAM_FOLDER
     _make_folders(program)
     files = tuple(files)
@@ -254,11 +267,11 @@ def _make(folder: Path, files: Iterable[File], open_chunk: Callable[[Chunk], int
         wheel.unlink()
     _write(partial / LAUNCHER_FILE, _LAUNCHER)
     sync_file_system(partial)
-    if folder.exists():
+    if os.path.lexists(folder):
         folder.rename(old)
     partial.rename(folder)
     sync_folder(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove(old)
 
 
 def _copy(file: File, open_chunk: Callable[[Chunk], int], wheel: Path) -> None:
@@ -347,16 +360,33 @@ def _is_right(folder: Path, files: Iterable[File]) -> bool:
     """Whether a folder holds exactly the program of these wheels, by the digests of their RECORDs."""
     wanted: dict[str, str] = {LAUNCHER_FILE: sha256(_LAUNCHER)}
     try:
+        # First of all, since nothing else may be opened: a FIFO would never answer.
+        present = set(_own_files(folder, folder)) - {ROOT_FILE}
         records = {sha256(path.read_bytes()): path for path in (folder / PROGRAM_FOLDER).glob("*.dist-info/RECORD")}
         for file in files:
             wanted.update(_wanted(file, records, folder))
-        present = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()} - {ROOT_FILE}
         return present == wanted.keys() and all(
-            not (folder / path).is_symlink() and sha256((folder / path).read_bytes()) == digest
-            for path, digest in wanted.items()
+            sha256((folder / path).read_bytes()) == digest for path, digest in wanted.items()
         )
     except (KeyError, OSError, ApplianceError):
         return False
+
+
+def _own_files(folder: Path, top: Path) -> Iterator[str]:
+    """The files of a set, by path below `top`.
+
+    Raises:
+        OSError: something there is neither folder nor file, or another user may write it.
+    """
+    for path in (folder, *folder.iterdir()):
+        status = path.lstat()
+        is_file, is_folder = stat.S_ISREG(status.st_mode), stat.S_ISDIR(status.st_mode)
+        if not (is_file or is_folder) or status.st_uid not in (0, os.geteuid()) or status.st_mode & _OTHERS_WRITE:
+            raise OSError(errno.EINVAL, "no file or folder of this user alone", str(path))
+        if is_file:
+            yield str(path.relative_to(top))
+        elif path != folder:
+            yield from _own_files(path, top)
 
 
 def _wanted(file: File, records: dict[Digest, Path], folder: Path) -> Iterator[tuple[str, str]]:

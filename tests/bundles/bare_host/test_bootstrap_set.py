@@ -140,7 +140,39 @@ def change_record(folder: Path) -> None:
         record.write(b"more.py,,\n")
 
 
-@pytest.mark.parametrize("change", [flip, add, take, link, change_launcher, change_record])
+def link_folder(folder: Path) -> None:
+    (folder.parent / "more").mkdir()
+    (folder / "program/more").symlink_to(folder.parent / "more")
+
+
+def put_queue(folder: Path) -> None:
+    (folder / "program/helper.py").unlink()
+    os.mkfifo(folder / "program/helper.py")
+
+
+def let_others_write(folder: Path) -> None:
+    (folder / "program/helper.py").chmod(0o666)
+
+
+def let_others_write_folder(folder: Path) -> None:
+    (folder / "program").chmod(0o777)
+
+
+CHANGES = [
+    flip,
+    add,
+    take,
+    link,
+    link_folder,
+    put_queue,
+    let_others_write,
+    let_others_write_folder,
+    change_launcher,
+    change_record,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_copy_that_differs_is_made_again(
     copied: Path, stick: Stick, bundle: Bundle, tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
@@ -149,7 +181,33 @@ def test_copy_that_differs_is_made_again(
     assert files_in(copied) == PROGRAM
     assert not (copied / "program/helper.py").is_symlink()
     assert (copied / "program/helper.py").read_bytes() == b"WHO = 'the program'\n"
+    assert not any(path.is_symlink() or path.stat().st_mode & 0o022 for path in copied.rglob("*"))
     assert copy_bootstrap_set(bundle, nothing, tmp_path / "host") == copied
+
+
+@pytest.mark.parametrize("name", ["", ".partial", ".old"])
+@pytest.mark.parametrize("kind", ["link", "dangling link", "file"])
+def test_what_lies_in_the_place_of_a_folder_is_removed_and_not_followed(
+    copied: Path, stick: Stick, bundle: Bundle, tmp_path: Path, name: str, kind: str
+) -> None:
+    other = tmp_path / "other"
+    copied.rename(other)
+    before = files_in(other)
+    planted = copied.with_name(f"{copied.name}{name}")
+    if kind == "file":
+        planted.write_bytes(b"")
+    else:
+        planted.symlink_to(other if kind == "link" else tmp_path / "nothing")
+    assert copy_bootstrap_set(bundle, stick.layout.open_chunk, tmp_path / "host") == copied
+    assert {path.name for path in copied.parent.iterdir()} == {copied.name, ".lock"}
+    assert not copied.is_symlink()
+    assert (files_in(copied), files_in(other)) == (PROGRAM, before)
+
+
+def test_root_is_put_there_by_one_run_at_a_time(copied: Path) -> None:
+    with bootstrap_set._locked(copied.parent), pytest.raises(BusyError):
+        put_root(copied, b"a root")
+    assert not (copied / "root.json").exists()
 
 
 def test_what_stopped_before_the_end_has_no_name_and_the_next_run_begins_again(
