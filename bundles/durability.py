@@ -1,6 +1,6 @@
-"""Two Linux system calls for programs that write gigabytes: `syncfs` and `sync_file_range`.
+"""What programs that write gigabytes ask of Linux: `syncfs`, `sync_file_range`, and reads that reach the disk.
 
-Owns two calls of Linux. It must never be needed for reading: `verify.pyz` does without it.
+Owns these calls. It must never be needed for reading: `verify.pyz` does without it.
 """
 
 from __future__ import annotations
@@ -56,6 +56,18 @@ def wait_for_range(descriptor: int, start: int, size: int) -> None:
     except OSError as error:
         if error.errno not in _CANNOT:
             raise
+
+
+def forget_cached(descriptor: int) -> None:
+    """Make a file durable, and have the kernel drop what it holds of it in memory: reads then ask the disk.
+
+    After an error of writing, the memory has bytes that the disk has not, and a later fsync reports nothing.
+
+    Raises:
+        OSError: the disk could not keep it.
+    """
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _sync_range(descriptor: int, start: int, size: int, flags: int) -> None:

@@ -4,7 +4,7 @@ Owns opening, going on with a leftover, and giving the final name. It must never
 chunk.
 
 Rules (threats T25, T35):
-- what an interrupted run left counts only after it was hashed again; holes are not read;
+- what an interrupted run left counts only after it was hashed again, as the disk has it; holes are not read;
 - a link, a second name of a file, or a device in the place of the work file is refused: the copy would write elsewhere;
 - fsync, then rename, then fsync of the folder;
 - a file that is right already keeps its inode and its times; a wrong one is replaced by a new inode.
@@ -26,6 +26,7 @@ from bundles.chunks.chunk import Chunk
 from bundles.chunks.clone import clone_file
 from bundles.chunks.source import Seed
 from bundles.contents.contents import File
+from bundles.durability import forget_cached
 from bundles.medium import NOT_A_FILE, explain_write, sync_folder
 from signing.errors import NotTrustedError
 
@@ -123,6 +124,8 @@ class WorkFile:
             if self._descriptor < 0:
                 self.job.destination.parent.mkdir(parents=True, exist_ok=True)
                 self._descriptor = _open_partial(self._partial)
+                if self._had:
+                    forget_cached(self._descriptor)
                 if not self._had and self.clone_of is not None and _is_cloned(self.clone_of, self._descriptor):
                     self._had = self.job.file.size
                 if os.fstat(self._descriptor).st_size > self.job.file.size:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bundles import durability
-from bundles.durability import start_writing, start_writing_range, wait_for_range
+from bundles.durability import forget_cached, start_writing, start_writing_range, wait_for_range
 
 
 def test_range_of_a_file_is_started_and_waited_for(tmp_path: Path) -> None:
@@ -44,3 +44,12 @@ def test_wait_on_what_is_no_file_is_none(tmp_path: Path) -> None:
     finally:
         os.close(reader)
         os.close(writer)
+
+
+def test_file_is_durable_before_memory_forgets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[object] = []
+    monkeypatch.setattr(os, "fsync", lambda _: order.append("fsync"))
+    monkeypatch.setattr(os, "posix_fadvise", lambda *words: order.append(words[1:]))
+    with (tmp_path / "a").open("wb") as file:
+        forget_cached(file.fileno())
+    assert order == ["fsync", (0, 0, os.POSIX_FADV_DONTNEED)]

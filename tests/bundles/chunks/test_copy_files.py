@@ -292,3 +292,20 @@ def test_disk_writes_a_big_chunk_before_the_next_but_one_is_copied(
     parts = [os.urandom(1 << 20) for _ in range(3)]
     copy_files([CopyJob(file_of("a", *parts), tmp_path / "a")], shelf(tmp_path / "stick", *parts))
     assert order == ["start 0", "start 1", "wait 0", "start 2", "wait 1", "wait 2"]
+
+
+def test_leftover_is_read_from_the_disk_that_may_not_have_kept_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # After an error of writing, memory still has the right bytes, and the next fsync reports nothing.
+    partial = tmp_path / "a.partial"
+    partial.write_bytes(A + B)
+
+    def forget(descriptor: int) -> None:
+        os.pwrite(descriptor, WRONG_B, len(A))
+
+    monkeypatch.setattr(work_file, "forget_cached", forget, raising=False)
+    medium = shelf(tmp_path / "stick", A, B)
+    copy_files([CopyJob(file_of("a", A, B), tmp_path / "a")], medium)
+    assert medium.opened == [sha256(B)]
+    assert (tmp_path / "a").read_bytes() == A + B
