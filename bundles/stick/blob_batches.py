@@ -1,12 +1,12 @@
-"""Writes blobs to a stick: two threads, large blobs one by one, small ones in batches.
+"""Writes blobs to a stick: two threads, in batches of up to 64 MiB.
 
 Owns how a blob gets from a bundle to a stick. Each byte is read once and hashed while it is written. A name appears
 only when the bytes behind it are durable and have the signed digest.
 
 Rules:
-- a large blob is a new file, fsync, rename, fsync of the folder;
-- small blobs wait for one another: up to 256 new files, one `syncfs`, then their names, then `syncfs` once more. On
-  FAT32 this takes a fifth of the time;
+- blobs wait for one another: up to 256 new files of 64 MiB together, one `syncfs`, then their names, then `syncfs` once
+  more. On FAT32 this takes a fifth of the time;
+- a blob that is a batch by itself is a new file, fsync, rename, fsync of the folder;
 - a failed `syncfs` or fsync is final: the kernel reports it once, and asking again would give a wrong answer.
 """
 
@@ -32,8 +32,8 @@ from bundles.progress import OnProgress, Progress
 from bundles.stick.read_back import make_durable
 from signing.errors import ApplianceError, DamagedError
 
-BATCH_BLOBS = 256
-SMALL_BYTES = 1 << 20
+BATCH_BLOBS, BATCH_BYTES = 256, 64 << 20
+"""A stick that is pulled out loses no more than a batch of each thread."""
 WRITING_THREADS = 2
 """Two are enough that reading, hashing and writing overlap; more would make a stick write in more places at a time."""
 _START_EVERY_BYTES = 8 << 20
@@ -84,10 +84,14 @@ def check_device(folder: Path, device: int) -> None:
 
 
 def _batches(chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, ...]]:
-    small = [chunk for chunk in chunks if chunk.size < SMALL_BYTES]
-    for at in range(0, len(small), BATCH_BLOBS):
-        yield tuple(small[at : at + BATCH_BLOBS])
-    yield from ((chunk,) for chunk in chunks if chunk.size >= SMALL_BYTES)
+    batch: list[Chunk] = []
+    for chunk in chunks:
+        if batch and (len(batch) == BATCH_BLOBS or sum(one.size for one in (*batch, chunk)) > BATCH_BYTES):
+            yield tuple(batch)
+            batch = []
+        batch.append(chunk)
+    if batch:
+        yield tuple(batch)
 
 
 class _BlobWriter:
@@ -119,9 +123,11 @@ class _BlobWriter:
     def _write_part(self, name: str, chunk: Chunk, *, alone: bool) -> None:
         with self._stick.medium.create_part(name) as stream:
             _copy(self._source, chunk, stream)
+            stream.flush()
             if alone:
-                stream.flush()
                 os.fsync(stream.fileno())
+            else:
+                start_writing(stream.fileno())
 
     def _name(self, parts: Mapping[str, Chunk], *, alone: bool) -> None:
         medium = self._stick.medium
