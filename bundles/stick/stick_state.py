@@ -4,18 +4,34 @@ Owns the look before the first byte is written. It reads names alone, and change
 
 Rules:
 - a blob or target of another bundle is foreign: it stays, and the stick is refused, or it is removed after a yes;
-- only names that the format gives are ever removed; whatever else lies in a covered folder is a refusal later.
+- only names that the format gives are ever removed; whatever else lies in a covered folder is a refusal later;
+- where no bundle lies, a file with a name that would be written is a person's, and is never overwritten.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bundles.bundle import Bundle
 from bundles.medium_check import check_kinds
-from bundles.oci.layout import BLOBS, INDEX_FILE, TARGETS, Layout, blob_path, target_path
+from bundles.oci.layout import (
+    ATTESTATIONS,
+    BLOB_FOLDER,
+    BLOBS,
+    BOOT,
+    INDEX_FILE,
+    LAYOUT_FILE,
+    METADATA,
+    STICK_FILE,
+    TARGETS,
+    Layout,
+    blob_path,
+    target_path,
+)
 from bundles.oci.manifest import MAX_INDEX_BYTES, parse_index
 from bundles.stick.mounts import Mount, mount_of
 from bundles.stick.placement import Room, room_of
@@ -54,8 +70,10 @@ class StickState:
         """Whether the stick was pulled out, or another one lies in its place."""
         if self.mount is not None and self.mount.is_gone:
             return True
-        path = self.layout.path
-        return path.exists() and path.stat().st_dev != self.device
+        try:
+            return self.layout.path.stat().st_dev != self.device
+        except OSError:  # a desktop removes the folder, too
+            return True
 
     def room(self, *, replaces: bool) -> Room:
         """The room of the stick, with that of what is replaced."""
@@ -88,6 +106,101 @@ def look_at(layout: Layout, bundles: Sequence[Bundle]) -> StickState:
     mount = mount_of(layout.path)
     device = layout.path.stat().st_dev
     return StickState(layout, frozenset(map(Digest, held)), foreign, size, others, device, mount)
+
+
+def too_small(
+    state: StickState, expected: str = "room for what every stick of a set holds: signatures, names and lists"
+) -> UsageError:
+    """The error for a stick without room for something that it must hold."""
+    free, _ = state.layout.medium.free_bytes()
+    return UsageError(
+        "stick.too-small",
+        str(state.layout.path),
+        expected=expected,
+        found=f"{free} bytes free",
+        hint="use a larger stick, or make room on this one",
+    )
+
+
+def takes_nothing(state: StickState) -> UsageError:
+    """The error for a further stick on which no blob fits that has yet to be written."""
+    return UsageError(
+        "stick.takes-nothing",
+        str(state.layout.path),
+        expected="a further stick with room",
+        found="no room for any blob that is left; perhaps this stick was written already",
+        hint="use another stick",
+    )
+
+
+def refuse_source(path: Path, sources: Sequence[Path]) -> None:
+    """Refuse to write into a bundle that is to be written.
+
+    Raises:
+        UsageError: code `stick.is-source`.
+    """
+    real = Path(os.path.realpath(path))
+    for source in sources:
+        if Path(os.path.realpath(source)) in (real, *real.parents):
+            raise UsageError(
+                "stick.is-source",
+                str(path),
+                expected="the folder of a stick",
+                found=f"the bundle that is to be written, {source}",
+                hint="give the folder where the stick is mounted",
+            )
+
+
+def refuse_twice(states: Sequence[StickState]) -> None:
+    """Refuse sticks of which one is named twice.
+
+    Raises:
+        UsageError: code `stick.twice`.
+    """
+    for at, state in enumerate(states):
+        for earlier in states[:at]:
+            if os.path.samefile(earlier.layout.path, state.layout.path):
+                raise UsageError(
+                    "stick.twice",
+                    str(state.layout.path),
+                    expected="another stick at each path",
+                    found="the same folder as before",
+                    hint="name each stick once",
+                )
+
+
+def refuse_own_files(layout: Layout, small: Mapping[str, bytes]) -> None:
+    """Refuse to overwrite what a person keeps on a medium where no bundle lies.
+
+    Args:
+        layout: of the stick, untrusted.
+        small: what is to be written beside the blobs, by path.
+
+    Raises:
+        UsageError: a file lies where one would be written, or in one of the folders (code `stick.other-files`).
+    """
+    # Blobs come first when a stick is written: without them, no earlier writing left these files.
+    if any(os.path.lexists(layout.path / name) for name in (LAYOUT_FILE, BLOB_FOLDER)):
+        return
+    found = sorted(set(_own_files(layout, small)))
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        raise UsageError(
+            "stick.other-files",
+            str(layout.path),
+            expected="a stick on which these names are free, or a stick with a bundle",
+            found=f"files of somebody: {', '.join(found[:3])}{more}",
+            hint="move them to another place, or use an empty stick; nothing was changed",
+        )
+
+
+def _own_files(layout: Layout, small: Mapping[str, bytes]) -> Iterator[str]:
+    for folder in (BOOT, METADATA, TARGETS, ATTESTATIONS):
+        yield from (path for path in layout.medium.walk(folder) if path not in small)
+    for path, data in {STICK_FILE: b"", **small}.items():
+        there = layout.medium.read(path, len(data))
+        if there is not None and there != data:
+            yield path
 
 
 def removable(paths: Sequence[str]) -> tuple[str, ...]:

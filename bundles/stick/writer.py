@@ -38,7 +38,16 @@ from bundles.stick.placement import Placement, common_blobs, order_by_worth, pla
 from bundles.stick.read_back import make_durable, read_back
 from bundles.stick.safe_removal import Removal, make_removable
 from bundles.stick.small_files import older_files, read_small_files
-from bundles.stick.stick_state import StickState, look_at, other_bundle
+from bundles.stick.stick_state import (
+    StickState,
+    look_at,
+    other_bundle,
+    refuse_own_files,
+    refuse_source,
+    refuse_twice,
+    takes_nothing,
+    too_small,
+)
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, DamagedError, UsageError
 from signing.verified import Verified
@@ -64,6 +73,7 @@ class WriteChoice:
         announce: gets lines for people: what goes to which stick, before it is written there; and a further stick
             that cannot be used.
         reads: the newest format of contents that the program on the other side reads; None where there may be none.
+        before: how many sticks of this set an earlier call has written: the first one here has the next number.
     """
 
     wanted: Collection[Digest] | None = None
@@ -73,6 +83,7 @@ class WriteChoice:
     parity_stick: ParityStick | None = None
     announce: Callable[[str], None] = lambda _: None
     reads: int | None = None
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -194,12 +205,15 @@ class _Work:
     def write_round(self, destinations: Sequence[Path], wanted: Collection[Digest] | None) -> Placement:
         """Write what fits on the sticks that are there."""
         states = [self._look(path) for path in destinations]
+        refuse_twice(states)
         removed = [self._removable(state) for state in states]
         rooms = [state.room(replaces=bool(paths)) for state, paths in zip(states, removed)]
         placed = place(self.bundles, rooms, wanted, [len(data) for data in self.small.values()])
         for state, share in zip(states, placed.shares):
             if share is None:
-                raise _too_small(state)
+                raise too_small(state)
+        if self.shares and not any(chunk.sha256 in (wanted or ()) for share in placed.shares for chunk in share or ()):
+            raise takes_nothing(states[0])
         first = len(self.shares)
         self.shares.extend(share or () for share in placed.shares)
         more = self.choice.parity_stick is not None
@@ -224,7 +238,7 @@ class _Work:
         removed = self._removable(state)
         sizes = [*(len(data) for data in self.small.values()), *(size for _, size in plan.pieces)]
         if place(self.bundles, [state.room(replaces=bool(removed))], set(), sizes).shares[0] is None:
-            raise _too_small(state, f"room for {plan.size_bytes} bytes of parity, and for what every stick holds")
+            raise too_small(state, f"room for {plan.size_bytes} bytes of parity, and for what every stick holds")
         self.shares.append(tuple(dict.fromkeys(common)))
         card = self._card(len(self.shares) - 1, len(self.shares))
         self.written.append(self._write_here(state, self.shares[-1], removed, card, plan))
@@ -242,8 +256,9 @@ class _Work:
         if len(self.shares) == 1 and not placed.left and not has_parity:
             return
         first = len(self.shares) - len(states)
-        for number, state in enumerate(states, first + 1):
-            missing = [chunk for chunk in self.shares[number - 1] if chunk.sha256 not in state.held]
+        for at, state in enumerate(states, first):
+            number = self.choice.before + at + 1
+            missing = [chunk for chunk in self.shares[at] if chunk.sha256 not in state.held]
             size = format_bytes(sum(chunk.size for chunk in missing))
             self.choice.announce(f"stick {number}, {state.layout.path}: {len(missing)} blobs to write, {size}")
         if placed.left:
@@ -261,11 +276,14 @@ class _Work:
         return {path: data for path, data in self.small.items() if not is_boot_path(path)}
 
     def _look(self, path: Path) -> StickState:
+        refuse_source(path, [one.layout.path for one in self.media.media])
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise explain_write(error, path, 0) from None
-        return look_at(Layout(path), self.bundles)
+        state = look_at(Layout(path), self.bundles)
+        refuse_own_files(state.layout, self.small)
+        return state
 
     def _removable(self, state: StickState) -> tuple[str, ...]:
         ask = self.choice.may_remove
@@ -276,11 +294,12 @@ class _Work:
         return state.foreign
 
     def _card(self, at: int, of: int | None) -> bytes:
-        held = [{chunk.sha256 for chunk in share} for share in self.shares]
+        before = self.choice.before  # what an earlier call wrote where is not known here
+        held = [*(set[Digest]() for _ in range(before)), *({chunk.sha256 for chunk in share} for share in self.shares)]
         placement = tuple(tuple(runs_of(bundle, digests) for bundle in self.bundles) for digests in held)
         named = tuple(StickBundle(one.contents.name, one.contents.version, one.manifest) for one in self.bundles)
         name = name_set(bundle.manifest for bundle in self.bundles)
-        return write_card(StickCard(name, at + 1, of, named, placement))
+        return write_card(StickCard(name, before + at + 1, of and before + of, named, placement))
 
     def _write_here(
         self,
@@ -292,9 +311,8 @@ class _Work:
     ) -> Written:
         try:
             return self._write(state, share, removed, card, parity)
-        except ApplianceError as error:
-            if state.is_gone:
-                raise unplugged((state.layout.path,)) from error
+        except (ApplianceError, OSError) as error:
+            _require_there(state, error)
             raise
 
     def _write(
@@ -306,6 +324,7 @@ class _Work:
         parity: ParityStreams | None,
     ) -> Written:
         stick = state.layout
+        _require_there(state)
         _remove(stick, removed)
         blobs = {blob_path(chunk.sha256): chunk for chunk in share}
         missing = [chunk for chunk in share if chunk.sha256 not in state.held]
@@ -313,11 +332,13 @@ class _Work:
         pieces = write_parity(parity, self.media.source.open_chunk, stick, self.on_progress) if parity else {}
         small = {STICK_FILE: card, **self._small_files(stick)}
         for path, data in small.items():
+            _require_there(state)
             stick.medium.write(path, data)
         for path in older_files(stick, small):
             stick.medium.remove(path)
         files = blobs | {path: Chunk(sha256(data), len(data)) for path, data in small.items()}
         back = read_back(stick, files | pieces, self.on_progress)
+        _require_there(state)
         if back.differing:
             self._mend(stick, back.differing, small, parity)
             counted = set(missing)
@@ -325,6 +346,7 @@ class _Work:
         beside = check_medium(stick, self.found)
         checked = Checked(self._files_in(share), len(share), sum(chunk.size for chunk in share))
         written = sum(chunk.size for chunk in missing)
+        _require_there(state)
         removal = make_removable(stick.path, keep_mounted=self.choice.keep_mounted)
         return Written(stick.path, len(missing), written, checked, beside, back.is_proven, removed, removal)
 
@@ -354,6 +376,12 @@ class _Work:
         return sum(all(chunk.sha256 in there for chunk in file.chunks) for file in files)
 
 
+def _require_there(state: StickState, error: BaseException | None = None) -> None:
+    """Go on only on the stick that was looked at: what lies below its mount belongs to this machine."""
+    if state.is_gone:
+        raise unplugged((state.layout.path,)) from error
+
+
 def _remove(stick: Layout, paths: Sequence[str]) -> None:
     # Without its index the old bundle does not look whole while it is taken away.
     for path in (INDEX_FILE, *paths) if paths else ():
@@ -365,16 +393,3 @@ def _remove(stick: Layout, paths: Sequence[str]) -> None:
             raise explain_write(error, stick.path / path, 0) from None
     if paths:
         make_durable(stick.path)
-
-
-def _too_small(
-    state: StickState, expected: str = "room for what every stick of a set holds: signatures, names and lists"
-) -> UsageError:
-    free, _ = state.layout.medium.free_bytes()
-    return UsageError(
-        "stick.too-small",
-        str(state.layout.path),
-        expected=expected,
-        found=f"{free} bytes free",
-        hint="use a larger stick, or make room on this one",
-    )

@@ -22,6 +22,7 @@ from appliance.cli.courier.stick_writing import (
     wanted_digests,
 )
 from appliance.cli.operator.install_dialogue import has_person
+from bundles.stick.card import MAX_STICKS
 from bundles.stick.writer import WriteChoice, write_sticks
 from signing.errors import UsageError
 
@@ -62,6 +63,13 @@ command.add_command(check)
     help="Write just these blobs, as the other side names them: '223,448-450 b318'.",
 )
 @click.option(
+    "--number",
+    metavar="N",
+    type=click.IntRange(1, MAX_STICKS),
+    default=1,
+    help="The number of the first of these sticks, where earlier calls have written others of the same set.",
+)
+@click.option(
     "--parity",
     metavar="DIR",
     type=click.Path(file_okay=False, path_type=Path),
@@ -86,6 +94,7 @@ def write(
     also: Sequence[Path],
     since: Path | None,
     only: Sequence[str],
+    number: int,
     parity: Path | None,
     replace: bool,
     yes: bool,
@@ -126,6 +135,7 @@ def write(
         parity_stick=parity_place(parity, destination, further) if parity else None,
         announce=terminal.message,
         reads=held.reads if held else None,
+        before=number - 1,
     )
     with terminal.progress() as on_progress:
         written = write_sticks(media, destination, choice, on_progress)
@@ -134,9 +144,9 @@ def write(
     if as_json:
         terminal.answer_json(describe(media, written))
     else:
-        answer(terminal, media, written)
+        answer(terminal, media, written, number - 1)
     if written.left:
-        raise more_to_write(media, written)
+        raise more_to_write(media, written, number - 1, has_parity=parity is not None)
 
 
 def _refuse_workspace(destination: Path) -> None:

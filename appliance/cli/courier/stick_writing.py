@@ -143,23 +143,37 @@ def ask_for_sticks(terminal: Terminal, paths: Sequence[Path]) -> NextSticks:
 
 
 def parity_place(path: Path, sticks: Sequence[Path], further: NextSticks | None) -> ParityStick:
-    """Where the parity is written: at its own path, or on a further stick where another stick of the set lies there."""
+    """Where the parity is written: at its own path, or on a further stick where another stick of the set lies there.
+
+    Raises:
+        UsageError: another stick of the set lies there, and nobody brings a further one (code `stick.twice`).
+    """
+    is_shared = os.path.realpath(path) in map(os.path.realpath, sticks)
+    if is_shared and (further is None or not os.path.ismount(path)):
+        raise UsageError(
+            "stick.twice",
+            str(path),
+            expected="one stick more for the parity",
+            found="a stick that is to hold blobs: who loses it would lose both",
+            hint="name another stick with --parity, or add --wait to insert it when it is asked for",
+        )
 
     def ask(size_bytes: int) -> Path | None:
-        if path not in sticks or further is None:
+        if not is_shared or further is None:
             return path
         return next(iter(further(size_bytes)), None)
 
     return ask
 
 
-def answer(terminal: Terminal, media: OpenMedia, written: WrittenSet) -> None:
-    """Report what was written, for people."""
+def answer(terminal: Terminal, media: OpenMedia, written: WrittenSet, before: int = 0) -> None:
+    """Report what was written, for people; `before` sticks of the set were written by earlier calls."""
     for found in media.bundles:
         terminal.answer(f"{found.value.label}  manifest sha256:{found.value.manifest}")
-    for number, one in enumerate(written.sticks, 1):
-        if len(written.sticks) > 1:
-            terminal.answer(f"stick {number} of {len(written.sticks)}{' or more' if written.left else ''}  {one.path}")
+    count = before + len(written.sticks)
+    for number, one in enumerate(written.sticks, before + 1):
+        if count > 1:
+            terminal.answer(f"stick {number} of {count}{' or more' if written.left else ''}  {one.path}")
         for line in _lines(one):
             terminal.answer(line)
     if written.parity_bytes:
@@ -182,8 +196,14 @@ def describe(media: OpenMedia, written: WrittenSet) -> dict[str, object]:
     }
 
 
-def more_to_write(media: OpenMedia, written: WrittenSet) -> NextStickError:
-    """The error for blobs that fit on none of the sticks; it has the ranges for the next call."""
+def more_to_write(media: OpenMedia, written: WrittenSet, before: int, *, has_parity: bool) -> NextStickError:
+    """The error for blobs that fit on none of the sticks; it has the options for the next call.
+
+    Args:
+        media, written: what was written.
+        before: how many sticks of the set earlier calls have written.
+        has_parity: whether a parity was asked for; it is written after the last stick.
+    """
     bundles = [found.value for found in media.bundles]
     only = " ".join(f"--only '{text}'" for text in _ranges(bundles, written))
     return NextStickError(
@@ -191,7 +211,10 @@ def more_to_write(media: OpenMedia, written: WrittenSet) -> NextStickError:
         ", ".join(bundle.label for bundle in bundles),
         expected=f"room for {len(written.left)} blobs more, {format_bytes(written.left_bytes)}",
         found="full sticks",
-        hint=f"insert the next stick, and run the same command for it with {only}",
+        hint=f"insert the next stick, and run the same command for it with {only} "
+        f"--number {before + len(written.sticks) + 1}"
+        + "; no parity was written: for that, name all sticks in one command, or add --wait"
+        * has_parity,
     )
 
 

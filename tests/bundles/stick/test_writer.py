@@ -365,3 +365,35 @@ def test_one_bundle_of_two_is_checked_as_before(built: tuple[Workspace, Path, Pa
     write_sticks(opened(built, built[1]), [tmp_path / "stick"])
     found = open_bundle(tmp_path / "stick", built[0].root_file.read_bytes(), Floors(), NOW)
     check_medium(Layout(tmp_path / "stick"), (found,))
+
+
+def test_a_set_that_is_continued_by_a_further_call_goes_on_with_its_numbers(
+    built: tuple[Workspace, Path, Path], tmp_path: Path, free: dict[Path, int]
+) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    free[first] = half(built)
+    media = opened(built, built[1])
+    left = write_sticks(media, [first]).left
+    write_sticks(media, [second], WriteChoice(wanted={chunk.sha256 for chunk in left}, before=1))
+    card = read_card(Layout(second))
+    assert card is not None
+    assert (card.number, card.of) == (2, 2)
+    number = media.bundles[0].value.blobs.index(left[0]) + 1
+    assert card.sticks_with(media.bundles[0].value.manifest, number) == (2,)
+    assert not opened(built, first, second).notices
+
+
+def test_a_further_stick_that_takes_nothing_is_left_as_it_is_and_another_one_is_asked_for(
+    built: tuple[Workspace, Path, Path], tmp_path: Path, free: dict[Path, int]
+) -> None:
+    """A courier plugs the full stick in once more."""
+    first, second = tmp_path / "a", tmp_path / "b"
+    free[first] = half(built)
+    brought, said = iter([[first], [second]]), list[str]()
+    choice = WriteChoice(next_sticks=lambda _: next(brought), announce=said.append)
+    written = write_sticks(opened(built, built[1]), [first], choice)
+    assert [one.path for one in written.sticks] == [first, second]
+    assert any("stick.takes-nothing" in line for line in said)
+    card = read_card(Layout(first))
+    assert card is not None
+    assert card.number == 1

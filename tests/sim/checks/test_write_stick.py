@@ -77,7 +77,7 @@ def test_pulled_stick_goes_on_where_it_stopped(
     made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick
 ) -> None:
     stick.pull_after_bytes = 3000
-    assert fail(made, bundle, stick).code == "write.failed"
+    assert fail(made, bundle, stick).code == "stick.unplugged"
     stick.plug_in()
     assert 0 < write(made, bundle, stick) < len(bundle.value.blobs)
     check(made, stick)

@@ -12,6 +12,7 @@ import pytest
 
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.courier.stick_writing import ask_for_sticks, parity_place
+from signing.errors import UsageError
 from tests.bundles.stick.disks import mounted_disk
 
 
@@ -59,9 +60,17 @@ def test_nobody_is_asked_where_no_stick_was_mounted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("further", [None, lambda _size: ()])
-def test_the_parity_has_its_own_place_or_waits_for_a_further_stick(
+def test_the_parity_has_its_own_place_and_never_that_of_another_stick(
     tmp_path: Path, further: Callable[[int], Sequence[Path]] | None
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     assert parity_place(two, [one], further)(1) == two
-    assert parity_place(one, [one], further)(1) == (None if further else one)
+    for same in (one, tmp_path / "two" / ".." / "one"):
+        with pytest.raises(UsageError) as caught:
+            parity_place(same, [one], further)
+        assert caught.value.code == "stick.twice"
+
+
+def test_the_parity_waits_for_a_further_stick_where_one_is_mounted(tmp_path: Path) -> None:
+    mounted = Path("/proc")
+    assert parity_place(mounted, [mounted], lambda size: [tmp_path / str(size)])(7) == tmp_path / "7"
