@@ -25,6 +25,7 @@ import appliance
 from appliance.host.layout.prefix import Prefix
 from appliance.host.release.bootstrap import find_python
 from appliance.host.release.held_chunks import held_chunks
+from appliance.host.release.held_source import HeldSource
 from bundles.bootstrap_set import (
     LAUNCHER_FILE,
     PROGRAM_FOLDER,
@@ -37,7 +38,6 @@ from bundles.bootstrap_set import (
     remove_bootstrap_sets,
 )
 from bundles.bundle import Bundle
-from bundles.chunks.chunk import Chunk
 from bundles.chunks.copy import copy_files
 from bundles.chunks.source import ChunkSource, Seeds
 from bundles.chunks.work_file import CopyJob
@@ -100,8 +100,8 @@ def hand_over(
     version = _version(python.minor)
     # A medium may leave out what this host has in a release.
     seeds = held_chunks(prefix) if missing_chunks(bundle.contents, source.holds, version) else {}
-    holds, open_chunk = _chunks(source, seeds)
-    while missing := missing_chunks(bundle.contents, holds, version):
+    held = HeldSource(source, seeds)
+    while missing := missing_chunks(bundle.contents, held.holds, version):
         wait = getattr(source, "wait_for", None)
         if wait is None:
             break  # the copy names what is missing
@@ -109,7 +109,7 @@ def hand_over(
     entries = _read_entries(wheel, source, seeds)
     if not any(entry.path == MARK for entry in entries) or _is_running(entries):
         return
-    folder = copy_bootstrap_set(bundle, open_chunk, prefix.root, version, on_progress)
+    folder = copy_bootstrap_set(bundle, held.open_chunk, prefix.root, version, on_progress)
     argv = bootstrap_argv(folder, arguments, str(python.path))
     announce()
     execute(argv[0], argv)
@@ -182,23 +182,6 @@ def _versions(contents: Contents, system: str) -> tuple[str, ...]:
 def _version(minor: str) -> tuple[int, int]:
     first, _, second = minor.partition(".")
     return int(first), int(second)
-
-
-def _chunks(source: ChunkSource, seeds: Seeds) -> tuple[Callable[[Chunk], bool], Callable[[Chunk], int]]:
-    """Two functions: whether a chunk is on the media or in a file of this host, and one that opens it, unchecked."""
-
-    def holds(chunk: Chunk) -> bool:
-        return source.holds(chunk) or any(seed.path.is_file() for seed in seeds.get(chunk.sha256, ()))
-
-    def open_chunk(chunk: Chunk) -> int:
-        seed = next((seed for seed in seeds.get(chunk.sha256, ()) if seed.path.is_file()), None)
-        if seed is None or source.holds(chunk):
-            return source.open_chunk(chunk)
-        descriptor = os.open(seed.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        os.lseek(descriptor, seed.offset, os.SEEK_SET)
-        return descriptor
-
-    return holds, open_chunk
 
 
 def _read_entries(wheel: File, source: ChunkSource, seeds: Seeds) -> tuple[RecordEntry, ...]:

@@ -130,15 +130,16 @@ def test_program_that_differs_from_its_signed_digest_is_not_started(other: SimHo
     assert not folder_of(other).exists()
 
 
-def test_chunk_that_the_medium_leaves_out_comes_from_this_host(
+def test_chunk_that_the_medium_leaves_out_comes_from_a_right_copy_on_this_host(
     other: SimHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = other.verify().value
     wheel = next(file for file in bundle.contents.of_kind("wheel") if "airgap" in file.path)
     blob = other.source / blob_path(wheel.chunks[0].sha256)
     (tmp_path / "held").write_bytes(b"before" + blob.read_bytes())
+    (tmp_path / "damaged").write_bytes(bytes(6 + blob.stat().st_size))
     blob.unlink()
-    seeds = {wheel.chunks[0].sha256: (Seed(tmp_path / "held", 6),)}
+    seeds = {wheel.chunks[0].sha256: (Seed(tmp_path / "damaged", 6), Seed(tmp_path / "held", 6))}
     monkeypatch.setattr(module, "held_chunks", lambda _prefix: seeds)
     assert run(other) != []
 
