@@ -13,29 +13,27 @@ Rules (threats T14, T16, T24):
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
 import shutil
-import stat
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable
 
+from bundles.bare_host.program_check import holds_program, is_beside
 from bundles.bundle import Bundle
 from bundles.chunks.chunk import Chunk
 from bundles.contents.contents import Contents, File
 from bundles.contents.paths import check_path, check_unique
 from bundles.contents.signed_wheel import WheelRecord, read_members, read_record
-from bundles.contents.wheel_record import parse_record
 from bundles.durability import sync_file_system
-from bundles.medium import explain_write, sync_folder
+from bundles.medium import disk_full, explain_write, sync_folder
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest, sha256
-from signing.errors import ApplianceError, BusyError, DamagedError, HostUnfitError, NotTrustedError
+from signing.errors import BusyError, DamagedError, HostUnfitError, NotTrustedError
 
 LAUNCHER_FILE, PROGRAM_FOLDER, ROOT_FILE = "start.py", "program", "root.json"
 MAX_PROGRAM_BYTES = 512 << 20
@@ -43,8 +41,7 @@ MAX_PROGRAM_BYTES = 512 << 20
 OLDEST_PYTHON = (3, 10)
 """Of the program; the verifier itself needs less."""
 _BOOTSTRAP = "opt/appliance/bootstrap"
-_READ_BYTES = 256 << 10
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_READ_BYTES, _BLOCK_BYTES = 256 << 10, 4 << 10
 _LAUNCHER = b'''\
 """Start the program beside this file: python3 -I -S -B start.py COMMAND"""
 import os
@@ -158,7 +155,7 @@ def copy_bootstrap_set(
         The folder, complete and durable.
 
     Raises:
-        HostUnfitError: as `bootstrap_files`.
+        HostUnfitError: as `bootstrap_files`, or no program may run from that file system (code `prefix.noexec`).
         DamagedError: a blob or a member of a wheel differs from what was signed.
         NotTrustedError: a blob is longer than signed, or a RECORD breaks a rule.
         BusyError: another process makes the set at this moment.
@@ -168,9 +165,13 @@ def copy_bootstrap_set(
     folder = bootstrap_folder(prefix, bundle.manifest)
     try:
         _make_folders(folder.parent)
+        _check_may_run(folder.parent)
         with _locked(folder.parent):
-            if not _is_right(folder, files):
-                _make(folder, files, open_chunk, on_progress)
+            if not holds_program(folder, PROGRAM_FOLDER, files, {LAUNCHER_FILE: sha256(_LAUNCHER)}, {ROOT_FILE}):
+                try:
+                    _make(folder, files, open_chunk, on_progress)
+                finally:  # a full disk gets its room back
+                    shutil.rmtree(_partial(folder), ignore_errors=True)
     except OSError as error:
         raise explain_write(error, folder, sum(file.size for file in files)) from None
     return folder
@@ -227,6 +228,18 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _check_may_run(folder: Path) -> None:
+    """Refuse a file system whose programs the kernel does not run: parts of the program are machine code."""
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        raise HostUnfitError(
+            "prefix.noexec",
+            str(folder),
+            expected="a file system from which programs may run",
+            found="one that is mounted with noexec",
+            hint="name a folder elsewhere with --prefix, or ask root to mount it without noexec",
+        )
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -246,8 +259,12 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.partial")
+
+
 def _make(folder: Path, files: Iterable[File], open_chunk: Callable[[Chunk], int], on_progress: OnProgress) -> None:
-    partial, old = (folder.with_name(f"{folder.name}.{ending}") for ending in ("partial", "old"))
+    partial, old = _partial(folder), folder.with_name(f"{folder.name}.old")
     for leftover in (partial, old):
         _remove(leftover)
     program = partial / PROGRAM_FOLDER
@@ -261,7 +278,10 @@ def _make(folder: Path, files: Iterable[File], open_chunk: Callable[[Chunk], int
         wheels.append((file, wheel, read_record(file, wheel)))
         done += file.size
         on_progress(Progress("copying the program", done, total))
-    _check_paths(files, [record for _, _, record in wheels])
+    room = _check_paths(files, [record for _, _, record in wheels])
+    status = os.statvfs(partial)
+    if status.f_bavail * status.f_frsize < room:
+        raise disk_full(folder, room)
     for file, wheel, record in wheels:
         _unpack(file, wheel, record, program)
         wheel.unlink()
@@ -312,12 +332,16 @@ def _read(file: File, source: int, size: int) -> bytes:
         ) from None
 
 
-def _check_paths(files: Iterable[File], records: Iterable[WheelRecord]) -> None:
-    """Refuse paths that leave the folder or meet each other, and more bytes than any program has."""
+def _check_paths(files: Iterable[File], records: Iterable[WheelRecord]) -> int:
+    """Refuse paths that leave the folder or meet each other, and more bytes than any program has.
+
+    Returns:
+        How much room the files take on a disk, in bytes.
+    """
     paths: list[str] = []
     total = 0
     for record in records:
-        entries = [entry for entry in record.entries if not _is_beside(entry.path)]
+        entries = [entry for entry in record.entries if not is_beside(entry.path)]
         paths += [check_path(path) for path in (record.path, *(entry.path for entry in entries))]
         total += sum(entry.size for entry in entries)
     subject = ", ".join(file.path for file in files)[:120]
@@ -326,16 +350,12 @@ def _check_paths(files: Iterable[File], records: Iterable[WheelRecord]) -> None:
         raise NotTrustedError(
             "bootstrap.too-long", subject, expected=f"at most {MAX_PROGRAM_BYTES} bytes", found=f"{total}"
         )
-
-
-def _is_beside(path: str) -> bool:
-    """Whether a member is none of the packages: scripts and data, for which an installer has other places."""
-    return path.partition("/")[0].endswith(".data")
+    return total + len(paths) * _BLOCK_BYTES
 
 
 def _unpack(file: File, wheel: Path, record: WheelRecord, program: Path) -> None:
     _write(program / record.path, record.data)
-    entries = [entry for entry in record.entries if not _is_beside(entry.path)]
+    entries = [entry for entry in record.entries if not is_beside(entry.path)]
     for entry, data in read_members(file, wheel, entries):
         _write(program / entry.path, data)
 
@@ -354,47 +374,3 @@ def _make_folders(folder: Path) -> None:
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
         path.chmod(0o755)
-
-
-def _is_right(folder: Path, files: Iterable[File]) -> bool:
-    """Whether a folder holds exactly the program of these wheels, by the digests of their RECORDs."""
-    wanted: dict[str, str] = {LAUNCHER_FILE: sha256(_LAUNCHER)}
-    try:
-        # First of all, since nothing else may be opened: a FIFO would never answer.
-        present = set(_own_files(folder, folder)) - {ROOT_FILE}
-        records = {sha256(path.read_bytes()): path for path in (folder / PROGRAM_FOLDER).glob("*.dist-info/RECORD")}
-        for file in files:
-            wanted.update(_wanted(file, records, folder))
-        return present == wanted.keys() and all(
-            sha256((folder / path).read_bytes()) == digest for path, digest in wanted.items()
-        )
-    except (KeyError, OSError, ApplianceError):
-        return False
-
-
-def _own_files(folder: Path, top: Path) -> Iterator[str]:
-    """The files of a set, by path below `top`.
-
-    Raises:
-        OSError: something there is neither folder nor file, or another user may write it.
-    """
-    for path in (folder, *folder.iterdir()):
-        status = path.lstat()
-        is_file, is_folder = stat.S_ISREG(status.st_mode), stat.S_ISDIR(status.st_mode)
-        if not (is_file or is_folder) or status.st_uid not in (0, os.geteuid()) or status.st_mode & _OTHERS_WRITE:
-            raise OSError(errno.EINVAL, "no file or folder of this user alone", str(path))
-        if is_file:
-            yield str(path.relative_to(top))
-        elif path != folder:
-            yield from _own_files(path, top)
-
-
-def _wanted(file: File, records: dict[Digest, Path], folder: Path) -> Iterator[tuple[str, str]]:
-    if file.record is None:
-        raise KeyError(file.path)
-    path = records[file.record]
-    own = str(path.relative_to(folder / PROGRAM_FOLDER))
-    yield f"{PROGRAM_FOLDER}/{own}", file.record
-    for entry in parse_record(path.read_bytes(), own, file.path):
-        if not _is_beside(entry.path):
-            yield f"{PROGRAM_FOLDER}/{entry.path}", entry.sha256

@@ -162,6 +162,7 @@ _HEADINGS = {
     "bootstrap.busy": "another run copies the program",
     "bootstrap.none": "this bundle brings no program",
     "bootstrap.python": "this bundle is for another Python",
+    "prefix.noexec": "no program may run from there",
     "bundle.several": "several bundles lie here",
     "bundle.not-there": "this bundle does not lie here",
     "contents.model": "not a file of kind model",

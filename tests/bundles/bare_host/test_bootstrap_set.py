@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -249,6 +250,29 @@ def test_full_disk_is_said_with_the_next_step(
     with pytest.raises(ApplianceError) as caught:
         copy_bootstrap_set(bundle, stick.layout.open_chunk, tmp_path / "host")
     assert caught.value.code == "disk.full"
+    assert not list((tmp_path / "host").rglob("*.partial")), "it would go on to fill the disk"
+
+
+def test_room_for_what_is_unpacked_is_asked_for_before(
+    stick: Stick, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=0, f_bavail=9, f_frsize=4096))
+    with pytest.raises(ApplianceError) as caught:
+        copy_bootstrap_set(bundle, stick.layout.open_chunk, tmp_path / "host")
+    assert (caught.value.code, caught.value.found) == ("disk.full", "36864 bytes free")
+    room = int(caught.value.expected.split()[2])
+    assert room > len(PROGRAM - {"start.py"}) * 4096
+    assert not list((tmp_path / "host").rglob("*.partial"))
+
+
+def test_file_system_from_which_nothing_may_run_is_named(
+    stick: Stick, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOEXEC, f_bavail=1 << 30, f_frsize=4096))
+    with pytest.raises(HostUnfitError) as caught:
+        copy_bootstrap_set(bundle, stick.layout.open_chunk, tmp_path / "host")
+    assert caught.value.code == "prefix.noexec"
+    assert not bootstrap_folder(tmp_path / "host", bundle.manifest).exists()
 
 
 def test_python_that_the_bundle_is_not_for_is_named(bundle: Bundle) -> None:
