@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Callable
 
+from bundles.bare_host.prefix_path import check_prefix
 from bundles.bootstrap_set import bootstrap_argv, copy_bootstrap_set, missing_chunks, put_root
 from bundles.progress import OnProgress
 from bundles.report import DEVELOPMENT_ROOT, clock_warning, describe, escape, fault_lines, lines, shell_word
@@ -88,7 +89,7 @@ def verify_and_copy(job: VerifierJob, pin: str, prefix: Path | None, now: dateti
         out: where lines go.
 
     Raises:
-        UsageError: no fingerprints, or an ordinary user without a prefix; before anything is read.
+        UsageError: no fingerprints, an ordinary user without a prefix, or one that no install takes; nothing was read yet.
         NextStickError: the program lies on a medium that is not here.
         ApplianceError: as `open_media`, `check_media` and `copy_bootstrap_set`.
     """
@@ -162,7 +163,7 @@ def _host_root(prefix: Path | None) -> Path:
             found="an ordinary user",
             hint="add --prefix DIR: everything then lies in that folder; or --verify-only, to copy nothing",
         )
-    return Path(os.path.realpath(prefix or "/"))
+    return check_prefix(prefix or Path("/"))
 
 
 def _word(text: str) -> str:

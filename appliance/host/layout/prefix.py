@@ -9,16 +9,14 @@ Rules:
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundles.bare_host.prefix_path import check_prefix
 from signing.digest import Digest
-from signing.errors import UsageError
 
 PUBLIC = 0o755
 PRIVATE = 0o700
-_ODD = ":%{}\"'\\$`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +37,7 @@ class Prefix:
             UsageError: something that is not a folder lies there, or the path holds a character that has a meaning of
                 its own in a PATH, a shell or a template.
         """
-        root = Path(os.path.realpath(path))
-        odd = sorted({letter for letter in str(root) if letter in _ODD or not letter.isprintable()})
-        if odd:
-            raise UsageError(
-                "prefix.characters",
-                str(path),
-                expected="a path without any of " + " ".join(_ODD),
-                found=" ".join(ascii(letter) for letter in odd),
-                hint="choose another --prefix",
-            )
-        if root.exists() and not root.is_dir():
-            raise UsageError("prefix.not-a-folder", str(path), expected="a folder, or nothing yet", found="a file")
-        return cls(root)
+        return cls(check_prefix(path))
 
     @property
     def opt(self) -> Path:

@@ -151,3 +151,15 @@ def test_of_several_bundles_on_a_stick_one_is_selected(capsys: Captured, tmp_pat
     words = shlex.split(capsys.readouterr().out.splitlines()[-1])
     assert words[5:8] == ["install", str(stick), "--select"]
     assert words[8] == "toy-2.0.0"
+
+
+@pytest.mark.parametrize(("name", "code"), [("it's", "prefix.characters"), ("a file", "prefix.not-a-folder")])
+def test_prefix_that_no_install_takes_is_refused_before_anything_is_copied(
+    sticks: list[Path], root: Path, capsys: Captured, tmp_path: Path, name: str, code: str
+) -> None:
+    (tmp_path / "a file").write_bytes(b"")
+    paths = list(map(str, sticks))
+    assert main([*paths, "--trust", str(root), "--pin", "ab" * 32, "--prefix", str(tmp_path / name)]) == 2
+    said = capsys.readouterr()
+    assert (code in said.err, said.out) == (True, "")
+    assert not (tmp_path / "it's").exists()
