@@ -89,7 +89,7 @@ def verify_and_copy(job: VerifierJob, pin: str, prefix: Path | None, now: dateti
         out: where lines go.
 
     Raises:
-        UsageError: no fingerprints, an ordinary user without a prefix, or one that no install takes; nothing was read yet.
+        UsageError: no fingerprints, an ordinary user without a prefix, or one that no install takes; nothing was read.
         NextStickError: the program lies on a medium that is not here.
         ApplianceError: as `open_media`, `check_media` and `copy_bootstrap_set`.
     """

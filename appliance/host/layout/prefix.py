@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bundles.bare_host.prefix_path import check_prefix
 from signing.digest import Digest
+from signing.errors import UsageError
 
 PUBLIC = 0o755
 PRIVATE = 0o700
