@@ -7,7 +7,8 @@ Rules:
 - the blobs of a bundle have the numbers 1 to n in the order of `Bundle.blobs`: 1 is the manifest, 2 `contents.json`;
 - numbers rise, and a run is `a-b`; the last part is the check word, 4 hexadecimal digits over the manifest's digest and
   the numbers: a wrong number and another bundle are noticed;
-- a reader takes what a person types: spaces between parts or in place of commas, capital letters, any order.
+- a reader takes what a person types: spaces between parts or in place of commas, capital letters, any order, and the
+  dashes that mail programs put in place of a hyphen.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from signing.errors import UsageError
 
 MAX_RANGES_CHARACTERS = 64 << 10
 CHECK_WORD_CHARACTERS = 4
-_FORM = re.compile(r"(?P<numbers>[0-9]{1,7}[0-9,\s-]*)\s(?P<word>[0-9a-fA-F]{4})\Z", re.ASCII)
+_FORM = re.compile(r"(?P<numbers>[0-9]{1,7}[0-9,\s-]*)[,\s](?P<word>[0-9a-fA-F]{4})\Z", re.ASCII)
+_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
 _ITEM = re.compile(r"(?P<first>[1-9][0-9]{0,6})(?:-(?P<last>[1-9][0-9]{0,6}))?\Z", re.ASCII)
 
 
@@ -55,7 +57,7 @@ def parse_ranges(text: str, bundle: Bundle) -> tuple[Chunk, ...]:
             another check word: a number is wrong, or the text is for another bundle (`ranges.check-word`).
     """
     blobs = bundle.blobs
-    match = _FORM.match(text.strip()) if len(text) <= MAX_RANGES_CHARACTERS else None
+    match = _FORM.match(text.translate(_DASHES).strip()) if len(text) <= MAX_RANGES_CHARACTERS else None
     if match is None:
         raise _no_ranges(text)
     numbers = sorted(set(_numbers(match["numbers"], len(blobs), text)))
@@ -122,7 +124,7 @@ def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _numbers(text: str, count: int, whole: str) -> Iterator[int]:
-    for item in re.split(r"[,\s]+", re.sub(r"\s*([,-])\s*", r"\1", text.strip())):
+    for item in re.split(r"[,\s]+", re.sub(r"\s*([,-])\s*", r"\1", text.strip(" \t\r\n,"))):
         match = _ITEM.match(item)
         if match is None:
             raise _no_ranges(whole)

@@ -33,6 +33,7 @@ from bundles.oci.layout import (
     target_path,
 )
 from bundles.oci.manifest import MAX_INDEX_BYTES, parse_index
+from bundles.stick.missing import unplugged
 from bundles.stick.mounts import Mount, mount_of
 from bundles.stick.placement import Room, room_of
 from signing.digest import Digest
@@ -74,6 +75,15 @@ class StickState:
             return self.layout.path.stat().st_dev != self.device
         except OSError:  # a desktop removes the folder, too
             return True
+
+    def require_there(self, cause: BaseException | None = None) -> None:
+        """Go on only on the stick that was looked at: what lies below its mount belongs to this machine.
+
+        Raises:
+            NextStickError: it is gone (code `stick.unplugged`), because of `cause` or not.
+        """
+        if self.is_gone:
+            raise unplugged((self.layout.path,)) from cause
 
     def room(self, *, replaces: bool) -> Room:
         """The room of the stick, with that of what is replaced."""

@@ -33,7 +33,7 @@ from bundles.stick.blob_batches import write_blobs
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
 from bundles.stick.media import OpenMedia, OpenMedium
 from bundles.stick.media_set import MediaSet
-from bundles.stick.missing import format_bytes, unplugged
+from bundles.stick.missing import format_bytes
 from bundles.stick.placement import Placement, common_blobs, order_by_worth, place
 from bundles.stick.read_back import make_durable, read_back
 from bundles.stick.safe_removal import Removal, make_removable
@@ -118,11 +118,13 @@ class WrittenSet:
         sticks: the one of the parity is the last.
         left: what has yet to be carried.
         parity_bytes: how long the parity is; 0 where none was written.
+        parity_error: why no parity could be written, such as a stick that is too small; None where nothing failed.
     """
 
     sticks: tuple[Written, ...]
     left: tuple[Chunk, ...]
     parity_bytes: int = 0
+    parity_error: UsageError | None = None
 
     @property
     def left_bytes(self) -> int:
@@ -182,9 +184,15 @@ def write_sticks(
         try:
             rest = work.write_round(further, {chunk.sha256 for chunk in rest.left})
         except UsageError as error:  # this stick was not touched, and another one may do
-            choice.announce(str(error))
-    parity_bytes = 0 if rest.left or choice.parity_stick is None else work.write_parity_stick(choice.parity_stick)
-    return WrittenSet(tuple(work.written), rest.left, parity_bytes)
+            words = f"expected {error.expected}, found {error.found}; {error.hint} ({error.code})"
+            choice.announce(f"{error.subject} is not used: {words}")
+    if rest.left or choice.parity_stick is None:
+        return WrittenSet(tuple(work.written), rest.left)
+    try:
+        parity_bytes = work.write_parity_stick(choice.parity_stick)
+    except UsageError as error:  # the other sticks are written all the same
+        return WrittenSet(tuple(work.written), (), 0, error)
+    return WrittenSet(tuple(work.written), (), parity_bytes)
 
 
 @dataclass
@@ -312,7 +320,7 @@ class _Work:
         try:
             return self._write(state, share, removed, card, parity)
         except (ApplianceError, OSError) as error:
-            _require_there(state, error)
+            state.require_there(error)
             raise
 
     def _write(
@@ -324,7 +332,7 @@ class _Work:
         parity: ParityStreams | None,
     ) -> Written:
         stick = state.layout
-        _require_there(state)
+        state.require_there()
         _remove(stick, removed)
         blobs = {blob_path(chunk.sha256): chunk for chunk in share}
         missing = [chunk for chunk in share if chunk.sha256 not in state.held]
@@ -332,13 +340,13 @@ class _Work:
         pieces = write_parity(parity, self.media.source.open_chunk, stick, self.on_progress) if parity else {}
         small = {STICK_FILE: card, **self._small_files(stick)}
         for path, data in small.items():
-            _require_there(state)
+            state.require_there()
             stick.medium.write(path, data)
         for path in older_files(stick, small):
             stick.medium.remove(path)
         files = blobs | {path: Chunk(sha256(data), len(data)) for path, data in small.items()}
         back = read_back(stick, files | pieces, self.on_progress)
-        _require_there(state)
+        state.require_there()
         if back.differing:
             self._mend(stick, back.differing, small, parity)
             counted = set(missing)
@@ -346,7 +354,7 @@ class _Work:
         beside = check_medium(stick, self.found)
         checked = Checked(self._files_in(share), len(share), sum(chunk.size for chunk in share))
         written = sum(chunk.size for chunk in missing)
-        _require_there(state)
+        state.require_there()
         removal = make_removable(stick.path, keep_mounted=self.choice.keep_mounted)
         return Written(stick.path, len(missing), written, checked, beside, back.is_proven, removed, removal)
 
@@ -374,12 +382,6 @@ class _Work:
         there = {chunk.sha256 for chunk in share}
         files = [file for bundle in self.bundles for file in bundle.contents.files]
         return sum(all(chunk.sha256 in there for chunk in file.chunks) for file in files)
-
-
-def _require_there(state: StickState, error: BaseException | None = None) -> None:
-    """Go on only on the stick that was looked at: what lies below its mount belongs to this machine."""
-    if state.is_gone:
-        raise unplugged((state.layout.path,)) from error
 
 
 def _remove(stick: Layout, paths: Sequence[str]) -> None:

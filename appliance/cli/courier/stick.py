@@ -147,6 +147,8 @@ def write(
         answer(terminal, media, written, number - 1)
     if written.left:
         raise more_to_write(media, written, number - 1, has_parity=parity is not None)
+    if written.parity_error:
+        raise written.parity_error
 
 
 def _refuse_workspace(destination: Path) -> None:

@@ -93,6 +93,12 @@ def test_the_check_word_finds_the_bundle() -> None:
         find_ranges("1-3 0000", (BUNDLE, OTHER))
 
 
+@pytest.mark.parametrize("typed", ["3\u20139 {}", "3 \u2014 9, {}", "3-9,{}", "3\u22129 {}", " 3-9 , {} "])
+def test_dashes_of_mail_programs_and_a_comma_before_the_word_are_read(typed: str) -> None:
+    chunks = parse_ranges(typed.format(check_word(BUNDLE.manifest, list(range(3, 10)))), BUNDLE)
+    assert chunks == tuple(BUNDLE.blobs[2:9])
+
+
 @pytest.mark.parametrize("numbers", ["0", "641", "9-3", "1-641", "640-9999999"])
 def test_a_number_that_the_bundle_does_not_have_is_refused(numbers: str) -> None:
     with pytest.raises(UsageError) as refused:

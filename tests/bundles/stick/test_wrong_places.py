@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from bundles.medium import Medium
 from bundles.stick import writer
 from bundles.stick.media import OpenMedia, by_newest, open_media
 from bundles.stick.read_back import read_back
@@ -99,3 +100,14 @@ def test_a_stick_that_is_unmounted_is_said_to_be_pulled_out_and_its_machine_keep
         write_sticks(opened(built), [stick])
     assert caught.value.code == "stick.unplugged"
     assert not os.listdir(stick)
+
+
+def test_sticks_that_are_written_are_told_where_the_stick_of_the_parity_is_too_small(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, parity = tmp_path / "a", tmp_path / "p"
+    monkeypatch.setattr(Medium, "free_bytes", lambda medium: (0 if medium.root == parity else 1 << 40, 1))
+    written = write_sticks(opened(built), [first], WriteChoice(parity_stick=lambda _: parity))
+    assert [one.path for one in written.sticks] == [first]
+    assert written.parity_error is not None
+    assert written.parity_error.code == "stick.too-small"
