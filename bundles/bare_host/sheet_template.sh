@@ -1,12 +1,12 @@
-# shellcheck shell=sh disable=SC1083,SC2013,SC2015
+# shellcheck shell=sh disable=SC1083,SC2013,SC2015,SC2086
 # Trust root {{ version }}: {{ threshold }} signatures, serial {{ serial }} or later. To use it:
 # sh SHEET /media/stick    "REFUSED", exit 4: keep away from that stick
 K='{{ fingerprints }}'
 export LC_ALL=C PATH=/usr/bin:/bin; umask 077; n=0 m='{{ threshold }}' s='{{ serial }}'
 no() { echo "REFUSED: $1" >&2; exit 4; }
 take() { [ -f "$b/$1" ] && head -c 9999999 "$b/$1" >"$1"; }
-b=$(cd "${1:?}" && pwd)/BOOT && d=$(mktemp -d /dev/shm/boot.XXXXXX) &&
-  cd "$d" && take BOOT.sha256 || no "no BOOT"
+b=$(cd "${1:?}" && pwd)/BOOT || exit 2; d=/dev/shm/boot.XXXXXX
+d=$(mktemp -d $d) && cd $d || exit 1; take BOOT.sha256 || no "no BOOT"
 for k in $K; do take "$k.der" && take "$k.sig" || continue
   [ "$(sha256sum <"$k.der")" = "$k  -" ] || no "key $k"
   openssl dgst -sha256 -keyform DER -verify "$k.der" -signature \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from appliance.keys.workspace import create_development
 from signing.chain import read_root
 from signing.roles import Root
 from tests.attacks.harness import command
-from tests.sim.bare import follow
+from tests.sim.bare import EACH_SHELL, SHELLS, follow
 from tests.sim.tuf import USUAL, TufRepository, keys
 from tests.toy import NOW, build_toy
 
@@ -51,6 +52,20 @@ def test_second_part_is_as_short() -> None:
     lines = python_part().splitlines()
     assert len(lines) <= 25
     assert [line for line in lines if len(line) > 72 or not line.isascii() or line.rstrip() != line] == []
+
+
+@pytest.mark.parametrize("shell", EACH_SHELL)
+@pytest.mark.parametrize(("words", "memory", "code"), [((), "", 2), (("no such",), "", 2), ((".",), "absent/", 1)])
+def test_wrong_path_is_no_stick_to_keep_away_from(
+    tmp_path: Path, shell: str, words: tuple[str, ...], memory: str, code: int
+) -> None:
+    text = render_sheet(root_of(1, 1), 1).replace("/dev/shm/", f"{tmp_path}/{memory}")
+    done = subprocess.run(
+        [*SHELLS[shell], "-c", text, "sheet", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert done.stderr
+    assert "REFUSED" not in done.stderr
 
 
 def test_no_line_is_for_the_linter_or_left_to_fill_in() -> None:
