@@ -55,6 +55,8 @@ class CopyCount:
     held_bytes: int
 
 
+_MAX_PLACES = 64
+"""Places of one chunk that are filled together, since their files stay open until the last of them is."""
 Place = tuple[WorkFile, int]
 """Where a chunk belongs: a file, and the offset in bytes."""
 
@@ -170,12 +172,17 @@ class _Copy:
             self._count(chunk.size)
 
     def _make(self, works: Sequence[WorkFile]) -> None:
-        needs: dict[Chunk, _Need] = {}
+        places: dict[Chunk, list[Place]] = {}
         for work in works:
             work.clone_of = self._twin(work)
             for start, chunk in work.places:
-                needs.setdefault(chunk, _Need(chunk)).places.append((work, start))
+                places.setdefault(chunk, []).append((work, start))
         work_off([work for work in works if not work.places], _finish_empty)
+        while places:
+            self._bring({chunk: _Need(chunk, wanted[:_MAX_PLACES]) for chunk, wanted in places.items()}, works)
+            places = {chunk: wanted[_MAX_PLACES:] for chunk, wanted in places.items() if wanted[_MAX_PLACES:]}
+
+    def _bring(self, needs: dict[Chunk, _Need], works: Sequence[WorkFile]) -> None:
         while needs:
             work_off(needs.values(), self._serve, self.threads)
             work_off(tuple(self.unsettled), lambda _need: self._settle_next())
@@ -234,7 +241,7 @@ class _Copy:
             self._count(0, held_bytes=chunk.size)
             return True
         own = (Seed(work.job.destination, at),) if at in work.right else ()
-        for seed in (*own, *self.seeds.get(chunk.sha256, ())):
+        for seed in (*own, *self._find_places(chunk.sha256)):
             try:
                 origin = open_regular(seed.path)
             except OSError:

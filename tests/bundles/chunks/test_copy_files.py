@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import resource
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,6 +120,19 @@ def test_chunk_that_several_files_need_is_read_from_the_medium_once(tmp_path: Pa
     assert sorted(medium.opened) == sorted((sha256(A), sha256(B)))
     assert [(tmp_path / name).read_bytes() for name in "abc"] == [A + B + A, B, A]
     assert (count.medium_bytes, count.held_bytes) == (100_000, 70_000 * 2 + 30_000)
+
+
+def test_any_number_of_equal_files_is_made_with_few_open_at_a_time(tmp_path: Path) -> None:
+    jobs = [CopyJob(file_of(f"a{number}", A[:9], C), tmp_path / f"a{number}") for number in range(200)]
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 150, before[1]))
+    try:
+        medium = shelf(tmp_path / "stick", A[:9], C)
+        count = copy_files(jobs, medium)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert (count.copied, len(medium.opened)) == (200, 2)
+    assert {(tmp_path / f"a{number}").read_bytes() for number in range(200)} == {A[:9] + C}
 
 
 def test_file_without_a_byte_is_made(tmp_path: Path) -> None:
