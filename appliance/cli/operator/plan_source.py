@@ -15,8 +15,11 @@ from appliance.builder.cache.content_store import Cache, cache_root
 from appliance.builder.models.architectures import cached_architectures
 from appliance.cli.bundle_argument import open_named_media
 from appliance.cli.operator.runtime_source import runtime_of_release
+from appliance.host.layout.prefix import Prefix
 from appliance.host.models.model_head import ModelHead, head_of_bundle, head_of_file, is_model_file
+from appliance.host.release.held_chunks import HeldSource, held_chunks
 from appliance.host.runtime.unpacked import UnpackedRuntime, of_bundle, of_wheel
+from bundles.chunks.source import Seeds
 from bundles.contents.contents import Contents, Model
 from bundles.gguf.kind import check_served, judge_kind, most_context
 from bundles.gguf.memory import Workload
@@ -102,25 +105,29 @@ def _architectures() -> frozenset[str] | None:
 
 def _read_bundle(paths: Sequence[Path], options: PlanOptions, scratch: Path) -> PlanSource:
     media = open_named_media(paths, options.trust, options.prefix, options.workspace, options.report, options.waiting)
-    contents, source = media.select(options.select).value.contents, media.source
+    bundle, source = media.select(options.select).value, media.source
+    contents = bundle.contents
     if not contents.models:
         raise UsageError("plan.no-model", str(paths[0]), expected="at least one model", found="none")
+    # A delta leaves out what its host holds.
+    seeds = held_chunks(Prefix.at(options.prefix or Path("/"))) if source.missing(bundle) else {}
     models = tuple(
-        (_head(source, contents, model), options.load(model.context, contents.serve.slots)) for model in contents.models
+        (_head(source, seeds, contents, model), options.load(model.context, contents.serve.slots))
+        for model in contents.models
     )
-    return PlanSource(models, _bundled_runtime(source, contents, scratch))
+    return PlanSource(models, _bundled_runtime(HeldSource(source, seeds), contents, scratch))
 
 
-def _head(source: MediaSet, contents: Contents, model: Model) -> ModelHead:
+def _head(source: MediaSet, seeds: Seeds, contents: Contents, model: Model) -> ModelHead:
     while True:
         try:
-            return head_of_bundle(source, contents, model)
+            return head_of_bundle(HeldSource(source, seeds), contents, model)
         except NextStickError:
-            file = contents.by_path[model.path]
-            source.wait_for([chunk for chunk in file.chunks if not source.holds(chunk)][:1])
+            missing = [chunk for chunk in contents.by_path[model.path].chunks if not source.holds(chunk)]
+            source.wait_for(([chunk for chunk in missing if chunk.sha256 not in seeds] or missing)[:1])
 
 
-def _bundled_runtime(source: MediaSet, contents: Contents, scratch: Path) -> UnpackedRuntime | str:
+def _bundled_runtime(source: HeldSource, contents: Contents, scratch: Path) -> UnpackedRuntime | str:
     files = contents.of_kind("runtime")
     if not files:
         return "the bundle holds none"

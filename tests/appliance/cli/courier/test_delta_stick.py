@@ -82,6 +82,16 @@ def test_delta_is_whole_on_its_host_and_a_part_elsewhere(made: Made, tmp_path: P
     assert command(*elsewhere).code == 5
 
 
+def test_plan_of_a_delta_reads_what_its_host_holds(made: Made, tmp_path: Path) -> None:
+    stick = tmp_path / "stick"
+    made.write(stick, made.receipt)
+    here = made.on_host("plan", stick)
+    assert "stick.next" not in here.talk + here.out
+    assert here.code == 0, here.talk
+    elsewhere = command("plan", stick, "--workspace", made.host.workspace.path)
+    assert (elsewhere.code, "stick.next" in elsewhere.talk) == (5, True)
+
+
 def test_bundle_is_removed_and_the_receipt_still_counts(made: Made, tmp_path: Path) -> None:
     kept, wanted = made.host.source.with_name("aside"), made.wanted()
     shutil.move(made.host.source, kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import pytest
 
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.layout.places import place
-from appliance.host.release.held_chunks import held_chunks
+from appliance.host.release.held_chunks import HeldSource, held_chunks
 from bundles.bundle import Bundle
 from bundles.chunks.check import placed
+from bundles.chunks.chunk import Chunk
 from bundles.chunks.source import Seed
 from bundles.oci.layout import INDEX_FILE, Layout, blob_path
 from bundles.progress import ignore
+from signing.digest import sha256
+from signing.errors import DamagedError
 from tests.appliance.sim_host import SimHost, new_host
 from tests.toy import NOW
 
@@ -78,3 +82,21 @@ def test_second_release_with_the_same_bytes_reads_nothing_from_the_medium(host: 
     count = import_files(host.prefix, Layout(host.source), other, found.value, ignore).count
     assert (count.medium_bytes, count.copied_bytes) == (0, count.held_bytes)
     assert count.copied > count.kept
+
+
+@pytest.mark.parametrize("harm", ["", "other bytes", "cut", "gone"])
+def test_what_no_medium_has_is_read_from_the_host_after_it_was_hashed(tmp_path: Path, harm: str) -> None:
+    data, file = b"held by this host", tmp_path / "file"
+    file.write_bytes(b"before" + {"other bytes": b"other bytes......", "cut": data[:-1]}.get(harm, data) + b"behind")
+    if harm == "gone":
+        file.unlink()
+    chunk = Chunk(sha256(data), len(data))
+    source = HeldSource(Layout(tmp_path / "medium"), {chunk.sha256: [Seed(file, len(b"before"))]})
+    assert source.holds(chunk) == (not harm)
+    if harm:
+        with pytest.raises(DamagedError) as caught:
+            source.open_chunk(chunk)
+        assert caught.value.code == "blob.missing"
+    else:
+        with os.fdopen(source.open_chunk(chunk), "rb") as stream:
+            assert stream.read() == data
