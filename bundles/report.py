@@ -104,10 +104,11 @@ def lines(answer: dict[str, object]) -> Iterator[str]:
     assert isinstance(signers, list)
     assert isinstance(expires, dict)
     yield f"verified   {answer['name']} {answer['version']} ({answer['status']})  {answer['path']}"
+    yield f"manifest   sha256:{answer['manifest']}"
     bundles = answer.get("bundles")
     for one in bundles[1:] if isinstance(bundles, list) else ():
         yield f"verified   {one['name']} {one['version']} ({one['status']})"
-    yield f"manifest   sha256:{answer['manifest']}"
+        yield f"manifest   sha256:{one['manifest']}"
     yield f"signed by  {len(signers)} of {answer['asked']} keys, {answer['threshold']} needed; {answer['profile']} root"
     yield from (f"           {fingerprint}" for fingerprint in signers)
     yield f"fresh      proved {answer['proved_time']}, {expires['role']} expires {expires['time']}"

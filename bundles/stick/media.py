@@ -125,9 +125,15 @@ def open_media(paths: Sequence[Path], open_one: OpenBundles, waiting: Waiting | 
 
     media = tuple(_at(path, len(named), _opening(path, open_at, waiting)) for path in named)
     bundles = {found.value.manifest: found.value for one in media for found in one.bundles}
+    said = set[tuple[Path, frozenset[Digest]]]()
+
+    def report_other(path: Path, named: frozenset[Digest]) -> None:
+        if waiting is not None and (path, named) not in said:  # it is looked at once a second
+            said.add((path, named))
+            waiting.announce(f"{path} holds another bundle, and is not used")
 
     def admit(path: Path) -> Layout | None:
-        return _admit(path, path in named, frozenset(bundles), open_at, waiting)
+        return _admit(path, path in named, frozenset(bundles), open_at, report_other)
 
     source = MediaSet([one.layout for one in media], list(bundles.values()), waiting, admit)
     twice = (f"{path} is named twice, or mounted twice; it counts once" for path in paths if path not in named)
@@ -205,12 +211,12 @@ def _admit(
     is_named: bool,
     wanted: frozenset[Digest],
     open_at: Callable[[Path], OpenMedium],
-    waiting: Waiting | None,
+    report_other: Callable[[Path, frozenset[Digest]], None],
 ) -> Layout | None:
     """Judge a medium that has arrived; one that holds other bundles is reported, and not used."""
     layout = Layout(path)
     try:
-        named = {one.sha256 for one in read_index(layout)}
+        named = frozenset(one.sha256 for one in read_index(layout))
     except UsageError:
         return None
     except NotTrustedError:
@@ -218,8 +224,7 @@ def _admit(
             raise
         return None  # something else was mounted on this machine
     if not named & wanted:
-        if waiting is not None:
-            waiting.announce(f"{path} holds another bundle, and is not used")
+        report_other(path, named)
         return None
     found = open_at(path)
     check_medium(found.layout, found.bundles)

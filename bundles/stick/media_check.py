@@ -131,7 +131,7 @@ class _Check:
         for chunk, error in find_differences(layout, here, self.on_progress).items():
             # A medium that was pulled out is not damaged.
             if not isinstance(error, DamagedError) or source.holds(chunk):
-                if len(self.media.media) > 1:
+                if len(self.media.media) > 1 or self.has_waited:
                     error.subject = f"{layout.path}: {error.subject}"
                 self.errors.append(error)
             else:

@@ -219,6 +219,9 @@ class MediaSet:
 
     def _refresh(self, *, is_event: bool) -> None:
         """Look at devices and folders again; where mounts have changed, at everything that is mounted."""
+        for path, before in tuple(self._pulled.items()):
+            if before is not None and mount_of(path) != before:
+                self._pulled[path] = None  # the next mount there is another one, also with the same number
         for one in tuple(self._present):
             if self._drop(one):
                 continue

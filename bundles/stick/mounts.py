@@ -114,6 +114,8 @@ class MountWatch:
     def arrived(self) -> tuple[Path, ...]:
         """Where something was mounted since this watch began: the file systems on which media are looked for."""
         mounts = read_mounts(self._mountinfo)
+        # The kernel gives the number of a mount that is gone to the next one: a stick that is plugged in anew has it.
+        self._known &= {(mount.number, mount.point) for mount in mounts}
         new = [mount for mount in mounts if (mount.number, mount.point) not in self._known]
         return tuple(dict.fromkeys(mount.point for mount in new if mount.type in MEDIUM_TYPES))
 

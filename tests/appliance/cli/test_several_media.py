@@ -60,6 +60,8 @@ def test_verify_of_a_stick_with_two_bundles_judges_both(made: tuple[Path, list[P
     assert [line.split()[2] for line in answer.out.splitlines() if line.startswith("verified")] == ["1.0.0", "1.1.0"]
     report = json.loads(run("verify", root, both, "--json").out)
     assert [one["version"] for one in report["bundles"]] == ["1.0.0", "1.1.0"]
+    shown = [line.split(":")[1] for line in answer.out.splitlines() if line.startswith("manifest")]
+    assert shown == [one["manifest"] for one in report["bundles"]]
 
 
 def test_damage_of_either_bundle_is_the_answer_for_the_stick(

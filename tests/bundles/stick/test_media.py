@@ -220,9 +220,21 @@ def test_stick_of_another_bundle_is_reported_and_not_used(
     root: bytes, deal: Deal, made: tuple[bytes, dict[str, Path]]
 ) -> None:
     one, two = deal(2)
-    person = StickPerson(lambda: person.points.append(made[1]["1.2.0"]), lambda: person.points.append(two))
+    person = StickPerson(
+        lambda: person.points.append(made[1]["1.2.0"]), lambda: None, lambda: None, lambda: person.points.append(two)
+    )
     check_media(opened(root, one, waiting=person.waiting()))
-    assert f"{made[1]['1.2.0']} holds another bundle, and is not used" in person.lines
+    assert person.lines.count(f"{made[1]['1.2.0']} holds another bundle, and is not used") == 1
+
+
+def test_damage_on_a_stick_that_arrives_names_that_stick(root: bytes, deal: Deal) -> None:
+    one, two = deal(2)
+    blob = next(path for path in (two / "blobs/sha256").iterdir() if not (one / "blobs/sha256" / path.name).exists())
+    blob.write_bytes(b"?" * blob.stat().st_size)
+    person = StickPerson(lambda: person.points.append(two))
+    with pytest.raises(DamagedError) as caught:
+        check_media(opened(root, one, waiting=person.waiting()))
+    assert caught.value.subject.startswith(f"{two}: ")
 
 
 def test_hostile_stick_that_arrives_is_refused_as_it_would_be_at_first(root: bytes, deal: Deal) -> None:
@@ -301,6 +313,29 @@ def test_pulled_stick_is_taken_again_only_when_another_device_is_mounted_there(
     check_media(media)
     assert not person.acts
     assert "pulled out" in person.lines[0]
+
+
+def test_pulled_stick_is_taken_again_once_it_was_unmounted_though_its_mount_has_the_same_number(
+    root: bytes, deal: Deal, devices: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one, two = deal(2)
+    (devices / one.name).mkdir()
+    mounted = getattr(media_set, "mount_of")  # noqa: B009
+
+    def unmount() -> None:
+        one.rename(tmp_path / "aside")
+        monkeypatch.setattr(media_set, "mount_of", lambda _path: None)
+
+    def replug() -> None:
+        (devices / one.name).mkdir()
+        (tmp_path / "aside").rename(one)
+        monkeypatch.setattr(media_set, "mount_of", mounted)
+
+    person = StickPerson(lambda: None, unmount, replug)
+    media = opened(root, one, two, waiting=person.waiting())
+    (devices / one.name).rmdir()
+    check_media(media)
+    assert not person.acts
 
 
 def test_spool_that_is_filling_is_waited_for_in_any_order(

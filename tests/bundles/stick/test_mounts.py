@@ -66,6 +66,21 @@ def test_only_file_systems_of_media_that_came_since_are_looked_at(mountinfo: Pat
     watch.close()
 
 
+def test_stick_that_is_plugged_in_anew_has_come_though_the_kernel_gives_its_mount_the_same_number(
+    mountinfo: Path,
+) -> None:
+    before = mountinfo.read_text()
+    with_stick = before + "95 27 8:81 / /media/new rw - exfat /dev/sdf1 rw\n"
+    mountinfo.write_text(with_stick)
+    watch = MountWatch(mountinfo)
+    arrived = []
+    for text in (with_stick, before, with_stick):
+        mountinfo.write_text(text)
+        arrived.append(watch.arrived())
+    watch.close()
+    assert arrived == [(), (), (Path("/media/new"),)]
+
+
 def test_device_that_the_kernel_lists_no_longer_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mounts, "BLOCK_DEVICES", tmp_path / "block")
     stick = Mount(90, "8:17", Path("/media/stick"), "vfat", "/dev/sdb1", is_read_only=False)
