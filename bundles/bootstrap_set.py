@@ -278,8 +278,9 @@ def _make(folder: Path, files: Iterable[File], open_chunk: Callable[[Chunk], int
         wheels.append((file, wheel, read_record(file, wheel)))
         done += file.size
         on_progress(Progress("copying the program", done, total))
-    room = _check_paths(files, [record for _, _, record in wheels])
-    status = os.statvfs(partial)
+    records = [record for _, _, record in wheels]
+    _check_paths(files, records)
+    status, room = os.statvfs(partial), _room(records)
     if status.f_bavail * status.f_frsize < room:
         raise disk_full(folder, room)
     for file, wheel, record in wheels:
@@ -332,12 +333,8 @@ def _read(file: File, source: int, size: int) -> bytes:
         ) from None
 
 
-def _check_paths(files: Iterable[File], records: Iterable[WheelRecord]) -> int:
-    """Refuse paths that leave the folder or meet each other, and more bytes than any program has.
-
-    Returns:
-        How much room the files take on a disk, in bytes.
-    """
+def _check_paths(files: Iterable[File], records: Iterable[WheelRecord]) -> None:
+    """Refuse paths that leave the folder or meet each other, and more bytes than any program has."""
     paths: list[str] = []
     total = 0
     for record in records:
@@ -350,7 +347,15 @@ def _check_paths(files: Iterable[File], records: Iterable[WheelRecord]) -> int:
         raise NotTrustedError(
             "bootstrap.too-long", subject, expected=f"at most {MAX_PROGRAM_BYTES} bytes", found=f"{total}"
         )
-    return total + len(paths) * _BLOCK_BYTES
+
+
+def _room(records: Iterable[WheelRecord]) -> int:
+    """How much room the files take on a disk, in bytes."""
+    return sum(
+        size + _BLOCK_BYTES
+        for record in records
+        for size in (len(record.data), *(entry.size for entry in record.entries))
+    )
 
 
 def _unpack(file: File, wheel: Path, record: WheelRecord, program: Path) -> None:
