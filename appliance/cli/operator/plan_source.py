@@ -17,7 +17,8 @@ from appliance.cli.bundle_argument import open_named_media
 from appliance.cli.operator.runtime_source import runtime_of_release
 from appliance.host.layout.prefix import Prefix
 from appliance.host.models.model_head import ModelHead, head_of_bundle, head_of_file, is_model_file
-from appliance.host.release.held_chunks import HeldSource, held_chunks
+from appliance.host.release.held_chunks import held_chunks
+from appliance.host.release.held_source import HeldSource
 from appliance.host.runtime.unpacked import UnpackedRuntime, of_bundle, of_wheel
 from bundles.chunks.source import Seeds
 from bundles.contents.contents import Contents, Model

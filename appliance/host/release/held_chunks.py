@@ -7,19 +7,17 @@ release that is damaged or half copied may be listed, too; what cannot be read i
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from appliance.host.layout.places import place
 from appliance.host.layout.prefix import Prefix
 from bundles.chunks.check import placed
-from bundles.chunks.chunk import Chunk
-from bundles.chunks.source import ChunkSource, Seed, Seeds
+from bundles.chunks.source import Seed, Seeds
 from bundles.contents.contents import File
 from bundles.contents.contents_json import parse_contents
 from bundles.oci.layout import INDEX_FILE, Layout, blob_path
 from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index_of_one, parse_manifest
-from signing.digest import Digest, sha256
+from signing.digest import Digest
 from signing.errors import ApplianceError
 
 _BUNDLE = "bundle"
@@ -47,51 +45,6 @@ def held_chunks(prefix: Prefix) -> Seeds:
                 if len(places) < _MAX_PLACES:
                     places[Seed(path, start)] = None
     return {digest: tuple(places) for digest, places in found.items()}
-
-
-class HeldSource:
-    """A `ChunkSource` of media and of this host, for who reads a delta: what no medium has is taken from the host.
-
-    Args:
-        media: asked first.
-        seeds: of `held_chunks`; each chunk is hashed before it counts.
-    """
-
-    def __init__(self, media: ChunkSource, seeds: Seeds) -> None:
-        self._media = media
-        self._seeds = seeds
-
-    def holds(self, chunk: Chunk) -> bool:
-        """Whether a medium has a blob of this name, or this host the right bytes."""
-        if self._media.holds(chunk):
-            return True
-        descriptor = self._copy(chunk)
-        if descriptor is not None:
-            os.close(descriptor)
-        return descriptor is not None
-
-    def open_chunk(self, chunk: Chunk) -> int:
-        """Open a blob, or a copy in memory of what this host holds; errors as those of the media."""
-        descriptor = None if self._media.holds(chunk) else self._copy(chunk)
-        return self._media.open_chunk(chunk) if descriptor is None else descriptor
-
-    def _copy(self, chunk: Chunk) -> int | None:
-        for seed in self._seeds.get(chunk.sha256, ()):
-            with suppress(OSError):
-                data = _read(seed, chunk.size)
-                if sha256(data) == chunk.sha256:
-                    descriptor = os.memfd_create("held", os.MFD_CLOEXEC)
-                    with open(os.dup(descriptor), "wb") as stream:
-                        stream.write(data)
-                    os.lseek(descriptor, 0, os.SEEK_SET)
-                    return descriptor
-        return None
-
-
-def _read(seed: Seed, size: int) -> bytes:
-    with open(os.open(seed.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-        stream.seek(seed.offset)
-        return stream.read(size)
 
 
 def _files_of(release: Path) -> tuple[File, ...]:

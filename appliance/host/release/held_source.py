@@ -7,59 +7,53 @@ copy of a whole bundle chooses by itself (`bundles.chunks.copy`).
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
-from bundles.chunks.check import hash_range
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.source import ChunkSource, Seed, Seeds
+from signing.digest import sha256
 
 
 class HeldSource:
-    """A `bundles.chunks.source.ChunkSource` over media and a host.
+    """A `ChunkSource` of media and of this host, for who reads a delta: what no medium has is taken from the host.
 
     Args:
-        media: untrusted; asked first.
-        seeds: of `held_chunks`, untrusted: a chunk of the host is compared before it is given.
+        media: asked first.
+        seeds: of `held_chunks`; each chunk is hashed before it counts.
     """
 
     def __init__(self, media: ChunkSource, seeds: Seeds) -> None:
-        self._media, self._seeds = media, seeds
+        self._media = media
+        self._seeds = seeds
 
     def holds(self, chunk: Chunk) -> bool:
-        """Whether a medium has a blob of this name, or the host a right copy."""
-        return self._media.holds(chunk) or self._find(chunk) is not None
+        """Whether a medium has a blob of this name, or this host the right bytes."""
+        if self._media.holds(chunk):
+            return True
+        descriptor = self._copy(chunk)
+        if descriptor is not None:
+            os.close(descriptor)
+        return descriptor is not None
 
     def open_chunk(self, chunk: Chunk) -> int:
-        """Open a chunk; the caller closes the descriptor and hashes what it reads.
+        """Open a blob, or a copy in memory of what this host holds; errors as those of the media."""
+        descriptor = None if self._media.holds(chunk) else self._copy(chunk)
+        return self._media.open_chunk(chunk) if descriptor is None else descriptor
 
-        Raises:
-            ApplianceError: as the media, where the host has no right copy either.
-        """
-        seed = None if self._media.holds(chunk) else self._find(chunk)
-        if seed is None:
-            return self._media.open_chunk(chunk)
-        descriptor = os.memfd_create("chunk", os.MFD_CLOEXEC)
-        try:
-            with seed.path.open("rb") as file, os.fdopen(os.dup(descriptor), "wb") as copy:
-                file.seek(seed.offset)
-                copy.write(file.read(chunk.size))
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
-
-    def _find(self, chunk: Chunk) -> Seed | None:
-        return next((seed for seed in self._seeds.get(chunk.sha256, ()) if _is_right(chunk, seed)), None)
+    def _copy(self, chunk: Chunk) -> int | None:
+        for seed in self._seeds.get(chunk.sha256, ()):
+            with suppress(OSError):
+                data = _read(seed, chunk.size)
+                if sha256(data) == chunk.sha256:
+                    descriptor = os.memfd_create("held", os.MFD_CLOEXEC)
+                    with open(os.dup(descriptor), "wb") as stream:
+                        stream.write(data)
+                    os.lseek(descriptor, 0, os.SEEK_SET)
+                    return descriptor
+        return None
 
 
-def _is_right(chunk: Chunk, seed: Seed) -> bool:
-    try:
-        descriptor = os.open(seed.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return hash_range(descriptor, seed.offset, chunk.size) == chunk.sha256
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
+def _read(seed: Seed, size: int) -> bytes:
+    with open(os.open(seed.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        stream.seek(seed.offset)
+        return stream.read(size)

@@ -10,7 +10,8 @@ import pytest
 
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.layout.places import place
-from appliance.host.release.held_chunks import HeldSource, held_chunks
+from appliance.host.release.held_chunks import held_chunks
+from appliance.host.release.held_source import HeldSource
 from bundles.bundle import Bundle
 from bundles.chunks.check import placed
 from bundles.chunks.chunk import Chunk
