@@ -54,7 +54,7 @@ COMMANDS = {
         "Show what differs between the bundles OLD and NEW, and what a delta carries",
         _CHECK,
     ),
-    "stick": CommandEntry("appliance.cli.courier.stick", "Write a bundle to a stick", _CHECK),
+    "stick": CommandEntry("appliance.cli.courier.stick", "Write bundles to sticks, and check what sticks hold", _CHECK),
     "bundle": CommandEntry("appliance.cli.courier.bundle", "Carry a bundle through a registry", _CHECK),
     "host": CommandEntry("appliance.cli.operator.host", "Show what this machine is", _HOST),
     "plan": CommandEntry(

@@ -34,6 +34,7 @@ from appliance.host.trust.root_choice import choose_root
 from appliance.host.trust.root_pin import check_first_root, compare_root
 from appliance.host.trust.trust_store import read_root
 from bundles.attestation.dsse import MAX_ENVELOPE_BYTES
+from bundles.bundle import not_found
 from signing.chain import read_root as parse_root
 
 
@@ -114,12 +115,20 @@ def command(
     """
     place = Prefix.at(prefix or Path("/"))
     media = SourceMedia(sources, select, waiting_of(terminal, wait))
+    _require_folders(media)
     root = _read_trust(place, trust, workspace, root_file, fingerprints)
     _announce_pin(terminal, place, root, is_compared=root_file is not None)
     host = _host(place, _read_override(override), is_root_compared=root_file is not None)
     with own_set_kept(), terminal.progress() as on_progress:
         done = install(media, root, host, on_progress, OperatorDialogue(terminal, host, on_progress, is_agreed=yes))
     _report(terminal, done, as_json)
+
+
+def _require_folders(media: SourceMedia) -> None:
+    # Before a root is chosen: a path that was typed wrongly is what is wrong. With --wait it may be there later.
+    for path in media.paths:
+        if not path.is_dir() and not (media.waiting is not None and media.waiting.is_filling):
+            raise not_found(path)
 
 
 def _host(place: Prefix, override: bytes | None, *, is_root_compared: bool) -> Host:
