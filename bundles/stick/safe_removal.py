@@ -48,6 +48,15 @@ class Removal:
         """Whether it is safe to pull."""
         return self.state in (UNMOUNTED, READ_ONLY)
 
+    @property
+    def words(self) -> str:
+        """Whether it may be pulled, for people."""
+        if self.is_safe:
+            return f"safe to pull: {self.state}"
+        if self.state == NO_MOUNT:
+            return "this folder is no mount point: before you pull a stick out, unmount it"
+        return f"not safe to pull yet: type {self.command}"
+
 
 def make_removable(path: Path, *, keep_mounted: bool = False) -> Removal:
     """Unmount a stick, or mount it read-only.

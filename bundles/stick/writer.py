@@ -229,6 +229,8 @@ class _Work:
         for at, state in enumerate(states):
             card = self._card(first + at, None if placed.left else len(self.shares) + more)
             self.written.append(self._write_here(state, self.shares[first + at], removed[at], card))
+            if self.choice.next_sticks is not None and (placed.left or more):  # it is pulled before the next one comes
+                self.choice.announce(f"{state.layout.path}: {self.written[-1].removal.words}")
         return placed
 
     def write_parity_stick(self, ask: ParityStick) -> int:

@@ -16,9 +16,9 @@ from appliance.cli.courier.stick_writing import (
     confirm_removal,
     describe,
     look_at_other_side,
-    more_to_write,
     open_sources,
     parity_place,
+    raise_unwritten,
     wanted_digests,
 )
 from appliance.cli.operator.install_dialogue import has_person
@@ -120,8 +120,7 @@ def write(
       appliance stick write dist/smollm2-1.1.0 /media/stick --only '223,448-450 b318'
     """
     places = (*destination, *((parity,) if parity else ()))
-    for place in places:
-        _refuse_workspace(place)
+    _refuse_workspace(places)
     media = open_sources(terminal, (bundle, *also), trust, workspace)
     if media.bundles[0].evidence.is_development:
         terminal.development()
@@ -145,15 +144,13 @@ def write(
         terminal.answer_json(describe(media, written))
     else:
         answer(terminal, media, written, number - 1)
-    if written.left:
-        raise more_to_write(media, written, number - 1, has_parity=parity is not None)
-    if written.parity_error:
-        raise written.parity_error
+    raise_unwritten(media, written, number - 1, has_parity=parity is not None)
 
 
-def _refuse_workspace(destination: Path) -> None:
+def _refuse_workspace(places: Sequence[Path]) -> None:
     # A courier must never carry the private keys.
-    if (destination / "keys").is_dir() and (destination / "trust").is_dir():
+    destination = next((place for place in places if all((place / name).is_dir() for name in ("keys", "trust"))), None)
+    if destination is not None:
         raise UsageError(
             "stick.is-workspace",
             str(destination),

@@ -23,7 +23,6 @@ from bundles.stick.media import OpenMedia
 from bundles.stick.missing import format_bytes
 from bundles.stick.mounts import MountWatch, mount_of, read_mounts
 from bundles.stick.ranges import find_ranges, format_ranges
-from bundles.stick.safe_removal import NO_MOUNT
 from bundles.stick.writer import MayRemove, NextSticks, ParityStick, Written, WrittenSet
 from signing.digest import Digest
 from signing.errors import NextStickError, UsageError
@@ -196,17 +195,25 @@ def describe(media: OpenMedia, written: WrittenSet) -> dict[str, object]:
     }
 
 
-def more_to_write(media: OpenMedia, written: WrittenSet, before: int, *, has_parity: bool) -> NextStickError:
-    """The error for blobs that fit on none of the sticks; it has the options for the next call.
+def raise_unwritten(media: OpenMedia, written: WrittenSet, before: int, *, has_parity: bool) -> None:
+    """Raise an error where something has yet to be written; it has the options for the next call.
 
     Args:
         media, written: what was written.
         before: how many sticks of the set earlier calls have written.
         has_parity: whether a parity was asked for; it is written after the last stick.
+
+    Raises:
+        NextStickError: blobs fit on none of the sticks (code `stick.more-to-write`).
+        UsageError: the stick of the parity could not be used.
     """
+    if written.parity_error:
+        raise written.parity_error
+    if not written.left:
+        return
     bundles = [found.value for found in media.bundles]
     only = " ".join(f"--only '{text}'" for text in _ranges(bundles, written))
-    return NextStickError(
+    raise NextStickError(
         "stick.more-to-write",
         ", ".join(bundle.label for bundle in bundles),
         expected=f"room for {len(written.left)} blobs more, {format_bytes(written.left_bytes)}",
@@ -253,12 +260,7 @@ def _lines(one: Written) -> list[str]:
         if one.is_proven
         else "device    could not be proven here: the kernel did not count every byte as read from a device"
     )
-    if removal.is_safe:
-        lines.append(f"removal   safe to pull: {removal.state}")
-    elif removal.state == NO_MOUNT:
-        lines.append("removal   this folder is no mount point: before you pull a stick out, unmount it")
-    else:
-        lines.append(f"removal   not safe to pull yet: type {removal.command}")
+    lines.append(f"removal   {removal.words}")
     if removal.is_dirty:
         lines.append(
             f"file system was pulled out without unmounting at some time: mend it with {removal.check_command}"

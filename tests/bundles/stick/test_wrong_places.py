@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from appliance.builder.chunking.chunker import Source
 from bundles.medium import Medium
 from bundles.stick import writer
 from bundles.stick.media import OpenMedia, by_newest, open_media
@@ -111,3 +112,20 @@ def test_sticks_that_are_written_are_told_where_the_stick_of_the_parity_is_too_s
     assert [one.path for one in written.sticks] == [first]
     assert written.parity_error is not None
     assert written.parity_error.code == "stick.too-small"
+
+
+def test_before_a_further_stick_is_asked_for_the_last_one_is_said_to_be_safe_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = [Source(f"files/{at}.txt", "config", data=f"{at} ".encode() * 80_000) for at in range(8)]
+    _, bundle = build_toy(tmp_path / "workspace", extra=large)
+    rooms = {"a": 1_900_000}
+    monkeypatch.setattr(Medium, "free_bytes", lambda medium: (rooms.get(medium.root.name, 1 << 40), 1))
+    said = list[str]()
+
+    def next_sticks(_left: int) -> list[Path]:
+        assert said[-1].startswith(f"{tmp_path / 'a'}: this folder is no mount point")
+        return [tmp_path / "b"]
+
+    choice = WriteChoice(next_sticks=next_sticks, announce=said.append)
+    assert len(write_sticks(opened(bundle), [tmp_path / "a"], choice).sticks) == 2
