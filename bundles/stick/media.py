@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Callable, TypeVar
 
 from bundles.bundle import Bundle, open_bundles, read_index, select_bundle
 from bundles.medium_check import CheckedMedium, check_medium
-from bundles.oci.layout import Layout
+from bundles.oci.layout import Layout, blob_path
 from bundles.stick.card import read_card
 from bundles.stick.media_set import MediaSet, Waiting
 from bundles.stick.missing import unplugged
@@ -97,6 +98,18 @@ class OpenMedia:
         if errors:
             raise worst(errors)
         return tuple(beside)
+
+    def check_lengths(self) -> None:
+        """Refuse blobs that are longer than signed, before anything is copied.
+
+        A copy ends at the first damaged blob, and not trusted beats damaged.
+
+        Raises:
+            NotTrustedError: code `blob.too-long`; with all of them.
+        """
+        errors = [error for one in self.media for error in _too_long(one)]
+        if errors:
+            raise worst(errors)
 
 
 def open_media(paths: Sequence[Path], open_one: OpenBundles, waiting: Waiting | None = None) -> OpenMedia:
@@ -229,6 +242,16 @@ def _admit(
     found = open_at(path)
     check_medium(found.layout, found.bundles)
     return found.layout
+
+
+def _too_long(medium: OpenMedium) -> Iterator[ApplianceError]:
+    for chunk in {chunk for found in medium.bundles for chunk in found.value.blobs}:
+        path = blob_path(chunk.sha256)
+        with suppress(OSError):
+            size = os.lstat(medium.layout.path / path).st_size
+            if size > chunk.size:
+                subject = str(medium.layout.path / path)
+                yield NotTrustedError("blob.too-long", subject, expected=f"{chunk.size} bytes", found=f"{size} bytes")
 
 
 def _check_of(medium: OpenMedium) -> Callable[[], CheckedMedium]:

@@ -84,10 +84,16 @@ def test_attacked_by_a_blob_that_is_no_file_where_another_stick_has_the_right_on
         assert (caught.value.code, caught.value.exit_code) == ("medium.hostile", 4)
 
 
-def test_attacked_by_a_giant_where_another_stick_has_the_right_blob(stick: Stick, other: Stick) -> None:
-    file = stick.open().value.contents.of_kind("wheel")[0]
-    os.truncate(other.blob(file.chunks[0].sha256), 1 << 40)
+def test_attacked_by_a_giant_where_another_stick_has_the_right_blob(stick: Stick, other: Stick, host: Host) -> None:
+    contents = stick.open().value.contents
+    os.truncate(other.blob(contents.of_kind("wheel")[0].chunks[0].sha256), 1 << 40)
+    damaged = other.blob(contents.of_kind("playbook")[0].chunks[0].sha256)
+    damaged.write_bytes(b"E" * damaged.stat().st_size)
     assert verdict(stick, other)[0] == verdict(other, stick)[0] == 4
+    for pair in ((stick, other), (other, stick), (other,)):
+        with pytest.raises(ApplianceError) as caught:
+            install(SourceMedia(tuple(one.path for one in pair)), stick.root, host)
+        assert (caught.value.code, caught.value.exit_code) == ("blob.too-long", 4)
 
 
 def test_attacked_by_other_bytes_where_another_stick_has_the_right_blob(stick: Stick, other: Stick) -> None:

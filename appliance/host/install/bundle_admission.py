@@ -96,6 +96,7 @@ def verify_media(source: Path | SourceMedia, trust: bytes, host: Host) -> Admitt
             "what is installed goes on serving",
         )
     media.check()
+    media.check_lengths()
     return AdmittedBundle(found, media)
 
 
