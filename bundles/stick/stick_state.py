@@ -26,6 +26,7 @@ from bundles.oci.layout import (
     INDEX_FILE,
     LAYOUT_FILE,
     METADATA,
+    PARITY,
     STICK_FILE,
     TARGETS,
     Layout,
@@ -41,6 +42,7 @@ from signing.errors import NotTrustedError, UsageError
 
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})\Z")
 _TARGET = re.compile(r"targets/bundles/[^/]+/[^/]+/[0-9a-f]{64}\.manifest\.json\Z")
+_PARITY_FILE = re.compile(PARITY + r"/(?:PARITY\.json|[0-9]{6}\.xor)\Z")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class StickState:
     Args:
         layout: of the stick.
         held: wanted blobs that lie there; nothing is known about their bytes.
-        foreign: paths of blobs and targets that no wanted bundle needs.
+        foreign: paths of blobs and targets that no wanted bundle needs, and of the parity of an earlier set.
         foreign_bytes: what they take.
         others: what shows that it is a stick of another bundle, for people; empty for an empty stick and one of the
             wanted bundles. What lies on such a stick beside them is refused at the end.
@@ -108,7 +110,8 @@ def look_at(layout: Layout, bundles: Sequence[Bundle]) -> StickState:
     targets = {target_path(one.contents.name, one.contents.version, one.manifest) for one in bundles}
     there = [*layout.medium.walk(BLOBS), *layout.medium.walk(TARGETS)]
     strange = [path for path in there if path not in blobs and path not in targets]
-    foreign = removable(strange)
+    parity = [path for path in layout.medium.walk(PARITY) if _PARITY_FILE.match(path)]
+    foreign = (*removable(strange), *parity)
     held = {match[1] for path in there if path in blobs and (match := _BLOB.match(path))}
     size = sum((layout.path / path).lstat().st_size for path in foreign)
     index = layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES)

@@ -145,3 +145,17 @@ def test_a_parity_is_written_again_as_it_was(made: Made, tmp_path: Path) -> None
     before = {path.name: path.stat().st_ino for path in (paths[3] / "parity").iterdir()}
     write(made, tmp_path)
     assert {path.name: path.stat().st_ino for path in (paths[3] / "parity").iterdir()} == before
+
+
+def test_the_parity_of_an_earlier_set_is_removed_with_what_is_replaced(made: Made, tmp_path: Path) -> None:
+    _, paths = write(made, tmp_path)
+    asked = list[tuple[str, ...]]()
+
+    def may_remove(_stick: Path, names: Sequence[str], _size: int) -> bool:
+        asked.append(tuple(names))
+        return True
+
+    [stick] = write_sticks(made.source, [paths[3]], WriteChoice(may_remove=may_remove)).sticks
+    assert stick.removed == asked[0]
+    assert all(name.startswith("parity/") for name in asked[0])
+    assert not (paths[3] / "parity").exists()
