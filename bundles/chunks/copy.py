@@ -261,9 +261,13 @@ class _Copy:
         work, at = place
         try:
             take(self.source, chunk, writing_to(work.descriptor, at), work.job.file.path)
-        except (DamagedError, NextStickError):
+        except (DamagedError, NextStickError) as error:
             # A medium that was pulled out is not damaged.
-            if self.waiting is None or self.source.holds(chunk):
+            if self.waiting is None:
+                raise
+            if self.source.holds(chunk):
+                if medium := self.waiting.name_medium(chunk):
+                    error.subject = f"{medium}: {error.subject}"
                 raise
             return False
         self._count(0, medium_bytes=chunk.size)

@@ -43,6 +43,9 @@ class WaitingSource(ChunkSource, Protocol):
             NextStickError: nobody is there to wait for; it shows which chunks are missing, and where they are.
         """
 
+    def name_medium(self, chunk: Chunk) -> str:
+        """The medium that a chunk is read from, for an error; empty where there is only one."""
+
 
 @dataclass(frozen=True)
 class Seed:

@@ -120,6 +120,11 @@ class MediaSet:
         """The media here on which a blob of this name lies."""
         return tuple(one.layout for one in tuple(self._present) if one.has(chunk))
 
+    def name_medium(self, chunk: Chunk) -> str:
+        """The medium that a chunk is read from, for an error; empty where there is only one."""
+        holders = self.holders(chunk)
+        return str(holders[0].path) if holders and len(self._present) > 1 else ""
+
     def use_places(self, find_places: FindPlaces) -> None:
         """Take where this host holds chunks: with a parity, others are rebuilt from them."""
         self._parity.find_places = find_places

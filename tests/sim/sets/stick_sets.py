@@ -100,6 +100,10 @@ class StickSet:
                     return stick.open(blob_path(chunk.sha256))
         raise DamagedError("blob.missing", blob_path(chunk.sha256))
 
+    def name_medium(self, _chunk: Chunk) -> str:
+        """None of them has a name."""
+        return ""
+
     def wait_for(self, wanted: Sequence[Chunk]) -> None:
         """See `WaitingSource`: the person plugs one stick after the other, as long as there are new ones."""
         for _ in self.sticks:

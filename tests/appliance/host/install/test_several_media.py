@@ -15,7 +15,7 @@ from appliance.host.release.held_source import HeldSource
 from bundles.chunks.check import check_file
 from bundles.oci.layout import blob_path
 from bundles.progress import ignore
-from signing.errors import NextStickError
+from signing.errors import DamagedError, NextStickError
 from tests.appliance.sim_card import CARD
 from tests.appliance.sim_host import SimHost, new_host
 from tests.sim.sets.stick_folders import StickPerson, deal_blobs
@@ -68,6 +68,16 @@ def test_without_the_second_stick_it_is_5_and_the_next_run_reads_only_what_is_mi
         take_in(host, bundle)
     missing = sum(chunk.size for chunk in bundle.media.source.missing(bundle.found.value))
     assert take_in(host, admitted(host, *sticks)) == missing
+
+
+def test_damage_names_the_stick_that_has_it(host: SimHost, sticks: list[Path]) -> None:
+    bundle = admitted(host, *sticks)
+    common = {bundle.found.value.manifest, bundle.found.value.config.sha256}
+    blob = next(path for path in sorted((sticks[1] / "blobs/sha256").iterdir()) if path.name not in common)
+    blob.write_bytes(b"E" * blob.stat().st_size)
+    with pytest.raises(DamagedError) as caught:
+        take_in(host, bundle)
+    assert caught.value.subject.startswith(f"{sticks[1]}: ")
 
 
 def test_stick_that_leaves_out_what_the_host_holds_is_enough(host: SimHost, sticks: list[Path], tmp_path: Path) -> None:
