@@ -109,7 +109,7 @@ assert watch.wait(30), "an unmount is an event"
 
 def test_mount_and_unmount_end_a_wait_once_each(tmp_path: Path) -> None:
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
-        pytest.skip("this machine gives no mount namespace to an ordinary user")
+        pytest.skip("this machine allows no mount in a user namespace")
     argv = ["unshare", "-rm", sys.executable, "-c", WATCH, str(tmp_path)]
     done = subprocess.run(argv, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()})
     assert done.returncode == 0, done.stderr
