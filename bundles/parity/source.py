@@ -203,6 +203,7 @@ class _PieceReader(_Reader):
             path, inside = piece_path(start), start % PIECE_BYTES
             if path not in self._open:
                 self._open[path] = descriptor = self._open_piece(path)
+                os.posix_fadvise(descriptor, inside, PIECE_BYTES - inside, os.POSIX_FADV_WILLNEED)
                 self._stack.callback(os.close, descriptor)
             data = _read_exactly(self._open[path], inside, min(size, PIECE_BYTES - inside), path)
             parts.append(data)
@@ -240,6 +241,7 @@ class _ChunkReader(_Reader):
         for chunk, inside, length in _spans(self._streams, self._number, start, size):
             if chunk.sha256 not in self._open:
                 self._open[chunk.sha256] = found = self._open_chunk(chunk)
+                os.posix_fadvise(found[0], found[1] + inside, chunk.size - inside, os.POSIX_FADV_WILLNEED)
                 self._stack.callback(os.close, found[0])
             descriptor, base = self._open[chunk.sha256]
             parts.append(_read_exactly(descriptor, base + inside, length, f"blobs/sha256/{chunk.sha256}"))
