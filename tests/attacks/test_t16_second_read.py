@@ -106,7 +106,7 @@ def test_attacked_by_one_of_two_media_what_was_read_once_is_used(
         release.mkdir()
         copy = lambda: import_files(prefix, MediaSet(layouts), release, bundle, ignore)  # noqa: E731
         if order[0] == 0:
-            refused(ROW, copy, "contents.file-changed", file.path)
+            refused(ROW, copy, "contents.file-changed", f"{stick.path}: {file.path}")
         else:
             copy()
     assert (release / file.path).exists() == (order[0] == 1)
