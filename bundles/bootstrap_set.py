@@ -14,7 +14,6 @@ Rules (threats T14, T16, T24):
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import sys
@@ -26,6 +25,7 @@ from typing import Callable
 from bundles.bare_host.program_check import holds_program, is_beside
 from bundles.bundle import Bundle
 from bundles.chunks.chunk import Chunk
+from bundles.chunks.transfer import take
 from bundles.contents.contents import Contents, File
 from bundles.contents.paths import check_path, check_unique
 from bundles.contents.signed_wheel import WheelRecord, read_members, read_record
@@ -33,7 +33,7 @@ from bundles.durability import sync_file_system
 from bundles.medium import disk_full, explain_write, sync_folder
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest, sha256
-from signing.errors import BusyError, DamagedError, HostUnfitError, NotTrustedError
+from signing.errors import BusyError, HostUnfitError, NotTrustedError
 
 LAUNCHER_FILE, PROGRAM_FOLDER, ROOT_FILE = "start.py", "program", "root.json"
 MAX_PROGRAM_BYTES = 512 << 20
@@ -41,7 +41,7 @@ MAX_PROGRAM_BYTES = 512 << 20
 OLDEST_PYTHON = (3, 10)
 """Of the program; the verifier itself needs less."""
 _BOOTSTRAP = "opt/appliance/bootstrap"
-_READ_BYTES, _BLOCK_BYTES = 256 << 10, 4 << 10
+_BLOCK_BYTES = 4 << 10
 _LAUNCHER = b'''\
 """Start the program beside this file: python3 -I -S -B start.py COMMAND"""
 import os
@@ -298,39 +298,7 @@ def _make(folder: Path, files: Iterable[File], open_chunk: Callable[[Chunk], int
 def _copy(file: File, open_chunk: Callable[[Chunk], int], wheel: Path) -> None:
     with open(wheel, "xb") as stream:
         for chunk in file.chunks:
-            source = open_chunk(chunk)
-            try:
-                state, left = hashlib.sha256(), chunk.size
-                while left:
-                    block = _read(file, source, min(_READ_BYTES, left))
-                    if not block:
-                        break
-                    state.update(block)
-                    stream.write(block)
-                    left -= len(block)
-            finally:
-                os.close(source)
-            if left or state.hexdigest() != chunk.sha256:
-                raise DamagedError(
-                    "contents.file-changed",
-                    file.path,
-                    expected=f"blob sha256 {chunk.sha256}",
-                    found=f"sha256 {state.hexdigest()}",
-                    hint="write the stick again, or copy this bundle again",
-                )
-
-
-def _read(file: File, source: int, size: int) -> bytes:
-    try:
-        return os.read(source, size)
-    except OSError as error:
-        raise DamagedError(
-            "medium.read-failed",
-            file.path,
-            expected="readable bytes",
-            found=error.strerror or "",
-            hint="plug the stick in again or copy it again",
-        ) from None
+            take(open_chunk, chunk, lambda block, _done: stream.write(block), file.path)
 
 
 def _check_paths(files: Iterable[File], records: Iterable[WheelRecord]) -> None:

@@ -39,6 +39,7 @@ MEMBERS = (
     "bundles/chunks/check.py",
     "bundles/chunks/chunk.py",
     "bundles/chunks/source.py",
+    "bundles/chunks/transfer.py",
     "bundles/contents/__init__.py",
     "bundles/contents/contents.py",
     "bundles/contents/contents_json.py",

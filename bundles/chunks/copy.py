@@ -260,7 +260,7 @@ class _Copy:
             return False
         work, at = place
         try:
-            take(self.source, chunk, writing_to(work.descriptor, at), work.job.file.path)
+            take(self.source.open_chunk, chunk, writing_to(work.descriptor, at), work.job.file.path)
         except (DamagedError, NextStickError) as error:
             # A medium that was pulled out is not damaged.
             if self.waiting is None:

@@ -16,7 +16,6 @@ import os
 from typing import Callable
 
 from bundles.chunks.chunk import Chunk
-from bundles.chunks.source import ChunkSource
 from signing.errors import DamagedError, NotTrustedError
 
 Write = Callable[[memoryview, int], object]
@@ -25,11 +24,11 @@ BLOCK_BYTES = 1 << 20
 _AHEAD_BYTES = 8 << 20
 
 
-def take(source: ChunkSource, chunk: Chunk, write: Write, subject: str) -> None:
+def take(open_chunk: Callable[[Chunk], int], chunk: Chunk, write: Write, subject: str) -> None:
     """Copy one chunk from a source.
 
     Args:
-        source: untrusted; opened once, read once.
+        open_chunk: as `ChunkSource.open_chunk`; the blob is untrusted, opened once, read once.
         chunk: verified: its digest and its size in bytes.
         write: gets the bytes in order; what it was given is worth nothing unless this returns.
         subject: the file of the bundle, for errors.
@@ -39,7 +38,7 @@ def take(source: ChunkSource, chunk: Chunk, write: Write, subject: str) -> None:
         NotTrustedError: the blob is longer than signed, or no regular file.
         OSError: by `write`.
     """
-    origin = source.open_chunk(chunk)
+    origin = open_chunk(chunk)
     try:
         if os.fstat(origin).st_size > chunk.size:
             raise NotTrustedError("blob.too-long", subject, expected=f"{chunk.size} bytes", found="more")

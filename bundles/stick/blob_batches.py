@@ -157,7 +157,7 @@ def _copy(source: ChunkSource, chunk: Chunk, stream: BinaryIO) -> None:
             start_writing(stream.fileno())
 
     try:
-        take(source, chunk, write, blob_path(chunk.sha256))
+        take(source.open_chunk, chunk, write, blob_path(chunk.sha256))
     except DamagedError as error:
         code, hint = _BLAMED.get(error.code, (error.code, error.hint))
         raise DamagedError(code, error.subject, expected=error.expected, found=error.found, hint=hint) from None

@@ -88,7 +88,7 @@ def test_attacked_by_a_folder_that_somebody_has_prepared_for_the_copy(carried: S
 def test_unguarded_the_changed_bytes_meet_the_record_of_the_wheel(carried: Stick, tmp_path: Path) -> None:
     """With the hash of the copy off, the zip's own checksum and the signed RECORD still refuse."""
     bundle, medium = carried.verify().value, SecondAnswer(carried, tmp_path)
-    with hashes_off("bundles.bootstrap_set"), pytest.raises(Exception, match="contents.file-changed") as caught:
+    with hashes_off("bundles.chunks.transfer"), pytest.raises(Exception, match="contents.file-changed") as caught:
         copy_bootstrap_set(bundle, medium.open_chunk, tmp_path / "host")
     assert getattr(caught.value, "exit_code", 0) == 3
 

@@ -33,7 +33,7 @@ def file(tmp_path: Path) -> Iterator[int]:
 def test_chunk_from_a_stick_is_written_at_its_offset(file: int, tmp_path: Path, at: int) -> None:
     of = make_files([DATA], len(DATA))
     stick = StickSet(deal(tmp_path, of, {CHUNK.sha256: (0,)}, 1), 1)
-    take(stick, CHUNK, writing_to(file, at), "file")
+    take(stick.open_chunk, CHUNK, writing_to(file, at), "file")
     start_writing_range(file, at, len(DATA))
     wait_for_range(file, at, len(DATA))
     assert os.fstat(file).st_size == at + len(DATA)
