@@ -9,6 +9,7 @@ import click
 
 from appliance.cli.console.options import json_option, named_workspace_option, pass_terminal, trust_option
 from appliance.cli.console.terminal import Terminal
+from appliance.cli.console.waiting import is_watched
 from appliance.cli.courier.stick_check import check
 from appliance.cli.courier.stick_writing import (
     answer,
@@ -21,7 +22,6 @@ from appliance.cli.courier.stick_writing import (
     raise_unwritten,
     wanted_digests,
 )
-from appliance.cli.operator.install_dialogue import has_person
 from bundles.stick.card import MAX_STICKS
 from bundles.stick.writer import WriteChoice, write_sticks
 from signing.errors import UsageError
@@ -125,7 +125,7 @@ def write(
     if media.bundles[0].evidence.is_development:
         terminal.development()
     held = look_at_other_side(terminal, since, trust, workspace)
-    further = ask_for_sticks(terminal, places) if (has_person() if wait is None else wait) else None
+    further = ask_for_sticks(terminal, places) if (is_watched() if wait is None else wait) else None
     choice = WriteChoice(
         wanted=wanted_digests(media, held, only),
         may_remove=confirm_removal(terminal, is_agreed=yes) if replace else None,

@@ -8,6 +8,7 @@ import click
 
 from appliance.cli.console.figures import format_memory, format_size
 from appliance.cli.console.terminal import Terminal
+from appliance.cli.console.waiting import is_watched
 from appliance.host.install.hand_over import hand_over
 from appliance.host.install.install_inputs import Host
 from appliance.host.install.install_plan import InstallPlan
@@ -59,7 +60,7 @@ class OperatorDialogue:
         """
         for line in plan_lines(plan):
             self._terminal.message(line)
-        if not self._is_agreed and has_person() and not click.confirm("install this?", err=True):
+        if not self._is_agreed and is_watched() and not click.confirm("install this?", err=True):
             self._terminal.message("nothing was installed")
             raise click.Abort
 
@@ -81,11 +82,6 @@ def typed_arguments(context: click.Context) -> list[str]:
         else:
             options += [word for one in values for word in (parameter.opts[0], str(one))]
     return [context.info_name or "", *options, "--", *arguments]
-
-
-def has_person() -> bool:
-    """Whether a question would be seen and can be answered: both input and messages are a terminal."""
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def plan_lines(plan: InstallPlan) -> list[str]:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.host.layout.prefix import Prefix
-from appliance.host.release.held_chunks import held_chunks
 from appliance.host.trust.metadata_store import JudgedMedia, Judgement, judge_media
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.verification.other_files import is_gguf, not_verifiable
@@ -208,8 +207,11 @@ def _require_layout(path: Path) -> None:
 
 
 def _check_media(media: OpenMedia, host: Prefix, on_progress: OnProgress) -> dict[str, object]:
-    seeds = held_chunks(host) if any(map(media.source.missing, media.source.bundles)) else {}
-    return describe_checked(media, check_media(media, on_progress, seeds))
+    if not any(map(media.source.missing, media.source.bundles)):
+        return describe_checked(media, check_media(media, on_progress, {}))
+    from appliance.host.release.held_chunks import held_chunks  # for deltas alone: the start of a check is to be short
+
+    return describe_checked(media, check_media(media, on_progress, held_chunks(host)))
 
 
 def _release(release: Release) -> Subject:
