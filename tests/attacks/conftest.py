@@ -1,4 +1,4 @@
-"""The stick that attacks begin with, and the number of open rows at the end of a run."""
+"""The stick and the host that attacks begin with, and the number of open rows at the end of a run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host.install.install_inputs import Host
+from appliance.host.layout.prefix import Prefix
+from appliance.host.trust.trust_store import write_root
+from tests.appliance.sim_card import CARD
 from tests.attacks.harness import OPEN, Stick, make_stick, table
-from tests.toy import build_toy
+from tests.toy import NOW, build_toy
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +24,15 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stick(toy: Path, tmp_path: Path) -> Stick:
     """The bundle on a stick, signed by people."""
     return make_stick(toy, tmp_path)
+
+
+@pytest.fixture
+def host(stick: Stick, tmp_path: Path) -> Host:
+    """A host on which a person has pinned the root."""
+    prefix = Prefix.at(tmp_path / "host")
+    prefix.create()
+    write_root(prefix, stick.root)
+    return Host(prefix, CARD, lambda: NOW, "")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -11,15 +11,11 @@ import pytest
 from appliance.host.install.bundle_admission import admit
 from appliance.host.install.install import install
 from appliance.host.install.install_inputs import Host, SourceMedia
-from appliance.host.layout.prefix import Prefix
-from appliance.host.trust.trust_store import write_root
 from bundles.oci.layout import blob_path
 from signing.errors import ApplianceError
-from tests.appliance.sim_card import CARD
 from tests.attacks.harness import Stick, command, guard_off, row
 from tests.attacks.media_faults import FAULTS, Fault
 from tests.attacks.test_t21_medium import fifo, link, link_to_a_device
-from tests.toy import NOW
 
 ROW = row(118)
 FIRST = tuple(FAULTS.values())[::5]
@@ -31,15 +27,6 @@ def other(stick: Stick, tmp_path: Path) -> Stick:
     path = tmp_path / "other"
     shutil.copytree(stick.path, path)
     return Stick(path, stick.repository, stick.root_file)
-
-
-@pytest.fixture
-def host(stick: Stick, tmp_path: Path) -> Host:
-    """A host on which a person has pinned the root."""
-    prefix = Prefix.at(tmp_path / "host")
-    prefix.create()
-    write_root(prefix, stick.root)
-    return Host(prefix, CARD, lambda: NOW, "")
 
 
 def verdict(*sticks: Stick) -> tuple[int, str]:

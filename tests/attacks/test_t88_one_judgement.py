@@ -11,26 +11,13 @@ import pytest
 from appliance.host.install.bundle_admission import admit
 from appliance.host.install.install import install
 from appliance.host.install.install_inputs import Host
-from appliance.host.layout.prefix import Prefix
-from appliance.host.trust.trust_store import write_root
 from bundles import __main__ as verifier
 from bundles.stick.writer import write_stick
 from signing.errors import ApplianceError
-from tests.appliance.sim_card import CARD
 from tests.attacks.harness import Stick, command, guard_off, row
 from tests.attacks.media_faults import FAULTS, NAMES, Fault
-from tests.toy import NOW
 
 ROW = row(88)
-
-
-@pytest.fixture
-def host(stick: Stick, tmp_path: Path) -> Host:
-    """A host on which a person has pinned the root."""
-    prefix = Prefix.at(tmp_path / "host")
-    prefix.create()
-    write_root(prefix, stick.root)
-    return Host(prefix, CARD, lambda: NOW, "")
 
 
 def refused_alike(act: Callable[[], object], fault: Fault) -> None:
