@@ -1,7 +1,7 @@
 """The report of a verification, as plain lines for people.
 
 Owns the words of a good answer and of an error, so that `appliance verify` and `verify.pyz` print the same. It never
-prints: `appliance.cli.console.terminal` and `bundles.__main__` do.
+prints: `appliance.cli.console.terminal` and `bundles.bare_host.command_line` do.
 
 Rules:
 - text from outside is never trusted: each field is escaped by the one function `escape`;

@@ -30,6 +30,7 @@ MEMBERS = (
     "bundles/attestation/required_statements.py",
     "bundles/bare_host/__init__.py",
     "bundles/bare_host/boot_check.py",
+    "bundles/bare_host/command_line.py",
     "bundles/bare_host/prefix_path.py",
     "bundles/bare_host/program_check.py",
     "bundles/bare_host/verifier.py",

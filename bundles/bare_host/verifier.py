@@ -1,6 +1,6 @@
 """What `verify.pyz` does once its arguments are read: verify media, and hand a bare host the program of their bundle.
 
-Owns the order of both, and the one command that is printed. `bundles.__main__` owns the command line.
+Owns the order of both, and the one command that is printed. `bundles.bare_host.command_line` owns the command line.
 
 Rules:
 - the same checks, errors and exit codes as `appliance verify`, through the same functions;

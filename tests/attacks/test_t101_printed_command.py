@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bundles.__main__ import main
+from bundles.bare_host.command_line import main
 from tests.attacks.harness import guard_off, row
 from tests.bundles.bare_host.program import PYTHON, program_sources
 from tests.toy import build_toy

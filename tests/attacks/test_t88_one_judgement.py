@@ -11,7 +11,7 @@ import pytest
 from appliance.host.install.bundle_admission import admit
 from appliance.host.install.install import install
 from appliance.host.install.install_inputs import Host
-from bundles import __main__ as verifier
+from bundles.bare_host import command_line as verifier
 from bundles.stick.writer import write_stick
 from signing.errors import ApplianceError
 from tests.attacks.harness import Stick, command, guard_off, row

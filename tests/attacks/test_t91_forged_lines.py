@@ -27,8 +27,8 @@ from appliance.host.verification.verification_record import (
 from appliance.keys.signers.host_key import make_host_key
 from appliance.keys.signers.pem import create_key
 from appliance.keys.tuf_metadata import format_time
-from bundles import __main__ as verifier
 from bundles.attestation.dsse import pae
+from bundles.bare_host import command_line as verifier
 from bundles.report import escape, lines, shell_word
 from signing.errors import NotTrustedError
 from signing.keys import key_to_json

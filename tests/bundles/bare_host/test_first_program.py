@@ -14,7 +14,7 @@ import pytest
 
 from appliance.builder.bare_host.verifier_zip import build_verifier
 from appliance.keys.workspace import Workspace
-from bundles.__main__ import main
+from bundles.bare_host.command_line import main
 from bundles.bootstrap_set import bootstrap_root, own_wheel
 from bundles.bundle import open_bundle
 from bundles.oci.layout import blob_path

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.keys.workspace import Workspace
-from bundles.__main__ import main
+from bundles.bare_host.command_line import main
 from bundles.bundle import Bundle, open_bundle
 from bundles.oci.layout import BLOB_FOLDER, STICK_FILE, blob_path
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
