@@ -25,7 +25,8 @@ from typing import Callable
 from bundles.bare_host.program_check import holds_program, is_beside
 from bundles.bundle import Bundle
 from bundles.chunks.chunk import Chunk
-from bundles.chunks.transfer import take
+from bundles.chunks.source import PassOver, never
+from bundles.chunks.transfer import take, writing_to
 from bundles.contents.contents import Contents, File
 from bundles.contents.paths import check_path, check_unique
 from bundles.contents.signed_wheel import WheelRecord, read_members, read_record
@@ -141,6 +142,7 @@ def copy_bootstrap_set(
     prefix: Path,
     python: tuple[int, int] = sys.version_info[:2],
     on_progress: OnProgress = ignore,
+    pass_over: PassOver = never,
 ) -> Path:
     """Copy the program of a bundle from a medium and unpack it, where that has not been done.
 
@@ -150,6 +152,7 @@ def copy_bootstrap_set(
         prefix: the root of the host's tree; folders are made where they are missing.
         python: major and minor version of the interpreter that is to run it.
         on_progress: called with bytes done.
+        pass_over: asked with each damaged copy of a blob whether `open_chunk` gives another one.
 
     Returns:
         The folder, complete and durable.
@@ -169,7 +172,7 @@ def copy_bootstrap_set(
         with _locked(folder.parent):
             if not holds_program(folder, PROGRAM_FOLDER, files, {LAUNCHER_FILE: sha256(_LAUNCHER)}, {ROOT_FILE}):
                 try:
-                    _make(folder, files, open_chunk, on_progress)
+                    _make(folder, files, open_chunk, on_progress, pass_over)
                 finally:  # a full disk gets its room back
                     shutil.rmtree(_partial(folder), ignore_errors=True)
     except OSError as error:
@@ -263,7 +266,13 @@ def _partial(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.partial")
 
 
-def _make(folder: Path, files: Iterable[File], open_chunk: Callable[[Chunk], int], on_progress: OnProgress) -> None:
+def _make(
+    folder: Path,
+    files: Iterable[File],
+    open_chunk: Callable[[Chunk], int],
+    on_progress: OnProgress,
+    pass_over: PassOver,
+) -> None:
     partial, old = _partial(folder), folder.with_name(f"{folder.name}.old")
     for leftover in (partial, old):
         _remove(leftover)
@@ -274,7 +283,7 @@ def _make(folder: Path, files: Iterable[File], open_chunk: Callable[[Chunk], int
     wheels: list[tuple[File, Path, WheelRecord]] = []
     for number, file in enumerate(files):
         wheel = partial / f"{number}.whl"
-        _copy(file, open_chunk, wheel)
+        _copy(file, open_chunk, wheel, pass_over)
         wheels.append((file, wheel, read_record(file, wheel)))
         done += file.size
         on_progress(Progress("copying the program", done, total))
@@ -295,10 +304,12 @@ def _make(folder: Path, files: Iterable[File], open_chunk: Callable[[Chunk], int
     _remove(old)
 
 
-def _copy(file: File, open_chunk: Callable[[Chunk], int], wheel: Path) -> None:
+def _copy(file: File, open_chunk: Callable[[Chunk], int], wheel: Path, pass_over: PassOver) -> None:
     with open(wheel, "xb") as stream:
+        at = 0
         for chunk in file.chunks:
-            take(open_chunk, chunk, lambda block, _done: stream.write(block), file.path)
+            take(open_chunk, chunk, writing_to(stream.fileno(), at), file.path, pass_over)
+            at += chunk.size
 
 
 def _check_paths(files: Iterable[File], records: Iterable[WheelRecord]) -> None:

@@ -5,6 +5,7 @@ and writing overlap. `transfer` copies one chunk, `work_file` is one file.
 
 Rules (threats T16, T25, T35):
 - each chunk is read from the medium at most once in a run, hashed while it is copied, and written in its place;
+- where it is damaged there, and the source has another copy, that one is read;
 - a chunk of an interrupted run, of a file under the final name, or of a seed is hashed again before it counts; one that
   differs is passed over, and the medium is read;
 - a chunk that several files need is read once, and copied from the first of them;
@@ -26,7 +27,7 @@ from typing import cast
 from bundles.chunks.check import hash_range
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.clone import clone_range
-from bundles.chunks.source import ChunkSource, RebuildingSource, Seed, Seeds, WaitingSource
+from bundles.chunks.source import ChunkSource, RebuildingSource, Seed, Seeds, WaitingSource, pass_over_of
 from bundles.chunks.transfer import take, transfer, writing_to
 from bundles.chunks.work_file import CopyJob, WorkFile, open_regular
 from bundles.contents.contents import File
@@ -137,6 +138,7 @@ class _Copy:
         self, jobs: Sequence[CopyJob], source: ChunkSource, seeds: Seeds, on_progress: OnProgress, task: str
     ) -> None:
         self.source, self.seeds, self.on_progress, self.task = source, seeds, on_progress, task
+        self.pass_over = pass_over_of(source)
         self.works = [WorkFile(job) for job in jobs]
         self.total = sum(job.file.size for job in jobs)
         self.done = self.medium_bytes = self.held_bytes = 0
@@ -260,7 +262,8 @@ class _Copy:
             return False
         work, at = place
         try:
-            take(self.source.open_chunk, chunk, writing_to(work.descriptor, at), work.job.file.path)
+            write = writing_to(work.descriptor, at)
+            take(self.source.open_chunk, chunk, write, work.job.file.path, self.pass_over)
         except (DamagedError, NextStickError) as error:
             # A medium that was pulled out is not damaged.
             if self.waiting is None:

@@ -13,6 +13,7 @@ from typing import Callable, Protocol
 
 from bundles.chunks.chunk import Chunk
 from signing.digest import Digest
+from signing.errors import DamagedError
 
 
 class ChunkSource(Protocol):
@@ -45,6 +46,32 @@ class WaitingSource(ChunkSource, Protocol):
 
     def name_medium(self, chunk: Chunk) -> str:
         """The medium that a chunk is read from, for an error; empty where there is only one."""
+
+
+class ChoosingSource(ChunkSource, Protocol):
+    """A source that may hold several copies of a chunk."""
+
+    def pass_over(self, chunk: Chunk, error: DamagedError) -> bool:
+        """Give another copy of a chunk from now on, since the one that was opened last is damaged.
+
+        Returns:
+            False where no other copy is here; then the next `open_chunk` gives the same one.
+        """
+
+
+PassOver = Callable[[Chunk, DamagedError], bool]
+"""As `ChoosingSource.pass_over`."""
+
+
+def never(_chunk: Chunk, _error: DamagedError) -> bool:
+    """There is no other copy."""
+    return False
+
+
+def pass_over_of(source: ChunkSource) -> PassOver:
+    """How a source passes over a damaged copy; one that holds a single copy of each chunk never does."""
+    found: PassOver = getattr(source, "pass_over", never)
+    return found
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ import io
 import os
 
 from bundles.chunks.check import changed
-from bundles.chunks.source import ChunkSource
+from bundles.chunks.chunk import Chunk
+from bundles.chunks.source import ChunkSource, pass_over_of
 from bundles.contents.contents import File
 from signing.digest import sha256
+from signing.errors import DamagedError
 
 
 class ChunkStream(io.RawIOBase):
@@ -30,6 +32,7 @@ class ChunkStream(io.RawIOBase):
     def __init__(self, source: ChunkSource, file: File) -> None:
         self._source = source
         self._file = file
+        self._pass_over = pass_over_of(source)
         self._next = 0
         self._rest = memoryview(b"")
 
@@ -59,6 +62,14 @@ class ChunkStream(io.RawIOBase):
     def _load(self) -> bytes:
         chunk = self._file.chunks[self._next]
         self._next += 1
+        while True:
+            try:
+                return self._read(chunk)
+            except DamagedError as error:
+                if not self._pass_over(chunk, error):
+                    raise
+
+    def _read(self, chunk: Chunk) -> bytes:
         with open(self._source.open_chunk(chunk), "rb") as blob:
             if os.fstat(blob.fileno()).st_size != chunk.size:
                 raise changed(self._file, f"a blob of {chunk.size} bytes", "another length")

@@ -4,6 +4,7 @@ Owns the loop over bytes, for imports, sticks and joined files alike. It must ne
 bytes that it wrote are the bytes that it hashed (threat T16).
 
 Rules:
+- a damaged copy is passed over only where the source has another one, and that is hashed in the same way;
 - a fault of reading is an `ApplianceError`; a fault of writing is the `OSError` of the call;
 - the kernel is asked for the bytes ahead, so that a medium reads while the processor hashes;
 - memory is 1 MiB for each call.
@@ -16,6 +17,7 @@ import os
 from typing import Callable
 
 from bundles.chunks.chunk import Chunk
+from bundles.chunks.source import PassOver, never
 from signing.errors import DamagedError, NotTrustedError
 
 Write = Callable[[memoryview, int], object]
@@ -24,20 +26,33 @@ BLOCK_BYTES = 1 << 20
 _AHEAD_BYTES = 8 << 20
 
 
-def take(open_chunk: Callable[[Chunk], int], chunk: Chunk, write: Write, subject: str) -> None:
+def take(
+    open_chunk: Callable[[Chunk], int], chunk: Chunk, write: Write, subject: str, pass_over: PassOver = never
+) -> None:
     """Copy one chunk from a source.
 
     Args:
         open_chunk: as `ChunkSource.open_chunk`; the blob is untrusted, opened once, read once.
         chunk: verified: its digest and its size in bytes.
-        write: gets the bytes in order; what it was given is worth nothing unless this returns.
+        write: gets the bytes in order; what it was given is worth nothing unless this returns. Where a damaged copy
+            was passed over, it gets all bytes again, from the first on.
         subject: the file of the bundle, for errors.
+        pass_over: asked with each damaged copy whether `open_chunk` gives another one.
 
     Raises:
         DamagedError: the blob is missing, unreadable (code `medium.read-failed`) or differs (`contents.file-changed`).
         NotTrustedError: the blob is longer than signed, or no regular file.
         OSError: by `write`.
     """
+    while True:
+        try:
+            return _take_once(open_chunk, chunk, write, subject)
+        except DamagedError as error:
+            if not pass_over(chunk, error):
+                raise
+
+
+def _take_once(open_chunk: Callable[[Chunk], int], chunk: Chunk, write: Write, subject: str) -> None:
     origin = open_chunk(chunk)
     try:
         if os.fstat(origin).st_size > chunk.size:

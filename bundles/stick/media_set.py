@@ -4,6 +4,7 @@ Owns the reading of chunks from several media that can be changed meanwhile. It 
 nothing on it. What a chunk holds is not judged here: who reads it hashes it.
 
 Rules (threats T16, T106, T107):
+- a damaged copy of a chunk is passed over where another medium or the parity has it, and there is a notice;
 - a medium that arrives is judged like the first, before a blob of it is read;
 - what a medium states in `STICK.json` chooses words, and nothing else;
 - nothing on a medium stays open between two reads, so that it can be unmounted while somebody waits;
@@ -25,8 +26,9 @@ from bundles.chunks.source import FindPlaces
 from bundles.oci.layout import BLOB_FOLDER, LAYOUT_FILE, Layout
 from bundles.parity.source import ParitySource
 from bundles.stick.card import StickCard, read_card
-from bundles.stick.missing import lost, next_stick, request, unplugged
+from bundles.stick.missing import damaged_copies, lost, next_stick, request, unplugged
 from bundles.stick.mounts import Mount, MountWatch, mount_of
+from signing.digest import Digest
 from signing.errors import ApplianceError, DamagedError
 
 Admit = Callable[[Path], Optional[Layout]]
@@ -53,7 +55,8 @@ class Waiting:
 class _Present:
     """A medium that is here: the names of its blobs when it was looked at, what it states, and its device.
 
-    `names` are those of the blobs that were seen, `stated` those that it states to have.
+    `names` are those of the blobs that were seen, `stated` those that it states to have, `damaged` those that are not
+    read from it any further.
     """
 
     layout: Layout
@@ -62,13 +65,14 @@ class _Present:
     card: StickCard | None
     stated: frozenset[str]
     mount: Mount | None
+    damaged: set[Digest] = field(default_factory=set)
 
     @property
     def is_gone(self) -> bool:
         return self.mount is not None and self.mount.is_gone
 
     def has(self, chunk: Chunk) -> bool:
-        if chunk.sha256 not in self.names or self.is_gone:
+        if chunk.sha256 not in self.names or chunk.sha256 in self.damaged or self.is_gone:
             return False
         return not self.layout.is_filling or self._is_whole(chunk)
 
@@ -108,6 +112,9 @@ class MediaSet:
         self._cards = [one.card for one in self._present if one.card is not None]
         self._pulled: dict[Path, Mount | None] = {}
         self._announced: set[str] = set()
+        self._opened: dict[Digest, _Present] = {}
+        self._passed_over: dict[Digest, DamagedError] = {}
+        self._notices: dict[Path, list[tuple[Chunk, str]]] = {}
         self._lock = Lock()
         self._parity = ParitySource(lambda: self.layouts, _OnMedia(self))
 
@@ -124,6 +131,39 @@ class MediaSet:
         """The medium that a chunk is read from, for an error; empty where there is only one."""
         holders = self.holders(chunk)
         return str(holders[0].path) if holders and len(self._present) > 1 else ""
+
+    def pass_over(self, chunk: Chunk, error: DamagedError) -> bool:
+        """Read a chunk from another medium or the parity from now on: the copy that was opened last is damaged.
+
+        Args:
+            chunk: verified.
+            error: what is wrong with that copy.
+
+        Returns:
+            False where nothing else here has it: then nothing was passed over. A medium that was pulled out is not
+            damaged, and is given no notice.
+        """
+        one = self._opened.get(chunk.sha256)
+        if one is None:
+            return False
+        if self._drop(one):
+            return self.holds(chunk)
+        one.damaged.add(chunk.sha256)
+        if not self.holds(chunk):
+            one.damaged.discard(chunk.sha256)
+            return False
+        holders = self.holders(chunk)
+        error.subject = f"{one.layout.path}: {error.subject}"
+        with self._lock:
+            self._passed_over.setdefault(chunk.sha256, error)
+            source = str(holders[0].path) if holders else "the parity"
+            self._notices.setdefault(one.layout.path, []).append((chunk, source))
+        return True
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """One line for each medium with damaged copies that were passed over: which, and where they came from."""
+        return tuple(damaged_copies(path, found) for path, found in self._notices.items())
 
     def use_places(self, find_places: FindPlaces) -> None:
         """Take where this host holds chunks: with a parity, others are rebuilt from them."""
@@ -148,6 +188,7 @@ class MediaSet:
             NotTrustedError: it is no regular file.
         """
         if not self.lies_here(chunk) and self._parity.holds(chunk):
+            self._opened.pop(chunk.sha256, None)
             return self._parity.open_chunk(chunk)
         return self.open_lying(chunk)
 
@@ -156,6 +197,7 @@ class MediaSet:
         for one in tuple(self._present):
             if not one.has(chunk):
                 continue
+            self._opened[chunk.sha256] = one
             try:
                 return one.layout.open_chunk(chunk)
             except DamagedError:
@@ -178,7 +220,7 @@ class MediaSet:
         return bool(self._cards) and not any(chunk.sha256 in one.stated for one in self._present)
 
     def absent(self, wanted: Sequence[Chunk]) -> ApplianceError:
-        """The error for blobs that are not here: pulled out or on another stick (5), or lost (3).
+        """The error for blobs that are not here: pulled out or on another stick (5), or lost or damaged (3).
 
         Args:
             wanted: at least one.
@@ -187,6 +229,8 @@ class MediaSet:
         if self._pulled:
             return unplugged(tuple(self._pulled))
         for chunk in wanted:
+            if chunk.sha256 in self._passed_over:
+                return self._passed_over[chunk.sha256]
             if not self.is_elsewhere(chunk):
                 return lost(chunk, self.bundles)
         return next_stick(wanted, self.bundles, self._cards)

@@ -52,6 +52,19 @@ def lost(chunk: Chunk, bundles: Sequence[Bundle]) -> DamagedError:
     return DamagedError("blob.missing", named, expected=f"{chunk.size} bytes", found="no file", hint="copy it again")
 
 
+def damaged_copies(medium: Path, found: Sequence[tuple[Chunk, str]]) -> str:
+    """What to tell about a medium whose damaged copies were passed over, in one line.
+
+    Args:
+        medium: where it is mounted.
+        found: at least one chunk, each with the place that it was taken from.
+    """
+    blobs = ", ".join(blob_path(chunk.sha256) for chunk, _ in found[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    sources = ", ".join(sorted({source for _, source in found}))
+    return f"{medium} is damaged: {blobs}{more} came from {sources}; write that medium again"
+
+
 def request(
     wanted: Sequence[Chunk],
     bundles: Sequence[Bundle],

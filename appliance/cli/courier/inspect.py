@@ -76,6 +76,8 @@ def command(
         return
     found = media.select(select)
     inspected = inspect(media.source, found.value.contents)
+    for notice in media.source.notices:
+        terminal.message(f"warning: {notice}")
     if found.evidence.is_development:
         terminal.development()
     if not inspected.has_bills:

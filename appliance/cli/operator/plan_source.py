@@ -116,7 +116,10 @@ def _read_bundle(paths: Sequence[Path], options: PlanOptions, scratch: Path) -> 
         (_head(source, seeds, contents, model), options.load(model.context, contents.serve.slots))
         for model in contents.models
     )
-    return PlanSource(models, _bundled_runtime(HeldSource(source, seeds), contents, scratch))
+    runtime = _bundled_runtime(HeldSource(source, seeds), contents, scratch)
+    for notice in source.notices:
+        options.report(f"warning: {notice}")
+    return PlanSource(models, runtime)
 
 
 def _head(source: MediaSet, seeds: Seeds, contents: Contents, model: Model) -> ModelHead:

@@ -109,7 +109,7 @@ def hand_over(
     entries = _read_entries(wheel, source, seeds)
     if not any(entry.path == MARK for entry in entries) or _is_running(entries):
         return
-    folder = copy_bootstrap_set(bundle, held.open_chunk, prefix.root, version, on_progress)
+    folder = copy_bootstrap_set(bundle, held.open_chunk, prefix.root, version, on_progress, held.pass_over)
     argv = bootstrap_argv(folder, arguments, str(python.path))
     announce()
     execute(argv[0], argv)

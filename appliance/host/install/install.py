@@ -234,7 +234,7 @@ class _Run:
             self.copied,
             answer,
             tuple(self.steps.records),
-            tuple(self.warnings),
+            (*self.warnings, *self.admitted.media.source.notices),
             interrupted,
         )
 

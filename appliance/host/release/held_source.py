@@ -10,8 +10,9 @@ import os
 from contextlib import suppress
 
 from bundles.chunks.chunk import Chunk
-from bundles.chunks.source import ChunkSource, Seed, Seeds
+from bundles.chunks.source import ChunkSource, Seed, Seeds, pass_over_of
 from signing.digest import sha256
+from signing.errors import DamagedError
 
 
 class HeldSource:
@@ -39,6 +40,10 @@ class HeldSource:
         """Open a blob, or a copy in memory of what this host holds; errors as those of the media."""
         descriptor = None if self._media.holds(chunk) else self._copy(chunk)
         return self._media.open_chunk(chunk) if descriptor is None else descriptor
+
+    def pass_over(self, chunk: Chunk, error: DamagedError) -> bool:
+        """Give a damaged chunk from another medium from now on, where one has it; see `ChoosingSource`."""
+        return pass_over_of(self._media)(chunk, error)
 
     def _copy(self, chunk: Chunk) -> int | None:
         for seed in self._seeds.get(chunk.sha256, ()):

@@ -11,7 +11,7 @@ import pytest
 from bundles.bundle import Bundle
 from bundles.chunks.copy import copy_files
 from bundles.chunks.work_file import CopyJob
-from bundles.oci.layout import STICK_FILE, Layout, blob_path
+from bundles.oci.layout import PARITY, STICK_FILE, Layout, blob_path
 from bundles.parity import source, streams
 from bundles.parity.streams import plan_parity, write_parity
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
@@ -103,3 +103,32 @@ def test_a_forged_parity_changes_no_byte_of_a_file(
     # The lost stick is found, and the run goes on.
     copy(files, bundle, layouts, tmp_path / "host")
     assert_whole(files, tmp_path / "host")
+
+
+@pytest.mark.parametrize("damaged", range(3))
+def test_damaged_blob_is_rebuilt_from_the_parity_and_named(
+    carried: tuple[SetFiles, Bundle, list[Layout]], tmp_path: Path, damaged: int
+) -> None:
+    files, bundle, layouts = carried
+    chunk = files.chunks[damaged::3][1]
+    (layouts[damaged].path / blob_path(chunk.sha256)).write_bytes(b"E" * chunk.size)
+    media = MediaSet(layouts, [bundle])
+    copy_files([CopyJob(file, tmp_path / "host" / Path(file.path).name) for file in files.files], media)
+    assert_whole(files, tmp_path / "host")
+    assert media.notices == (
+        f"{layouts[damaged].path} is damaged: {blob_path(chunk.sha256)} came from the parity; write that medium again",
+    )
+
+
+def test_damaged_blob_beside_a_wrong_parity_is_3_with_the_medium_that_has_it(
+    carried: tuple[SetFiles, Bundle, list[Layout]], tmp_path: Path
+) -> None:
+    files, bundle, layouts = carried
+    chunk = files.chunks[0]
+    (layouts[0].path / blob_path(chunk.sha256)).write_bytes(b"E" * chunk.size)
+    for piece in (layouts[3].path / PARITY).iterdir():
+        if piece.name != "PARITY.json":
+            piece.write_bytes(b"E" * piece.stat().st_size)
+    with pytest.raises(DamagedError) as caught:
+        copy(files, bundle, layouts, tmp_path / "host")
+    assert caught.value.subject.startswith(f"{layouts[0].path}: ")

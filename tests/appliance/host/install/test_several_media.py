@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,44 @@ def test_damage_names_the_stick_that_has_it(host: SimHost, sticks: list[Path]) -
     with pytest.raises(DamagedError) as caught:
         take_in(host, bundle)
     assert caught.value.subject.startswith(f"{sticks[1]}: ")
+
+
+@pytest.mark.parametrize("fault", ["other bytes", "cut short", "gone"])
+def test_damaged_blob_is_taken_from_another_stick_and_named(host: SimHost, tmp_path: Path, fault: str) -> None:
+    sticks = [Path(shutil.copytree(host.source, tmp_path / name)) for name in ("a", "b")]
+    bundle = admitted(host, *sticks)
+    chunk = bundle.found.value.contents.of_kind("model")[0].chunks[-1]
+    blob = sticks[0] / blob_path(chunk.sha256)
+    if fault == "gone":
+        blob.unlink()
+    else:
+        blob.write_bytes(b"E" * (chunk.size - (fault == "cut short")))
+    take_in(host, bundle)
+    assert bundle.media.source.notices == (
+        f"{sticks[0]} is damaged: {blob_path(chunk.sha256)} came from {sticks[1]}; write that medium again",
+    )
+
+
+def test_blob_that_is_damaged_on_every_stick_is_3_and_has_no_name(host: SimHost, tmp_path: Path) -> None:
+    sticks = [Path(shutil.copytree(host.source, tmp_path / name)) for name in ("a", "b")]
+    bundle = admitted(host, *sticks)
+    file = bundle.found.value.contents.of_kind("model")[0]
+    for stick in sticks:
+        (stick / blob_path(file.chunks[-1].sha256)).write_bytes(b"E" * file.chunks[-1].size)
+    with pytest.raises(DamagedError) as caught:
+        take_in(host, bundle)
+    assert caught.value.subject == f"{sticks[1]}: {file.path}"
+    release = host.prefix.release_path(bundle.found.value.contents.version, bundle.found.value.manifest)
+    assert not place(host.prefix, release, file).exists()
+
+
+def test_head_of_a_model_is_read_from_another_stick_where_the_first_is_damaged(host: SimHost, tmp_path: Path) -> None:
+    sticks = [Path(shutil.copytree(host.source, tmp_path / name)) for name in ("a", "b")]
+    bundle = admitted(host, *sticks)
+    contents = bundle.found.value.contents
+    (sticks[0] / blob_path(contents.of_kind("model")[0].chunks[0].sha256)).write_bytes(b"E")
+    for source in (bundle.media.source, HeldSource(admitted(host, *sticks).media.source, {})):
+        assert [one.name for one in model_workloads(source, contents)] == ["toy"]
 
 
 def test_stick_that_leaves_out_what_the_host_holds_is_enough(host: SimHost, sticks: list[Path], tmp_path: Path) -> None:
