@@ -58,13 +58,18 @@ def work_off(things: Iterable[T], work: Callable[[T], object], threads: int | No
     finally:
         waiting.clear()
         for thread in helpers:
-            _join(thread, failures)
+            join_wholly(thread, failures)
     if failures:
         raise failures[0]
 
 
-def _join(thread: Thread, failures: deque[BaseException]) -> None:
-    # The caller may close files as soon as this ends: no thread may still write, however often somebody interrupts.
+def join_wholly(thread: Thread, failures: deque[BaseException]) -> None:
+    """Wait for the end of a thread, however often somebody interrupts: the caller may close its files then.
+
+    Args:
+        thread: was started, or never will be.
+        failures: gets each interrupt that arrives meanwhile.
+    """
     while thread.is_alive():
         try:
             thread.join()
@@ -73,7 +78,12 @@ def _join(thread: Thread, failures: deque[BaseException]) -> None:
 
 
 def judge_all(
-    things: Mapping[K, int], judge: Callable[[K], T | None], task: str, on_progress: OnProgress, unit: str = "bytes"
+    things: Mapping[K, int],
+    judge: Callable[[K], T | None],
+    task: str,
+    on_progress: OnProgress,
+    unit: str = "bytes",
+    threads: int | None = None,
 ) -> dict[K, T]:
     """Check each thing by itself, and report how much is done.
 
@@ -82,6 +92,7 @@ def judge_all(
         judge: called by several threads at the same time; None where there is nothing to report.
         task, unit: of `Progress`.
         on_progress: called in any thread, one call at a time.
+        threads: of `work_off`.
 
     Returns:
         What was reported, in the order of the things.
@@ -101,7 +112,7 @@ def judge_all(
             done += things[thing]
             on_progress(Progress(task, done, total, unit))
 
-    work_off(things, work)
+    work_off(things, work, threads)
     return {thing: said[thing] for thing in things if thing in said}
 
 

@@ -18,12 +18,17 @@ class Progress:
         done: how much is done, in `unit`.
         total: how much there is in all, in `unit`; 0 where unknown.
         unit: `bytes` or `steps`.
+        part: which of several pieces of work that run at the same time, for example `stick 2, /media/b`; empty where
+            there is one only. A part has one task after the other.
+        is_end: the part is over, and `task` states how.
     """
 
     task: str
     done: int
     total: int
     unit: str = "bytes"
+    part: str = ""
+    is_end: bool = False
 
 
 OnProgress = Callable[[Progress], None]

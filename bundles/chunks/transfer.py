@@ -7,14 +7,15 @@ Rules:
 - a damaged copy is passed over only where the source has another one, and that is hashed in the same way;
 - a fault of reading is an `ApplianceError`; a fault of writing is the `OSError` of the call;
 - the kernel is asked for the bytes ahead, so that a medium reads while the processor hashes;
-- memory is 1 MiB for each call.
+- memory is 1 MiB for each call; 4 MiB where several calls take turns at reading, so that a disk rarely has to seek.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from typing import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Callable, Optional
 
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.source import PassOver, never
@@ -23,11 +24,19 @@ from signing.errors import DamagedError, NotTrustedError
 Write = Callable[[memoryview, int], object]
 """Takes the next bytes of a chunk, and how many came before; it must not keep them: the memory is used again."""
 BLOCK_BYTES = 1 << 20
+TURN_BYTES = 4 << 20
+Turn = Optional[AbstractContextManager[object]]
+"""Held while a block is read, where several calls read from one disk; None where this is the only one."""
 _AHEAD_BYTES = 8 << 20
 
 
 def take(
-    open_chunk: Callable[[Chunk], int], chunk: Chunk, write: Write, subject: str, pass_over: PassOver = never
+    open_chunk: Callable[[Chunk], int],
+    chunk: Chunk,
+    write: Write,
+    subject: str,
+    pass_over: PassOver = never,
+    turn: Turn = None,
 ) -> None:
     """Copy one chunk from a source.
 
@@ -38,6 +47,7 @@ def take(
             was passed over, it gets all bytes again, from the first on.
         subject: the file of the bundle, for errors.
         pass_over: asked with each damaged copy whether `open_chunk` gives another one.
+        turn: held while a block is read.
 
     Raises:
         DamagedError: the blob is missing, unreadable (code `medium.read-failed`) or differs (`contents.file-changed`).
@@ -46,38 +56,42 @@ def take(
     """
     while True:
         try:
-            return _take_once(open_chunk, chunk, write, subject)
+            return _take_once(open_chunk, chunk, write, subject, turn)
         except DamagedError as error:
             if not pass_over(chunk, error):
                 raise
 
 
-def _take_once(open_chunk: Callable[[Chunk], int], chunk: Chunk, write: Write, subject: str) -> None:
+def _take_once(open_chunk: Callable[[Chunk], int], chunk: Chunk, write: Write, subject: str, turn: Turn) -> None:
     origin = open_chunk(chunk)
     try:
         if os.fstat(origin).st_size > chunk.size:
             raise NotTrustedError("blob.too-long", subject, expected=f"{chunk.size} bytes", found="more")
-        transfer(chunk, origin, 0, write, subject)
+        transfer(chunk, origin, 0, write, subject, turn)
     finally:
         os.close(origin)
 
 
-def transfer(chunk: Chunk, origin: int, start: int, write: Write, subject: str) -> None:
+def transfer(chunk: Chunk, origin: int, start: int, write: Write, subject: str, turn: Turn = None) -> None:
     """Copy one chunk from an open file; errors as for `take`.
 
     Args:
         chunk: verified.
         origin: a descriptor that can be read, untrusted.
         start: where the chunk begins there, in bytes.
-        write, subject: as for `take`.
+        write, subject, turn: as for `take`.
     """
     state, done = hashlib.sha256(), 0
-    buffer = memoryview(bytearray(min(BLOCK_BYTES, chunk.size)))
-    _ask_for(origin, start, min(_AHEAD_BYTES, chunk.size))
+    buffer = memoryview(bytearray(min(BLOCK_BYTES if turn is None else TURN_BYTES, chunk.size)))
+    # What is asked for ahead is read outside of a turn: then the disk would seek after each small piece.
+    ahead = _AHEAD_BYTES if turn is None else 0
+    if ahead:
+        _ask_for(origin, start, min(ahead, chunk.size))
     while done < chunk.size:
-        if done + _AHEAD_BYTES < chunk.size:
-            _ask_for(origin, start + done + _AHEAD_BYTES, BLOCK_BYTES)
-        count = _read(origin, buffer[: chunk.size - done], start + done, subject)
+        if ahead and done + ahead < chunk.size:
+            _ask_for(origin, start + done + ahead, BLOCK_BYTES)
+        with turn or nullcontext():
+            count = _read(origin, buffer[: chunk.size - done], start + done, subject)
         if not count:
             break
         block = buffer[:count]

@@ -1,4 +1,4 @@
-"""Writes blobs to a stick: two threads, in batches of up to 64 MiB.
+"""Writes blobs to a stick: in batches of up to 64 MiB, by two threads, or by one beside other sticks.
 
 Owns how a blob gets from a bundle to a stick. Each byte is read once and hashed while it is written. A name appears
 only when the bytes behind it are durable and have the signed digest.
@@ -7,6 +7,7 @@ Rules:
 - blobs wait for one another: up to 256 new files of 64 MiB together, one `syncfs`, then their names, then `syncfs` once
   more. On FAT32 this takes a fifth of the time;
 - a blob that is a batch by itself is a new file, fsync, rename, fsync of the folder;
+- an interrupt is noticed before each block; the parts of a batch that have no name yet are removed;
 - a failed `syncfs` or fsync is final: the kernel reports it once, and asking again would give a wrong answer.
 """
 
@@ -30,6 +31,7 @@ from bundles.oci.layout import BLOB_FOLDER, Layout, blob_path
 from bundles.parallel import work_off
 from bundles.progress import OnProgress, Progress
 from bundles.stick.read_back import make_durable
+from bundles.stick.writing.pace import ALONE, Pace
 from signing.errors import ApplianceError, DamagedError
 
 BATCH_BLOBS, BATCH_BYTES = 256, 64 << 20
@@ -50,7 +52,9 @@ _BLAMED = {
 """Code and hint of a fault in the bundle from which a stick is written, by the code of the copy."""
 
 
-def write_blobs(source: ChunkSource, stick: Layout, chunks: Sequence[Chunk], on_progress: OnProgress) -> None:
+def write_blobs(
+    source: ChunkSource, stick: Layout, chunks: Sequence[Chunk], on_progress: OnProgress, pace: Pace = ALONE
+) -> None:
     """Write blobs to a stick; those that lie there under these names are replaced.
 
     Args:
@@ -58,15 +62,16 @@ def write_blobs(source: ChunkSource, stick: Layout, chunks: Sequence[Chunk], on_
         stick: with room for them.
         chunks: verified: digests and sizes.
         on_progress: called with bytes done, in any thread, one call at a time.
+        pace: what this stick may use, where others are written at the same time.
 
     Raises:
         DamagedError: the source differs from what was signed.
         NotTrustedError: the source has a blob that is longer than signed.
         ApplianceError: no space is left on the stick (code `disk.full`), or it refuses writing.
     """
-    writer = _BlobWriter(source, stick, sum(chunk.size for chunk in chunks), on_progress)
+    writer = _BlobWriter(source, stick, sum(chunk.size for chunk in chunks), on_progress, pace)
     try:
-        work_off(tuple(_batches(chunks)), writer.write, WRITING_THREADS)
+        work_off(tuple(_batches(chunks)), writer.write, pace.threads or WRITING_THREADS)
     except OSError as error:
         raise explain_write(error, stick.path, writer.left_bytes) from None
     finally:
@@ -97,11 +102,12 @@ def _batches(chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, ...]]:
 class _BlobWriter:
     """Writes one batch after the other, in any thread."""
 
-    def __init__(self, source: ChunkSource, stick: Layout, total: int, on_progress: OnProgress) -> None:
+    def __init__(self, source: ChunkSource, stick: Layout, total: int, on_progress: OnProgress, pace: Pace) -> None:
         self._source = source
         self._stick = stick
         self._total = self.left_bytes = total
         self._on_progress = on_progress
+        self._pace = pace
         self._names = map(str, count())
         self._device = os.stat(stick.path).st_dev
         self._lock = Lock()
@@ -122,7 +128,7 @@ class _BlobWriter:
 
     def _write_part(self, name: str, chunk: Chunk, *, alone: bool) -> None:
         with self._stick.medium.create_part(name) as stream:
-            _copy(self._source, chunk, stream)
+            _copy(self._source, chunk, stream, self._pace)
             stream.flush()
             if alone:
                 os.fsync(stream.fileno())
@@ -148,16 +154,17 @@ class _BlobWriter:
             self._on_progress(Progress("writing the stick", self._total - self.left_bytes, self._total))
 
 
-def _copy(source: ChunkSource, chunk: Chunk, stream: BinaryIO) -> None:
+def _copy(source: ChunkSource, chunk: Chunk, stream: BinaryIO, pace: Pace) -> None:
     """Copy a blob into a new file; an error blames the bundle that it comes from."""
 
     def write(block: memoryview, done: int) -> None:
+        pace.require_going()
         stream.write(block)
         if (done + len(block)) % _START_EVERY_BYTES == 0:
             start_writing(stream.fileno())
 
     try:
-        take(source.open_chunk, chunk, write, blob_path(chunk.sha256))
+        take(source.open_chunk, chunk, write, blob_path(chunk.sha256), turn=pace.turn)
     except DamagedError as error:
         code, hint = _BLAMED.get(error.code, (error.code, error.hint))
         raise DamagedError(code, error.subject, expected=error.expected, found=error.found, hint=hint) from None

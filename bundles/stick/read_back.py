@@ -6,6 +6,7 @@ counts what each thread has read from devices: `read_bytes` in `/proc/thread-sel
 Rules:
 - everything is durable first (`syncfs`); an error of that is final, since a second call would answer that all is well;
 - then memory lets go of each file, the file is hashed, and the counter must rise by at least the file's size;
+- one thread does all of that for a file, by its own counter: what others read meanwhile is not in it;
 - only then every byte was read from the device. Where one file did not make it rise, nothing is claimed. A file system
   in memory, or another program that has the file mapped, are ordinary reasons.
 """
@@ -25,6 +26,7 @@ from bundles.medium import explain_write
 from bundles.oci.layout import Layout
 from bundles.parallel import judge_all
 from bundles.progress import OnProgress
+from bundles.stick.writing.pace import ALONE, Pace
 from signing.errors import DamagedError
 
 _COUNTERS = "/proc/thread-self/io"
@@ -46,22 +48,26 @@ class ReadBack:
     is_proven: bool
 
 
-def read_back(stick: Layout, wanted: Mapping[str, Chunk], on_progress: OnProgress) -> ReadBack:
+def read_back(stick: Layout, wanted: Mapping[str, Chunk], on_progress: OnProgress, pace: Pace = ALONE) -> ReadBack:
     """Compare files on a stick with what was written, past the memory of this machine.
 
     Args:
         stick: where everything was written.
         wanted: digest and size of each file, by path.
         on_progress: called with bytes done, in any thread, one call at a time.
+        pace: what this stick may use, where others are read at the same time.
 
     Raises:
         ApplianceError: the file system could not keep what was written (code `write.failed`).
     """
     make_durable(stick.path)
     files = {path: chunk.size for path, chunk in wanted.items()}
-    found = judge_all(
-        files, lambda path: compare_file(stick, path, wanted[path]), "reading the stick back", on_progress
-    )
+
+    def compare(path: str) -> _Fault | None:
+        pace.require_going()
+        return compare_file(stick, path, wanted[path])
+
+    found = judge_all(files, compare, "reading the stick back", on_progress, threads=pace.threads)
     differing = {path: wanted[path] for path, fault in found.items() if fault.differs}
     return ReadBack(differing, sum(files.values()), not any(fault.is_unproven for fault in found.values()))
 

@@ -1,13 +1,13 @@
-"""Writes bundles to one or several sticks, and proves that they arrived (docs/architecture.md, Sticks).
+"""Writes bundles to one or several sticks (docs/architecture.md, Sticks).
 
-Owns the order of a writing. It must never delete what it finds on a stick. Files of an older writing of the same
-bundles are the exception, and blobs of other bundles after a yes.
+Owns what goes to which stick, and which further sticks are asked for. It must never delete what it finds on a stick.
+Files of an older writing of the same bundles are the exception, and blobs of other bundles after a yes.
 
 Rules:
-- only blobs that no stick of the round holds are written;
-- the small files come after the blobs, and the index last;
-- afterwards every file is read back from the medium, past the cache, and what differs is written once more;
-- source and stick pass the same check of names, metadata and `BOOT/` as `verify` makes;
+- only blobs that no stick of the round holds are written; what each stick gets is decided before the first is written;
+- sticks of different disks are filled at the same time, those of one disk one after the other;
+- a stick that fails leaves the others to their work; nothing further is asked for then;
+- sources pass the same check of names, metadata and `BOOT/` as `verify` makes;
 - a stick that holds another bundle is refused rather than mixed, unless a person has it replaced;
 - a stick is made safe to pull before the next one is asked for.
 """
@@ -15,29 +15,25 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import Optional
 
 from bundles.bundle import Bundle
-from bundles.chunks.check import Checked
 from bundles.chunks.chunk import Chunk
 from bundles.delta import needs_boot
 from bundles.medium import disk_full, explain_write
-from bundles.medium_check import CheckedMedium, check_medium
 from bundles.oci.covered_names import is_boot_path
-from bundles.oci.layout import BOOT, INDEX_FILE, PARITY, STICK_FILE, Layout, blob_path
-from bundles.parity.streams import ParityStreams, plan_parity, write_parity
-from bundles.progress import OnProgress, ignore
-from bundles.stick.blob_batches import write_blobs
+from bundles.oci.layout import BOOT, Layout
+from bundles.parity.streams import ParityStreams, plan_parity
+from bundles.progress import OnProgress, Progress, ignore
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
 from bundles.stick.media import OpenMedia, OpenMedium
 from bundles.stick.media_set import MediaSet
 from bundles.stick.missing import format_bytes
 from bundles.stick.placement import Placement, common_blobs, order_by_worth, place
-from bundles.stick.read_back import make_durable, read_back
-from bundles.stick.safe_removal import Removal, make_removable
-from bundles.stick.small_files import older_files, read_small_files
+from bundles.stick.small_files import read_small_files
 from bundles.stick.stick_state import (
     StickState,
     look_at,
@@ -48,8 +44,12 @@ from bundles.stick.stick_state import (
     takes_nothing,
     too_small,
 )
-from signing.digest import Digest, sha256
-from signing.errors import ApplianceError, DamagedError, UsageError
+from bundles.stick.writing.disks import disks_of, lanes_of
+from bundles.stick.writing.filling import Filling, Unwritten, Written, fill, gravest
+from bundles.stick.writing.lanes import run_lanes
+from bundles.stick.writing.pace import Pace
+from signing.digest import Digest
+from signing.errors import ApplianceError, UsageError
 from signing.verified import Verified
 
 NextSticks = Callable[[int], Sequence[Path]]
@@ -87,44 +87,22 @@ class WriteChoice:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What the writing of one stick did.
-
-    Args:
-        path: of the stick.
-        blobs, size_bytes: blobs that had to be written, and their bytes.
-        checked: what was read back.
-        beside: what lies beside the blobs.
-        is_proven: whether the kernel counted every byte as read from the device.
-        removed: paths that were removed, of other bundles.
-        removal: whether it may be pulled out.
-    """
-
-    path: Path
-    blobs: int
-    size_bytes: int
-    checked: Checked
-    beside: CheckedMedium
-    is_proven: bool
-    removed: tuple[str, ...]
-    removal: Removal
-
-
-@dataclass(frozen=True)
 class WrittenSet:
     """The sticks that were written, in their order, and the blobs that fit on none of them.
 
     Args:
         sticks: the one of the parity is the last.
-        left: what has yet to be carried.
+        left: what has yet to be carried, and was placed on no stick.
         parity_bytes: how long the parity is; 0 where none was written.
         parity_error: why no parity could be written, such as a stick that is too small; None where nothing failed.
+        failed: sticks that could not be filled; they hold some of their share, and each blob there is whole.
     """
 
     sticks: tuple[Written, ...]
     left: tuple[Chunk, ...]
     parity_bytes: int = 0
     parity_error: UsageError | None = None
+    failed: tuple[Unwritten, ...] = ()
 
     @property
     def left_bytes(self) -> int:
@@ -177,7 +155,7 @@ def write_sticks(
     media.check()
     work = _Work(media, choice, on_progress)
     rest = work.write_round(destinations, choice.wanted)
-    while rest.left and choice.next_sticks is not None:
+    while rest.left and choice.next_sticks is not None and not work.failed:
         further = choice.next_sticks(rest.left_bytes)
         if not further:
             break
@@ -186,13 +164,13 @@ def write_sticks(
         except UsageError as error:  # this stick was not touched, and another one may do
             words = f"expected {error.expected}, found {error.found}; {error.hint} ({error.code})"
             choice.announce(f"{error.subject} is not used: {words}")
-    if rest.left or choice.parity_stick is None:
-        return WrittenSet(tuple(work.written), rest.left)
+    if rest.left or choice.parity_stick is None or work.failed:
+        return work.result(rest.left)
     try:
         parity_bytes = work.write_parity_stick(choice.parity_stick)
     except UsageError as error:  # the other sticks are written all the same
-        return WrittenSet(tuple(work.written), (), 0, error)
-    return WrittenSet(tuple(work.written), (), parity_bytes)
+        return work.result((), parity_error=error)
+    return work.result((), parity_bytes)
 
 
 @dataclass
@@ -203,6 +181,7 @@ class _Work:
     choice: WriteChoice
     on_progress: OnProgress
     written: list[Written] = field(default_factory=list)
+    failed: list[Unwritten] = field(default_factory=list)
     shares: list[tuple[Chunk, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -226,12 +205,20 @@ class _Work:
         self.shares.extend(share or () for share in placed.shares)
         more = self.choice.parity_stick is not None
         self._announce(states, placed)
-        for at, state in enumerate(states):
-            card = self._card(first + at, None if placed.left else len(self.shares) + more)
-            self.written.append(self._write_here(state, self.shares[first + at], removed[at], card))
-            if self.choice.next_sticks is not None and (placed.left or more):  # it is pulled before the next one comes
-                self.choice.announce(f"{state.layout.path}: {self.written[-1].removal.words}")
+        of = None if placed.left else len(self.shares) + more
+        done = self._fill([self._filling(first + at, of, state, removed[at]) for at, state in enumerate(states)])
+        if self.choice.next_sticks is not None and (placed.left or more):  # it is pulled before the next one comes
+            for one in done:
+                self.choice.announce(f"{one.path}: {one.removal.words}")
         return placed
+
+    def result(
+        self, left: tuple[Chunk, ...], parity_bytes: int = 0, parity_error: UsageError | None = None
+    ) -> WrittenSet:
+        """What was done; where not one stick was written, raise the gravest error."""
+        if self.failed and not self.written:
+            raise gravest(self.failed)
+        return WrittenSet(tuple(self.written), left, parity_bytes, parity_error, tuple(self.failed))
 
     def write_parity_stick(self, ask: ParityStick) -> int:
         """Write one stick more, with the parity of all that were written.
@@ -250,9 +237,8 @@ class _Work:
         if place(self.bundles, [state.room(replaces=bool(removed))], set(), sizes).shares[0] is None:
             raise too_small(state, f"room for {plan.size_bytes} bytes of parity, and for what every stick holds")
         self.shares.append(tuple(dict.fromkeys(common)))
-        card = self._card(len(self.shares) - 1, len(self.shares))
-        self.written.append(self._write_here(state, self.shares[-1], removed, card, plan))
-        return plan.size_bytes
+        filling = self._filling(len(self.shares) - 1, len(self.shares), state, removed, plan)
+        return plan.size_bytes if self._fill([filling]) else 0
 
     def _plan_parity(self) -> ParityStreams:
         common = set(common_blobs(self.bundles))
@@ -311,89 +297,48 @@ class _Work:
         name = name_set(bundle.manifest for bundle in self.bundles)
         return write_card(StickCard(name, before + at + 1, of and before + of, named, placement))
 
-    def _write_here(
+    def _filling(
         self,
+        at: int,
+        of: int | None,
         state: StickState,
-        share: tuple[Chunk, ...],
         removed: tuple[str, ...],
-        card: bytes,
         parity: ParityStreams | None = None,
-    ) -> Written:
+    ) -> Filling:
+        number, small = self.choice.before + at + 1, self._small_files(state.layout)
+        return Filling(number, state, self.shares[at], removed, small, self._card(at, of), parity)
+
+    def _fill(self, fillings: Sequence[Filling]) -> list[Written]:
+        """Fill sticks: those of different disks at the same time."""
+        found: dict[int, Written | Unwritten] = {}
+        lock = Lock()
+
+        def show(filling: Filling, event: Progress) -> None:
+            if len(fillings) > 1:
+                with lock:
+                    self.on_progress(replace(event, part=filling.name))
+            elif not event.is_end:
+                self.on_progress(event)
+
+        def work(filling: Filling, pace: Pace) -> None:
+            found[filling.number] = one = self._fill_one(filling, lambda event: show(filling, event), pace)
+            if isinstance(one, Written):
+                show(filling, Progress(one.removal.words, 1, 1, "steps", is_end=True))
+            else:
+                show(filling, Progress(f"failed: {one.error.code}", 0, 1, "steps", is_end=True))
+
+        if len(fillings) > 1:
+            for filling in fillings:
+                show(filling, Progress("waiting", 0, 1, "steps"))
+        run_lanes(lanes_of(fillings, [disks_of(one.state.layout.path) for one in fillings]), work)
+        ended = [found[filling.number] for filling in fillings]
+        done = [one for one in ended if isinstance(one, Written)]
+        self.written.extend(done)
+        self.failed.extend(one for one in ended if isinstance(one, Unwritten))
+        return done
+
+    def _fill_one(self, filling: Filling, on_progress: OnProgress, pace: Pace) -> Written | Unwritten:
         try:
-            return self._write(state, share, removed, card, parity)
-        except (ApplianceError, OSError) as error:
-            state.require_there(error)
-            raise
-
-    def _write(
-        self,
-        state: StickState,
-        share: tuple[Chunk, ...],
-        removed: tuple[str, ...],
-        card: bytes,
-        parity: ParityStreams | None,
-    ) -> Written:
-        stick = state.layout
-        state.require_there()
-        _remove(stick, removed)
-        blobs = {blob_path(chunk.sha256): chunk for chunk in share}
-        missing = [chunk for chunk in share if chunk.sha256 not in state.held]
-        write_blobs(self.media.source, stick, missing, self.on_progress)
-        pieces = write_parity(parity, self.media.source.open_chunk, stick, self.on_progress) if parity else {}
-        small = {STICK_FILE: card, **self._small_files(stick)}
-        for path, data in small.items():
-            state.require_there()
-            stick.medium.write(path, data)
-        for path in older_files(stick, small):
-            stick.medium.remove(path)
-        files = blobs | {path: Chunk(sha256(data), len(data)) for path, data in small.items()}
-        back = read_back(stick, files | pieces, self.on_progress)
-        state.require_there()
-        if back.differing:
-            self._mend(stick, back.differing, small, parity)
-            counted = set(missing)
-            missing += [chunk for path, chunk in back.differing.items() if path in blobs and chunk not in counted]
-        beside = check_medium(stick, self.found)
-        checked = Checked(self._files_in(share), len(share), sum(chunk.size for chunk in share))
-        written = sum(chunk.size for chunk in missing)
-        state.require_there()
-        removal = make_removable(stick.path, keep_mounted=self.choice.keep_mounted)
-        return Written(stick.path, len(missing), written, checked, beside, back.is_proven, removed, removal)
-
-    def _mend(
-        self, stick: Layout, differing: dict[str, Chunk], small: dict[str, bytes], parity: ParityStreams | None
-    ) -> None:
-        """Write once more what a stick did not give back; a stick that then differs still is worth nothing."""
-        blobs = [chunk for path, chunk in differing.items() if path == blob_path(chunk.sha256)]
-        write_blobs(self.media.source, stick, blobs, ignore)
-        if parity is not None and any(path.startswith(f"{PARITY}/") for path in differing):
-            write_parity(parity, self.media.source.open_chunk, stick)
-        for path in differing:
-            if path in small:
-                stick.medium.write(path, small[path])
-        if read_back(stick, differing, ignore).differing:
-            raise DamagedError(
-                "stick.does-not-keep",
-                str(stick.path),
-                expected="the bytes that were written to it",
-                found="other bytes when read back",
-                hint="this medium is worn out or a fake; use another one (the programs f3write and f3read test it)",
-            )
-
-    def _files_in(self, share: Collection[Chunk]) -> int:
-        there = {chunk.sha256 for chunk in share}
-        files = [file for bundle in self.bundles for file in bundle.contents.files]
-        return sum(all(chunk.sha256 in there for chunk in file.chunks) for file in files)
-
-
-def _remove(stick: Layout, paths: Sequence[str]) -> None:
-    # Without its index the old bundle does not look whole while it is taken away.
-    for path in (INDEX_FILE, *paths) if paths else ():
-        try:
-            stick.medium.remove(path)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise explain_write(error, stick.path / path, 0) from None
-    if paths:
-        make_durable(stick.path)
+            return fill(self.media, filling, on_progress, keep_mounted=self.choice.keep_mounted, pace=pace)
+        except ApplianceError as error:
+            return Unwritten(filling, error)

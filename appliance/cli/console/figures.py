@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bundles.progress import Progress
+
 MIB = 1 << 20
 
 
@@ -27,3 +29,19 @@ def format_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def progress_figures(event: Progress, first: int, seconds: float) -> str:
+    """Done of total, rate and time left; what was there before this run does not count as speed."""
+    done, total = event.done, event.total
+    parts = [f"{_amount(done, event.unit)} of {_amount(total, event.unit)}" if total else _amount(done, event.unit)]
+    rate = (done - first) / seconds if seconds > 0 else 0.0
+    if rate > 0 and event.unit == "bytes":
+        parts.append(f"{format_size(int(rate))}/s")
+    if rate > 0 and total > done:
+        parts.append(f"{format_duration(round((total - done) / rate))} left")
+    return ", ".join(parts)
+
+
+def _amount(count: int, unit: str) -> str:
+    return format_size(count) if unit == "bytes" else str(count)

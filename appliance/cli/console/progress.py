@@ -14,7 +14,8 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
 
-from appliance.cli.console.figures import format_duration, format_size
+from appliance.cli.console.figures import progress_figures
+from appliance.cli.console.parts import Parts
 from appliance.cli.console.stream import Stream
 from bundles.progress import Progress
 
@@ -42,6 +43,7 @@ class ProgressView:
         self._clock = clock
         self._lock = Lock()
         self._tasks: dict[str, _Task] = {}
+        self._parts = Parts()
         self._bars: Bars | None = None
 
     @classmethod
@@ -53,6 +55,9 @@ class ProgressView:
     def __call__(self, event: Progress) -> None:
         """Show one event."""
         with self._lock:
+            if event.part:
+                self._show_part(event)
+                return
             task = self._tasks.get(event.task)
             if task is None:
                 now = self._clock()
@@ -76,30 +81,50 @@ class ProgressView:
         """End the bars. The view can be used again."""
         with self._lock:
             self._tasks.clear()
+            self._parts = Parts()
             self._stop_bars()
 
     def _draw(self, task: _Task, event: Progress) -> None:
+        bars = self._open_bars()
+        if task.bar is None:
+            task.bar = bars.add_task(_plain(event.task), total=event.total or None, figures="")
+        figures = progress_figures(event, task.first, self._clock() - task.started)
+        bars.update(task.bar, completed=event.done, total=event.total or None, figures=figures)
+
+    def _open_bars(self) -> Bars:
         if self._bars is None:
             from appliance.cli.console.bars import progress_bars  # loaded with the first bar: it loads `rich`
 
             self._bars = progress_bars(self._stream)
             self._bars.start()
             ProgressView._open.add(self)
-        if task.bar is None:
-            task.bar = self._bars.add_task(_plain(event.task), total=event.total or None, figures="")
-        figures = _figures(event, task.first, self._clock() - task.started)
-        self._bars.update(task.bar, completed=event.done, total=event.total or None, figures=figures)
+        return self._bars
+
+    def _show_part(self, event: Progress) -> None:
+        """One bar for each part, which stays until all are over; without a terminal, a line about the slowest."""
+        now = self._clock()
+        part = self._parts.take(event, now)
+        title = _plain(part.title)
+        if self._stream.is_terminal:
+            bars = self._open_bars()
+            if part.bar is None:
+                part.bar = bars.add_task(title, total=event.total or None, figures="")
+            figures = part.figures(now)
+            bars.update(part.bar, description=title, completed=event.done, total=event.total or None, figures=figures)
+        elif event.is_end and now - self._parts.started >= MIN_PAUSE_S:
+            self._stream.print(title)
+        elif now - self._parts.shown >= _pause(now - self._parts.started) and (line := self._parts.line(now)):
+            self._parts.shown = now
+            self._stream.print(_plain(line))
 
     def _print_line(self, task: _Task, event: Progress) -> None:
         now = self._clock()
         is_last = bool(event.total) and event.done >= event.total and task.lines > 0
-        # The longer it takes, the longer the pauses: ten minutes of work are fifty lines of a log.
-        pause = min(MAX_PAUSE_S, max(MIN_PAUSE_S, (now - task.started) / 10))
-        if not is_last and now - task.shown < pause:
+        if not is_last and now - task.shown < _pause(now - task.started):
             return
         task.shown = now
         task.lines += 1
-        self._stream.print(f"{_plain(event.task)}: {_figures(event, task.first, now - task.started)}")
+        self._stream.print(f"{_plain(event.task)}: {progress_figures(event, task.first, now - task.started)}")
 
     def _finish(self, name: str) -> None:
         del self._tasks[name]
@@ -124,21 +149,10 @@ class _Task:
     bar: TaskID | None = None
 
 
+def _pause(seconds: float) -> float:
+    # The longer it takes, the longer the pauses: ten minutes of work are fifty lines of a log.
+    return min(MAX_PAUSE_S, max(MIN_PAUSE_S, seconds / 10))
+
+
 def _plain(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-def _figures(event: Progress, first: int, seconds: float) -> str:
-    """Done of total, rate and time left; what was there before this run does not count as speed."""
-    done, total = event.done, event.total
-    parts = [f"{_amount(done, event.unit)} of {_amount(total, event.unit)}" if total else _amount(done, event.unit)]
-    rate = (done - first) / seconds if seconds > 0 else 0.0
-    if rate > 0 and event.unit == "bytes":
-        parts.append(f"{format_size(int(rate))}/s")
-    if rate > 0 and total > done:
-        parts.append(f"{format_duration(round((total - done) / rate))} left")
-    return ", ".join(parts)
-
-
-def _amount(count: int, unit: str) -> str:
-    return format_size(count) if unit == "bytes" else str(count)

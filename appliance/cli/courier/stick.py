@@ -10,16 +10,14 @@ import click
 from appliance.cli.console.options import json_option, named_workspace_option, pass_terminal, trust_option
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.console.waiting import is_watched
+from appliance.cli.courier.stick_answer import answer, describe, raise_unwritten
 from appliance.cli.courier.stick_check import check
 from appliance.cli.courier.stick_writing import (
-    answer,
     ask_for_sticks,
     confirm_removal,
-    describe,
     look_at_other_side,
     open_sources,
     parity_place,
-    raise_unwritten,
     wanted_digests,
 )
 from bundles.stick.card import MAX_STICKS

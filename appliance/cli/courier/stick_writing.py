@@ -1,4 +1,4 @@
-"""What `appliance stick write` asks and answers: what is left out, the next stick, and what was written."""
+"""What `appliance stick write` asks: what is left out, what may be removed, and the next stick."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ from appliance.host.trust.metadata_store import judge_media
 from appliance.host.trust.root_choice import choose_root
 from appliance.keys.enrolled_hosts import held_digests
 from appliance.keys.workspace import open_workspace
-from bundles.bundle import Bundle
-from bundles.report import escape
 from bundles.stick.media import OpenMedia
 from bundles.stick.missing import format_bytes
 from bundles.stick.mounts import MountWatch, mount_of, read_mounts
-from bundles.stick.ranges import find_ranges, format_ranges
-from bundles.stick.writer import MayRemove, NextSticks, ParityStick, Written, WrittenSet
+from bundles.stick.ranges import find_ranges
+from bundles.stick.writer import MayRemove, NextSticks, ParityStick
 from signing.digest import Digest
-from signing.errors import NextStickError, UsageError
+from signing.errors import UsageError
 
 _MAX_NAMED = 10
 
@@ -165,66 +163,6 @@ def parity_place(path: Path, sticks: Sequence[Path], further: NextSticks | None)
     return ask
 
 
-def answer(terminal: Terminal, media: OpenMedia, written: WrittenSet, before: int = 0) -> None:
-    """Report what was written, for people; `before` sticks of the set were written by earlier calls."""
-    for found in media.bundles:
-        terminal.answer(f"{found.value.label}  manifest sha256:{found.value.manifest}")
-    count = before + len(written.sticks)
-    for number, one in enumerate(written.sticks, before + 1):
-        if count > 1:
-            terminal.answer(f"stick {number} of {count}{' or more' if written.left else ''}  {one.path}")
-        for line in _lines(one):
-            terminal.answer(line)
-    if written.parity_bytes:
-        terminal.answer(f"parity    {written.parity_bytes} bytes on the last stick: any one of the others may be lost")
-
-
-def describe(media: OpenMedia, written: WrittenSet) -> dict[str, object]:
-    """Report what was written, as a JSON object."""
-    bundles = [found.value for found in media.bundles]
-    return {
-        "manifest": bundles[0].manifest,
-        "manifests": [bundle.manifest for bundle in bundles],
-        "blobs_written": sum(one.blobs for one in written.sticks),
-        "bytes_written": sum(one.size_bytes for one in written.sticks),
-        "blobs_checked": sum(one.checked.blobs for one in written.sticks),
-        "bytes_checked": sum(one.checked.size_bytes for one in written.sticks),
-        "parity_bytes": written.parity_bytes,
-        "sticks": [_members(one) for one in written.sticks],
-        "left": {"blobs": len(written.left), "bytes": written.left_bytes, "ranges": _ranges(bundles, written)},
-    }
-
-
-def raise_unwritten(media: OpenMedia, written: WrittenSet, before: int, *, has_parity: bool) -> None:
-    """Raise an error where something has yet to be written; it has the options for the next call.
-
-    Args:
-        media, written: what was written.
-        before: how many sticks of the set earlier calls have written.
-        has_parity: whether a parity was asked for; it is written after the last stick.
-
-    Raises:
-        NextStickError: blobs fit on none of the sticks (code `stick.more-to-write`).
-        UsageError: the stick of the parity could not be used.
-    """
-    if written.parity_error:
-        raise written.parity_error
-    if not written.left:
-        return
-    bundles = [found.value for found in media.bundles]
-    only = " ".join(f"--only '{text}'" for text in _ranges(bundles, written))
-    raise NextStickError(
-        "stick.more-to-write",
-        ", ".join(bundle.label for bundle in bundles),
-        expected=f"room for {len(written.left)} blobs more, {format_bytes(written.left_bytes)}",
-        found="full sticks",
-        hint=f"insert the next stick, and run the same command for it with {only} "
-        f"--number {before + len(written.sticks) + 1}"
-        + "; no parity was written: for that, name all sticks in one command, or add --wait"
-        * has_parity,
-    )
-
-
 def _of_receipt(terminal: Terminal, path: Path, workspace: Path | None) -> OtherSide:
     if workspace is None:
         raise UsageError(
@@ -243,45 +181,3 @@ def _of_receipt(terminal: Terminal, path: Path, workspace: Path | None) -> Other
 def _dashed(media: OpenMedia) -> str:
     first = media.bundles[0].value.contents
     return f"{first.name}-{first.version}"
-
-
-def _ranges(bundles: Sequence[Bundle], written: WrittenSet) -> list[str]:
-    digests = {chunk.sha256 for chunk in written.left}
-    return [text for bundle in bundles if (text := format_ranges(bundle, digests))]
-
-
-def _lines(one: Written) -> list[str]:
-    removal = one.removal
-    lines = [f"removed   {len(one.removed)} files of other bundles"] if one.removed else []
-    lines.append(f"written   {one.blobs} blobs, {one.size_bytes} bytes")
-    lines.append(f"read back {one.checked.blobs} blobs, {one.checked.size_bytes} bytes: as signed")
-    lines.append(
-        "device    every byte was read back from the device"
-        if one.is_proven
-        else "device    could not be proven here: the kernel did not count every byte as read from a device"
-    )
-    lines.append(f"removal   {removal.words}")
-    if removal.is_dirty:
-        lines.append(
-            f"file system was pulled out without unmounting at some time: mend it with {removal.check_command}"
-        )
-    return lines
-
-
-def _members(one: Written) -> dict[str, object]:
-    return {
-        "path": escape(str(one.path)),
-        "blobs_written": one.blobs,
-        "bytes_written": one.size_bytes,
-        "blobs_checked": one.checked.blobs,
-        "bytes_checked": one.checked.size_bytes,
-        "removed": list(one.removed),
-        "is_proven": one.is_proven,
-        "removal": {
-            "state": one.removal.state,
-            "safe": one.removal.is_safe,
-            "command": one.removal.command,
-            "is_dirty": one.removal.is_dirty,
-            "check_command": one.removal.check_command,
-        },
-    }

@@ -156,6 +156,6 @@ def test_the_parity_of_an_earlier_set_is_removed_with_what_is_replaced(made: Mad
         return True
 
     [stick] = write_sticks(made.source, [paths[3]], WriteChoice(may_remove=may_remove)).sticks
-    assert stick.removed == asked[0]
+    assert stick.filling.removed == asked[0]
     assert all(name.startswith("parity/") for name in asked[0])
     assert not (paths[3] / "parity").exists()

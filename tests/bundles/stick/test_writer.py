@@ -231,7 +231,7 @@ def test_what_no_bundle_needs_is_listed_and_removed_after_a_yes(
     new = digests(opened(built, built[2]).bundles[0].value)
     written, listed = replace(built, stick, True)
     assert {path.rpartition("/")[2] for path in listed if path.startswith(BLOB_FOLDER)} == before - new
-    assert written.sticks[0].removed == tuple(listed)
+    assert written.sticks[0].filling.removed == tuple(listed)
     assert names(stick) == new
     assert written.sticks[0].blobs == len(new - shared)
     found = opened(built, stick)
@@ -259,7 +259,7 @@ def test_an_interrupted_replacing_is_finished_by_the_next_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("bundles.stick.writer.write_blobs", fails)
+        patch.setattr("bundles.stick.writing.filling.write_blobs", fails)
         replace(built, stick, True)
     with pytest.raises(ApplianceError):
         opened(built, stick)
@@ -347,7 +347,7 @@ def test_a_stick_whose_device_is_gone_is_said_to_be_pulled_out(
     def fails(*_: object) -> None:
         raise ApplianceError("write.failed", "stick")
 
-    monkeypatch.setattr("bundles.stick.writer.write_blobs", fails)
+    monkeypatch.setattr("bundles.stick.writing.filling.write_blobs", fails)
     monkeypatch.setattr("bundles.stick.stick_state.StickState.is_gone", property(lambda _: True))
     with pytest.raises(NextStickError) as caught:
         write_sticks(opened(built, built[1]), [tmp_path / "stick"])

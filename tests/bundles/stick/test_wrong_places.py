@@ -96,7 +96,7 @@ def test_a_stick_that_is_unmounted_is_said_to_be_pulled_out_and_its_machine_keep
     if moment == "after the blobs":
         monkeypatch.setattr(writer._Work, "_small_files", pull(writer._Work._small_files))
     else:
-        monkeypatch.setattr("bundles.stick.writer.read_back", pull(read_back))
+        monkeypatch.setattr("bundles.stick.writing.filling.read_back", pull(read_back))
     with pytest.raises(NextStickError) as caught:
         write_sticks(opened(built), [stick])
     assert caught.value.code == "stick.unplugged"
