@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Callable, TypeVar
 
 from bundles.progress import OnProgress, Progress
@@ -50,31 +50,69 @@ def work_off(things: Iterable[T], work: Callable[[T], object], threads: int | No
             failures.append(error)
             waiting.clear()
 
-    helpers = [Thread(target=run) for _ in range(min(threads or _count(), len(waiting)) - 1)]
-    for thread in helpers:
-        thread.start()
+    helpers = [Helper(run) for _ in range(min(threads or _count(), len(waiting)) - 1)]
     try:
+        for helper in helpers:
+            helper.start()
         run()
     finally:
         waiting.clear()
-        for thread in helpers:
-            join_wholly(thread, failures)
+        for helper in helpers:
+            helper.wait_wholly(failures)
     if failures:
         raise failures[0]
 
 
-def join_wholly(thread: Thread, failures: deque[BaseException]) -> None:
-    """Wait for the end of a thread, however often somebody interrupts: the caller may close its files then.
+class Helper:
+    """A thread whose end is waited for, however often somebody interrupts.
+
+    `Thread.join` does not do: until Python 3.13, an interrupted `join` marks a thread that runs as ended.
 
     Args:
-        thread: was started, or never will be.
-        failures: gets each interrupt that arrives meanwhile.
+        work: keeps what it raises to itself.
     """
-    while thread.is_alive():
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work = work
+        self._thread = Thread(target=self._run)
+        self._is_begun = False
+        self._ended = Event()
+
+    def start(self) -> None:
+        """Begin the work.
+
+        Raises:
+            RuntimeError: the system has no thread more.
+        """
+        self._is_begun = True
         try:
-            thread.join()
-        except BaseException as error:  # noqa: BLE001 - raised by the caller, as any other
-            failures.append(error)
+            self._thread.start()
+        except RuntimeError:
+            self._is_begun = False
+            raise
+
+    def wait(self) -> None:
+        """Wait for its end; an interrupt ends the wait, and not the work."""
+        if self._is_begun:
+            self._ended.wait()
+
+    def wait_wholly(self, failures: deque[BaseException]) -> None:
+        """Wait for its end: the caller may close its files then.
+
+        Args:
+            failures: gets each interrupt that arrives meanwhile.
+        """
+        while self._is_begun and not self._ended.is_set():
+            try:
+                self._ended.wait()
+            except BaseException as error:  # noqa: BLE001 - raised by the caller, as any other
+                failures.append(error)
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._ended.set()
 
 
 def judge_all(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,29 +49,40 @@ def test_what_goes_wrong_ends_the_rest_and_is_raised(count: int) -> None:
 
 
 def test_interrupt_is_raised_once_no_thread_works_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, released, ended = threading.Event(), threading.Event(), threading.Event()
+    """Both arrive while the caller's thread has nothing more to do than to wait."""
+    begun, noticed, ended = threading.Event(), threading.Event(), threading.Event()
     main = threading.current_thread()
+
+    def interrupt(_number: int, _frame: object) -> None:
+        noticed.set()
+        raise KeyboardInterrupt
 
     def work(_number: int) -> None:
         if threading.current_thread() is main:
             begun.wait()
             return
         begun.set()
-        released.wait()
+        waits.wait()
+        for _ in range(2):
+            noticed.clear()
+            os.kill(os.getpid(), signal.SIGINT)
+            noticed.wait()
         ended.set()
 
-    interrupts = [KeyboardInterrupt(), KeyboardInterrupt()]
-    real = threading.Thread.join
+    waits = threading.Event()
 
-    def join(thread: threading.Thread, timeout: float | None = None) -> None:
-        if interrupts:
-            raise interrupts.pop()
-        released.set()
-        real(thread, timeout)
+    class End(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.set()
+            return super().wait(timeout)
 
-    monkeypatch.setattr(threading.Thread, "join", join)
-    with pytest.raises(KeyboardInterrupt):
-        work_off(range(2), work, threads=2)
+    monkeypatch.setattr(parallel, "Event", End)
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work_off(range(2), work, threads=2)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended.is_set()
 
 

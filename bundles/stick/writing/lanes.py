@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from typing import Generic, TypeVar
 
-from bundles.parallel import join_wholly
+from bundles.parallel import Helper
 from bundles.stick.writing.pace import Pace
 
 T = TypeVar("T")
@@ -34,16 +34,16 @@ def run_lanes(lanes: Sequence[Sequence[T]], work: Callable[[T, Pace], object]) -
         BaseException: what was raised first.
     """
     running = _Lanes(lanes, work)
-    threads = [Thread(target=running.run) for _ in range(min(MAX_LANES, len(lanes)))]
+    helpers = [Helper(running.run) for _ in range(min(MAX_LANES, len(lanes)))]
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        for helper in helpers:
+            helper.start()
+        for helper in helpers:
+            helper.wait()
     except BaseException as error:  # noqa: BLE001 - raised below, when every lane has ended
         running.end(error)
-        for thread in threads:
-            join_wholly(thread, running.failures)
+        for helper in helpers:
+            helper.wait_wholly(running.failures)
     if running.failures:
         raise running.failures[0]
 
