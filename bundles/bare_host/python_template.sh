@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC1091,SC2015,SC2016,SC2154
+# shellcheck shell=sh disable=SC1091,SC2015,SC2016,SC2086,SC2154
 # Part 2, for a host without python3: root installs it from the stick
 end() { echo "REFUSED: $2" >&2; exit "$1"; }
 [ "$(id -u)" = 0 ] || end 6 "no python3; root has to run this"
@@ -19,5 +19,5 @@ DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-remove \
   --no-install-recommends -o Dir::Etc::SourceList=/dev/null \
   -o Dir::Etc::SourceParts=/dev/null -o APT::Sandbox::User=root \
   install "$p"/* </dev/null >&2 || end 6 "apt-get"
-rm -r "$p"; python3 -V >&2 && cd "$OLDPWD" && exec python3 -I -B \
-  "$d/verify.pyz" "$@" --trust "$d/root.json" --pin "$K"; (exit 6)
+rm -r "$p"; python3 -V >&2 || exit 6; cd "$OLDPWD" && python3 -I -B \
+  $d/verify.pyz "$@" --trust $d/root.json --pin "$K"; exit

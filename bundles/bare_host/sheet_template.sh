@@ -3,11 +3,11 @@
 # sh SHEET /media/stick    "REFUSED", exit 4: keep away from that stick
 K='{{ fingerprints }}'
 export LC_ALL=C PATH=/usr/bin:/bin; umask 077; n=0 m='{{ threshold }}' s='{{ serial }}'
-no() { echo "REFUSED: $1" >&2; exit 4; }
+no() { echo "REFUSED: $1" >&2; exit 4; }; trap 'exit 130' 1 2 15
 take() { [ -f "$b/$1" ] && head -c 9999999 "$b/$1" >"$1"; }
-b=$(cd "${1:?}" && pwd)/BOOT || exit 2; d=/dev/shm/boot.XXXXXX
-d=$(mktemp -d $d) && cd $d || exit 1; take BOOT.sha256 || no "no BOOT"
-for k in $K; do take "$k.der" && take "$k.sig" || continue
+d=$(mktemp -dp /dev/shm boot.XXXXXX) || exit 1; trap 'rm -r $d' 0
+b=$(cd "${1:?}" && pwd)/BOOT && cd $d || exit 2; take BOOT.sha256 ||
+  no "no BOOT"; for k in $K; do take $k.der && take $k.sig || continue
   [ "$(sha256sum <"$k.der")" = "$k  -" ] || no "key $k"
   openssl dgst -sha256 -keyform DER -verify "$k.der" -signature \
     "$k.sig" BOOT.sha256 >/dev/null 2>&1 && n=$((n + 1)); done
@@ -18,6 +18,6 @@ r=$(sed -n '1s/.*  serial-\([0-9]*\)$/\1/p' BOOT.sha256)
 for x in $(cut -c67- BOOT.sha256); do
   [ -e "$x" ] || take "$x" || no "no $x"; done
 sha256sum -c BOOT.sha256 >/dev/null 2>&1 || no "a file differs"
-[ "$(ls -A "$b")" = "$(ls -A)" ] || no "a file too many"
-python3 -V >/dev/null && cd "$OLDPWD" && exec python3 -I -B \
-  "$d/verify.pyz" "$@" --trust "$d/root.json"{{ pin }}; (exit 6)
+[ "$(ls -A "$b")" = "$(ls -A)" ] || no "a file too many"{{ keep }}
+python3 -V >/dev/null && { cd "$OLDPWD" && python3 -I -B \
+  $d/verify.pyz "$@" --trust $d/root.json{{ pin }}; exit; }; (exit 6)

@@ -19,8 +19,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Callable
 
+from bundles.bare_host.boot_check import ROOT_FILE
 from bundles.bare_host.prefix_path import check_prefix
 from bundles.bootstrap_set import bootstrap_argv, copy_bootstrap_set, missing_chunks, put_root
+from bundles.oci.layout import BOOT
 from bundles.progress import OnProgress
 from bundles.report import DEVELOPMENT_ROOT, clock_warning, describe, escape, fault_lines, lines, shell_word
 from bundles.stick.media import OpenMedia, by_newest, open_media
@@ -73,8 +75,9 @@ def verify_media(job: VerifierJob, now: datetime, out: Lines) -> None:
     Raises:
         ApplianceError: as `open_media` and `check_media`.
     """
-    _check(_open(job, now, out), out)
-    words = {"root": os.path.abspath(job.root_path), "path": os.path.abspath(job.paths[0])}
+    media = _open(job, now, out)
+    _check(media, out)
+    words = {"root": os.path.abspath(_lasting_root(media, job)), "path": os.path.abspath(job.paths[0])}
     out.talk(_NEXT.format(**{name: _word(word) for name, word in words.items()}))
 
 
@@ -139,6 +142,14 @@ def _check(media: OpenMedia, out: Lines) -> None:
         answer["bundles"] = [describe(found) for found in media.bundles]
     for line in lines(answer):
         out.answer(escape(line))
+
+
+def _lasting_root(media: OpenMedia, job: VerifierJob) -> Path:
+    """Where the root file lies after the sheet has removed its copies: on a medium, where the same bytes are there."""
+    for one in media.media:
+        if one.layout.medium.read(f"{BOOT}/{ROOT_FILE}", len(job.root)) == job.root:
+            return one.layout.path / BOOT / ROOT_FILE
+    return job.root_path
 
 
 def _parse_fingerprints(text: str) -> Sequence[Digest]:

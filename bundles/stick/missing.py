@@ -53,7 +53,7 @@ def lost(chunk: Chunk, bundles: Sequence[Bundle]) -> DamagedError:
 
 
 def damaged_copies(medium: Path, found: Sequence[tuple[Chunk, str]]) -> str:
-    """What to tell about a medium whose damaged copies were passed over, in one line.
+    """One line about a medium whose damaged copies were passed over.
 
     Args:
         medium: where it is mounted.

@@ -22,7 +22,7 @@ SHELLS = {"dash": ["dash"], "bash": ["bash"], "busybox": ["busybox", "sh"]}
 # For `parametrize`: a quick run takes Debian's /bin/sh alone.
 EACH_SHELL = ["dash", *(pytest.param(name, marks=pytest.mark.ci) for name in ("bash", "busybox"))]
 PATH_LINE = "PATH=/usr/bin:/bin"
-APPLETS = ("cut", "grep", "head", "ls", "mktemp", "sed", "sha256sum")
+APPLETS = ("cut", "grep", "head", "ls", "mktemp", "rm", "sed", "sha256sum")
 
 
 def print_sheet(stick: Stick, serial: int = 1) -> str:
@@ -45,7 +45,7 @@ def follow(
     if shutil.which(SHELLS[shell][0]) is None:
         pytest.skip(f"needs {SHELLS[shell][0]}: run `make bed`")
     folder.mkdir(exist_ok=True)
-    text = sheet.replace("/dev/shm/", f"{folder}/")
+    text = sheet.replace("/dev/shm ", f"{folder} ")
     if shell == "busybox":
         text = text.replace(PATH_LINE, f"PATH={applets(folder)}:/usr/bin:/bin")
     (folder / "sheet").write_text(text)

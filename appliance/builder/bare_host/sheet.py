@@ -6,6 +6,8 @@ Owns how the template `bundles/bare_host/sheet_template.sh` becomes the sheet of
 Rules:
 - nothing but digits and hexadecimal digits is put into it;
 - directives for the linter are left out; each part has at most 25 lines of 72 columns, for up to four root keys;
+- however it ends, the sheet removes the folder that it has made in memory, and nothing else;
+- where the verifier only verifies, the folder stays after a right stick: it prints a command that reads a file there;
 - the first part is whole without the second, which goes on where a host has no python3.
 """
 
@@ -20,6 +22,7 @@ from signing.roles import Root
 
 _FOR_THE_LINTER = "# shellcheck "
 _PIN = ' --pin "$K"'
+_KEEP = "; trap - 0"
 _FOLDER = Path(bundles.__file__).parent / "bare_host"
 
 
@@ -39,6 +42,7 @@ def render_sheet(root: Root, serial: int, *, pins: bool = True) -> str:
         serial=serial,
         fingerprints="\n".join(sorted(key.fingerprint for key in role.keys.values())),
         pin=_PIN if pins else "",
+        keep="" if pins else _KEEP,
     )
 
 

@@ -45,7 +45,7 @@ def test_the_two_commands_of_the_page_take_a_stick_from_the_sheet_to_its_last_by
     assert words[0] == "appliance"
     assert words[3:] == ["--workspace", "~/appliance-workspace", ">sheet.sh"]
     sheet = command(*words[1:3], "--workspace", workspace.path).out
-    (tmp_path / "sheet.sh").write_text(sheet.replace("/dev/shm/", f"{tmp_path}/"))
+    (tmp_path / "sheet.sh").write_text(sheet.replace("/dev/shm ", f"{tmp_path} "))
     typed = f"{checking.replace('/media/stick', str(tmp_path / 'stick'))} --verify-only"
     done = subprocess.run(["sh", "-c", typed], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, GOOD in done.stdout) == (0, True), done.stderr
@@ -64,15 +64,14 @@ def test_the_two_commands_of_the_page_take_a_stick_from_the_sheet_to_its_last_by
 
 def test_a_host_without_python_is_told_after_the_check(toy: tuple[Workspace, Path], tmp_path: Path) -> None:
     workspace, bundle = toy
-    sheet = command("trust", "sheet", "--workspace", workspace.path).out.replace("/dev/shm/", f"{tmp_path}/")
+    sheet = command("trust", "sheet", "--workspace", workspace.path).out.replace("/dev/shm ", f"{tmp_path} ")
     sheet = sheet.replace("python3 -", "python3-is-not-here -").replace('"$(id -u)"', "1000")
     (tmp_path / "sheet.sh").write_text(sheet)
     done = subprocess.run(["sh", "sheet.sh", str(bundle)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 6
     assert "not found" in done.stderr
     assert "REFUSED: no python3" in done.stderr
-    [copies] = tmp_path.glob("boot.*")
-    assert (copies / "python3.sha256").read_bytes() == (bundle / BOOT / "python3.sha256").read_bytes()
+    assert list(tmp_path.glob("boot.*")) == []
 
 
 def by_hand(stick: Path, memory: Path, *, last: bool = False) -> str:

@@ -82,7 +82,7 @@ def test_sheet_ends_with_one_command_that_starts_the_copied_program(
 def test_relative_paths_are_those_of_the_folder_where_the_operator_stands(
     stick: Path, sheet: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "sheet.sh").write_text(sheet.replace("/dev/shm/", f"{tmp_path}/"))
+    (tmp_path / "sheet.sh").write_text(sheet.replace("/dev/shm ", f"{tmp_path} "))
     argv = ["sh", "sheet.sh", "stick", "--prefix", "host"]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

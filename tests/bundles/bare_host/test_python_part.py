@@ -44,7 +44,7 @@ class BareHost:
         self._put("dpkg-query", f'v=$("{self.bin}/version" "$3") || exit 1; {shown}')
         self._put("apt-get", f'echo "$@" >"{folder}/apt"; ln -s /bin/true "{self.bin}/{GONE}"')
         self._put("id", "echo 0")
-        text = sheet.replace("/dev/shm/", f"{folder}/").replace("python3 -", f"{GONE} -")
+        text = sheet.replace("/dev/shm ", f"{folder} ").replace("python3 -", f"{GONE} -")
         for first in ("PATH=/usr/sbin:", "PATH=/usr/bin:"):
             text = text.replace(first, first.replace("=", f"={self.bin}:"))
         text = text.replace("/etc/os-release", f"{folder}/os-release").replace("/var/tmp/", f"{folder}/var/")

@@ -59,7 +59,7 @@ def test_second_part_is_as_short() -> None:
 def test_wrong_path_is_no_stick_to_keep_away_from(
     tmp_path: Path, shell: str, words: tuple[str, ...], memory: str, code: int
 ) -> None:
-    text = render_sheet(root_of(1, 1), 1).replace("/dev/shm/", f"{tmp_path}/{memory}")
+    text = render_sheet(root_of(1, 1), 1).replace("/dev/shm ", f"{tmp_path}/{memory} ")
     done = subprocess.run(
         [*SHELLS[shell], "-c", text, "sheet", *words], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -96,6 +96,9 @@ def test_sheet_for_a_verifier_that_only_verifies_asks_it_for_nothing_else(
     assert "only verifies" in answer.talk
     done = follow(path, answer.out, "dash", tmp_path / "operator", [])
     assert (done.returncode, done.stdout) == (0, f"{path} --trust root.json\n"), done.stderr
+    # It prints a command that reads the root file there.
+    [copies] = (tmp_path / "operator").glob("boot.*")
+    assert (copies / "root.json").read_bytes() == workspace.root_file.read_bytes()
 
 
 def test_there_is_no_sheet_before_anything_was_signed(tmp_path: Path) -> None:

@@ -122,8 +122,15 @@ def test_good_stick_is_verified_and_the_next_step_is_said(stick: Stick, verifier
     done = run(verifier, stick.path, "--trust", stick.root_file)
     assert (done.returncode, done.stdout) == (0, stick.command().out)
     assert "every byte is what was signed" in done.stdout
-    assert f"appliance trust pin {stick.root_file} --fingerprint" in done.stderr
+    assert f"appliance trust pin {stick.path}/BOOT/root.json --fingerprint" in done.stderr
     assert f"appliance install {stick.path}" in done.stderr
+
+
+def test_next_step_names_the_root_file_that_was_given_where_the_stick_has_none(stick: Stick, verifier: Path) -> None:
+    shutil.rmtree(stick.path / "BOOT")
+    done = run(verifier, stick.path, "--trust", stick.root_file)
+    assert done.returncode == 0, done.stderr
+    assert f"appliance trust pin {stick.root_file} --fingerprint" in done.stderr
 
 
 def flip(stick: Stick) -> None:
