@@ -142,8 +142,22 @@ def _without_reader() -> Iterator[None]:
 
 
 def _import(name: str, module: str) -> ModuleType:
-    try:
+    with explained_imports(name):
         return importlib.import_module(module)
+
+
+@contextmanager
+def explained_imports(name: str) -> Iterator[None]:
+    """Name the extra of this program where an import of the block needs a library that this installation lacks.
+
+    Args:
+        name: of the command that needs it.
+
+    Raises:
+        ApplianceError: code `command.extra-missing`.
+    """
+    try:
+        yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in ("appliance", "bundles", "signing"):
             raise  # a bug: the module is part of this program

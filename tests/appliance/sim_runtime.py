@@ -142,7 +142,7 @@ def make_tools(folder: Path) -> ToolWheels:
             archive.writestr(zipfile.ZipInfo(path), text.replace("{python}", sys.executable))
             archive.writestr(zipfile.ZipInfo(f"{name}-1.0.dist-info/METADATA"), metadata)
         found.append(wheel)
-    return ToolWheels(*found)
+    return ToolWheels(found[0], found[1])
 
 
 def make_toolkit(folder: Path, *, without: str = "") -> tuple[Path, ...]:

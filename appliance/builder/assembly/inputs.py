@@ -18,6 +18,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from appliance.builder.assembly.ahead import pins_to_check
 from appliance.builder.assembly.licences import licence_files
 from appliance.builder.bills.bill_inputs import Gathered, GatheredModel
 from appliance.builder.bills.dependencies import format_dependencies
@@ -35,6 +36,7 @@ from appliance.builder.resolve.coverage import conversion_request, input_name
 from appliance.builder.resolve.locked_models import locked_architectures
 from appliance.builder.runtime.build_job import build_runtime
 from appliance.builder.runtime.build_types import BuiltRuntime, CudaSpec, RuntimeSpec, ToolWheels
+from appliance.builder.runtime.compilation.toolchain import pinned_tools
 from appliance.builder.runtime.cuda import build_cuda
 from appliance.builder.runtime.cuda_toolkit import HOST_TOOLKIT_NAMES, TOOLKIT_NAMES
 from appliance.builder.sources.file import measure
@@ -76,7 +78,7 @@ def gather(
         ApplianceError: of any part: unreachable, damaged, no compiler, no space.
     """
     context = _FetchContext(recipe_path.parent, cache, on_progress, converter)
-    check_cached((entry.used for entry in lock.of_kind("build-tool", "file", "sdist", "tool", "wheel")), cache)
+    check_cached(pins_to_check(lock), cache)
     fetched = fetch_packages(lock, cache, recipe_path, on_progress)
     fetched |= {entry: context.fetch(entry) for entry in lock.of_kind("file", "sdist", "tool", "wheel")}
     for model in recipe.models:
@@ -193,7 +195,8 @@ def _runtimes(
     sdist = fetched[_find(lock, "sdist", RUNTIME)]
     entries = {entry.name: entry for entry in lock.of_kind("build-tool")}
     tools = {name: fetch(entry, cache, on_progress) for name, entry in entries.items()}
-    wheels, folder = ToolWheels(cmake=tools["cmake"], ninja=tools["ninja"]), cache.folder("runtime")
+    recorded = pinned_tools({name: (entries[name].version, entries[name].sha256) for name in ("cmake", "ninja")})
+    wheels, folder = ToolWheels(tools["cmake"], tools["ninja"], recorded), cache.folder("runtime")
     choice = recipe.runtime
     runtime = build_runtime(sdist, wheels, RuntimeSpec(choice.llama_cpp_python, choice.cpu), folder, on_progress)
     if not choice.cuda:

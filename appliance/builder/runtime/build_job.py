@@ -26,8 +26,10 @@ from appliance.builder.runtime.compilation.source_patches import drop_working_fo
 from appliance.builder.runtime.compilation.toolchain import (
     Compiler,
     Tools,
+    check_recorded,
     find_ccache,
-    find_compiler,
+    known_compiler,
+    pinned_tools,
     record_tools,
     unpack_tools,
     unpacked_tools,
@@ -129,9 +131,7 @@ def compilation_notice(
     Raises:
         UsageError, HostUnfitError: as `build_runtime`, before it compiles.
     """
-    pinned = {name: version for name, (version, _) in tools.items()}
-    pinned |= {f"{name}_sha256": digest for name, (_, digest) in tools.items()}
-    toolchain = {**find_compiler(search_path).versions, "zlib": zlib.ZLIB_RUNTIME_VERSION, **pinned}
+    toolchain = {**known_compiler(search_path).versions, "zlib": zlib.ZLIB_RUNTIME_VERSION, **pinned_tools(tools)}
     flags = runtime_flags(spec)
     slot = Slot(cache_dir.resolve(), runtime_key(sdist, spec.version, flags, toolchain))
     if slot.read_finished():
@@ -169,7 +169,7 @@ def run_job(job: Job, cache_dir: Path, environment: Mapping[str, str], timeout_s
 
 def _plan(sdist: Path, tools: ToolWheels, spec: RuntimeSpec, search_path: str, on_progress: OnProgress) -> Job:
     variants = choose_variants(spec.cpu, read_cpu_flags() if spec.cpu == "native" else frozenset())
-    compiler = find_compiler(search_path)
+    compiler = known_compiler(search_path)
     toolchain = {**compiler.versions, **record_tools(tools)}
     return Job(sdist, tools, spec.version, variants, compiler, toolchain, on_progress)
 
@@ -221,6 +221,7 @@ class Job:
         require_space(place.folder, self.needed_bytes())
         place.log.write_bytes(b"")
         self.on_progress(Progress("unpacking the runtime's sources", 0, 0, "steps"))
+        check_recorded(self.tools)
         commit = unpack_sdist(self.sdist, place.source, self.version)
         tools = unpack_tools(self.tools, tools_folder)
         more = self.adapt(place)

@@ -5,7 +5,8 @@ Owns the types only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from signing.digest import Digest
@@ -18,10 +19,13 @@ class ToolWheels:
     Args:
         cmake: verified wheel of cmake.
         ninja: verified wheel of ninja.
+        recorded: name, version and digest of both, as the lock pins them; empty: they are read from the wheels.
+            Before anything is compiled, they are compared with the wheels.
     """
 
     cmake: Path
     ninja: Path
+    recorded: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from typing import Any
 
 from appliance import filelock
 from appliance.builder.runtime.build_types import BuiltRuntime
+from appliance.builder.sources.file import measure
 from bundles.progress import OnProgress, Progress
-from signing.digest import Digest, sha256_stream
+from signing.digest import Digest
 from signing.errors import BusyError, NotTrustedError
 from signing.strictjson import load_canonical, to_file
 
@@ -82,12 +83,11 @@ class Slot:
             yield descriptor
 
     def read_finished(self) -> BuiltRuntime | None:
-        """The finished runtime, its wheel hashed again; None where there is none or its bytes differ."""
+        """The finished runtime, its wheel hashed once in this process; None where there is none or its bytes differ."""
         try:
             facts = load_canonical((self.finished / BUILD_FILE).read_bytes(), BUILD_FILE)
             path = self.finished / str(facts["file"])
-            with path.open("rb") as stream:
-                digest, size = sha256_stream(stream)
+            digest, size = measure(path)
         except (OSError, NotTrustedError, KeyError, TypeError):
             return None
         if facts.get("key") != self.key or (facts.get("sha256"), facts.get("size")) != (digest, size):

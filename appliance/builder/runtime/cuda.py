@@ -23,7 +23,7 @@ from appliance.builder.recipe.choices import CUDA_ARCHITECTURES
 from appliance.builder.runtime.build_job import LOCK_TIMEOUT_S, Job, run_job
 from appliance.builder.runtime.build_types import BuiltRuntime, CudaSpec, ToolWheels
 from appliance.builder.runtime.compilation.cmake_build import Workplace, compiler_flags
-from appliance.builder.runtime.compilation.toolchain import find_compiler, record_tools, record_wheels
+from appliance.builder.runtime.compilation.toolchain import known_compiler, record_tools, record_wheels
 from appliance.builder.runtime.cuda_toolkit import HOST_TOOLKIT_NAMES, SERIES, TOOLKIT_ROOT, unpack_toolkit
 from appliance.builder.runtime.repack import WheelFile
 from appliance.builder.runtime.settings import LINK_FLAGS, OPTIONS
@@ -98,7 +98,7 @@ def build_cuda(
             expected=f"a list of: {', '.join(map(str, CUDA_ARCHITECTURES))}",
             found=", ".join(unknown) or "an empty list",
         )
-    compiler = find_compiler(environment.get("PATH", os.defpath))
+    compiler = known_compiler(environment.get("PATH", os.defpath))
     toolchain = {**compiler.versions, **record_tools(tools), **record_wheels(toolkit)}
     chosen = tuple(sorted(set(spec.architectures)))
     job = CudaJob(sdist, tools, spec.version, (), compiler, toolchain, on_progress, toolkit, chosen)

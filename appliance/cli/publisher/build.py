@@ -1,23 +1,28 @@
-"""`appliance build`: from a recipe to a signed bundle."""
+"""`appliance build`: from a recipe to a signed bundle.
+
+Most of the builder is loaded inside of the commands, while the files of the cache are hashed.
+"""
 
 from __future__ import annotations
 
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from appliance import clock
-from appliance.builder.assembly.assembler import Built, assemble, compilation_reason
+from appliance.builder.assembly.ahead import begun_ahead
 from appliance.builder.cache.content_store import Cache, cache_root
-from appliance.builder.compare.rebuild import DIFFERS, rebuild
+from appliance.cli.command_table import explained_imports
 from appliance.cli.console.options import converter_option, json_option, pass_terminal, workspace_option
 from appliance.cli.console.terminal import Terminal
-from appliance.keys.signature_requests.request_text import progress
-from appliance.keys.workspace import Workspace, open_workspace
 from signing.errors import ApplianceError
+
+if TYPE_CHECKING:
+    from appliance.builder.assembly.assembler import Built
+    from appliance.keys.workspace import Workspace
 
 
 class _Day(click.DateTime):
@@ -74,7 +79,11 @@ def command(
             raise click.UsageError("--install-by is about what is signed, and --check signs nothing")
         _check(terminal, recipe, workspace, converter, as_json)
         return
-    opened, cache = open_workspace(workspace), Cache(cache_root(os.environ))
+    cache = Cache(cache_root(os.environ))
+    with explained_imports("build"), begun_ahead(recipe, cache, _search_path()):
+        from appliance.builder.assembly.assembler import assemble
+        from appliance.keys.workspace import open_workspace
+    opened = open_workspace(workspace)
     _show_reason(terminal, recipe, cache)
     with terminal.progress() as on_progress:
         built = assemble(
@@ -89,8 +98,14 @@ def command(
     _show(terminal, opened, built, as_json)
 
 
+def _search_path() -> str:
+    return os.environ.get("PATH", os.defpath)
+
+
 def _show_reason(terminal: Terminal, recipe: Path, cache: Cache) -> None:
-    if reason := compilation_reason(recipe, cache, os.environ.get("PATH", os.defpath)):
+    from appliance.builder.assembly.assembler import compilation_reason
+
+    if reason := compilation_reason(recipe, cache, _search_path()):
         terminal.message(reason)
 
 
@@ -135,6 +150,8 @@ def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) ->
     written = built.files_written
     terminal.message(f"{written} files written" if written else "nothing had to be written")
     if pending is not None:
+        from appliance.keys.signature_requests.request_text import progress
+
         for line in progress(pending):
             terminal.answer(line)
         terminal.message(f"hint: give each signer a copy of {opened.requests / pending.label}.json")
@@ -142,6 +159,9 @@ def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) ->
 
 def _check(terminal: Terminal, recipe: Path, workspace: Path, converter: Path | None, as_json: bool) -> None:
     cache = Cache(cache_root(os.environ))
+    with explained_imports("build"), begun_ahead(recipe, cache, _search_path()):
+        from appliance.builder.compare.rebuild import DIFFERS, rebuild
+        from appliance.keys.workspace import open_workspace
     _show_reason(terminal, recipe, cache)
     try:
         with terminal.progress() as on_progress:

@@ -17,19 +17,22 @@ import shutil
 import subprocess
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from appliance.builder.runtime.build_types import ToolWheels
 from appliance.builder.sources.file import measure
-from appliance.builder.wheels.reader import wheel_metadata
+from signing.digest import Digest
 from signing.errors import DamagedError, HostUnfitError
 
 MIN_GCC = 12
 _SUFFIXES = ("", "-12", "-13", "-14", "-15", "-16")
 _HINT = "sudo apt-get install -y gcc g++ binutils"
+_asking = Lock()
 _PROBE = b"#include <cstddef>\n#include <features.h>\n"
 
 
@@ -83,6 +86,17 @@ def find_compiler(search_path: str) -> Compiler:
     )
 
 
+def known_compiler(search_path: str) -> Compiler:
+    """As `find_compiler`, which is asked once in a process for each search path: a build has one compiler."""
+    with _asking:
+        return _asked(search_path)
+
+
+@cache
+def _asked(search_path: str) -> Compiler:
+    return find_compiler(search_path)
+
+
 def find_ccache(search_path: str) -> str | None:
     """The machine's ccache as an absolute path, or None. It caches the compiler's own output, so it is not recorded.
 
@@ -95,11 +109,37 @@ def find_ccache(search_path: str) -> str | None:
 
 def record_tools(tools: ToolWheels) -> dict[str, str]:
     """Name, version and digest of the build tools, and the version of the zlib that compresses the wheel."""
-    return {"zlib": zlib.ZLIB_RUNTIME_VERSION} | record_wheels((tools.cmake, tools.ninja))
+    return {"zlib": zlib.ZLIB_RUNTIME_VERSION, **(tools.recorded or record_wheels((tools.cmake, tools.ninja)))}
+
+
+def pinned_tools(pins: Mapping[str, tuple[str, Digest]]) -> dict[str, str]:
+    """What `record_wheels` gives for build tools, from the version and the digest that the lock pins for each."""
+    versions = {name: version for name, (version, _) in pins.items()}
+    return versions | {f"{name}_sha256": digest for name, (_, digest) in pins.items()}
+
+
+def check_recorded(tools: ToolWheels) -> None:
+    """Compare what is recorded of the build tools with their wheels.
+
+    Raises:
+        DamagedError: a wheel has another name or version than the lock states.
+    """
+    found, stated = record_wheels((tools.cmake, tools.ninja)), tools.recorded
+    if stated and found != stated:
+        raise DamagedError(
+            "runtime.tool-differs",
+            "the build tools",
+            expected=", ".join(f"{name} {text}" for name, text in stated.items() if found.get(name) != text)
+            + ", as the lock states",
+            found=", ".join(f"{name} {text}" for name, text in found.items() if stated.get(name) != text),
+            hint="write the lock again: appliance lock --upgrade RECIPE",
+        )
 
 
 def record_wheels(wheels: Iterable[Path]) -> dict[str, str]:
     """Name, version and digest of the wheels of build tools."""
+    from appliance.builder.wheels.reader import wheel_metadata  # where a lock pins them, no wheel is read here
+
     record = {}
     for path in wheels:
         name, version, _licence = wheel_metadata(path)

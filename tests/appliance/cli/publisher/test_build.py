@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from appliance.builder.assembly import assembler as assembling
-from appliance.cli.publisher import build as building
 from signing.digest import sha256
 from tests.appliance.tiny import TEMPLATE, TinyBuild
 from tests.attacks.harness import Answer, command
@@ -31,7 +30,7 @@ def test_dependency_without_a_release_for_years_is_named_in_a_warning_and_the_bu
 
 def test_first_line_is_why_a_runtime_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "compiling llama.cpp again: cmake is 4.4.5, and was 4.4.4; the last time took 10 min 38 s"
-    monkeypatch.setattr(building, "compilation_reason", lambda *_: reason)
+    monkeypatch.setattr(assembling, "compilation_reason", lambda *_: reason)
     answer = build(TinyBuild(tmp_path), monkeypatch)
     assert answer.code == 0
     assert answer.talk.splitlines()[0] == reason
