@@ -7,8 +7,10 @@ Rules:
 
 from __future__ import annotations
 
+import gc
 import importlib
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -142,22 +144,28 @@ def _without_reader() -> Iterator[None]:
 
 
 def _import(name: str, module: str) -> ModuleType:
-    with explained_imports(name):
+    with loading(name, module):
         return importlib.import_module(module)
 
 
 @contextmanager
-def explained_imports(name: str) -> Iterator[None]:
-    """Name the extra of this program where an import of the block needs a library that this installation lacks.
+def loading(name: str, module: str) -> Iterator[None]:
+    """Load modules in the block: without a search for garbage, which modules are not, at this time and later.
 
     Args:
-        name: of the command that needs it.
+        name: of the command that needs them.
+        module: one of them. Where it is loaded already, nothing is done.
 
     Raises:
-        ApplianceError: code `command.extra-missing`.
+        ApplianceError: they need a library that this installation lacks (code `command.extra-missing`).
     """
+    pauses = module not in sys.modules and gc.isenabled()
+    if pauses:
+        gc.disable()
     try:
         yield
+        if pauses:
+            gc.freeze()
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in ("appliance", "bundles", "signing"):
             raise  # a bug: the module is part of this program
@@ -168,3 +176,6 @@ def explained_imports(name: str) -> Iterator[None]:
             found=f"no module {error.name}",
             hint="run it on the machine that builds: pip install 'airgap-appliance[build]'",
         ) from None
+    finally:
+        if pauses:
+            gc.enable()

@@ -16,10 +16,11 @@ import base64
 import binascii
 import csv
 import io
+import re
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from signing.digest import Digest
 from signing.errors import NotTrustedError
@@ -30,11 +31,11 @@ BROKEN_ZIP = (
     *(EOFError, NotImplementedError, RuntimeError, ValueError, OSError),
 )
 """What Python's reader raises for bytes that are no zip file, or no longer one."""
+_USUAL_DIGEST = re.compile(r"sha256=([A-Za-z0-9_-]{43})\Z")
 _UNLISTED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
 
-@dataclass(frozen=True)
-class RecordEntry:
+class RecordEntry(NamedTuple):
     """One line of a RECORD.
 
     Args:
@@ -68,7 +69,7 @@ def parse_record(data: bytes, own: str, subject: str) -> tuple[RecordEntry, ...]
         raise _refuse(subject, "a RECORD of comma-separated lines", str(error)[:120]) from None
     for row in rows:
         path = row[0]
-        if len(row) != 3 or path.startswith("/") or ".." in path.split("/") or "\\" in path:
+        if len(row) != 3 or path.startswith("/") or (".." in path and ".." in path.split("/")) or "\\" in path:
             raise _refuse(subject, "lines of a path below the wheel's root, a hash and a size", repr(row)[:120])
         if path in unlisted:
             continue
@@ -79,6 +80,8 @@ def parse_record(data: bytes, own: str, subject: str) -> tuple[RecordEntry, ...]
 
 
 def _digest(text: str, path: str, subject: str) -> Digest:
+    if usual := _USUAL_DIGEST.match(text):  # as every tool writes it; other forms of the same are rare
+        return Digest(binascii.a2b_base64(usual[1].replace("-", "+").replace("_", "/") + "=").hex())
     name, _, encoded = text.partition("=")
     try:
         raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)

@@ -23,16 +23,18 @@ from typing import BinaryIO
 
 from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.chunking.hash_pool import HashPool, Piece
+from appliance.builder.chunking.known_headers import known_header
 from bundles.chunks.boundaries import cut_gguf, cut_plain
 from bundles.chunks.chunk import Chunk
 from bundles.contents.contents import File, Member
 from bundles.fsverity_digest import VerityHasher
 from bundles.gguf.header import GgufHeader, read_header
 from bundles.progress import OnProgress, Progress, ignore
-from signing.digest import Digest, sha256_stream
+from signing.digest import Digest, sha256, sha256_stream
 from signing.errors import ApplianceError, DamagedError, NotTrustedError
 
 DIFFERS = "source.differs-from-lock"
+SMALL_SOURCE_BYTES = 64 << 10
 Stored = tuple[File, GgufHeader | None]
 
 
@@ -106,6 +108,8 @@ def _begin(source: Source, writer: BundleWriter, hashers: HashPool, on_progress:
 def _begin_stream(
     source: Source, stream: BinaryIO, size: int, writer: BundleWriter, hashers: HashPool, on_progress: OnProgress
 ) -> Callable[[], Stored]:
+    if 0 < size <= SMALL_SOURCE_BYTES and source.kind != "model":
+        return _store_small(source, stream, size, writer, on_progress)
     header = _header(source, stream, size) if source.kind == "model" else None
     stream.seek(0)
     sizes = cut_gguf(header) if header else cut_plain(size)
@@ -134,7 +138,27 @@ def _begin_stream(
     return finish
 
 
+def _store_small(
+    source: Source, stream: BinaryIO, size: int, writer: BundleWriter, on_progress: OnProgress
+) -> Callable[[], Stored]:
+    # In this thread: handing it to another one takes longer.
+    data = stream.read(size + 1)
+    if len(data) != size:
+        _check(source, size, len(data), sha256(data))
+    chunk = writer.put(data)
+    on_progress(Progress(f"packing {source.path}", size, size))
+
+    def finish() -> Stored:
+        _check(source, size, size, chunk.sha256)
+        return _entry(source, (chunk,), size, chunk.sha256, None), None
+
+    return finish
+
+
 def _header(source: Source, stream: BinaryIO, size: int) -> GgufHeader:
+    if known := known_header(stream) if source.file is not None else None:
+        return known
+    stream.seek(0)
     try:
         return read_header(stream, size, source.path)
     except NotTrustedError:

@@ -22,7 +22,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 from jinja2 import TemplateSyntaxError, nodes
@@ -156,9 +156,14 @@ def _refused(subject: str, faults: Sequence[TemplateFault], digest: Digest) -> N
 
 
 def find_faults(text: str) -> list[TemplateFault]:
-    """The faults of a template by line; empty for a good one. Cost: one parse."""
+    """The faults of a template by line; empty for a good one. Cost: one parse for each text."""
+    return list(_faults_of_template(text))
+
+
+@lru_cache(maxsize=8)
+def _faults_of_template(text: str) -> tuple[TemplateFault, ...]:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEMPLATE_BYTES:
-        return [TemplateFault(1, f"longer than {MAX_TEMPLATE_BYTES} bytes", is_judgement=False)]
+        return (TemplateFault(1, f"longer than {MAX_TEMPLATE_BYTES} bytes", is_judgement=False),)
     faults = list(_hidden_in_text(text))
     try:
         tree = _environment().parse(text)
@@ -169,7 +174,7 @@ def find_faults(text: str) -> list[TemplateFault]:
         faults.append(TemplateFault(1, "no Jinja: a number of too many digits", is_judgement=False))
     except RecursionError:
         faults.append(TemplateFault(1, "nested too deeply", is_judgement=False))
-    return sorted(set(faults), key=lambda fault: (fault.line, fault.what))
+    return tuple(sorted(set(faults), key=lambda fault: (fault.line, fault.what)))
 
 
 def remarks(text: str) -> list[TemplateFault]:

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.builder.chunking.known_headers import parse_header
 from appliance.builder.models.chat_template import lint_templates
 from appliance.builder.models.split_set import read_set
 from appliance.builder.recipe.recipe import RecipeModel
-from bundles.gguf.header import GgufHeader, read_header
+from bundles.gguf.header import GgufHeader
 from bundles.gguf.kind import CHAT, check_served, judge_kind, most_context
 from signing.errors import UsageError
 
@@ -57,9 +58,12 @@ def check_model_file(
     subject = f"model {model.name}"
     with path.open("rb") as stream:
         named = f"{subject}: {path.name}" if path.suffix else subject
-        header = read_set(parts, named) if parts else read_header(stream, path.stat().st_size, named)
-        stream.seek(0)
-        task = judge_kind(header, stream.read(header.data_start), subject, architectures)
+        if parts:
+            header = read_set(parts, named)
+            head = stream.read(header.data_start)
+        else:
+            header, head = parse_header(stream, named)
+        task = judge_kind(header, head, subject, architectures)
     _check_task(model, task, subject)
     check_context(model, header, task)
     lint_templates(header, subject, model.accepted_template)

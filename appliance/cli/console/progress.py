@@ -45,6 +45,7 @@ class ProgressView:
         self._tasks: dict[str, _Task] = {}
         self._parts = Parts()
         self._bars: Bars | None = None
+        self._is_terminal: bool | None = None
 
     @classmethod
     def close_all(cls) -> None:
@@ -62,7 +63,10 @@ class ProgressView:
             if task is None:
                 now = self._clock()
                 task = self._tasks[event.task] = _Task(started=now, shown=now, first=event.done)
-            if self._stream.is_terminal:
+            # Asked once: the system's answer costs more than all else here while other threads work.
+            if self._is_terminal is None:
+                self._is_terminal = self._stream.is_terminal
+            if self._is_terminal:
                 self._draw(task, event)
             else:
                 self._print_line(task, event)

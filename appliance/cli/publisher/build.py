@@ -15,7 +15,7 @@ import click
 from appliance import clock
 from appliance.builder.assembly.ahead import begun_ahead
 from appliance.builder.cache.content_store import Cache, cache_root
-from appliance.cli.command_table import explained_imports
+from appliance.cli.command_table import loading
 from appliance.cli.console.options import converter_option, json_option, pass_terminal, workspace_option
 from appliance.cli.console.terminal import Terminal
 from signing.errors import ApplianceError
@@ -23,6 +23,9 @@ from signing.errors import ApplianceError
 if TYPE_CHECKING:
     from appliance.builder.assembly.assembler import Built
     from appliance.keys.workspace import Workspace
+
+
+_BUILDER = "appliance.builder.assembly.assembler"
 
 
 class _Day(click.DateTime):
@@ -80,7 +83,7 @@ def command(
         _check(terminal, recipe, workspace, converter, as_json)
         return
     cache = Cache(cache_root(os.environ))
-    with explained_imports("build"), begun_ahead(recipe, cache, _search_path()):
+    with loading("build", _BUILDER), begun_ahead(recipe, cache, _search_path()):
         from appliance.builder.assembly.assembler import assemble
         from appliance.keys.workspace import open_workspace
     opened = open_workspace(workspace)
@@ -159,7 +162,7 @@ def _show(terminal: Terminal, opened: Workspace, built: Built, as_json: bool) ->
 
 def _check(terminal: Terminal, recipe: Path, workspace: Path, converter: Path | None, as_json: bool) -> None:
     cache = Cache(cache_root(os.environ))
-    with explained_imports("build"), begun_ahead(recipe, cache, _search_path()):
+    with loading("build", _BUILDER), begun_ahead(recipe, cache, _search_path()):
         from appliance.builder.compare.rebuild import DIFFERS, rebuild
         from appliance.keys.workspace import open_workspace
     _show_reason(terminal, recipe, cache)
