@@ -108,11 +108,11 @@ def _begin(source: Source, writer: BundleWriter, hashers: HashPool, on_progress:
 def _begin_stream(
     source: Source, stream: BinaryIO, size: int, writer: BundleWriter, hashers: HashPool, on_progress: OnProgress
 ) -> Callable[[], Stored]:
-    if 0 < size <= SMALL_SOURCE_BYTES and source.kind != "model":
-        return _store_small(source, stream, size, writer, on_progress)
     header = _header(source, stream, size) if source.kind == "model" else None
     stream.seek(0)
     sizes = cut_gguf(header) if header else cut_plain(size)
+    if header is None and 0 < size <= SMALL_SOURCE_BYTES:
+        return _store_small(source, stream, size, writer, on_progress)
     whole = hashlib.sha256() if len(sizes) != 1 else None  # one chunk: its digest is the file's
     verity = VerityHasher() if source.kind == "model" else None
     puts: list[Future[Chunk]] = []

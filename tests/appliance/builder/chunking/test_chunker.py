@@ -14,7 +14,7 @@ import pytest
 
 from appliance.builder.chunking import bundle_writer, chunker, hash_pool
 from appliance.builder.chunking.bundle_writer import BundleWriter
-from appliance.builder.chunking.chunker import Source, store_all
+from appliance.builder.chunking.chunker import SMALL_SOURCE_BYTES, Source, store_all
 from appliance.builder.chunking.hash_pool import HashPool
 from bundles import durability
 from bundles.chunks.chunk import MAX_CHUNK_BYTES, Chunk
@@ -137,11 +137,12 @@ def test_a_source_that_vanished_is_named(bundle: BundleWriter, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("change", [-1, +1])
+@pytest.mark.parametrize("size", [1000, SMALL_SOURCE_BYTES + 1])
 def test_a_source_that_grows_or_shrinks_while_it_is_read_is_refused(
-    bundle: BundleWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: int
+    bundle: BundleWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: int, size: int
 ) -> None:
     path = tmp_path / "x"
-    path.write_bytes(b"x" * 1000)
+    path.write_bytes(b"x" * size)
 
     def cut(size: int) -> tuple[int, ...]:
         os.truncate(path, size + change)

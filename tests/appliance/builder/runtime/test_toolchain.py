@@ -8,9 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from appliance.builder.runtime.compilation.toolchain import find_compiler, record_tools, unpack_tools
+from appliance.builder.runtime.build_types import ToolWheels
+from appliance.builder.runtime.compilation.toolchain import (
+    check_recorded,
+    find_compiler,
+    pinned_tools,
+    record_tools,
+    unpack_tools,
+)
 from signing.digest import sha256
-from signing.errors import HostUnfitError
+from signing.errors import DamagedError, HostUnfitError
 from tests.appliance.sim_runtime import make_tools
 
 ANSWERS = {"-dumpfullversion": "12.2.0", "-dumpmachine": "x86_64-linux-gnu"}
@@ -101,3 +108,25 @@ def test_tools_are_recorded_by_version_and_digest_and_can_be_started(tmp_path: P
     assert record["zlib"]
     assert os.access(tools.cmake, os.X_OK)
     assert os.access(tools.ninja, os.X_OK)
+
+
+def test_tools_that_the_lock_states_are_recorded_without_reading_their_wheels(tmp_path: Path) -> None:
+    wheels = make_tools(tmp_path)
+    digests = {name: sha256(getattr(wheels, name).read_bytes()) for name in ("cmake", "ninja")}
+    stated = pinned_tools({name: ("1.0", digest) for name, digest in digests.items()})
+
+    gone = ToolWheels(tmp_path / "no cmake", tmp_path / "no ninja", stated)
+    assert record_tools(gone) == record_tools(wheels)
+    check_recorded(ToolWheels(wheels.cmake, wheels.ninja, stated))
+
+
+def test_tool_of_another_version_than_the_lock_states_is_damaged(tmp_path: Path) -> None:
+    wheels = make_tools(tmp_path)
+    digests = {name: sha256(getattr(wheels, name).read_bytes()) for name in ("cmake", "ninja")}
+    stated = pinned_tools({"cmake": ("9.9", digests["cmake"]), "ninja": ("1.0", digests["ninja"])})
+
+    with pytest.raises(DamagedError) as raised:
+        check_recorded(ToolWheels(wheels.cmake, wheels.ninja, stated))
+
+    assert (raised.value.code, raised.value.found) == ("runtime.tool-differs", "cmake 1.0")
+    assert raised.value.expected == "cmake 9.9, as the lock states"
