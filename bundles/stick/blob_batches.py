@@ -70,6 +70,7 @@ def write_blobs(
         ApplianceError: no space is left on the stick (code `disk.full`), or it refuses writing.
     """
     writer = _BlobWriter(source, stick, sum(chunk.size for chunk in chunks), on_progress, pace)
+    writer.begin()
     try:
         work_off(tuple(_batches(chunks)), writer.write, pace.threads or WRITING_THREADS)
     except OSError as error:
@@ -111,6 +112,11 @@ class _BlobWriter:
         self._names = map(str, count())
         self._device = os.stat(stick.path).st_dev
         self._lock = Lock()
+
+    def begin(self) -> None:
+        """Show where it begins: the first batch takes a while."""
+        if self._total:
+            self._report(0)
 
     def write(self, batch: tuple[Chunk, ...]) -> None:
         parts: dict[str, Chunk] = {}

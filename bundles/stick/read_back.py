@@ -25,7 +25,7 @@ from bundles.durability import sync_file_system
 from bundles.medium import explain_write
 from bundles.oci.layout import Layout
 from bundles.parallel import judge_all
-from bundles.progress import OnProgress
+from bundles.progress import OnProgress, Progress
 from bundles.stick.writing.pace import ALONE, Pace
 from signing.errors import DamagedError
 
@@ -67,9 +67,11 @@ def read_back(stick: Layout, wanted: Mapping[str, Chunk], on_progress: OnProgres
         pace.require_going()
         return compare_file(stick, path, wanted[path])
 
-    found = judge_all(files, compare, "reading the stick back", on_progress, threads=pace.threads)
+    task, size_bytes = "reading the stick back", sum(files.values())
+    on_progress(Progress(task, 0, size_bytes))
+    found = judge_all(files, compare, task, on_progress, threads=pace.threads)
     differing = {path: wanted[path] for path, fault in found.items() if fault.differs}
-    return ReadBack(differing, sum(files.values()), not any(fault.is_unproven for fault in found.values()))
+    return ReadBack(differing, size_bytes, not any(fault.is_unproven for fault in found.values()))
 
 
 def make_durable(folder: Path) -> None:

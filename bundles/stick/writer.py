@@ -315,8 +315,9 @@ class _Work:
 
         def show(filling: Filling, event: Progress) -> None:
             if len(fillings) > 1:
+                task = event.task.replace(" the stick", "")  # the part names it
                 with lock:
-                    self.on_progress(replace(event, part=filling.name))
+                    self.on_progress(replace(event, task=task, part=filling.short_name))
             elif not event.is_end:
                 self.on_progress(event)
 

@@ -35,8 +35,8 @@ class Part:
 
     @property
     def title(self) -> str:
-        """The part and its task, for people."""
-        return f"{self.event.part}: {self.event.task}"
+        """The part, and what is done to it now, for people."""
+        return f"{self.event.part}: {self.event.task}" if self.is_running else self.event.part
 
     @property
     def is_running(self) -> bool:
@@ -44,8 +44,8 @@ class Part:
         return self.event.unit == "bytes" and not self.event.is_end
 
     def figures(self, now: float) -> str:
-        """Done of total, rate and time left of its task."""
-        return progress_figures(self.event, self.first, now - self.began) if self.is_running else ""
+        """Done of total, rate and time left of its task; else in words where it stands, such as how it ended."""
+        return progress_figures(self.event, self.first, now - self.began) if self.is_running else self.event.task
 
     def seconds_left(self, now: float) -> float:
         """How long its task still takes at the rate so far."""

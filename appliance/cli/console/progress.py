@@ -113,10 +113,10 @@ class ProgressView:
             bars = self._open_bars()
             if part.bar is None:
                 part.bar = bars.add_task(title, total=event.total or None, figures="")
-            figures = part.figures(now)
+            figures = _plain(part.figures(now))
             bars.update(part.bar, description=title, completed=event.done, total=event.total or None, figures=figures)
         elif event.is_end and now - self._parts.started >= MIN_PAUSE_S:
-            self._stream.print(title)
+            self._stream.print(f"{title}: {_plain(part.figures(now))}")
         elif now - self._parts.shown >= _pause(now - self._parts.started) and (line := self._parts.line(now)):
             self._parts.shown = now
             self._stream.print(_plain(line))

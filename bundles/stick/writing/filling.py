@@ -60,6 +60,11 @@ class Filling:
         """The stick, for people."""
         return f"stick {self.number}, {self.state.layout.path}"
 
+    @property
+    def short_name(self) -> str:
+        """The stick, where a line has little room: `name` was shown before."""
+        return f"stick {self.number}, {self.state.layout.path.name or self.state.layout.path}"
+
 
 @dataclass(frozen=True)
 class Written:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from appliance.builder.chunking.chunker import Source
 from appliance.keys.workspace import Workspace
 from bundles.medium import Medium
 from tests.attacks.harness import Answer, command
+from tests.sim.sticks import SimStick
 from tests.toy import build_toy
 
 FILES = [Source(f"files/{number}.txt", "config", data=f"{number} ".encode() * 20_000) for number in range(4)]
@@ -145,3 +148,53 @@ def test_a_receipt_needs_the_workspace_that_knows_its_host(built: tuple[Workspac
     forged = command("stick", "write", *words, "--workspace", built[0].path)
     assert forged.code == 4, forged.talk
     assert not (tmp_path / "stick").exists()
+
+
+@pytest.fixture
+def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stick, the second of three of different disks, that is full before it should be."""
+    path = tmp_path / "2 small"
+    path.mkdir()
+    stick = SimStick(path, capacity_bytes=50_000)
+    monkeypatch.setattr("bundles.oci.layout.Medium", lambda root: stick if root == path else Medium(root))
+    monkeypatch.setattr("bundles.stick.writer.disks_of", lambda one: {str(one)})
+    return path
+
+
+def write_three(built: tuple[Workspace, Path, Path], tmp_path: Path, bad: Path, *words: str | Path) -> Answer:
+    return write(built, tmp_path / "1 small", bad, tmp_path / "3", "--no-wait", *words)
+
+
+@pytest.mark.usefixtures("half_full")
+def test_a_stick_that_fails_is_named_and_the_words_of_the_hint_write_it_alone(
+    built: tuple[Workspace, Path, Path], tmp_path: Path, bad: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = write_three(built, tmp_path, bad)
+    assert (answer.code, "(disk.full)" in answer.talk) == (1, True)
+    lines = answer.out.splitlines()
+    assert [line for line in lines if line.startswith("stick ")] == [
+        f"stick {number} of 3  {path}" for number, path in enumerate((tmp_path / "1 small", bad, tmp_path / "3"), 1)
+    ]
+    assert lines[lines.index(f"stick 2 of 3  {bad}") + 1] == "failed    disk.full: not whole"
+    assert f"stick 2, {bad}, is not whole; done: {tmp_path / '1 small'}, {tmp_path / '3'}" in answer.talk
+    (only,) = re.findall(r"this folder alone and (--only .*? --number 2)", answer.talk)
+    monkeypatch.setattr("bundles.oci.layout.Medium", Medium)
+    again = write(built, bad, *shlex.split(only))
+    assert again.code == 0, again.talk
+    whole = command("verify", tmp_path / "1 small", bad, tmp_path / "3", "--workspace", built[0].path)
+    assert whole.code == 0, whole.talk
+
+
+@pytest.mark.usefixtures("half_full")
+def test_a_program_learns_which_sticks_are_done_and_which_failed(
+    built: tuple[Workspace, Path, Path], tmp_path: Path, bad: Path
+) -> None:
+    answer = write_three(built, tmp_path, bad, "--parity", tmp_path / "p", "--json")
+    told = json.loads(answer.out)
+    assert [one["path"] for one in told["sticks"]] == [str(tmp_path / "1 small"), str(tmp_path / "3")]
+    (failed,) = told["failed"]
+    assert (failed["path"], failed["number"], failed["error"]["code"]) == (str(bad), 2, "disk.full")
+    assert failed["error"]["exit_code"] == answer.code == 1
+    assert f"--only '{failed['ranges'][0]}' --number 2" in answer.talk
+    assert (told["parity_bytes"], "no parity was written" in answer.talk) == (0, True)
+    assert not (tmp_path / "p").exists()
