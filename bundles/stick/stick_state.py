@@ -4,7 +4,8 @@ Owns the look before the first byte is written. It reads names alone, and change
 
 Rules:
 - a blob or target of another bundle is foreign: it stays, and the stick is refused, or it is removed after a yes;
-- only names that the format gives are ever removed; whatever else lies in a covered folder is a refusal later;
+- only names that the format gives are ever removed; where anything else lies in a covered folder, the stick is refused
+  before a byte is written or removed;
 - where no bundle lies, a file with a name that would be written is a person's, and is never overwritten.
 """
 
@@ -12,12 +13,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundles.bundle import Bundle
 from bundles.medium_check import check_kinds
+from bundles.oci.covered_names import is_metadata_path, refuse_unlisted, unlisted
 from bundles.oci.layout import (
     ATTESTATIONS,
     BLOB_FOLDER,
@@ -54,8 +56,10 @@ class StickState:
         held: wanted blobs that lie there; nothing is known about their bytes.
         foreign: paths of blobs and targets that no wanted bundle needs, and of the parity of an earlier set.
         foreign_bytes: what they take.
+        unlisted: files in the covered folders that neither a wanted bundle nor an older writing of it puts there; some
+            of them may be foreign.
         others: what shows that it is a stick of another bundle, for people; empty for an empty stick and one of the
-            wanted bundles. What lies on such a stick beside them is refused at the end.
+            wanted bundles.
         device: number of the device that the folder lay on.
         mount: where it was mounted from; None where the kernel does not state it.
     """
@@ -64,6 +68,7 @@ class StickState:
     held: frozenset[Digest]
     foreign: tuple[str, ...]
     foreign_bytes: int
+    unlisted: tuple[str, ...]
     others: str
     device: int
     mount: Mount | None
@@ -86,6 +91,17 @@ class StickState:
         """
         if self.is_gone:
             raise unplugged((self.layout.path,)) from cause
+
+    def refuse_unlisted(self, removed: Collection[str] = ()) -> None:
+        """Refuse what a reader of the stick would refuse, before a byte is written.
+
+        Args:
+            removed: paths that are removed before.
+
+        Raises:
+            NotTrustedError: code `layout.unlisted`.
+        """
+        refuse_unlisted([path for path in self.unlisted if path not in removed])
 
     def room(self, *, replaces: bool) -> Room:
         """The room of the stick, with that of what is replaced."""
@@ -115,10 +131,12 @@ def look_at(layout: Layout, bundles: Sequence[Bundle]) -> StickState:
     held = {match[1] for path in there if path in blobs and (match := _BLOB.match(path))}
     size = sum((layout.path / path).lstat().st_size for path in foreign)
     index = layout.medium.read(INDEX_FILE, MAX_INDEX_BYTES)
+    metadata = {path for path in layout.medium.walk(METADATA) if is_metadata_path(path)}
+    beside = tuple(path for path in unlisted(layout, blobs | targets | metadata) if not path.endswith("/"))
     others = _other_index(index, bundles) if index is not None else f"other files: {strange[0]}" if strange else ""
     mount = mount_of(layout.path)
     device = layout.path.stat().st_dev
-    return StickState(layout, frozenset(map(Digest, held)), foreign, size, others, device, mount)
+    return StickState(layout, frozenset(map(Digest, held)), foreign, size, beside, others, device, mount)
 
 
 def too_small(

@@ -284,7 +284,10 @@ class _Work:
     def _removable(self, state: StickState) -> tuple[str, ...]:
         ask = self.choice.may_remove
         if not state.others and (ask is None or not state.foreign):
+            state.refuse_unlisted()
             return ()
+        if ask is not None:
+            state.refuse_unlisted(state.foreign)
         if ask is None or not ask(state.layout.path, state.foreign, state.foreign_bytes):
             raise other_bundle(state, self.bundles)
         return state.foreign
