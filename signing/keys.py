@@ -32,6 +32,14 @@ except ImportError:
     check_signature = p256.check_signature
 else:
 
+    class _EcdsaSha256(ec.ECDSA):
+        """The algorithm without the constructor of its base, which loads every cipher of the library."""
+
+        algorithm = hashes.SHA256()
+
+        def __init__(self) -> None:
+            pass
+
     def check_signature(spki: bytes, signature: bytes, message: bytes) -> None:
         """Check one signature as `signing.p256.check_signature` does, only faster."""
         if len(signature) > _MAX_SIGNATURE_BYTES or encode_dss_signature(*decode_dss_signature(signature)) != signature:
@@ -40,7 +48,7 @@ else:
         p256.check_key(spki)
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), spki[-65:])
         try:
-            key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+            key.verify(signature, message, _EcdsaSha256())
         except InvalidSignature:
             raise ValueError("this key did not sign this message") from None
 

@@ -97,7 +97,7 @@ class CommandTable(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands whose module is part of this installation."""
-        return [name for name, entry in COMMANDS.items() if find_spec(entry.module) is not None]
+        return [name for name in COMMANDS if _is_installed(name)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the module of one command.
@@ -105,12 +105,12 @@ class CommandTable(click.Group):
         Raises:
             ApplianceError: the command needs a library that this installation lacks.
         """
-        entry = COMMANDS.get(cmd_name)
-        if entry is None or find_spec(entry.module) is None:
+        if not _is_installed(cmd_name):
             return None
-        command = _import(cmd_name, entry.module).command
+        module = COMMANDS[cmd_name].module
+        command = _import(cmd_name, module).command
         if not isinstance(command, click.Command):
-            raise TypeError(f"{entry.module}.command is not a click command")
+            raise TypeError(f"{module}.command is not a click command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -124,14 +124,18 @@ class CommandTable(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command, or name the one that was probably meant."""
-        name, known = args[0], self.list_commands(ctx)
-        if not name.startswith("-") and name not in known:
+        name = args[0]
+        if not name.startswith("-") and not _is_installed(name):
             import difflib  # for a mistyped name only
 
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
             meant = f"; did you mean '{close[0]}'?" if close else ""
             raise click.UsageError(f"no command '{name}'{meant}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def _is_installed(name: str) -> bool:
+    return name in COMMANDS and find_spec(COMMANDS[name].module) is not None
 
 
 @contextmanager

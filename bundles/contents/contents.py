@@ -12,11 +12,14 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from bundles.chunks.chunk import Chunk
-from bundles.contents.format_2 import FOLDERS, Adapter, SitePermission, StateFormats, TemplateAcceptance
 from bundles.contents.lineage import Lineage
 from signing.digest import Digest
+
+if TYPE_CHECKING:  # few bundles use format 2, and the start of a check is to be short
+    from bundles.contents.format_2 import Adapter, SitePermission, StateFormats, TemplateAcceptance
 
 FORMAT = 2
 """The newest format that this version reads and writes."""
@@ -33,8 +36,12 @@ FORMAT_1_KINDS = (
     "licence",
     "config",
 )
+FOLDERS = {"advisory": "advisories", "doc": "docs", "golden-set": "golden", "tool-server": "servers"}
+"""The kinds of file of format 2, with the folder in which files of that kind lie, and no others."""
 KINDS = (*FORMAT_1_KINDS, *FOLDERS)
 """The kinds of file; those of `FOLDERS` came with format 2."""
+TASKS = ("chat", "embed", "rerank")
+"""What a model may be for."""
 MAX_CONTENTS_BYTES = 64 << 20
 MODES = (0o644, 0o755)
 

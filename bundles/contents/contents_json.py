@@ -13,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bundles.chunks.chunk import MAX_CHUNK_BYTES, Chunk
 from bundles.contents.contents import (
@@ -21,6 +21,7 @@ from bundles.contents.contents import (
     KINDS,
     MAX_CONTENTS_BYTES,
     MODES,
+    TASKS,
     Contents,
     File,
     Member,
@@ -29,31 +30,26 @@ from bundles.contents.contents import (
     Serve,
     Target,
 )
-from bundles.contents.format_2 import TASKS, Adapter, AdapterLineage
-from bundles.contents.format_2_json import (
-    check_format_2,
-    read_acceptance,
-    read_adapter,
-    read_lineage,
-    read_paths,
-    read_site,
-    read_state,
-)
 from bundles.contents.json_object import JsonObject, refuse
+from bundles.contents.lineage import read_lineage
 from bundles.contents.paths import check_name, check_path, check_unique
 from signing.digest import parse_digest
 from signing.errors import ApplianceError
 from signing.strictjson import load_canonical, to_file
 
+if TYPE_CHECKING:
+    from bundles.contents.format_2 import Adapter, SitePermission, StateFormats, TemplateAcceptance
+
 _NAME = "contents.json"
 _ABI = {"glibc", "glibcxx", "cxxabi", "cpu_variants", "gpu_driver"}
-_OPTIONAL: dict[type, set[str]] = {
-    File: {"fsverity", "bootstrap", "record", "members"},
-    Model: {"embedding", "task", "template_accepted", "golden"},
-    Contents: {"adapters", "state", "site"},
-    Adapter: {"labels"},
-    AdapterLineage: {"source"},
+_OPTIONAL = {
+    "File": {"fsverity", "bootstrap", "record", "members"},
+    "Model": {"embedding", "task", "template_accepted", "golden"},
+    "Contents": {"adapters", "state", "site"},
+    "Adapter": {"labels"},
+    "AdapterLineage": {"source"},
 }
+"""By the name of the type: those of format 2 are loaded with the first of them."""
 
 
 def parse_contents(data: bytes) -> Contents:
@@ -71,8 +67,10 @@ def parse_contents(data: bytes) -> Contents:
     # Without a runtime nothing is served by the bundle itself: a program of a release elsewhere uses its files.
     is_light = stated > 1 and not any(file.kind == "runtime" for file in files)
     value.only(
-        {spec.name for spec in fields(Contents)} - {"by_path"} - ({"serve"} if is_light else set()), _OPTIONAL[Contents]
+        {spec.name for spec in fields(Contents)} - {"by_path"} - ({"serve"} if is_light else set()),
+        _OPTIONAL["Contents"],
     )
+    adapters, state, site = _parts(value)
     contents = Contents(
         name=check_name(value.text("name")),
         version=check_name(value.text("version")),
@@ -82,13 +80,26 @@ def parse_contents(data: bytes) -> Contents:
         serve=Serve() if is_light else _serve(value.child("serve")),
         models=value.each("models", _model),
         files=files,
-        adapters=value.each("adapters", read_adapter) if value.has("adapters") else (),
-        state=read_state(value.child("state")) if value.has("state") else None,
-        site=read_site(value.child("site")) if value.has("site") else None,
+        adapters=adapters,
+        state=state,
+        site=site,
     )
     _check_form(value, stated, contents)
     check_contents(contents)
     return contents
+
+
+def _parts(value: JsonObject) -> tuple[tuple[Adapter, ...], StateFormats | None, SitePermission | None]:
+    """The parts that came with format 2; what reads them is loaded with the first, since most bundles have none."""
+    if not any(map(value.has, _OPTIONAL["Contents"])):
+        return (), None, None
+    from bundles.contents.format_2_json import read_adapter, read_site, read_state
+
+    return (
+        value.each("adapters", read_adapter) if value.has("adapters") else (),
+        read_state(value.child("state")) if value.has("state") else None,
+        read_site(value.child("site")) if value.has("site") else None,
+    )
 
 
 def _check_form(value: JsonObject, stated: int, contents: Contents) -> None:
@@ -123,7 +134,10 @@ def check_contents(contents: Contents) -> None:
             raise refuse(
                 f"{_NAME} model {model.name}", "a listed file of kind model with an fs-verity digest", model.path
             )
-    check_format_2(contents, _NAME)
+    if contents.format_2_parts:
+        from bundles.contents.format_2_json import check_format_2
+
+        check_format_2(contents, _NAME)
 
 
 def write_contents(contents: Contents) -> bytes:
@@ -180,7 +194,7 @@ def _needs(value: JsonObject, is_light: bool) -> Needs:
 
 
 def _model(value: JsonObject) -> Model:
-    value.only({spec.name for spec in fields(Model)}, optional=_OPTIONAL[Model])
+    value.only({spec.name for spec in fields(Model)}, optional=_OPTIONAL["Model"])
     return Model(
         name=check_path(value.text("name")),
         path=check_path(value.text("path")),
@@ -194,13 +208,29 @@ def _model(value: JsonObject) -> Model:
         lineage=read_lineage(value.child("lineage")),
         embedding=value.integer("embedding", low=1) if value.has("embedding") else 0,
         task=value.one_of("task", TASKS) if value.has("task") else "",
-        template_accepted=read_acceptance(value.child("template_accepted")) if value.has("template_accepted") else None,
-        golden=read_paths(value, "golden") if value.has("golden") else (),
+        template_accepted=_acceptance(value),
+        golden=_golden(value),
     )
 
 
+def _acceptance(value: JsonObject) -> TemplateAcceptance | None:
+    if not value.has("template_accepted"):
+        return None
+    from bundles.contents.format_2_json import read_acceptance
+
+    return read_acceptance(value.child("template_accepted"))
+
+
+def _golden(value: JsonObject) -> tuple[str, ...]:
+    if not value.has("golden"):
+        return ()
+    from bundles.contents.format_2_json import read_paths
+
+    return read_paths(value, "golden")
+
+
 def _file(value: JsonObject) -> File:
-    value.only({spec.name for spec in fields(File)}, optional=_OPTIONAL[File])
+    value.only({spec.name for spec in fields(File)}, optional=_OPTIONAL["File"])
     file = File(
         path=check_path(value.text("path")),
         kind=value.one_of("kind", KINDS),
@@ -248,7 +278,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if hasattr(value, "__dataclass_fields__"):
         pairs = {spec.name: _plain(getattr(value, spec.name)) for spec in fields(value) if spec.name != "by_path"}
-        optional = _OPTIONAL.get(type(value), set())
+        optional = _OPTIONAL.get(type(value).__name__, set())
         pairs = {name: item for name, item in pairs.items() if item or name not in optional}
         return _without_abi(pairs) if isinstance(value, Contents) and value.is_light else pairs
     return value

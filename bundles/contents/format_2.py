@@ -14,12 +14,6 @@ from dataclasses import dataclass
 from bundles.contents.lineage import Lineage
 from signing.digest import Digest
 
-TASKS = ("chat", "embed", "rerank")
-"""What a model may be for."""
-
-FOLDERS = {"advisory": "advisories", "doc": "docs", "golden-set": "golden", "tool-server": "servers"}
-"""The kinds of file of format 2, with the folder in which files of that kind lie, and no others."""
-
 SITE_KINDS = ("adapter", "advisory", "doc", "golden-set")
 """The kinds of file that a publisher can let a site add under a trust root of its own."""
 

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import re
 
-from bundles.contents.contents import FORMAT, Contents
+from bundles.contents.contents import FOLDERS, FORMAT, Contents
 from bundles.contents.format_2 import (
-    FOLDERS,
     MAX_RANK,
     SITE_KINDS,
     Adapter,
@@ -26,7 +25,7 @@ from bundles.contents.format_2 import (
     TemplateAcceptance,
 )
 from bundles.contents.json_object import JsonObject, is_day, refuse
-from bundles.contents.lineage import Lineage
+from bundles.contents.lineage import read_lineage
 from bundles.contents.paths import check_path, check_unique
 
 _DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,6})(?:\.[0-9]{0,8}[1-9])?\Z")
@@ -107,21 +106,6 @@ def read_adapter(value: JsonObject) -> Adapter:
             parent=lineage.digest("parent") if lineage.has("parent") else None,
             source=read_lineage(lineage.child("source")) if lineage.has("source") else None,
         ),
-    )
-
-
-def read_lineage(value: JsonObject) -> Lineage:
-    """The source of a model or of an adapter, and the steps since.
-
-    Raises:
-        NotTrustedError: another field or type.
-    """
-    value.only({"source", "sha256", "size", "steps"})
-    return Lineage(
-        source=value.text("source"),
-        sha256=value.digest("sha256"),
-        size=value.integer("size"),
-        steps=value.texts("steps"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bundles.contents.json_object import JsonObject
 from signing.digest import Digest
 
 
@@ -15,3 +16,18 @@ class Lineage:
     sha256: Digest
     size: int
     steps: tuple[str, ...] = ()
+
+
+def read_lineage(value: JsonObject) -> Lineage:
+    """The source of a model or of an adapter, and the steps since.
+
+    Raises:
+        NotTrustedError: another field or type.
+    """
+    value.only({"source", "sha256", "size", "steps"})
+    return Lineage(
+        source=value.text("source"),
+        sha256=value.digest("sha256"),
+        size=value.integer("size"),
+        steps=value.texts("steps"),
+    )

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 
-from bundles.contents.format_2 import TASKS
+from bundles.contents.contents import TASKS
 from bundles.gguf.header import POOLED, GgufHeader, KeySpan
 from bundles.gguf.memory import BATCH_TOKENS
 from signing.errors import UsageError

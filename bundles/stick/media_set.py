@@ -18,18 +18,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 from bundles.bundle import Bundle
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.source import FindPlaces
 from bundles.oci.layout import BLOB_FOLDER, LAYOUT_FILE, Layout
-from bundles.parity.source import ParitySource
 from bundles.stick.card import StickCard, read_card
 from bundles.stick.missing import damaged_copies, lost, next_stick, request, unplugged
 from bundles.stick.mounts import Mount, MountWatch, mount_of
 from signing.digest import Digest
 from signing.errors import ApplianceError, DamagedError
+
+if TYPE_CHECKING:
+    from bundles.parity.source import ParitySource
 
 Admit = Callable[[Path], Optional[Layout]]
 """Judges a medium that has arrived; None where it holds nothing that is wanted."""
@@ -116,7 +118,8 @@ class MediaSet:
         self._passed_over: dict[Digest, DamagedError] = {}
         self._notices: dict[Path, list[tuple[Chunk, str]]] = {}
         self._lock = Lock()
-        self._parity = ParitySource(lambda: self.layouts, _OnMedia(self))
+        self._find_places: FindPlaces = lambda _: ()
+        self._parity_source: ParitySource | None = None
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
@@ -167,7 +170,7 @@ class MediaSet:
 
     def use_places(self, find_places: FindPlaces) -> None:
         """Take where this host holds chunks: with a parity, others are rebuilt from them."""
-        self._parity.find_places = find_places
+        self._find_places = find_places
 
     def holds(self, chunk: Chunk) -> bool:
         """Whether a blob can be opened or rebuilt here and now; its bytes are judged by who reads them."""
@@ -204,6 +207,17 @@ class MediaSet:
                 if not self._drop(one):
                     raise
         raise self.absent((chunk,))
+
+    @property
+    def _parity(self) -> ParitySource:
+        """Asked for blobs that lie on no medium here, and loaded with the first: most checks ask for none."""
+        from bundles.parity.source import ParitySource
+
+        with self._lock:
+            if self._parity_source is None:
+                self._parity_source = ParitySource(lambda: self.layouts, _OnMedia(self))
+            self._parity_source.find_places = self._find_places
+            return self._parity_source
 
     def missing(self, bundle: Bundle) -> tuple[Chunk, ...]:
         """The blobs of a bundle that no medium here holds, in the order of the bundle."""

@@ -13,9 +13,8 @@ import pytest
 
 from appliance.builder.chunking.chunker import Source
 from bundles.bundle import open_bundle
-from bundles.contents.contents import FORMAT_1_KINDS, KINDS, Contents
+from bundles.contents.contents import FOLDERS, FORMAT_1_KINDS, KINDS, Contents
 from bundles.contents.contents_json import parse_contents, write_contents
-from bundles.contents.format_2 import FOLDERS
 from bundles.oci.layout import blob_path
 from signing.digest import sha256
 from signing.errors import NotTrustedError

@@ -16,8 +16,10 @@ HEAVY = (
     *("ansible_runner", "asyncio", "concurrent.futures", "email", "http", "httpx", "huggingface_hub", "jinja2"),
     *("logging", "multiprocessing", "packaging", "pydantic", "rich", "socket", "ssl", "starlette", "subprocess"),
     *("tempfile", "uvicorn", "yaml", "zipfile"),
+    *("cryptography.hazmat.backends", "cryptography.hazmat.primitives.ciphers"),
     *("cryptography.hazmat.primitives.serialization", "cryptography.x509"),
     *("appliance.builder", "appliance.keys", "appliance.serve"),
+    *("bundles.contents.format_2", "bundles.contents.format_2_json", "bundles.parity"),
 )
 """Modules and packages that a check of a bundle has no use for."""
 
