@@ -1,7 +1,7 @@
 """The report of a verification, as plain lines for people.
 
-Owns the words of a good answer and of an error, so that `appliance verify` and `verify.pyz` print the same. It never
-prints: `appliance.cli.console.terminal` and `bundles.bare_host.command_line` do.
+Owns the words of a good answer, of an error and of a size, so that `appliance verify` and `verify.pyz` print the same.
+It never prints: `appliance.cli.console.terminal` and `bundles.bare_host.command_line` do.
 
 Rules:
 - text from outside is never trusted: each field is escaped by the one function `escape`;
@@ -54,6 +54,18 @@ def shell_word(path: str, otherwise: str) -> str:
         otherwise: stands for a path that cannot be shown as it is, and so must be typed.
     """
     return shlex.quote(path) if escape(path) == path else otherwise
+
+
+def format_size(size_bytes: int) -> str:
+    """A number of bytes in decimal units, as media are sold: `999 bytes`, `1.5 kB`, `150.7 MB`."""
+    if size_bytes < 1000:
+        return "1 byte" if size_bytes == 1 else f"{size_bytes} bytes"
+    size, unit = size_bytes / 1000, "kB"
+    for larger in ("MB", "GB", "TB", "PB"):
+        if round(size, 1) < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:,.1f} {unit}"
 
 
 def describe(found: Verified[Bundle]) -> dict[str, object]:

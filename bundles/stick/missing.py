@@ -12,7 +12,7 @@ from pathlib import Path
 from bundles.bundle import Bundle
 from bundles.chunks.chunk import Chunk
 from bundles.oci.layout import blob_path
-from bundles.report import shell_word
+from bundles.report import format_size, shell_word
 from bundles.stick.card import StickCard
 from bundles.stick.ranges import format_ranges
 from signing.errors import DamagedError, NextStickError
@@ -38,7 +38,7 @@ def next_stick(missing: Sequence[Chunk], bundles: Sequence[Bundle], cards: Seque
     return NextStickError(
         "stick.next",
         "; ".join(f"{bundle.label}: {text}" for bundle, text in ranges) or f"{len(missing)} blobs",
-        expected=f"every blob; {len(missing)} more, {format_bytes(sum(chunk.size for chunk in missing))}",
+        expected=f"every blob; {len(missing)} more, {format_size(sum(chunk.size for chunk in missing))}",
         found="none of these on the media that are here",
         hint=f"{insert(where)}, and name all sticks that are plugged in, or run it with --wait{only}",
     )
@@ -73,7 +73,7 @@ def request(
     is_filling: bool,
 ) -> str:
     """What a waiting reader asks a person to do, in one line."""
-    to_go = f"{format_bytes(sum(chunk.size for chunk in wanted))} to go"
+    to_go = f"{format_size(sum(chunk.size for chunk in wanted))} to go"
     if pulled:
         return f"{pulled[-1]} was pulled out: plug it in and mount it again; {to_go}"
     if is_filling:
@@ -116,11 +116,3 @@ def insert(sticks: Sequence[int]) -> str:
     named = ", ".join(map(str, sticks[:_MAX_STICKS_NAMED]))
     more = " and further ones" if len(sticks) > _MAX_STICKS_NAMED else ""
     return f"insert stick {named}{more}" if len(sticks) == 1 else f"insert one of the sticks {named}{more}"
-
-
-def format_bytes(size: int) -> str:
-    """A size for people: `12.4 GB`, `310 MB`, `4 kB`."""
-    for unit, factor in (("GB", 1_000_000_000), ("MB", 1_000_000)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{max(1, round(size / 1000)) if size else 0} kB"

@@ -28,10 +28,10 @@ from bundles.oci.covered_names import is_boot_path
 from bundles.oci.layout import BOOT, Layout
 from bundles.parity.streams import ParityStreams, plan_parity
 from bundles.progress import OnProgress, Progress, ignore
+from bundles.report import format_size
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
 from bundles.stick.media import OpenMedia, OpenMedium
 from bundles.stick.media_set import MediaSet
-from bundles.stick.missing import format_bytes
 from bundles.stick.placement import Placement, common_blobs, order_by_worth, place
 from bundles.stick.small_files import read_small_files
 from bundles.stick.stick_state import (
@@ -255,13 +255,13 @@ class _Work:
         for at, state in enumerate(states, first):
             number = self.choice.before + at + 1
             missing = [chunk for chunk in self.shares[at] if chunk.sha256 not in state.held]
-            size = format_bytes(sum(chunk.size for chunk in missing))
+            size = format_size(sum(chunk.size for chunk in missing))
             self.choice.announce(f"stick {number}, {state.layout.path}: {len(missing)} blobs to write, {size}")
         if placed.left:
-            size = format_bytes(sum(chunk.size for chunk in placed.left))
+            size = format_size(sum(chunk.size for chunk in placed.left))
             self.choice.announce(f"for further sticks: {len(placed.left)} blobs, {size}")
         elif has_parity:
-            self.choice.announce(f"one stick more for the parity: {format_bytes(self._plan_parity().size_bytes)}")
+            self.choice.announce(f"one stick more for the parity: {format_size(self._plan_parity().size_bytes)}")
 
     def _small_files(self, stick: Layout) -> dict[str, bytes]:
         """What lies beside the blobs; a stick for a place that has a program gets no `BOOT/` that it has not got."""

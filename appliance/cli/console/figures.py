@@ -1,17 +1,11 @@
-"""Sizes and durations as people read them: the one place of the command line that formats either."""
+"""Memory, durations and progress as people read them. Sizes of files are `bundles.report.format_size`."""
 
 from __future__ import annotations
 
 from bundles.progress import Progress
+from bundles.report import format_size
 
 MIB = 1 << 20
-
-
-def format_size(size_bytes: int) -> str:
-    """A number of bytes in decimal units, as media are sold: `999 bytes`, `1.5 kB`, `150.7 MB`."""
-    from rich.filesize import decimal  # loaded with the first size: `appliance verify` starts without rich
-
-    return decimal(size_bytes)
 
 
 def format_memory(size_bytes: int) -> str:

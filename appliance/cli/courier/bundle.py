@@ -13,7 +13,6 @@ from appliance.builder.registry.pull import import_bundle
 from appliance.builder.registry.push import export_bundle
 from appliance.builder.registry.reference import parse_reference
 from appliance.cli.bundle_argument import open_named_bundle
-from appliance.cli.console.figures import format_size
 from appliance.cli.console.options import json_option, named_workspace_option, pass_terminal, trust_option
 from appliance.cli.console.terminal import Terminal
 from appliance.host.layout.prefix import Prefix
@@ -21,6 +20,7 @@ from appliance.host.trust.metadata_store import judge
 from appliance.host.trust.root_choice import choose_root
 from bundles.medium_check import check_medium
 from bundles.oci.layout import Layout
+from bundles.report import format_size
 from signing.errors import UsageError
 
 credentials_option = click.option(

@@ -13,7 +13,6 @@ from appliance.builder.compare.bundles import Difference, Differences, compare
 from appliance.builder.compare.inspection import inspect
 from appliance.cli.bundle_argument import open_named_bundle
 from appliance.cli.console.columns import labelled
-from appliance.cli.console.figures import format_size
 from appliance.cli.console.options import (
     json_option,
     named_workspace_option,
@@ -23,6 +22,7 @@ from appliance.cli.console.options import (
 )
 from appliance.cli.console.terminal import Terminal
 from bundles.oci.layout import Layout
+from bundles.report import format_size
 
 SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 MAX_FILES_SHOWN = 40

@@ -13,7 +13,6 @@ from appliance.builder.compare.inspection import Inspection, Template, inspect
 from appliance.builder.models.model_file import UNPROMPTED
 from appliance.cli.bundle_argument import open_named_media
 from appliance.cli.console.columns import labelled
-from appliance.cli.console.figures import format_size
 from appliance.cli.console.options import (
     json_option,
     named_workspace_option,
@@ -28,7 +27,7 @@ from bundles.attestation.required_statements import statements_in
 from bundles.bundle import Bundle
 from bundles.contents.contents import Contents, Model
 from bundles.gguf.kind import CHAT
-from bundles.report import describe
+from bundles.report import describe, format_size
 from signing.verified import Verified
 
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from appliance.cli.console.terminal import Terminal
 from bundles.bundle import Bundle
 from bundles.chunks.chunk import Chunk
-from bundles.report import escape, fault_fields
+from bundles.report import escape, fault_fields, format_size
 from bundles.stick.media import OpenMedia
-from bundles.stick.missing import format_bytes
 from bundles.stick.ranges import format_ranges
 from bundles.stick.writer import WrittenSet
 from bundles.stick.writing.filling import Unwritten, Written, gravest
@@ -73,7 +72,7 @@ def raise_unwritten(media: OpenMedia, written: WrittenSet, before: int, *, has_p
     raise NextStickError(
         "stick.more-to-write",
         ", ".join(bundle.label for bundle in bundles),
-        expected=f"room for {len(written.left)} blobs more, {format_bytes(written.left_bytes)}",
+        expected=f"room for {len(written.left)} blobs more, {format_size(written.left_bytes)}",
         found="full sticks",
         hint=f"insert the next stick, and run the same command for it with {only} "
         f"--number {before + len(written.sticks) + 1}"

@@ -9,7 +9,6 @@ import click
 
 from appliance.cli.bundle_argument import open_named_media
 from appliance.cli.console.columns import LABEL, labelled
-from appliance.cli.console.figures import format_size
 from appliance.cli.console.options import (
     json_option,
     named_workspace_option,
@@ -22,7 +21,7 @@ from appliance.host.layout.prefix import Prefix
 from appliance.host.release.held_chunks import held_chunks
 from bundles.chunks.check import files_by_chunk
 from bundles.oci.litter import beside
-from bundles.report import escape
+from bundles.report import escape, format_size
 from bundles.stick.check import BundleState, MediumState, SetState, check_set, describe_state, next_steps
 from bundles.stick.ranges import format_numbers
 

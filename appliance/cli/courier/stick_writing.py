@@ -17,8 +17,8 @@ from appliance.host.trust.metadata_store import judge_media
 from appliance.host.trust.root_choice import choose_root
 from appliance.keys.enrolled_hosts import held_digests
 from appliance.keys.workspace import open_workspace
+from bundles.report import format_size
 from bundles.stick.media import OpenMedia
-from bundles.stick.missing import format_bytes
 from bundles.stick.mounts import MountWatch, mount_of, read_mounts
 from bundles.stick.ranges import find_ranges
 from bundles.stick.writer import MayRemove, NextSticks, ParityStick
@@ -96,7 +96,7 @@ def confirm_removal(terminal: Terminal, *, is_agreed: bool) -> MayRemove:
     """List what is removed from a stick, and ask, where nobody has agreed in advance."""
 
     def ask(stick: Path, paths: Sequence[str], size: int) -> bool:
-        terminal.message(f"to be removed from {stick}: {len(paths)} files of other bundles, {format_bytes(size)}")
+        terminal.message(f"to be removed from {stick}: {len(paths)} files of other bundles, {format_size(size)}")
         for path in paths[:_MAX_NAMED]:
             terminal.message(f"  {path}")
         if len(paths) > _MAX_NAMED:
@@ -126,7 +126,7 @@ def ask_for_sticks(terminal: Terminal, paths: Sequence[Path]) -> NextSticks:
         watch = MountWatch()
         before = {point: mount_of(point) for point in used}
         places = " or ".join(map(str, used))
-        terminal.message(f"insert the next stick and mount it at {places}; {format_bytes(left_bytes)} to go")
+        terminal.message(f"insert the next stick and mount it at {places}; {format_size(left_bytes)} to go")
         while True:
             watch.wait()
             for point in used:

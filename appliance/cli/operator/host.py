@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from appliance.cli.console.columns import labelled
-from appliance.cli.console.figures import format_memory, format_size
+from appliance.cli.console.figures import format_memory
 from appliance.cli.console.options import (
     json_option,
     named_workspace_option,
@@ -25,6 +25,7 @@ from appliance.host.machine.cpu import cpu_flags
 from appliance.host.runtime.unpacked import UnpackedRuntime
 from appliance.host.runtime.variant_verdicts import try_variants
 from bundles.progress import OnProgress
+from bundles.report import format_size
 from signing.errors import ApplianceError, HostUnfitError
 
 

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from appliance.cli.console.figures import format_memory, format_size
+from appliance.cli.console.figures import format_memory
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.console.waiting import is_watched
 from appliance.host.install.hand_over import hand_over
@@ -15,6 +15,7 @@ from appliance.host.install.install_plan import InstallPlan
 from bundles.bundle import Bundle
 from bundles.chunks.source import ChunkSource
 from bundles.progress import OnProgress
+from bundles.report import format_size
 from signing.verified import Verified
 
 _SHOWN_PACKAGES = 8

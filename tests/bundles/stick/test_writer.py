@@ -16,9 +16,9 @@ from bundles.chunks.check import check_blobs
 from bundles.medium import Medium
 from bundles.medium_check import check_medium
 from bundles.oci.layout import BLOB_FOLDER, Layout
+from bundles.report import format_size
 from bundles.stick.card import read_card
 from bundles.stick.media import OpenMedia, by_newest, open_media
-from bundles.stick.missing import format_bytes
 from bundles.stick.writer import WriteChoice, WrittenSet, write_sticks
 from signing.digest import Digest
 from signing.errors import ApplianceError, NextStickError, UsageError
@@ -163,7 +163,7 @@ def test_what_goes_to_which_stick_is_shown_before_it_is_written(
     assert [line.partition(" to write")[0] for line in said[:2]] == [
         f"stick {number}, {path}: {blobs} blobs" for number, (path, blobs) in enumerate(counts, 1)
     ]
-    assert said[2:] == [f"one stick more for the parity: {format_bytes(written.parity_bytes)}"]
+    assert said[2:] == [f"one stick more for the parity: {format_size(written.parity_bytes)}"]
     said.clear()
     write_sticks(media, [tmp_path / "whole"], WriteChoice(announce=said.append))
     assert said == []

@@ -12,12 +12,12 @@ from itertools import pairwise
 
 import pytest
 
-from appliance.cli.console.figures import format_duration, format_memory, format_size
+from appliance.cli.console.figures import format_duration, format_memory
 from appliance.cli.console.progress import MIN_PAUSE_S, ProgressView
 from appliance.cli.console.stream import STYLES, Stream, Style
 from appliance.cli.console.terminal import Terminal
 from bundles.progress import Progress
-from bundles.report import escape
+from bundles.report import escape, format_size
 from signing.errors import DamagedError, NotTrustedError, worst
 from tests.appliance.pseudo_terminal import read_all
 
@@ -191,7 +191,14 @@ def test_durations_are_formatted_for_people(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(1, "1 byte"), (999, "999 bytes"), (1500, "1.5 kB"), (150_732_451, "150.7 MB"), (5 << 30, "5.4 GB")],
+    [
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1500, "1.5 kB"),
+        (999_950, "1.0 MB"),
+        (150_732_451, "150.7 MB"),
+        (5 << 30, "5.4 GB"),
+    ],
 )
 def test_sizes_are_formatted_in_decimal_units(size: int, text: str) -> None:
     assert format_size(size) == text
