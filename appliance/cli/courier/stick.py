@@ -105,8 +105,9 @@ def write(
     """Write BUNDLE to the sticks at each DESTINATION, then read every byte back.
 
     The bundle's signatures are verified first. Only what the sticks lack is written, so an interrupted write continues
-    where it stopped. What does not fit on the first stick goes to the next one. Root ends with the sticks unmounted:
-    then they are safe to pull.
+    where it stopped. What does not fit on the first stick goes to the next one. Sticks of different disks are written
+    at the same time; where one fails, the others are finished, and the hint names the command for that one. Root ends
+    with the sticks unmounted: then they are safe to pull.
 
     Exit 5: the sticks are full, and the answer names what has yet to be written.
 

@@ -89,9 +89,11 @@ def _failure(bundles: Sequence[Bundle], written: WrittenSet, before: int, *, has
         words = f"{filling.name}, is not whole; done: {done}"
         if filling.parity is None:
             words += (
-                "; for it, or another stick in its place, run the same command with this folder alone and "
-                f"{_only(bundles, filling.share)} --number {filling.number}"
+                "; the command for this stick alone, or another one in its place: as before, with this folder and no "
+                f"other, {_only(bundles, filling.share)} --number {filling.number}"
             )
+            # The sticks that are done may be unmounted: the same command would write into their empty folders.
+            one.error.hint = one.error.hint.replace("the same command", "the command for this stick alone")
         one.error.hint = f"{one.error.hint}; {words}" if one.error.hint else words
     error = gravest(written.failed)
     if written.left:

@@ -5,12 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import tracemalloc
 from collections.abc import Sequence
+from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from bundles.chunks.chunk import Chunk
+from bundles.chunks.transfer import TURN_BYTES
+from bundles.oci.layout import Layout, blob_path
+from bundles.progress import ignore
+from bundles.stick.blob_batches import write_blobs
 from bundles.stick.writing.lanes import MAX_LANES, run_lanes
 from bundles.stick.writing.pace import Pace
+from signing.digest import sha256
+from tests.sim.sticks import Data, SimStick, plugged
 
 WAIT_S = 30
 """Never waited for: a test that needs it fails."""
@@ -106,3 +116,34 @@ def test_an_interrupt_ends_every_lane_before_its_next_block() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_lanes([[1, 10], [2, 20]], work)
     assert (sorted(ended), threading.active_count()) == ([1, 2], before)
+
+
+def test_eight_sticks_take_four_mebibytes_each(tmp_path: Path) -> None:
+    """All are at their first block at the same time; the bound of the whole program is 200 MB."""
+    size, stored = 12 << 20, tmp_path / "blob"
+    with stored.open("wb") as file:
+        file.truncate(size)
+    chunk = Chunk(sha256(bytes(size)), size)
+    source = mock.Mock(open_chunk=lambda _: os.open(stored, os.O_RDONLY))
+    meeting = threading.Barrier(MAX_LANES, timeout=WAIT_S)
+
+    class Meeting(SimStick):
+        def take(self, data: Data) -> tuple[Data, OSError | None]:
+            meeting.wait()
+            return super().take(data)
+
+    sticks = [tmp_path / str(number) for number in range(MAX_LANES)]
+    for stick in sticks:
+        stick.mkdir()
+    with plugged(*map(Meeting, sticks)):
+        tracemalloc.start()
+        try:
+            run_lanes(
+                [[Layout(stick)] for stick in sticks],
+                lambda stick, pace: write_blobs(source, stick, [chunk], ignore, pace),
+            )
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert all((stick / blob_path(chunk.sha256)).stat().st_size == size for stick in sticks)
+    assert MAX_LANES * TURN_BYTES <= peak < MAX_LANES * TURN_BYTES + (2 << 20)
