@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 
 from appliance.builder.models.chat_template import find_faults, known_as, remarks
 from bundles.attestation.required_statements import ML_BOM, SBOM, RequiredStatement
+from bundles.chunks.chunk import Chunk
 from bundles.chunks.source import ChunkSource
 from bundles.chunks.stream import ChunkStream
 from bundles.contents.contents import Contents, File, Model
@@ -91,6 +92,18 @@ def inspect(source: ChunkSource, contents: Contents) -> Inspection:
     parts = {part["bom-ref"]: part for part in mlbom.get("components", ())}
     templates = {model.name: _templates(model, parts) for model in contents.models}
     return Inspection(tuple(sorted(packages, key=lambda one: (one.name, one.path))), templates, bool(sbom and mlbom))
+
+
+def missing_bills(source: ChunkSource, contents: Contents) -> tuple[Chunk, ...]:
+    """The chunks of the bills of a bundle that are not here.
+
+    Args:
+        source: of its blobs; untrusted.
+        contents: verified.
+    """
+    files = (contents.by_path.get(statement.path) for statement in (SBOM, ML_BOM))
+    chunks = (chunk for file in files if file is not None and file.size <= MAX_BILL_BYTES for chunk in file.chunks)
+    return tuple(chunk for chunk in dict.fromkeys(chunks) if not source.holds(chunk))
 
 
 def _bill(source: ChunkSource, contents: Contents, statement: RequiredStatement) -> Json:

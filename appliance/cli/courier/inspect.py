@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from appliance.builder.compare.inspection import Inspection, Template, inspect
+from appliance.builder.compare.inspection import Inspection, Template, inspect, missing_bills
 from appliance.builder.models.model_file import UNPROMPTED
 from appliance.cli.bundle_argument import open_named_media
 from appliance.cli.console.columns import labelled
@@ -21,7 +21,7 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
-from appliance.cli.console.waiting import select_option
+from appliance.cli.console.waiting import select_option, waiting_of
 from appliance.cli.courier.inspect_kiosk import show_allowed
 from bundles.attestation.required_statements import statements_in
 from bundles.bundle import Bundle
@@ -42,6 +42,12 @@ from signing.verified import Verified
 @prefix_option
 @named_workspace_option
 @select_option
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Wait for what is not here: the stick with the bills of materials, or the rest of a folder that is filling, "
+    "such as the spool of a data diode.",
+)
 @json_option
 @pass_terminal
 def command(
@@ -52,6 +58,7 @@ def command(
     prefix: Path | None,
     workspace: Path | None,
     select: str,
+    wait: bool,
     as_json: bool,
 ) -> None:
     """Show what the bundle or stick at PATH holds, who signed it, and what it needs.
@@ -64,16 +71,21 @@ def command(
     Example:
       appliance inspect dist/smollm2-1.0.0 --workspace ~/appliance-workspace
       appliance inspect /media/stick --select smollm2-1.0.0
+      appliance inspect /srv/spool --wait
       appliance inspect dist/smollm2-1.0.0 --workspace ~/appliance-workspace --kiosk >allowed.csv
     """
     if kiosk and len(paths) > 1:
         raise click.UsageError("a list for a scanning station is about one medium: give one PATH with --kiosk")
-    media = open_named_media(paths, trust, prefix, workspace, terminal.message)
+    if kiosk and wait:
+        raise click.UsageError("a list for a scanning station names what is there now: leave out --wait")
+    media = open_named_media(paths, trust, prefix, workspace, terminal.message, waiting_of(terminal, wait))
     if kiosk:
         (medium,) = media.media
         show_allowed(terminal, medium.layout, medium.bundles, as_json=as_json)
         return
     found = media.select(select)
+    while wait and (missing := missing_bills(media.source, found.value.contents)):
+        media.source.wait_for(missing)
     inspected = inspect(media.source, found.value.contents)
     for notice in media.source.notices:
         terminal.message(f"warning: {notice}")

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from bundles.attestation.required_statements import SBOM
 from bundles.bundle import open_bundle
+from bundles.stick.mounts import MountWatch
 from bundles.stick.ranges import parse_ranges
 from signing.floors import Floors
 from tests.attacks.harness import command
@@ -62,6 +64,38 @@ def test_verify_waits_for_files_in_any_order_and_changes_none(
         thread.join()
     assert answer.code == 0, answer.talk
     assert files(spool) == files(sent)
+
+
+@pytest.mark.parametrize("late", ["bill", "list"])
+def test_inspect_waits_for_the_list_and_the_bills_and_for_nothing_else(
+    made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    root, sent = made
+    bundle = open_bundle(sent, root.read_bytes(), Floors(), NOW).value
+    files_of = bundle.contents.by_path
+    model = f"blobs/sha256/{bundle.contents.of_kind('model')[0].chunks[-1].sha256}"
+    bill = f"blobs/sha256/{files_of[SBOM.path].chunks[0].sha256}"
+    names = [name for name in files(sent) if name != model]
+    last = [bill if late == "bill" else "index.json"]
+    receive(sent, tmp_path / "spool", [name for name in names if name not in last])
+    monkeypatch.setattr(MountWatch, "wait", lambda _: receive(sent, tmp_path / "spool", last))
+    answer = command("inspect", str(tmp_path / "spool"), "--trust", root, "--wait")
+    assert answer.code == 0, answer.talk
+    assert "waiting for " in answer.talk
+    assert answer.out == command("inspect", sent, "--trust", root).out
+
+
+def test_inspect_without_waiting_shows_what_is_here(made: tuple[Path, Path], tmp_path: Path) -> None:
+    root, sent = made
+    bundle = open_bundle(sent, root.read_bytes(), Floors(), NOW).value
+    spool = shutil.copytree(sent, tmp_path / "spool")
+    (spool / f"blobs/sha256/{bundle.contents.by_path[SBOM.path].chunks[0].sha256}").unlink()
+    answer = command("inspect", str(spool), "--trust", root)
+    assert (answer.code, "the bills of this bundle are not on this medium" in answer.talk) == (0, True)
+
+
+def test_list_for_a_scanning_station_is_about_now(made: tuple[Path, Path]) -> None:
+    assert command("inspect", str(made[1]), "--trust", made[0], "--kiosk", "--wait").code == 2
 
 
 def test_what_was_lost_on_the_line_is_read_out_by_numbers(made: tuple[Path, Path], tmp_path: Path) -> None:
