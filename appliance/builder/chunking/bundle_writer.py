@@ -22,7 +22,7 @@ from pathlib import Path
 from threading import Lock
 
 from bundles.chunks.chunk import Chunk
-from bundles.durability import start_writing, sync_file_system
+from bundles.durability import start_writing, sync_file_system, write_past_cache
 from bundles.medium import PART_FILE, Medium, explain_write, sync_folder
 from bundles.oci.layout import INDEX_FILE, blob_path
 from bundles.oci.manifest import MAX_INDEX_BYTES, write_index
@@ -186,12 +186,12 @@ def _create(path: Path, data: _Bytes) -> None:
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, flags, 0o644)
-        with os.fdopen(descriptor, "wb", buffering=0) as stream:
+        try:
             os.fchmod(descriptor, 0o644)
-            view = memoryview(data)
-            while view:
-                view = view[stream.write(view) :]
+            write_past_cache(descriptor, data)
             start_writing(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         fault = explain_write(error, path, len(data))
         with suppress(OSError):  # free the space

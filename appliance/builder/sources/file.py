@@ -60,15 +60,16 @@ def measure(path: Path, on_progress: OnProgress = ignore) -> tuple[Digest, int]:
     Returns:
         Its digest and its size in bytes.
     """
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         status = os.fstat(file.fileno())
         same = identity(status)
         if same in _known:
             return _known[same], status.st_size
         state, done, is_settled = hashlib.sha256(), 0, time.time_ns() - status.st_ctime_ns > _SETTLED_NS
-        while block := file.read(READ_BYTES):
-            state.update(block)
-            done += len(block)
+        block = memoryview(bytearray(READ_BYTES))
+        while size := file.readinto(block):
+            state.update(block[:size])
+            done += size
             on_progress(Progress(f"checking {path.name}", done, status.st_size))
     digest = Digest(state.hexdigest())
     if is_settled and done == status.st_size:
