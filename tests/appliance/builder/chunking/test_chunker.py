@@ -90,9 +90,9 @@ def test_a_file_of_many_chunks_is_never_held_in_more_than_the_buffers(
     made: list[int] = []
     real = mmap.mmap
 
-    def make(at: int, size: int) -> object:
+    def make(at: int, size: int, **more: int) -> object:
         made.append(size)
-        return real(at, size)
+        return real(at, size, **more)
 
     monkeypatch.setattr(mmap, "mmap", make)
     [(file, _)] = store_all([Source("config/many", "config", file=tmp_path / "many")], bundle)
