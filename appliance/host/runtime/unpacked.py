@@ -19,8 +19,9 @@ from appliance.host.release.release import VARIANT_PREFIX, Release
 from appliance.host.runtime.loader import CPU_LIBRARY, LIBRARY, PACKAGE
 from appliance.host.runtime.memory_probe import Runtime
 from bundles.chunks.check import check_file
-from bundles.chunks.copy import copy_file
+from bundles.chunks.copy import copy_files
 from bundles.chunks.source import ChunkSource
+from bundles.chunks.work_file import CopyJob
 from bundles.contents.contents import Contents, File
 from bundles.contents.signed_wheel import extract_members, open_wheel
 from signing.errors import UsageError
@@ -91,7 +92,7 @@ def of_bundle(source: ChunkSource, contents: Contents, scratch: Path) -> Unpacke
 
     def wheel_of(file: File) -> Path:
         path = scratch / PurePosixPath(file.path).name
-        copy_file(file, source.open_chunk, path)
+        copy_files((CopyJob(file, path),), source)
         return path
 
     return _unpack(contents, wheel_of, scratch)

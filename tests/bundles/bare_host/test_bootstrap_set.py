@@ -97,6 +97,25 @@ def test_it_refuses_to_start_where_the_environment_could_bring_modules(copied: P
         assert (done.returncode, done.stdout, done.stderr) == (1, "", "start it with: python3 -I -S -B\n")
 
 
+def test_damaged_copy_of_a_blob_is_passed_over_where_there_is_another_one(
+    stick: Stick, bundle: Bundle, tmp_path: Path
+) -> None:
+    chunk = next(file for file in bundle.contents.files if file.bootstrap).chunks[0]
+    damaged, asked = tmp_path / "damaged", list[Chunk]()
+    damaged.write_bytes(b"E" * chunk.size)
+
+    def open_chunk(one: Chunk) -> int:
+        return os.open(damaged, os.O_RDONLY) if one == chunk and not asked else stick.layout.open_chunk(one)
+
+    def pass_over(one: Chunk, _error: DamagedError) -> bool:
+        asked.append(one)
+        return True
+
+    folder = copy_bootstrap_set(bundle, open_chunk, tmp_path / "host", pass_over=pass_over)
+    assert asked == [chunk]
+    assert files_in(folder) == PROGRAM
+
+
 def test_other_users_can_pass_through_whatever_the_umask_is(stick: Stick, bundle: Bundle, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -285,6 +286,17 @@ def test_stick_that_is_pulled_out_is_exit_5_although_its_folder_still_answers(
         media.source.wait_for((wanted,))
     assert caught.value.code == "stick.unplugged"
     assert caught.value.subject == str(one)
+
+
+def test_copy_on_a_stick_that_was_pulled_out_is_not_called_damaged(root: bytes, dist: Path, devices: Path) -> None:
+    one, two = (Path(shutil.copytree(dist, devices.parent / name)) for name in ("stick1", "stick2"))
+    (devices / one.name).mkdir()
+    source = opened(root, one, two).source
+    chunk, error = source.bundles[0].blobs[-1], DamagedError("medium.read-failed", "", expected="", found="")
+    os.close(source.open_chunk(chunk))
+    (devices / one.name).rmdir()
+    assert source.pass_over(chunk, error)  # the second stick has it, too
+    assert ([str(one.path) for one in source.holders(chunk)], source.notices) == ([str(two)], ())
 
 
 def test_stick_that_was_pulled_out_before_is_no_folder_without_a_bundle(root: bytes, deal: Deal, devices: Path) -> None:

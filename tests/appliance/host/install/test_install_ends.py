@@ -16,7 +16,7 @@ import pytest
 from appliance.host.install import install as program
 from appliance.host.install.ansible_run import PlaybookCounts
 from appliance.host.install.install import install
-from appliance.host.install.install_inputs import Host
+from appliance.host.install.install_inputs import Host, SourceMedia
 from appliance.host.install.install_plan import InstallResult
 from appliance.host.install.journal import Journal
 from appliance.host.layout.prefix import Prefix
@@ -25,6 +25,7 @@ from appliance.host.release.release_check import check_release
 from appliance.host.site.config import SiteConfig, read_site
 from bundles.bootstrap_set import bootstrap_root
 from bundles.bundle import Bundle
+from bundles.oci.layout import blob_path
 from signing.errors import ApplianceError, ApplyRestoredError, DriftError
 from tests.appliance.sim_card import CARD
 from tests.appliance.sim_host import SimHost, build_bundle, new_host, write_configuration
@@ -81,7 +82,7 @@ class Site:
     sim: SimHost
     services: SimServices
 
-    def install(self, source: Path | None = None) -> InstallResult:
+    def install(self, source: Path | SourceMedia | None = None) -> InstallResult:
         self.services.calls.clear()
         machine = Host(self.sim.prefix, CARD, lambda: datetime.now(timezone.utc), "")
         return install(source or self.sim.source, self.sim.trust, machine)
@@ -277,6 +278,17 @@ def test_older_stick_is_reported_by_an_install_that_changes_nothing(site: Site) 
         [notice] = [warning for warning in done.warnings if warning.startswith("judged by the newest metadata")]
         assert "version.rollback" in notice
     assert done.was_complete
+
+
+def test_damaged_blob_is_taken_from_another_stick_with_a_warning(site: Site, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(site.sim.source, tmp_path / "other"))
+    chunk = site.sim.verify().value.contents.of_kind("wheel")[0].chunks[0]
+    (site.sim.source / blob_path(chunk.sha256)).write_bytes(b"E" * chunk.size)
+    done = site.install(SourceMedia((site.sim.source, other)))
+    [warning] = [one for one in done.warnings if blob_path(chunk.sha256) in one]
+    assert warning.startswith(f"{site.sim.source} is damaged: ")
+    assert f"came from {other}; " in warning
+    assert site.served_port() == 8443
 
 
 def test_folder_in_the_place_of_current_is_drift_and_left_alone(site: Site) -> None:
