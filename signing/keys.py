@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Callable
 
 from signing import p256
@@ -144,9 +145,14 @@ def key_to_json(key: PublicKey) -> Json:
 
 def _load(spki: bytes, subject: str) -> PublicKey:
     try:
-        p256.check_key(spki)
+        return _read(spki)
     except ValueError:
         raise _refuse(subject, "a P-256 public key in its one encoding", "something else") from None
+
+
+@lru_cache(64)  # every root of a chain names much the same keys
+def _read(spki: bytes) -> PublicKey:
+    p256.check_key(spki)
     return PublicKey(sha256(to_signing(_key_json(spki))), sha256(spki), spki)
 
 

@@ -25,8 +25,9 @@ MAX_DEPTH = 32
 MAX_VALUES, BYTES_A_VALUE = 4096, 8
 MAX_INT = (1 << 63) - 1
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# One token at a time: an expression for a whole text would need memory, or hours, for many backslashes or quotes (T6).
-_TOKENS = re.compile(rb'\\.|["\[\]{},:]', re.DOTALL)
+# Looked through block by block: many quotes at once would need memory (T6).
+_BLOCK_BYTES = 1 << 12
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def load(data: bytes, subject: str, max_bytes: int = 1 << 20) -> Json:
@@ -58,7 +59,9 @@ def load(data: bytes, subject: str, max_bytes: int = 1 << 20) -> Json:
         raise _refuse(subject, "UTF-8 text", f"the byte 0x{data[error.start]:02x} at {error.start}") from None
     except (ValueError, RecursionError) as error:
         raise _refuse(subject, "strict JSON", str(error)[:200]) from None
-    _check_strings(value, subject)
+    # UTF-8 itself has no lone surrogates: only escapes make them.
+    if b"\\u" in data and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        raise _refuse(subject, "Unicode text", "a lone surrogate")
     return value
 
 
@@ -117,37 +120,21 @@ def _integer(text: str) -> int:
 
 def _check_size(data: bytes, subject: str) -> None:
     # Counted before parsing, so that no parser recurses on hostile nesting; what stands inside strings does not count.
-    depth, values, is_in_text = 0, 1, False
+    depth, values, is_in_text = 0, 1, 0
     most = MAX_VALUES + len(data) // BYTES_A_VALUE
-    for match in _TOKENS.finditer(data):
-        token = match.group()
-        if token == b'"':
-            is_in_text = not is_in_text
-        elif is_in_text:
-            continue
-        elif token in (b"]", b"}"):
-            depth -= 1
-        else:  # a value or a key comes next
-            values += 1
-            depth += token in (b"[", b"{")
-        if depth > MAX_DEPTH:
-            raise _refuse(subject, f"at most {MAX_DEPTH} levels", "deeper nesting")
+    # Without escaped backslashes and quotes, every quote begins or ends a string.
+    plain = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    for at in range(0, len(plain), _BLOCK_BYTES):
+        texts = plain[at : at + _BLOCK_BYTES].split(b'"')
+        outside = b"".join(texts[is_in_text::2])
+        is_in_text = (is_in_text + len(texts) - 1) % 2
+        values += sum(map(outside.count, (b"[", b"{", b",", b":")))  # a value or a key comes next
+        for bracket in outside.translate(None, _NO_BRACKETS):
+            depth += 1 if bracket in b"[{" else -1
+            if depth > MAX_DEPTH:
+                raise _refuse(subject, f"at most {MAX_DEPTH} levels", "deeper nesting")
         if values > most:
             raise _refuse(subject, f"at most {most} values in {len(data)} bytes", "more")
-
-
-def _check_strings(value: Json, subject: str) -> None:
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, str):
-            if _SURROGATE.search(item):
-                raise _refuse(subject, "Unicode text", "a lone surrogate")
-        elif isinstance(item, dict):
-            stack.extend(item)
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            stack.extend(item)
 
 
 def _refuse(subject: str, expected: str, found: str) -> NotTrustedError:

@@ -10,6 +10,7 @@ import pytest
 
 pytest_plugins = (
     "tests.bed.fixtures",
+    "tests.runner.examples",
     "tests.runner.parallel",
     "tests.runner.quick_collection",
     "tests.runner.scratch",

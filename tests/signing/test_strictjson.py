@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from signing import strictjson
 from signing.errors import NotTrustedError
 from signing.strictjson import MAX_DEPTH, MAX_INT, MAX_VALUES, load, load_canonical, to_file, to_signing
 from tests.vectors import vectors
@@ -244,6 +245,20 @@ def test_depth_is_counted_in_no_more_memory_than_the_text_has(text: bytes) -> No
     finally:
         tracemalloc.stop()
     assert peak < 4 * len(data)
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, strictjson._BLOCK_BYTES])
+@pytest.mark.parametrize("said", ["[" * 50, "]" * 50, '{"[', '\\"[', "\\\\", ",:" * 3000, '"\\"'])
+def test_what_stands_in_a_string_counts_for_nothing(monkeypatch: pytest.MonkeyPatch, block: int, said: str) -> None:
+    monkeypatch.setattr(strictjson, "_BLOCK_BYTES", block)
+    deep: object = said
+    for _ in range(MAX_DEPTH - 1):
+        deep = [deep]
+    good = [said, {said: said}, deep]
+    assert load(to_file(good), "file") == good
+    assert refusal(to_file([said, [deep]])).found == "deeper nesting"
+    values = MAX_VALUES + len(said) // 4 + 200
+    assert refusal(to_file([said, *[1] * (2 * values)])).found == "more"
 
 
 def refused_or_read(data: bytes) -> None:

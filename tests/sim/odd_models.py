@@ -10,6 +10,8 @@ import random
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from math import prod
 
 from tests.sim.gguf_files import ALIGNMENT, F32, TEXT, U32, head, string_key, tensor_info, text
 from tests.sim.gguf_models import any_words, array_key, float_key, number_key
@@ -33,6 +35,13 @@ WHOLE: Tensors = (
     ("blk.0.ffn_up.weight", (WIDTH, WIDE)),
     ("blk.0.ffn_down.weight", (WIDE, WIDTH)),
 )
+
+
+@cache
+def noise(count: int) -> bytes:
+    """So many small weights, the same for each tensor of that size: fifty models of them are made in each run."""
+    chance = random.Random(count)
+    return struct.pack(f"<{count}f", *(chance.uniform(-0.05, 0.05) for _ in range(count)))
 
 
 @dataclass(frozen=True)
@@ -62,13 +71,9 @@ class Odd:
         keys = [data for name, data in self._keys() if not name.startswith(self.without or "\0")]
         keys += [*self.words, *self.keys]
         infos, weights = b"", b""
-        chance = random.Random(1)
         for name, dims in self.tensors:
             infos += tensor_info(name, dims, F32, len(weights))
-            count = 1
-            for dim in dims:
-                count *= dim
-            weights += struct.pack(f"<{count}f", *(chance.uniform(-0.05, 0.05) for _ in range(count)))
+            weights += noise(prod(dims))
             weights += bytes(-len(weights) % ALIGNMENT)
         front = head(len(keys), len(self.tensors)) + b"".join(keys) + infos
         return front + bytes(-len(front) % ALIGNMENT) + weights

@@ -45,6 +45,7 @@ def run(host: SimHost, site: SiteConfig, minute: int, events: list[Progress] | N
         return render(host.prefix, release, host.verify().value, site, programs, now, on_progress)
 
 
+@pytest.mark.ci
 def test_first_run_writes_what_is_needed_and_the_second_changes_nothing(
     host: SimHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
