@@ -135,7 +135,7 @@ class HashPool:
 
 def _new_buffer(size: int) -> mmap.mmap:
     buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    # In pages of 2 MiB: to fill small ones for the first time takes five times as long. It is a wish, not a need.
+    # In pages of 2 MiB: to fill small ones for the first time takes five times as long. Not every system has them.
     with suppress(OSError):
         buffer.madvise(mmap.MADV_HUGEPAGE)
     return buffer

@@ -70,8 +70,7 @@ def build_appliance_wheel(destination_dir: Path, source_date_epoch: int) -> Path
     path = destination_dir / f"{stem}-py3-none-any.whl"
     # Every build writes it again, so nothing waits until it is on the disk.
     temp = path.with_name(f".{path.name}.partial")
-    with temp.open("wb") as file:
-        _write_zip(file, members, source_date_epoch)
+    temp.write_bytes(_zip(members, source_date_epoch))
     temp.chmod(0o644)
     temp.replace(path)
     return path
@@ -104,7 +103,8 @@ def _files(folder: Path, prefix: str) -> Iterator[tuple[str, bytes]]:
         if entry.is_dir():
             yield from _files(Path(entry.path), name)
         else:
-            yield name, Path(entry.path).read_bytes()
+            with open(entry.path, "rb", buffering=0) as file:
+                yield name, file.read()
 
 
 def _dist_info(distribution: importlib.metadata.Distribution) -> dict[str, bytes]:
@@ -142,8 +142,9 @@ def _record(members: dict[str, bytes], record: str) -> bytes:
     return text.getvalue().encode()
 
 
-def _write_zip(file: io.BufferedWriter, members: dict[str, bytes], epoch: int) -> None:
-    date = time.gmtime(max(epoch, _FIRST_ZIP_DATE))[:6]
+def _zip(members: dict[str, bytes], epoch: int) -> bytes:
+    # In memory: each member's header is written again when its size is known.
+    date, file = time.gmtime(max(epoch, _FIRST_ZIP_DATE))[:6], io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         # The specification recommends the dist-info folder at the end.
         for name in sorted(members, key=lambda name: (".dist-info/" in name, name)):
@@ -151,3 +152,4 @@ def _write_zip(file: io.BufferedWriter, members: dict[str, bytes], epoch: int) -
             info.create_system = 3
             info.external_attr = 0o100644 << 16
             archive.writestr(info, members[name])
+    return file.getvalue()
