@@ -27,6 +27,7 @@ from appliance.host.models.fit import Fit, ModelWorkload, fit
 from appliance.host.runtime.memory_probe import probe_memory
 from bundles.gguf.kind import CHAT, most_context, task_of
 from bundles.gguf.memory import KV_TYPES, MemoryNeed, estimate
+from bundles.report import format_size
 from signing.errors import ApplianceError, HostUnfitError, UsageError
 
 MAX_DEVIATION = 0.05
@@ -100,9 +101,11 @@ def command(
     needs = [found or need for found, need in zip(measured, formula, strict=True)]
     result = fit(asked, card, needs)
     if as_json:
-        terminal.answer_json(_answer(asked, formula, measured, result))
+        terminal.answer_json({**_answer(asked, formula, measured, result), "parity_bytes": read.parity_bytes})
     else:
         _show(terminal, asked, needs, measured, result)
+        if read.parity_bytes:
+            terminal.answer(f"the parity adds {format_size(read.parity_bytes)} to the media, and nothing to the host")
     if not result.fits:
         raise _does_not_fit(sources, result)
 

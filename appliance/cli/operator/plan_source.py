@@ -24,6 +24,7 @@ from bundles.chunks.source import Seeds
 from bundles.contents.contents import Contents, Model
 from bundles.gguf.kind import check_served, judge_kind, most_context
 from bundles.gguf.memory import Workload
+from bundles.parity.streams import read_parity
 from bundles.stick.media_set import MediaSet, Waiting
 from signing.errors import ApplianceError, NextStickError, UsageError
 
@@ -54,10 +55,15 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True)
 class PlanSource:
-    """Models, each with its workload, and an unpacked runtime, or the reason why there is none."""
+    """Models, each with its workload, and an unpacked runtime, or the reason why there is none.
+
+    Args:
+        parity_bytes: what the parity adds to a set of media, as it states itself; 0 without one.
+    """
 
     models: tuple[tuple[ModelHead, Workload], ...]
     runtime: UnpackedRuntime | str
+    parity_bytes: int = 0
 
 
 def read_source(paths: Sequence[Path], options: PlanOptions, scratch: Path) -> PlanSource:
@@ -119,7 +125,8 @@ def _read_bundle(paths: Sequence[Path], options: PlanOptions, scratch: Path) -> 
     runtime = _bundled_runtime(HeldSource(source, seeds), contents, scratch)
     for notice in source.notices:
         options.report(f"warning: {notice}")
-    return PlanSource(models, runtime)
+    parities = [found.size_bytes for layout in source.layouts if (found := read_parity(layout))]
+    return PlanSource(models, runtime, max(parities, default=0))
 
 
 def _head(source: MediaSet, seeds: Seeds, contents: Contents, model: Model) -> ModelHead:

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from bundles.bundle import open_bundle
-from bundles.oci.layout import blob_path
+from bundles.oci.layout import Layout, blob_path
+from bundles.parity.streams import plan_parity, write_parity
+from bundles.report import format_size
+from bundles.stick.media_set import MediaSet
 from signing.floors import Floors
 from tests.attacks.harness import Answer, command
 from tests.sim.sets.stick_folders import both_bundles, deal_blobs
@@ -73,6 +76,24 @@ def test_damage_of_either_bundle_is_the_answer_for_the_stick(
     (stick / blob_path(old.contents.of_kind("wheel")[0].chunks[0].sha256)).write_bytes(b"x")
     answer = run("verify", root, stick)
     assert (answer.code, "wheels/wheel.txt" in answer.talk) == (3, True)
+
+
+def test_plan_counts_what_the_parity_adds_to_the_media(made: tuple[Path, list[Path], Path], tmp_path: Path) -> None:
+    root, sticks, _ = made
+    bundle = open_bundle(sticks[0], root.read_bytes(), Floors(), NOW).value
+    here = [Path(shutil.copytree(stick, tmp_path / stick.name)) for stick in sticks]
+    for stick in here:  # this bundle's runtime runs nowhere
+        (stick / blob_path(bundle.contents.of_kind("runtime")[0].chunks[0].sha256)).unlink(missing_ok=True)
+    shares = [[chunk for chunk in bundle.blobs[2:] if (stick / blob_path(chunk.sha256)).exists()] for stick in here]
+    longest = max(sum(chunk.size for chunk in share) for share in shares)
+    parity = Path(shutil.copytree(here[0], tmp_path / "parity"))
+    write_parity(plan_parity(shares), MediaSet([Layout(stick) for stick in here]).open_chunk, Layout(parity))
+    for media, size in ((here, 0), ([*here, parity], longest)):
+        answer = run("plan", root, *media, "--json")
+        assert answer.code in (0, 6), answer.talk
+        assert json.loads(answer.out)["parity_bytes"] == size
+        shown = run("plan", root, *media).out
+        assert (f"the parity adds {format_size(longest)} to the media" in shown) == bool(size)
 
 
 @pytest.mark.parametrize("name", ["inspect", "plan"])
