@@ -9,7 +9,6 @@ Rules:
 from __future__ import annotations
 
 import errno
-import gc
 import io
 import os
 import signal
@@ -56,7 +55,6 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _on_terminate)
     code = run(sys.argv[1:], Terminal())
     _flush_output()
-    gc.freeze()  # at its end Python searches all objects for cycles: a twentieth of the time of a short command
     sys.exit(code)
 
 

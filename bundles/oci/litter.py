@@ -7,6 +7,7 @@ that it names is ever opened, or decides anything: outside the covered folders s
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from bundles.medium import PART_FILE, PARTS_FOLDER
 from bundles.oci.layout import COVERED, INDEX_FILE, LAYOUT_FILE, PARITY, README_FILE, STICK_FILE, Layout
@@ -25,14 +26,20 @@ _SYSTEMS = {
     ),
     "Linux": r"\.Trash-[0-9]+|lost\+found|\.directory|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+|\.xdg-volume-info",
 }
-_LEFT_BY = {system: re.compile(f"(?:{names})\\Z", re.IGNORECASE | re.DOTALL) for system, names in _SYSTEMS.items()}
 _OWN = {*COVERED, LAYOUT_FILE, INDEX_FILE, README_FILE, STICK_FILE, PART_FILE, PARTS_FOLDER, PARITY}
 
 
 def left_by(path: str) -> str:
     """The operating system that leaves files or folders of this name on media: `macOS`; empty where none does."""
     parts = path.split("/")
-    return next((system for system, names in _LEFT_BY.items() if any(map(names.match, parts))), "")
+    return next((system for system, names in _left_by().items() if any(map(names.match, parts))), "")
+
+
+@lru_cache(maxsize=1)
+def _left_by() -> dict[str, re.Pattern[str]]:
+    # Compiled for the first such name: most media have none, and the start of a check is to be short.
+    flags = re.IGNORECASE | re.DOTALL
+    return {system: re.compile(f"(?:{names})\\Z", flags) for system, names in _SYSTEMS.items()}
 
 
 def beside(layout: Layout) -> tuple[str, ...]:
