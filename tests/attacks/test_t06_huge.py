@@ -38,9 +38,9 @@ def test_unattacked_files_of_the_right_length_verify(stick: Stick) -> None:
 @pytest.mark.parametrize("attack", [lengthen, make_giant])
 def test_attacked_with_metadata_longer_than_its_cap(stick: Stick, attack: Callable[[Stick], None]) -> None:
     attack(stick)
-    began = time.monotonic()
+    began = time.process_time()
     refused(ROW, stick.verify, "metadata.too-long", "timestamp.json")
-    assert time.monotonic() - began < AT_ONCE_S
+    assert time.process_time() - began < AT_ONCE_S
 
 
 def test_attacked_with_a_target_longer_than_signed(stick: Stick) -> None:
@@ -76,9 +76,9 @@ def test_attacked_with_json_that_never_closes_its_text(stick: Stick, piece: byte
     manifest = b'"' + piece * ((MAX_MANIFEST_BYTES - 1) // len(piece))
     stick.blob(sha256(manifest)).write_bytes(manifest)
     (stick.path / INDEX_FILE).write_bytes(write_index(manifest))
-    began = time.monotonic()
+    began = time.process_time()
     refused(ROW, stick.verify, "json.refused", "manifest")
-    assert time.monotonic() - began < AT_ONCE_S
+    assert time.process_time() - began < AT_ONCE_S
 
 
 def test_unguarded_the_parser_still_refuses_it_and_without_its_cap_it_is_read(stick: Stick) -> None:

@@ -39,9 +39,9 @@ def test_attacked_by_a_small_file_that_claims_to_be_huge_costs_no_time(tmp_path:
     write_sparse(tmp_path / "big.gguf", [("blk.0.a", 1 << 40)])
     with (tmp_path / "big.gguf").open("rb") as file:
         header = file.read(4096)
-    began = time.monotonic()
+    began = time.process_time()
     refused(ROW, lambda: pack(tmp_path, header), "gguf.refused", PATH)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_unguarded_the_hostile_header_is_packed(tmp_path: Path) -> None:
