@@ -16,7 +16,6 @@ import mmap
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from queue import SimpleQueue
 from threading import Lock
 from types import TracebackType
@@ -129,16 +128,9 @@ class HashPool:
         allowed = _SMALL_BUFFERS if most == SMALL_BYTES else _BIG_BUFFERS
         if self._free[most].empty() and self._made[most] < allowed:
             self._made[most] += 1
-            return _new_buffer(most)
+            # Private: pages that are shared with nobody are filled faster for the first time.
+            return mmap.mmap(-1, most, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         return self._free[most].get()
-
-
-def _new_buffer(size: int) -> mmap.mmap:
-    buffer = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    # In pages of 2 MiB: to fill small ones for the first time takes five times as long. Not every system has them.
-    with suppress(OSError):
-        buffer.madvise(mmap.MADV_HUGEPAGE)
-    return buffer
 
 
 def _read_into(stream: BinaryIO, view: memoryview) -> int:
