@@ -36,7 +36,7 @@ else:
     class _EcdsaSha256(ec.ECDSA):
         """The algorithm without the constructor of its base, which loads every cipher of the library."""
 
-        algorithm = hashes.SHA256()
+        algorithm = _algorithm = hashes.SHA256()  # releases before 35 read the second name
 
         def __init__(self) -> None:
             pass

@@ -323,3 +323,8 @@ def test_neither_verifier_takes_a_key_in_another_encoding(check: Callable[[bytes
     for other in (b"x" + spki[1:], spki[-65:], spki + b"\0", b"\0" + spki, spki[:26] + b"\2" + spki[27:]):
         with pytest.raises(ValueError, match="encoding"):
             check(other, made, b"message")
+
+
+def test_algorithm_has_both_names_that_releases_of_cryptography_read() -> None:
+    algorithm = keys._EcdsaSha256()
+    assert algorithm.algorithm is algorithm._algorithm
