@@ -14,7 +14,7 @@ from appliance.host.layout.prefix import Prefix
 from bundles.bundle import Bundle
 from bundles.chunks.check import check_blobs
 from bundles.chunks.chunk import Chunk
-from bundles.chunks.transfer import Write
+from bundles.chunks.transfer import Turn, Write
 from bundles.contents.contents import File
 from bundles.oci.layout import Layout, blob_path
 from bundles.progress import ignore
@@ -113,7 +113,7 @@ def test_attacked_by_one_of_two_media_the_honest_one_is_read(
 
 
 def test_unguarded_the_other_bytes_are_installed(stick: Stick, firmware: SimStick, prefix: Prefix) -> None:
-    def trust(chunk: Chunk, origin: int, start: int, write: Write, _subject: str) -> None:
+    def trust(chunk: Chunk, origin: int, start: int, write: Write, _subject: str, _turn: Turn) -> None:
         write(memoryview(os.pread(origin, chunk.size, start)), 0)
 
     bundle = verified(stick).value
