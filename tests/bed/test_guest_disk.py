@@ -74,7 +74,9 @@ def test_power_cut_keeps_what_was_synced_and_loses_the_rest(guest: Guest) -> Non
     assert sizes[0] == "3000000"
     # The control of the bed: had the page cache survived, this file would be whole.
     assert int(sizes[1]) < 3_000_000
-    assert guest.run(["dmesg", "--level=err,crit,alert,emerg"]).out == ""
+    said = guest.run(["dmesg", "--level=err,crit,alert,emerg"]).out.splitlines()
+    # Of the emulated timer, where the machine that emulates it is busy during the boot.
+    assert [line for line in said if "MP-BIOS bug: 8254 timer" not in line] == []
 
 
 def test_guest_that_was_switched_off_in_order_has_everything_when_it_boots_again(guest: Guest) -> None:

@@ -78,6 +78,7 @@ def test_partitions_and_volumes_lie_on_their_disks(tmp_path: Path, monkeypatch: 
 
 def test_without_a_block_device_the_file_system_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     devices = Devices(tmp_path)
+    monkeypatch.setattr("bundles.stick.writing.disks.mount_of", lambda _: None)
     one, two = (devices.of(number, tmp_path, monkeypatch) for number in ("0:31", "0:32"))
     assert one != two
     assert devices.of("0:31", tmp_path, monkeypatch) == one
