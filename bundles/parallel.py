@@ -23,6 +23,7 @@ K = TypeVar("K")
 T = TypeVar("T")
 _MAX_THREADS = 8
 _MAX_COPY_THREADS = 4
+_LOOK_AGAIN_S = 0.2
 
 
 def work_off(things: Iterable[T], work: Callable[[T], object], threads: int | None = None) -> None:
@@ -93,8 +94,9 @@ class Helper:
 
     def wait(self) -> None:
         """Wait for its end; an interrupt ends the wait, and not the work."""
-        if self._is_begun:
-            self._ended.wait()
+        # A signal that arrives just before the wait begins does not wake it: the interpreter looks again after each.
+        while self._is_begun and not self._ended.wait(_LOOK_AGAIN_S):
+            pass
 
     def wait_wholly(self, failures: deque[BaseException]) -> None:
         """Wait for its end: the caller may close its files then.
@@ -104,7 +106,7 @@ class Helper:
         """
         while self._is_begun and not self._ended.is_set():
             try:
-                self._ended.wait()
+                self.wait()
             except BaseException as error:  # noqa: BLE001 - raised by the caller, as any other
                 failures.append(error)
 
