@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar
@@ -45,7 +46,6 @@ class ProgressView:
         self._tasks: dict[str, _Task] = {}
         self._parts = Parts()
         self._bars: Bars | None = None
-        self._is_terminal: bool | None = None
 
     @classmethod
     def close_all(cls) -> None:
@@ -63,9 +63,6 @@ class ProgressView:
             if task is None:
                 now = self._clock()
                 task = self._tasks[event.task] = _Task(started=now, shown=now, first=event.done)
-            # Asked once: the system's answer costs more than all else here while other threads work.
-            if self._is_terminal is None:
-                self._is_terminal = self._stream.is_terminal
             if self._is_terminal:
                 self._draw(task, event)
             else:
@@ -88,6 +85,11 @@ class ProgressView:
             self._parts = Parts()
             self._stop_bars()
 
+    @cached_property
+    def _is_terminal(self) -> bool:
+        # Asked once: the system's answer costs more than all else here while other threads work.
+        return self._stream.is_terminal
+
     def _draw(self, task: _Task, event: Progress) -> None:
         bars = self._open_bars()
         if task.bar is None:
@@ -109,7 +111,7 @@ class ProgressView:
         now = self._clock()
         part = self._parts.take(event, now)
         title = _plain(part.title)
-        if self._stream.is_terminal:
+        if self._is_terminal:
             bars = self._open_bars()
             if part.bar is None:
                 part.bar = bars.add_task(title, total=event.total or None, figures="")
