@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Protocol
+from typing import Callable, Protocol, TypeVar
 
 from bundles.chunks.chunk import Chunk
 from signing.digest import Digest
 from signing.errors import DamagedError
+
+T = TypeVar("T")
 
 
 class ChunkSource(Protocol):
@@ -66,6 +68,25 @@ PassOver = Callable[[Chunk, DamagedError], bool]
 def never(_chunk: Chunk, _error: DamagedError) -> bool:
     """There is no other copy."""
     return False
+
+
+def from_any_copy(chunk: Chunk, pass_over: PassOver, read: Callable[[], T]) -> T:
+    """Read a chunk, again from another copy as long as one is damaged and there is another.
+
+    Args:
+        chunk: verified.
+        pass_over: asked with each damaged copy.
+        read: opens the copy that counts, and hashes what it reads.
+
+    Raises:
+        DamagedError: by `read`, for the last copy.
+    """
+    while True:
+        try:
+            return read()
+        except DamagedError as error:
+            if not pass_over(chunk, error):
+                raise
 
 
 def pass_over_of(source: ChunkSource) -> PassOver:

@@ -11,10 +11,9 @@ import os
 
 from bundles.chunks.check import changed
 from bundles.chunks.chunk import Chunk
-from bundles.chunks.source import ChunkSource, pass_over_of
+from bundles.chunks.source import ChunkSource, from_any_copy, pass_over_of
 from bundles.contents.contents import File
 from signing.digest import sha256
-from signing.errors import DamagedError
 
 
 class ChunkStream(io.RawIOBase):
@@ -62,12 +61,7 @@ class ChunkStream(io.RawIOBase):
     def _load(self) -> bytes:
         chunk = self._file.chunks[self._next]
         self._next += 1
-        while True:
-            try:
-                return self._read(chunk)
-            except DamagedError as error:
-                if not self._pass_over(chunk, error):
-                    raise
+        return from_any_copy(chunk, self._pass_over, lambda: self._read(chunk))
 
     def _read(self, chunk: Chunk) -> bytes:
         with open(self._source.open_chunk(chunk), "rb") as blob:

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Callable, Optional
 
 from bundles.chunks.chunk import Chunk
-from bundles.chunks.source import PassOver, never
+from bundles.chunks.source import PassOver, from_any_copy, never
 from signing.errors import DamagedError, NotTrustedError
 
 Write = Callable[[memoryview, int], object]
@@ -54,12 +54,7 @@ def take(
         NotTrustedError: the blob is longer than signed, or no regular file.
         OSError: by `write`.
     """
-    while True:
-        try:
-            return _take_once(open_chunk, chunk, write, subject, turn)
-        except DamagedError as error:
-            if not pass_over(chunk, error):
-                raise
+    from_any_copy(chunk, pass_over, lambda: _take_once(open_chunk, chunk, write, subject, turn))
 
 
 def _take_once(open_chunk: Callable[[Chunk], int], chunk: Chunk, write: Write, subject: str, turn: Turn) -> None:
