@@ -30,7 +30,7 @@ from bundles.chunks.chunk import Chunk
 from bundles.oci.layout import Layout, blob_path
 from signing.digest import Digest
 from signing.errors import ApplianceError, BusyError, DamagedError, HostUnfitError
-from tests.attacks.harness import Stick, make_stick
+from tests.attacks.harness import Stick
 from tests.bundles.bare_host.program import FOR_THIS_PYTHON, PYTHON, program_sources
 from tests.toy import build_toy
 
@@ -47,11 +47,6 @@ PROGRAM = {
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toy")
     return build_toy(folder, extra=program_sources(folder), python=PYTHON)[1]
-
-
-@pytest.fixture
-def stick(toy: Path, tmp_path: Path) -> Stick:
-    return make_stick(toy, tmp_path)
 
 
 @pytest.fixture

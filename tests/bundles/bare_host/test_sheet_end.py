@@ -10,19 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.attacks.harness import Stick, make_stick
+from tests.attacks.harness import Stick
 from tests.sim.bare import EACH_SHELL, SHELLS, follow, print_sheet
-from tests.toy import build_toy
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_toy(tmp_path_factory.mktemp("toy"))[1]
-
-
-@pytest.fixture
-def stick(toy: Path, tmp_path: Path) -> Stick:
-    return make_stick(toy, tmp_path)
 
 
 @pytest.fixture

@@ -17,23 +17,12 @@ import pytest
 from appliance.builder.bare_host.verifier_zip import build_verifier
 from bundles import report
 from bundles.bare_host.pyz_members import MAIN, MEMBERS
-from tests.attacks.harness import Stick, make_stick
+from tests.attacks.harness import Stick
 from tests.bed.entered import enter
 from tests.bed.fixtures import tree_folder
 from tests.bed.trees import DEBIAN_11
-from tests.toy import build_toy
 
 TOP = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_toy(tmp_path_factory.mktemp("toy"))[1]
-
-
-@pytest.fixture
-def stick(toy: Path, tmp_path: Path) -> Stick:
-    return make_stick(toy, tmp_path)
 
 
 @pytest.fixture(scope="module")
