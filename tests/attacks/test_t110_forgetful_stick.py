@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bundles.oci.layout import blob_path
-from bundles.stick.writer import write_stick
 from bundles.stick.writing.filling import Written
+from bundles.stick.writing.writer import write_stick
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.sim.sticks import SimStick
 

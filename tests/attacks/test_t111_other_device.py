@@ -11,8 +11,8 @@ import pytest
 
 from bundles.oci.layout import BLOB_FOLDER, Layout
 from bundles.progress import Progress
-from bundles.stick import blob_batches
-from bundles.stick.blob_batches import write_blobs
+from bundles.stick.writing import blob_batches
+from bundles.stick.writing.blob_batches import write_blobs
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.bundles.stick.disks import mounted_disk
 

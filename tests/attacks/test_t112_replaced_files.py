@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bundles.stick.media import by_newest, open_media
-from bundles.stick.writer import WriteChoice, write_sticks
+from bundles.stick.writing.writer import WriteChoice, write_sticks
 from signing.floors import Floors
 from tests.attacks.harness import Stick, guard_off, refused, row
 from tests.toy import NOW, build_toy

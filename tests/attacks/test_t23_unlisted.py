@@ -10,7 +10,7 @@ from appliance.host.install.install import install
 from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.trust_store import write_root
-from bundles.stick.writer import write_stick
+from bundles.stick.writing.writer import write_stick
 from tests.appliance.sim_card import CARD
 from tests.attacks.harness import Stick, command, guard_off, refused, row
 from tests.toy import NOW

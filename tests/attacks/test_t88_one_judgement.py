@@ -12,7 +12,7 @@ from appliance.host.install.bundle_admission import admit
 from appliance.host.install.install import install
 from appliance.host.install.install_inputs import Host
 from bundles.bare_host import command_line as verifier
-from bundles.stick.writer import write_stick
+from bundles.stick.writing.writer import write_stick
 from signing.errors import ApplianceError
 from tests.attacks.harness import Stick, command, guard_off, row
 from tests.attacks.media_faults import FAULTS, NAMES, Fault

@@ -16,7 +16,7 @@ from appliance.keys.rotation import Change, rotate
 from bundles.bundle import open_bundle
 from bundles.chunks.check import check_all
 from bundles.oci.layout import ATTESTATIONS, Layout
-from bundles.stick.writer import write_stick
+from bundles.stick.writing.writer import write_stick
 from signing.floors import Floors
 from signing.verified import Evidence
 from tests.attacks.harness import Answer, command, guard_off, refused, row

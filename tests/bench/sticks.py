@@ -15,8 +15,8 @@ from pathlib import Path
 from bundles.chunks.chunk import Chunk
 from bundles.oci.layout import BLOB_FOLDER, Layout, blob_path
 from bundles.progress import ignore
-from bundles.stick.blob_batches import write_blobs
-from bundles.stick.read_back import make_durable, read_back
+from bundles.stick.writing.blob_batches import write_blobs
+from bundles.stick.writing.read_back import make_durable, read_back
 from signing.digest import Digest
 from tests.bench import copies
 from tests.bench.copies import GIB, MB, cold, drop_caches, other_file_system

@@ -13,7 +13,7 @@ from bundles.bundle import open_bundle
 from bundles.chunks.check import check_all
 from bundles.contents.contents import FORMAT_1_KINDS
 from bundles.oci.layout import Layout, blob_path
-from bundles.stick.writer import write_stick
+from bundles.stick.writing.writer import write_stick
 from signing.errors import ApplianceError, DamagedError, NotTrustedError, UsageError
 from signing.floors import Floors
 from tests.toy import NOW, build_toy

@@ -24,7 +24,7 @@ from appliance.keys.signers.pem import create_key, public_pem
 from appliance.keys.workspace import Workspace
 from bundles.bundle import open_bundle
 from bundles.oci.layout import Layout
-from bundles.stick.writer import write_stick
+from bundles.stick.writing.writer import write_stick
 from signing.floors import Floors
 from tests.appliance.serve.gateway.site import opened
 from tests.appliance.sim_host import SimHost, build_bundle

@@ -21,7 +21,7 @@ from appliance.cli.courier.stick_writing import (
     wanted_digests,
 )
 from bundles.stick.card import MAX_STICKS
-from bundles.stick.writer import WriteChoice, write_sticks
+from bundles.stick.writing.writer import WriteChoice, write_sticks
 from signing.errors import UsageError
 
 

@@ -10,8 +10,8 @@ from bundles.chunks.chunk import Chunk
 from bundles.report import escape, fault_fields, format_size
 from bundles.stick.media import OpenMedia
 from bundles.stick.ranges import format_ranges
-from bundles.stick.writer import WrittenSet
 from bundles.stick.writing.filling import Unwritten, Written, gravest
+from bundles.stick.writing.writer import WrittenSet
 from signing.errors import ApplianceError, NextStickError
 
 

@@ -21,7 +21,7 @@ from bundles.report import format_size
 from bundles.stick.media import OpenMedia
 from bundles.stick.mounts import MountWatch, mount_of, read_mounts
 from bundles.stick.ranges import find_ranges
-from bundles.stick.writer import MayRemove, NextSticks, ParityStick
+from bundles.stick.writing.writer import MayRemove, NextSticks, ParityStick
 from signing.digest import Digest
 from signing.errors import UsageError
 

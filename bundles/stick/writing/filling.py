@@ -22,13 +22,13 @@ from bundles.medium_check import CheckedMedium, check_medium
 from bundles.oci.layout import INDEX_FILE, PARITY, STICK_FILE, Layout, blob_path
 from bundles.parity.streams import ParityStreams, write_parity
 from bundles.progress import OnProgress, ignore
-from bundles.stick.blob_batches import write_blobs
 from bundles.stick.media import OpenMedia
-from bundles.stick.read_back import make_durable, read_back
-from bundles.stick.safe_removal import Removal, make_removable
-from bundles.stick.small_files import older_files
-from bundles.stick.stick_state import StickState
+from bundles.stick.writing.blob_batches import write_blobs
 from bundles.stick.writing.pace import ALONE, Pace
+from bundles.stick.writing.read_back import make_durable, read_back
+from bundles.stick.writing.safe_removal import Removal, make_removable
+from bundles.stick.writing.small_files import older_files
+from bundles.stick.writing.stick_state import StickState
 from signing.digest import sha256
 from signing.errors import ApplianceError, DamagedError, worst
 
@@ -130,7 +130,7 @@ def fill(
 
     Raises:
         NextStickError: it was pulled out (code `stick.unplugged`).
-        ApplianceError: as for `bundles.stick.writer.write_sticks`.
+        ApplianceError: as for `bundles.stick.writing.writer.write_sticks`.
     """
     work = _StickWork(media, filling, on_progress, pace)
     try:

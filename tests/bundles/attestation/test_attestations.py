@@ -22,7 +22,7 @@ from bundles.attestation.oms import parse_oms, verify_oms
 from bundles.bundle import open_bundle
 from bundles.chunks.check import check_all
 from bundles.oci.layout import Layout
-from bundles.stick.writer import write_stick
+from bundles.stick.writing.writer import write_stick
 from signing.digest import sha256
 from signing.errors import NotTrustedError
 from signing.floors import Floors

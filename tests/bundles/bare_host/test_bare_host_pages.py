@@ -10,7 +10,7 @@ import pytest
 from appliance.keys.workspace import Workspace
 from bundles.bare_host.boot_check import LIST_FILE
 from bundles.oci.layout import BOOT
-from bundles.stick.writer import write_stick
+from bundles.stick.writing.writer import write_stick
 from tests.attacks.harness import Stick, command, make_stick
 from tests.bundles.bare_host.program import PYTHON, program_sources
 from tests.pages.blocks import read_commands

@@ -32,7 +32,7 @@ from bundles.chunks.chunk import Chunk
 from bundles.contents.contents import FORMAT, Contents, File, Needs, Serve
 from bundles.contents.format_2 import SitePermission
 from bundles.oci.layout import BOOT, Layout
-from bundles.stick.writer import write_stick
+from bundles.stick.writing.writer import write_stick
 from signing.digest import sha256
 from signing.errors import ApplianceError, NotTrustedError
 from tests.attacks.harness import Stick, make_stick

@@ -18,9 +18,9 @@ from bundles.stick.card import read_card
 from bundles.stick.check import check_set
 from bundles.stick.media import OpenMedia, by_newest, open_media
 from bundles.stick.media_check import check_media
-from bundles.stick.placement import Room
-from bundles.stick.stick_state import StickState
-from bundles.stick.writer import WriteChoice, WrittenSet, write_sticks
+from bundles.stick.writing.placement import Room
+from bundles.stick.writing.stick_state import StickState
+from bundles.stick.writing.writer import WriteChoice, WrittenSet, write_sticks
 from signing.errors import ApplianceError, NextStickError
 from signing.floors import Floors
 from tests.sim.noise import noise

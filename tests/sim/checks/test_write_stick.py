@@ -11,7 +11,7 @@ from bundles.bundle import Bundle, open_bundle
 from bundles.chunks.check import check_all, check_blobs
 from bundles.medium import PARTS_FOLDER
 from bundles.oci.layout import BLOBS, Layout, blob_path
-from bundles.stick.writer import write_stick
+from bundles.stick.writing.writer import write_stick
 from signing.errors import ApplianceError
 from signing.floors import Floors
 from signing.verified import Verified
@@ -39,8 +39,8 @@ def stick(tmp_path: Path) -> SimStick:
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each blob is a batch of its own, one after the other: a toy of few blobs is interrupted between two."""
-    monkeypatch.setattr("bundles.stick.blob_batches.WRITING_THREADS", 1)
-    monkeypatch.setattr("bundles.stick.blob_batches.BATCH_BLOBS", 1)
+    monkeypatch.setattr("bundles.stick.writing.blob_batches.WRITING_THREADS", 1)
+    monkeypatch.setattr("bundles.stick.writing.blob_batches.BATCH_BLOBS", 1)
 
 
 def write(made: tuple[bytes, Path], bundle: Verified[Bundle], stick: SimStick) -> int:
@@ -145,7 +145,7 @@ def test_every_name_is_durable_before_the_stick_is_read_back(
         there.append({path for path in wanted if (folder / path).is_file()})
         stick.opened.clear()
 
-    monkeypatch.setattr("bundles.stick.read_back.sync_file_system", sync)
+    monkeypatch.setattr("bundles.stick.writing.read_back.sync_file_system", sync)
     write(made, bundle, stick)
     # The bytes of a batch, then its names; at the end everything, before any of it is read.
     assert there == [set(), blobs, wanted]
@@ -158,7 +158,7 @@ def test_file_system_that_cannot_keep_it_is_told(
     def fails(_folder: Path) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("bundles.stick.read_back.sync_file_system", fails)
+    monkeypatch.setattr("bundles.stick.writing.read_back.sync_file_system", fails)
     assert fail(made, bundle, stick).code == "write.failed"
 
 

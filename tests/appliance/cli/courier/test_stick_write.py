@@ -157,7 +157,7 @@ def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.mkdir()
     stick = SimStick(path, capacity_bytes=50_000)
     monkeypatch.setattr("bundles.oci.layout.Medium", lambda root: stick if root == path else Medium(root))
-    monkeypatch.setattr("bundles.stick.writer.disks_of", lambda one: {str(one)})
+    monkeypatch.setattr("bundles.stick.writing.writer.disks_of", lambda one: {str(one)})
     return path
 
 

@@ -16,7 +16,7 @@ from bundles.chunks.chunk import Chunk
 from bundles.chunks.transfer import TURN_BYTES
 from bundles.oci.layout import Layout, blob_path
 from bundles.progress import ignore
-from bundles.stick.blob_batches import write_blobs
+from bundles.stick.writing.blob_batches import write_blobs
 from bundles.stick.writing.lanes import MAX_LANES, run_lanes
 from bundles.stick.writing.pace import Pace
 from signing.digest import sha256

@@ -24,9 +24,9 @@ from bundles.oci.layout import BLOB_FOLDER
 from bundles.progress import Progress
 from bundles.stick.media import OpenMedia, by_newest, open_media
 from bundles.stick.media_set import MediaSet
-from bundles.stick.read_back import make_durable
-from bundles.stick.writer import WriteChoice, WrittenSet, write_sticks
 from bundles.stick.writing.lanes import _Lanes
+from bundles.stick.writing.read_back import make_durable
+from bundles.stick.writing.writer import WriteChoice, WrittenSet, write_sticks
 from signing.digest import sha256
 from signing.errors import ApplianceError, NextStickError
 from signing.floors import Floors
@@ -48,7 +48,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 @pytest.fixture(autouse=True)
 def _own_disks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each folder counts as a disk of its own."""
-    monkeypatch.setattr("bundles.stick.writer.disks_of", lambda path: {str(path)})
+    monkeypatch.setattr("bundles.stick.writing.writer.disks_of", lambda path: {str(path)})
 
 
 class WatchedStick(SimStick):
@@ -130,7 +130,7 @@ def test_three_sticks_are_written_at_the_same_time(built: Built, sticks: list[Wa
 def test_sticks_of_one_disk_are_written_one_after_the_other(
     built: Built, sticks: list[WatchedStick], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bundles.stick.writer.disks_of", lambda _: {"one"})
+    monkeypatch.setattr("bundles.stick.writing.writer.disks_of", lambda _: {"one"})
     order: list[Path] = []
     for stick in sticks:
         stick.on_write = lambda root=stick.root: order.append(root)  # type: ignore[misc]
@@ -146,7 +146,7 @@ def assert_same(built: Built, rooms: Sequence[int]) -> None:
     for disks in (lambda path: {str(path)}, lambda _: {"one"}):
         with (
             TemporaryDirectory(dir=built[0].path.parent) as folder,
-            mock.patch("bundles.stick.writer.disks_of", disks),
+            mock.patch("bundles.stick.writing.writer.disks_of", disks),
         ):
             made = make_sticks(Path(folder), rooms)
             written = write(built, made)
@@ -175,7 +175,7 @@ def fail(stick: WatchedStick, how: str, monkeypatch: pytest.MonkeyPatch) -> None
     elif how == "forgets":
         stick.give("index.json", b"wrong")
     else:
-        monkeypatch.setattr("bundles.stick.read_back.sync_file_system", failing_sync(stick.root, []))
+        monkeypatch.setattr("bundles.stick.writing.read_back.sync_file_system", failing_sync(stick.root, []))
 
 
 def failing_sync(root: Path, calls: list[Path]) -> Callable[[Path], None]:
@@ -225,7 +225,7 @@ def test_the_first_error_of_a_sync_is_final_for_its_stick_alone(
     built: Built, sticks: list[WatchedStick], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[Path] = []
-    monkeypatch.setattr("bundles.stick.read_back.sync_file_system", failing_sync(sticks[0].root, calls))
+    monkeypatch.setattr("bundles.stick.writing.read_back.sync_file_system", failing_sync(sticks[0].root, calls))
     written = write(built, sticks)
     (failed,) = written.failed
     assert (failed.path, failed.error.subject) == (sticks[0].root, str(sticks[0].root))
@@ -374,7 +374,7 @@ def test_what_others_read_from_a_device_does_not_prove_a_stick_in_memory(
     places = [tmp_path / name for name in "ab"]
     for place in places:
         place.mkdir()
-    monkeypatch.setattr("bundles.stick.blob_batches.make_durable", sync)
+    monkeypatch.setattr("bundles.stick.writing.blob_batches.make_durable", sync)
     with (
         mounted_disk(places[0]) as one,
         mounted_disk(places[1]) as two,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bundles.bundle import Bundle
 from bundles.chunks.chunk import Chunk
 from bundles.contents.contents import Contents, File, Needs, Serve
-from bundles.stick.placement import (
+from bundles.stick.writing.placement import (
     FAT_MAX_BLOBS,
     FAT_MAX_FILE_BYTES,
     Room,

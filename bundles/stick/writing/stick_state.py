@@ -38,7 +38,7 @@ from bundles.oci.layout import (
 from bundles.oci.manifest import MAX_INDEX_BYTES, parse_index
 from bundles.stick.missing import unplugged
 from bundles.stick.mounts import Mount, mount_of
-from bundles.stick.placement import Room, room_of
+from bundles.stick.writing.placement import Room, room_of
 from signing.digest import Digest
 from signing.errors import NotTrustedError, UsageError
 

@@ -10,10 +10,10 @@ import pytest
 
 from appliance.builder.chunking.chunker import Source
 from bundles.medium import Medium
-from bundles.stick import writer
 from bundles.stick.media import OpenMedia, by_newest, open_media
-from bundles.stick.read_back import read_back
-from bundles.stick.writer import WriteChoice, write_sticks
+from bundles.stick.writing import writer
+from bundles.stick.writing.read_back import read_back
+from bundles.stick.writing.writer import WriteChoice, write_sticks
 from signing.errors import NextStickError, UsageError
 from signing.floors import Floors
 from tests.toy import NOW, build_toy

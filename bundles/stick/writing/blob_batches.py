@@ -30,8 +30,8 @@ from bundles.medium import explain_write, sync_folder
 from bundles.oci.layout import BLOB_FOLDER, Layout, blob_path
 from bundles.parallel import work_off
 from bundles.progress import OnProgress, Progress
-from bundles.stick.read_back import make_durable
 from bundles.stick.writing.pace import ALONE, Pace
+from bundles.stick.writing.read_back import make_durable
 from signing.errors import ApplianceError, DamagedError
 
 BATCH_BLOBS, BATCH_BYTES = 256, 64 << 20

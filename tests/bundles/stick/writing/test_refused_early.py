@@ -9,7 +9,7 @@ import pytest
 
 from bundles.oci.layout import blob_path
 from bundles.stick.media import OpenMedia, by_newest, open_media
-from bundles.stick.writer import WriteChoice, write_sticks
+from bundles.stick.writing.writer import WriteChoice, write_sticks
 from signing.digest import Digest
 from signing.errors import NotTrustedError
 from signing.floors import Floors

@@ -13,7 +13,7 @@ import pytest
 from bundles.chunks.chunk import Chunk
 from bundles.oci.layout import Layout
 from bundles.progress import ignore
-from bundles.stick.read_back import ReadBack, device_bytes, make_durable, read_back
+from bundles.stick.writing.read_back import ReadBack, device_bytes, make_durable, read_back
 from signing.digest import sha256
 from signing.errors import ApplianceError
 from tests.bundles.stick.disks import mounted_disk
@@ -67,18 +67,18 @@ def test_one_file_that_came_from_memory_is_enough_to_claim_nothing(
         total += size if size != 4097 else 4096
         return sha256(os.pread(descriptor, size, start))
 
-    monkeypatch.setattr("bundles.stick.read_back.device_bytes", counted)
-    monkeypatch.setattr("bundles.stick.read_back.hash_range", hashed)
+    monkeypatch.setattr("bundles.stick.writing.read_back.device_bytes", counted)
+    monkeypatch.setattr("bundles.stick.writing.read_back.hash_range", hashed)
     monkeypatch.setattr("bundles.parallel._count", lambda: 1)
     assert not back(tmp_path, files).is_proven
     assert back(tmp_path, {path: chunk for path, chunk in files.items() if chunk.size != 4097}).is_proven
 
 
 def test_without_the_kernels_counter_nothing_is_claimed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bundles.stick.read_back._COUNTERS", str(tmp_path / "none"))
+    monkeypatch.setattr("bundles.stick.writing.read_back._COUNTERS", str(tmp_path / "none"))
     assert device_bytes() is None
     (tmp_path / "io").write_bytes(b"rchar: 1\n")
-    monkeypatch.setattr("bundles.stick.read_back._COUNTERS", str(tmp_path / "io"))
+    monkeypatch.setattr("bundles.stick.writing.read_back._COUNTERS", str(tmp_path / "io"))
     assert device_bytes() is None
     assert not back(tmp_path, put(tmp_path)).is_proven
 
@@ -102,7 +102,7 @@ def test_the_first_error_of_a_sync_is_final(tmp_path: Path, monkeypatch: pytest.
         if len(calls) == 1:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr("bundles.stick.read_back.sync_file_system", sync)
+    monkeypatch.setattr("bundles.stick.writing.read_back.sync_file_system", sync)
     with pytest.raises(ApplianceError) as caught:
         back(tmp_path, put(tmp_path))
     assert (caught.value.code, len(calls)) == ("write.failed", 1)
@@ -113,7 +113,7 @@ def test_a_full_disk_at_a_sync_is_named_as_that(tmp_path: Path, monkeypatch: pyt
     def sync(_folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("bundles.stick.read_back.sync_file_system", sync)
+    monkeypatch.setattr("bundles.stick.writing.read_back.sync_file_system", sync)
     with pytest.raises(ApplianceError) as caught:
         make_durable(tmp_path)
     assert caught.value.code == "disk.full"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bundles.stick import safe_removal
 from bundles.stick.mounts import Mount, mount_of
-from bundles.stick.safe_removal import Removal, dirty_mark, make_removable, read_dirty_mark
+from bundles.stick.writing import safe_removal
+from bundles.stick.writing.safe_removal import Removal, dirty_mark, make_removable, read_dirty_mark
 from tests.bundles.stick.disks import mounted_disk
 
 

@@ -32,9 +32,13 @@ from bundles.report import format_size
 from bundles.stick.card import StickBundle, StickCard, name_set, runs_of, write_card
 from bundles.stick.media import OpenMedia, OpenMedium
 from bundles.stick.media_set import MediaSet
-from bundles.stick.placement import Placement, common_blobs, order_by_worth, place
-from bundles.stick.small_files import read_small_files
-from bundles.stick.stick_state import (
+from bundles.stick.writing.disks import disks_of, lanes_of
+from bundles.stick.writing.filling import Filling, Unwritten, Written, fill, gravest
+from bundles.stick.writing.lanes import run_lanes
+from bundles.stick.writing.pace import Pace
+from bundles.stick.writing.placement import Placement, common_blobs, order_by_worth, place
+from bundles.stick.writing.small_files import read_small_files
+from bundles.stick.writing.stick_state import (
     StickState,
     look_at,
     other_bundle,
@@ -44,10 +48,6 @@ from bundles.stick.stick_state import (
     takes_nothing,
     too_small,
 )
-from bundles.stick.writing.disks import disks_of, lanes_of
-from bundles.stick.writing.filling import Filling, Unwritten, Written, fill, gravest
-from bundles.stick.writing.lanes import run_lanes
-from bundles.stick.writing.pace import Pace
 from signing.digest import Digest
 from signing.errors import ApplianceError, UsageError
 from signing.verified import Verified

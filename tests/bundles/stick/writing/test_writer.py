@@ -19,7 +19,7 @@ from bundles.oci.layout import BLOB_FOLDER, Layout
 from bundles.report import format_size
 from bundles.stick.card import read_card
 from bundles.stick.media import OpenMedia, by_newest, open_media
-from bundles.stick.writer import WriteChoice, WrittenSet, write_sticks
+from bundles.stick.writing.writer import WriteChoice, WrittenSet, write_sticks
 from signing.digest import Digest
 from signing.errors import ApplianceError, NextStickError, UsageError
 from signing.floors import Floors
@@ -348,7 +348,7 @@ def test_a_stick_whose_device_is_gone_is_said_to_be_pulled_out(
         raise ApplianceError("write.failed", "stick")
 
     monkeypatch.setattr("bundles.stick.writing.filling.write_blobs", fails)
-    monkeypatch.setattr("bundles.stick.stick_state.StickState.is_gone", property(lambda _: True))
+    monkeypatch.setattr("bundles.stick.writing.stick_state.StickState.is_gone", property(lambda _: True))
     with pytest.raises(NextStickError) as caught:
         write_sticks(opened(built, built[1]), [tmp_path / "stick"])
     assert caught.value.code == "stick.unplugged"
