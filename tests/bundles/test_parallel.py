@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from bundles.bundle import open_bundle
 from bundles.chunks import check
 from bundles.chunks.chunk import Chunk
 from bundles.oci.layout import Layout
-from bundles.parallel import judge_all, work_off
+from bundles.parallel import Helper, judge_all, work_off
 from bundles.progress import Progress
 from signing.floors import Floors
 from tests.toy import NOW, build_toy
@@ -115,3 +117,25 @@ def test_what_is_said_stands_in_the_order_of_the_things_and_every_size_is_told_o
     assert [event.done for event in told] == sorted({event.done for event in told})
     assert {(event.task, event.total, event.unit) for event in told} == {("judging", sum(sizes.values()), "steps")}
     assert told[-1].done == sum(sizes.values())
+
+
+def test_interrupt_that_does_not_wake_the_waiting_thread_is_noticed() -> None:
+    """The system may give a signal to any thread: the one that waits sleeps on, and has to look by itself."""
+    is_begun, is_over, ended = threading.Event(), threading.Event(), list[bool]()
+
+    def work() -> None:
+        is_begun.wait()
+        time.sleep(0.05)  # until the other thread sleeps
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        ended.append(is_over.wait(10))
+
+    helper = Helper(work)
+    helper.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            is_begun.set()
+            helper.wait()
+        assert ended == []  # and not only when the work has ended
+    finally:
+        is_over.set()
+        helper.wait_wholly(deque())
