@@ -16,8 +16,8 @@ ENGINE_UNIT = "appliance.serve.engine_unit"
 ENGINE_END = "appliance.serve.engine_end"
 
 MODULES = {
-    ANSIBLE_CHILD: "appliance.host.install.ansible_child",
-    ROLE_WRITER: "appliance.host.install.role_writer",
+    ANSIBLE_CHILD: "appliance.host.playbook.ansible_child",
+    ROLE_WRITER: "appliance.host.playbook.role_writer",
     LOGITS: "appliance.host.runtime.logits",
     MEMORY_PROBE: "appliance.host.runtime.memory_probe",
     GATEWAY: "appliance.serve.gateway.server",

@@ -1,10 +1,10 @@
-"""Alias of `appliance.host.install.role_writer`: the name by which it is started (`appliance.entry_points`)."""
+"""Alias of `appliance.host.playbook.role_writer`: the name by which it is started (`appliance.entry_points`)."""
 
 from __future__ import annotations
 
 import sys
 
-from appliance.host.install.role_writer import main
+from appliance.host.playbook.role_writer import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,12 +21,12 @@ from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.chunking.chunker import Source, store
 from appliance.builder.wheels.reader import wheel_members, wheel_record
 from appliance.host.activation.switch import complete, point_at, target_of
-from appliance.host.install.ansible_run import variables
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.install_lock import hold
 from appliance.host.layout.places import SITE_FILE
 from appliance.host.layout.prefix import Prefix
+from appliance.host.playbook.ansible_run import variables
 from appliance.host.process.programs import Programs
 from appliance.host.release.bootstrap import extract_uv, find_python, make_venv
 from appliance.host.release.environment import Interpreter, build_environment

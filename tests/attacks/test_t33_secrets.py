@@ -99,7 +99,7 @@ def test_attacked_through_what_a_run_of_ansible_leaves_behind(tmp_path: Path) ->
     (role / "main.yml").write_text(task)
     order = {"playbooks": str(playbooks), "variables": {"appliance_secret": LEAK}}
     (run / "order.json").write_text(json.dumps(order))
-    command = [sys.executable, "-I", "-B", "-m", "appliance.host.install.ansible_child", str(run)]
+    command = [sys.executable, "-I", "-B", "-m", "appliance.host.playbook.ansible_child", str(run)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TOKEN": LEAK}, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert LEAK not in done.stdout + done.stderr

@@ -29,9 +29,9 @@ import pytest
 
 from appliance.host.activation.systemd_services import SystemdServices
 from appliance.host.engine.state import RESTARTING, SERVING, STOPPED
-from appliance.host.install.ansible_run import _follow, variables
 from appliance.host.install.journal import Journal
 from appliance.host.layout.prefix import Prefix
+from appliance.host.playbook.ansible_run import _follow, variables
 from appliance.host.release.release_json import read_facts, write_facts
 from appliance.host.runtime import logits
 from appliance.host.runtime.variant_choice import read_choice

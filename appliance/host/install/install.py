@@ -19,7 +19,6 @@ from pathlib import Path
 from appliance.host.activation.services import NoServices, Services
 from appliance.host.activation.switch import complete, point_at, target_of
 from appliance.host.activation.systemd_services import SystemdServices
-from appliance.host.install.ansible_run import render
 from appliance.host.install.bundle_admission import (
     AdmittedBundle,
     admit,
@@ -44,6 +43,7 @@ from appliance.host.install.steps import Steps
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.install_lock import hold
 from appliance.host.layout.places import FACTS_FILE, OK_FILE, SITE_FILE, rendered_names
+from appliance.host.playbook.ansible_run import render
 from appliance.host.process.programs import Programs
 from appliance.host.release.bootstrap import extract_uv, make_venv
 from appliance.host.release.environment import Interpreter, build_environment

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
-from appliance.host.install.ansible_run import PlaybookCounts
 from appliance.host.install.install_inputs import Host
 from appliance.host.install.journal import JournalEntry
 from appliance.host.install.preflight import PreflightResult
@@ -18,6 +17,7 @@ from appliance.host.install.steps import StepRecord
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import unit_names
 from appliance.host.models.fit import Fit
+from appliance.host.playbook.ansible_run import PlaybookCounts
 from appliance.host.release.release import Release, current_target
 from appliance.host.runtime.variant_choice import Choice
 from bundles.bundle import Bundle

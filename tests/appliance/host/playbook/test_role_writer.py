@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from appliance.host.install.role_writer import write_rendered
+from appliance.host.playbook.role_writer import write_rendered
 
 
 def file(path: Path, content: str, **more: Any) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def test_symbolic_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
 
 
 def test_program_prints_changed_paths_or_the_error(tmp_path: Path) -> None:
-    command = [sys.executable, "-I", "-B", "-m", "appliance.host.install.role_writer"]
+    command = [sys.executable, "-I", "-B", "-m", "appliance.host.playbook.role_writer"]
     path = tmp_path / "gateway.json"
     good = subprocess.run(command, input=json.dumps({"files": [file(path, "{}")]}), capture_output=True, text=True)
     assert (good.returncode, json.loads(good.stdout)) == (0, [str(path)])

@@ -1,6 +1,6 @@
 """The child process that runs Ansible, in the environment of the release itself.
 
-Command line: `python -I -m appliance.host.install.ansible_child RUN`.
+Command line: `python -I -m appliance.host.playbook.ansible_child RUN`.
 
 Owns the call of ansible-runner. It reads `RUN/order.json`, and runs the playbook from the verified copy. It prints one
 JSON object a line: `{"total": n}`, `{"task": name}`, and at the end `{"end": {…}}`. Nothing else is printed.

@@ -1,6 +1,6 @@
 """Writes the files that a role of the playbooks rendered, all of them at once.
 
-Command line: `python -m appliance.host.install.role_writer`, with an order on stdin.
+Command line: `python -m appliance.host.playbook.role_writer`, with an order on stdin.
 
 Owns the checking and writing of rendered text. Ansible renders; this module parses each text as its reader will, and
 writes it durably, which Ansible's own modules do not. One process does this for a whole role: on a slow machine each

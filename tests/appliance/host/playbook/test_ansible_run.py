@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from appliance.host.install.ansible_run import KEPT_RUNS, PlaybookCounts, render
 from appliance.host.layout.install_lock import hold
+from appliance.host.playbook.ansible_run import KEPT_RUNS, PlaybookCounts, render
 from appliance.host.process.programs import Programs
 from appliance.host.site.config import SiteConfig, read_site
 from appliance.resources import playbooks_path

@@ -1,6 +1,6 @@
 """The step in which Ansible sets up the host: the order to its child process, the progress, and failures as errors.
 
-Owns the order that `appliance.host.install.ansible_child` gets, the run folders, and the parsing of what it prints.
+Owns the order that `appliance.host.playbook.ansible_child` gets, the run folders, and the parsing of what it prints.
 
 Rules (threats T32, T33, T34):
 - the playbooks run from the release's verified copy, in the release's own environment, without any network;
@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from appliance.entry_points import ANSIBLE_CHILD
-from appliance.host.install.ansible_child import ORDER
 from appliance.host.layout.places import place
 from appliance.host.layout.prefix import PRIVATE, Prefix, make_folder
 from appliance.host.layout.unit_files import GROUP, RENDERED, USERS, release_id
+from appliance.host.playbook.ansible_child import ORDER
 from appliance.host.process.programs import Programs, no_space, reports_full_disk
 from appliance.host.site.config import SiteConfig
 from bundles.bundle import Bundle
