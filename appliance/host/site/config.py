@@ -4,24 +4,55 @@ Owns the schema, the defaults and the parser. A person writes this file, so an e
 and its value. No field can weaken a check.
 
 Rules:
+- an error names file, line and column as `FILE:LINE:COLUMN`;
 - an unknown field is an error;
 - the names of fields that later versions read are reserved. Such a field is refused, too, for it would have no effect.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from appliance.host.site.site_fields import (
+    LoopbackAddress,
+    SiteFault,
+    SiteField,
+    WholeNumber,
+    Word,
+    fields_schema,
+    read_values,
+)
 from bundles.attestation.expiry_override import SITE_NAME
 from signing.digest import Digest, sha256
 from signing.errors import UsageError
 
 MAX_BYTES = 64 << 10
 NO_FILE = sha256(b"")
-_FIELDS = ("bind", "port", "slots", "context", "site")
+FIELDS = (
+    SiteField("bind", LoopbackAddress(), "127.0.0.1", "The loopback address that the gateway listens on."),
+    SiteField("port", WholeNumber(0, 65535), 8443, "Its port; below a prefix, 0 takes a free port at each start."),
+    SiteField(
+        "slots",
+        WholeNumber(1, 256),
+        None,
+        "Conversations at the same time for each engine; the bundle decides where this is absent.",
+    ),
+    SiteField(
+        "context",
+        WholeNumber(64, 1 << 24),
+        None,
+        "Largest number of tokens of one conversation, at most that of the bundle.",
+    ),
+    SiteField(
+        "site",
+        Word(SITE_NAME, "a name of a-z 0-9 . _ -, at most 63 characters"),
+        "",
+        "The name of the site, which an expiry override may name.",
+    ),
+)
+"""Every field, in the order in which people read them."""
 RESERVED = ("tls", "cors", "keys", "models", "trial", "retention", "energy", "agents")
 """Fields of later versions; `models` will hold `keep`, `pin` and `min_level`."""
 
@@ -61,7 +92,7 @@ def read_site(path: Path) -> SiteConfig:
     except FileNotFoundError:
         return SiteConfig()
     except OSError as error:
-        raise _error(path, "", "a file that can be read", error.strerror or "") from None
+        raise _error(path, SiteFault("", 0, 0, "a file that can be read", error.strerror or "")) from None
     return parse_site(data, path)
 
 
@@ -75,61 +106,25 @@ def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
     Raises:
         UsageError: as `read_site`.
     """
-    values = _mapping(data, str(path))
-    errors = [_unknown(path, name) for name in sorted(set(values) - {*_FIELDS})]
-    bind, port = values.get("bind", "127.0.0.1"), values.get("port", 8443)
-    if not _is_loopback(bind):
-        errors.append(_error(path, "bind", "a loopback address such as 127.0.0.1", repr(bind)))
-    if not _is_whole(port, 0, 65535):
-        errors.append(_error(path, "port", "0 to 65535", repr(port)))
-    for name, least, most in (("slots", 1, 256), ("context", 64, 1 << 24)):
-        if name in values and not _is_whole(values[name], least, most):
-            errors.append(_error(path, name, f"{least} to {most}", repr(values[name])))
-    site = values.get("site", "")
-    if "site" in values and not (isinstance(site, str) and SITE_NAME.match(site)):
-        errors.append(_error(path, "site", "a name of a-z 0-9 . _ -, at most 63 characters", repr(site)))
-    if errors:
+    found = read_values(data, FIELDS, RESERVED, MAX_BYTES)
+    if found.faults:
+        errors = [_error(path, fault) for fault in found.faults]
         errors[0].others = tuple(errors[1:])
         raise errors[0]
-    slots, context = values.get("slots"), values.get("context")
-    return SiteConfig(str(bind), int(str(port)), slots, context, sha256(data), data, str(site))
+    values = found.values
+    return SiteConfig(
+        values["bind"], values["port"], values["slots"], values["context"], sha256(data), data, values["site"]
+    )
 
 
-def _unknown(path: Path, name: str) -> UsageError:
-    if name in RESERVED:
-        expected, found = "no such field yet: a later version of this program reads it", "a field without effect here"
-    else:
-        expected, found = f"one of {', '.join(_FIELDS)}", "an unknown field"
-    return _error(path, name, expected, found)
+def site_schema() -> dict[str, Any]:
+    """Generate the JSON Schema of `site.yaml` (draft 2020-12)."""
+    return fields_schema("site.yaml", FIELDS)
 
 
-def _mapping(data: bytes, subject: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES} bytes")
-        value = yaml.safe_load(data.decode("utf-8", "strict"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise _error(Path(subject), "", "YAML", " ".join(str(error).split())[:200]) from None
-    if value is None:
-        return {}
-    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-        raise _error(Path(subject), "", "fields and values", type(value).__name__)
-    return value
-
-
-def _is_loopback(value: object) -> bool:
-    try:
-        return isinstance(value, str) and ipaddress.ip_address(value).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_whole(value: object, least: int, most: int) -> bool:
-    return type(value) is int and least <= value <= most
-
-
-def _error(path: Path, name: str, expected: str, found: str) -> UsageError:
-    subject = f"{path} field {name}" if name else str(path)
-    return UsageError("site.refused", subject, expected=expected, found=found, hint=f"edit {path}, then install again")
+def _error(path: Path, fault: SiteFault) -> UsageError:
+    place = f"{path}:{fault.line}:{fault.column}" if fault.line else str(path)
+    subject = f"{place} field {fault.name}" if fault.name else place
+    return UsageError(
+        "site.refused", subject, expected=fault.expected, found=fault.found, hint=f"edit {path}, then apply it"
+    )

@@ -21,7 +21,7 @@ def test_site_has_a_name_where_the_file_gives_one() -> None:
     for text in (b"site: North\n", b"site: 5\n", b"site: ''\n", b"site: [north]\n", b"site: no\n", b"site: -a\n"):
         with pytest.raises(UsageError) as caught:
             parse_site(text)
-        assert caught.value.subject == "site.yaml field site"
+        assert caught.value.subject == "site.yaml:1:7 field site"
 
 
 def test_fields_are_read_and_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_field_of_a_later_version_is_refused_as_one_without_effect_and_not_as_un
     path.write_text(f"port: 8443\n{name}: {value}\n")
     with pytest.raises(UsageError) as caught:
         read_site(path)
-    assert caught.value.subject == f"{path} field {name}"
+    assert caught.value.subject == f"{path}:2:1 field {name}"
     assert "a later version" in caught.value.expected
     assert caught.value.found == "a field without effect here"
     path.write_text("tsl: {}\n")

@@ -1,0 +1,275 @@
+"""The fields of a YAML file that a person writes: what each may hold, read with its line and column.
+
+Owns the kinds of values, the reading of a file against a table of fields, and the JSON Schema of such a table.
+`appliance.host.site.config` has the table of `site.yaml`.
+
+Rules:
+- a field is data: the parser, the schema and the messages follow from its row;
+- every fault is found in one reading, each with its line and column;
+- a name that stands twice in one mapping is a fault: YAML's own reader would silently take the last one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # yaml is loaded with the first file that is read
+    import yaml
+
+
+@dataclass(frozen=True, slots=True)
+class WholeNumber:
+    """A whole number within bounds, both included."""
+
+    minimum: int
+    maximum: int
+
+    @property
+    def expected(self) -> str:
+        """The allowed values, for people."""
+        return f"{self.minimum} to {self.maximum}"
+
+    def accepts(self, value: object) -> bool:
+        """Whether a value is one of these; true and false are no numbers."""
+        return type(value) is int and self.minimum <= value <= self.maximum
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the values."""
+        return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A text that a pattern matches from its start to its end.
+
+    Args:
+        pattern: of the whole text.
+        expected: the allowed values, for people.
+    """
+
+    pattern: re.Pattern[str]
+    expected: str
+
+    def accepts(self, value: object) -> bool:
+        """Whether a value is one of these."""
+        return isinstance(value, str) and self.pattern.fullmatch(value) is not None
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the values."""
+        inner = self.pattern.pattern.removeprefix("^").removesuffix("$").removesuffix(r"\Z")
+        return {"type": "string", "pattern": f"^{inner}$"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoopbackAddress:
+    """An address that only programs on the same machine reach."""
+
+    @property
+    def expected(self) -> str:
+        """The allowed values, for people."""
+        return "a loopback address such as 127.0.0.1"
+
+    def accepts(self, value: object) -> bool:
+        """Whether a value is one of these."""
+        try:
+            return isinstance(value, str) and ipaddress.ip_address(value).is_loopback
+        except ValueError:
+            return False
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the values."""
+        return {"type": "string", "pattern": r"^(127(\.[0-9]{1,3}){3}|[0:]*:0*1)$"}
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def expected(self) -> str:
+        """The allowed values, for people."""
+        return f"one of {', '.join(self.words)}"
+
+    def accepts(self, value: object) -> bool:
+        """Whether a value is one of these."""
+        return isinstance(value, str) and value in self.words
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the values."""
+        return {"enum": list(self.words)}
+
+
+@dataclass(frozen=True, slots=True)
+class SiteField:
+    """A field of the file.
+
+    Args:
+        name: as it stands in the file; `group.name` for a field inside the mapping `group`.
+        kind: the allowed values.
+        default: where the file has no such field; None where something else decides then.
+        what: what it decides, in one sentence, for the schema and for people.
+    """
+
+    name: str
+    kind: WholeNumber | Word | LoopbackAddress | OneOf
+    default: int | str | None
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class SiteFault:
+    """Something wrong in the file.
+
+    Args:
+        name: the field; empty where the file as a whole is wrong.
+        line, column: where it stands, from 1; 0 where no place can be named.
+        expected, found: what the field may hold, and what it holds.
+    """
+
+    name: str
+    line: int
+    column: int
+    expected: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class SiteValues:
+    """What a file holds: the value of every field by its name, and every fault."""
+
+    values: dict[str, Any]
+    faults: tuple[SiteFault, ...]
+
+
+def read_values(data: bytes, fields: Sequence[SiteField], reserved: Sequence[str], max_bytes: int) -> SiteValues:
+    """Read a file against a table of fields.
+
+    Args:
+        data: the whole file, untrusted; no bytes are a file without fields.
+        fields: the table.
+        reserved: names of fields that have no effect yet.
+        max_bytes: the largest file.
+
+    Returns:
+        Defaults stand where the file has no value, or a wrong one.
+    """
+    import yaml
+
+    values: dict[str, Any] = {field.name: field.default for field in fields}
+    try:
+        if len(data) > max_bytes:
+            raise ValueError(f"more than {max_bytes} bytes")
+        loader = yaml.SafeLoader(data.decode("utf-8", "strict"))
+        try:
+            node = loader.get_single_node()
+            faults = tuple(_Reading(fields, reserved, values, loader).read(node)) if node is not None else ()
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        found = " ".join(f"{error.context or ''} {error.problem or ''}".split())[:200]
+        faults = (SiteFault("", mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, "YAML", found),)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        faults = (SiteFault("", 0, 0, "YAML", " ".join(str(error).split())[:200]),)
+    return SiteValues(values, tuple(sorted(faults, key=lambda fault: (fault.line, fault.column))))
+
+
+class _Reading:
+    """One reading of a file: it fills the values, and yields the faults."""
+
+    def __init__(
+        self, fields: Sequence[SiteField], reserved: Sequence[str], values: dict[str, Any], loader: yaml.SafeLoader
+    ) -> None:
+        self._fields = {field.name: field for field in fields}
+        self._groups = {name.partition(".")[0] for name in self._fields if "." in name}
+        self._reserved, self._values, self._loader = reserved, values, loader
+
+    def read(self, node: yaml.Node, group: str = "") -> Iterator[SiteFault]:
+        """Read a mapping: the whole file, or a group of it."""
+        import yaml
+
+        if node.tag == "tag:yaml.org,2002:null":
+            return
+        if not isinstance(node, yaml.MappingNode) or node.tag != "tag:yaml.org,2002:map":
+            yield _fault(group.rstrip("."), node, "fields and values", _describe(node))
+            return
+        seen: set[str] = set()
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+                yield _fault(group.rstrip("."), key, "fields and values", f"a field named {_describe(key)}")
+                continue
+            name = f"{group}{key.value}"
+            if name in seen:
+                yield _fault(name, key, "a field once", "the same field a second time")
+                continue
+            seen.add(name)
+            yield from self._field(name, key, value, is_top=not group)
+
+    def _field(self, name: str, key: yaml.Node, node: yaml.Node, *, is_top: bool) -> Iterator[SiteFault]:
+        if is_top and name in self._groups:
+            yield from self.read(node, f"{name}.")
+        elif field := self._fields.get(name) if not (is_top and "." in name) else None:
+            value = self._construct(node)
+            if field.kind.accepts(value):
+                self._values[name] = value
+            else:
+                found = _describe(node) if value is None else repr(value)[:120]
+                yield _fault(name, node, field.kind.expected, found)
+        elif is_top and name in self._reserved:
+            expected = "no such field yet: a later version of this program reads it"
+            yield _fault(name, key, expected, "a field without effect here")
+        else:
+            yield _fault(name, key, f"one of {', '.join(self._names(name, is_top=is_top))}", "an unknown field")
+
+    def _construct(self, node: yaml.Node) -> Any:
+        import yaml
+
+        try:
+            return self._loader.construct_document(node)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            return None  # a date that no calendar has, or a tag of another language: no field holds such a thing
+
+    def _names(self, name: str, *, is_top: bool) -> list[str]:
+        if is_top:
+            return list(dict.fromkeys(known.partition(".")[0] for known in self._fields))
+        group = name.partition(".")[0]
+        return [known.partition(".")[2] for known in self._fields if known.startswith(f"{group}.")]
+
+
+def fields_schema(title: str, fields: Sequence[SiteField]) -> dict[str, Any]:
+    """Generate the JSON Schema of a file (draft 2020-12)."""
+    schema: dict[str, Any] = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title, **_mapping()}
+    for field in fields:
+        group, _, name = field.name.rpartition(".")
+        place = schema["properties"].setdefault(group, _mapping()) if group else schema
+        entry = {**field.kind.schema(), "description": field.what}
+        place["properties"][name] = entry if field.default is None else {**entry, "default": field.default}
+    return schema
+
+
+def _mapping() -> dict[str, Any]:
+    return {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+def _describe(node: yaml.Node) -> str:
+    kinds = {
+        "seq": "a list",
+        "map": "a mapping",
+        "str": "a text",
+        "int": "a number",
+        "bool": "true or false",
+        "null": "nothing",
+    }
+    kind = node.tag.removeprefix("tag:yaml.org,2002:")
+    return kinds.get(kind, kind)[:80]
+
+
+def _fault(name: str, node: yaml.Node, expected: str, found: str) -> SiteFault:
+    mark = node.start_mark
+    return SiteFault(name, mark.line + 1, mark.column + 1, expected, found)
