@@ -51,10 +51,16 @@ FIELDS = (
         "",
         "The name of the site, which an expiry override may name.",
     ),
+    SiteField(
+        "keep",
+        WholeNumber(1, 16),
+        1,
+        "Releases that `appliance gc` keeps beside the one that serves, the newest first.",
+    ),
 )
 """Every field, in the order in which people read them."""
 RESERVED = ("tls", "cors", "keys", "models", "trial", "retention", "energy", "agents")
-"""Fields of later versions; `models` will hold `keep`, `pin` and `min_level`."""
+"""Fields of later versions; `models` will hold `min_level`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ class SiteConfig:
         digest: sha256 of the file, or of no bytes where there is no file.
         data: the bytes of the file; none where there is no file.
         site: the name of the site, which an expiry override may name (TRUST 12); empty where it has none.
+        keep: how many releases `appliance gc` keeps beside the one that serves.
     """
 
     bind: str = "127.0.0.1"
@@ -78,6 +85,7 @@ class SiteConfig:
     digest: Digest = NO_FILE
     data: bytes = field(default=b"", compare=False, repr=False)
     site: str = ""
+    keep: int = 1
 
 
 def read_site(path: Path) -> SiteConfig:
@@ -113,7 +121,14 @@ def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
         raise errors[0]
     values = found.values
     return SiteConfig(
-        values["bind"], values["port"], values["slots"], values["context"], sha256(data), data, values["site"]
+        values["bind"],
+        values["port"],
+        values["slots"],
+        values["context"],
+        sha256(data),
+        data,
+        values["site"],
+        keep=values["keep"],
     )
 
 

@@ -74,3 +74,12 @@ def test_bytes_of_the_file_stay_with_its_values(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text("# why\nslots: 2\n")
     assert read_site(path).data == b"# why\nslots: 2\n"
+
+
+def test_keep_is_a_number_of_releases_from_1() -> None:
+    assert parse_site(b"").keep == 1
+    assert parse_site(b"keep: 3\n").keep == 3
+    for text in (b"keep: 0\n", b"keep: 17\n", b"keep: all\n"):
+        with pytest.raises(UsageError) as caught:
+            parse_site(text)
+        assert caught.value.subject == "site.yaml:1:7 field keep"
