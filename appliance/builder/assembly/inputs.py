@@ -31,6 +31,7 @@ from appliance.builder.models.conversion import check_pinned, convert, converted
 from appliance.builder.models.merging import MergeRequest, merge
 from appliance.builder.models.model_file import check_model_file
 from appliance.builder.models.quantisation import QuantisationRequest, quantise
+from appliance.builder.recipe.format_2 import GoldenFile
 from appliance.builder.recipe.recipe import Recipe, RecipeFile, RecipeModel
 from appliance.builder.resolve.coverage import conversion_request, input_name
 from appliance.builder.resolve.locked_models import locked_architectures
@@ -44,6 +45,7 @@ from appliance.builder.wheels.appliance_wheel import build_appliance_wheel
 from appliance.builder.wheels.member_cache import cached_members
 from appliance.builder.wheels.reader import wheel_record
 from appliance.resources import playbooks_path
+from bundles.contents.golden_set import parse_golden_set
 from bundles.contents.lineage import Lineage
 from bundles.progress import OnProgress
 from signing.digest import Digest, sha256
@@ -97,7 +99,7 @@ def gather(
         _runtime_wheel(runtime, cache),
         *of_cuda,
         *(_package(entry, path) for entry, path in fetched.items() if entry.kind == KIND),
-        *(_file(file, lock, fetched) for file in recipe.files),
+        *(_file(file, lock, fetched) for file in recipe.further_files),
         *_playbooks(),
         Source("config/recipe.yaml", "config", data=recipe_path.read_bytes()),
         Source("config/lock.json", "config", data=lock_path(recipe_path).read_bytes()),
@@ -259,8 +261,10 @@ def _tool(entry: Locked, path: Path) -> Source:
     )
 
 
-def _file(file: RecipeFile, lock: Lock, fetched: dict[Locked, Path]) -> Source:
+def _file(file: RecipeFile | GoldenFile, lock: Lock, fetched: dict[Locked, Path]) -> Source:
     entry = _find(lock, "file", file.path)
+    if file.kind == "golden-set":
+        parse_golden_set(fetched[entry].read_bytes(), f"{file.path} ({file.source})")
     return Source(file.path, file.kind, file=fetched[entry], sha256=entry.used.sha256)
 
 

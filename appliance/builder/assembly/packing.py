@@ -148,6 +148,7 @@ def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model
         embedding=header.embedding,
         task=model.task or "",
         template_accepted=_acceptance(model),
+        golden=tuple(file.path for file in model.golden_files),
     )
 
 

@@ -53,7 +53,8 @@ def check_model_file(
 
     Raises:
         NotTrustedError: it is no GGUF that our parser accepts (`gguf.refused`), or `template.refused`.
-        UsageError: no engine can serve it (`model.kind`), or not as the recipe asks (`recipe.task`, `recipe.context`).
+        UsageError: no engine can serve it (`model.kind`), or not as the recipe asks (`recipe.task`, `recipe.golden`,
+            `recipe.context`).
     """
     subject = f"model {model.name}"
     with path.open("rb") as stream:
@@ -65,6 +66,7 @@ def check_model_file(
             header, head = parse_header(stream, named)
         task = judge_kind(header, head, subject, architectures)
     _check_task(model, task, subject)
+    _check_golden(model, task, subject)
     check_context(model, header, task)
     lint_templates(header, subject, model.accepted_template)
     return ModelFile(header, task)
@@ -99,3 +101,14 @@ def _check_task(model: RecipeModel, task: str, subject: str) -> None:
             hint="take `task` out of the recipe, or name a model that is made for this task",
         )
     check_served(task, subject)
+
+
+def _check_golden(model: RecipeModel, task: str, subject: str) -> None:
+    if model.golden and task != CHAT:
+        raise UsageError(
+            "recipe.golden",
+            subject,
+            expected="golden prompts for a model that chats",
+            found=f"a model for the task {task}",
+            hint="take `golden` out of the recipe: the embeddings of this model are checked in any case",
+        )

@@ -28,6 +28,7 @@ from appliance.builder.sources import parse_source
 from bundles.contents.paths import GRAMMAR, check_path
 from signing.errors import NotTrustedError
 
+MAX_GOLDEN_SETS = 16
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,100}")
 
 
@@ -43,6 +44,17 @@ def _check_sources(value: object) -> object:
     for text in texts:
         _check_source(text)
     return value if isinstance(value, str) else tuple(texts)
+
+
+def _check_golden(value: object) -> object:
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, (list, tuple)) or not 1 <= len(texts) <= MAX_GOLDEN_SETS or len(set(texts)) != len(texts):
+        raise ValueError(f"a source such as file:golden.jsonl, or a list of 1 to {MAX_GOLDEN_SETS} distinct ones")
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError("a source such as file:golden.jsonl")
+        _check_source(text)
+    return tuple(texts)
 
 
 def _check_file_path(text: str) -> str:
@@ -149,6 +161,9 @@ PackageNames = Annotated[
 SourceText = Annotated[str, AfterValidator(_check_source)]
 SourceTexts = Annotated[
     str | tuple[str, ...], BeforeValidator(_check_sources), WithJsonSchema({"anyOf": [_TEXT, _list_of(_TEXT)]})
+]
+GoldenSources = Annotated[
+    tuple[str, ...], BeforeValidator(_check_golden), WithJsonSchema({"anyOf": [_TEXT, _list_of(_TEXT)]})
 ]
 Licence = Annotated[str, AfterValidator(_check_licence)]
 BundlePath = Annotated[str, AfterValidator(_check_file_path)]

@@ -6,6 +6,7 @@ what its bundle would lack.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationInfo
@@ -47,6 +48,24 @@ class RecipeSite(RecipePart):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class GoldenFile:
+    """A golden set of the bundle: its source as the recipe names it, and its path in the bundle."""
+
+    source: str
+    path: str
+
+    @property
+    def licence(self) -> str:
+        """What its entry in the lock states: who wrote a recipe's prompts declares no licence for them."""
+        return "NOASSERTION"
+
+    @property
+    def kind(self) -> str:
+        """The kind of file in the bundle (FORMAT 3.2)."""
+        return "golden-set"
+
+
 class RecipeAdapter(RecipePart):
     """A LoRA adapter that somebody else made, for one model of the recipe."""
 
@@ -71,7 +90,6 @@ def _refuse_until_built(value: tuple[T, ...], info: ValidationInfo) -> tuple[T, 
 
 
 _LATER = AfterValidator(_refuse_until_built)
-GoldenSets = Annotated[tuple[SourceText, ...], _LATER]
 Adapters = Annotated[tuple[RecipeAdapter, ...], _LATER]
 Servers = Annotated[tuple[RecipeServer, ...], _LATER]
 Advisories = Annotated[tuple[SourceText, ...], _LATER]

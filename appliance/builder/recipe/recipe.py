@@ -24,6 +24,7 @@ from appliance.builder.recipe.fields import (
     CudaArchitectures,
     Day,
     FilesBeside,
+    GoldenSources,
     Licence,
     Name,
     PackageNames,
@@ -35,7 +36,7 @@ from appliance.builder.recipe.fields import (
     SystemName,
     Version,
 )
-from appliance.builder.recipe.format_2 import Adapters, Advisories, GoldenSets, RecipeSite, RecipeTemplate, Servers
+from appliance.builder.recipe.format_2 import Adapters, Advisories, GoldenFile, RecipeSite, RecipeTemplate, Servers
 from appliance.builder.recipe.part import RecipePart
 from appliance.builder.sources import source_beside
 
@@ -160,11 +161,11 @@ class RecipeModel(RecipePart):
     template: RecipeTemplate | None = Field(
         title="what people decided about its chat template", default=None, description="a mapping with accepted"
     )
-    golden: GoldenSets = Field(
-        title="sets of prompts that it must answer before a host uses it; not packed by this version",
+    golden: GoldenSources = Field(
+        title="files of prompts that it must answer before a host switches to it: one JSON object in each line, with "
+        "prompt, max_tokens and accept, a regular expression; for models that chat",
         default=(),
-        description="a list of sources",
-        strict=False,
+        description="a source such as file:golden.jsonl, or a list of them",
     )
 
     @field_validator("convert")
@@ -191,6 +192,12 @@ class RecipeModel(RecipePart):
         """The sources of the files beside its weights, by their path there; empty for a model that is a GGUF."""
         files = self.convert.files if self.convert else ()
         return {name: source_beside(self.source_text, name) for name in files}
+
+    @property
+    def golden_files(self) -> tuple[GoldenFile, ...]:
+        """Its golden sets, numbered in the order of the recipe."""
+        folder = f"golden/{self.name}"
+        return tuple(GoldenFile(text, f"{folder}/{at:02}.jsonl") for at, text in enumerate(self.golden, 1))
 
     @property
     def accepted_template(self) -> str | None:
@@ -301,6 +308,11 @@ class Recipe(RecipePart):
         description="a list of sources",
         strict=False,
     )
+
+    @property
+    def further_files(self) -> tuple[RecipeFile | GoldenFile, ...]:
+        """The further files of the bundle, and the golden sets of its models."""
+        return (*self.files, *(one for model in self.models for one in model.golden_files))
 
     @property
     def arch(self) -> str:

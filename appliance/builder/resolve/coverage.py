@@ -121,7 +121,7 @@ def _missing_sources(lock: Lock, recipe: Recipe) -> Iterable[tuple[str, str, str
             found = f"{entry.source} ({entry.licence})" if entry else "nothing"
             yield f"model {model.name}", f"{model.source_text} ({model.licence})", found
         yield from _missing_conversion(lock, model)
-    for file in recipe.files:
+    for file in recipe.further_files:
         entry = lock.find("file", file.path)
         if not covers_source(entry, file.source, file.licence):
             found = f"{entry.source} ({entry.licence})" if entry else "nothing"

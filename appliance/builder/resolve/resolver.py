@@ -79,7 +79,7 @@ def lock_recipe(
     kept = None if upgrade else previous
     context = LockContext(recipe, recipe_path.parent, cache, kept, env, on_progress)
     sdist = lock_sdist(context)
-    entries = [sdist, *(lock_file(context, file) for file in recipe.files)]
+    entries = [sdist, *(lock_file(context, file) for file in recipe.further_files)]
     for model in recipe.models:
         entries += lock_model(context, model)
         entries += lock_beside(context, model, entries[-1])

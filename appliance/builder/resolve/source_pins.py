@@ -20,6 +20,7 @@ from appliance.builder.lock.model_parts import concatenate
 from appliance.builder.lock.pinned_fetch import extract, local_path
 from appliance.builder.models.conversion import convert
 from appliance.builder.models.split_set import is_split_set, parts_argument
+from appliance.builder.recipe.format_2 import GoldenFile
 from appliance.builder.recipe.recipe import RecipeFile, RecipeModel
 from appliance.builder.resolve.context import LockContext
 from appliance.builder.resolve.coverage import conversion_request, covers_source, input_name
@@ -27,6 +28,7 @@ from appliance.builder.resolve.wheel_pins import find_wheel
 from appliance.builder.sources import FileSource, HfSource, PypiSource, hf, https, parse_source
 from appliance.builder.sources import file as local
 from appliance.builder.sources.pypi import remote
+from bundles.contents.golden_set import parse_golden_set
 
 
 def lock_model(context: LockContext, model: RecipeModel) -> list[Locked]:
@@ -115,16 +117,20 @@ def lock_converted(
     return Locked("converted", model.name, versions, pin.file, pin.size, pin.sha256, model.licence, made=request.step)
 
 
-def lock_file(context: LockContext, file: RecipeFile) -> Locked:
-    """The line of a further file of the bundle.
+def lock_file(context: LockContext, file: RecipeFile | GoldenFile) -> Locked:
+    """The line of a further file of the bundle, or of a golden set.
 
     Raises:
         ApplianceError, UsageError: as `lock_model`.
+        NotTrustedError: a golden set breaks its form (FORMAT 3.4).
     """
     entry = context.find_kept("file", file.path)
     if entry is not None and covers_source(entry, file.source, file.licence):
         return entry
-    return _lock_source(context, "file", file.path, file.source, file.licence)
+    entry = _lock_source(context, "file", file.path, file.source, file.licence)
+    if file.kind == "golden-set":
+        parse_golden_set(context.fetch(entry).read_bytes(), f"{file.path} ({file.source})")
+    return entry
 
 
 def _lock_source(context: LockContext, kind: str, name: str, text: str, licence: str, commit: str = "") -> Locked:

@@ -1,11 +1,12 @@
 """The candidate: the engines of a new release, started beside the old one and tried before the switch.
 
-Owns the golden prompt and the check of its answer; `appliance.host.engine.embedding_check` checks embeddings. Below a
-prefix this module also starts the engines itself; on a whole machine systemd does.
+Owns the golden prompts of a model and the check of its answers; `appliance.host.engine.embedding_check` checks
+embeddings. Below a prefix this module also starts the engines itself; on a whole machine systemd does.
 
 Rules:
 - each engine runs as it will serve: with the rendered configuration and the chosen CPU variant, on the verified model,
   without any network;
+- every golden prompt of the signed contents is asked; one answer that is not accepted refuses the release;
 - an answer is accepted by a regular expression, since greedy text differs between CPU variants.
 """
 
@@ -15,9 +16,8 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.host.engine.client import EngineClient
@@ -28,37 +28,22 @@ from appliance.host.machine.threads import thread_count
 from appliance.host.process.programs import Programs
 from appliance.host.release.release import Release
 from bundles.contents.contents import Model
+from bundles.contents.golden_set import MAX_SET_BYTES, GoldenPrompt, parse_golden_set
 from bundles.progress import OnProgress, Progress
-from signing.errors import ApplianceError, ApplyRestoredError
-
-
-@dataclass(frozen=True, slots=True)
-class GoldenPrompt:
-    """A prompt with the answer that is expected.
-
-    Args:
-        prompt: the user's message.
-        max_tokens: where the answer is cut.
-        accept: a regular expression that must be found in the answer.
-    """
-
-    prompt: str
-    max_tokens: int
-    accept: str
-
+from signing.digest import Digest, sha256
+from signing.errors import ApplianceError, ApplyRestoredError, DamagedError
 
 # A few tokens show that it answers at all; an emulated processor makes one or two tokens a second.
 DEFAULT = GoldenPrompt("Name the capital of France.", 8, ".+")
 
 
-def try_candidate(release: Release, programs: Programs, on_progress: OnProgress, golden: GoldenPrompt = DEFAULT) -> str:
+def try_candidate(release: Release, programs: Programs, on_progress: OnProgress) -> str:
     """Start each engine of a release, check its answer, and stop it.
 
     Args:
         release: complete, but not switched to.
         programs: holds the folder for the engines' logs.
         on_progress: called with the models done.
-        golden: the prompt for models that chat.
 
     Returns:
         The answer of the last model.
@@ -71,30 +56,53 @@ def try_candidate(release: Release, programs: Programs, on_progress: OnProgress,
     for done, model in enumerate(models):
         on_progress(Progress("trying the candidate", done, len(models), "steps"))
         with candidate_errors(model.name):
-            answer = _try(release, model, programs, on_progress, golden)
+            answer = _try(release, model, programs, on_progress)
     on_progress(Progress("trying the candidate", len(models), len(models), "steps"))
     return answer
 
 
-def check_model(engine: Engine | EngineClient, model: Model, golden: GoldenPrompt = DEFAULT) -> str:
-    """Check that a model gives a right answer, or right embeddings.
+def golden_prompts(release: Release, model: Model) -> tuple[GoldenPrompt, ...]:
+    """Read the prompts that a model of a release must answer, from verified bytes.
+
+    Args:
+        release: its files are installed.
+        model: of its signed contents.
+
+    Returns:
+        Every prompt of the golden sets that the contents name for it; one short prompt where they name none.
+
+    Raises:
+        DamagedError: a golden set is not what was signed.
+        NotTrustedError: what was signed is no golden set.
+    """
+    found: list[GoldenPrompt] = []
+    for path in model.golden:
+        file = release.contents.by_path[path]
+        found += parse_golden_set(_read_signed(release.place(file), file.path, file.sha256), path)
+    return tuple(found) or (DEFAULT,)
+
+
+def check_model(engine: Engine | EngineClient, model: Model, golden: Sequence[GoldenPrompt] = (DEFAULT,)) -> str:
+    """Check that a model gives right answers, or right embeddings.
 
     Args:
         engine: runs the model.
         model: as the signed contents describe it.
-        golden: the prompt for a model that chats.
+        golden: the prompts for a model that chats, from `golden_prompts`; at least one.
 
     Returns:
-        The answer; of a model that makes embeddings a line about them, for people.
+        The last answer; of a model that makes embeddings a line about them, for people.
 
     Raises:
-        ApplyRestoredError: the answer is not accepted.
+        ApplyRestoredError: an answer is not accepted.
         ApplianceError: the engine does not answer.
     """
     if model.embedding:
         return check_embeddings(engine, model)
-    answer = engine.chat(golden.prompt, golden.max_tokens).text
-    check_answer(model.name, golden, answer)
+    answer = ""
+    for one in golden:
+        answer = engine.chat(one.prompt, one.max_tokens).text
+        check_answer(model.name, one, answer)
     return answer
 
 
@@ -136,7 +144,20 @@ def check_answer(model: str, golden: GoldenPrompt, answer: str) -> None:
         )
 
 
-def _try(release: Release, model: Model, programs: Programs, on_progress: OnProgress, golden: GoldenPrompt) -> str:
+def _read_signed(path: Path, name: str, digest: Digest) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_SET_BYTES + 1)
+    except OSError as error:
+        raise DamagedError(
+            "golden.unreadable", name, expected="the file as it was signed", found=error.strerror or str(error)
+        ) from None
+    if (found := sha256(data)) != digest:
+        raise DamagedError("golden.damaged", name, expected=f"sha256 {digest}", found=f"sha256 {found}")
+    return data
+
+
+def _try(release: Release, model: Model, programs: Programs, on_progress: OnProgress) -> str:
     # The path of a socket must be short; that of a prefix may be long.
     folder = Path(tempfile.mkdtemp(prefix="appliance-"))
     log = programs.scratch / f"candidate-{model.name}.log"
@@ -145,7 +166,7 @@ def _try(release: Release, model: Model, programs: Programs, on_progress: OnProg
             if engine.isolation != "netns":
                 programs.isolation = engine.isolation
             engine.wait_ready()
-            return check_model(engine, model, golden)
+            return check_model(engine, model, golden_prompts(release, model))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
-from appliance.host.activation.candidate import DEFAULT, GoldenPrompt, candidate_errors, check_model
+from appliance.host.activation.candidate import candidate_errors, check_model, golden_prompts
 from appliance.host.engine.client import EngineClient
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import (
@@ -59,7 +59,7 @@ class SystemdServices:
         self._prefix, self._now = prefix, now
         self._changed: list[str] = []
 
-    def try_candidate(self, release: Release, on_progress: OnProgress, golden: GoldenPrompt = DEFAULT) -> str:
+    def try_candidate(self, release: Release, on_progress: OnProgress) -> str:
         """See `Services.try_candidate`. The engines go on running, and serve after the switch."""
         models, manifest = release.contents.models, release.bundle.value.manifest
         names = engine_units(release.contents, manifest)
@@ -73,7 +73,7 @@ class SystemdServices:
         for done, model in enumerate(models):
             on_progress(Progress("trying the candidate", done, len(models), "steps"))
             with candidate_errors(model.name):
-                answer = self._check_model(release, model, golden)
+                answer = self._check_model(release, model)
         on_progress(Progress("trying the candidate", len(models), len(models), "steps"))
         return answer
 
@@ -135,7 +135,7 @@ class SystemdServices:
                 raise _not_served(GATEWAY_UNIT, f"none within {READY_S:.0f} s; its log ends with: {log}")
             time.sleep(_POLL_S)
 
-    def _check_model(self, release: Release, model: Model, golden: GoldenPrompt) -> str:
+    def _check_model(self, release: Release, model: Model) -> str:
         unit = engine_unit(release.bundle.value.manifest, model.name)
         socket = engine_socket(self._prefix, release.path, model.name)
         client = EngineClient(model.name, socket, f"journalctl -u {unit}")
@@ -147,7 +147,7 @@ class SystemdServices:
                     unit, f"none within {READY_S:.0f} s; its log ends with: {systemctl.last_log_lines(unit)}"
                 )
             time.sleep(_POLL_S)
-        return check_model(client, model, golden)
+        return check_model(client, model, golden_prompts(release, model))
 
     def _prepare_access(self) -> None:
         path = self._prefix.access

@@ -5,6 +5,7 @@ is refused, so that nobody relies on an adapter or a check that is not there.
 
 Rules:
 - what a site may add, advisories, documents and accepted templates change nothing that serves: they are allowed;
+- the golden sets of a model that chats are asked by its candidate before the switch;
 - all else of format 2 is refused until this program applies it.
 """
 
@@ -48,9 +49,9 @@ def _not_applied(contents: Contents) -> Iterator[str]:
         yield f"adapters {', '.join(adapter.name for adapter in contents.adapters)}"
     if contents.of_kind("tool-server"):
         yield "tool servers"
-    if contents.of_kind("golden-set") or any(model.golden for model in contents.models):
-        yield "golden sets"
     for model in contents.models:
+        if model.golden and model.purpose != "chat":
+            yield f"golden sets of {model.name}, which does not chat"
         if model.purpose == "rerank":
             yield f"the reranker {model.name}"
     state = contents.state

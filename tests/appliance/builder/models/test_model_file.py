@@ -128,3 +128,9 @@ def test_vocabulary_that_llama_cpp_ships_is_no_model(tmp_path: Path) -> None:
         with pytest.raises(ApplianceError) as caught:
             check_model_file(asked(), path, None)
         assert (caught.value.code, caught.value.found) == ("model.kind", "a vocabulary alone, without weights"), name
+
+
+def test_golden_prompts_are_for_models_that_chat(tmp_path: Path) -> None:
+    assert judge(tmp_path, servable(), golden="file:golden.jsonl").task == "chat"
+    with pytest.raises(UsageError, match=r"recipe\.golden"):
+        judge(tmp_path, EMBEDDER, golden="file:golden.jsonl")

@@ -231,7 +231,6 @@ def test_folder_in_place_of_a_recipe_is_refused(tmp_path: Path) -> None:
 
 
 LATER = {
-    "golden": ("context: 64", "context: 64\n    golden: [file:must.jsonl]"),
     "adapters": (
         "serve: {slots: 4}",
         "adapters: [{name: plant, base: tiny, source: file:lora.gguf, licence: Apache-2.0}]",
@@ -247,6 +246,23 @@ def test_what_no_build_packs_yet_is_refused_by_name_and_not_ignored(tmp_path: Pa
     (error,) = _refused(tmp_path, GOOD.replace(old, new))
     assert f" {field}" in f" {error.subject}".replace(".", " ")
     assert error.expected == f"no {field}: a later version of this program packs them, this one does not"
+
+
+def test_golden_sets_get_numbered_paths_in_the_order_of_the_recipe(tmp_path: Path) -> None:
+    one = GOOD.replace("context: 64", "context: 64\n    golden: file:must.jsonl")
+    assert [file.path for file in _load(tmp_path, one).further_files][-1:] == ["golden/tiny/01.jsonl"]
+    two = GOOD.replace("context: 64", "context: 64\n    golden: [file:b.jsonl, file:a.jsonl]")
+    files = _load(tmp_path, two).models[0].golden_files
+    assert [(file.source, file.path) for file in files] == [
+        ("file:b.jsonl", "golden/tiny/01.jsonl"),
+        ("file:a.jsonl", "golden/tiny/02.jsonl"),
+    ]
+
+
+@pytest.mark.parametrize("value", ["[]", "7", "[7]", "nowhere", "[file:a.jsonl, file:a.jsonl]"])
+def test_golden_that_names_no_sources_is_refused(tmp_path: Path, value: str) -> None:
+    (error,) = _refused(tmp_path, GOOD.replace("context: 64", f"context: 64\n    golden: {value}"))
+    assert error.subject.endswith("models[0].golden")
 
 
 def test_what_is_misspelled_in_a_part_of_later_is_named_all_the_same(tmp_path: Path) -> None:

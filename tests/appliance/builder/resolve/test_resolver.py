@@ -23,7 +23,7 @@ from appliance.builder.runtime.cuda_toolkit import TOOLKIT_NAMES
 from appliance.builder.runtime.wheel import runtime_key
 from appliance.builder.sources import download
 from signing.digest import sha256
-from signing.errors import ApplianceError, UsageError
+from signing.errors import ApplianceError, NotTrustedError, UsageError
 from signing.strictjson import to_file
 from tests.appliance.web import PackageIndex, sdist, serve, wheel, write_recipe
 
@@ -230,6 +230,31 @@ def test_changed_model_moves_no_wheel(bench: Bench) -> None:
     (change,) = changes(first, later)
     assert change.after
     assert (change.after.name, change.after.file, change.after.sha256) == ("tiny", "mine.gguf", sha256(b"GGUF mine"))
+
+
+def test_golden_set_is_pinned_and_one_that_breaks_its_form_is_refused(bench: Bench) -> None:
+    recipe = write_recipe(
+        bench.folder,
+        SOURCE,
+        models=f"models: [{{name: tiny, source: '{SOURCE}', licence: MIT, context: 64, golden: 'file:must.jsonl'}}]",
+    )
+    (bench.folder / "must.jsonl").write_text("Paris\n")
+    with pytest.raises(NotTrustedError, match=r"must\.jsonl.* line 1"):
+        bench.lock(recipe)
+    data = b'{"prompt":"a","max_tokens":1,"accept":"b"}\n'
+    (bench.folder / "must.jsonl").write_bytes(data)
+    lock = bench.lock(recipe)
+    entry = lock.find("file", "golden/tiny/01.jsonl")
+    assert entry is not None
+    assert (entry.source, entry.size, entry.sha256) == ("file:must.jsonl", len(data), sha256(data))
+    check_covers(lock, load_recipe(recipe), recipe, ("alpha>=1", "native"))
+    with pytest.raises(UsageError, match="golden/tiny/01"):
+        check_covers(
+            replace(lock, entries=tuple(one for one in lock.entries if one != entry)),
+            load_recipe(recipe),
+            recipe,
+            ("alpha>=1", "native"),
+        )
 
 
 def test_two_pythons_share_what_both_take_and_get_their_own_of_the_rest(bench: Bench) -> None:
