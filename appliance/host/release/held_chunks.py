@@ -11,16 +11,13 @@ from pathlib import Path
 
 from appliance.host.layout.places import place
 from appliance.host.layout.prefix import Prefix
+from appliance.host.release.installed_files import installed_files
 from bundles.chunks.check import placed
 from bundles.chunks.source import Seed, Seeds
 from bundles.contents.contents import File
-from bundles.contents.contents_json import parse_contents
-from bundles.oci.layout import INDEX_FILE, Layout, blob_path
-from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, parse_index_of_one, parse_manifest
 from signing.digest import Digest
 from signing.errors import ApplianceError
 
-_BUNDLE = "bundle"
 _MAX_PLACES = 4
 """Places that are listed of one chunk: the first that is right ends the search."""
 
@@ -48,14 +45,9 @@ def held_chunks(prefix: Prefix) -> Seeds:
 
 
 def _files_of(release: Path) -> tuple[File, ...]:
-    """The files that a release should have, as its copy of the contents lists them; none where that cannot be read."""
-    medium = Layout(release / _BUNDLE).medium
+    """The files that a release should have; none where its list cannot be read."""
     try:
-        index = medium.read(INDEX_FILE, MAX_INDEX_BYTES)
-        data = index and medium.read(blob_path(parse_index_of_one(index).sha256), MAX_MANIFEST_BYTES)
-        manifest = parse_manifest(data) if data else None
-        contents = manifest and medium.read(blob_path(manifest.contents), manifest.contents_size)
-        return parse_contents(contents).files if contents else ()
+        return installed_files(release, is_named=False)
     except (ApplianceError, OSError):
         return ()
 
