@@ -20,6 +20,7 @@ from appliance.host.models.model_head import head_of_bundle
 from appliance.host.release.held_chunks import held_chunks
 from appliance.host.release.held_source import HeldSource
 from appliance.host.release.release import Release
+from appliance.host.release.state_format import check_state_format
 from appliance.host.site.config import SiteConfig, read_site
 from appliance.host.trust.expiry_exemption import Exemption, exempt
 from appliance.host.trust.metadata_store import by_roots
@@ -132,10 +133,11 @@ def run_preflight(admitted: AdmittedBundle, host: Host) -> PreflightResult:
         host: where it would be installed.
 
     Raises:
-        HostUnfitError: it cannot; every reason is in it.
+        HostUnfitError: it cannot, with every reason; or its program does not read the stored state of this host.
         NotTrustedError: the header of a model breaks a rule of `bundles.gguf.header`.
     """
     bundle, floor_time = admitted.found.value, admitted.found.evidence.floors.time
+    check_state_format(host.prefix, bundle.contents)
     media = admitted.media.source
     # A delta leaves out what this host holds.
     source = HeldSource(media, held_chunks(host.prefix)) if media.missing(bundle) else media

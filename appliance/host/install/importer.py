@@ -3,7 +3,8 @@
 Owns which files go where and in which order. `bundles.chunks.copy` copies them.
 
 Rules (threats T2, T16, T35):
-- metadata is written first, to every installed release, so that all of them are verified by the newest. Then the
+- a release that the new metadata do not allow is marked before they are written (`appliance.host.trust.revocations`);
+- metadata is written next, to every installed release, so that all of them are verified by the newest. Then the
   floors rise; only then is content written;
 - what is used afterwards is read from the copy: the copied manifest and contents are verified again;
 - a file that is right is left alone, and a damaged one is replaced by a new inode;
@@ -20,10 +21,8 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance.host.layout.places import (
-    FACTS_FILE,
-    OK_FILE,
     OWN,
-    SITE_FILE,
+    RECORDS,
     STORED,
     check_places,
     place,
@@ -31,7 +30,9 @@ from appliance.host.layout.places import (
 )
 from appliance.host.layout.prefix import Prefix, make_folder
 from appliance.host.release.held_chunks import held_chunks
+from appliance.host.release.state_format import write_state_file
 from appliance.host.trust.expiry_exemption import Exemption, record
+from appliance.host.trust.revocations import mark_revoked
 from appliance.host.trust.trust_store import write_floors, write_root
 from bundles.bundle import Bundle, open_bundle
 from bundles.chunks.copy import CopyCount, copy_files
@@ -75,6 +76,7 @@ def accept(prefix: Prefix, found: Verified[Bundle], trust: bytes, exemption: Exe
     """
     if exemption is not None:
         record(prefix, exemption)
+    mark_revoked(prefix, found.evidence)
     for release in sorted(prefix.releases.iterdir()):
         if (release / BUNDLE / LAYOUT_FILE).is_file():
             _write_metadata(Layout(release / BUNDLE), found.evidence)
@@ -155,6 +157,7 @@ def import_files(
         # Two models with the same bytes and the same name are one file in the store.
         jobs.setdefault(path, CopyJob(file, path, 0o444 if file.kind in STORED else None))
     count = copy_files(tuple(jobs.values()), source, held_chunks(prefix), on_progress, "importing the bundle")
+    write_state_file(release, bundle.contents)
     return ImportResult(count.copied, len(bundle.contents.files) - count.copied, count, removed)
 
 
@@ -189,14 +192,14 @@ def _remove_unlisted(prefix: Prefix, release: Path, bundle: Bundle) -> tuple[str
     known |= {f"{path}.partial" for path in known}
     known |= {str(release / name) for name in rendered_names(prefix, bundle.contents, bundle.manifest)}
     removed = []
-    for path in sorted((*known, *(str(release / name) for name in (FACTS_FILE, OK_FILE, SITE_FILE)))):
+    for path in sorted((*known, *(str(release / name) for name in RECORDS))):
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
             removed.append(os.path.relpath(path, release))
     for path in _files_below(release):
         # The installer's own folders are made again where they are wrong; a link in the place of one is removed.
         is_own = path.split("/")[0] in OWN and not (release / path).parent.samefile(release)
-        is_expected = path in (FACTS_FILE, OK_FILE, SITE_FILE) or str(release / path) in known
+        is_expected = path in RECORDS or str(release / path) in known
         if not is_own and not is_expected:
             (release / path).unlink()
             removed.append(path)

@@ -24,7 +24,13 @@ PACKED = ("wheel", "runtime")
 FACTS_FILE, OK_FILE = "RELEASE.json", "RELEASE.ok"
 SITE_FILE = "site.yaml"
 """The copy of the site's file that a release was rendered from, so that a return to the release can restore it."""
-OWN = ("bundle", "venv", "runtime", FACTS_FILE, OK_FILE, SITE_FILE)
+STATE_FILE = "STATE"
+"""Which formats of the host's stored state a release reads and writes, as lines that a shell reads."""
+REVOKED_FILE = "REVOKED"
+"""The mark of a release that newer metadata do not allow."""
+RECORDS = (FACTS_FILE, OK_FILE, SITE_FILE, STATE_FILE, REVOKED_FILE)
+"""The files that a host writes into the top of a release."""
+OWN = ("bundle", "venv", "runtime", *RECORDS)
 """Names in a release folder that no file of a bundle may take."""
 REPAIR_HINT = "run the same `appliance install` again: it repairs the release"
 """The next step where a file of a release, or one of its models, is not as it was installed."""

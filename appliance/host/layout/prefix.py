@@ -91,6 +91,11 @@ class Prefix:
         return self.state / "audit"
 
     @property
+    def state_format(self) -> Path:
+        """The number of the format that the stored state may have."""
+        return self.state / "state-format"
+
+    @property
     def scratch(self) -> Path:
         """Temporary files; every install empties this folder."""
         return self.state / "tmp"

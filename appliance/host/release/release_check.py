@@ -10,6 +10,7 @@ Rules, the same for all of them:
   those of the environment;
 - a file that this host wrote, and that was changed since, is drift: exit code 9. Such are the rendered configuration,
   `RELEASE.json`, `RELEASE.ok`, the copy of the site's file, and the links and `pyvenv.cfg` of the environment;
+- a release with the mark `REVOKED` is not trusted: 4, even where the metadata here allow it;
 - the rendered configuration must also fit the contents and the path of the release. One that was copied to another
   prefix is drift;
 - all differences are reported at once. The gravest is raised: not trusted, then damaged, then drift.
@@ -24,9 +25,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from appliance.host.layout.places import FACTS_FILE, OK_FILE, REPAIR_HINT, SITE_FILE, STORED
+from appliance.host.layout.places import RECORDS, REPAIR_HINT, SITE_FILE, STATE_FILE, STORED
 from appliance.host.release.release import Release, runtime_members, variant_of
 from appliance.host.release.rendered_configuration import configuration_errors
+from appliance.host.release.state_format import state_file
+from appliance.host.trust.revocations import check_mark
 from bundles.bundle import Bundle
 from bundles.chunks.check import CHANGED, check_file, hash_range
 from bundles.contents.contents import Contents
@@ -35,7 +38,7 @@ from bundles.oci.layout import INDEX_FILE, LAYOUT_FILE, Layout, blob_path, targe
 from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, write_index
 from bundles.parallel import work_off
 from bundles.progress import OnProgress, Progress, ignore
-from signing.digest import Digest
+from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError, worst
 
 _WHO_HINT = f"find out who put it there; then {REPAIR_HINT}"
@@ -64,6 +67,7 @@ def check_release(release: Release, on_progress: OnProgress = ignore, *, models:
         _check_runtime(release),
         _check_config(release),
         _check_names(release),
+        _check_mark(release),
     ):
         errors += check
     errors += _check_layout(Layout(release.path / "bundle"), release.bundle.value)
@@ -146,9 +150,9 @@ def _check_runtime(release: Release) -> list[ApplianceError]:
 
 def _check_config(release: Release) -> list[ApplianceError]:
     errors: list[ApplianceError] = []
-    applied = {SITE_FILE: release.facts.site}
-    if not os.path.lexists(release.path / SITE_FILE):
-        applied = {}  # releases that version 0.1.0 installed hold no copy
+    written = {SITE_FILE: release.facts.site, STATE_FILE: sha256(state_file(release.contents))}
+    # Releases of the first versions hold neither.
+    applied = {name: digest for name, digest in written.items() if os.path.lexists(release.path / name)}
     for path, digest in {**release.facts.config, **applied}.items():
         found = describe(release.path / path)
         if found is None or found[1] != digest:
@@ -168,7 +172,7 @@ def _check_config(release: Release) -> list[ApplianceError]:
 
 def _check_names(release: Release) -> Iterator[ApplianceError]:
     known = {str(release.place(file)) for file in release.contents.files if file.kind not in STORED}
-    known |= {str(release.path / path) for path in (*release.facts.config, FACTS_FILE, OK_FILE, SITE_FILE)}
+    known |= {str(release.path / path) for path in (*release.facts.config, *RECORDS)}
     known |= {str(release.path / "bundle" / name) for name in (LAYOUT_FILE, INDEX_FILE)}
     # Other functions compare these folders. A link in the place of one is reported below, since links are not followed.
     elsewhere = {
@@ -181,6 +185,13 @@ def _check_names(release: Release) -> Iterator[ApplianceError]:
             path = f"{folder}/{name}"
             if path not in known:
                 yield _unlisted(str(Path(path).relative_to(release.path)))
+
+
+def _check_mark(release: Release) -> Iterator[ApplianceError]:
+    try:
+        check_mark(release.path)
+    except NotTrustedError as error:
+        yield error
 
 
 def _check_layout(layout: Layout, bundle: Bundle) -> Iterator[ApplianceError]:
