@@ -144,10 +144,12 @@ def _record(terminal: Terminal, host: Prefix, report: Report, path: Path, now: d
     from importlib.metadata import version
 
     from appliance.host.layout.atomic_file import write_file
+    from appliance.host.maintenance.egress import recorded_egress
     from appliance.host.verification.verification_record import write_evidence
     from appliance.keys.signers.host_key import host_key
 
     key = host_key(host.trust)
+    report = {**report, **recorded_egress(host, now)}
     write_file(path.absolute(), write_evidence(report, key, now, version("airgap-appliance")))
     if key is None:
         terminal.message(

@@ -13,6 +13,7 @@ from appliance.cli.console.options import json_option, pass_terminal, prefix_opt
 from appliance.cli.console.terminal import Terminal
 from appliance.host.engine.state import SERVING, EngineState
 from appliance.host.layout.prefix import Prefix
+from appliance.host.maintenance.egress import describe_egress
 from appliance.host.maintenance.status import Status, read_status
 from appliance.serve.supervisor.engine_states import read_engine_states, stopped_engines
 from bundles.report import fault_fields, override_lines
@@ -74,6 +75,8 @@ def _show(terminal: Terminal, status: Status, engines: dict[str, EngineState]) -
         terminal.answer(f"model      {model.name}  {model.quantisation}  sha256:{file.sha256}")
     for unit in status.services:
         terminal.answer(f"service    {unit.name}  {unit.active}, {unit.enabled or 'unknown to systemd'}")
+    if status.egress is not None:
+        terminal.answer(f"attempts   {describe_egress(status.egress)}")
     for name, engine in engines.items():
         terminal.answer(f"engine     {name}  {_describe(engine)}")
     for stopped in stopped_engines(release, engines):
@@ -111,6 +114,7 @@ def _answer(status: Status, engines: dict[str, EngineState]) -> dict[str, Any]:
             for model in release.contents.models
         ],
         "services": [{"unit": unit.name, "active": unit.active, "enabled": unit.enabled} for unit in status.services],
+        "egress": asdict(status.egress) if status.egress is not None else None,
         "engines": [{"model": name, **asdict(engine)} for name, engine in engines.items()],
         "exit_code": failure.exit_code if (failure := status.failure()) is not None else 0,
         "errors": [fault_fields(one) for one in status.problems],

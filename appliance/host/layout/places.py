@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from appliance.host.layout.prefix import Prefix
-from appliance.host.layout.unit_files import RENDERED, unit_names
+from appliance.host.layout.unit_files import EGRESS_RULES, RENDERED, has_egress, unit_names
 from bundles.contents.contents import Contents, File
 from signing.digest import Digest
 from signing.errors import NotTrustedError
@@ -76,14 +76,16 @@ def _own_folder(file: File) -> str:
 def rendered_names(prefix: Prefix, contents: Contents, manifest: Digest) -> tuple[str, ...]:
     """List the files that Ansible renders, by path below the release; units only where systemd runs them."""
     configs = ("config/gateway.json", *(f"config/engine-{model.name}.json" for model in contents.models))
-    units = unit_names(contents, manifest) if prefix.is_system else ()
-    return (*configs, *(f"{RENDERED}/{name}" for name in units))
+    if not prefix.is_system:
+        return configs
+    rules = (EGRESS_RULES,) if has_egress(contents) else ()
+    return (*configs, *rules, *(f"{RENDERED}/{name}" for name in unit_names(contents, manifest)))
 
 
 def is_rendered(path: str) -> bool:
     """Whether a path below the release is one that Ansible renders."""
-    is_config = path == "config/gateway.json" or (path.startswith("config/engine-") and path.endswith(".json"))
-    return is_config or path.startswith(f"{RENDERED}/")
+    is_engine = path.startswith("config/engine-") and path.endswith(".json")
+    return is_engine or path in ("config/gateway.json", EGRESS_RULES) or path.startswith(f"{RENDERED}/")
 
 
 def check_places(contents: Contents) -> None:

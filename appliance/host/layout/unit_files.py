@@ -22,6 +22,9 @@ from bundles.medium import sync_folder
 from signing.digest import Digest
 
 ENGINE, GATEWAY_UNIT = "appliance-engine", "appliance-gateway.service"
+EGRESS_UNIT, EGRESS_RULES = "appliance-egress.service", "config/egress.nft"
+"""The unit that counts attempts to reach another machine, and its rules below a release."""
+_EGRESS_ROLE = "playbooks/roles/egress/tasks/main.yml"
 RENDERED = "config/units"
 """Where the rendered units lie below a release."""
 USERS = ("appliance-engine", "appliance-gateway")
@@ -51,7 +54,13 @@ def engine_units(contents: Contents, manifest: Digest) -> tuple[str, ...]:
 
 def unit_names(contents: Contents, manifest: Digest) -> tuple[str, ...]:
     """All units of a release."""
-    return (*engine_units(contents, manifest), GATEWAY_UNIT)
+    own = (EGRESS_UNIT,) if has_egress(contents) else ()
+    return (*engine_units(contents, manifest), *own, GATEWAY_UNIT)
+
+
+def has_egress(contents: Contents) -> bool:
+    """Whether the playbooks of a bundle render the counter of attempts; those of versions before it do not."""
+    return _EGRESS_ROLE in contents.by_path
 
 
 def engine_socket(prefix: Prefix, release: Path, model: str) -> Path:

@@ -12,6 +12,7 @@ from datetime import datetime
 from appliance.host.activation.service_check import read_services, service_problems
 from appliance.host.layout.places import SITE_FILE
 from appliance.host.layout.prefix import Prefix
+from appliance.host.maintenance.egress import EgressCount, read_egress
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release, open_current
 from appliance.host.release.release_check import check_release
@@ -36,6 +37,7 @@ class Status:
         services: the units that systemd runs; none below a prefix.
         override: the expiry override by which the release was installed, as JSON; None where it needed none.
         receipts: the number of the last receipt of this host; 0 where there is none.
+        egress: packets to other machines; None where the site does not have them counted.
     """
 
     release: Release
@@ -44,6 +46,7 @@ class Status:
     services: tuple[UnitState, ...]
     override: dict[str, object] | None = None
     receipts: ReceiptCounter = field(default_factory=ReceiptCounter)
+    egress: EgressCount | None = None
 
     @property
     def signers(self) -> tuple[Digest, ...]:
@@ -88,8 +91,10 @@ def read_status(prefix: Prefix, now: datetime, on_progress: OnProgress = ignore)
         problems.append(error)
     services = read_services(release)
     problems += service_problems(release, services)
+    egress, egress_problems = read_egress(release)
+    problems += egress_problems
     override = describe_recorded(prefix, release.bundle)
-    return Status(release, floors, tuple(problems), services, override, receipts)
+    return Status(release, floors, tuple(problems), services, override, receipts, egress)
 
 
 def floor_problems(prefix: Prefix, floors: Floors, proved: Floors) -> list[ApplianceError]:

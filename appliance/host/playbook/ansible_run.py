@@ -126,6 +126,7 @@ def variables(prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig) -
         "appliance_release": str(release),
         "appliance_bind": site.bind,
         "appliance_port": site.port,
+        "appliance_egress": site.egress,
         "appliance_models": [_model(prefix, release, contents, model, site) for model in contents.models],
         "appliance_identity": {"name": contents.name, "version": contents.version, "manifest": bundle.manifest},
     }

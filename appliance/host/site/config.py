@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,12 @@ FIELDS = (
         1,
         "Releases that `appliance gc` keeps beside the one that serves, the newest first.",
     ),
+    SiteField(
+        "egress",
+        Word(re.compile(r"none\Z|count\Z"), "none, or count"),
+        "none",
+        "On a whole machine, `count` counts packets to other machines by nftables.",
+    ),
 )
 """Every field, in the order in which people read them."""
 RESERVED = ("tls", "cors", "keys", "models", "trial", "retention", "energy", "agents")
@@ -76,6 +83,7 @@ class SiteConfig:
         data: the bytes of the file; none where there is no file.
         site: the name of the site, which an expiry override may name (TRUST 12); empty where it has none.
         keep: how many releases `appliance gc` keeps beside the one that serves.
+        egress: `count` where nftables counts packets to other machines, else `none`.
     """
 
     bind: str = "127.0.0.1"
@@ -86,6 +94,7 @@ class SiteConfig:
     data: bytes = field(default=b"", compare=False, repr=False)
     site: str = ""
     keep: int = 1
+    egress: str = "none"
 
 
 def read_site(path: Path) -> SiteConfig:
@@ -129,6 +138,7 @@ def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
         data,
         values["site"],
         keep=values["keep"],
+        egress=values["egress"],
     )
 
 

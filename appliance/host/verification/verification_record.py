@@ -155,6 +155,8 @@ def check_report(report: Json, subject: str) -> dict[str, Json]:
             _check_members(report["boot"], {"serial": int, "signers": list, "threshold": int}, subject)
         if report.get("override") is not None:
             _check_override(report["override"], subject)
+    if report.get("egress") is not None:
+        _check_members(report["egress"], {"since": str, "problems": list}, subject)
     return report
 
 
