@@ -17,6 +17,7 @@ from appliance.host.layout.places import OK_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.models.fit import ModelWorkload
 from appliance.host.models.model_head import head_of_bundle
+from appliance.host.process import nftables
 from appliance.host.release.held_chunks import held_chunks
 from appliance.host.release.held_source import HeldSource
 from appliance.host.release.release import Release
@@ -33,7 +34,7 @@ from bundles.gguf.memory import Workload
 from bundles.oci.layout import Layout
 from bundles.stick.media import OpenMedia, open_media
 from signing.digest import sha256
-from signing.errors import DamagedError, NextStickError, NotTrustedError, UsageError
+from signing.errors import DamagedError, HostUnfitError, NextStickError, NotTrustedError, UsageError
 from signing.verified import Verified
 
 
@@ -164,6 +165,7 @@ def check_site(prefix: Prefix, site: SiteConfig) -> None:
 
     Raises:
         UsageError: naming the field.
+        HostUnfitError: packets are to be counted, and this machine has no nftables.
     """
     if prefix.is_system and site.port == 0:
         raise UsageError(
@@ -172,6 +174,14 @@ def check_site(prefix: Prefix, site: SiteConfig) -> None:
             expected="1 to 65535: users must find a service",
             found="0",
             hint=f"edit {prefix.site_file}, then install again",
+        )
+    if prefix.is_system and site.egress == "count" and not nftables.is_there():
+        raise HostUnfitError(
+            "egress.no-nftables",
+            f"{prefix.site_file} field egress",
+            expected=f"{nftables.NFT}, which counts packets",
+            found="no such program",
+            hint="apt install nftables, or remove the field",
         )
 
 

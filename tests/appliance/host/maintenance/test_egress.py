@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
+from appliance.host.install.bundle_admission import check_site
 from appliance.host.layout.places import is_rendered, rendered_names
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import EGRESS_RULES, EGRESS_UNIT, unit_names
 from appliance.host.maintenance import egress
 from appliance.host.maintenance.egress import EgressCount, describe_egress, read_egress
 from appliance.host.process import nftables
+from appliance.host.site.config import SiteConfig
 from bundles.contents.contents import Contents
 from signing.digest import Digest
+from signing.errors import HostUnfitError
 from tests.appliance.sim_host import new_host
 
 MANIFEST = Digest("0123456789abcdef" * 4)
@@ -128,3 +131,15 @@ def test_site_that_does_not_ask_is_not_counted(nft: FakeNft, release: Any, text:
     nft.says({"services": 5, "others": 5})
     (release.path / "site.yaml").write_text(text)
     assert read_egress(release) == (None, [])
+
+
+def test_site_that_wants_counting_needs_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nftables, "NFT", tmp_path / "nft")
+    site = SiteConfig(egress="count")
+    with pytest.raises(HostUnfitError) as caught:
+        check_site(Prefix(Path("/")), site)
+    assert (caught.value.code, caught.value.exit_code) == ("egress.no-nftables", 6)
+    check_site(Prefix(Path("/")), SiteConfig())
+    check_site(Prefix(tmp_path), site)
+    FakeNft(tmp_path / "nft").says({})
+    check_site(Prefix(Path("/")), site)
