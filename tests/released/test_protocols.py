@@ -28,8 +28,8 @@ from typing import Any
 import pytest
 
 from appliance.host.activation.systemd_services import SystemdServices
+from appliance.host.change.journal import Journal
 from appliance.host.engine.state import RESTARTING, SERVING, STOPPED
-from appliance.host.install.journal import Journal
 from appliance.host.layout.prefix import Prefix
 from appliance.host.playbook.ansible_run import _follow, variables
 from appliance.host.release.release_json import read_facts, write_facts

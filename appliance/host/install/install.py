@@ -19,6 +19,7 @@ from pathlib import Path
 from appliance.host.activation.services import NoServices, Services
 from appliance.host.activation.switch import complete, point_at, target_of
 from appliance.host.activation.systemd_services import SystemdServices
+from appliance.host.change.journal import Journal, JournalEntry
 from appliance.host.install.bundle_admission import (
     AdmittedBundle,
     admit,
@@ -35,7 +36,6 @@ from appliance.host.install.hand_over import remove_unused_sets
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.install.install_inputs import Host, SourceMedia
 from appliance.host.install.install_plan import Dialogue, InstallResult, Silent, plan_install
-from appliance.host.install.journal import Journal, JournalEntry
 from appliance.host.install.os_packages import install_packages, wanted_packages
 from appliance.host.install.policy_rc import POLICY
 from appliance.host.install.preflight import PreflightResult

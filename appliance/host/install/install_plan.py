@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from appliance.host.change.journal import JournalEntry
+from appliance.host.change.step_runner import StepRecord
 from appliance.host.install.install_inputs import Host
-from appliance.host.install.journal import JournalEntry
 from appliance.host.install.preflight import PreflightResult
-from appliance.host.install.steps import StepRecord
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import unit_names
 from appliance.host.models.fit import Fit

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance.host.install.journal import DONE, FAILED, LAST, STARTED, Journal
+from appliance.host.change.journal import DONE, FAILED, LAST, STARTED, Journal
+from appliance.host.change.step_runner import StepRecord
 from appliance.host.process.programs import no_space
 from bundles.medium import disk_full
 from signing.errors import ApplianceError, ApplyRestoredError
@@ -33,15 +34,6 @@ STEPS = (
     "commit",
 )
 """In the order in which they run."""
-
-
-@dataclass(slots=True)
-class StepRecord:
-    """One step that was done: its name, how long it took in seconds, and a note for people."""
-
-    step: str
-    seconds: float = 0.0
-    note: str = ""
 
 
 @dataclass(slots=True)

@@ -53,6 +53,18 @@ FIELDS = (
         "The name of the site, which an expiry override may name.",
     ),
     SiteField(
+        "trial.good_after",
+        WholeNumber(0, 604800),
+        600,
+        "Seconds of health after which a new release is good, and the way back is closed; 0 makes it good at once.",
+    ),
+    SiteField(
+        "trial.ready_within",
+        WholeNumber(10, 3600),
+        300,
+        "Seconds after each start within which a release on trial must be ready; else the host returns.",
+    ),
+    SiteField(
         "keep",
         WholeNumber(1, 16),
         1,
@@ -66,8 +78,21 @@ FIELDS = (
     ),
 )
 """Every field, in the order in which people read them."""
-RESERVED = ("tls", "cors", "keys", "models", "trial", "retention", "energy", "agents")
+RESERVED = ("tls", "cors", "keys", "models", "retention", "energy", "agents")
 """Fields of later versions; `models` will hold `min_level`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How long a new release is watched before the way back is closed.
+
+    Args:
+        good_after: seconds of health after which a new release is good; 0 makes it good at once.
+        ready_within: seconds after a start of its services within which it must be ready, or the host returns.
+    """
+
+    good_after: int = 600
+    ready_within: int = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +107,7 @@ class SiteConfig:
         digest: sha256 of the file, or of no bytes where there is no file.
         data: the bytes of the file; none where there is no file.
         site: the name of the site, which an expiry override may name (TRUST 12); empty where it has none.
+        trial: how long a new release is watched.
         keep: how many releases `appliance gc` keeps beside the one that serves.
         egress: `count` where nftables counts packets to other machines, else `none`.
     """
@@ -93,6 +119,7 @@ class SiteConfig:
     digest: Digest = NO_FILE
     data: bytes = field(default=b"", compare=False, repr=False)
     site: str = ""
+    trial: Trial = Trial()
     keep: int = 1
     egress: str = "none"
 
@@ -137,6 +164,7 @@ def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
         sha256(data),
         data,
         values["site"],
+        Trial(values["trial.good_after"], values["trial.ready_within"]),
         keep=values["keep"],
         egress=values["egress"],
     )

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
+from appliance.host.change.journal import Journal
 from appliance.host.install import install as program
 from appliance.host.install.install import install
 from appliance.host.install.install_inputs import Host, SourceMedia
 from appliance.host.install.install_plan import InstallResult
-from appliance.host.install.journal import Journal
 from appliance.host.layout.prefix import Prefix
 from appliance.host.playbook.ansible_run import PlaybookCounts
 from appliance.host.release.release import Release, current_target, open_current

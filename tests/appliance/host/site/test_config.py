@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.site.config import RESERVED, SiteConfig, parse_site, read_site
+from appliance.host.site.config import RESERVED, SiteConfig, Trial, parse_site, read_site
 from signing.digest import sha256
 from signing.errors import UsageError
 
@@ -49,7 +49,7 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_fields_of_later_versions_are_reserved() -> None:
-    assert RESERVED == ("tls", "cors", "keys", "models", "trial", "retention", "energy", "agents")
+    assert RESERVED == ("tls", "cors", "keys", "models", "retention", "energy", "agents")
 
 
 @pytest.mark.parametrize("value", ["null", "{}", "{keep: [m], pin: [m], min_level: E2}", "true"])
@@ -83,3 +83,27 @@ def test_keep_is_a_number_of_releases_from_1() -> None:
         with pytest.raises(UsageError) as caught:
             parse_site(text)
         assert caught.value.subject == "site.yaml:1:7 field keep"
+
+
+def test_trial_is_read_with_defaults_for_what_is_left_out() -> None:
+    assert parse_site(b"port: 1\n").trial == Trial(600, 300)
+    assert parse_site(b"trial: {good_after: 0}\n").trial == Trial(0, 300)
+    assert parse_site(b"trial: {good_after: 604800, ready_within: 3600}\n").trial == Trial(604800, 3600)
+
+
+@pytest.mark.parametrize(
+    ("text", "subjects"),
+    [
+        ("trial: 5", ["trial"]),
+        ("trial: [good_after]", ["trial"]),
+        ("trial: {good_after: 1, good_after: 2}", ["trial.good_after"]),
+        ("trial: {good_after: -1, ready_within: 9}", ["trial.good_after", "trial.ready_within"]),
+        ("trial: {good_after: 604801, ready_within: 3601}", ["trial.good_after", "trial.ready_within"]),
+        ("trial: {good_after: yes, never: 1, 5: 5}", ["trial", "trial.good_after", "trial.never"]),
+    ],
+)
+def test_every_wrong_field_of_trial_is_named(text: str, subjects: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_site(text.encode())
+    found = [error.subject.rpartition(" ")[2] for error in (caught.value, *caught.value.others)]
+    assert sorted(found) == subjects

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.install.journal import DONE, FAILED, STARTED, Journal
+from appliance.host.change.journal import DONE, FAILED, STARTED, Journal
 from appliance.host.layout.prefix import Prefix
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
