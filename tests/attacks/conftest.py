@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
+from appliance.host.preflight.inputs import Host
 from appliance.host.trust.trust_store import write_root
 from tests.appliance.sim_card import CARD
 from tests.attacks.harness import OPEN, Stick, make_stick, table

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from appliance.host.install.bundle_admission import admit
-from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
+from appliance.host.preflight.inputs import Host
 from appliance.host.trust.root_pin import pin_root
 from appliance.host.trust.trust_store import write_floors
 from signing.floors import Floors

@@ -11,10 +11,10 @@ import pytest
 
 from appliance.engine_program import PROGRAM
 from appliance.host.install.bundle_admission import model_workloads
-from appliance.host.install.install_inputs import Host
-from appliance.host.install.preflight import PreflightResult, check_host
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import Card
+from appliance.host.preflight.host_check import PreflightResult, check_host
+from appliance.host.preflight.inputs import Host
 from appliance.host.runtime.variant_choice import BENCH
 from bundles.contents.contents import Contents, Member
 from bundles.oci.layout import Layout, target_name

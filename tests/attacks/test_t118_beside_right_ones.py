@@ -10,7 +10,7 @@ import pytest
 
 from appliance.host.install.bundle_admission import admit
 from appliance.host.install.install import install
-from appliance.host.install.install_inputs import Host, SourceMedia
+from appliance.host.preflight.inputs import Host, SourceMedia
 from bundles.oci.layout import blob_path
 from signing.errors import ApplianceError
 from tests.attacks.harness import Stick, command, guard_off, row

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from appliance.host.install.install import install
-from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
+from appliance.host.preflight.inputs import Host
 from appliance.host.trust.trust_store import write_root
 from bundles.stick.writing.writer import write_stick
 from tests.appliance.sim_card import CARD

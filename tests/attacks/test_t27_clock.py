@@ -9,8 +9,8 @@ import pytest
 
 from appliance import clock as machine_clock
 from appliance.host.install.bundle_admission import admit
-from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
+from appliance.host.preflight.inputs import Host
 from appliance.host.trust.trust_store import write_floors, write_root
 from signing.errors import NotTrustedError
 from signing.floors import Floors

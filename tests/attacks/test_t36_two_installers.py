@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from appliance.host.install.install import install
-from appliance.host.install.install_inputs import Host
-from appliance.host.install.preflight import PreflightResult
 from appliance.host.layout.install_lock import hold
 from appliance.host.layout.prefix import Prefix
+from appliance.host.preflight.host_check import PreflightResult
+from appliance.host.preflight.inputs import Host
 from appliance.host.process.programs import Programs
 from appliance.host.trust.root_pin import pin_root
 from tests.appliance.sim_card import CARD

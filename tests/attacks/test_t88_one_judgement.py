@@ -10,7 +10,7 @@ import pytest
 
 from appliance.host.install.bundle_admission import admit
 from appliance.host.install.install import install
-from appliance.host.install.install_inputs import Host
+from appliance.host.preflight.inputs import Host
 from bundles.bare_host import command_line as verifier
 from bundles.stick.writing.writer import write_stick
 from signing.errors import ApplianceError

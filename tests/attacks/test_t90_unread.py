@@ -9,8 +9,8 @@ import pytest
 
 from appliance.host.install.bundle_admission import admit
 from appliance.host.install.importer import accept, import_layout
-from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
+from appliance.host.preflight.inputs import Host
 from appliance.host.trust.trust_store import write_root
 from bundles.oci.layout import Layout
 from signing.errors import NotTrustedError

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from appliance.host.install.bundle_admission import admit
-from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
+from appliance.host.preflight.inputs import Host
 from appliance.host.trust.trust_store import read_floors, write_floors, write_root
 from appliance.keys.tuf_repository import FLOORS, published
 from signing.errors import DamagedError

@@ -12,8 +12,8 @@ import pytest
 from appliance.builder.assembly.signature_refresh import refresh_signatures
 from appliance.host.install.bundle_admission import admit, expiry_exemption
 from appliance.host.install.importer import accept
-from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
+from appliance.host.preflight.inputs import Host
 from appliance.host.trust.expiry_exemption import recorded
 from appliance.host.trust.trust_store import write_floors, write_root
 from appliance.keys.ceremony import request_signatures

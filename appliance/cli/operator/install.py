@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from appliance.cli.operator.host_card import run_tool
 from appliance.cli.operator.install_dialogue import OperatorDialogue
 from appliance.host.install.hand_over import own_set_kept
 from appliance.host.install.install import install
-from appliance.host.install.install_inputs import Host, SourceMedia
 from appliance.host.install.install_plan import InstallResult
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
+from appliance.host.preflight.inputs import Host, SourceMedia
+from appliance.host.preflight.surroundings import read_surroundings
 from appliance.host.release.release import Release
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.trust.root_pin import check_first_root, compare_root
@@ -69,6 +71,9 @@ from signing.chain import read_root as parse_root
     multiple=True,
     help="A root key's fingerprint, from paper; as many as must sign. With --root. May be given several times.",
 )
+@click.option(
+    "--older", is_flag=True, help="Go back: install a bundle that is older than the release that serves here."
+)
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts. Without a terminal nothing is asked.")
 @select_option
 @wait_option
@@ -83,6 +88,7 @@ def command(
     override: Path | None,
     root_file: Path | None,
     fingerprints: tuple[str, ...],
+    older: bool,
     yes: bool,
     select: str,
     wait: bool | None,
@@ -112,6 +118,7 @@ def command(
       appliance install /media/stick --prefix /srv/appliance
       appliance install /media/stick-1 /media/stick-2
       appliance install /media/stick --root root.json --fingerprint 3f…e1 --yes
+      appliance install /media/stick-of-last-year --older
     """
     place = Prefix.at(prefix or Path("/"))
     media = SourceMedia(sources, select, waiting_of(terminal, wait))
@@ -119,6 +126,7 @@ def command(
     root = _read_trust(place, trust, workspace, root_file, fingerprints)
     _announce_pin(terminal, place, root, is_compared=root_file is not None)
     host = _host(place, _read_override(override), is_root_compared=root_file is not None)
+    host = replace(host, may_go_back=older)
     with own_set_kept(), terminal.progress() as on_progress:
         done = install(media, root, host, on_progress, OperatorDialogue(terminal, host, on_progress, is_agreed=yes))
     _report(terminal, done, as_json)
@@ -134,7 +142,8 @@ def _require_folders(media: SourceMedia) -> None:
 def _host(place: Prefix, override: bytes | None, *, is_root_compared: bool) -> Host:
     card = probe_essentials(clock.utc_now(), run_tool)
     path, is_root = os.environ.get("PATH", ""), os.geteuid() == 0
-    return Host(place, card, clock.utc_now, path, is_root, override, is_root_compared)
+    around = read_surroundings()
+    return Host(place, card, clock.utc_now, path, is_root, override, is_root_compared, around=around)
 
 
 def _report(terminal: Terminal, done: InstallResult, as_json: bool) -> None:

@@ -11,12 +11,12 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance.host.install.bundle_parts import check_parts
-from appliance.host.install.install_inputs import Host, SourceMedia
-from appliance.host.install.preflight import PreflightResult, check_host
 from appliance.host.layout.places import OK_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.models.fit import ModelWorkload
 from appliance.host.models.model_head import head_of_bundle
+from appliance.host.preflight.host_check import PreflightResult, check_host
+from appliance.host.preflight.inputs import Host, SourceMedia
 from appliance.host.process import nftables
 from appliance.host.release.held_chunks import held_chunks
 from appliance.host.release.held_source import HeldSource

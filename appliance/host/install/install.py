@@ -34,16 +34,17 @@ from appliance.host.install.bundle_admission import (
 from appliance.host.install.bundle_parts import check_parts
 from appliance.host.install.hand_over import remove_unused_sets
 from appliance.host.install.importer import accept, import_files, import_layout
-from appliance.host.install.install_inputs import Host, SourceMedia
 from appliance.host.install.install_plan import Dialogue, InstallResult, Silent, plan_install
 from appliance.host.install.os_packages import install_packages, wanted_packages
 from appliance.host.install.policy_rc import POLICY
-from appliance.host.install.preflight import PreflightResult
 from appliance.host.install.steps import Steps
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.install_lock import hold
 from appliance.host.layout.places import FACTS_FILE, OK_FILE, SITE_FILE, rendered_names
 from appliance.host.playbook.ansible_run import render
+from appliance.host.preflight.host_check import PreflightResult
+from appliance.host.preflight.inputs import Host, SourceMedia
+from appliance.host.preflight.older import check_older
 from appliance.host.process.programs import Programs
 from appliance.host.release.bootstrap import extract_uv, make_venv
 from appliance.host.release.environment import Interpreter, build_environment
@@ -96,6 +97,8 @@ def install(
     known = trust_state(prefix)
     admitted = verify_media(source, trust, host)
     found = admitted.found
+    contents = found.value.contents
+    check_older(prefix, contents.name, contents.version, release_path(prefix, found.value), is_meant=host.may_go_back)
     dialogue.on_verified(found, admitted.media.source)
     check_parts(found.value.contents)
     preflight = run_preflight(admitted, host)

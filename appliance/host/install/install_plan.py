@@ -12,12 +12,12 @@ from typing import Protocol
 
 from appliance.host.change.journal import JournalEntry
 from appliance.host.change.step_runner import StepRecord
-from appliance.host.install.install_inputs import Host
-from appliance.host.install.preflight import PreflightResult
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import unit_names
 from appliance.host.models.fit import Fit
 from appliance.host.playbook.ansible_run import PlaybookCounts
+from appliance.host.preflight.host_check import PreflightResult
+from appliance.host.preflight.inputs import Host
 from appliance.host.release.release import Release, current_target
 from appliance.host.runtime.variant_choice import Choice
 from bundles.bundle import Bundle

@@ -13,11 +13,11 @@ import pytest
 from appliance.cli.operator import install as program
 from appliance.cli.operator.install_dialogue import OperatorDialogue, plan_lines, typed_arguments
 from appliance.host.install.bundle_admission import verify_media
-from appliance.host.install.install_inputs import Host
 from appliance.host.install.install_plan import InstallPlan, plan_install
-from appliance.host.install.preflight import PreflightResult
 from appliance.host.layout.prefix import Prefix
 from appliance.host.models.fit import Fit
+from appliance.host.preflight.host_check import PreflightResult
+from appliance.host.preflight.inputs import Host
 from appliance.host.trust.trust_store import read_root, write_root
 from bundles.bundle import Bundle
 from signing.verified import Verified

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from appliance.host.install.install import install
-from appliance.host.install.install_inputs import Host
 from appliance.host.layout.install_lock import hold
 from appliance.host.machine.card import Card
+from appliance.host.preflight.inputs import Host
 from appliance.host.process.programs import Programs
 from appliance.keys.workspace import create_development
 from signing.errors import ApplianceError, ApplyRestoredError, BusyError, HostUnfitError, NotTrustedError, UsageError

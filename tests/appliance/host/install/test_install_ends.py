@@ -16,10 +16,10 @@ import pytest
 from appliance.host.change.journal import Journal
 from appliance.host.install import install as program
 from appliance.host.install.install import install
-from appliance.host.install.install_inputs import Host, SourceMedia
 from appliance.host.install.install_plan import InstallResult
 from appliance.host.layout.prefix import Prefix
 from appliance.host.playbook.ansible_run import PlaybookCounts
+from appliance.host.preflight.inputs import Host, SourceMedia
 from appliance.host.release.release import Release, current_target, open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.site.config import SiteConfig, read_site

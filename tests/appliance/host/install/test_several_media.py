@@ -9,8 +9,8 @@ import pytest
 
 from appliance.host.install.bundle_admission import AdmittedBundle, model_workloads, verify_media
 from appliance.host.install.importer import accept, import_files, import_layout
-from appliance.host.install.install_inputs import Host, SourceMedia
 from appliance.host.layout.places import place
+from appliance.host.preflight.inputs import Host, SourceMedia
 from appliance.host.release.held_chunks import held_chunks
 from appliance.host.release.held_source import HeldSource
 from bundles.chunks.check import check_file

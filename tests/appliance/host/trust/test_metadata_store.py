@@ -12,8 +12,8 @@ import pytest
 
 from appliance.host.install.bundle_admission import admit
 from appliance.host.install.importer import accept, import_layout
-from appliance.host.install.install_inputs import Host
 from appliance.host.layout.prefix import Prefix
+from appliance.host.preflight.inputs import Host
 from appliance.host.trust import metadata_store
 from appliance.host.trust.metadata_store import notices, open_newest
 from appliance.host.trust.trust_store import read_floors

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from appliance.host.activation import service_check
-from appliance.host.install.install_inputs import Host
-from appliance.host.install.preflight import check_host
 from appliance.host.layout.places import check_places, is_rendered, rendered_names
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import (
@@ -22,6 +20,8 @@ from appliance.host.layout.unit_files import (
     trial_mark,
     unit_names,
 )
+from appliance.host.preflight.host_check import check_host
+from appliance.host.preflight.inputs import Host
 from appliance.host.process import systemctl
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release

@@ -14,15 +14,15 @@ import pytest
 
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.main import run
-from appliance.host.install import preflight
 from appliance.host.install.bundle_admission import model_workloads
-from appliance.host.install.install_inputs import Host
-from appliance.host.install.preflight import PreflightResult, check_host
 from appliance.host.layout.places import OK_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import Card, card_value
 from appliance.host.machine.cpu import FLAGS, cpu_flags, fitting_variants
 from appliance.host.machine.probe import probe_essentials
+from appliance.host.preflight import host_check
+from appliance.host.preflight.host_check import PreflightResult, check_host
+from appliance.host.preflight.inputs import Host
 from appliance.host.release.environment import Interpreter
 from bundles.contents.contents import Contents, Target
 from bundles.gguf.memory import RESERVE_BYTES
@@ -224,7 +224,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> dict[str, Interpreter | None]:
     """A whole machine whose search for a Python finds what the test puts here."""
     found: dict[str, Interpreter | None] = {"python": None}
     monkeypatch.setattr(Prefix, "is_system", True)
-    monkeypatch.setattr(preflight, "find_python", lambda *_: found["python"])
+    monkeypatch.setattr(host_check, "find_python", lambda *_: found["python"])
     return found
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import Card
+from appliance.host.preflight.surroundings import Surroundings
 from bundles.stick.media_set import Waiting
 
 
@@ -25,6 +26,9 @@ class Host:
         override: the file of an expiry override that the operator hands in, untrusted; None where there is none.
         is_root_compared: whether the operator has compared the root that the install verifies against with fingerprints
             from paper, by `compare_root`; where none is pinned, the install then pins it.
+        may_go_back: whether the operator has stated that an older bundle than the release that serves is meant.
+        plan: the file of an install plan that must still hold, untrusted; None where there is none.
+        around: what else is at work on the machine; None where nobody has looked.
     """
 
     prefix: Prefix
@@ -34,6 +38,9 @@ class Host:
     is_root: bool = False
     override: bytes | None = None
     is_root_compared: bool = False
+    may_go_back: bool = False
+    plan: bytes | None = None
+    around: Surroundings | None = None
 
 
 @dataclass(frozen=True, slots=True)
