@@ -53,7 +53,7 @@ lint: setup ## Check form, types, imports, playbooks and shell scripts
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(if $(MAKE_TERMOUT),,NO_COLOR=1) ansible-lint -q playbooks
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(if $(MAKE_TERMOUT),,NO_COLOR=1) ANSIBLE_LIBRARY=playbooks/library ansible-lint -q playbooks
 	@$(BIN)/shellcheck .ci/* $$(find bundles playbooks tests -name '*.sh')
 
 docs: setup ## Write the generated pages again

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from appliance.host.playbook.role_writer import write_rendered
+from appliance.host.playbook.role_writer import apply, predict, write_rendered
 
 
 def file(path: Path, content: str, **more: Any) -> dict[str, Any]:
@@ -55,9 +55,7 @@ def test_file_to_keep_is_left_alone_even_where_it_is_wrong(tmp_path: Path) -> No
     assert not (tmp_path / "elsewhere").exists()
 
 
-@pytest.mark.parametrize(
-    ("check", "text"), [("json", "{"), ("site", "port: x\n"), ("shell", "if\n")], ids=["json", "site", "shell"]
-)
+@pytest.mark.parametrize(("check", "text"), [("json", "{"), ("site", "port: x\n"), ("shell", "if\n"), ("unit", "x\n")])
 def test_text_that_its_reader_refuses_changes_nothing(tmp_path: Path, check: str, text: str) -> None:
     good, bad = tmp_path / "good", tmp_path / "bad"
     bad.write_text("as it was")
@@ -90,3 +88,68 @@ def test_program_prints_changed_paths_or_the_error(tmp_path: Path) -> None:
     assert (bad.returncode, bad.stdout) == (1, "")
     assert str(path) in bad.stderr
     assert "Traceback" not in bad.stderr
+
+
+def test_prediction_is_what_is_then_changed_and_changes_nothing(tmp_path: Path) -> None:
+    old, open_, new = tmp_path / "old", tmp_path / "open", tmp_path / "new"
+    old.write_text("before\n")
+    open_.write_text("same\n")
+    open_.chmod(0o666)
+    inner = tmp_path / "folder" / "file"
+    order = {
+        "folders": [{"path": str(inner.parent), "mode": "0750"}],
+        "files": [file(old, "after\n"), file(open_, "same\n"), file(new, "new\n"), file(inner, "deep\n")],
+    }
+    before = {path: (path.read_bytes(), path.stat()) for path in tmp_path.iterdir()}
+    predicted = predict(order)
+    assert {path: (path.read_bytes(), path.stat()) for path in tmp_path.iterdir()} == before
+    assert apply(order) == predicted
+    assert predict(order) == []
+    assert [(one.kind, Path(one.name).name, one.is_new) for one in predicted] == [
+        ("folder", "folder", True),
+        ("file", "old", False),
+        ("file", "open", False),
+        ("file", "new", True),
+        ("file", "file", True),
+    ]
+    shown = {one.name: one.as_diff() for one in predicted}
+    assert (shown[str(old)]["before"], shown[str(old)]["after"]) == ("before\n", "after\n")
+    assert (shown[str(open_)]["before"], shown[str(open_)]["after"]) == ("mode 0666\n", "mode 0644\n")
+
+
+def test_missing_users_are_predicted_and_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[list[str]] = []
+
+    def make(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        called.append(command)
+        return subprocess.CompletedProcess(command, 0, b"", b"")
+
+    monkeypatch.setattr(subprocess, "run", make)
+    order = {"group": "no-such-group", "users": ["root", "no-such-user"]}
+    assert [(one.kind, one.name) for one in predict(order)] == [("group", "no-such-group"), ("user", "no-such-user")]
+    assert called == []
+    assert apply(order) == predict(order)
+    assert [line.split()[:2] for line in called[0][2:]] == [
+        ["g", "no-such-group"],
+        ["u", "root"],
+        ["u", "no-such-user"],
+    ]
+    assert apply({"group": "root", "users": ["root"]}) == []
+    assert len(called) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ExecStart=/bin/true\n",
+        "[Service]\nExecStart /bin/true\n",
+        "[Servise]\nExecStart=/bin/true\n",
+        "[Unit]\nDescription=x\n",
+        "",
+    ],
+)
+def test_text_that_is_no_unit_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.service"
+    with pytest.raises(ValueError, match=str(path)):
+        write_rendered({"files": [file(path, text, check="unit")]})
+    assert not path.exists()
