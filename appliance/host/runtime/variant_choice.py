@@ -5,8 +5,10 @@ process, from a folder that holds this variant alone. The fastest then evaluates
 variant. Where a processor lacks an instruction that it states to have, the child ends, not the install.
 
 Rules:
-- the newest generations are tried first, until `RUNS_WANTED` have run. The one that generates fastest is chosen; among
-  those within 3 % of it, the one that reads the prompt fastest;
+- the newest generations are tried first, until `RUNS_WANTED` have run, or one is far slower than a newer one: what is
+  older knows fewer instructions still. The one that generates fastest is chosen; among those within 3 % of it, the one
+  that reads the prompt fastest;
+- the first that runs is measured roughly before all, which shows whether this machine has time for measurements;
 - they run in turn, `ROUNDS` times, and the best rate of each counts. Other work of the machine only slows a run down,
   and slows one run more than another by more than the variants differ;
 - where a variant crashes, refuses, does not end in time or computes wrong, the next is tried, and the reason reported;
@@ -20,6 +22,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +39,7 @@ from signing.digest import sha256
 from signing.errors import HostUnfitError
 
 RUNS_WANTED, ROUNDS = 3, 2
-TIE = 0.97
+TIE, FAR = 0.97, 0.7
 BENCH = "llama-bench"
 MODEL_NOT_LOADED = "trial.model-not-loaded"
 """The code of the error for a model that the runtime refuses."""
@@ -48,20 +51,20 @@ BYTES_PER_S = 20 << 20
 
 @dataclass(frozen=True, slots=True)
 class BenchLoad:
-    """The work of one run of `llama-bench`: tokens of the prompt, tokens to generate, and repetitions."""
+    """The work of one run of `llama-bench`: tokens of the prompt, tokens to generate, and whether it warms up first."""
 
     prompt: int
     generated: int
-    repeats: int
+    has_warmup: bool
 
     @property
     def options(self) -> list[str]:
-        """The options for its command line; a single repetition has no warm-up run."""
-        warmup = ["--no-warmup"] if self.repeats == 1 else []
-        return ["-p", str(self.prompt), "-n", str(self.generated), "-r", str(self.repeats), *warmup]
+        """The options for its command line; each work is done once, since the rounds repeat it."""
+        warmup = [] if self.has_warmup else ["--no-warmup"]
+        return ["-p", str(self.prompt), "-n", str(self.generated), "-r", "1", *warmup]
 
 
-SKETCH, MEASURE = BenchLoad(4, 2, 1), BenchLoad(16, 8, 2)
+SKETCH, MEASURE = BenchLoad(4, 2, False), BenchLoad(16, 8, True)
 SLOW_TOKENS_PER_S = 4
 """Where the sketch is slower than this, it counts as the measurement: an emulated processor would take minutes."""
 
@@ -111,6 +114,21 @@ class Bench:
         return BASE_TIMEOUT_S + self.model.stat().st_size / BYTES_PER_S
 
 
+@dataclass(slots=True)
+class Measured:
+    """The measurements of a trial so far.
+
+    Args:
+        pending: variants that were not tried yet, newest generation first.
+        ran: those that ran, each with its best rates.
+        failed: those that do not count, each with the reason.
+    """
+
+    pending: list[str]
+    ran: list[Choice] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
 def choose_variant(variants: tuple[str, ...], bench: Bench, on_progress: OnProgress) -> Choice:
     """Try variants until enough have run, and choose the fastest that computes right.
 
@@ -125,39 +143,83 @@ def choose_variant(variants: tuple[str, ...], bench: Bench, on_progress: OnProgr
     Raises:
         HostUnfitError: none of them runs and computes right here; see `explain_failure`.
     """
-    pending, failed = list(variants), list[str]()
-    ran: list[Choice] = []
+    return choose_measured(measure(variants, bench, on_progress), bench, on_progress)
+
+
+def measure(variants: tuple[str, ...], bench: Bench, on_progress: OnProgress) -> Measured:
+    """Measure the first variants that run. This needs no Python: nothing is compared yet.
+
+    Args:
+        variants: newest generation first; at least one.
+        bench: what they are tried with.
+        on_progress: called with the variants tried.
+
+    Returns:
+        What was measured, for `choose_measured`.
+    """
+    found = Measured(list(variants))
+    _measure_more(found, bench, on_progress)
+    return found
+
+
+def choose_measured(found: Measured, bench: Bench, on_progress: OnProgress) -> Choice:
+    """Choose the fastest variant that computes right; where one computes wrong, further ones are measured.
+
+    Args:
+        found: from `measure`.
+        bench: what they are tried with; its Python evaluates the fixed prompt.
+        on_progress: called with the variants tried.
+
+    Returns:
+        The chosen variant.
+
+    Raises:
+        HostUnfitError: none of them runs and computes right here; see `explain_failure`.
+    """
     reference: Logits | str | None = None
-    while pending or ran:
-        fresh: list[Choice] = []
-        while pending and len(ran) + len(fresh) < RUNS_WANTED:
-            variant = pending.pop(0)
-            done = len(variants) - len(pending) - 1
-            on_progress(Progress(f"trying CPU variant {variant}", done, len(variants), "steps"))
-            outcome = _try(variant, bench)
-            if isinstance(outcome, Choice):
-                fresh.append(outcome)
-            else:
-                failed.append(f"{variant}: {outcome}")
-        if len(ran) + len(fresh) > 1:
-            for _ in range(ROUNDS - 1):
-                fresh = list(_measured_again(fresh, bench, failed))
-        ran += fresh
-        if not ran:
-            continue
-        best = fastest(ran)
-        ran.remove(best)
+    while found.ran:
+        best = fastest(found.ran)
+        found.ran.remove(best)
         if best.variant != REFERENCE:
             on_progress(Progress(f"comparing {best.variant} with {REFERENCE}", 1, 1, "steps"))
-            reference = reference or evaluate(REFERENCE, bench)
-            divergence = compare(reference, best.variant, bench)
+            # Both at once: no time is taken here.
+            with ThreadPoolExecutor(1) as beside:
+                evaluation = beside.submit(evaluate, best.variant, bench)
+                reference = reference or evaluate(REFERENCE, bench)
+            divergence = _divergence(reference, evaluation.result())
             if isinstance(divergence, str):
-                failed.append(f"{best.variant}: {divergence}")
+                found.failed.append(f"{best.variant}: {divergence}")
+                _measure_more(found, bench, on_progress)
                 continue
             best = replace(best, divergence=divergence)
         on_progress(Progress("choosing the CPU variant", 1, 1, "steps"))
-        return replace(best, passed_over=tuple(failed))
-    raise explain_failure(bench, failed)
+        return replace(best, passed_over=tuple(found.failed))
+    raise explain_failure(bench, found.failed)
+
+
+def _measure_more(found: Measured, bench: Bench, on_progress: OnProgress) -> None:
+    """Measure pending variants until enough have run."""
+    total = len(found.pending) + len(found.ran) + len(found.failed)
+    while found.pending:
+        fresh: list[Choice] = []
+        while found.pending and len(found.ran) + len(fresh) < RUNS_WANTED:
+            variant = found.pending.pop(0)
+            done = total - len(found.pending) - 1
+            on_progress(Progress(f"trying CPU variant {variant}", done, total, "steps"))
+            newer = [one.generated_tokens_per_s for one in (*found.ran, *fresh)]
+            outcome = _try(variant, bench, is_fast=bool(newer) and max(newer) >= SLOW_TOKENS_PER_S)
+            if isinstance(outcome, str):
+                found.failed.append(f"{variant}: {outcome}")
+                continue
+            fresh.append(outcome)
+            if newer and outcome.generated_tokens_per_s < FAR * max(newer):
+                break
+        if len(found.ran) + len(fresh) > 1:
+            for _ in range(ROUNDS - 1):
+                fresh = list(_measured_again(fresh, bench, found.failed))
+        found.ran += fresh
+        if found.ran:
+            return
 
 
 def explain_failure(bench: Bench, failed: Sequence[str]) -> HostUnfitError:
@@ -246,9 +308,12 @@ def compare(reference: Logits | str, variant: str, bench: Bench) -> float | str:
     Returns:
         The divergence in nats; or, as text, why it does not count as right.
     """
+    return _divergence(reference, "" if isinstance(reference, str) else evaluate(variant, bench))
+
+
+def _divergence(reference: Logits | str, found: Logits | str) -> float | str:
     if isinstance(reference, str):
         return f"cannot be compared, {REFERENCE} ended with {reference}"
-    found = evaluate(variant, bench)
     if isinstance(found, str):
         return f"no results: {found}"
     divergence = reference.divergence(found)
@@ -270,10 +335,11 @@ def evaluate(variant: str, bench: Bench) -> Logits | str:
     return read_logits(result) or "no numbers"
 
 
-def _try(variant: str, bench: Bench) -> Choice | str:
-    sketch = _measure(variant, SKETCH, bench)
-    if isinstance(sketch, str) or sketch.generated_tokens_per_s < SLOW_TOKENS_PER_S:
-        return sketch
+def _try(variant: str, bench: Bench, *, is_fast: bool) -> Choice | str:
+    if not is_fast:
+        sketch = _measure(variant, SKETCH, bench)
+        if isinstance(sketch, str) or sketch.generated_tokens_per_s < SLOW_TOKENS_PER_S:
+            return sketch
     return _measure(variant, MEASURE, bench)
 
 

@@ -34,7 +34,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> UnpackedRuntime:
 
 def emulated(unpacked: UnpackedRuntime, folder: Path, cpu: str, monkeypatch: pytest.MonkeyPatch) -> Bench:
     """A bench whose programs run on an emulated processor."""
-    monkeypatch.setattr(variant_choice, "SKETCH", variant_choice.BenchLoad(2, 1, 1))
+    monkeypatch.setattr(variant_choice, "SKETCH", variant_choice.BenchLoad(2, 1, False))
     monkeypatch.setattr(variant_choice, "SLOW_TOKENS_PER_S", 1 << 30)
     monkeypatch.setattr(variant_choice, "BASE_TIMEOUT_S", 600)
 

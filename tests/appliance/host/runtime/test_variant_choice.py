@@ -91,6 +91,34 @@ def test_slow_machine_is_measured_by_its_sketch_alone(
     assert "-p 4 -n 2 -r 1 --no-warmup" in lines[0]
 
 
+def counted_runs(tmp_path: Path, programs: Programs, speeds: Mapping[str, int], *variants: str) -> list[str]:
+    """Choose among variants with the given rates; returns each run of `llama-bench` as its variant and its options."""
+    cases = "".join(f'*-{name}.*) speed="{rate} {rate}" ;;\n' for name, rate in speeds.items())
+    bench = BENCH.replace('case "$(ls)" in\n', f'echo $(ls libggml-*) "$@" >>{tmp_path}/runs\ncase "$(ls)" in\n{cases}')
+    choose(tmp_path, programs, *variants, bench=bench)
+    lines = (tmp_path / "runs").read_text().splitlines()
+    return [f"{line.split('.so')[0].rpartition('-')[2]} {'sketch' if '-p 4' in line else 'measure'}" for line in lines]
+
+
+def test_variant_far_slower_than_a_newer_one_ends_the_search(tmp_path: Path, programs: Programs) -> None:
+    runs = counted_runs(
+        tmp_path, programs, {"haswell": 100, "ivybridge": 60, "sse42": 99}, "haswell", "ivybridge", "sse42"
+    )
+    assert runs == ["haswell sketch", *["haswell measure", "ivybridge measure"] * 2]
+
+
+def test_variants_of_about_one_speed_are_all_measured(tmp_path: Path, programs: Programs) -> None:
+    runs = counted_runs(
+        tmp_path, programs, {"haswell": 100, "ivybridge": 80, "sse42": 99}, "haswell", "ivybridge", "sse42"
+    )
+    assert runs == ["haswell sketch", *["haswell measure", "ivybridge measure", "sse42 measure"] * 2]
+
+
+def test_slow_machine_gives_each_variant_its_sketch_and_no_more(tmp_path: Path, programs: Programs) -> None:
+    runs = counted_runs(tmp_path, programs, {"haswell": 3, "ivybridge": 3, "sse42": 2}, "haswell", "ivybridge", "sse42")
+    assert runs == ["haswell sketch", "ivybridge sketch", "sse42 sketch"]
+
+
 def test_best_of_several_rounds_counts(tmp_path: Path, programs: Programs) -> None:
     """The faster variant is disturbed in its first round only, and the other never."""
     disturbed = BENCH.replace(
