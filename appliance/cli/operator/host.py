@@ -19,6 +19,7 @@ from appliance.cli.console.options import (
 )
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.operator.host_card import read_card
+from appliance.cli.operator.host_check import check
 from appliance.cli.operator.runtime_source import runtime_of_bundle, runtime_of_release
 from appliance.host.machine.card import Card, Variant, card_schema, card_value
 from appliance.host.machine.cpu import cpu_flags
@@ -31,12 +32,16 @@ from signing.errors import ApplianceError, HostUnfitError
 
 @click.group("host", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Show what this machine is.
+    """Show what this machine is, and whether it can take a bundle.
 
     \b
     Example:
       appliance host probe
+      appliance host check /media/stick
     """
+
+
+command.add_command(check)
 
 
 @command.command("probe")
