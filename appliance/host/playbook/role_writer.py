@@ -41,7 +41,7 @@ SYSUSERS = "systemd-sysusers"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class HostChange:
     """One thing that an order makes or changes.
 
     Args:
@@ -69,16 +69,16 @@ class Change:
 
 
 @dataclass(slots=True)
-class _Work:
-    changes: list[Change] = field(default_factory=list)
+class _OrderWork:
+    changes: list[HostChange] = field(default_factory=list)
     steps: list[Callable[[], object]] = field(default_factory=list)
 
-    def add(self, change: Change, *steps: Callable[[], object]) -> None:
+    def add(self, change: HostChange, *steps: Callable[[], object]) -> None:
         self.changes.append(change)
         self.steps += steps
 
 
-def predict(order: Mapping[str, Any]) -> list[Change]:
+def predict(order: Mapping[str, Any]) -> list[HostChange]:
     """Name what `apply` would change. Nothing is written.
 
     Args:
@@ -94,7 +94,7 @@ def predict(order: Mapping[str, Any]) -> list[Change]:
     return _compare(order).changes
 
 
-def apply(order: Mapping[str, Any]) -> list[Change]:
+def apply(order: Mapping[str, Any]) -> list[HostChange]:
     """Make the users and folders, and write the files that differ.
 
     Args:
@@ -118,8 +118,8 @@ def write_rendered(order: Mapping[str, Any]) -> list[str]:
     return [change.name for change in apply(order)]
 
 
-def _compare(order: Mapping[str, Any]) -> _Work:
-    work = _Work()
+def _compare(order: Mapping[str, Any]) -> _OrderWork:
+    work = _OrderWork()
     files = [file for file in order.get("files") or () if not (file.get("keep") and os.path.lexists(file["path"]))]
     for file in files:
         try:
@@ -134,11 +134,11 @@ def _compare(order: Mapping[str, Any]) -> _Work:
     return work
 
 
-def _compare_users(group: str, users: Sequence[str], work: _Work) -> None:
+def _compare_users(group: str, users: Sequence[str], work: _OrderWork) -> None:
     lines = [f"g {group} - -"] if group else []
     lines += [f'u {user} -:{group} "Service of the appliance" /nonexistent /usr/sbin/nologin' for user in users]
-    missing = [Change(GROUP, group, True, "", group)] if group and not _exists(grp.getgrnam, group) else []
-    missing += [Change(USER, user, True, "", user) for user in users if not _exists(pwd.getpwnam, user)]
+    missing = [HostChange(GROUP, group, True, "", group)] if group and not _exists(grp.getgrnam, group) else []
+    missing += [HostChange(USER, user, True, "", user) for user in users if not _exists(pwd.getpwnam, user)]
     for change in missing:
         work.add(change)
     if missing:
@@ -159,16 +159,16 @@ def _make_users(lines: Sequence[str]) -> None:
         raise ValueError(f"{SYSUSERS}: {done.stderr.decode('utf-8', 'replace').strip()}")
 
 
-def _compare_folder(path: Path, mode: int, work: _Work) -> None:
+def _compare_folder(path: Path, mode: int, work: _OrderWork) -> None:
     try:
         found = path.lstat().st_mode
     except FileNotFoundError:
-        work.add(Change(FOLDER, str(path), True, "", _digits(mode)), lambda: _make_folder(path, mode))
+        work.add(HostChange(FOLDER, str(path), True, "", _digits(mode)), lambda: _make_folder(path, mode))
         return
     if not stat.S_ISDIR(found):
         raise NotADirectoryError(20, "a folder is ordered, and something else lies there", str(path))
     if stat.S_IMODE(found) != mode:
-        change = Change(FOLDER, str(path), False, _digits(stat.S_IMODE(found)), _digits(mode))
+        change = HostChange(FOLDER, str(path), False, _digits(stat.S_IMODE(found)), _digits(mode))
         work.add(change, lambda: _make_folder(path, mode))
 
 
@@ -182,15 +182,15 @@ def _make_folder(path: Path, mode: int) -> None:
         os.close(descriptor)
 
 
-def _compare_file(path: Path, content: str, mode: int, work: _Work) -> None:
+def _compare_file(path: Path, content: str, mode: int, work: _OrderWork) -> None:
     is_new = not os.path.lexists(path)
     before, found = ("", mode) if is_new else _read(path)
     if not is_new and (before, found) == (content, mode):
         return
     if before == content and not is_new:  # the same text with another mode
-        change = Change(FILE, str(path), False, f"mode {_digits(found)}", f"mode {_digits(mode)}")
+        change = HostChange(FILE, str(path), False, f"mode {_digits(found)}", f"mode {_digits(mode)}")
     else:
-        change = Change(FILE, str(path), is_new, before, content)
+        change = HostChange(FILE, str(path), is_new, before, content)
     work.add(change, lambda: write_file(path, content.encode(), mode))
 
 
