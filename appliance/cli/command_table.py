@@ -73,6 +73,9 @@ COMMANDS = {
     "status": CommandEntry(
         "appliance.cli.operator.status", "Show what is installed, and every difference from what was signed", _HOST
     ),
+    "config": CommandEntry(
+        "appliance.cli.operator.config", "Show, check or apply what the site has decided: site.yaml", _HOST
+    ),
     "receipt": CommandEntry(
         "appliance.cli.operator.receipt", "Write what this host holds, or read what a host wrote", _HOST
     ),

@@ -12,6 +12,7 @@ from appliance.cli.console.stream import Style
 from appliance.cli.console.terminal import Terminal
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import GATEWAY_UNIT
+from appliance.host.maintenance.configuration_change import finish_interrupted
 from appliance.host.process import systemctl
 from appliance.serve.supervisor.service import serving
 from appliance.serve.supervisor.service_event import ServiceEvent
@@ -44,6 +45,8 @@ def command(terminal: Terminal, prefix: Path | None, port: int | None) -> None:
 
     host = Prefix.at(prefix or Path("/"))
     _refuse_beside_systemd(host)
+    if finish_interrupted(host):
+        terminal.message("a change of the configuration was interrupted: the configuration from before serves")
     with (
         terminal.progress() as progress,
         serving(host, port, clock.utc_now, on_event, progress) as found,

@@ -17,12 +17,11 @@ from appliance.host.models.fit import ModelWorkload
 from appliance.host.models.model_head import head_of_bundle
 from appliance.host.preflight.host_check import PreflightResult, check_host
 from appliance.host.preflight.inputs import Host, SourceMedia
-from appliance.host.process import nftables
 from appliance.host.release.held_chunks import held_chunks
 from appliance.host.release.held_source import HeldSource
 from appliance.host.release.release import Release
 from appliance.host.release.state_format import check_state_format
-from appliance.host.site.config import SiteConfig, read_site
+from appliance.host.site.config import read_site
 from appliance.host.trust.expiry_exemption import Exemption, exempt
 from appliance.host.trust.metadata_store import by_roots
 from appliance.host.trust.root_pin import check_first_root
@@ -34,7 +33,7 @@ from bundles.gguf.memory import Workload
 from bundles.oci.layout import Layout
 from bundles.stick.media import OpenMedia, open_media
 from signing.digest import sha256
-from signing.errors import DamagedError, HostUnfitError, NextStickError, NotTrustedError, UsageError
+from signing.errors import DamagedError, NextStickError, NotTrustedError
 from signing.verified import Verified
 
 
@@ -158,31 +157,6 @@ def model_workloads(source: ChunkSource, contents: Contents) -> tuple[ModelWorkl
             head = head_of_bundle(source, contents, model)
             found.append(ModelWorkload(head.name, head.header, Workload(model.context, contents.serve.slots)))
     return tuple(found)
-
-
-def check_site(prefix: Prefix, site: SiteConfig) -> None:
-    """Refuse settings of the site that services cannot have.
-
-    Raises:
-        UsageError: naming the field.
-        HostUnfitError: packets are to be counted, and this machine has no nftables.
-    """
-    if prefix.is_system and site.port == 0:
-        raise UsageError(
-            "site.refused",
-            f"{prefix.site_file} field port",
-            expected="1 to 65535: users must find a service",
-            found="0",
-            hint=f"edit {prefix.site_file}, then install again",
-        )
-    if prefix.is_system and site.egress == "count" and not nftables.is_there():
-        raise HostUnfitError(
-            "egress.no-nftables",
-            f"{prefix.site_file} field egress",
-            expected=f"{nftables.NFT}, which counts packets",
-            found="no such program",
-            hint="apt install nftables, or remove the field",
-        )
 
 
 def release_path(prefix: Prefix, bundle: Bundle) -> Path:

@@ -16,6 +16,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from appliance.host.activation.configuration_copy import restore_configuration
 from appliance.host.activation.services import NoServices, Services
 from appliance.host.activation.switch import complete, point_at, target_of
 from appliance.host.activation.systemd_services import SystemdServices
@@ -23,7 +24,6 @@ from appliance.host.change.journal import Journal, JournalEntry
 from appliance.host.install.bundle_admission import (
     AdmittedBundle,
     admit,
-    check_site,
     exemption_notices,
     expiry_exemption,
     follow_root,
@@ -55,6 +55,7 @@ from appliance.host.release.release_json import Facts, read_facts, write_facts
 from appliance.host.runtime.extraction import prepare_runtime
 from appliance.host.runtime.variant_choice import Choice
 from appliance.host.site.config import SiteConfig, read_site
+from appliance.host.site.site_check import check_site
 from appliance.host.trust.metadata_store import notices, trust_state
 from appliance.host.trust.trust_store import read_root
 from appliance.keys.signers.host_key import make_host_key
@@ -109,6 +110,7 @@ def install(
             # Another install has raised the floors in the meantime.
             admitted = admit(source, trust, host)
             preflight = run_preflight(admitted, host)
+        restore_configuration(prefix)
         make_host_key(prefix.trust)
         _empty(prefix.scratch)
         run = _Run(host, Programs(prefix.scratch, lock), preflight, on_progress, admitted, trust)

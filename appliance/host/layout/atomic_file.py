@@ -24,7 +24,7 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> bool:
     """
     if _holds(path, data, mode):
         return False
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_path(path)
     partial.unlink(missing_ok=True)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
@@ -38,6 +38,11 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> bool:
     os.rename(partial, path)
     sync_folder(path.parent)
     return True
+
+
+def partial_path(path: Path) -> Path:
+    """Where the new content of a file lies until it is complete; a kill may leave it there."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def _holds(path: Path, data: bytes, mode: int) -> bool:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from appliance.host.activation.service_check import read_services, service_problems
-from appliance.host.layout.places import SITE_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance.egress import EgressCount, read_egress
+from appliance.host.maintenance.site_state import site_drift
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release, open_current
 from appliance.host.release.release_check import check_release
@@ -130,22 +130,10 @@ def _describe(floors: Floors) -> str:
 
 def _site_problems(release: Release) -> list[ApplianceError]:
     try:
-        digest = read_site(release.prefix.site_file).digest
+        return list(site_drift(release, read_site(release.prefix.site_file)))
     except ApplianceError as error:
         # A file that is wrong cannot be the one that was applied.
         return [
             DriftError(one.code, one.subject, expected=one.expected, found=one.found, hint=one.hint)
             for one in (error, *error.others)
         ]
-    if digest == release.facts.site:
-        return []
-    return [
-        DriftError(
-            "site.not-applied",
-            str(release.prefix.site_file),
-            expected=f"sha256 {release.facts.site}, as it was applied",
-            found=f"sha256 {digest}",
-            hint="run the same `appliance install` again: it applies the site's file; "
-            f"the one that was applied is {release.path / SITE_FILE}",
-        )
-    ]

@@ -141,9 +141,10 @@ class SiteFault:
 
 @dataclass(frozen=True, slots=True)
 class SiteValues:
-    """What a file holds: the value of every field by its name, and every fault."""
+    """What a file holds: the value of every field and the line of those that stand in it, by name; and every fault."""
 
     values: dict[str, Any]
+    lines: dict[str, int]
     faults: tuple[SiteFault, ...]
 
 
@@ -162,13 +163,18 @@ def read_values(data: bytes, fields: Sequence[SiteField], reserved: Sequence[str
     import yaml
 
     values: dict[str, Any] = {field.name: field.default for field in fields}
+    lines: dict[str, int] = {}
     try:
         if len(data) > max_bytes:
             raise ValueError(f"more than {max_bytes} bytes")
         loader = yaml.SafeLoader(data.decode("utf-8", "strict"))
         try:
             node = loader.get_single_node()
-            faults = tuple(_Reading(fields, reserved, values, loader).read(node)) if node is not None else ()
+            faults = (
+                tuple(_Reading(fields, reserved, SiteValues(values, lines, ()), loader).read(node))
+                if node is not None
+                else ()
+            )
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -177,18 +183,18 @@ def read_values(data: bytes, fields: Sequence[SiteField], reserved: Sequence[str
         faults = (SiteFault("", mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, "YAML", found),)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         faults = (SiteFault("", 0, 0, "YAML", " ".join(str(error).split())[:200]),)
-    return SiteValues(values, tuple(sorted(faults, key=lambda fault: (fault.line, fault.column))))
+    return SiteValues(values, lines, tuple(sorted(faults, key=lambda fault: (fault.line, fault.column))))
 
 
 class _Reading:
     """One reading of a file: it fills the values, and yields the faults."""
 
     def __init__(
-        self, fields: Sequence[SiteField], reserved: Sequence[str], values: dict[str, Any], loader: yaml.SafeLoader
+        self, fields: Sequence[SiteField], reserved: Sequence[str], found: SiteValues, loader: yaml.SafeLoader
     ) -> None:
         self._fields = {field.name: field for field in fields}
         self._groups = {name.partition(".")[0] for name in self._fields if "." in name}
-        self._reserved, self._values, self._loader = reserved, values, loader
+        self._reserved, self._found, self._loader = reserved, found, loader
 
     def read(self, node: yaml.Node, group: str = "") -> Iterator[SiteFault]:
         """Read a mapping: the whole file, or a group of it."""
@@ -217,7 +223,8 @@ class _Reading:
         elif field := self._fields.get(name) if not (is_top and "." in name) else None:
             value = self._construct(node)
             if field.kind.accepts(value):
-                self._values[name] = value
+                self._found.values[name] = value
+                self._found.lines[name] = key.start_mark.line + 1
             else:
                 found = _describe(node) if value is None else repr(value)[:120]
                 yield _fault(name, node, field.kind.expected, found)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from appliance.host.install.bundle_admission import check_site
 from appliance.host.layout.places import is_rendered, rendered_names
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import EGRESS_RULES, EGRESS_UNIT, unit_names
@@ -19,6 +18,7 @@ from appliance.host.maintenance import egress
 from appliance.host.maintenance.egress import EgressCount, describe_egress, read_egress
 from appliance.host.process import nftables
 from appliance.host.site.config import SiteConfig
+from appliance.host.site.site_check import check_site
 from bundles.contents.contents import Contents
 from signing.digest import Digest
 from signing.errors import HostUnfitError

@@ -1,0 +1,230 @@
+"""`appliance config apply`: what the site's file decides, brought into the release that serves, without a stick.
+
+Owns the order of this change. The release stays; its rendered configuration, and with it its services, are replaced.
+
+Rules (threats T32, T35, T36):
+- the playbooks run from the release's copy, of which every byte is verified first;
+- engines are tried only where their configuration changes; users go on with the old ones until then;
+- the old configuration is kept on the disk until users reach the new one. Whatever fails before that brings it back,
+  and so does the next start after an interruption;
+- one change runs at a time, under the lock of installs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from appliance.host.activation.configuration_copy import (
+    forget_configuration,
+    keep_configuration,
+    restore_configuration,
+    unfinished_release,
+)
+from appliance.host.activation.services import NoServices, Services
+from appliance.host.activation.switch import complete
+from appliance.host.activation.systemd_services import SystemdServices
+from appliance.host.layout.atomic_file import write_file
+from appliance.host.layout.install_lock import hold
+from appliance.host.layout.places import FACTS_FILE, REPAIR_HINT, SITE_FILE
+from appliance.host.layout.prefix import PRIVATE, Prefix, make_folder
+from appliance.host.playbook.ansible_run import render
+from appliance.host.process.programs import Programs
+from appliance.host.release.release import Release, open_current
+from appliance.host.release.release_check import check_release, describe
+from appliance.host.release.release_json import Facts, write_facts
+from appliance.host.release.rendered_configuration import read_configuration
+from appliance.host.site.config import SiteConfig, read_site
+from appliance.host.site.site_check import check_site
+from bundles.progress import OnProgress, ignore
+from signing.errors import ApplianceError, ApplyBrokenError, ApplyRestoredError, HostUnfitError
+
+_GATEWAY = ("config/gateway.json", "config/units/appliance-gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedConfiguration:
+    """What a change of the configuration did.
+
+    Args:
+        release: the one that serves, with its new configuration.
+        changed: the rendered files that are different, by path below the release; none where all were right already.
+        answer: of the last engine that was tried; empty where no engine's configuration changed.
+    """
+
+    release: Release
+    changed: tuple[str, ...]
+    answer: str
+
+
+def apply_configuration(
+    prefix: Prefix, now: Callable[[], datetime], *, is_root: bool, on_progress: OnProgress = ignore
+) -> AppliedConfiguration:
+    """Bring the site's file into the release that serves.
+
+    Args:
+        prefix: the host.
+        now: the clock, in UTC.
+        is_root: whether this program may change all of the machine.
+        on_progress: called with what is done.
+
+    Raises:
+        UsageError: the site's file is wrong, or nothing is installed; nothing was changed.
+        HostUnfitError: this user may not change the machine, or the new port is taken; nothing was changed.
+        DamagedError, NotTrustedError, DriftError: the release is not as it was installed; nothing was changed.
+        ApplyRestoredError: a step failed; the configuration from before serves.
+        ApplyBrokenError: a step failed, and the configuration from before could not be restored.
+        BusyError: another change runs on this host.
+    """
+    site = read_site(prefix.site_file)
+    check_site(prefix, site)
+    if prefix.is_system and not is_root:
+        raise _unfit("user", "root", "another user", "run it with sudo")
+    open_current(prefix, now())  # before folders are made: nothing may be installed
+    with hold(prefix) as lock:
+        restore_configuration(prefix)
+        release = open_current(prefix, now())
+        check_release(release, on_progress, models=False)
+        if site.digest == release.facts.site:
+            return AppliedConfiguration(release, (), "")
+        _check_port(release, site)
+        scratch = prefix.scratch / "configuration"
+        shutil.rmtree(scratch, ignore_errors=True)
+        make_folder(scratch, PRIVATE)
+        try:
+            programs = Programs(scratch, lock)
+            return _Change(release, site, programs, now, on_progress).run()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def finish_interrupted(prefix: Prefix) -> bool:
+    """Undo a change of the configuration that was interrupted, before the release is opened.
+
+    Args:
+        prefix: the host; its folders may be missing.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        BusyError: a change is at work.
+    """
+    if unfinished_release(prefix) is None:
+        return False
+    with hold(prefix):
+        return restore_configuration(prefix) is not None
+
+
+class _Change:
+    """One change under the lock, with the values that its steps share."""
+
+    def __init__(
+        self,
+        release: Release,
+        site: SiteConfig,
+        programs: Programs,
+        now: Callable[[], datetime],
+        on_progress: OnProgress,
+    ) -> None:
+        self.release, self.site, self.programs, self.now, self.on_progress = release, site, programs, now, on_progress
+        self.prefix, self.path = release.prefix, release.path
+        self.services: Services = SystemdServices(self.prefix, now) if self.prefix.is_system else NoServices(programs)
+        self.is_tried = False
+
+    def run(self) -> AppliedConfiguration:
+        """Keep the old configuration, then render, try, switch and check the new one."""
+        keep_configuration(self.prefix, self.path)
+        try:
+            applied = self._apply()
+        except BaseException as error:
+            self._restore(error)
+            if isinstance(error, ApplianceError) and not isinstance(error, ApplyRestoredError):
+                raise _restored(error) from error
+            raise
+        # From here on the new configuration stays, whatever fails.
+        forget_configuration(self.prefix)
+        if applied.changed:
+            self.services.retire(applied.release)
+        return applied
+
+    def _apply(self) -> AppliedConfiguration:
+        render(
+            self.prefix, self.path, self.release.bundle.value, self.site, self.programs, self.now(), self.on_progress
+        )
+        write_file(self.path / SITE_FILE, self.site.data)
+        old, facts = self.release.facts, self._facts()
+        release = replace(self.release, facts=facts)
+        changed = tuple(name for name, digest in facts.config.items() if old.config[name] != digest)
+        read_configuration(release)
+        answer = ""
+        if any(not name.startswith(_GATEWAY) for name in changed):
+            self.is_tried = True
+            write_file(self.path / FACTS_FILE, write_facts(facts))
+            answer = self.services.try_candidate(release, self.on_progress)
+        self.is_tried = bool(changed)
+        complete(self.path, facts)
+        self.services.enable(release)
+        opened = open_current(self.prefix, self.now())
+        if not self.services.follow(opened):
+            check_release(opened, self.on_progress, models=False)
+        return AppliedConfiguration(opened, changed, answer)
+
+    def _facts(self) -> Facts:
+        config = {}
+        for name in self.release.facts.config:
+            rendered = describe(self.path / name)
+            if rendered is None:
+                raise ApplyRestoredError(
+                    "render.missing", name, expected="a file that the playbook writes", found="none", hint=REPAIR_HINT
+                )
+            config[name] = rendered[1]
+        return replace(self.release.facts, site=self.site.digest, config=config)
+
+    def _restore(self, error: BaseException) -> None:
+        try:
+            restore_configuration(self.prefix)
+            if self.is_tried:
+                self.services.restore(self.path, self.path)
+        except (ApplianceError, OSError) as second:
+            raise ApplyBrokenError(
+                "config.not-restored",
+                str(self.prefix.site_file),
+                expected="the configuration from before to serve again",
+                found=f"{second}, after {error}",
+                hint=f"see `appliance status{self.prefix.option}` and `journalctl -b`; then run the same command again",
+            ) from second
+
+
+def _check_port(release: Release, site: SiteConfig) -> None:
+    """Refuse an address that another program listens on, before anything is changed."""
+    gateway = read_configuration(release).gateway
+    if site.port == 0 or (gateway.bind, gateway.port) == (site.bind, site.port):
+        return
+    family = socket.AF_INET6 if ":" in site.bind else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((site.bind, site.port))
+        except OSError as error:
+            where = f"{site.bind} port {site.port}"
+            remedy = f"choose another port in {release.prefix.site_file}, or end the program: ss -ltnp"
+            raise _unfit(where, "an address that no program uses", error.strerror or "", remedy) from None
+
+
+def _restored(error: ApplianceError) -> ApplyRestoredError:
+    return ApplyRestoredError(
+        error.code,
+        error.subject,
+        expected=error.expected,
+        found=error.found,
+        hint=f"the configuration from before serves; {error.hint}".removesuffix("; "),
+        others=error.others,
+    )
+
+
+def _unfit(what: str, expected: str, found: str, remedy: str) -> HostUnfitError:
+    return HostUnfitError("host.unfit", what, expected=expected, found=found, hint=remedy)
