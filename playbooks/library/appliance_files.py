@@ -56,7 +56,7 @@ options:
       validate:
         description: The reader that must be able to parse the text.
         type: str
-        choices: [json, none, shell, site, unit]
+        choices: [json, nft, none, shell, site, unit]
         default: none
       keep:
         description: Whether a file that exists is left alone.
@@ -104,7 +104,7 @@ FILE = {
     "path": PATH,
     "mode": MODE,
     "content": {"type": "str", "required": True},
-    "validate": {"type": "str", "choices": ["json", "none", "shell", "site", "unit"], "default": "none"},
+    "validate": {"type": "str", "choices": ["json", "nft", "none", "shell", "site", "unit"], "default": "none"},
     "keep": {"type": "bool", "default": False},
 }
 OPTIONS = {

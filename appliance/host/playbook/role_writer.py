@@ -41,7 +41,7 @@ SYSUSERS = "systemd-sysusers"
 
 
 @dataclass(frozen=True, slots=True)
-class HostChange:
+class OrderedChange:
     """One thing that an order makes or changes.
 
     Args:
@@ -70,15 +70,15 @@ class HostChange:
 
 @dataclass(slots=True)
 class _OrderWork:
-    changes: list[HostChange] = field(default_factory=list)
+    changes: list[OrderedChange] = field(default_factory=list)
     steps: list[Callable[[], object]] = field(default_factory=list)
 
-    def add(self, change: HostChange, *steps: Callable[[], object]) -> None:
+    def add(self, change: OrderedChange, *steps: Callable[[], object]) -> None:
         self.changes.append(change)
         self.steps += steps
 
 
-def predict(order: Mapping[str, Any]) -> list[HostChange]:
+def predict(order: Mapping[str, Any]) -> list[OrderedChange]:
     """Name what `apply` would change. Nothing is written.
 
     Args:
@@ -94,7 +94,7 @@ def predict(order: Mapping[str, Any]) -> list[HostChange]:
     return _compare(order).changes
 
 
-def apply(order: Mapping[str, Any]) -> list[HostChange]:
+def apply(order: Mapping[str, Any]) -> list[OrderedChange]:
     """Make the users and folders, and write the files that differ.
 
     Args:
@@ -137,8 +137,8 @@ def _compare(order: Mapping[str, Any]) -> _OrderWork:
 def _compare_users(group: str, users: Sequence[str], work: _OrderWork) -> None:
     lines = [f"g {group} - -"] if group else []
     lines += [f'u {user} -:{group} "Service of the appliance" /nonexistent /usr/sbin/nologin' for user in users]
-    missing = [HostChange(GROUP, group, True, "", group)] if group and not _exists(grp.getgrnam, group) else []
-    missing += [HostChange(USER, user, True, "", user) for user in users if not _exists(pwd.getpwnam, user)]
+    missing = [OrderedChange(GROUP, group, True, "", group)] if group and not _exists(grp.getgrnam, group) else []
+    missing += [OrderedChange(USER, user, True, "", user) for user in users if not _exists(pwd.getpwnam, user)]
     for change in missing:
         work.add(change)
     if missing:
@@ -163,12 +163,12 @@ def _compare_folder(path: Path, mode: int, work: _OrderWork) -> None:
     try:
         found = path.lstat().st_mode
     except FileNotFoundError:
-        work.add(HostChange(FOLDER, str(path), True, "", _digits(mode)), lambda: _make_folder(path, mode))
+        work.add(OrderedChange(FOLDER, str(path), True, "", _digits(mode)), lambda: _make_folder(path, mode))
         return
     if not stat.S_ISDIR(found):
         raise NotADirectoryError(20, "a folder is ordered, and something else lies there", str(path))
     if stat.S_IMODE(found) != mode:
-        change = HostChange(FOLDER, str(path), False, _digits(stat.S_IMODE(found)), _digits(mode))
+        change = OrderedChange(FOLDER, str(path), False, _digits(stat.S_IMODE(found)), _digits(mode))
         work.add(change, lambda: _make_folder(path, mode))
 
 
@@ -188,9 +188,9 @@ def _compare_file(path: Path, content: str, mode: int, work: _OrderWork) -> None
     if not is_new and (before, found) == (content, mode):
         return
     if before == content and not is_new:  # the same text with another mode
-        change = HostChange(FILE, str(path), False, f"mode {_digits(found)}", f"mode {_digits(mode)}")
+        change = OrderedChange(FILE, str(path), False, f"mode {_digits(found)}", f"mode {_digits(mode)}")
     else:
-        change = HostChange(FILE, str(path), is_new, before, content)
+        change = OrderedChange(FILE, str(path), is_new, before, content)
     work.add(change, lambda: write_file(path, content.encode(), mode))
 
 

@@ -14,7 +14,8 @@ from appliance.host.site.config import parse_site
 
 _SECTION = re.compile(r"\[([A-Za-z]+)\]")
 _SECTIONS = frozenset({"Unit", "Service", "Socket", "Timer", "Install"})
-_SETTING = re.compile(r"[A-Z][A-Za-z0-9]*=")
+_SETTING = re.compile(r"(X-)?[A-Z][A-Za-z0-9]*=")
+_COMMAND = re.compile(r"(add|flush|delete) (table|chain|counter|rule) inet appliance_[a-z_]+( |$)")
 _KIND = {"Service": "ExecStart=", "Socket": "ListenStream=", "Timer": "On"}
 """The sections that say what a unit does, and the setting that each needs."""
 
@@ -46,8 +47,19 @@ def _check_unit(text: str) -> None:
         raise ValueError("it has nothing to start: no ExecStart=, ListenStream= or timer")
 
 
+def _check_nft(text: str) -> None:
+    """Refuse rules of nftables for any table but one of ours, and braces that do not match.
+
+    What `nft --check` would check takes capabilities and the kernel's modules.
+    """
+    for number, line in enumerate(text.splitlines(), 1):
+        if line and not line.startswith("#") and (not _COMMAND.match(line) or line.count("{") != line.count("}")):
+            raise ValueError(f"line {number}: no command for a table of ours: {line[:80]!r}")
+
+
 CHECKS: Mapping[str, Callable[[str], object]] = {
     "json": json.loads,
+    "nft": _check_nft,
     "none": str,
     "shell": _check_shell,
     "site": lambda text: parse_site(text.encode()),

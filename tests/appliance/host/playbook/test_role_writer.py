@@ -55,7 +55,10 @@ def test_file_to_keep_is_left_alone_even_where_it_is_wrong(tmp_path: Path) -> No
     assert not (tmp_path / "elsewhere").exists()
 
 
-@pytest.mark.parametrize(("check", "text"), [("json", "{"), ("site", "port: x\n"), ("shell", "if\n"), ("unit", "x\n")])
+@pytest.mark.parametrize(
+    ("check", "text"),
+    [("json", "{"), ("site", "port: x\n"), ("shell", "if\n"), ("unit", "x\n"), ("nft", "flush ruleset\n")],
+)
 def test_text_that_its_reader_refuses_changes_nothing(tmp_path: Path, check: str, text: str) -> None:
     good, bad = tmp_path / "good", tmp_path / "bad"
     bad.write_text("as it was")
