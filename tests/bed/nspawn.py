@@ -135,6 +135,8 @@ class NspawnHost:
             *("systemd-nspawn", "--quiet", "--boot", f"--directory={self._folder}/root", f"--machine={self.name}"),
             *("--register=no", "--keep-unit", "--kill-signal=SIGRTMIN+3", "--link-journal=no"),
             *("--console=read-only", "--resolv-conf=off", "--timezone=off"),
+            # A machine's own root may load rules of nftables.
+            "--capability=CAP_NET_ADMIN",
             *("--network-namespace-path=/proc/self/ns/net", f"--bind={self._folder}/plugged:/media"),
         ]
 

@@ -1,0 +1,201 @@
+"""A whole machine from its first install on: what the operator types there, and what the machine then answers.
+
+Owns the machine of a journey and the bundles that are brought to it. `versions` builds them: each is the demo's bundle
+for Debian 12 and 13, and the newer one has another word in its chat template, so that its delta is small.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from appliance.builder.lock.lockfile import Locked, lock_path, read_lock, sort_key, write_lock
+from signing.digest import sha256
+from tests.appliance.shipped import shipped_model
+from tests.bed.fixtures import quiet_nspawn_host
+from tests.bed.host import Finished, FolderStick
+from tests.bed.nspawn import NspawnHost
+from tests.bed.tool import put_tool
+from tests.bed.trees import TREES
+from tests.journeys.conftest import TwoSystems, appliance
+
+GATEWAY = "appliance-gateway.service"
+PYTHONS = {"debian-12": "3.11", "debian-13": "3.13"}
+OLD_WORDS, NEW_WORDS = b"You are a helpful AI", b"You are a careful AI"
+PORT = 8443
+SITE = "/etc/appliance/site.yaml"
+JOURNAL = "/var/lib/appliance/journal/install.jsonl"
+INSTALL_S = 280
+ASK = """
+import json, sys, urllib.error, urllib.request
+key = open("/etc/appliance/default.key").read().strip()
+messages = [{"role": "user", "content": "Name the capital of France."}]
+body = {"model": "smollm2-135m", "max_tokens": 4, "messages": messages}
+request = urllib.request.Request(f"http://127.0.0.1:{sys.argv[1]}/v1/chat/completions", json.dumps(body).encode())
+request.add_header("Authorization", f"Bearer {key}")
+request.add_header("Content-Type", "application/json")
+try:
+    with urllib.request.urlopen(request, timeout=100) as reply:
+        json.load(reply)
+        release = reply.headers["appliance-release"].removeprefix("sha256:")
+        print(json.dumps({"status": reply.status, "release": release}))
+except urllib.error.HTTPError as error:
+    print(json.dumps({"status": error.code, "release": ""}))
+"""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A bundle: its folder, and its manifest's digest."""
+
+    folder: Path
+    manifest: str
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Two versions of one bundle, and what they are trusted by.
+
+    Args:
+        old, new: the bundles.
+        workspace: of the person who publishes them.
+        root: the root file.
+        fingerprint: of the root key.
+    """
+
+    old: Version
+    new: Version
+    workspace: Path
+    root: Path
+    fingerprint: str
+
+
+def run(*arguments: str | Path) -> str:
+    """Run `appliance` here, as the publisher; its answer."""
+    done = appliance(*arguments)
+    assert done.code == 0, done.err[-4000:]
+    return done.out
+
+
+def build_versions(two: TwoSystems, folder: Path) -> Versions:
+    """Build a newer version beside the bundle for two systems, in a copy of its workspace.
+
+    Args:
+        two: the older version.
+        folder: empty.
+    """
+    workspace = folder / "workspace"
+    shutil.copytree(two.bundle.parents[1], workspace, ignore=shutil.ignore_patterns("dist"))
+    _, model = shipped_model()
+    data = model.read_bytes()
+    assert data.count(OLD_WORDS) == 1
+    mended = folder / "mended.gguf"
+    mended.write_bytes(data.replace(OLD_WORDS, NEW_WORDS))
+    recipe = _recipe_of(two, mended, folder / "two-pythons.yaml")
+    run("build", recipe, "--workspace", workspace)
+    bundle = workspace / "dist/two-pythons-1.0.1"
+    manifest = json.loads(run("verify", bundle, "--workspace", workspace, "--json"))["manifest"]
+    shown = json.loads(run("trust", "show", "--workspace", workspace, "--json"))
+    fingerprint = str(shown["roles"]["root"]["fingerprints"][0])
+    return Versions(Version(two.bundle, two.manifest), Version(bundle, manifest), workspace, two.root, fingerprint)
+
+
+def _recipe_of(two: TwoSystems, model: Path, recipe: Path) -> Path:
+    before = two.bundle.parents[2] / "two-pythons.yaml"
+    text = before.read_text()
+    [line] = [line for line in text.splitlines() if "source: pypi:" in line]
+    source = f"file:{model}"
+    recipe.write_text(text.replace(line, f"    source: {source}").replace("version: 1.0.0", "version: 1.0.1"))
+    lock = read_lock(lock_path(before))
+    [old] = lock.of_kind("model")
+    data = model.read_bytes()
+    entry = Locked("model", old.name, "", model.name, len(data), sha256(data), old.licence, source=source)
+    entries = sorted((entry, *(one for one in lock.entries if one is not old)), key=sort_key)
+    write_lock(lock_path(recipe), replace(lock, entries=tuple(entries)))
+    return recipe
+
+
+@dataclass
+class Machine:
+    """A host with systemd, and the operator's program on it.
+
+    Args:
+        host: booted.
+        versions: what is brought to it.
+        tool: the words that run the program that the bed put there; later `appliance` is the installed one.
+        seconds: what was measured, by a name for people.
+    """
+
+    host: NspawnHost
+    versions: Versions
+    tool: list[str]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def type(self, *words: str, code: int | None = 0, timeout_s: float = INSTALL_S) -> Finished:
+        """Type a command of the installed program."""
+        done = self.host.run(["appliance", *words], check=False, timeout_s=timeout_s)
+        if code is not None:
+            assert done.code == code, f"{words}: {done.code}\n{done.out}{done.err}"
+        return done
+
+    def install(self, source: str, *options: str, code: int | None = 0) -> Finished:
+        """Install with the operator's own program."""
+        done = self.host.run([*self.tool, "install", source, "--json", *options], check=False, timeout_s=INSTALL_S)
+        if code is not None:
+            assert done.code == code, f"{done.code}\n{done.out}{done.err}"
+        return done
+
+    def plug(self, name: str, folder: Path) -> str:
+        """Put a stick in; its folder there."""
+        return self.host.plug(FolderStick(name, folder, is_read_only=True))
+
+    def status(self, code: int | None = 0) -> dict[str, Any]:
+        """The answer of `appliance status`."""
+        return dict(json.loads(self.type("status", "--json", code=code).out))
+
+    def serves(self, port: int = PORT) -> str:
+        """The manifest of the release that answers a question."""
+        answer = json.loads(self.host.run(["python3", "-c", ASK, str(port)]).out)
+        assert answer["status"] == 200, answer
+        return str(answer["release"])
+
+    def await_serves(self, port: int = PORT, seconds: float = 100) -> str:
+        """The same, as soon as a question is answered."""
+        end = time.monotonic() + seconds
+        while True:
+            done = self.host.run(["python3", "-c", ASK, str(port)], check=False)
+            if done.code == 0 and (answer := json.loads(done.out))["status"] == 200:
+                return str(answer["release"])
+            assert time.monotonic() < end, f"{done.out}{done.err}"
+            time.sleep(0.1)
+
+    def set_site(self, text: str) -> None:
+        """Replace the site's file, as a person with an editor does."""
+        self.host.run(["sh", "-c", f"printf '%s' \"$1\" >{SITE}", "sh", text])
+
+    def attempts(self) -> int:
+        """What the machine's own counter has counted, of all programs."""
+        egress = self.status(code=None)["egress"]
+        assert egress["services"] is not None, egress
+        return int(egress["services"]) + int(egress["others"])
+
+
+@contextmanager
+def machine(versions: Versions, system: str) -> Iterator[Machine]:
+    """A fresh machine with the operator's program and the pinned root; nothing may try to leave it.
+
+    Args:
+        versions: what is brought to it.
+        system: `debian-12` or `debian-13`.
+    """
+    with quiet_nspawn_host(TREES[system]) as host:
+        tool = put_tool(host, versions.old.folder, PYTHONS[system])
+        host.put(versions.root, "/root/root.json")
+        host.run([*tool, "trust", "pin", "/root/root.json", "--fingerprint", versions.fingerprint])
+        yield Machine(host, versions, tool)
