@@ -76,6 +76,7 @@ COMMANDS = {
     "config": CommandEntry(
         "appliance.cli.operator.config", "Show, check or apply what the site has decided: site.yaml", _HOST
     ),
+    "gc": CommandEntry("appliance.cli.operator.gc", "Remove releases and models that this host does not need", _HOST),
     "receipt": CommandEntry(
         "appliance.cli.operator.receipt", "Write what this host holds, or read what a host wrote", _HOST
     ),

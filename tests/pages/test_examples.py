@@ -22,6 +22,7 @@ ELSEWHERE = {
     "appliance serve": "tests/journeys/inside.py",
     "curl": "tests/pages/test_blocks.py",
     "appliance stick write dist/smollm2-1.1.0": "tests/appliance/cli/courier/test_stick_write.py",
+    "appliance gc": "tests/appliance/cli/operator/test_gc.py",
     "appliance receipt": "tests/appliance/cli/operator/test_receipt.py",
     "appliance demo": "tests/journeys/conftest.py",
 }

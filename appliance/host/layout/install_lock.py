@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from appliance import filelock
@@ -34,8 +34,9 @@ def hold(prefix: Prefix, wait_s: float = WAIT_S) -> Iterator[int]:
     """
     path = prefix.journal / "lock"
     with filelock.hold(path, lambda descriptor: _busy(path, descriptor), timeout_s=wait_s) as descriptor:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk the lock holds without the number, which is for people
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield descriptor
 
 
