@@ -22,7 +22,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from appliance.host.layout.atomic_file import write_file
+from appliance.host.layout.atomic_file import partial_path, write_file
 from appliance.host.layout.places import FACTS_FILE, SITE_FILE
 from appliance.host.layout.prefix import PUBLIC, Prefix, make_folder
 from appliance.host.layout.unit_files import RENDERED
@@ -118,6 +118,8 @@ def restore_configuration(prefix: Prefix, release: Path) -> bool:
     for name in sorted(names):
         make_folder((release / name).parent, PUBLIC)
         write_file(release / name, (saved / name).read_bytes())
+        # What a kill left of the new file, where the old one was not replaced yet: nothing signed names it.
+        partial_path(release / name).unlink(missing_ok=True)
     for name in saved_names(release):
         if name not in names:
             (release / name).unlink()

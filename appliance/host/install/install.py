@@ -16,7 +16,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from appliance.host.activation.configuration_copy import restore_configuration
 from appliance.host.activation.services import NoServices, Services
 from appliance.host.activation.switch import complete, point_at, target_of
 from appliance.host.activation.systemd_services import SystemdServices
@@ -110,7 +109,6 @@ def install(
             # Another install has raised the floors in the meantime.
             admitted = admit(source, trust, host)
             preflight = run_preflight(admitted, host)
-        restore_configuration(prefix)
         make_host_key(prefix.trust)
         _empty(prefix.scratch)
         run = _Run(host, Programs(prefix.scratch, lock), preflight, on_progress, admitted, trust)

@@ -5,8 +5,8 @@ Owns the order of this change. The release stays; its rendered configuration, an
 Rules (threats T32, T35, T36):
 - the playbooks run from the release's copy, of which every byte is verified first;
 - engines are tried only where their configuration changes; users go on with the old ones until then;
-- the old configuration is kept on the disk until users reach the new one. Whatever fails before that brings it back,
-  and so does the next start after an interruption;
+- the old configuration is saved, and the change is recorded, before the first file is changed. Whatever fails until
+  users reach the new one brings the old one back; so does the next boot or command after an interruption;
 - one change runs at a time, under the lock of installs.
 """
 
@@ -18,15 +18,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from appliance.host.activation.configuration_copy import (
-    forget_configuration,
-    keep_configuration,
-    restore_configuration,
-    unfinished_release,
-)
 from appliance.host.activation.services import NoServices, Services
 from appliance.host.activation.switch import complete
 from appliance.host.activation.systemd_services import SystemdServices
+from appliance.host.change.change_file import (
+    INSTALL,
+    SWITCHING,
+    HostChange,
+    change_path,
+    clear_change,
+    read_change,
+    utc_text,
+    write_change,
+)
+from appliance.host.change.way_back import restore_configuration, save_configuration
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.install_lock import hold
 from appliance.host.layout.places import FACTS_FILE, REPAIR_HINT, SITE_FILE
@@ -40,7 +45,7 @@ from appliance.host.release.rendered_configuration import read_configuration
 from appliance.host.site.config import SiteConfig, read_site
 from appliance.host.site.site_check import check_site
 from bundles.progress import OnProgress, ignore
-from signing.errors import ApplianceError, ApplyBrokenError, ApplyRestoredError, HostUnfitError
+from signing.errors import ApplianceError, ApplyBrokenError, ApplyRestoredError, BusyError, HostUnfitError
 
 _GATEWAY = ("config/gateway.json", "config/units/appliance-gateway")
 
@@ -85,7 +90,8 @@ def apply_configuration(
         raise _unfit("user", "root", "another user", "run it with sudo")
     open_current(prefix, now())  # before folders are made: nothing may be installed
     with hold(prefix) as lock:
-        restore_configuration(prefix)
+        undo_interrupted(prefix)
+        refuse_unfinished(prefix)
         release = open_current(prefix, now())
         check_release(release, on_progress, models=False)
         if site.digest == release.facts.site:
@@ -112,11 +118,59 @@ def finish_interrupted(prefix: Prefix) -> bool:
 
     Raises:
         BusyError: a change is at work.
+        DriftError: the record of the unfinished change breaks its grammar.
     """
-    if unfinished_release(prefix) is None:
+    if _interrupted(prefix) is None:
         return False
     with hold(prefix):
-        return restore_configuration(prefix) is not None
+        return undo_interrupted(prefix)
+
+
+def undo_interrupted(prefix: Prefix) -> bool:
+    """Bring the configuration from before an interrupted change back; the caller holds the lock.
+
+    Returns:
+        Whether there was such a change.
+    """
+    change = _interrupted(prefix)
+    if change is None:
+        return False
+    if (prefix.releases / change.release).is_dir():
+        restore_configuration(prefix, prefix.releases / change.release)
+    clear_change(prefix)
+    return True
+
+
+def refuse_unfinished(prefix: Prefix) -> None:
+    """Refuse to change the configuration while another change is unfinished.
+
+    Raises:
+        BusyError: it is; the hint names what ends it.
+    """
+    change = read_change(prefix)
+    if change is None:
+        return
+    option = prefix.option
+    ways = {
+        "install": f"wait until the release is good (appliance status{option}), or return: appliance rollback{option}",
+        "rollback": f"run it again: appliance rollback {change.release}{option}",
+        "uninstall": f"run it again: appliance uninstall{' --purge' * (change.purge == 'yes')}{option}",
+        "restore": f"run the same `appliance restore` again{option}",
+    }
+    raise BusyError(
+        "change.unfinished",
+        str(change_path(prefix)),
+        expected="a host on which nothing is unfinished",
+        found=f"{change.op} of {change.release or 'this host'}, {change.phase} since {change.since}",
+        hint=ways[change.op],
+    )
+
+
+def _interrupted(prefix: Prefix) -> HostChange | None:
+    """The record of an interrupted change of the configuration: a release that is changed to itself."""
+    change = read_change(prefix)
+    is_own = change is not None and change.phase == SWITCHING and change.release == change.before
+    return change if is_own else None
 
 
 class _Change:
@@ -137,7 +191,9 @@ class _Change:
 
     def run(self) -> AppliedConfiguration:
         """Keep the old configuration, then render, try, switch and check the new one."""
-        keep_configuration(self.prefix, self.path)
+        save_configuration(self.prefix, self.path)
+        name = self.path.name
+        write_change(self.prefix, HostChange(INSTALL, name, name, SWITCHING, utc_text(self.now())))
         try:
             applied = self._apply()
         except BaseException as error:
@@ -146,7 +202,7 @@ class _Change:
                 raise _restored(error) from error
             raise
         # From here on the new configuration stays, whatever fails.
-        forget_configuration(self.prefix)
+        clear_change(self.prefix)
         if applied.changed:
             self.services.retire(applied.release)
         return applied
@@ -186,7 +242,7 @@ class _Change:
 
     def _restore(self, error: BaseException) -> None:
         try:
-            restore_configuration(self.prefix)
+            undo_interrupted(self.prefix)
             if self.is_tried:
                 self.services.restore(self.path, self.path)
         except (ApplianceError, OSError) as second:

