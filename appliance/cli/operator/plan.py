@@ -1,4 +1,4 @@
-"""`appliance plan`: whether models fit into a host's memory, before anything is carried there."""
+"""`appliance plan`: whether models fit into a host's memory, and what an install would change there."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from appliance.cli.console.options import (
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.console.waiting import select_option, wait_option, waiting_of
 from appliance.cli.operator.host_card import read_card
+from appliance.cli.operator.plan_install import install_lines, plan_elsewhere, plan_here
 from appliance.cli.operator.plan_source import PlanOptions, PlanSource, read_source
+from appliance.host.install.plan_file import KEY, plan_value
 from appliance.host.machine.card import MAX_CARD_BYTES, Card, parse_card
 from appliance.host.models.fit import Fit, ModelWorkload, fit
+from appliance.host.preflight.finding import refuse
 from appliance.host.runtime.memory_probe import probe_memory
 from bundles.gguf.kind import CHAT, most_context, task_of
 from bundles.gguf.memory import KV_TYPES, MemoryNeed, estimate
@@ -58,6 +61,7 @@ MAX_DEVIATION = 0.05
 @click.option(
     "--kv-type", type=click.Choice(list(KV_TYPES)), default="f16", show_default=True, help="How the KV cache is stored."
 )
+@click.option("--older", is_flag=True, help="Plan as `install --older`: a bundle that is older than what serves.")
 @prefix_option
 @trust_option
 @named_workspace_option
@@ -72,6 +76,7 @@ def command(
     context: int | None,
     slots: int | None,
     kv_type: str,
+    older: bool,
     prefix: Path | None,
     trust: Path | None,
     workspace: Path | None,
@@ -79,16 +84,20 @@ def command(
     wait: bool | None,
     as_json: bool,
 ) -> None:
-    """Show how much memory the models of SOURCE need, and what fits.
+    """Show how much memory the models of SOURCE need, and what an install would change.
 
     SOURCE is a GGUF file, a recipe whose models are in the cache, a bundle, or a stick; several are sticks that
-    together hold a bundle. The host is this machine, or
-    the one whose card `appliance host probe --json` printed there. Nothing is changed. Exit code 6: it does not fit.
+    together hold a bundle. The host is this machine, or the one whose card `appliance host probe --json` printed there.
+
+    Of a bundle or a stick it also shows what is copied, the space on each file system, packages, files, units, users,
+    the port, the memory during the switch, how long users wait, the time, and what cannot be undone. Nothing is
+    changed. With --json it is a plan for `appliance install --plan`. Exit code 6: it does not fit.
 
     \b
     Example:
       appliance plan bundles/recipes/smollm2.yaml --host card.json
       appliance plan /media/stick-1 /media/stick-2
+      appliance plan /media/stick --json >plan.json
     """
     card = _read_card(card_path)
     waiting = waiting_of(terminal, wait)
@@ -96,18 +105,28 @@ def command(
     with tempfile.TemporaryDirectory(prefix="appliance-plan-") as scratch:
         read = read_source(sources, options, Path(scratch))
         measured = _measure(read, terminal)
+        if card_path is None:
+            details = plan_here(read, prefix, Path(scratch), may_go_back=older)
+        else:
+            details = plan_elsewhere(read, card, prefix, Path(scratch))
     asked = [ModelWorkload(head.name, head.header, load) for head, load in read.models]
     formula = [one.need for one in asked]
     needs = [found or need for found, need in zip(measured, formula, strict=True)]
     result = fit(asked, card, needs)
     if as_json:
-        terminal.answer_json({**_answer(asked, formula, measured, result), "parity_bytes": read.parity_bytes})
+        install = {KEY: plan_value(details)} if details else {}
+        answer = _answer(asked, formula, measured, result)
+        terminal.answer_json({**answer, "parity_bytes": read.parity_bytes, **install})
     else:
         _show(terminal, asked, needs, measured, result)
         if read.parity_bytes:
             terminal.answer(f"the parity adds {format_size(read.parity_bytes)} to the media, and nothing to the host")
+        for line in install_lines(details) if details else ():
+            terminal.answer(line)
     if not result.fits:
         raise _does_not_fit(sources, result)
+    if details:
+        refuse(details.findings)
 
 
 def _read_card(path: Path | None) -> Card:

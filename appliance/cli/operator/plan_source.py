@@ -20,6 +20,7 @@ from appliance.host.models.model_head import ModelHead, head_of_bundle, head_of_
 from appliance.host.release.held_chunks import held_chunks
 from appliance.host.release.held_source import HeldSource
 from appliance.host.runtime.unpacked import UnpackedRuntime, of_bundle, of_wheel
+from bundles.bundle import Bundle
 from bundles.chunks.source import Seeds
 from bundles.contents.contents import Contents, Model
 from bundles.gguf.kind import check_served, judge_kind, most_context
@@ -27,6 +28,7 @@ from bundles.gguf.memory import Workload
 from bundles.parity.streams import read_parity
 from bundles.stick.media_set import MediaSet, Waiting
 from signing.errors import ApplianceError, NextStickError, UsageError
+from signing.verified import Verified
 
 DEFAULT_SLOTS = 4
 MAX_DEFAULT_CONTEXT = 8192
@@ -59,11 +61,14 @@ class PlanSource:
 
     Args:
         parity_bytes: what the parity adds to a set of media, as it states itself; 0 without one.
+        bundle, media: where a bundle was named: verified, and the media that hold it.
     """
 
     models: tuple[tuple[ModelHead, Workload], ...]
     runtime: UnpackedRuntime | str
     parity_bytes: int = 0
+    bundle: Verified[Bundle] | None = None
+    media: MediaSet | None = None
 
 
 def read_source(paths: Sequence[Path], options: PlanOptions, scratch: Path) -> PlanSource:
@@ -112,7 +117,8 @@ def _architectures() -> frozenset[str] | None:
 
 def _read_bundle(paths: Sequence[Path], options: PlanOptions, scratch: Path) -> PlanSource:
     media = open_named_media(paths, options.trust, options.prefix, options.workspace, options.report, options.waiting)
-    bundle, source = media.select(options.select).value, media.source
+    found, source = media.select(options.select), media.source
+    bundle = found.value
     contents = bundle.contents
     if not contents.models:
         raise UsageError("plan.no-model", str(paths[0]), expected="at least one model", found="none")
@@ -125,8 +131,8 @@ def _read_bundle(paths: Sequence[Path], options: PlanOptions, scratch: Path) -> 
     runtime = _bundled_runtime(HeldSource(source, seeds), contents, scratch)
     for notice in source.notices:
         options.report(f"warning: {notice}")
-    parities = [found.size_bytes for layout in source.layouts if (found := read_parity(layout))]
-    return PlanSource(models, runtime, max(parities, default=0))
+    parities = [parity.size_bytes for layout in source.layouts if (parity := read_parity(layout))]
+    return PlanSource(models, runtime, max(parities, default=0), found, source)
 
 
 def _head(source: MediaSet, seeds: Seeds, contents: Contents, model: Model) -> ModelHead:

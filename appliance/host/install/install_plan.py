@@ -7,7 +7,7 @@ written.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 from appliance.host.change.journal import JournalEntry
@@ -15,9 +15,11 @@ from appliance.host.change.step_runner import StepRecord
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import unit_names
 from appliance.host.models.fit import Fit
+from appliance.host.models.switch_memory import SwitchMemory, judge_switch
 from appliance.host.playbook.ansible_run import PlaybookCounts
 from appliance.host.preflight.host_check import PreflightResult
 from appliance.host.preflight.inputs import Host
+from appliance.host.preflight.serving import serving_workloads
 from appliance.host.release.release import Release, current_target
 from appliance.host.runtime.variant_choice import Choice
 from bundles.bundle import Bundle
@@ -34,12 +36,13 @@ class InstallPlan:
         prefix: the host.
         release: the folder of the release.
         files, size_bytes: what would be copied from the medium, at most.
-        packages: OS packages that the bundle has for this machine's system; those that are absent or older are
-            installed. Empty below a `--prefix`.
+        packages: files of OS packages that are installed: those for this machine's system that are absent or of
+            another version. Empty below a `--prefix`.
         system: this machine's system, such as `debian-12`.
         units: the systemd units; empty below a `--prefix`.
         memory: the verdict about the models' memory; None where no model could be read.
         before: what `current` names, or None where nothing serves.
+        switch: the memory of the switch from the release that serves; None where no model could be read.
     """
 
     bundle: Verified[Bundle]
@@ -52,6 +55,7 @@ class InstallPlan:
     units: tuple[str, ...]
     memory: Fit | None
     before: str | None
+    switch: SwitchMemory | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,9 @@ class Silent:
         """Go on."""
 
 
-def plan_install(host: Host, release: Path, found: Verified[Bundle], preflight: PreflightResult) -> InstallPlan:
+def plan_install(
+    host: Host, release: Path, found: Verified[Bundle], preflight: PreflightResult, *, is_here: bool = True
+) -> InstallPlan:
     """Describe what an install would do.
 
     Args:
@@ -109,21 +115,26 @@ def plan_install(host: Host, release: Path, found: Verified[Bundle], preflight: 
         release: the folder of the release.
         found: verified.
         preflight: of this bundle on this host.
+        is_here: whether the host is this machine; on another one nothing is installed, as far as is known.
 
     Raises:
         DriftError: the name of the link to the current release belongs to something else.
     """
     prefix, contents, system = host.prefix, found.value.contents, host.card.system.os
-    packages = [PurePosixPath(file.path) for file in contents.of_kind("os-package")] if prefix.is_system else []
+    switch = None
+    if preflight.models:
+        serving = serving_workloads(prefix, host.now(), release) if is_here else ()
+        switch = judge_switch(serving, preflight.models, host.card)
     return InstallPlan(
         found,
         prefix,
         release,
         preflight.missing_files,
         preflight.missing_bytes,
-        tuple(path.name for path in packages if path.parts[1:-1] == (system,)),
+        preflight.packages,
         system,
         unit_names(contents, found.value.manifest) if prefix.is_system else (),
         preflight.memory,
-        current_target(prefix),
+        current_target(prefix) if is_here else None,
+        switch,
     )

@@ -44,6 +44,11 @@ class HostFinding:
     code: str = UNFIT
 
     @property
+    def is_problem(self) -> bool:
+        """Whether it prevents an install."""
+        return self.level is Level.PROBLEM
+
+    @property
     def text(self) -> str:
         """One sentence for people, as a warning."""
         return f"{self.subject}: {self.measured}, expected {self.required}" + (f"; {self.remedy}" * bool(self.remedy))
@@ -70,7 +75,7 @@ def refuse(findings: Iterable[HostFinding]) -> None:
     Raises:
         HostUnfitError: there is at least one; the others are in `others`.
     """
-    errors = [error_of(one) for one in findings if one.level is Level.PROBLEM]
+    errors = [error_of(one) for one in findings if one.is_problem]
     if errors:
         errors[0].others = tuple(errors[1:])
         raise errors[0]

@@ -23,6 +23,7 @@ from appliance.host.preflight.machine_findings import package_findings, port_fin
 from appliance.host.preflight.older import older_finding
 from appliance.host.preflight.room_findings import (
     RoomNeed,
+    card_rooms,
     folder_findings,
     missing_files,
     room_findings,
@@ -61,6 +62,7 @@ class PreflightResult:
         rooms: what it takes of each file system.
         packages: OS packages that are absent or of another version here, by file name.
         findings: everything that was looked at, in order.
+        models: those of the bundle whose headers could be read.
     """
 
     python: Interpreter | None
@@ -73,6 +75,7 @@ class PreflightResult:
     rooms: tuple[RoomNeed, ...] = ()
     packages: tuple[str, ...] = ()
     findings: tuple[HostFinding, ...] = ()
+    models: tuple[ModelWorkload, ...] = ()
 
     def require_python(self) -> Interpreter:
         """The Python that was found, or has come with the packages since.
@@ -148,6 +151,36 @@ def look_at_host(
         rooms,
         packages,
         tuple(findings),
+        tuple(models),
+    )
+
+
+def look_at_card(contents: Contents, models: Sequence[ModelWorkload], card: Card, prefix: Prefix) -> PreflightResult:
+    """Compare another machine, of which only the card is here, with what a bundle needs.
+
+    Args:
+        contents, models: as for `look_at_host`.
+        card: of that machine.
+        prefix: where it would be installed there; nothing is there yet.
+    """
+    variants = fitting_variants(contents.needs.cpu_variants, frozenset(card.cpu.flags))
+    memory = fit(models, card, [model.need for model in models]) if models else None
+    rooms = card_rooms(contents, prefix, card.disks)
+    findings = [*system_findings(contents, card.system), *_memory_findings(memory), cpu_finding(contents, variants)]
+    findings += room_findings(rooms)
+    names = package_names(contents, card.system.os) if prefix.is_system else ()
+    sizes = [file.size for file in contents.files]
+    return PreflightResult(
+        None,
+        variants,
+        _unused_warnings(contents),
+        memory=memory,
+        missing_files=len(sizes),
+        missing_bytes=sum(sizes),
+        rooms=rooms,
+        packages=names,
+        findings=tuple(findings),
+        models=tuple(models),
     )
 
 
@@ -198,10 +231,14 @@ def wanted_names(contents: Contents, host: Host) -> tuple[str, ...]:
     """
     if not host.prefix.is_system:
         return ()
-    paths = [PurePosixPath(file.path) for file in contents.of_kind("os-package")]
-    names = [path.name for path in paths if path.parts[1:-1] == (host.card.system.os,)]
-    around = host.around
+    names, around = package_names(contents, host.card.system.os), host.around
     return tuple(name for name in names if around is None or not _is_installed(name, around.version_of))
+
+
+def package_names(contents: Contents, system: str) -> tuple[str, ...]:
+    """The files of the OS packages that a bundle has for one system, such as `debian-12`."""
+    paths = [PurePosixPath(file.path) for file in contents.of_kind("os-package")]
+    return tuple(path.name for path in paths if path.parts[1:-1] == (system,))
 
 
 def _is_installed(file_name: str, version_of: Callable[[str, str], str]) -> bool:

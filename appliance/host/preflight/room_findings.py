@@ -14,6 +14,7 @@ from pathlib import Path
 
 from appliance.host.layout.places import PACKED, STORED, place
 from appliance.host.layout.prefix import Prefix
+from appliance.host.machine.card import Disk
 from appliance.host.preflight.finding import HostFinding, judged, problem
 from bundles.contents.contents import Contents, File
 
@@ -65,6 +66,25 @@ def room_needs(contents: Contents, prefix: Prefix, release: Path) -> tuple[RoomN
         total[0] += size
         total[1] += inodes
     return tuple(_need(folders[device], size, inodes) for device, (size, inodes) in needed.items())
+
+
+def card_rooms(contents: Contents, prefix: Prefix, disks: Sequence[Disk]) -> tuple[RoomNeed, ...]:
+    """Compute what an install takes of the file systems of another machine, by its card.
+
+    Args:
+        contents: verified.
+        prefix: where to install there; nothing is there yet.
+        disks: as its card lists them; what lies on none of them is left out.
+    """
+    needed: dict[str, list[int]] = {}
+    for path, size, inodes in _needed(contents, prefix, prefix.releases / "new"):
+        over = [disk.mount for disk in disks if path.is_relative_to(disk.mount)]
+        if over:
+            total = needed.setdefault(max(over, key=len), [0, 0])
+            total[0] += size
+            total[1] += inodes
+    free = {disk.mount: disk.free_bytes for disk in disks}
+    return tuple(RoomNeed(Path(mount), size, n, free[mount], None) for mount, (size, n) in needed.items())
 
 
 def room_findings(needs: Sequence[RoomNeed]) -> list[HostFinding]:

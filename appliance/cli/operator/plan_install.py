@@ -1,0 +1,118 @@
+"""What `appliance plan` adds for a bundle or a stick: all that an install of it would change on a host."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from appliance import clock
+from appliance.cli.console.columns import labelled
+from appliance.cli.console.figures import format_memory
+from appliance.cli.operator.host_check import this_host
+from appliance.cli.operator.plan_source import PlanSource
+from appliance.host.install.bundle_admission import model_workloads, release_path
+from appliance.host.install.install_plan import plan_install
+from appliance.host.install.plan_details import PlanDetails, detail, read_journal
+from appliance.host.install.plan_times import RECORDED, total_seconds
+from appliance.host.layout.prefix import Prefix
+from appliance.host.machine.card import Card
+from appliance.host.models.switch_memory import BESIDE, WINDOW
+from appliance.host.playbook.effects import FILE, FOLDER, GROUP, UNIT, USER
+from appliance.host.preflight.host_check import check_installable, look_at_card, look_at_host
+from appliance.host.preflight.inputs import Host
+from appliance.host.release.held_chunks import held_chunks
+from appliance.host.release.held_source import HeldSource
+from appliance.host.site.config import SiteConfig, read_site
+from bundles.report import format_size
+
+_COLUMN = 13
+_NAMES = {FILE: "files", FOLDER: "folders", GROUP: "groups", USER: "users", UNIT: "units"}
+
+
+def plan_here(source: PlanSource, prefix: Path | None, scratch: Path, *, may_go_back: bool) -> PlanDetails | None:
+    """Plan the install of a bundle on this machine.
+
+    Args:
+        source: what was named.
+        prefix: of the host; None is the whole machine.
+        scratch: a private folder.
+        may_go_back: whether an older bundle than the release that serves is meant.
+
+    Returns:
+        None where no bundle was named, or one that no host can install.
+
+    Raises:
+        ApplianceError: the bundle cannot be installed anywhere, or a file of the host or of the bundle is damaged.
+    """
+    if source.bundle is None or source.media is None:
+        return None
+    host = this_host(Prefix.at(prefix or Path("/")), may_go_back=may_go_back)
+    bundle = source.bundle
+    contents, release = bundle.value.contents, release_path(host.prefix, bundle.value)
+    check_installable(contents)
+    media = HeldSource(source.media, held_chunks(host.prefix) if source.media.missing(bundle.value) else {})
+    models = model_workloads(media, contents)
+    found = look_at_host(contents, models, host, release, bundle.evidence.floors.time)
+    plan = plan_install(host, release, bundle, found)
+    return detail(plan, found, read_site(host.prefix.site_file), read_journal(host.prefix), media, scratch)
+
+
+def plan_elsewhere(source: PlanSource, card: Card, prefix: Path | None, scratch: Path) -> PlanDetails | None:
+    """Plan the install of a bundle on another machine, of which only the card is here; see `plan_here`."""
+    if source.bundle is None or source.media is None:
+        return None
+    bundle, place = source.bundle, Prefix.at(prefix or Path("/"))
+    check_installable(bundle.value.contents)
+    media = HeldSource(source.media, {})
+    found = look_at_card(bundle.value.contents, model_workloads(media, bundle.value.contents), card, place)
+    host = Host(place, card, clock.utc_now, os.defpath)
+    plan = plan_install(host, release_path(place, bundle.value), bundle, found, is_here=False)
+    return detail(plan, found, SiteConfig(), (), media, scratch)
+
+
+def install_lines(details: PlanDetails) -> list[str]:
+    """The plan of an install as lines for people."""
+    return [line for label, text in _parts(details) for line in labelled(label, text, _COLUMN)]
+
+
+def _parts(details: PlanDetails) -> Iterator[tuple[str, str | list[str]]]:
+    plan = details.plan
+    total = len(plan.bundle.value.contents.files)
+    yield "installs", f"{plan.bundle.value.label} as {plan.release}"
+    yield (
+        "copies",
+        f"{plan.files} of {total} files, at most {format_size(plan.size_bytes)}" if plan.files else "nothing",
+    )
+    for number, room in enumerate(details.rooms):
+        text = f"{room.folder}: {format_size(room.size_bytes)} of {format_size(room.free_bytes)} that are free"
+        yield "space" if number == 0 else "", text
+    yield "packages", ", ".join(plan.packages) or "none"
+    for kind, label in _NAMES.items():
+        names = [one.name for one in details.effects if one.kind == kind]
+        if names:
+            yield label, names
+    yield "port", details.port
+    yield from _memory(details)
+    yield "variant", f"{details.variant or 'none fits'}, {details.variant_how}"
+    recorded = sum(one.how == RECORDED for one in details.times)
+    how = f"{recorded} of {len(details.times)} steps as this host recorded them, the others by fixed rates"
+    yield "time", f"about {total_seconds(details.times)} s: {how}"
+    yield "for good", list(details.final)
+    problems = [one.text for one in details.findings if one.is_problem]
+    if problems:
+        yield "prevented by", problems
+
+
+def _memory(details: PlanDetails) -> Iterator[tuple[str, str]]:
+    switch = details.plan.switch
+    if switch is None:
+        return
+    now, during, after = (format_memory(size) for size in (switch.now, switch.during, switch.after))
+    yield "memory", f"models take {now} now, {during} during the switch and {after} after it"
+    if switch.way == WINDOW:
+        yield "switch", f"in a window of about {details.downtime_s} s: users get 503 with Retry-After until it ends"
+    elif switch.way == BESIDE:
+        yield "switch", "beside the release that serves: users wait for nothing"
+    else:
+        yield "switch", "none: nothing serves yet"
