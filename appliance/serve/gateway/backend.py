@@ -9,6 +9,7 @@ import logging
 from typing import Any
 
 from appliance.host.engine.state import SERVING, STARTING, STOPPED, EngineState
+from appliance.serve.gateway.draining import Ending
 from appliance.serve.gateway.messages import Plan, PlannedModel
 from appliance.serve.gateway.metrics import EngineFigures
 from appliance.serve.gateway.queue import RequestQueue
@@ -26,10 +27,12 @@ class Backend:
     Args:
         plan: what the gateway serves.
         model: one of its models.
+        ending: of the gateway.
     """
 
-    def __init__(self, plan: Plan, model: PlannedModel) -> None:
+    def __init__(self, plan: Plan, model: PlannedModel, ending: Ending) -> None:
         self.model = model
+        self.ending = ending
         self.queue = RequestQueue(model.slots)
         self.upstream = Upstream(model.socket)
         self.state = EngineState(STARTING)

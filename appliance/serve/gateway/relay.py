@@ -5,7 +5,8 @@ Owns waiting, passing on, and stopping. Rules:
 - an answer of one piece is passed on as it comes; nothing of its stream is held back or changed;
 - every answer names what made it: in headers, and in a field `appliance` where it is one JSON value
   (docs/architecture.md, Serving);
-- an engine that ends in the middle of a stream ends it with an error in the stream, never as if it were complete;
+- an engine or a gateway that ends in the middle of a stream ends it with an error in the stream, never as if it were
+  complete;
 - a request is counted once, when it has ended.
 """
 
@@ -21,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.metrics import USER_LEFT, Metrics
 from appliance.serve.gateway.queue import QueueFullError
-from appliance.serve.gateway.replies import engine_lost, refusal_response, too_busy
+from appliance.serve.gateway.replies import engine_lost, refusal_response, switching, too_busy
 from appliance.serve.requests.json_text import to_json
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.upstream.answer import Answer, parse_answer, read_whole
@@ -51,7 +52,7 @@ class Relay(Response):
         self._backend, self._work, self._metrics = backend, work, metrics
         self._made_by = backend.made_by()
         self._began = time.monotonic()
-        self._is_started = False
+        self._is_started = self._is_stream = self._is_complete = False
         # What it counts as, unless it gets to an end of its own.
         self._outcome = USER_LEFT
 
@@ -59,11 +60,14 @@ class Relay(Response):
         """Answer, unless the user leaves first."""
         work = asyncio.create_task(self._answer(scope, receive, send))
         left = asyncio.create_task(_wait_until_left(receive))
+        cut = asyncio.create_task(self._backend.ending.cut.wait())
         try:
-            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, left, cut}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done() and not left.done():
+                await self._cut(work, left, scope, receive, send)
         finally:
-            left.cancel()
-            work.cancel()
+            for task in (left, cut, work):
+                task.cancel()
             await asyncio.wait({work})
             has_failed = not work.cancelled() and work.exception() is not None
             outcome = 500 if has_failed else self._outcome
@@ -85,6 +89,19 @@ class Relay(Response):
         except LostError:
             await self._refuse(engine_lost(self._backend.name), scope, receive, send)
 
+    async def _cut(
+        self, work: asyncio.Task[None], left: asyncio.Task[None], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """End an answer that is not complete when the gateway ends."""
+        if self._is_complete or (self._is_started and not self._is_stream):
+            # All of it is here, and is being written: an error in it would make it neither an answer nor an error.
+            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
+            return
+        work.cancel()
+        await asyncio.wait({work})
+        if not self._is_complete:
+            await self._refuse(switching(), scope, receive, send)
+
     async def _ask(self, body: bytes, *, is_first: bool = True) -> Answer:
         """Let the engine do one piece of work, and read its whole answer."""
         backend = self._backend
@@ -101,6 +118,7 @@ class Relay(Response):
                 self._metrics.count_tokens(self._backend.name, usage)
             body = to_json({**value, "appliance": self._made_by})
         await self._start(answer.status, answer.media_type, send, len(body))
+        self._is_complete = True
         await send({"type": "http.response.body", "body": body})
         return answer.status
 
@@ -186,10 +204,11 @@ class Relay(Response):
             await send({"type": "http.response.body", "body": block, "more_body": True})
 
     async def _end_stream(self, send: Send, *, with_mark: bool = True) -> None:
+        self._is_complete = True
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n" if with_mark else b""})
 
     async def _start(self, status: int, media_type: str, send: Send, length: int | None = None) -> None:
-        self._is_started = True
+        self._is_started, self._is_stream = True, media_type == _STREAM
         headers = {"content-type": media_type, **{f"appliance-{name}": text for name, text in self._made_by.items()}}
         if length is not None:
             headers["content-length"] = str(length)
@@ -197,7 +216,7 @@ class Relay(Response):
         await send({"type": "http.response.start", "status": status, "headers": encoded})
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-        self._outcome = refusal.status
+        self._outcome, self._is_complete = refusal.status, True
         if self._is_started:
             event = b"data: " + to_json(refusal.body()) + b"\n\n"
             await send({"type": "http.response.body", "body": event})

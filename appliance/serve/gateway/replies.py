@@ -81,3 +81,9 @@ def not_serving(model: str, state: EngineState) -> Refusal:
 def engine_lost(model: str) -> Refusal:
     """For an engine that ended while it was asked, or has just been started again."""
     return Refusal(503, "engine_lost", f"The engine of {model!r} ended or fell silent.", headers={"retry-after": "5"})
+
+
+def switching() -> Refusal:
+    """For a request that is not answered before this gateway makes room for the next one."""
+    message = "The appliance switches to another release or configuration. Send the request again."
+    return Refusal(503, "switching", message, headers={"retry-after": "2"})

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from appliance.host.site.api_keys import AccessStore, Key
 from appliance.serve.gateway.backend import Backend
+from appliance.serve.gateway.draining import Ending
 from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.gateway.metrics import Metrics
 from appliance.serve.gateway.page import PAGE, POLICY
@@ -60,7 +61,8 @@ class Gateway:
         self._access = access
         self._now = now
         self._admit: Admit | None = None
-        self._backends = {model.name: Backend(plan, model) for model in plan.models}
+        self.ending = Ending()
+        self._backends = {model.name: Backend(plan, model, self.ending) for model in plan.models}
 
     def on_event(self, event: EngineEvent) -> None:
         """Take a new state of an engine."""
@@ -86,7 +88,7 @@ class Gateway:
         application = Starlette(routes=routes, exception_handlers=handlers, lifespan=running)  # type: ignore[arg-type]
         application.router.redirect_slashes = False
         headers = {**HARDENING, "appliance-release": self.plan.manifest, "appliance-policy": self.plan.policy}
-        return CommonHeaders(OriginForm(application), headers)
+        return CommonHeaders(OriginForm(application), headers, self.ending)
 
     def _running(self, inner: Lifespan[Starlette] | None) -> Lifespan[Starlette]:
         @asynccontextmanager
@@ -161,10 +163,11 @@ class CommonHeaders:
     Args:
         application: what is wrapped.
         headers: added where the reply does not have them.
+        ending: when the end is near, each reply closes its connection.
     """
 
-    def __init__(self, application: ASGIApp, headers: dict[str, str]) -> None:
-        self._application = application
+    def __init__(self, application: ASGIApp, headers: dict[str, str], ending: Ending) -> None:
+        self._application, self._ending = application, ending
         self._headers = [(name.encode(), text.encode()) for name, text in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -175,6 +178,8 @@ class CommonHeaders:
                 given = list(message.get("headers", ()))
                 names = {name.lower() for name, _ in given}
                 message["headers"] = given + [pair for pair in self._headers if pair[0] not in names]
+                if self._ending.is_near:
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         await self._application(scope, receive, send_with_headers if scope["type"] == "http" else send)

@@ -24,10 +24,10 @@ from appliance.clock import utc_now
 from appliance.host.site.api_keys import AccessStore
 from appliance.serve.gateway import log_lines
 from appliance.serve.gateway.connection_timeouts import IDLE_S, TimeoutProtocol
+from appliance.serve.gateway.draining import FINISH_S, DrainingServer
 from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.gateway.routes import Gateway
 
-FINISH_S = 5
 MAX_CONNECTIONS = 1024
 DESCRIPTORS = 4 * MAX_CONNECTIONS
 """A connection takes one, and while it is answered one for the keys and one for the engine."""
@@ -52,7 +52,7 @@ def serve(
     listener: socket.socket,
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]],
 ) -> None:
-    """Serve until SIGTERM.
+    """Serve until SIGTERM; `appliance.serve.gateway.draining` has the order of the end.
 
     Args:
         gateway: what the routes work on.
@@ -76,7 +76,7 @@ def serve(
         limit_concurrency=MAX_CONNECTIONS,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
-    asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+    asyncio.run(DrainingServer(config, gateway.ending).serve(sockets=[listener]))
 
 
 def _allow_descriptors() -> None:

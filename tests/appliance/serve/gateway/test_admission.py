@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from appliance.host.site.api_keys import AccessStore
 from appliance.serve.gateway import admission, routes
 from appliance.serve.gateway.backend import Backend
+from appliance.serve.gateway.draining import Ending
 from appliance.serve.gateway.messages import Plan, PlannedModel
 from appliance.serve.gateway.metrics import Metrics
 from appliance.serve.gateway.routes import Gateway
@@ -72,7 +73,7 @@ def test_engine_that_still_loads_does_not_decide_that_its_template_has_no_tools(
     async def work() -> None:
         with tempfile.TemporaryDirectory(prefix="upstream-") as folder:
             model = PlannedModel("toy", f"{folder}/engine.sock", 1, 4096, "0", "0")
-            backend = Backend(Plan("toy 1.0.0", "0", "0", "0", "", (model,)), model)
+            backend = Backend(Plan("toy 1.0.0", "0", "0", "0", "", (model,)), model, Ending())
             async with engine(model.socket, script):
                 with pytest.raises(LostError):
                     await backend.has_tools()
