@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from appliance.cli.console.terminal import Terminal
 from appliance.host.engine.state import SERVING, EngineState
 from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance.egress import describe_egress
+from appliance.host.maintenance.host_life import AT_WORK, GOOD, TRYING, UNFINISHED, describe_change_record
 from appliance.host.maintenance.status import Status, read_status
 from appliance.serve.supervisor.engine_states import read_engine_states, stopped_engines
 from bundles.report import fault_fields, override_lines
@@ -26,8 +28,9 @@ from bundles.report import fault_fields, override_lines
 def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
     """Show what is installed, and every difference from what was signed.
 
-    The answer names the release that serves, who signed it, and whether its services and engines run. Every byte of the
-    release is read. Where something differs the exit code is that of `verify` and `serve`: 3 for signed files, 4 for
+    The answer names the release that serves, who signed it, and whether its services and engines run. It states whether
+    the release is good or still trying, what was interrupted, and the next command. Every byte of the release is read.
+    Where something differs the exit code is that of `verify` and `serve`: 3 for signed files, 4 for
     files that nothing signed names, 9 for what this host made or runs.
 
     \b
@@ -66,6 +69,8 @@ def _show(terminal: Terminal, status: Status, engines: dict[str, EngineState]) -
         else "receipts   none"
     )
     terminal.answer(f"{evidence.expires[1]} expires {evidence.expires[0]}; that stops new installs, not serving")
+    for line in _life_lines(status):
+        terminal.answer(line)
     for line in override_lines(status.override):
         terminal.answer(line)
     terminal.answer(f"variant    {release.facts.cpu_variant}, {release.facts.tokens_per_s} tokens/s at install")
@@ -82,6 +87,43 @@ def _show(terminal: Terminal, status: Status, engines: dict[str, EngineState]) -
     for stopped in stopped_engines(release, engines):
         terminal.answer(f"next       {stopped.hint}")
     terminal.answer(f"differences: {len(status.problems)}" if status.problems else "everything is as it was signed")
+
+
+def _life_lines(status: Status) -> Iterator[str]:
+    life = status.life
+    assert life is not None  # `read_status` reads it
+    words = {
+        GOOD: "good: nothing is unfinished",
+        TRYING: "trying: it becomes good when it has been healthy long enough, else the previous release comes back",
+        AT_WORK: "a command is changing this host at this moment",
+        UNFINISHED: "in the middle of a change that was interrupted",
+    }
+    yield f"state      {words[life.state]}"
+    if life.change is not None:
+        yield f"change     {describe_change_record(life.change)}"
+    if life.cut_off is not None:
+        cut = life.cut_off
+        yield f"interrupted  step {cut.step} of {cut.release}, begun {cut.time}: what served goes on serving"
+    if life.next_command:
+        yield f"next       {life.next_command}"
+    if life.previous:
+        yield f"previous   {life.previous}: appliance rollback{status.release.prefix.option} returns to it"
+    if life.incident is not None:
+        incident = life.incident
+        yield f"incident   {incident.time} step {incident.step} of {incident.release} failed: {incident.note}"
+
+
+def _life_answer(status: Status) -> dict[str, Any]:
+    life = status.life
+    assert life is not None  # `read_status` reads it
+    return {
+        "state": life.state,
+        "change": asdict(life.change) if life.change else None,
+        "next_command": life.next_command,
+        "previous": life.previous,
+        "incident": asdict(life.incident) if life.incident else None,
+        "interrupted": asdict(life.cut_off) if life.cut_off else None,
+    }
 
 
 def _describe(engine: EngineState) -> str:
@@ -102,6 +144,7 @@ def _answer(status: Status, engines: dict[str, EngineState]) -> dict[str, Any]:
         "development": status.is_development,
         "target_status": evidence.status,
         "freshness": status.floors.time,
+        **_life_answer(status),
         "floors": asdict(status.floors),
         "receipts": asdict(status.receipts),
         "expires": {"role": evidence.expires[1], "time": evidence.expires[0]},

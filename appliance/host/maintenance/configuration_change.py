@@ -15,6 +15,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -31,6 +32,7 @@ from appliance.host.change.change_file import (
     utc_text,
     write_change,
 )
+from appliance.host.change.journal import DONE, FAILED, STARTED, Journal
 from appliance.host.change.way_back import restore_configuration, save_configuration
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.install_lock import hold
@@ -48,6 +50,9 @@ from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, ApplyBrokenError, ApplyRestoredError, BusyError, HostUnfitError
 
 _GATEWAY = ("config/gateway.json", "config/units/appliance-gateway")
+
+
+JOURNAL_STEP = "config"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,18 +196,22 @@ class _Change:
 
     def run(self) -> AppliedConfiguration:
         """Keep the old configuration, then render, try, switch and check the new one."""
+        name, journal = self.path.name, Journal(self.prefix.journal / "install.jsonl", self.now)
+        journal.write(name, JOURNAL_STEP, STARTED)
         save_configuration(self.prefix, self.path)
-        name = self.path.name
         write_change(self.prefix, HostChange(INSTALL, name, name, SWITCHING, utc_text(self.now())))
         try:
             applied = self._apply()
         except BaseException as error:
+            with suppress(OSError):
+                journal.write(name, JOURNAL_STEP, FAILED, getattr(error, "code", type(error).__name__))
             self._restore(error)
             if isinstance(error, ApplianceError) and not isinstance(error, ApplyRestoredError):
                 raise _restored(error) from error
             raise
         # From here on the new configuration stays, whatever fails.
         clear_change(self.prefix)
+        journal.write(name, JOURNAL_STEP, DONE, ", ".join(applied.changed) or "no file changed")
         if applied.changed:
             self.services.retire(applied.release)
         return applied

@@ -12,6 +12,7 @@ from datetime import datetime
 from appliance.host.activation.service_check import read_services, service_problems
 from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance.egress import EgressCount, read_egress
+from appliance.host.maintenance.host_life import HostLife, read_life
 from appliance.host.maintenance.site_state import site_drift
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release, open_current
@@ -38,6 +39,7 @@ class Status:
         override: the expiry override by which the release was installed, as JSON; None where it needed none.
         receipts: the number of the last receipt of this host; 0 where there is none.
         egress: packets to other machines; None where the site does not have them counted.
+        life: whether the release is good, trying, or in the middle of a change; None where nobody asked.
     """
 
     release: Release
@@ -47,6 +49,7 @@ class Status:
     override: dict[str, object] | None = None
     receipts: ReceiptCounter = field(default_factory=ReceiptCounter)
     egress: EgressCount | None = None
+    life: HostLife | None = None
 
     @property
     def signers(self) -> tuple[Digest, ...]:
@@ -75,8 +78,15 @@ def read_status(prefix: Prefix, now: datetime, on_progress: OnProgress = ignore)
         UsageError: nothing is installed.
         NotTrustedError, DamagedError, DriftError: as `open_current`: the release cannot be opened.
     """
-    release = open_current(prefix, now)
-    problems: list[ApplianceError] = []
+    life = read_life(prefix)
+    try:
+        release = open_current(prefix, now)
+    except ApplianceError as error:
+        # An interrupted change is the reason, and its hint the way out.
+        if life.problems:
+            raise worst([*life.problems, error]) from error
+        raise
+    problems: list[ApplianceError] = list(life.problems)
     try:
         check_release(release, on_progress)
     except ApplianceError as error:
@@ -94,7 +104,7 @@ def read_status(prefix: Prefix, now: datetime, on_progress: OnProgress = ignore)
     egress, egress_problems = read_egress(release)
     problems += egress_problems
     override = describe_recorded(prefix, release.bundle)
-    return Status(release, floors, tuple(problems), services, override, receipts, egress)
+    return Status(release, floors, tuple(problems), services, override, receipts, egress, life)
 
 
 def floor_problems(prefix: Prefix, floors: Floors, proved: Floors) -> list[ApplianceError]:
