@@ -77,6 +77,9 @@ COMMANDS = {
         "appliance.cli.operator.config", "Show, check or apply what the site has decided: site.yaml", _HOST
     ),
     "gc": CommandEntry("appliance.cli.operator.gc", "Remove releases and models that this host does not need", _HOST),
+    "rollback": CommandEntry(
+        "appliance.cli.operator.rollback", "Go back to an installed release: RELEASE, or the one before", _HOST
+    ),
     "receipt": CommandEntry(
         "appliance.cli.operator.receipt", "Write what this host holds, or read what a host wrote", _HOST
     ),

@@ -1,0 +1,45 @@
+"""`appliance rollback`: a person goes back to another installed release."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from appliance.cli.console.options import prefix_option
+from appliance.host.change.rollback_program import rollback_program
+from appliance.host.layout.prefix import Prefix
+from signing.errors import UsageError
+
+
+@click.command("rollback")
+@click.argument("release", required=False)
+@prefix_option
+def command(release: str | None, prefix: Path | None) -> None:
+    """Go back to an installed release: RELEASE, or the one before.
+
+    The release's own site.yaml and services come back with it. Before anything is touched, a release is refused that is
+    incomplete (9), revoked by newer metadata (4), or that cannot read the stored state of this host (6). Where users do
+    not reach the release, the one that served before serves again (7).
+
+    The work is done by a shell script, which needs no Python and no free disk: `sh /opt/appliance/rollback`. Use that
+    where this command does not start.
+
+    \b
+    Examples:
+      appliance rollback
+      appliance rollback 1.0.0-3f2a9c0b7d15
+    """
+    host = Prefix.at(prefix or Path("/"))
+    script = rollback_program(host)
+    if not script.is_file():
+        raise UsageError(
+            "rollback.none",
+            str(script),
+            expected="the program that an install leaves there",
+            found="none",
+            hint=f"appliance status{host.option}",
+        )
+    # `--` is not needed: the script takes a word with a hyphen for an unknown option.
+    os.execv("/bin/sh", ["/bin/sh", str(script), *([release] if release else [])])

@@ -1,0 +1,84 @@
+"""The program that goes back to another release: a shell script outside the releases, and the units that start it.
+
+Owns the copies of `rollback.sh`, as `/opt/appliance/rollback`, and of its two units. They are the same for every
+release, so an install writes them before it switches. The script needs no Python: it works where the environment of a release
+is broken, and where the disk is full.
+
+Rules:
+- a copy has the bytes of the running program, which are the signed ones of the bundle that is installed;
+- it is replaced as a whole, so that a person can start it at every moment;
+- `appliance-recover.service` runs at every boot, before any service of the appliance.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from appliance.host.layout.atomic_file import write_file
+from appliance.host.layout.prefix import Prefix
+from appliance.host.process import systemctl
+from signing.errors import DriftError
+
+RECOVER_UNIT, RETURN_UNIT = "appliance-recover.service", "appliance-return.service"
+UNITS = (RECOVER_UNIT, RETURN_UNIT)
+_SCRIPT = "rollback.sh"
+
+
+def rollback_program(prefix: Prefix) -> Path:
+    """Where the script lies on a host."""
+    return prefix.opt / "rollback"
+
+
+def program_files(prefix: Prefix) -> dict[Path, tuple[bytes, int]]:
+    """The bytes and the mode of each file of the program, by its path on the host; units on a whole machine only."""
+    here = Path(__file__).parent
+    files = {rollback_program(prefix): ((here / _SCRIPT).read_bytes(), 0o755)}
+    if prefix.is_system:
+        files |= {prefix.units / name: ((here / name).read_bytes(), 0o644) for name in UNITS}
+    return files
+
+
+def install_rollback_program(prefix: Prefix) -> bool:
+    """Write the script and its units, durably, and have systemd start the recovery at boot.
+
+    Args:
+        prefix: the host; its folders exist.
+
+    Returns:
+        False where everything was there already.
+
+    Raises:
+        ApplianceError: systemd refuses.
+        OSError: a file cannot be written.
+    """
+    changed = [path for path, (data, mode) in program_files(prefix).items() if write_file(path, data, mode)]
+    if changed and prefix.is_system and systemctl.version():
+        systemctl.reload()
+        systemctl.enable([RECOVER_UNIT])
+    return bool(changed)
+
+
+def program_problems(prefix: Prefix) -> list[DriftError]:
+    """Compare the program of a host with the running one, which is that of the release that serves.
+
+    Returns:
+        One error for each file that is missing or differs.
+    """
+    problems = []
+    for path, (data, mode) in program_files(prefix).items():
+        try:
+            is_same = path.read_bytes() == data and path.stat().st_mode & 0o7777 == mode and not path.is_symlink()
+            found = "another file"
+        except OSError as error:
+            is_same, found = False, error.strerror or "no file"
+        if not is_same:
+            problems.append(
+                DriftError(
+                    "rollback.changed",
+                    str(path),
+                    expected="the file of this program",
+                    found=found,
+                    hint="run the same `appliance install` again: it writes the file anew",
+                )
+            )
+    return problems
