@@ -27,7 +27,7 @@ def command(release: str | None, prefix: Path | None) -> None:
     where this command does not start.
 
     \b
-    Examples:
+    Example:
       appliance rollback
       appliance rollback 1.0.0-3f2a9c0b7d15
     """

@@ -1,8 +1,8 @@
 """The program that goes back to another release: a shell script outside the releases, and the units that start it.
 
 Owns the copies of `rollback.sh`, as `/opt/appliance/rollback`, and of its two units. They are the same for every
-release, so an install writes them before it switches. The script needs no Python: it works where the environment of a release
-is broken, and where the disk is full.
+release, so an install writes them before it switches. The script needs no Python: it works where the environment of a
+release is broken, and where the disk is full.
 
 Rules:
 - a copy has the bytes of the running program, which are the signed ones of the bundle that is installed;
