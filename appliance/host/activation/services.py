@@ -32,6 +32,15 @@ class Services(Protocol):
             ApplyRestoredError: an engine did not start or answer.
         """
 
+    def end_candidate(self, release: Release) -> None:
+        """Stop the engines of a release that was tried and that waits for the switch."""
+
+    def install_way_back(self) -> None:
+        """Install the units that watch a release on trial, and that return to the one before at a boot."""
+
+    def watch(self) -> None:
+        """Start the watch of the release on trial."""
+
     def enable(self, release: Release) -> None:
         """Have a release serve after every boot, as long as `current` names it."""
 
@@ -75,6 +84,15 @@ class NoServices:
     def try_candidate(self, release: Release, on_progress: OnProgress) -> str:
         """See `Services.try_candidate`."""
         return try_candidate(release, self._programs, on_progress)
+
+    def end_candidate(self, release: Release) -> None:
+        """The engines have ended with the trial."""
+
+    def install_way_back(self) -> None:
+        """`appliance serve` watches and returns."""
+
+    def watch(self) -> None:
+        """`appliance serve` watches."""
 
     def enable(self, release: Release) -> None:
         """Nothing runs by itself."""

@@ -21,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance.host.activation.candidate import candidate_errors, check_model, golden_prompts
+from appliance.host.activation.return_units import ENABLED_UNITS, TRIAL_UNIT, install_units_of_return
 from appliance.host.engine.client import EngineClient
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import (
@@ -76,6 +77,21 @@ class SystemdServices:
                 answer = self._check_model(release, model)
         on_progress(Progress("trying the candidate", len(models), len(models), "steps"))
         return answer
+
+    def end_candidate(self, release: Release) -> None:
+        """See `Services.end_candidate`."""
+        systemctl.stop(engine_units(release.contents, release.bundle.value.manifest))
+        trial_mark(self._prefix, release.path).unlink(missing_ok=True)
+
+    def install_way_back(self) -> None:
+        """See `Services.install_way_back`."""
+        if install_units_of_return(self._prefix):
+            systemctl.reload()
+        systemctl.enable(ENABLED_UNITS)
+
+    def watch(self) -> None:
+        """See `Services.watch`."""
+        systemctl.restart([TRIAL_UNIT], block=False)
 
     def enable(self, release: Release) -> None:
         """See `Services.enable`."""

@@ -41,15 +41,16 @@ from signing.errors import DriftError
 
 FORMAT = 1
 INSTALL, ROLLBACK, UNINSTALL, RESTORE = "install", "rollback", "uninstall", "restore"
-SWITCHING, TRYING, REMOVING, RESTORING = "switching", "trying", "removing", "restoring"
+SWITCHING, TRYING, COMMITTING = "switching", "trying", "committing"
+REMOVING, RESTORING = "removing", "restoring"
 PHASES = {
-    INSTALL: (SWITCHING, TRYING),
+    INSTALL: (SWITCHING, TRYING, COMMITTING),
     ROLLBACK: (SWITCHING,),
     UNINSTALL: (REMOVING,),
     RESTORE: (RESTORING,),
 }
-"""The phases of each operation. `switching` is undone at the next boot or command, `trying` is watched, and `removing`
-and `restoring` are finished."""
+"""The phases of each operation. `switching` is undone at the next boot or command, and `trying` is watched. From
+`committing` on nothing goes back by itself. `committing`, `removing` and `restoring` are finished."""
 _VALUE = re.compile(r"[A-Za-z0-9._:+-]*\Z")
 _RELEASE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+-]*-[0-9a-f]{12})?\Z")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")

@@ -22,6 +22,8 @@ from bundles.medium import sync_folder
 STARTED, DONE, FAILED = "started", "done", "failed"
 LAST = "commit"
 """The step after which nothing of an install is left to do."""
+ENDS = ("stage", "trying", LAST)
+"""The steps with which a run can end: staged, on trial, or good."""
 _MAX_BYTES = 1 << 20
 
 
@@ -32,7 +34,7 @@ class JournalEntry:
     Args:
         time: UTC, from this machine's clock; for people, never trusted.
         release: the release's folder name.
-        step: one of `appliance.host.install.steps.STEPS`.
+        step: a step's name, such as those of `appliance.host.install.steps`.
         state: `started`, `done` or `failed`.
         note: the error's code for a failed step, what was done for a finished one.
     """
@@ -97,7 +99,7 @@ class Journal:
                 begun, stopped = entry, begun if begun and begun.release == release else stopped
             else:
                 begun = None
-                stopped = None if (entry.release, entry.step, entry.state) == (release, LAST, DONE) else stopped
+                stopped = None if _is_end(entry, release) else stopped
         return begun if begun and begun.release == release else stopped
 
     def _turn(self) -> bool:
@@ -108,6 +110,10 @@ class Journal:
         if is_full:
             os.replace(self._path, self._path.with_name(f"{self._path.stem}.1{self._path.suffix}"))
         return is_full
+
+
+def _is_end(entry: JournalEntry, release: str) -> bool:
+    return entry.release == release and entry.step in ENDS and entry.state == DONE
 
 
 def _parse(line: str) -> JournalEntry | None:

@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from appliance.host.layout.atomic_file import partial_path, write_file
-from appliance.host.layout.places import FACTS_FILE, SITE_FILE
+from appliance.host.layout.places import FACTS_FILE, SITE_FILE, is_rendered
 from appliance.host.layout.prefix import PUBLIC, Prefix, make_folder
 from appliance.host.layout.unit_files import RENDERED
 from bundles.durability import sync_file_system
@@ -69,35 +69,55 @@ def previous_target(prefix: Prefix) -> str | None:
         return None
 
 
-def save_configuration(prefix: Prefix, release: Path) -> None:
+def save_configuration(prefix: Prefix, release: Path) -> bool:
     """Copy the rendered files of a complete release to its folder below `return/`, durably.
 
     Args:
         prefix: the host.
         release: its folder; nothing in it is changed.
+
+    Returns:
+        False where this very copy was there already; then nothing is written.
     """
     folder = return_folder(prefix, release.name)
+    wanted = _copies(release)
+    if (folder / COMPLETE).is_file() and _held(folder) == wanted:
+        return False
     remove_configuration(prefix, release.name)
     for name in ("units", "release"):
         make_folder(folder / name, PUBLIC)
-    for name in saved_names(release):
-        target = folder / "release" / name
-        make_folder(target.parent, PUBLIC)
-        write_file(target, (release / name).read_bytes())
-        if name.startswith(f"{RENDERED}/"):
-            write_file(folder / "units" / Path(name).name, (release / name).read_bytes())
-    if (release / SITE_FILE).is_file():
-        write_file(folder / SITE_FILE, (release / SITE_FILE).read_bytes())
+    for name, data in wanted.items():
+        make_folder((folder / name).parent, PUBLIC)
+        (folder / name).write_bytes(data)
+        (folder / name).chmod(0o644)
     sync_file_system(folder)
     write_file(folder / COMPLETE, b"")
+    return True
+
+
+def _copies(release: Path) -> dict[str, bytes]:
+    """The files of a release's folder below `return/`, by path, as they should be."""
+    copies = {}
+    for name in saved_names(release):
+        data = copies[f"release/{name}"] = (release / name).read_bytes()
+        if name.startswith(f"{RENDERED}/"):
+            copies[f"units/{Path(name).name}"] = data
+        if name == SITE_FILE:
+            copies[SITE_FILE] = data
+    return copies
+
+
+def _held(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file() and path != folder / COMPLETE]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def saved_names(release: Path) -> list[str]:
     """The rendered files of a release that exist, by path below its folder."""
-    config = release / "config"
-    names = [*config.glob("gateway.json"), *config.glob("engine-*.json"), *(release / RENDERED).glob("*")]
-    names += [release / FACTS_FILE, release / SITE_FILE]
-    return sorted(str(path.relative_to(release)) for path in names if path.is_file() and not path.is_symlink())
+    paths = [*(release / "config").rglob("*"), release / FACTS_FILE, release / SITE_FILE]
+    found = [path.relative_to(release) for path in paths if path.is_file() and not path.is_symlink()]
+    names = [str(path) for path in found if not path.name.endswith(".partial")]
+    return sorted(name for name in names if name in (FACTS_FILE, SITE_FILE) or is_rendered(name))
 
 
 def restore_configuration(prefix: Prefix, release: Path) -> bool:

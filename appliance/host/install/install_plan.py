@@ -72,6 +72,7 @@ class InstallResult:
         steps: those that were done, with their times.
         warnings: for people.
         interrupted: the step in which an earlier run was cut off, or None.
+        end: `good`, `trying` or `staged`; see `appliance.host.install.install_run`.
     """
 
     release: Release
@@ -83,6 +84,7 @@ class InstallResult:
     steps: tuple[StepRecord, ...]
     warnings: tuple[str, ...]
     interrupted: JournalEntry | None
+    end: str = "good"
 
 
 class Dialogue(Protocol):

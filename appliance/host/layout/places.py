@@ -28,7 +28,9 @@ STATE_FILE = "STATE"
 """Which formats of the host's stored state a release reads and writes, as lines that a shell reads."""
 REVOKED_FILE = "REVOKED"
 """The mark of a release that newer metadata do not allow."""
-RECORDS = (FACTS_FILE, OK_FILE, SITE_FILE, STATE_FILE, REVOKED_FILE)
+STAGED_FILE = "RELEASE.staged"
+"""The mark of a release that is complete and tried, and that waits for the switch; it has no `RELEASE.ok` yet."""
+RECORDS = (FACTS_FILE, OK_FILE, STAGED_FILE, SITE_FILE, STATE_FILE, REVOKED_FILE)
 """The files that a host writes into the top of a release."""
 OWN = ("bundle", "venv", "runtime", *RECORDS)
 """Names in a release folder that no file of a bundle may take."""

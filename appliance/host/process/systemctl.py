@@ -81,10 +81,15 @@ def start(units: Iterable[str]) -> None:
     _call(["systemctl", "start", *units])
 
 
-def restart(units: Iterable[str]) -> None:
-    """Restart units, whether they run or have failed too often."""
+def restart(units: Iterable[str], *, block: bool = True) -> None:
+    """Restart units, whether they run or have failed too often.
+
+    Args:
+        units: their names.
+        block: whether to wait until systemd reports them as started.
+    """
     _call(["systemctl", "reset-failed", *units], check=False)
-    _call(["systemctl", "restart", *units])
+    _call(["systemctl", "restart", *(() if block else ("--no-block",)), *units])
 
 
 def stop(units: Iterable[str]) -> None:

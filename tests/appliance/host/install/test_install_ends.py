@@ -3,119 +3,29 @@
 from __future__ import annotations
 
 import errno
-import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.host.change.journal import Journal
-from appliance.host.install import install as program
-from appliance.host.install.install import install
-from appliance.host.install.install_plan import InstallResult
+from appliance.host.install import steps
 from appliance.host.layout.prefix import Prefix
 from appliance.host.playbook.ansible_run import PlaybookCounts
-from appliance.host.preflight.inputs import Host, SourceMedia
-from appliance.host.release.release import Release, current_target, open_current
-from appliance.host.release.release_check import check_release
-from appliance.host.site.config import SiteConfig, read_site
+from appliance.host.preflight.inputs import SourceMedia
+from appliance.host.release.release import current_target
+from appliance.host.site.config import read_site
 from bundles.bootstrap_set import bootstrap_root
-from bundles.bundle import Bundle
 from bundles.oci.layout import blob_path
 from signing.errors import ApplianceError, ApplyRestoredError, DriftError
-from tests.appliance.sim_card import CARD
-from tests.appliance.sim_host import SimHost, build_bundle, new_host, write_configuration
-from tests.toy import NOW
-
-Step = Callable[[], None]
-
-
-@dataclass
-class SimServices:
-    """Stands in for the services: it records each call, and runs what a test has staged for it.
-
-    Args:
-        host: whose link `current` is read.
-        staged: what happens in the call of that name.
-        has_compared: what `follow` returns.
-        calls: each call, with the release that `current` named then.
-    """
-
-    host: Prefix
-    staged: dict[str, Step] = field(default_factory=dict)
-    has_compared: bool = False
-    calls: list[tuple[str, str | None]] = field(default_factory=list)
-
-    def _note(self, name: str) -> None:
-        self.calls.append((name, current_target(self.host)))
-        self.staged.get(name, lambda: None)()
-
-    def try_candidate(self, _release: Release, _on_progress: object) -> str:
-        self._note("try_candidate")
-        return "Paris"
-
-    def enable(self, _release: Release) -> None:
-        self._note("enable")
-
-    def follow(self, _release: Release) -> bool:
-        self._note("follow")
-        return self.has_compared
-
-    def retire(self, _release: Release) -> None:
-        self._note("retire")
-
-    def restore(self, _before: Path | None, _tried: Path) -> None:
-        self._note("restore")
-
-    def names(self) -> list[str]:
-        return [name for name, _ in self.calls]
-
-
-@dataclass
-class Site:
-    """A host on which installs go through to their end, without Ansible and engines."""
-
-    sim: SimHost
-    services: SimServices
-
-    def install(self, source: Path | SourceMedia | None = None) -> InstallResult:
-        self.services.calls.clear()
-        machine = Host(self.sim.prefix, CARD, lambda: datetime.now(timezone.utc), "")
-        return install(source or self.sim.source, self.sim.trust, machine)
-
-    def decide(self, port: int) -> None:
-        (self.sim.prefix.etc / "site.yaml").write_text(f"port: {port}\n")
-
-    def served_port(self) -> int:
-        """The port in the configuration of the release that serves, which must be complete."""
-        release = open_current(self.sim.prefix, NOW)
-        check_release(release)
-        return int(json.loads((release.config / "gateway.json").read_bytes())["port"])
-
-    def damage(self) -> None:
-        (self.release / "licences" / "toy" / "LICENSE").write_text("not free\n")
-
-    @property
-    def release(self) -> Path:
-        return self.sim.prefix.current.resolve()
-
-
-def render(prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig, *_: Any) -> PlaybookCounts:
-    """What the playbook writes into the release."""
-    return PlaybookCounts(6, write_configuration(prefix, release, bundle, site))
+from tests.appliance.sim_host import build_bundle
+from tests.appliance.sim_site import Site, Step, new_site, render
 
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    sim = new_host(tmp_path)
-    services = SimServices(sim.prefix)
-    monkeypatch.setattr(program, "render", render)
-    monkeypatch.setattr(program, "NoServices", lambda _programs: services)
-    return Site(sim, services)
+    return new_site(tmp_path, monkeypatch)
 
 
 def refuse() -> None:
@@ -131,9 +41,9 @@ def test_install_succeeds_and_a_second_one_tries_no_candidate(site: Site) -> Non
     older.mkdir(parents=True)
     assert site.install().answer == "Paris"
     assert not older.exists(), "the program of a bundle that does not serve"
-    assert site.services.names() == ["try_candidate", "enable", "follow", "retire"]
+    assert site.services.names() == ["try_candidate", "install_way_back", "enable", "follow", "retire"]
     assert site.install().was_complete
-    assert site.services.names() == ["enable", "follow", "retire"]
+    assert site.services.names() == ["install_way_back", "enable", "follow", "retire"]
 
 
 @pytest.mark.parametrize("staged", [refuse, pytest.param(terminate, marks=pytest.mark.ci)])
@@ -152,13 +62,14 @@ def test_failed_gate_restores_the_link_before_the_services(site: Site, staged: S
 @pytest.mark.parametrize("staged", [refuse, pytest.param(terminate, marks=pytest.mark.ci)])
 def test_failure_after_users_reach_the_new_release_keeps_it(site: Site, staged: Step) -> None:
     site.install()
+    site.decide(8443, good_after=0)
     newer = build_bundle(site.sim.workspace, "1.1.0", "two")
     site.services.staged["retire"] = staged
     with pytest.raises((ApplianceError, SystemExit)):
         site.install(newer)
     assert "restore" not in site.services.names()
     assert site.release.name.startswith("1.1.0-")
-    site.decide(9443)
+    site.decide(9443, good_after=0)
     with pytest.raises((ApplianceError, SystemExit)):
         site.install(newer)
     assert site.served_port() == 9443
@@ -173,6 +84,7 @@ def test_disk_that_is_full_when_a_step_is_recorded_is_reported_by_what_serves_th
 ) -> None:
     site.install()
     before = current_target(site.sim.prefix)
+    site.decide(8443, good_after=0)
     newer = build_bundle(site.sim.workspace, "1.1.0", "two")
     write = Journal.write
 
@@ -337,7 +249,7 @@ def test_site_file_that_is_edited_during_an_install_is_not_taken_for_the_applied
         site.decide(9444)
         return played
 
-    monkeypatch.setattr(program, "render", render_and_edit)
+    monkeypatch.setattr(steps, "render", render_and_edit)
     assert site.install().release.facts.site != read_site(site.sim.prefix.site_file).digest
     assert (site.release / "site.yaml").read_text() == "port: 9443\n"
     assert site.served_port() == 9443

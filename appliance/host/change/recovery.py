@@ -1,0 +1,41 @@
+"""Undoing a switch that was cut off by a kill or a power cut: from the disk alone, in any order of interruptions.
+
+Owns this for programs in Python: the next install, and `appliance serve`. At a boot, the script of
+`appliance-recover.service` does the same.
+
+Rules:
+- a change in the phase `switching` is undone: the release before gets its configuration back, then `current`;
+- every other phase is left to what finishes it: `trying` and `committing` to the watch, `removing` and `restoring` to
+  their commands;
+- the record is removed last, so that a second interruption changes nothing.
+"""
+
+from __future__ import annotations
+
+from appliance.host.activation.switch import point_at, target_of
+from appliance.host.change.change_file import SWITCHING, HostChange, clear_change, read_change
+from appliance.host.change.way_back import restore_configuration
+from appliance.host.layout.prefix import Prefix
+
+
+def undo_switch(prefix: Prefix) -> HostChange | None:
+    """Undo a switch that was cut off.
+
+    Args:
+        prefix: the host; the caller holds its lock.
+
+    Returns:
+        The change that was undone; None where none was cut off between the switch and the gate.
+
+    Raises:
+        DriftError: the record cannot be read.
+    """
+    change = read_change(prefix)
+    if change is None or change.phase != SWITCHING:
+        return None
+    before = prefix.releases / change.before if change.before else None
+    if before is not None and before.is_dir():
+        restore_configuration(prefix, before)
+    point_at(prefix, target_of(prefix, before) if before is not None else None)
+    clear_change(prefix)
+    return change
