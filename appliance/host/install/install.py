@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance.host.change.journal import JournalEntry
-from appliance.host.change.step_runner import OnBoundary, StepRecord, StepRunner, ignore_boundary
+from appliance.host.change.step_runner import ChangeStep, OnBoundary, StepRecord, StepRunner, ignore_boundary
 from appliance.host.install.bundle_admission import (
     admit,
     exemption_notices,
@@ -94,16 +94,29 @@ def install(
         run.exemption = expiry_exemption(host, found)
         run.warnings += [*preflight.warnings, *notices(found), *admitted.media.notices]
         run.warnings += exemption_notices(host, run.exemption)
-        interrupted = run.journal.interrupted(run.path.name)
-        run.was_interrupted = interrupted is not None
-        steps = UNTIL_STAGED if is_staging else WHOLE_INSTALL
-        try:
-            records = StepRunner(
-                steps, run, run.journal, run.path.name, prefix.root, run.not_restored, on_boundary
-            ).run()
-        finally:
-            empty(prefix.scratch)
-        return _result(run, records, interrupted)
+        return run_to_the_end(run, UNTIL_STAGED if is_staging else WHOLE_INSTALL, on_boundary)
+
+
+def run_to_the_end(run: InstallRun, steps: Sequence[ChangeStep[InstallRun]], on_boundary: OnBoundary) -> InstallResult:
+    """Run the steps of a change, and describe what was done.
+
+    Args:
+        run: its values; the caller holds the lock.
+        steps: in their order.
+        on_boundary: called before and after each step.
+
+    Raises:
+        ApplianceError: as `install`.
+    """
+    prefix, name = run.host.prefix, run.path.name
+    interrupted = run.journal.interrupted(name)
+    run.was_interrupted = interrupted is not None
+    runner = StepRunner(steps, run, run.journal, name, prefix.root, run.not_restored, on_boundary)
+    try:
+        records = runner.run()
+    finally:
+        empty(prefix.scratch)
+    return _result(run, records, interrupted)
 
 
 def _result(run: InstallRun, records: Sequence[StepRecord], interrupted: JournalEntry | None) -> InstallResult:
