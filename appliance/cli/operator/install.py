@@ -27,6 +27,7 @@ from appliance.cli.operator.install_dialogue import OperatorDialogue
 from appliance.host.install.hand_over import own_set_kept
 from appliance.host.install.install import install
 from appliance.host.install.install_plan import InstallResult
+from appliance.host.install.plan_file import MAX_PLAN_BYTES, read_plan
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
 from appliance.host.preflight.inputs import Host, SourceMedia
@@ -74,6 +75,13 @@ from signing.chain import read_root as parse_root
 @click.option(
     "--older", is_flag=True, help="Go back: install a bundle that is older than the release that serves here."
 )
+@click.option(
+    "--plan",
+    "plan_file",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Install only what this plan names, from `appliance plan SOURCE --json`; refuse where anything differs since.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts. Without a terminal nothing is asked.")
 @select_option
 @wait_option
@@ -89,6 +97,7 @@ def command(
     root_file: Path | None,
     fingerprints: tuple[str, ...],
     older: bool,
+    plan_file: Path | None,
     yes: bool,
     select: str,
     wait: bool | None,
@@ -102,8 +111,9 @@ def command(
     answered. No network is needed. After an interruption or damage run it again: it continues where it stopped, and
     repairs what differs. It then reads from SOURCE only what is missing here.
 
-    It shows what it would do, and on a terminal it asks once before it installs anything. A bundle is installed by the
-    program that it brings: where that is another than this one, this one verifies the bundle and starts it.
+    It shows what it would do, and on a terminal it asks once before it installs anything. With --plan it refuses what
+    that plan does not name. A bundle that is older than the release that serves needs --older. A bundle is installed
+    by the program that it brings: where that is another than this one, this one verifies the bundle and starts it.
 
     The trust root must be pinned: with `appliance trust pin` before, or here with --root and the --fingerprint options,
     by the same rules. A root that is pinned already is never replaced: the bundle must then be covered by both. Only a
@@ -119,6 +129,7 @@ def command(
       appliance install /media/stick-1 /media/stick-2
       appliance install /media/stick --root root.json --fingerprint 3f…e1 --yes
       appliance install /media/stick-of-last-year --older
+      appliance install /media/stick --plan plan.json
     """
     place = Prefix.at(prefix or Path("/"))
     media = SourceMedia(sources, select, waiting_of(terminal, wait))
@@ -126,10 +137,19 @@ def command(
     root = _read_trust(place, trust, workspace, root_file, fingerprints)
     _announce_pin(terminal, place, root, is_compared=root_file is not None)
     host = _host(place, _read_override(override), is_root_compared=root_file is not None)
-    host = replace(host, may_go_back=older)
+    host = replace(host, may_go_back=older, plan=_read_plan(plan_file))
     with own_set_kept(), terminal.progress() as on_progress:
         done = install(media, root, host, on_progress, OperatorDialogue(terminal, host, on_progress, is_agreed=yes))
     _report(terminal, done, as_json)
+
+
+def _read_plan(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        data = file.read(MAX_PLAN_BYTES + 1)
+    read_plan(data)
+    return data
 
 
 def _require_folders(media: SourceMedia) -> None:

@@ -11,6 +11,7 @@ from appliance.cli.console.terminal import Terminal
 from appliance.cli.console.waiting import is_watched
 from appliance.host.install.hand_over import hand_over
 from appliance.host.install.install_plan import InstallPlan
+from appliance.host.models.switch_memory import WINDOW
 from appliance.host.preflight.inputs import Host
 from bundles.bundle import Bundle
 from bundles.chunks.source import ChunkSource
@@ -102,6 +103,8 @@ def plan_lines(plan: InstallPlan) -> list[str]:
     if plan.memory is not None:
         need, budget = format_memory(plan.memory.total), format_memory(plan.memory.budget)
         lines.append(f"  memory    {need} of the {budget} that models may take")
+    if plan.switch is not None and plan.switch.way == WINDOW:
+        lines.append("  switch    in a window: users get 503 until the new engines have started; see `appliance plan`")
     if plan.before is not None and plan.before.rpartition("/")[2] != plan.release.name:
         lines.append(f"  until it has answered, {plan.before.rpartition('/')[2]} serves")
     return lines

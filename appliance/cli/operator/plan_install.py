@@ -90,6 +90,8 @@ def _parts(details: PlanDetails) -> Iterator[tuple[str, str | list[str]]]:
     yield "packages", ", ".join(plan.packages) or "none"
     for kind, label in _NAMES.items():
         names = [one.name for one in details.effects if one.kind == kind]
+        if kind == UNIT and not names:
+            names = list(plan.units)  # a bundle of an older version declares nothing
         if names:
             yield label, names
     yield "port", details.port

@@ -28,6 +28,7 @@ from appliance.host.install.bundle_admission import (
 from appliance.host.install.bundle_parts import check_parts
 from appliance.host.install.install_plan import Dialogue, InstallResult, Silent, plan_install
 from appliance.host.install.install_run import InstallRun
+from appliance.host.install.plan_file import check_planned
 from appliance.host.install.steps import UNTIL_STAGED, WHOLE_INSTALL
 from appliance.host.layout.install_lock import hold
 from appliance.host.preflight.inputs import Host, SourceMedia
@@ -81,7 +82,9 @@ def install(
     dialogue.on_verified(found, admitted.media.source)
     check_parts(found.value.contents)
     preflight = run_preflight(admitted, host)
-    dialogue.on_planned(plan_install(host, release_path(prefix, found.value), found, preflight))
+    plan = plan_install(host, release_path(prefix, found.value), found, preflight)
+    check_planned(host, plan, preflight, admitted.media.source)
+    dialogue.on_planned(plan)
     prefix.create()
     with hold(prefix) as lock:
         if trust_state(prefix) != known:

@@ -11,11 +11,20 @@ Rules:
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from appliance.host.install.plan_details import PlanDetails
+from appliance.host.install.install_plan import InstallPlan
+from appliance.host.install.plan_details import PlanDetails, detail, read_journal
 from appliance.host.install.plan_times import total_seconds
+from appliance.host.preflight.host_check import PreflightResult
+from appliance.host.preflight.inputs import Host
+from appliance.host.release.held_chunks import held_chunks
+from appliance.host.release.held_source import HeldSource
+from appliance.host.site.config import read_site
+from bundles.stick.media_set import MediaSet
 from signing.errors import HostUnfitError, NotTrustedError, UsageError
 from signing.strictjson import load
 
@@ -90,6 +99,25 @@ def check_plan(data: bytes, details: PlanDetails) -> None:
     if errors:
         errors[0].others = tuple(errors[1:])
         raise errors[0]
+
+
+def check_planned(host: Host, plan: InstallPlan, preflight: PreflightResult, media: MediaSet) -> None:
+    """Refuse an install that is not the one in the plan that the operator handed in; without one it returns.
+
+    Args:
+        host: with the bytes of that plan.
+        plan, preflight: of the install that would be done.
+        media: untrusted; the declarations of the roles are read from it.
+
+    Raises:
+        ApplianceError: as `check_plan` and `detail`.
+    """
+    if host.plan is None:
+        return
+    held = held_chunks(host.prefix) if media.missing(plan.bundle.value) else {}
+    with tempfile.TemporaryDirectory(prefix="appliance-plan-") as scratch:
+        site, entries = read_site(host.prefix.site_file), read_journal(host.prefix)
+        check_plan(host.plan, detail(plan, preflight, site, entries, HeldSource(media, held), Path(scratch)))
 
 
 def read_plan(data: bytes) -> dict[str, Any]:
