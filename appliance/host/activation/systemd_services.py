@@ -6,7 +6,9 @@ Rules (threat T35):
 - before the switch, the engines of a release start only while its trial mark exists, which a boot removes;
 - the new units are enabled before the one rename of `current`, and the old engines are stopped after it. So a boot
   after a power cut, at any moment, starts the units of the release that `current` names; the others do not start;
-- every install writes a unit again that was changed since it was installed.
+- every install writes a unit again that was changed since it was installed;
+- the gateway is restarted, and its socket is not: who connects meanwhile waits in the socket. Only where the address or
+  the port changes, or a release without the socket is involved, the port is closed for a moment.
 """
 
 from __future__ import annotations
@@ -26,14 +28,17 @@ from appliance.host.engine.client import EngineClient
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import (
     ENGINE,
+    GATEWAY_SOCKET,
     GATEWAY_UNIT,
     GROUP,
     RENDERED,
     engine_socket,
     engine_unit,
     engine_units,
+    has_socket,
     install_unit,
     installed_engines,
+    remove_unit,
     trial_mark,
     unit_names,
 )
@@ -108,7 +113,10 @@ class SystemdServices:
             return False
         engines = engine_units(release.contents, release.bundle.value.manifest)
         systemctl.start(engines)
-        systemctl.restart(dict.fromkeys((*self._changed, GATEWAY_UNIT)))
+        changed = [name for name in self._changed if name not in (GATEWAY_UNIT, GATEWAY_SOCKET)]
+        if changed:
+            systemctl.restart(changed)
+        self._restart_gateway(self._changed, has_socket=has_socket(release.contents))
         self._await_served(release, (GATEWAY_UNIT, *engines))
         return True
 
@@ -127,19 +135,37 @@ class SystemdServices:
             systemctl.disable(engines)
             systemctl.stop(engines)
         if before is None:
-            if (self._prefix.units / GATEWAY_UNIT).exists():
-                systemctl.disable([GATEWAY_UNIT])
-                systemctl.stop([GATEWAY_UNIT])
+            # The socket first: else it would start the gateway again.
+            for name in (GATEWAY_SOCKET, GATEWAY_UNIT):
+                if (self._prefix.units / name).exists():
+                    systemctl.disable([name])
+                    systemctl.stop([name])
             return
         names = _rendered(before)
-        for name in names:
-            install_unit(self._prefix, before, name)
+        changed = [name for name in names if install_unit(self._prefix, before, name)]
+        if GATEWAY_SOCKET not in names:
+            self._remove_socket()
         systemctl.reload()
         systemctl.enable(names)
         # Engines that still run are left alone, unless the release that failed is the same one.
-        (systemctl.restart if before == tried else systemctl.start)([name for name in names if name != GATEWAY_UNIT])
-        systemctl.restart([GATEWAY_UNIT])
+        others = [name for name in names if name not in (GATEWAY_UNIT, GATEWAY_SOCKET)]
+        if others:
+            (systemctl.restart if before == tried else systemctl.start)(others)
+        self._restart_gateway(changed, has_socket=GATEWAY_SOCKET in names)
         self._await_served(open_release(self._prefix, before, self._now()), names)
+
+    def _restart_gateway(self, changed: Iterable[str], *, has_socket: bool) -> None:
+        if has_socket and (GATEWAY_SOCKET in changed or not systemctl.state(GATEWAY_SOCKET).is_active):
+            # systemd starts no socket whose service runs.
+            systemctl.stop([GATEWAY_UNIT])
+            systemctl.restart([GATEWAY_SOCKET])
+        systemctl.restart([GATEWAY_UNIT])
+
+    def _remove_socket(self) -> None:
+        if (self._prefix.units / GATEWAY_SOCKET).exists():
+            systemctl.disable([GATEWAY_SOCKET])
+            systemctl.stop([GATEWAY_SOCKET])
+            remove_unit(self._prefix, GATEWAY_SOCKET)
 
     def _await_served(self, release: Release, units: Iterable[str]) -> None:
         until = time.monotonic() + READY_S

@@ -5,7 +5,7 @@ the release, and `check_release` compares it there like every other file. This m
 
 Rules:
 - an engine's unit names one release and one model, so that two releases can run beside each other for a trial;
-- the gateway's unit names no release: it serves the one that `current` names;
+- the gateway's units name no release: it serves the one that `current` names, and its socket outlives the switch;
 - a unit is installed as a whole file at once, so that systemd never reads a half-written one.
 """
 
@@ -22,6 +22,9 @@ from bundles.medium import sync_folder
 from signing.digest import Digest
 
 ENGINE, GATEWAY_UNIT = "appliance-engine", "appliance-gateway.service"
+GATEWAY_SOCKET = "appliance-gateway.socket"
+"""Holds the port that users connect to, so that one gateway can follow another."""
+_SOCKET_TEMPLATE = f"playbooks/roles/gateway/templates/{GATEWAY_SOCKET}.j2"
 EGRESS_UNIT, EGRESS_RULES = "appliance-egress.service", "config/egress.nft"
 """The unit that counts attempts to reach another machine, and its rules below a release."""
 _EGRESS_ROLE = "playbooks/roles/egress/tasks/main.yml"
@@ -55,7 +58,13 @@ def engine_units(contents: Contents, manifest: Digest) -> tuple[str, ...]:
 def unit_names(contents: Contents, manifest: Digest) -> tuple[str, ...]:
     """All units of a release."""
     own = (EGRESS_UNIT,) if has_egress(contents) else ()
-    return (*engine_units(contents, manifest), *own, GATEWAY_UNIT)
+    socket = (GATEWAY_SOCKET,) if has_socket(contents) else ()
+    return (*engine_units(contents, manifest), *own, *socket, GATEWAY_UNIT)
+
+
+def has_socket(contents: Contents) -> bool:
+    """Whether the playbooks of a bundle render the gateway's socket; with earlier ones the gateway binds its port."""
+    return _SOCKET_TEMPLATE in contents.by_path
 
 
 def has_egress(contents: Contents) -> bool:

@@ -5,8 +5,7 @@ Owns waiting, passing on, and stopping. Rules:
 - an answer of one piece is passed on as it comes; nothing of its stream is held back or changed;
 - every answer names what made it: in headers, and in a field `appliance` where it is one JSON value
   (docs/architecture.md, Serving);
-- an engine or a gateway that ends in the middle of a stream ends it with an error in the stream, never as if it were
-  complete;
+- where an engine or the gateway ends in the middle of a stream, that ends with an error, never as if it were complete;
 - a request is counted once, when it has ended.
 """
 

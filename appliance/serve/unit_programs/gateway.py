@@ -2,7 +2,8 @@
 `/opt/appliance/current/venv/bin/python -I -B -m appliance.serve.gateway_unit`.
 
 Owns the start, and the watching of engines that systemd keeps running. Rules:
-- nothing listens before the chain of trust, every installed file but the models, and the configuration were compared;
+- nobody is answered before the chain of trust, every installed file but the models, and the configuration were
+  compared. The port itself is held by systemd, which lets users wait meanwhile;
 - an engine is shown to users as serving only while it answers, with the level that its own start wrote down;
 - an engine that its own start or end has stopped is shown as stopped at once, with the reason; one that nothing starts
   again is shown as stopped a little later;
@@ -16,6 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from socket import socket
 from time import monotonic
 
 from starlette.applications import Starlette
@@ -23,8 +25,9 @@ from starlette.applications import Starlette
 from appliance.clock import utc_now
 from appliance.host.engine.client import EngineClient
 from appliance.host.engine.state import NOT_STARTED, RESTARTING, SERVING, STOPPED, EngineState
+from appliance.host.layout.places import REPAIR_HINT
 from appliance.host.layout.prefix import Prefix
-from appliance.host.layout.unit_files import engine_socket
+from appliance.host.layout.unit_files import GATEWAY_SOCKET, engine_socket
 from appliance.host.machine.threads import thread_count
 from appliance.host.release.release import open_current
 from appliance.host.release.release_check import check_release
@@ -35,6 +38,7 @@ from appliance.serve.gateway.server import serve
 from appliance.serve.supervisor import listener
 from appliance.serve.supervisor.launch_plan import make_plan, read_launch
 from appliance.serve.unit_programs import startup
+from signing.errors import DriftError
 
 POLL_S = 1.0
 MAX_MISSES = 3
@@ -50,7 +54,8 @@ def start(prefix: Prefix) -> None:
         prefix: the host.
 
     Raises:
-        DamagedError, NotTrustedError, DriftError: what is installed is not what was signed; nothing listens.
+        DamagedError, NotTrustedError, DriftError: what is installed is not what was signed, or the port of systemd is
+            not that of the configuration; nobody is answered.
         HostUnfitError: the port is taken.
     """
     release = open_current(prefix, utc_now())
@@ -58,9 +63,27 @@ def start(prefix: Prefix) -> None:
     launch = read_launch(release, thread_count())
     plan = make_plan(launch, lambda name: engine_socket(prefix, release.path, name))
     gateway = Gateway(plan, AccessStore(prefix.access, is_read_only=True), utc_now)
-    with listener.bind(launch.bind, launch.port) as port:
+    with _listener(launch.bind, launch.port) as port:
         listener.listen(port)
         serve(gateway, port, _watch_engines(gateway))
+
+
+def _listener(bind: str, port: int) -> socket:
+    """The socket of systemd; one of its own where the units of an earlier version start this program."""
+    passed = startup.passed_socket()
+    if passed is None:
+        return listener.bind(bind, port)
+    address = passed.getsockname()[:2]
+    if address != (bind, port):
+        passed.close()
+        raise DriftError(
+            "gateway.other-port",
+            GATEWAY_SOCKET,
+            expected=f"{bind} port {port}, as config/gateway.json states",
+            found=f"{address[0]} port {address[1]}",
+            hint=REPAIR_HINT,
+        )
+    return passed
 
 
 def read_engine(model: PlannedModel) -> EngineState:

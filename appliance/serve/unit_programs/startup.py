@@ -17,6 +17,8 @@ FINAL_EXITS = (2, 3, 4, 6, 8, 9)
 """Exit codes after which systemd does not start a unit again: usage, damaged, not trusted, unfit host, too many
 crashes, drift."""
 
+_FIRST_PASSED = 3
+
 
 def run(program: Callable[[], None]) -> int:
     """Run a unit's program, and report to the journal how it ended.
@@ -45,6 +47,15 @@ def exit_code(error: ApplianceError | OSError) -> int:
         return error.exit_code
     # A disk that does not give what was installed: to start again and again would not help it.
     return DamagedError.exit_code if error.filename else 1
+
+
+def passed_socket() -> socket.socket | None:
+    """The listening socket that systemd passed to this process; None where it passed none (see sd_listen_fds(3))."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+        return None
+    found = socket.socket(fileno=_FIRST_PASSED)
+    found.set_inheritable(False)
+    return found
 
 
 def notify_ready() -> None:
