@@ -80,6 +80,9 @@ COMMANDS = {
     "rollback": CommandEntry(
         "appliance.cli.operator.rollback", "Go back to an installed release: RELEASE, or the one before", _HOST
     ),
+    "uninstall": CommandEntry(
+        "appliance.cli.operator.uninstall", "Remove the appliance from this host: files, services, users", _HOST
+    ),
     "receipt": CommandEntry(
         "appliance.cli.operator.receipt", "Write what this host holds, or read what a host wrote", _HOST
     ),

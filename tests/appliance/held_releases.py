@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from appliance.host.activation.switch import point_at, target_of
@@ -25,6 +27,12 @@ def empty_host(folder: Path) -> SimHost:
     prefix = Prefix.at(folder / "host")
     prefix.create()
     return SimHost(prefix, workspace, folder / "none")
+
+
+def copied(host: SimHost, folder: Path) -> SimHost:
+    """The same host at another place; its workspace is shared."""
+    shutil.copytree(host.prefix.root, folder / "host", symlinks=True)
+    return replace(host, prefix=Prefix.at(folder / "host"))
 
 
 def hold_release(

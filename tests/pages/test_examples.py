@@ -23,6 +23,7 @@ ELSEWHERE = {
     "curl": "tests/pages/test_blocks.py",
     "appliance stick write dist/smollm2-1.1.0": "tests/appliance/cli/courier/test_stick_write.py",
     "appliance gc": "tests/appliance/cli/operator/test_gc.py",
+    "appliance uninstall": "tests/appliance/host/maintenance/test_uninstall.py",
     "appliance receipt": "tests/appliance/cli/operator/test_receipt.py",
     "appliance demo": "tests/journeys/conftest.py",
 }

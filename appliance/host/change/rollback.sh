@@ -385,6 +385,10 @@ return_before() {
 
 recover() {
   [ -e "$state/change" ] || exit 0
+  # An uninstall is finished by a script of its own: the lock and most of the tree may be gone.
+  if [ -f "$opt/uninstall" ] && [ ! -L "$opt/uninstall" ] && grep -q -x op=uninstall "$state/change"; then
+    exec /bin/sh "$opt/uninstall" "$root"
+  fi
   check_tree
   read_change || fail 8 "$state/change" 'not the record of a change (change.damaged)' 'its nine lines' 'something else' \
     'appliance status, then install or go back again: that replaces it'

@@ -40,6 +40,19 @@ def hold(prefix: Prefix, wait_s: float = WAIT_S) -> Iterator[int]:
         yield descriptor
 
 
+def give_back_inherited(prefix: Prefix) -> None:
+    """Close a descriptor of the lock that this process has from the one that started it, so that it can hold the lock.
+
+    Args:
+        prefix: the host; nobody else holds its lock meanwhile but that parent, which has become this process.
+    """
+    path = prefix.journal / "lock"
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(int(name)), os.lstat(path)):
+                os.close(int(name))
+
+
 def _busy(path: Path, descriptor: int) -> BusyError:
     holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
     return BusyError(

@@ -22,10 +22,10 @@ from typing import Any
 from appliance.host.change.journal import DONE, STARTED, Journal
 from appliance.host.change.way_back import free_reserve, keep_reserve, remove_configuration
 from appliance.host.layout.install_lock import hold
-from appliance.host.layout.places import OK_FILE
+from appliance.host.layout.places import OK_FILE, STAGED_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import ENGINE, installed_engines, remove_unit
-from appliance.host.maintenance.garbage import STAGED_FILE, Garbage, find_garbage
+from appliance.host.maintenance.garbage import Garbage, find_garbage
 from appliance.host.maintenance.pins import pinned, pins_folder
 from appliance.host.process import systemctl
 from bundles.medium import sync_folder

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from appliance.host.change.change_file import read_change
 from appliance.host.change.way_back import previous_target
-from appliance.host.layout.places import OK_FILE, REVOKED_FILE, STORED
+from appliance.host.layout.places import OK_FILE, REVOKED_FILE, STAGED_FILE, STORED
 from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance.pins import pinned
 from appliance.host.release.installed_files import installed_files
@@ -29,8 +29,6 @@ from appliance.host.release.release import current_target
 from signing.digest import Digest
 from signing.errors import ApplianceError, NotTrustedError, UsageError
 
-STAGED_FILE = "RELEASE.staged"
-"""The mark of a release that is complete, and that no switch has chosen yet."""
 _RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*-[0-9a-f]{12}\Z")
 _MODEL = re.compile(r"[0-9a-f]{64}\Z")
 _BLOCK_BYTES = 512

@@ -146,7 +146,7 @@ step_state() {
         remove_but "$state" change
         return 0
     fi
-    remove_but "$state" change trust audit journal access.db access.db-wal access.db-shm access.db-journal
+    remove_but "$state" change state-format trust audit journal access.db access.db-wal access.db-shm access.db-journal
     # The number of a group that is gone may be given to another one.
     if [ -z "$root" ] && [ -e "$state/access.db" ]; then
         chown root:root "$state"/access.db*

@@ -12,10 +12,10 @@ import pytest
 from appliance.host.change.change_file import INSTALL, TRYING, HostChange, write_change
 from appliance.host.change.way_back import keep_reserve, point_previous, return_folder
 from appliance.host.layout.install_lock import hold
-from appliance.host.layout.places import OK_FILE, REVOKED_FILE
+from appliance.host.layout.places import OK_FILE, REVOKED_FILE, STAGED_FILE
 from appliance.host.maintenance import cleanup
 from appliance.host.maintenance.cleanup import clean_up
-from appliance.host.maintenance.garbage import STAGED_FILE, find_garbage
+from appliance.host.maintenance.garbage import find_garbage
 from appliance.host.maintenance.pins import pin, pinned, unpin
 from signing.errors import BusyError, DamagedError, NotTrustedError, UsageError
 from tests.appliance.held_releases import empty_host, hold_release, model_of
