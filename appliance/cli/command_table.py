@@ -86,6 +86,11 @@ COMMANDS = {
     "receipt": CommandEntry(
         "appliance.cli.operator.receipt", "Write what this host holds, or read what a host wrote", _HOST
     ),
+    "support": CommandEntry(
+        "appliance.cli.operator.support",
+        "Write a file about this host to DEST, a folder or a file, for the people who help",
+        _HOST,
+    ),
     "demo": CommandEntry("appliance.cli.demo.command", "Show the whole journey on this machine", _LEARN),
     "docs": CommandEntry("appliance.cli.docs", "Show a page of the project, or list all pages", _LEARN),
 }
