@@ -14,6 +14,7 @@ GATEWAY = "appliance.serve.gateway"
 GATEWAY_UNIT = "appliance.serve.gateway_unit"
 ENGINE_UNIT = "appliance.serve.engine_unit"
 ENGINE_END = "appliance.serve.engine_end"
+TRIAL = "appliance.serve.trial_unit"
 
 MODULES = {
     ANSIBLE_CHILD: "appliance.host.playbook.ansible_child",
@@ -24,5 +25,6 @@ MODULES = {
     GATEWAY_UNIT: "appliance.serve.unit_programs.gateway",
     ENGINE_UNIT: "appliance.serve.unit_programs.engine",
     ENGINE_END: "appliance.serve.unit_programs.engine_end",
+    TRIAL: "appliance.serve.unit_programs.trial",
 }
 """The module that holds the code, by the name that is started."""

@@ -55,9 +55,6 @@ class SimServices:
     def end_candidate(self, _release: Release) -> None:
         self._note("end_candidate")
 
-    def install_way_back(self) -> None:
-        self._note("install_way_back")
-
     def watch(self) -> None:
         self._note("watch")
 

@@ -35,9 +35,6 @@ class Services(Protocol):
     def end_candidate(self, release: Release) -> None:
         """Stop the engines of a release that was tried and that waits for the switch."""
 
-    def install_way_back(self) -> None:
-        """Install the units that watch a release on trial, and that return to the one before at a boot."""
-
     def watch(self) -> None:
         """Start the watch of the release on trial."""
 
@@ -87,9 +84,6 @@ class NoServices:
 
     def end_candidate(self, release: Release) -> None:
         """The engines have ended with the trial."""
-
-    def install_way_back(self) -> None:
-        """`appliance serve` watches and returns."""
 
     def watch(self) -> None:
         """`appliance serve` watches."""

@@ -23,8 +23,9 @@ from datetime import datetime
 from pathlib import Path
 
 from appliance.host.activation.candidate import candidate_errors, check_model, golden_prompts
-from appliance.host.activation.return_units import ENABLED_UNITS, TRIAL_UNIT, install_units_of_return
+from appliance.host.activation.health import Health
 from appliance.host.engine.client import EngineClient
+from appliance.host.engine.state import SERVING, STOPPED, UNIT_STOPPED
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import (
     ENGINE,
@@ -32,6 +33,7 @@ from appliance.host.layout.unit_files import (
     GATEWAY_UNIT,
     GROUP,
     RENDERED,
+    TRIAL_UNIT,
     engine_socket,
     engine_unit,
     engine_units,
@@ -87,12 +89,6 @@ class SystemdServices:
         """See `Services.end_candidate`."""
         systemctl.stop(engine_units(release.contents, release.bundle.value.manifest))
         trial_mark(self._prefix, release.path).unlink(missing_ok=True)
-
-    def install_way_back(self) -> None:
-        """See `Services.install_way_back`."""
-        if install_units_of_return(self._prefix):
-            systemctl.reload()
-        systemctl.enable(ENABLED_UNITS)
 
     def watch(self) -> None:
         """See `Services.watch`."""
@@ -166,6 +162,19 @@ class SystemdServices:
             systemctl.disable([GATEWAY_SOCKET])
             systemctl.stop([GATEWAY_SOCKET])
             remove_unit(self._prefix, GATEWAY_SOCKET)
+
+    def health(self, release: Release) -> Health:
+        """How a release that serves is at this moment, asked on loopback and sockets alone."""
+        units = unit_names(release.contents, release.bundle.value.manifest)
+        states = [systemctl.state(name).active for name in units if name.endswith(".service")]
+        sockets = [engine_socket(self._prefix, release.path, model.name) for model in release.contents.models]
+        engines = [EngineClient("", socket, "").state() for socket in sockets]
+        if "failed" in states or any(one.status == STOPPED and one.reason != UNIT_STOPPED for one in engines):
+            return Health.FAILED
+        if "inactive" in states or any(one.status == STOPPED for one in engines):
+            return Health.STOPPED
+        is_ready = all(one.status == SERVING for one in engines) and self._is_served(release)
+        return Health.READY if is_ready else Health.WAITING
 
     def _await_served(self, release: Release, units: Iterable[str]) -> None:
         until = time.monotonic() + READY_S

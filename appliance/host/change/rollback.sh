@@ -92,7 +92,7 @@ read_change() { # sets op, release, before and phase; 1 where there is no change
   [ -z "$release" ] || is_name "$release" || return 2
   [ -z "$before" ] || is_name "$before" || return 2
   case $op:$phase in
-    install:switching | install:trying | rollback:switching) [ -n "$release" ] || return 2 ;;
+    install:switching | install:trying | install:committing | rollback:switching) [ -n "$release" ] || return 2 ;;
     uninstall:removing | restore:restoring) ;;
     *) return 2 ;;
   esac
@@ -330,7 +330,7 @@ end_change() { # RELEASE LEFT: RELEASE is good, and has nothing to return to
 roll_back() { # [RELEASE]
   check_tree
   left=$(name_of current) target=${1:-}
-  if read_change && [ "$op" = install ] && [ -n "$before" ]; then wanted=$before; else wanted=$(name_of previous); fi
+  if read_change && [ "$op:$phase" != install:committing ] && [ "$op" = install ] && [ -n "$before" ]; then wanted=$before; else wanted=$(name_of previous); fi
   [ -n "$target" ] || target=$wanted
   [ -n "$target" ] || fail 2 "${root:-/}" 'no release to go back to (rollback.nowhere)' 'a release before this one' \
     "$(installed)" 'name one: appliance rollback RELEASE'
@@ -380,7 +380,10 @@ go_back() { # WAY: undo the change that was read; WAY starts the units
 return_before() {
   [ "${1:-}" = --locked ] || check_tree
   read_change || exit 0
-  if [ "$op" = install ]; then go_back start_units; fi
+  # From the commit on, nothing goes back by itself.
+  case $op:$phase in
+    install:switching | install:trying) go_back start_units ;;
+  esac
 }
 
 recover() {
@@ -394,6 +397,7 @@ recover() {
     'appliance status, then install or go back again: that replaces it'
   case $op:$phase in
     install:trying) [ "$(name_of current)" = "$release" ] || go_back queue_units ;;
+    install:committing) : ;; # the watch finishes it
     install:*) go_back queue_units ;;
     rollback:*)
       # A person wanted it, and it was checked before it began.

@@ -1,13 +1,14 @@
 """The program that goes back to another release: a shell script outside the releases, and the units that start it.
 
-Owns the copies of `rollback.sh`, as `/opt/appliance/rollback`, and of its two units. They are the same for every
-release, so an install writes them before it switches. The script needs no Python: it works where the environment of a
-release is broken, and where the disk is full.
+Owns the copies of `rollback.sh`, as `/opt/appliance/rollback`, of its two units, and of the unit that watches a trial.
+They are the same for every release, so an install writes them before it switches. The script needs no Python: it works
+where the environment of a release is broken, and where the disk is full.
 
 Rules:
 - a copy has the bytes of the running program, which are the signed ones of the bundle that is installed;
 - it is replaced as a whole, so that a person can start it at every moment;
-- `appliance-recover.service` runs at every boot, before any service of the appliance.
+- `appliance-recover.service` runs at every boot, before any service of the appliance;
+- `appliance-trial.service` runs while a release is on trial; when it fails, it starts the return.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from pathlib import Path
 
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.prefix import Prefix
+from appliance.host.layout.unit_files import TRIAL_UNIT
 from appliance.host.process import systemctl
 from signing.errors import DriftError
 
 RECOVER_UNIT, RETURN_UNIT = "appliance-recover.service", "appliance-return.service"
-UNITS = (RECOVER_UNIT, RETURN_UNIT)
+UNITS = (RECOVER_UNIT, RETURN_UNIT, TRIAL_UNIT)
 _SCRIPT = "rollback.sh"
 
 
@@ -54,7 +56,7 @@ def install_rollback_program(prefix: Prefix) -> bool:
     changed = [path for path, (data, mode) in program_files(prefix).items() if write_file(path, data, mode)]
     if changed and prefix.is_system and systemctl.version():
         systemctl.reload()
-        systemctl.enable([RECOVER_UNIT])
+        systemctl.enable([RECOVER_UNIT, TRIAL_UNIT])
     return bool(changed)
 
 

@@ -28,16 +28,17 @@ from appliance.host.change.change_file import (
     write_change,
 )
 from appliance.host.change.recovery import undo_switch
+from appliance.host.change.rollback_program import install_rollback_program
 from appliance.host.change.step_runner import ChangeStep, StepRecord
 from appliance.host.change.way_back import (
     keep_reserve,
     point_previous,
     previous_target,
+    remove_configuration,
     restore_configuration,
     save_configuration,
 )
-from appliance.host.install.bundle_admission import follow_root
-from appliance.host.install.hand_over import remove_unused_sets
+from appliance.host.install.commit import make_good
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.install.install_run import STAGED, TRYING_NOW, InstallRun, gate_failed
 from appliance.host.install.os_packages import install_packages, wanted_packages
@@ -48,16 +49,14 @@ from appliance.host.playbook.ansible_run import render
 from appliance.host.release.bootstrap import extract_uv, make_venv
 from appliance.host.release.environment import Interpreter, build_environment
 from appliance.host.release.environment_check import check_environment
-from appliance.host.release.release import Release, current_target, open_current, open_release
+from appliance.host.release.release import current_target, open_current, open_release
 from appliance.host.release.release_check import check_release
 from appliance.host.release.release_json import read_facts, write_facts
-from appliance.host.release.state_format import raise_state_format
 from appliance.host.runtime.extraction import prepare_runtime
 from appliance.host.runtime.variant_choice import Choice
 from appliance.host.site.config import read_site
 from appliance.host.site.site_check import check_site
 from appliance.host.trust.trust_store import read_root
-from bundles.bootstrap_set import bootstrap_root
 from bundles.durability import sync_file_system
 from bundles.medium import sync_folder
 from bundles.progress import ignore
@@ -69,6 +68,7 @@ def _plan(run: InstallRun, record: StepRecord) -> None:
     undone = undo_switch(prefix)
     if undone is not None:
         run.warnings.append(f"{undone.op} of {undone.release} had been cut off during the switch, and was undone")
+        _restart_services(run, undone)
     run.change = read_change(prefix)
     if run.change is not None and run.change.op != INSTALL:
         # A newer command supersedes an unfinished one: a boot must not go on with that.
@@ -80,6 +80,15 @@ def _plan(run: InstallRun, record: StepRecord) -> None:
     run.before, run.previous = current_target(prefix), previous_target(prefix)
     run.was_complete = _is_complete(run)
     record.note = "complete already" if run.was_complete else "to be installed"
+
+
+def _restart_services(run: InstallRun, undone: HostChange) -> None:
+    """Start the services of the release that `current` names again; this run goes on where they do not start."""
+    releases = run.host.prefix.releases
+    try:
+        run.services.restore(releases / undone.before if undone.before else None, releases / undone.release)
+    except (ApplianceError, OSError) as error:
+        run.warnings.append(f"{undone.before or 'no release'} does not serve: {error}")
 
 
 def _is_complete(run: InstallRun) -> bool:
@@ -243,7 +252,7 @@ def _way_back(run: InstallRun, record: StepRecord) -> None:
     prefix = run.host.prefix
     if not keep_reserve(prefix):
         run.warnings.append("the disk has no room for the reserve of a return: free some space")
-    run.services.install_way_back()
+    install_rollback_program(prefix)
     if run.is_current or not run.back:
         record.note = "this release goes on" if run.is_current else "none served before"
         return
@@ -262,7 +271,8 @@ def _switch(run: InstallRun, _record: StepRecord) -> None:
     assert run.facts is not None, "the step before has computed them"
     prefix = run.host.prefix
     run.is_tried = True
-    if not run.is_current:
+    # Where none served before, the rename alone decides: there is nothing to undo.
+    if run.back and not run.is_current:
         _announce(run, SWITCHING)
     complete(run.path, run.facts)
     if (run.path / STAGED_FILE).exists():
@@ -299,6 +309,7 @@ def _trying(run: InstallRun, record: StepRecord) -> None:
     else:
         _announce(run, TRYING)
         record.note = f"good after {run.site.trial.good_after} s; else back to {run.back}"
+    remove_configuration(run.host.prefix, run.path.name)
     run.services.watch()
     run.end = TRYING_NOW
 
@@ -306,21 +317,7 @@ def _trying(run: InstallRun, record: StepRecord) -> None:
 def _commit(run: InstallRun, _record: StepRecord) -> None:
     assert run.release is not None, "the gate has opened it"
     _announce(run, COMMITTING)
-    make_good(run, run.release)
-
-
-def make_good(run: InstallRun, release: Release) -> None:
-    """Finish a commit whose record is written: pin the newest root, end what served before, and tidy up."""
-    prefix = run.host.prefix
-    follow_root(prefix, release, run.host.now())
-    raise_state_format(prefix, release.contents)
-    run.services.retire(release)
-    save_configuration(prefix, release.path)
-    try:
-        remove_unused_sets(prefix, run.found.value.manifest)
-    except (ApplianceError, OSError) as error:
-        run.warnings.append(f"programs of earlier installs stay in {bootstrap_root(prefix.root)}: {error}")
-    clear_change(prefix)
+    run.warnings += make_good(run.release, run.services, run.host.now())
 
 
 INSTALL_STEPS: tuple[ChangeStep[InstallRun], ...] = (

@@ -28,6 +28,8 @@ _SOCKET_TEMPLATE = f"playbooks/roles/gateway/templates/{GATEWAY_SOCKET}.j2"
 EGRESS_UNIT, EGRESS_RULES = "appliance-egress.service", "config/egress.nft"
 """The unit that counts attempts to reach another machine, and its rules below a release."""
 _EGRESS_ROLE = "playbooks/roles/egress/tasks/main.yml"
+TRIAL_UNIT = "appliance-trial.service"
+"""The unit that watches a release on trial. It names no release, and no release holds it."""
 RENDERED = "config/units"
 """Where the rendered units lie below a release."""
 USERS = ("appliance-engine", "appliance-gateway")

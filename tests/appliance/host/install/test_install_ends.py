@@ -41,9 +41,9 @@ def test_install_succeeds_and_a_second_one_tries_no_candidate(site: Site) -> Non
     older.mkdir(parents=True)
     assert site.install().answer == "Paris"
     assert not older.exists(), "the program of a bundle that does not serve"
-    assert site.services.names() == ["try_candidate", "install_way_back", "enable", "follow", "retire"]
+    assert site.services.names() == ["try_candidate", "enable", "follow", "retire"]
     assert site.install().was_complete
-    assert site.services.names() == ["install_way_back", "enable", "follow", "retire"]
+    assert site.services.names() == ["enable", "follow", "retire"]
 
 
 @pytest.mark.parametrize("staged", [refuse, pytest.param(terminate, marks=pytest.mark.ci)])
