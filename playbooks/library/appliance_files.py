@@ -95,39 +95,16 @@ changes:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from appliance.host.playbook import role_writer
-
-MODE = {"type": "str", "required": True}
-PATH = {"type": "path", "required": True}
-FOLDER = {"path": PATH, "mode": MODE}
-FILE = {
-    "path": PATH,
-    "mode": MODE,
-    "content": {"type": "str", "required": True},
-    "validate": {"type": "str", "choices": ["json", "nft", "none", "shell", "site", "unit"], "default": "none"},
-    "keep": {"type": "bool", "default": False},
-}
-OPTIONS = {
-    "group": {"type": "str", "default": ""},
-    "users": {"type": "list", "elements": "str", "default": []},
-    "folders": {"type": "list", "elements": "dict", "options": FOLDER, "default": []},
-    "files": {"type": "list", "elements": "dict", "options": FILE, "default": []},
-}
+from appliance.host.playbook.files_module import OPTIONS, answer
 
 
 def main():
-    """Compare, write unless in check mode, and report the changes."""
+    """Check the options, write unless in check mode, and report the changes."""
     module = AnsibleModule(argument_spec=OPTIONS, supports_check_mode=True)
-    order = dict(module.params, files=[dict(file, check=file["validate"]) for file in module.params["files"]])
-    try:
-        changes = (role_writer.predict if module.check_mode else role_writer.apply)(order)
-    except (ValueError, OSError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(
-        changed=bool(changes),
-        changes=[{"kind": one.kind, "name": one.name, "is_new": one.is_new} for one in changes],
-        diff=[one.as_diff() for one in changes],
-    )
+    result = answer(module.params, is_check=module.check_mode)
+    if result.get("failed"):
+        module.fail_json(msg=result["msg"])
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ Rules:
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from typing import Any
 IDENT = "run"
 ORDER = "order.json"
 PROGRAM = "ansible-playbook"
+ANSIBLE = "appliance.host.playbook.ansible_program"
 
 
 def main(arguments: list[str]) -> int:
@@ -52,8 +54,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _play(run: Path, playbooks: Path, variables: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
+    gc.disable()  # as in `ansible_program`
     # Imported here, since the parent imports this module for its constants, and needs no Ansible.
     import ansible_runner
+
+    gc.freeze()
+    gc.enable()
 
     failures: list[dict[str, str]] = []
 
@@ -106,7 +112,7 @@ def _write_program(run: Path) -> None:
     for name in ("bin", "tmp"):
         (run / name).mkdir(mode=0o700)
     program = run / "bin" / PROGRAM
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -B -m ansible playbook "$@"\n', "utf-8")
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -B -m {ANSIBLE} "$@"\n', "utf-8")
     program.chmod(0o700)
 
 

@@ -29,7 +29,9 @@ HOST_FOLDERS = (
     "signing",
 )
 ELSEWHERE = {
-    "appliance/host/playbook/ansible_child.py": {"ansible_runner"},  # runs in the release's own environment
+    # These run in the release's own environment.
+    "appliance/host/playbook/ansible_child.py": {"ansible_runner"},
+    "appliance/host/playbook/ansible_program.py": {"ansible"},
     "appliance/keys/signers/pkcs11.py": {"pkcs11"},  # a signer's machine alone
 }
 IMPORTED_AS = {"pyyaml": "yaml"}
