@@ -18,6 +18,15 @@ from bundles.progress import OnProgress
 class Services(Protocol):
     """What an install needs of the program that keeps releases running."""
 
+    def make_room(self, release: Release) -> None:
+        """End the engines that serve, for a release that the memory does not hold beside them.
+
+        Requests get 503 with `Retry-After` until `follow`, `end_candidate` or `restore`.
+
+        Args:
+            release: the one whose engines are about to start; its own go on.
+        """
+
     def try_candidate(self, release: Release, on_progress: OnProgress) -> str:
         """Start the engines of a release before the switch to it, and check the answer of each.
 
@@ -77,6 +86,9 @@ class NoServices:
 
     def __init__(self, programs: Programs) -> None:
         self._programs = programs
+
+    def make_room(self, release: Release) -> None:
+        """Nothing runs by itself: `appliance serve` makes room when it follows `current`."""
 
     def try_candidate(self, release: Release, on_progress: OnProgress) -> str:
         """See `Services.try_candidate`."""

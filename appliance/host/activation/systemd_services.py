@@ -7,6 +7,8 @@ Rules (threat T35):
 - the new units are enabled before the one rename of `current`, and the old engines are stopped after it. So a boot
   after a power cut, at any moment, starts the units of the release that `current` names; the others do not start;
 - every install writes a unit again that was changed since it was installed;
+- where the memory holds one release only, its engines end before those of the next one start. A mark shows the gateway
+  that this is a window, and no decision of an operator;
 - the gateway is restarted, and its socket is not: who connects meanwhile waits in the socket. Only where the address or
   the port changes, or a release without the socket is involved, the port is closed for a moment.
 """
@@ -43,6 +45,7 @@ from appliance.host.layout.unit_files import (
     remove_unit,
     trial_mark,
     unit_names,
+    window_mark,
 )
 from appliance.host.process import systemctl
 from appliance.host.release.release import Release, open_release
@@ -67,6 +70,13 @@ class SystemdServices:
         self._prefix, self._now = prefix, now
         self._changed: list[str] = []
 
+    def make_room(self, release: Release) -> None:
+        """See `Services.make_room`. The mark comes first: the gateway then does not take the end for an operator's."""
+        own = engine_units(release.contents, release.bundle.value.manifest)
+        if others := [name for name in installed_engines(self._prefix) if name not in own]:
+            window_mark(self._prefix).touch()
+            systemctl.stop(others)
+
     def try_candidate(self, release: Release, on_progress: OnProgress) -> str:
         """See `Services.try_candidate`. The engines go on running, and serve after the switch."""
         models, manifest = release.contents.models, release.bundle.value.manifest
@@ -89,6 +99,11 @@ class SystemdServices:
         """See `Services.end_candidate`."""
         systemctl.stop(engine_units(release.contents, release.bundle.value.manifest))
         trial_mark(self._prefix, release.path).unlink(missing_ok=True)
+        if window_mark(self._prefix).exists():
+            serving = _installed(self._prefix, self._prefix.current.resolve())
+            if serving:
+                systemctl.start(serving)
+            window_mark(self._prefix).unlink()
 
     def watch(self) -> None:
         """See `Services.watch`."""
@@ -114,6 +129,7 @@ class SystemdServices:
             systemctl.restart(changed)
         self._restart_gateway(self._changed, has_socket=has_socket(release.contents))
         self._await_served(release, (GATEWAY_UNIT, *engines))
+        window_mark(self._prefix).unlink(missing_ok=True)
         return True
 
     def retire(self, release: Release) -> None:
@@ -149,6 +165,7 @@ class SystemdServices:
             (systemctl.restart if before == tried else systemctl.start)(others)
         self._restart_gateway(changed, has_socket=GATEWAY_SOCKET in names)
         self._await_served(open_release(self._prefix, before, self._now()), names)
+        window_mark(self._prefix).unlink(missing_ok=True)
 
     def _restart_gateway(self, changed: Iterable[str], *, has_socket: bool) -> None:
         if has_socket and (GATEWAY_SOCKET in changed or not systemctl.state(GATEWAY_SOCKET).is_active):

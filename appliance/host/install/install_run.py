@@ -14,9 +14,11 @@ from appliance.host.change.change_file import HostChange
 from appliance.host.change.journal import Journal
 from appliance.host.install.bundle_admission import AdmittedBundle, release_path
 from appliance.host.layout.places import rendered_names
+from appliance.host.models.switch_memory import WINDOW, judge_switch
 from appliance.host.playbook.ansible_run import PlaybookCounts
 from appliance.host.preflight.host_check import PreflightResult
 from appliance.host.preflight.inputs import Host
+from appliance.host.preflight.serving import release_workloads, serving_workloads
 from appliance.host.process.programs import Programs
 from appliance.host.release.environment import Interpreter
 from appliance.host.release.release import Release
@@ -77,6 +79,7 @@ class InstallRun:
     release: Release | None = None
     answer: str = ""
     end: str = GOOD
+    _is_window: bool | None = None
     services: Services = field(init=False)
     journal: Journal = field(init=False)
 
@@ -106,6 +109,18 @@ class InstallRun:
         if trial is not None and trial.is_trying and trial.release == serving and trial.before != self.path.name:
             return trial.before
         return serving
+
+    def needs_window(self) -> bool:
+        """Whether the memory holds the engines of one release only: those that serve then end first.
+
+        The first call decides; it comes before `current` is renamed.
+        """
+        if self._is_window is None:
+            host = self.host
+            serving = serving_workloads(host.prefix, host.now(), self.path)
+            new = (self.preflight.models if self.preflight else ()) or release_workloads(self.opened())
+            self._is_window = judge_switch(serving, new, host.card).way == WINDOW
+        return self._is_window
 
     def is_on_trial(self) -> bool:
         """Whether the release is watched once it serves: a first install and a repair have no way back."""

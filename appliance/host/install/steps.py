@@ -231,6 +231,8 @@ def _candidate(run: InstallRun, record: StepRecord) -> None:
     assert run.facts is not None, "the step before has computed them"
     run.is_tried = True
     write_file(run.path / FACTS_FILE, write_facts(run.facts))
+    if run.needs_window():
+        run.services.make_room(run.opened())
     run.answer = run.services.try_candidate(run.opened(), run.on_progress)
     record.note = run.answer[:200]
 
@@ -278,6 +280,8 @@ def _switch(run: InstallRun, _record: StepRecord) -> None:
     if (run.path / STAGED_FILE).exists():
         (run.path / STAGED_FILE).unlink()
         sync_folder(run.path)
+    if run.needs_window():
+        run.services.make_room(run.opened())
     run.services.enable(run.opened())
     point_at(prefix, target_of(prefix, run.path))
 

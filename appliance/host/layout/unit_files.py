@@ -95,6 +95,11 @@ def trial_mark(prefix: Prefix, release: Path) -> Path:
     return prefix.run_dir / f"trial-{_folder_id(release)}"
 
 
+def window_mark(prefix: Prefix) -> Path:
+    """The file that shows the gateway that engines were stopped for a switch; gone after a reboot."""
+    return prefix.run_dir / "window"
+
+
 def install_unit(prefix: Prefix, release: Path, name: str) -> bool:
     """Copy a rendered unit of a release to where systemd reads it.
 

@@ -31,15 +31,19 @@ def serving_workloads(prefix: Prefix, now: datetime, beside: Path) -> tuple[Mode
     Returns:
         Those whose files can be read; none where nothing serves.
     """
-    found = []
     with suppress(ApplianceError, OSError):
         release = open_current(prefix, now)
-        if release.path == beside:
-            return ()
-        for model in release.contents.models:
-            with suppress(ApplianceError, OSError):
-                head = head_of_file(release.model_file(model)[1], model.name)
-                found.append(ModelWorkload(model.name, head.header, _workload(release, model)))
+        return () if release.path == beside else release_workloads(release)
+    return ()
+
+
+def release_workloads(release: Release) -> tuple[ModelWorkload, ...]:
+    """List the models of a release whose files lie on this host and can be read, with their configured workloads."""
+    found = []
+    for model in release.contents.models:
+        with suppress(ApplianceError, OSError):
+            head = head_of_file(release.model_file(model)[1], model.name)
+            found.append(ModelWorkload(model.name, head.header, _workload(release, model)))
     return tuple(found)
 
 

@@ -27,7 +27,7 @@ from appliance.host.engine.client import EngineClient
 from appliance.host.engine.state import NOT_STARTED, RESTARTING, SERVING, STOPPED, EngineState
 from appliance.host.layout.places import REPAIR_HINT
 from appliance.host.layout.prefix import Prefix
-from appliance.host.layout.unit_files import GATEWAY_SOCKET, engine_socket
+from appliance.host.layout.unit_files import GATEWAY_SOCKET, engine_socket, window_mark
 from appliance.host.machine.threads import thread_count
 from appliance.host.release.release import open_current
 from appliance.host.release.release_check import check_release
@@ -65,7 +65,7 @@ def start(prefix: Prefix) -> None:
     gateway = Gateway(plan, AccessStore(prefix.access, is_read_only=True), utc_now)
     with _listener(launch.bind, launch.port) as port:
         listener.listen(port)
-        serve(gateway, port, _watch_engines(gateway))
+        serve(gateway, port, _watch_engines(gateway, window_mark(prefix)))
 
 
 def _listener(bind: str, port: int) -> socket:
@@ -91,18 +91,23 @@ def read_engine(model: PlannedModel) -> EngineState:
     return EngineClient(model.name, Path(model.socket), "").state()
 
 
-async def watch(gateway: Gateway, model: PlannedModel) -> None:
+async def watch(gateway: Gateway, model: PlannedModel, window: Path) -> None:
     """Send each state of an engine to the gateway, until cancelled.
 
     Args:
         gateway: what the routes work on.
         model: of its plan.
+        window: while this file exists, engines that do not answer make room for others, and requests are to come again.
     """
     misses = MAX_MISSES
     ended_at: float | None = None
     while True:
         state = await asyncio.to_thread(read_engine, model)
-        if state.status != RESTARTING:
+        # The mark is there before an engine is stopped for it, so it is read after the state.
+        is_window = state.status != SERVING and window.exists()
+        if is_window:
+            state, misses = EngineState(RESTARTING), MAX_MISSES
+        if state.status != RESTARTING or is_window:
             ended_at = None
         elif ended_at is None:
             ended_at = monotonic()
@@ -115,10 +120,10 @@ async def watch(gateway: Gateway, model: PlannedModel) -> None:
         await asyncio.sleep(POLL_S)
 
 
-def _watch_engines(gateway: Gateway) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+def _watch_engines(gateway: Gateway, window: Path) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_application: Starlette) -> AsyncIterator[None]:
-        watches = [asyncio.create_task(watch(gateway, model)) for model in gateway.plan.models]
+        watches = [asyncio.create_task(watch(gateway, model, window)) for model in gateway.plan.models]
         startup.notify_ready()
         try:
             yield

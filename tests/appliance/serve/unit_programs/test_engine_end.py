@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,7 @@ from tests.toy import NOW
 
 __all__ = ["executed", "host"]
 
+NO_WINDOW = Path("/nonexistent/window")
 SEGFAULT = {"SERVICE_RESULT": "core-dump", "EXIT_CODE": "dumped", "EXIT_STATUS": "SEGV"}
 STOP = {"SERVICE_RESULT": "success", "EXIT_CODE": "killed", "EXIT_STATUS": "TERM"}
 SKIP = {"SERVICE_RESULT": "exec-condition", "EXIT_CODE": "exited", "EXIT_STATUS": "1"}
@@ -140,12 +142,38 @@ def test_engine_that_nothing_starts_again_is_shown_as_stopped_by_the_gateway(
     monkeypatch.setattr(gateway, "on_event", lambda event: seen.append(event.state))
 
     async def watch() -> None:
-        watching = asyncio.create_task(gateway_program.watch(gateway, plan.models[0]))
+        watching = asyncio.create_task(gateway_program.watch(gateway, plan.models[0], NO_WINDOW))
         while EngineState("stopped", "nothing starts its engine again") not in seen:
             await asyncio.sleep(0.01)
         watching.cancel()
 
     asyncio.run(asyncio.wait_for(watch(), 10))
+
+
+def test_engine_that_makes_room_for_a_switch_is_shown_as_restarting_whatever_it_wrote(
+    host: UnitHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = host.prefix.root / "window"
+    serving, stopped = EngineState("serving", "", "E2", "netns", 1), EngineState("stopped", "its service was stopped")
+    looks = [serving, stopped, stopped, serving, stopped]
+    monkeypatch.setattr(gateway_program, "POLL_S", 0)
+    monkeypatch.setattr(gateway_program, "GIVEN_UP_S", 0.0)
+    plan = make_plan(read_launch(host.release, 1), lambda _name: host.socket)
+    gateway, seen = Gateway(plan, AccessStore(host.prefix.root / "a.db"), lambda: NOW), []
+    monkeypatch.setattr(gateway, "on_event", lambda event: seen.append(event.state.status))
+
+    def look(_model: object) -> EngineState:
+        if not looks:
+            raise KeyboardInterrupt
+        window.unlink(missing_ok=True)
+        if 1 < len(looks) < 5:
+            window.touch()
+        return looks.pop(0)
+
+    monkeypatch.setattr(gateway_program, "read_engine", look)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(gateway_program.watch(gateway, plan.models[0], window))
+    assert seen == ["serving", "restarting", "restarting", "serving", "stopped"]
 
 
 @pytest.mark.parametrize(("active", "status"), [("failed", "stopped"), ("activating", "restarting")])

@@ -35,6 +35,7 @@ from tests.appliance.serve.gateway.site import question
 from tests.sim.releases import install_toy, write_config
 from tests.toy import NOW
 
+NO_WINDOW = Path("/nonexistent/window")
 BYTES_DIFFER = "its bytes are not the signed ones"
 
 
@@ -140,7 +141,7 @@ def watching(host: UnitHost) -> Iterator[TestClient]:
 
     async def look() -> None:
         for planned in plan.models:
-            watch = asyncio.create_task(gateway_program.watch(gateway, planned))
+            watch = asyncio.create_task(gateway_program.watch(gateway, planned, NO_WINDOW))
             await asyncio.sleep(0.5)
             watch.cancel()
 
@@ -230,7 +231,7 @@ def test_busy_engine_is_not_shown_as_ended_after_one_poll_but_a_stopped_one_is_a
 
     monkeypatch.setattr(gateway_program, "read_engine", look)
     with pytest.raises(KeyboardInterrupt):
-        asyncio.run(gateway_program.watch(gateway, plan.models[0]))
+        asyncio.run(gateway_program.watch(gateway, plan.models[0], NO_WINDOW))
     assert seen == [serving, serving, missed, stopped]
 
 

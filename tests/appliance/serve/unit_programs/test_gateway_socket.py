@@ -16,7 +16,7 @@ from jinja2 import Template
 from appliance.host.activation import systemd_services
 from appliance.host.activation.systemd_services import SystemdServices
 from appliance.host.layout.prefix import Prefix
-from appliance.host.layout.unit_files import GATEWAY_SOCKET, GATEWAY_UNIT, RENDERED
+from appliance.host.layout.unit_files import GATEWAY_SOCKET, GATEWAY_UNIT, RENDERED, window_mark
 from appliance.host.playbook.text_checks import CHECKS
 from appliance.resources import playbooks_path
 from appliance.serve.supervisor import listener
@@ -134,3 +134,38 @@ def test_return_to_a_release_without_the_socket_removes_it_first(
         f"restart {GATEWAY_UNIT}",
     ]
     assert not (prefix.units / GATEWAY_SOCKET).exists()
+
+
+def host_with_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[SystemdServices, SimSystemctl, Prefix]:
+    """A host on which the release `1.0.0-aaaaaaaaaaaa` serves, with the units of a second one beside it."""
+    prefix = Prefix(tmp_path / "root")
+    for folder in (prefix.units, prefix.run_dir, prefix.opt):
+        folder.mkdir(parents=True)
+    for digit in "ab":
+        name = f"appliance-engine@{digit * 12}-toy.service"
+        (prefix.units / name).write_text("[Service]\n")
+        rendered = prefix.releases / f"1.0.0-{digit * 12}" / RENDERED
+        rendered.mkdir(parents=True)
+        (rendered / name).write_text("[Service]\n")
+    prefix.current.symlink_to(f"releases/1.0.0-{'a' * 12}")
+    sim = SimSystemctl()
+    monkeypatch.setattr(systemd_services, "systemctl", sim)
+    return SystemdServices(prefix, lambda: NOW), sim, prefix
+
+
+def test_room_is_made_for_the_new_engines_after_the_mark_and_given_back_to_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, sim, prefix = host_with_engines(tmp_path, monkeypatch)
+    contents = SimpleNamespace(models=[SimpleNamespace(name="toy")])
+    bundle = SimpleNamespace(value=SimpleNamespace(manifest="b" * 64))
+    staged: Any = SimpleNamespace(contents=contents, bundle=bundle, path=prefix.releases / f"1.0.0-{'b' * 12}")
+    services.make_room(staged)
+    assert sim.calls == [f"stop appliance-engine@{'a' * 12}-toy.service"]
+    assert window_mark(prefix).exists()
+    services.end_candidate(staged)
+    assert sim.calls[1:] == [
+        f"stop appliance-engine@{'b' * 12}-toy.service",
+        f"start appliance-engine@{'a' * 12}-toy.service",
+    ]
+    assert not window_mark(prefix).exists()
