@@ -33,6 +33,8 @@ from signing.verified import Verified
 DEFAULT_SLOTS = 4
 MAX_DEFAULT_CONTEXT = 8192
 """The workload of a GGUF file, which states none itself."""
+UNPACKED_COPIES = 2
+"""Room for an unpacked runtime: its files, and a folder beside them for one CPU variant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,9 @@ def _bundled_runtime(source: HeldSource, contents: Contents, scratch: Path) -> U
         return "the bundle holds none"
     if not all(source.holds(chunk) for file in files for chunk in file.chunks):
         return "it is on a stick that is not here"
+    status, size = os.statvfs(scratch), sum(member.size for file in files for member in file.members)
+    if status.f_bavail * status.f_frsize < UNPACKED_COPIES * size:
+        return f"{scratch.parent} has too little room to unpack it"
     return of_bundle(source, contents, scratch)
 
 

@@ -49,6 +49,8 @@ from signing.digest import Digest, sha256
 
 MARK = "appliance/host/install/hand_over.py"
 """A program with this file can be handed over to."""
+NEWER_FLAGS = {"--older": "appliance/host/preflight/older.py"}
+"""Flags that a program knows if it has the file. One without the file makes no such check."""
 _BESIDE = ("appliance/docs/", "appliance/playbooks/")
 """Where a wheel keeps what lies elsewhere in a checkout; no code."""
 
@@ -110,9 +112,22 @@ def hand_over(
     if not any(entry.path == MARK for entry in entries) or _is_running(entries):
         return
     folder = copy_bootstrap_set(bundle, held.open_chunk, prefix.root, version, on_progress, held.pass_over)
-    argv = bootstrap_argv(folder, arguments, str(python.path))
+    argv = bootstrap_argv(folder, words_for(entries, arguments), str(python.path))
     announce()
     execute(argv[0], argv)
+
+
+def words_for(entries: Sequence[RecordEntry], arguments: Sequence[str]) -> list[str]:
+    """The words of a command for another program, without the flags that it does not know yet.
+
+    Args:
+        entries: the files of that program.
+        arguments: as typed, with `--` before the paths.
+    """
+    files = {entry.path for entry in entries}
+    unknown = {flag for flag, file in NEWER_FLAGS.items() if file not in files}
+    end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    return [word for at, word in enumerate(arguments) if at > end or word not in unknown]
 
 
 def runs_from_set_of(bundle: Bundle, prefix: Prefix) -> bool:

@@ -231,3 +231,12 @@ def test_complete_release_makes_no_environment_again() -> None:
     fresh, again = (forecast((), 0, 0, is_complete=value) for value in (False, True))
     assert {one.step for one in fresh} - {one.step for one in again} == {"bootstrap", "environment", "runtime"}
     assert total_seconds(again) < total_seconds(fresh)
+
+
+def test_small_folder_for_temporary_files_leaves_the_plan_to_the_formula(
+    sim: SimHost, newer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.cli.operator.plan_source.UNPACKED_COPIES", 1 << 60)
+    answer = plan(sim, newer, "--json")
+    assert answer.code == 0
+    assert "has too little room to unpack it): computed by the formula alone" in answer.talk

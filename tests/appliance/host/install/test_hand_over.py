@@ -13,11 +13,12 @@ import pytest
 
 from appliance.builder.wheels.appliance_wheel import build_appliance_wheel
 from appliance.host.install import hand_over as module
-from appliance.host.install.hand_over import MARK, hand_over, remove_unused_sets
+from appliance.host.install.hand_over import MARK, NEWER_FLAGS, hand_over, remove_unused_sets, words_for
 from bundles.bootstrap_set import LAUNCHER_FILE, bootstrap_argv, bootstrap_folder, bootstrap_root
 from bundles.chunks.source import Seed
+from bundles.contents.wheel_record import RecordEntry
 from bundles.oci.layout import Layout, blob_path
-from signing.digest import Digest
+from signing.digest import Digest, sha256
 from signing.errors import DamagedError
 from tests.appliance.sim_host import SimHost, new_host, write_program
 
@@ -48,6 +49,14 @@ class Started:
     def __call__(self, _program: str, argv: list[str]) -> NoReturn:
         self.argv = argv
         raise Replaced
+
+
+def test_program_without_the_check_of_older_bundles_gets_no_word_of_it() -> None:
+    typed = ["install", "--older", "--yes", "--", "--older"]
+    file = NEWER_FLAGS["--older"]
+    assert words_for((), typed) == ["install", "--yes", "--", "--older"]
+    assert words_for([RecordEntry(file, sha256(b""), 0)], typed) == typed
+    assert (Path(module.__file__).parents[3] / file).is_file()
 
 
 def run(sim: SimHost, *words: str) -> list[str]:
