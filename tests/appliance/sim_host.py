@@ -21,6 +21,7 @@ from appliance.builder.chunking.bundle_writer import BundleWriter
 from appliance.builder.chunking.chunker import Source, store
 from appliance.builder.wheels.reader import wheel_members, wheel_record
 from appliance.host.activation.switch import complete, point_at, target_of
+from appliance.host.change.rollback_program import install_rollback_program
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.install_lock import hold
@@ -281,6 +282,7 @@ class SimHost:
                 site=sha256(b""),
                 config=config,
             )
+        install_rollback_program(self.prefix)
         complete(path, facts)
         point_at(self.prefix, target_of(self.prefix, path))
         return open_current(self.prefix, NOW)

@@ -49,8 +49,9 @@ PHASES = {
     UNINSTALL: (REMOVING,),
     RESTORE: (RESTORING,),
 }
-"""The phases of each operation. `switching` is undone at the next boot or command, and `trying` is watched. From
-`committing` on nothing goes back by itself. `committing`, `removing` and `restoring` are finished."""
+"""The phases of each operation. At the next boot or command, the `switching` of an install is undone. That of a rollback
+is finished: a person wanted to leave what served. `trying` is watched. From `committing` on nothing goes back by
+itself: `committing`, `removing` and `restoring` are finished."""
 _VALUE = re.compile(r"[A-Za-z0-9._:+-]*\Z")
 _RELEASE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._+-]*-[0-9a-f]{12})?\Z")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")

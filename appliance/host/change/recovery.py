@@ -4,7 +4,8 @@ Owns this for programs in Python: the next install, and `appliance serve`. At a 
 `appliance-recover.service` does the same.
 
 Rules:
-- a change in the phase `switching` is undone: the release before gets its configuration back, then `current`;
+- an install in the phase `switching` is undone: the release before gets its configuration back, then `current`;
+- a rollback that was cut off is finished, by its own script;
 - every other phase is left to what finishes it: `trying` and `committing` to the watch, `removing` and `restoring` to
   their commands;
 - the record is removed last, so that a second interruption changes nothing.
@@ -13,25 +14,30 @@ Rules:
 from __future__ import annotations
 
 from appliance.host.activation.switch import point_at, target_of
-from appliance.host.change.change_file import SWITCHING, HostChange, clear_change, read_change
+from appliance.host.change.change_file import ROLLBACK, SWITCHING, HostChange, clear_change, read_change
+from appliance.host.change.rollback_program import finish_rollback
 from appliance.host.change.way_back import restore_configuration
 from appliance.host.layout.prefix import Prefix
 
 
 def undo_switch(prefix: Prefix) -> HostChange | None:
-    """Undo a switch that was cut off.
+    """Undo a switch that was cut off; one of a rollback is finished.
 
     Args:
         prefix: the host; the caller holds its lock.
 
     Returns:
-        The change that was undone; None where none was cut off between the switch and the gate.
+        The install that was undone; None where none was cut off between the switch and the gate.
 
     Raises:
         DriftError: the record cannot be read.
+        ApplyBrokenError: a rollback cannot be finished.
     """
     change = read_change(prefix)
     if change is None or change.phase != SWITCHING:
+        return None
+    if change.op == ROLLBACK:
+        finish_rollback(prefix)
         return None
     before = prefix.releases / change.before if change.before else None
     if before is not None and before.is_dir():

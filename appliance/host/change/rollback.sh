@@ -318,8 +318,7 @@ queue_units() { # RELEASE LEFT: at boot nothing is waited for; systemd starts wh
   call --no-block start $own
 }
 
-end_change() { # RELEASE LEFT: RELEASE is good, and has nothing to return to
-  rm -f "$etc/return/$1/complete" && rm -rf "$etc/return/$1"
+end_change() { # RELEASE LEFT: RELEASE is good
   if [ "$(name_of previous)" = "$1" ]; then rm -f "$opt/previous"; fi
   rm -f "$run/trial-${2##*-}" "$state/change"
   sync -f "$state"
@@ -330,7 +329,10 @@ end_change() { # RELEASE LEFT: RELEASE is good, and has nothing to return to
 roll_back() { # [RELEASE]
   check_tree
   left=$(name_of current) target=${1:-}
-  if read_change && [ "$op:$phase" != install:committing ] && [ "$op" = install ] && [ -n "$before" ]; then wanted=$before; else wanted=$(name_of previous); fi
+  wanted=$(name_of previous)
+  read_change && case $op:$phase in
+    install:switching | install:trying) wanted=${before:-$wanted} ;;
+  esac
   [ -n "$target" ] || target=$wanted
   [ -n "$target" ] || fail 2 "${root:-/}" 'no release to go back to (rollback.nowhere)' 'a release before this one' \
     "$(installed)" 'name one: appliance rollback RELEASE'
@@ -358,6 +360,16 @@ roll_back() { # [RELEASE]
   fi
   fail 8 "$target" 'users do not reach it (rollback.broken)' "an answer within $limit s" \
     "none, and ${left:-no other release} does not serve either" "$hint"
+}
+
+# shellcheck disable=SC2046 # names of units are words
+leave_nothing() { # the first install of this host was cut off while it switched: nothing serves
+  until=$(($(seconds) + limit))
+  [ -z "$has_systemd" ] || call disable $(unit_names "$release" '*')
+  rm -f "$opt/current"
+  end_change '' "$release"
+  note return 'done' "$release" 'none served before'
+  exit 0
 }
 
 go_back() { # WAY: undo the change that was read; WAY starts the units
@@ -392,13 +404,16 @@ recover() {
   if [ -f "$opt/uninstall" ] && [ ! -L "$opt/uninstall" ] && grep -q -x op=uninstall "$state/change"; then
     exec /bin/sh "$opt/uninstall" "$root"
   fi
-  check_tree
+  [ "${1:-}" = --locked ] || check_tree
   read_change || fail 8 "$state/change" 'not the record of a change (change.damaged)' 'its nine lines' 'something else' \
     'appliance status, then install or go back again: that replaces it'
   case $op:$phase in
     install:trying) [ "$(name_of current)" = "$release" ] || go_back queue_units ;;
-    install:committing) : ;; # the watch finishes it
-    install:*) go_back queue_units ;;
+    install:committing) ;; # the watch finishes it
+    install:switching)
+      [ -n "$before" ] || leave_nothing
+      go_back queue_units
+      ;;
     rollback:*)
       # A person wanted it, and it was checked before it began.
       if ! (check_release "$release"); then go_back queue_units; fi
@@ -408,11 +423,13 @@ recover() {
       [ -z "$before" ] || point previous "$before"
       note rollback 'done' "$release" "from ${before:-none}, finished at boot"
       ;;
+    uninstall:*)
+      fail 8 "$op" 'was cut off (change.open)' "$opt/uninstall" 'none' 'appliance uninstall, or install from a stick'
+      ;;
     *)
       program=$opt/current/venv/bin/python
-      [ -x "$program" ] || fail 8 "$op" 'was cut off (change.open)' 'a finished command' "phase $phase" \
-        "appliance $op, once more"
-      exec "$program" -I -B -m appliance "$op" --resume
+      [ -x "$program" ] || fail 8 "$op" 'was cut off (change.open)' "$program" 'none' "appliance $op, once more"
+      exec 9>&- && exec "$program" -I -B -m appliance.cli.main "$op" --resume ${root:+--prefix "$root"}
       ;;
   esac
 }
@@ -420,7 +437,7 @@ recover() {
 changed='' kept='' left=''
 case ${1:-} in
   --return) shift && return_before "$@" ;;
-  --recover) recover ;;
+  --recover) shift && recover "$@" ;;
   -h | --help) sed -n 's/^# \{0,1\}//; 2,6p' "$0" ;;
   -*) fail 2 "$1" 'no such option (rollback.option)' 'rollback [RELEASE]' "$1" "sh $0 --help" ;;
   *) [ $# -le 1 ] || fail 2 "$2" 'one word too many' 'rollback [RELEASE]' "$*" "sh $0 --help" && roll_back "$@" ;;

@@ -13,16 +13,18 @@ Rules:
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import TRIAL_UNIT
 from appliance.host.process import systemctl
-from signing.errors import DriftError
+from signing.errors import ApplyBrokenError, DriftError
 
 RECOVER_UNIT, RETURN_UNIT = "appliance-recover.service", "appliance-return.service"
 UNITS = (RECOVER_UNIT, RETURN_UNIT, TRIAL_UNIT)
+TIMEOUT_S = 120.0
 _SCRIPT = "rollback.sh"
 
 
@@ -58,6 +60,28 @@ def install_rollback_program(prefix: Prefix) -> bool:
         systemctl.reload()
         systemctl.enable([RECOVER_UNIT, TRIAL_UNIT])
     return bool(changed)
+
+
+def finish_rollback(prefix: Prefix) -> None:
+    """Finish a rollback that was cut off, as a boot does.
+
+    Args:
+        prefix: the host; the caller holds its lock.
+
+    Raises:
+        ApplyBrokenError: it cannot be finished; with the script's own message.
+    """
+    install_rollback_program(prefix)
+    command = ["/bin/sh", str(rollback_program(prefix)), "--recover", "--locked"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False)
+    if done.returncode != 0:
+        raise ApplyBrokenError(
+            "rollback.cut-off",
+            str(prefix.current),
+            expected="the rollback that was cut off to be finished",
+            found=" ".join(done.stderr.decode("utf-8", "replace").split())[:600] or f"exit status {done.returncode}",
+            hint=f"sh {rollback_program(prefix)} RELEASE, with a release that is complete",
+        )
 
 
 def program_problems(prefix: Prefix) -> list[DriftError]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from appliance.host.activation.service_check import read_services, service_problems
+from appliance.host.change.rollback_program import program_problems
 from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance.egress import EgressCount, read_egress
 from appliance.host.maintenance.host_life import HostLife, read_life
@@ -100,7 +101,7 @@ def read_status(prefix: Prefix, now: datetime, on_progress: OnProgress = ignore)
     except ApplianceError as error:
         problems.append(error)
     services = read_services(release)
-    problems += service_problems(release, services)
+    problems += [*service_problems(release, services), *program_problems(prefix)]
     egress, egress_problems = read_egress(release)
     problems += egress_problems
     override = describe_recorded(prefix, release.bundle)

@@ -9,12 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.change.change_file import INSTALL, RESTORE, ROLLBACK, SWITCHING, TRYING, UNINSTALL, read_change
+from appliance.host.change.change_file import (
+    COMMITTING,
+    INSTALL,
+    RESTORE,
+    ROLLBACK,
+    SWITCHING,
+    TRYING,
+    UNINSTALL,
+    read_change,
+)
 from appliance.host.change.journal import Journal
-from appliance.host.change.rollback_program import program_files, program_problems, rollback_program
-from appliance.host.change.way_back import keep_reserve, return_folder
+from appliance.host.change.recovery import undo_switch
+from appliance.host.change.rollback_program import install_rollback_program, program_problems, rollback_program
 from appliance.host.layout.install_lock import hold
-from tests.appliance.shell_host import EACH_SHELL, NEW, OLD, SHELLS, THIRD, ShellHost
+from signing.errors import ApplyBrokenError
+from tests.appliance.shell_host import EACH_SHELL, NEW, OLD, THIRD, ShellHost
 from tests.toy import NOW
 
 BOUNDARIES = 40
@@ -250,7 +260,6 @@ def test_configuration_that_was_applied_anew_is_undone_from_what_was_saved(host:
     host.assert_whole(NEW)
     assert (host.release(NEW) / "RELEASE.json").read_text() == f"facts of {NEW}\n"
     assert not (host.release(NEW) / "config/engine-new.json").exists()
-    assert not return_folder(host.prefix, NEW).exists()
 
 
 def test_rollback_supersedes_a_release_on_trial(host: ShellHost) -> None:
@@ -260,14 +269,28 @@ def test_rollback_supersedes_a_release_on_trial(host: ShellHost) -> None:
 
 
 @pytest.mark.parametrize(("op", "phase"), [(UNINSTALL, "removing"), (RESTORE, "restoring")])
-def test_rollback_supersedes_other_changes_and_boot_finishes_them(host: ShellHost, op: str, phase: str) -> None:
+def test_boot_finishes_other_changes_with_their_own_programs(host: ShellHost, op: str, phase: str) -> None:
     host.begin(op, phase, "", "")
-    python = host.release(NEW) / "venv/bin/python"
+    python, uninstall = host.release(NEW) / "venv/bin/python", host.prefix.opt / "uninstall"
     python.unlink()
-    python.write_text(f'#!/bin/sh\necho "$*" >{host.tools}/words\n')
-    python.chmod(0o755)
+    for program in (python, uninstall):
+        program.write_text(f'#!/bin/sh\necho "${{0##*/}} $*" >{host.tools}/words\n')
+        program.chmod(0o755)
     assert host.run("--recover").returncode == 0
-    assert (host.tools / "words").read_text() == f"-I -B -m appliance {op} --resume\n"
+    root = host.prefix.root
+    own = {
+        UNINSTALL: f"uninstall {root}",
+        RESTORE: f"python -I -B -m appliance.cli.main restore --resume --prefix {root}",
+    }
+    assert (host.tools / "words").read_text() == f"{own[op]}\n"
+
+
+@pytest.mark.parametrize(("op", "phase"), [(UNINSTALL, "removing"), (RESTORE, "restoring")])
+def test_rollback_supersedes_other_changes_and_boot_names_what_is_missing(host: ShellHost, op: str, phase: str) -> None:
+    host.begin(op, phase, "", "")
+    (host.release(NEW) / "venv/bin/python").unlink()
+    done = host.run("--recover")
+    assert (done.returncode, "change.open" in done.stderr) == (8, True)
     assert host.run(OLD).returncode == 0
     host.assert_whole(OLD)
 
@@ -352,13 +375,49 @@ def test_rollback_works_on_a_full_disk_from_what_was_reserved(tmp_path: Path) ->
 
 
 def test_program_lies_on_the_host_and_a_changed_one_is_drift(host: ShellHost) -> None:
+    script = rollback_program(host.prefix)
     [problem] = program_problems(host.prefix)  # the copy of these tests has another PATH
-    assert (problem.exit_code, problem.subject) == (9, str(rollback_program(host.prefix)))
-    for path, (data, mode) in program_files(host.prefix).items():
-        path.write_bytes(data)
-        path.chmod(mode)
+    assert (problem.exit_code, problem.subject) == (9, str(script))
+    assert install_rollback_program(host.prefix)
     assert program_problems(host.prefix) == []
-    rollback_program(host.prefix).unlink()
+    assert not install_rollback_program(host.prefix)
+    script.chmod(0o644)
     assert len(program_problems(host.prefix)) == 1
-    assert keep_reserve(host.prefix)
-    assert set(SHELLS) >= set(EACH_SHELL)
+    script.unlink()
+    assert len(program_problems(host.prefix)) == 1
+
+
+def test_first_install_that_was_cut_off_leaves_nothing_that_serves(host: ShellHost) -> None:
+    host.begin(INSTALL, SWITCHING, NEW, "")
+    assert host.run("--recover").returncode == 0
+    assert not host.prefix.current.is_symlink()
+    assert read_change(host.prefix) is None
+
+
+@pytest.mark.parametrize("word", ["--recover", "--return"])
+def test_release_that_is_good_is_never_left_by_itself(host: ShellHost, word: str) -> None:
+    host.begin(INSTALL, COMMITTING)
+    before = host.tree()
+    assert host.run(word).returncode == 0
+    assert host.tree() == before
+
+
+def test_next_install_finishes_a_rollback_that_was_cut_off(host: ShellHost) -> None:
+    host.begin(ROLLBACK, SWITCHING, OLD, NEW)
+    with hold(host.prefix):
+        assert undo_switch(host.prefix) is None
+    host.assert_whole(OLD)
+    assert host.previous == NEW
+
+
+def test_rollback_that_cannot_be_finished_is_undone_at_boot_and_named(host: ShellHost) -> None:
+    host.begin(ROLLBACK, SWITCHING, OLD, NEW)
+    shutil.rmtree(host.release(OLD))
+    with hold(host.prefix):
+        undo_switch(host.prefix)
+    host.assert_whole(NEW)
+    host.begin(ROLLBACK, SWITCHING, OLD, NEW)
+    shutil.rmtree(host.release(NEW))
+    with hold(host.prefix), pytest.raises(ApplyBrokenError) as caught:
+        undo_switch(host.prefix)
+    assert "no such release" in caught.value.found
