@@ -49,7 +49,7 @@ PHASES = {
     UNINSTALL: (REMOVING,),
     RESTORE: (RESTORING,),
 }
-"""The phases of each operation. At the next boot or command, the `switching` of an install is undone. That of a rollback
+"""The phases of each operation. At the next boot or command the `switching` of an install is undone. That of a rollback
 is finished: a person wanted to leave what served. `trying` is watched. From `committing` on nothing goes back by
 itself: `committing`, `removing` and `restoring` are finished."""
 _VALUE = re.compile(r"[A-Za-z0-9._:+-]*\Z")
