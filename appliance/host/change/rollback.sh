@@ -188,10 +188,11 @@ write_change() { # OP RELEASE BEFORE PHASE
 }
 
 put() { # SOURCE TARGET: copy a small file; where nothing is free, by a second name of the same file
+  part=${2%/*}/.${2##*/}.partial
+  # What a kill left of a new file: nothing signed names it, and a release with it would not be opened.
+  rm -f "$part"
   cmp -s "$1" "$2" && return 0
   changed="$changed ${2##*/}"
-  part=${2%/*}/.${2##*/}.partial
-  rm -f "$part"
   if ! cp "$1" "$part" 2>/dev/null; then
     make_room
     rm -f "$part"

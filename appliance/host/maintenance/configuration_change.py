@@ -33,7 +33,7 @@ from appliance.host.change.change_file import (
     write_change,
 )
 from appliance.host.change.journal import DONE, FAILED, STARTED, Journal
-from appliance.host.change.way_back import restore_configuration, save_configuration
+from appliance.host.change.way_back import remove_configuration, restore_configuration, save_configuration
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.install_lock import hold
 from appliance.host.layout.places import FACTS_FILE, REPAIR_HINT, SITE_FILE
@@ -142,7 +142,7 @@ def undo_interrupted(prefix: Prefix) -> bool:
         return False
     if (prefix.releases / change.release).is_dir():
         restore_configuration(prefix, prefix.releases / change.release)
-    clear_change(prefix)
+    _end_change(prefix, change.release)
     return True
 
 
@@ -210,7 +210,7 @@ class _Change:
                 raise _restored(error) from error
             raise
         # From here on the new configuration stays, whatever fails.
-        clear_change(self.prefix)
+        _end_change(self.prefix, name)
         journal.write(name, JOURNAL_STEP, DONE, ", ".join(applied.changed) or "no file changed")
         if applied.changed:
             self.services.retire(applied.release)
@@ -262,6 +262,12 @@ class _Change:
                 found=f"{second}, after {error}",
                 hint=f"see `appliance status{self.prefix.option}` and `journalctl -b`; then run the same command again",
             ) from second
+
+
+def _end_change(prefix: Prefix, release: str) -> None:
+    # What was saved goes first: without it, a way back to this release leaves its files alone.
+    remove_configuration(prefix, release)
+    clear_change(prefix)
 
 
 def _check_port(release: Release, site: SiteConfig) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from appliance.host.change.change_file import INSTALL, TRYING, HostChange, change_path, clear_change, write_change
+from appliance.host.change.way_back import return_folder
 from appliance.host.maintenance import configuration_change as program
 from appliance.host.maintenance.configuration_change import (
     AppliedConfiguration,
@@ -122,6 +123,8 @@ def test_change_of_the_port_tries_no_engine_and_the_file_counts_as_applied(host:
     assert host.apply().changed == ()
     assert host.services.calls == []
     assert not change_path(host.prefix).exists()
+    # Else a later rollback to this release would bring the old configuration with it.
+    assert not return_folder(host.prefix, applied.release.path.name).exists()
 
 
 def test_change_of_an_engine_tries_it_before_it_serves(host: Host) -> None:
