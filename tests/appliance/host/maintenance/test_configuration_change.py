@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance.host.change import way_back
 from appliance.host.change.change_file import INSTALL, TRYING, HostChange, change_path, clear_change, write_change
 from appliance.host.change.way_back import return_folder
 from appliance.host.maintenance import configuration_change as program
@@ -35,6 +37,8 @@ from signing.errors import (
 )
 from tests.appliance.sim_host import SimHost, new_host, write_configuration
 from tests.toy import NOW
+
+SCRIPT = Path(way_back.__file__).with_name("rollback.sh")
 
 
 class Recorded:
@@ -245,15 +249,29 @@ def killed_apply(host: Host, at: int) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
+def recover_by_python(host: Host) -> None:
+    finish_interrupted(host.prefix)
+
+
+def recover_by_shell(host: Host) -> None:
+    script = host.prefix.opt / "rollback"
+    script.write_bytes(SCRIPT.read_bytes())
+    done = subprocess.run(["/bin/sh", script, "--recover"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("recover", [recover_by_python, recover_by_shell])
 @pytest.mark.ci
-def test_kill_at_every_change_of_a_name_leaves_the_old_or_the_new_configuration(host: Host) -> None:
+def test_kill_at_every_change_of_a_name_leaves_the_old_or_the_new_configuration(
+    host: Host, recover: Callable[[Host], None]
+) -> None:
     ports, at = [8500, 8600], 0
     before, seen = (8443, 64), set()
     while True:
         slots = at % 2 + 1
         host.decide(f"port: {ports[at % 2]}\nslots: {slots}\n")
         was_killed = killed_apply(host, at)
-        finish_interrupted(host.prefix)
+        recover(host)
         assert not change_path(host.prefix).exists()
         served = host.served()
         assert served in (before, (ports[at % 2], 64))
