@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from appliance.host.maintenance.private_words import PrivateWord
-from appliance.host.maintenance.support_file import write_support
-from appliance.host.maintenance.support_grammar import FACTS, FIXED_TEXT
+from appliance.host.maintenance.support.file import write_support
+from appliance.host.maintenance.support.grammar import FACTS, FIXED_TEXT
+from appliance.host.maintenance.support.private_words import PrivateWord
 from signing.strictjson import load
 from tests.attacks.harness import guard_off, refused, row
 

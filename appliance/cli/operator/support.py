@@ -15,9 +15,9 @@ from appliance.cli.console.terminal import Terminal
 from appliance.cli.operator.host_card import read_card
 from appliance.host.engine.state import EngineState
 from appliance.host.layout.prefix import Prefix
-from appliance.host.maintenance.private_words import private_words
-from appliance.host.maintenance.support_facts import gather_support
-from appliance.host.maintenance.support_file import SupportFile, fact_lines, write_support
+from appliance.host.maintenance.support.facts import gather_support
+from appliance.host.maintenance.support.file import SupportFile, fact_lines, write_support
+from appliance.host.maintenance.support.private_words import private_words
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release
 from appliance.serve.supervisor.engine_states import read_engine_states

@@ -13,8 +13,8 @@ from appliance.host.change.journal import FAILED, Journal
 from appliance.host.engine.process import socket_path
 from appliance.host.engine.state import STOPPED, EngineState, write_state
 from appliance.host.layout.prefix import Prefix
-from appliance.host.maintenance.private_words import WORDS_FILE, private_words
-from appliance.host.maintenance.support_grammar import MAX_BYTES
+from appliance.host.maintenance.support.grammar import MAX_BYTES
+from appliance.host.maintenance.support.private_words import WORDS_FILE, private_words
 from appliance.host.site.api_keys import AccessStore
 from appliance.serve.supervisor import run_dir
 from tests.appliance.sim_host import SimHost, new_host

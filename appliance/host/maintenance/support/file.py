@@ -3,7 +3,7 @@
 Owns the one writer of its bytes. Nothing else makes such a file.
 
 Rules:
-- what was gathered passes the allow-list of `support_grammar`; the rest is left out, and its paths are listed;
+- what was gathered passes the allow-list of `grammar`; the rest is left out, and its paths are listed;
 - the finished bytes are then searched for the private words of the host: one of them ends the writing;
 - at most 256 KiB.
 """
@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.host.maintenance.private_words import PrivateWord, check_private
-from appliance.host.maintenance.support_grammar import FACTS, FIXED_TEXT, MAX_BYTES, admit
+from appliance.host.maintenance.support.grammar import FACTS, FIXED_TEXT, MAX_BYTES, admit
+from appliance.host.maintenance.support.private_words import PrivateWord, check_private
 from signing.errors import ApplianceError, UsageError
 
 

@@ -1,6 +1,6 @@
 """Gathering what a file for support may state about this host, also where the host is broken.
 
-Owns the reading of each section; `support_grammar` decides which of it may leave. It changes nothing.
+Owns the reading of each section; `grammar` decides which of it may leave. It changes nothing.
 
 Rules:
 - a section that cannot be read becomes a problem with its code; the others are still gathered;
@@ -81,7 +81,7 @@ def gather_support(
         engines: reads the states of a release's engines.
 
     Returns:
-        Nested mappings and lists, for `support_grammar.admit`. Nothing of it may leave before that.
+        Nested mappings and lists, for `grammar.admit`. Nothing of it may leave before that.
     """
     found = _Gathering({"format": FORMAT, "time": now.strftime("%Y-%m-%dT%H:%M:%SZ")}, [])
     found.value |= {"program": _program(prefix), "machine": _machine(card), "disks": _disks(prefix)}
