@@ -77,6 +77,7 @@ COMMANDS = {
         "appliance.cli.operator.config", "Show, check or apply what the site has decided: site.yaml", _HOST
     ),
     "gc": CommandEntry("appliance.cli.operator.gc", "Remove releases and models that this host does not need", _HOST),
+    "switch": CommandEntry("appliance.cli.operator.switch", "Make a staged RELEASE serve", _HOST),
     "rollback": CommandEntry(
         "appliance.cli.operator.rollback", "Go back to an installed release: RELEASE, or the one before", _HOST
     ),

@@ -84,8 +84,11 @@ class Site:
 
     def install(self, source: Path | SourceMedia | None = None, **options: Any) -> InstallResult:
         self.services.calls.clear()
-        machine = Host(self.sim.prefix, CARD, lambda: datetime.now(timezone.utc), "", may_go_back=True)
-        return install(source or self.sim.source, self.sim.trust, machine, **options)
+        return install(source or self.sim.source, self.sim.trust, self.machine, **options)
+
+    @property
+    def machine(self) -> Host:
+        return Host(self.sim.prefix, CARD, lambda: datetime.now(timezone.utc), "", may_go_back=True)
 
     def decide(self, port: int, good_after: int = 600) -> None:
         trial = "" if good_after == 600 else f"trial: {{good_after: {good_after}}}\n"

@@ -27,6 +27,7 @@ from appliance.cli.operator.install_dialogue import OperatorDialogue
 from appliance.host.install.hand_over import own_set_kept
 from appliance.host.install.install import install
 from appliance.host.install.install_plan import InstallResult
+from appliance.host.install.install_run import STAGED, TRYING_NOW
 from appliance.host.install.plan_file import MAX_PLAN_BYTES, read_plan
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
@@ -82,6 +83,7 @@ from signing.chain import read_root as parse_root
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Install only what this plan names, from `appliance plan SOURCE --json`; refuse where anything differs since.",
 )
+@click.option("--stage", is_flag=True, help="Stop before the switch: `appliance switch` makes the release serve later.")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts. Without a terminal nothing is asked.")
 @select_option
 @wait_option
@@ -98,6 +100,7 @@ def command(
     fingerprints: tuple[str, ...],
     older: bool,
     plan_file: Path | None,
+    stage: bool,
     yes: bool,
     select: str,
     wait: bool | None,
@@ -129,6 +132,7 @@ def command(
       appliance install /media/stick-1 /media/stick-2
       appliance install /media/stick --root root.json --fingerprint 3f…e1 --yes
       appliance install /media/stick-of-last-year --older
+      appliance install /media/stick --stage
       appliance install /media/stick --plan plan.json
     """
     place = Prefix.at(prefix or Path("/"))
@@ -136,11 +140,12 @@ def command(
     _require_folders(media)
     root = _read_trust(place, trust, workspace, root_file, fingerprints)
     _announce_pin(terminal, place, root, is_compared=root_file is not None)
-    host = _host(place, _read_override(override), is_root_compared=root_file is not None)
+    host = read_host(place, _read_override(override), is_root_compared=root_file is not None)
     host = replace(host, may_go_back=older, plan=_read_plan(plan_file))
     with own_set_kept(), terminal.progress() as on_progress:
-        done = install(media, root, host, on_progress, OperatorDialogue(terminal, host, on_progress, is_agreed=yes))
-    _report(terminal, done, as_json)
+        dialogue = OperatorDialogue(terminal, host, on_progress, is_agreed=yes)
+        done = install(media, root, host, on_progress, dialogue, is_staging=stage)
+    report(terminal, done, as_json)
 
 
 def _read_plan(path: Path | None) -> bytes | None:
@@ -159,14 +164,16 @@ def _require_folders(media: SourceMedia) -> None:
             raise not_found(path)
 
 
-def _host(place: Prefix, override: bytes | None, *, is_root_compared: bool) -> Host:
+def read_host(place: Prefix, override: bytes | None = None, *, is_root_compared: bool = False) -> Host:
+    """The machine of a command that changes it, and what its operator has chosen."""
     card = probe_essentials(clock.utc_now(), run_tool)
     path, is_root = os.environ.get("PATH", ""), os.geteuid() == 0
     around = read_surroundings()
     return Host(place, card, clock.utc_now, path, is_root, override, is_root_compared, around=around)
 
 
-def _report(terminal: Terminal, done: InstallResult, as_json: bool) -> None:
+def report(terminal: Terminal, done: InstallResult, as_json: bool) -> None:
+    """Show what an install or a switch has done."""
     for warning in done.warnings:
         terminal.message(f"warning: {warning}")
     if done.interrupted is not None:
@@ -223,7 +230,9 @@ def _show(terminal: Terminal, done: InstallResult) -> None:
     terminal.answer(f"variant    {release.facts.cpu_variant}, {release.facts.tokens_per_s} tokens/s")
     terminal.answer(f"isolation  {release.facts.isolation}")
     terminal.answer(f"ansible    ok={done.played.ok} changed={done.played.changed}")
-    if release.prefix.is_system:
+    if done.end == STAGED:
+        terminal.answer("serves     nothing of it yet: it waits for the switch")
+    elif release.prefix.is_system:
         gateway = json.loads((release.config / "gateway.json").read_bytes())
         terminal.answer(f"serves at  http://{gateway['bind']}:{gateway['port']}, key in {release.prefix.default_key}")
     else:
@@ -231,8 +240,17 @@ def _show(terminal: Terminal, done: InstallResult) -> None:
     terminal.answer(f"copied     {done.copied} of {len(release.contents.files)} files")
     if done.answer:
         terminal.answer(f"candidate  {' '.join(done.answer.split())[:100]}")
-    terminal.answer("was complete, nothing changed" if done.was_complete and not done.answer else "installed")
+    terminal.answer(_end_line(done))
     terminal.message("  ".join(f"{took.step} {format_duration(took.seconds)}" for took in done.steps))
+
+
+def _end_line(done: InstallResult) -> str:
+    option = done.release.prefix.option
+    if done.end == STAGED:
+        return f"staged; to have it serve: appliance switch {done.release.path.name}{option}"
+    if done.end == TRYING_NOW:
+        return f"on trial: it is good after the time of health in site.yaml; see appliance status{option}"
+    return "was complete, nothing changed" if done.was_complete and not done.answer else "installed"
 
 
 def _serve_command(release: Release) -> str:
@@ -253,6 +271,7 @@ def _answer(done: InstallResult) -> dict[str, Any]:
         "cpu_variant": release.facts.cpu_variant,
         "tokens_per_s": release.facts.tokens_per_s,
         "isolation": release.facts.isolation,
+        "state": done.end,
         "was_complete": done.was_complete,
         "copied": done.copied,
         "ansible": {"ok": done.played.ok, "changed": done.played.changed},

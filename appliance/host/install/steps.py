@@ -63,7 +63,8 @@ from bundles.progress import ignore
 from signing.errors import ApplianceError
 
 
-def _plan(run: InstallRun, record: StepRecord) -> None:
+def _settle(run: InstallRun, record: StepRecord) -> None:
+    """Find out where the host stands; an unfinished change is undone, or given up for this one."""
     prefix = run.host.prefix
     undone = undo_switch(prefix)
     if undone is not None:
@@ -78,6 +79,10 @@ def _plan(run: InstallRun, record: StepRecord) -> None:
     run.site = read_site(prefix.site_file)
     check_site(prefix, run.site)
     run.before, run.previous = current_target(prefix), previous_target(prefix)
+    record.note = f"{run.before.rpartition('/')[2]} serves" if run.before else "nothing serves"
+
+
+def _plan(run: InstallRun, record: StepRecord) -> None:
     run.was_complete = _is_complete(run)
     record.note = "complete already" if run.was_complete else "to be installed"
 
@@ -325,7 +330,8 @@ def _commit(run: InstallRun, _record: StepRecord) -> None:
 
 
 INSTALL_STEPS: tuple[ChangeStep[InstallRun], ...] = (
-    ChangeStep("plan", "a switch that was cut off is undone", _plan),
+    ChangeStep("settle", "a switch that was cut off is undone", _settle),
+    ChangeStep("plan", "nothing", _plan),
     ChangeStep("preflight", "nothing", _preflight),
     ChangeStep("import", "metadata, floors, and the files of the release", _import),
     ChangeStep("packages", "OS packages", _packages, is_needed=lambda run: run.host.prefix.is_system),
@@ -352,7 +358,7 @@ INSTALL_STEPS: tuple[ChangeStep[InstallRun], ...] = (
 )
 """In the order in which they run."""
 SWITCH_STEPS = tuple(
-    step for step in INSTALL_STEPS if step.name in ("save", "way-back", "switch", "gate", "trying", "commit")
+    step for step in INSTALL_STEPS if step.name in ("settle", "save", "way-back", "switch", "gate", "trying", "commit")
 )
 """The steps of `appliance switch`, after the release was staged."""
 UNTIL_STAGED = INSTALL_STEPS[: [step.name for step in INSTALL_STEPS].index("stage") + 1]
