@@ -17,6 +17,8 @@ ELSEWHERE = {
     "appliance key show 'pkcs11:": "tests/appliance/keys/signers/test_token.py",
     "appliance sign": "tests/journeys/test_06_signers.py",
     "appliance install /media/stick --root": "tests/appliance/cli/operator/test_install_question.py",
+    "appliance install /media/stick --stage": "tests/appliance/cli/operator/test_switch.py",
+    "appliance switch": "tests/appliance/cli/operator/test_switch.py",
     "appliance install": "tests/journeys/inside.py",
     "appliance plan /media": "tests/appliance/cli/test_several_media.py",
     "appliance serve": "tests/journeys/inside.py",

@@ -62,7 +62,9 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> Reached:
     """`appliance install` ends where it would begin to write."""
     seen = Reached()
 
-    def stop(source: Path, trust: bytes, host: Host, _progress: object, dialogue: OperatorDialogue) -> None:
+    def stop(
+        source: Path, trust: bytes, host: Host, _progress: object, dialogue: OperatorDialogue, **_options: bool
+    ) -> None:
         found = verify_media(source, trust, host).found
         dialogue.on_planned(plan_of(host, found))
         seen.plans, seen.root, seen.is_compared = seen.plans + 1, trust, host.is_root_compared
