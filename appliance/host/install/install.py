@@ -118,6 +118,8 @@ def run_to_the_end(run: InstallRun, steps: Sequence[ChangeStep[InstallRun]], on_
     try:
         records = runner.run()
     finally:
+        if run.trial is not None:
+            run.trial.stop()
         empty(prefix.scratch)
     return _result(run, records, interrupted)
 

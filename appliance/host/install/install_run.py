@@ -24,6 +24,7 @@ from appliance.host.release.environment import Interpreter
 from appliance.host.release.release import Release
 from appliance.host.release.release_check import describe
 from appliance.host.release.release_json import Facts
+from appliance.host.runtime.trial_ahead import TrialAhead
 from appliance.host.runtime.variant_choice import Choice
 from appliance.host.site.config import SiteConfig
 from appliance.host.trust.expiry_exemption import Exemption
@@ -75,6 +76,8 @@ class InstallRun:
     choice: Choice = field(default_factory=lambda: Choice("", 0, 0))
     python: Interpreter | None = None
     uv: Path | None = None
+    trial: TrialAhead | None = None
+    """The measurements of CPU variants that are made while the environment is built."""
     facts: Facts | None = None
     release: Release | None = None
     answer: str = ""

@@ -52,7 +52,7 @@ from appliance.host.release.environment_check import check_environment
 from appliance.host.release.release import current_target, open_current, open_release
 from appliance.host.release.release_check import check_release
 from appliance.host.release.release_json import read_facts, write_facts
-from appliance.host.runtime.extraction import prepare_runtime
+from appliance.host.runtime.extraction import begin_trial, prepare_runtime
 from appliance.host.runtime.variant_choice import Choice
 from appliance.host.site.config import read_site
 from appliance.host.site.site_check import check_site
@@ -161,8 +161,10 @@ def _needs_environment(run: InstallRun) -> bool:
 
 
 def _bootstrap(run: InstallRun, _record: StepRecord) -> None:
-    prefix = run.host.prefix
-    run.uv = extract_uv(prefix, run.path, run.found.value.contents, prefix.scratch)
+    prefix, contents = run.host.prefix, run.found.value.contents
+    if run.preflight is not None:
+        run.trial = begin_trial(prefix, run.path, contents, run.preflight.variants, run.programs)
+    run.uv = extract_uv(prefix, run.path, contents, prefix.scratch)
     make_venv(run.path, _find_python(run), run.programs)
 
 
@@ -183,7 +185,9 @@ def _runtime(run: InstallRun, record: StepRecord) -> None:
     _find_python(run)
     assert run.preflight is not None, "an install from media has it"
     variants, contents = run.preflight.variants, run.found.value.contents
-    run.choice = prepare_runtime(run.host.prefix, run.path, contents, variants, run.programs, run.on_progress)
+    run.choice = prepare_runtime(
+        run.host.prefix, run.path, contents, variants, run.programs, run.on_progress, run.trial
+    )
     record.note = f"{run.choice.variant}, {run.choice.generated_tokens_per_s} tokens/s"
 
 

@@ -5,8 +5,8 @@ process, from a folder that holds this variant alone. The fastest then evaluates
 variant. Where a processor lacks an instruction that it states to have, the child ends, not the install.
 
 Rules:
-- the newest generations are tried first, until `RUNS_WANTED` have run. One that is far slower than a newer one ends this:
-  what is older knows fewer instructions still;
+- the newest generations are tried first, until `RUNS_WANTED` have run. One that is far slower than a newer one ends
+  this: what is older knows fewer instructions still;
 - the one that generates fastest is chosen; among those within 3 % of it, the one that reads the prompt fastest;
 - the first that runs is measured roughly before all, which shows whether this machine has time for measurements;
 - they run in turn, `ROUNDS` times, and the best rate of each counts. Other work of the machine only slows a run down,
