@@ -62,7 +62,9 @@ COMMANDS = {
         "appliance.cli.operator.host", "Show what this machine is, and whether it can take a bundle", _HOST
     ),
     "plan": CommandEntry(
-        "appliance.cli.operator.plan", "Show how much memory the models of SOURCE need, and what fits", _HOST
+        "appliance.cli.operator.plan",
+        "Show how much memory the models of SOURCE need, and what an install would change",
+        _HOST,
     ),
     "install": CommandEntry(
         "appliance.cli.operator.install", "Install the bundle at SOURCE on this host, or finish or repair it", _HOST

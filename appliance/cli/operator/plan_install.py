@@ -24,7 +24,9 @@ from appliance.host.preflight.inputs import Host
 from appliance.host.release.held_chunks import held_chunks
 from appliance.host.release.held_source import HeldSource
 from appliance.host.site.config import SiteConfig, read_site
+from bundles.contents.contents import Contents
 from bundles.report import format_size
+from signing.errors import ApplianceError
 
 _COLUMN = 13
 _NAMES = {FILE: "files", FOLDER: "folders", GROUP: "groups", USER: "users", UNIT: "units"}
@@ -40,17 +42,16 @@ def plan_here(source: PlanSource, prefix: Path | None, scratch: Path, *, may_go_
         may_go_back: whether an older bundle than the release that serves is meant.
 
     Returns:
-        None where no bundle was named, or one that no host can install.
+        None where no bundle was named, or one that no host can install, such as one of models alone.
 
     Raises:
-        ApplianceError: the bundle cannot be installed anywhere, or a file of the host or of the bundle is damaged.
+        ApplianceError: a file of the host or of the bundle is damaged, or the site's file is wrong.
     """
-    if source.bundle is None or source.media is None:
+    if source.bundle is None or source.media is None or not _is_installable(source.bundle.value.contents):
         return None
     host = this_host(Prefix.at(prefix or Path("/")), may_go_back=may_go_back)
     bundle = source.bundle
     contents, release = bundle.value.contents, release_path(host.prefix, bundle.value)
-    check_installable(contents)
     media = HeldSource(source.media, held_chunks(host.prefix) if source.media.missing(bundle.value) else {})
     models = model_workloads(media, contents)
     found = look_at_host(contents, models, host, release, bundle.evidence.floors.time)
@@ -60,15 +61,22 @@ def plan_here(source: PlanSource, prefix: Path | None, scratch: Path, *, may_go_
 
 def plan_elsewhere(source: PlanSource, card: Card, prefix: Path | None, scratch: Path) -> PlanDetails | None:
     """Plan the install of a bundle on another machine, of which only the card is here; see `plan_here`."""
-    if source.bundle is None or source.media is None:
+    if source.bundle is None or source.media is None or not _is_installable(source.bundle.value.contents):
         return None
     bundle, place = source.bundle, Prefix.at(prefix or Path("/"))
-    check_installable(bundle.value.contents)
     media = HeldSource(source.media, {})
     found = look_at_card(bundle.value.contents, model_workloads(media, bundle.value.contents), card, place)
     host = Host(place, card, clock.utc_now, os.defpath)
     plan = plan_install(host, release_path(place, bundle.value), bundle, found, is_here=False)
     return detail(plan, found, SiteConfig(), (), media, scratch)
+
+
+def _is_installable(contents: Contents) -> bool:
+    try:
+        check_installable(contents)
+    except ApplianceError:
+        return False
+    return True
 
 
 def install_lines(details: PlanDetails) -> list[str]:

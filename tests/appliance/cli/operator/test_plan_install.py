@@ -148,6 +148,13 @@ def test_plan_for_another_machine_lists_what_the_roles_declare_for_a_whole_machi
     assert {one["how"] for one in found["times"]} == {BY_RATE}
 
 
+def test_card_of_this_machine_plans_a_fresh_host(sim: SimHost, newer: Path, tmp_path: Path) -> None:
+    card = tmp_path / "card.json"
+    card.write_text(command("host", "probe", "--json", "--prefix", tmp_path / "nothing").out)
+    found = install_part(plan(sim, newer, "--host", card, "--json"))
+    assert (found["serves"], found["switch"]["way"], found["prefix"]) == (None, "first", str(sim.prefix.root))
+
+
 def test_plan_for_a_machine_that_cannot_take_it_names_every_problem_and_exits_6(
     sim: SimHost, newer: Path, tmp_path: Path
 ) -> None:
