@@ -7,6 +7,7 @@ name never changes, wherever the code lies: it is an alias of the module that ho
 from __future__ import annotations
 
 ANSIBLE_CHILD = "appliance.host.runner"
+ANSIBLE_CHECK = "appliance.host.check_runner"
 ROLE_WRITER = "appliance.host.rendered"
 LOGITS = "appliance.host.logits"
 MEMORY_PROBE = "appliance.host.rehearsal"
@@ -18,6 +19,7 @@ TRIAL = "appliance.serve.trial_unit"
 
 MODULES = {
     ANSIBLE_CHILD: "appliance.host.playbook.ansible_child",
+    ANSIBLE_CHECK: "appliance.host.playbook.ansible_check",
     ROLE_WRITER: "appliance.host.playbook.role_writer",
     LOGITS: "appliance.host.runtime.logits",
     MEMORY_PROBE: "appliance.host.runtime.memory_probe",

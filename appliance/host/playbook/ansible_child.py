@@ -3,7 +3,8 @@
 Command line: `python -I -m appliance.host.playbook.ansible_child RUN`.
 
 Owns the call of ansible-runner. It reads `RUN/order.json`, and runs the playbook from the verified copy. It prints one
-JSON object a line: `{"total": n}`, `{"task": name}`, and at the end `{"end": {…}}`. Nothing else is printed.
+JSON object a line: `{"total": n}`, `{"task": name}`, and at the end `{"end": {…}}`. Nothing else is printed. `end` has
+`changes`, one for each thing that was changed: `role`, `kind`, `name`, `is_new`; in check mode the texts of a diff, too.
 
 An installer of another version may start it: `tests/released/test_protocols.py` holds the messages.
 
@@ -27,6 +28,9 @@ from typing import Any
 IDENT = "run"
 ORDER = "order.json"
 PROGRAM = "ansible-playbook"
+CHECK = "--check --diff"
+MAX_DIFF = 16 << 10
+"""Characters of a text that a diff shows."""
 ANSIBLE = "appliance.host.playbook.ansible_program"
 
 
@@ -39,6 +43,19 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit code: 0 where every task succeeded, else 1.
     """
+    return run_playbook(arguments, is_check=False)
+
+
+def run_playbook(arguments: list[str], *, is_check: bool) -> int:
+    """Run one playbook, or only let it name what it would change.
+
+    Args:
+        arguments: as of `main`.
+        is_check: whether Ansible runs in check mode, with diffs.
+
+    Returns:
+        The exit code, as of `main`.
+    """
     os.umask(0o077)  # only the owner may read the files of a run
     run = Path(arguments[0])
     order = json.loads((run / ORDER).read_text("utf-8"))
@@ -46,14 +63,14 @@ def main(arguments: list[str]) -> int:
     try:
         _write_program(run)
         _print_json({"total": count_tasks(playbooks)})
-        end = _play(run, playbooks, order["variables"], _environment(run, playbooks))
+        end = _play(run, playbooks, order["variables"], is_check=is_check)
     finally:
         _wipe(run)
     _print_json({"end": end})
     return 0 if end["ok"] else 1
 
 
-def _play(run: Path, playbooks: Path, variables: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
+def _play(run: Path, playbooks: Path, variables: dict[str, Any], *, is_check: bool) -> dict[str, Any]:
     gc.disable()  # as in `ansible_program`
     # Imported here, since the parent imports this module for its constants, and needs no Ansible.
     import ansible_runner
@@ -62,6 +79,7 @@ def _play(run: Path, playbooks: Path, variables: dict[str, Any], environment: di
     gc.enable()
 
     failures: list[dict[str, str]] = []
+    changes: list[dict[str, Any]] = []
 
     def on_event(event: dict[str, Any]) -> bool:
         data = event.get("event_data") or {}
@@ -69,6 +87,8 @@ def _play(run: Path, playbooks: Path, variables: dict[str, Any], environment: di
             _print_json({"task": str(data.get("task", ""))})
         elif event.get("event") in ("runner_on_failed", "runner_on_unreachable") and not data.get("ignore_errors"):
             failures.append({"task": str(data.get("task", "")), "message": _message(data.get("res"))})
+        elif event.get("event") == "runner_on_ok":
+            changes.extend(_changes(data, with_texts=is_check))
         return True  # else ansible-runner drops the event, and with it the recap
 
     runner = ansible_runner.run(
@@ -76,7 +96,9 @@ def _play(run: Path, playbooks: Path, variables: dict[str, Any], environment: di
         playbook=str(playbooks / "site.yml"),
         inventory=str(playbooks / "inventory.yml"),
         extravars=variables,
-        envvars=environment,
+        envvars=_environment(run, playbooks),
+        # ansible-runner keeps this in the run's folder, where it would hold for the next run, too: each has its own.
+        cmdline=CHECK if is_check else None,
         settings={"pexpect_timeout": 1},
         ident=IDENT,
         quiet=True,
@@ -89,6 +111,8 @@ def _play(run: Path, playbooks: Path, variables: dict[str, Any], environment: di
         "status": f"{runner.status}, exit code {runner.rc}",
         "counts": counts,
         "failures": failures,
+        # Absent where no module names changes: programs of version 0.1.0 know no such field.
+        **({"changes": changes} if changes else {}),
         "said": "" if failures else _last_output_lines(run),  # the end of Ansible's output
     }
 
@@ -136,6 +160,17 @@ def count_tasks(playbooks: Path) -> int:
             total += len(yaml.safe_load((folder / "tasks" / "main.yml").read_text("utf-8")))
             total += (folder / "meta" / "argument_specs.yml").exists()
     return total
+
+
+def _changes(event: dict[str, Any], *, with_texts: bool) -> list[dict[str, Any]]:
+    """What a task has changed, or would change, by the answer of the module `appliance_files`."""
+    result = event.get("res")
+    if not isinstance(result, Mapping) or not isinstance(result.get("changes"), list):
+        return []
+    changes = [{"role": str(event.get("role", "")), **change} for change in result["changes"]]
+    for change, diff in zip(changes, result["diff"] if with_texts else (), strict=False):
+        change.update({name: diff[name][:MAX_DIFF] for name in ("before", "after")})
+    return changes
 
 
 def _message(result: object) -> str:

@@ -14,7 +14,7 @@ import json
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -72,21 +72,49 @@ def render(
         ApplyRestoredError: a task failed, named with its message; or the run did not end in time.
     """
     run = _new_run(prefix, now)
-    order = {"playbooks": str(release / "playbooks"), "variables": variables(prefix, release, bundle, site)}
-    (run / ORDER).write_text(json.dumps(order), "utf-8")
-    command: list[str | Path] = [
-        release / "venv" / "bin" / "python",
-        "-I",
-        "-B",
-        "-m",
-        ANSIBLE_CHILD,
-        run,
-    ]
     if prefix.is_system:
         make_folder(release / RENDERED)
+    python, playbooks = release / "venv" / "bin" / "python", release / "playbooks"
+    given = variables(prefix, release, bundle, site)
     # On a whole machine the playbook makes users, which takes capabilities; below a prefix it needs none.
+    end, reason = run_child(
+        ANSIBLE_CHILD, python, playbooks, given, run, programs, on_progress, keep_capabilities=prefix.is_system
+    )
+    if end is None or not end["ok"] or reason:
+        raise _failed(end, reason, run)
+    return PlaybookCounts(end["counts"]["ok"], end["counts"]["changed"])
+
+
+def run_child(
+    name: str,
+    python: Path,
+    playbooks: Path,
+    given: Mapping[str, Any],
+    run: Path,
+    programs: Programs,
+    on_progress: OnProgress,
+    *,
+    keep_capabilities: bool,
+) -> tuple[dict[str, Any] | None, str]:
+    """Run the child process that runs Ansible, to its end.
+
+    Args:
+        name: of the module that is started, from `appliance.entry_points`.
+        python: of a release's environment.
+        playbooks: the verified folder.
+        given: the variables of the play.
+        run: a fresh private folder.
+        programs: starts the child.
+        on_progress: called with the tasks done.
+        keep_capabilities: whether it keeps root's capabilities.
+
+    Returns:
+        The child's last message, or None where there was none; and how it ended, empty for exit code 0.
+    """
+    (run / ORDER).write_text(json.dumps({"playbooks": str(playbooks), "variables": given}), "utf-8")
+    command: list[str | Path] = [python, "-I", "-B", "-m", name, run]
     child = programs.start(
-        command, "ansible", cwd=run, stdout=subprocess.PIPE, umask=0o077, keep_capabilities=prefix.is_system
+        command, "ansible", cwd=run, stdout=subprocess.PIPE, umask=0o077, keep_capabilities=keep_capabilities
     )
     # Reading the child's lines has no timeout: a playbook that hangs is killed from here.
     watch = threading.Timer(TIMEOUT_S, child.process.kill)
@@ -99,9 +127,7 @@ def render(
     finally:
         watch.cancel()
         child.kill()
-    if end is None or not end["ok"] or done.code != 0:
-        raise _failed(end, done.reason(), run)
-    return PlaybookCounts(end["counts"]["ok"], end["counts"]["changed"])
+    return end, done.reason() if done.code != 0 else ""
 
 
 def variables(prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig) -> dict[str, Any]:
@@ -171,13 +197,17 @@ def _follow(lines: Iterable[bytes], on_progress: OnProgress) -> dict[str, Any] |
     return None
 
 
-def _failed(end: dict[str, Any] | None, reason: str, run: Path) -> ApplyRestoredError:
+def describe_failure(end: Mapping[str, Any] | None, reason: str) -> str:
+    """Say why a run failed, by the child's last message and how it ended."""
     if end is None:
-        found = f"the run was interrupted: {reason}"
-    elif end["failures"]:
-        found = "; ".join(f"{failure['task']}: {failure['message']}" for failure in end["failures"])
-    else:
-        found = f"{end['status']}: {end['said']}"
+        return f"the run was interrupted: {reason}"
+    if end["failures"]:
+        return "; ".join(f"{failure['task']}: {failure['message']}" for failure in end["failures"])
+    return f"{end['status']}: {end['said']}"
+
+
+def _failed(end: dict[str, Any] | None, reason: str, run: Path) -> ApplyRestoredError:
+    found = describe_failure(end, reason)
     if reports_full_disk(found):
         return no_space(run, "the playbook")
     subject = end["failures"][0]["task"] if end and end["failures"] else "the playbook"
