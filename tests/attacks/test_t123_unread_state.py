@@ -13,7 +13,7 @@ from appliance.host.preflight.inputs import Host
 from appliance.host.release.release import open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.release.state_format import read_state_format
-from tests.appliance.shell_host import NEW, OLD, ShellHost
+from tests.appliance.host.change.shell_host import NEW, OLD, ShellHost
 from tests.appliance.sim_card import CARD
 from tests.appliance.sim_host import SimHost, new_host
 from tests.attacks.harness import guard_off, refused, row

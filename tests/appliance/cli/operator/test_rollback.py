@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.appliance.shell_host import NEW, OLD, ShellHost
+from tests.appliance.host.change.shell_host import NEW, OLD, ShellHost
 from tests.attacks.harness import command
 
 RELEASE = "1.0.0-3f2a9c0b7d15"
