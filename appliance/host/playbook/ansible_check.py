@@ -2,7 +2,7 @@
 
 Command line: `python -I -m appliance.host.playbook.ansible_check RUN`, as of `ansible_child`.
 
-Owns nothing but this name. Check mode is chosen by what is started, and not by a field of the order: a release of a
+Owns nothing but this name. Check mode is chosen by what is started, and not by a field of the order. A release of a
 version without check mode would pass over such a field, and change the host.
 """
 

@@ -4,7 +4,7 @@ Command line: `python -I -m appliance.host.playbook.ansible_child RUN`.
 
 Owns the call of ansible-runner. It reads `RUN/order.json`, and runs the playbook from the verified copy. It prints one
 JSON object a line: `{"total": n}`, `{"task": name}`, and at the end `{"end": {…}}`. Nothing else is printed. `end` has
-`changes`, one for each thing that was changed: `role`, `kind`, `name`, `is_new`; in check mode the texts of a diff, too.
+`changes`, one for each thing that was changed: `role`, `kind`, `name`, `is_new`, and in check mode a diff's texts.
 
 An installer of another version may start it: `tests/released/test_protocols.py` holds the messages.
 

@@ -58,7 +58,7 @@ class Prediction:
 
     Args:
         changes: in the order in which they would be made; empty where nothing would change.
-        problem: why Ansible could not tell; else empty. Then `changes` says nothing.
+        problem: why Ansible could not predict, and `changes` is empty; else empty.
     """
 
     changes: tuple[PredictedChange, ...]

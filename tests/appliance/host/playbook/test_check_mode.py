@@ -129,7 +129,7 @@ def test_check_mode_and_effects_equal_what_a_real_run_changes(tmp_path: Path, wo
 
 
 @pytest.mark.ci
-def test_environment_without_check_mode_changes_nothing_and_says_so(tmp_path: Path, work: Callable[[], Path]) -> None:
+def test_environment_without_check_mode_changes_nothing(tmp_path: Path, work: Callable[[], Path]) -> None:
     old = tmp_path / "python"
     # A release of before: it runs Ansible for real under the one name that it has.
     old.write_text('#!/bin/sh\ncase "$*" in *check_runner*) echo "No module named check_runner" >&2; exit 1;; esac\n')
