@@ -49,6 +49,37 @@ except urllib.error.HTTPError as error:
     print(json.dumps({"status": error.code, "release": ""}))
 """
 
+POLL = """
+import http.client, time
+while True:
+    connection, status, release = http.client.HTTPConnection("127.0.0.1", 8443, timeout=30), 0, ""
+    started = time.time()
+    try:
+        connection.request("GET", "/readyz")
+        reply = connection.getresponse()
+        status, release = reply.status, reply.headers.get("appliance-release") or ""
+        reply.read()
+    except (OSError, http.client.HTTPException) as error:
+        release = type(error).__name__
+    finally:
+        connection.close()
+    print(f"{time.time():.3f} {status} {release}", flush=True)
+    time.sleep(0.05)
+"""
+POLLED = "/root/polled.txt"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a client that asks all the time was told: when, the status (0: no answer), and the release that answered.
+
+    Where there was no answer, the name of the error stands in place of the release.
+    """
+
+    time: float
+    status: int
+    release: str
+
 
 @dataclass(frozen=True)
 class Version:
@@ -174,6 +205,20 @@ class Machine:
                 return str(answer["release"])
             assert time.monotonic() < end, f"{done.out}{done.err}"
             time.sleep(0.1)
+
+    @contextmanager
+    def polled(self) -> Iterator[list[Answer]]:
+        """Ask the gateway all the time; the list is filled when the block has ended."""
+        seen: list[Answer] = []
+        file = f"--property=StandardOutput=truncate:{POLLED}"
+        self.host.run(["systemd-run", "--quiet", "--unit=poll", file, "python3", "-c", POLL])
+        try:
+            yield seen
+        finally:
+            self.host.run(["systemctl", "stop", "poll"])
+            lines = self.host.run(["cat", POLLED]).out.splitlines()
+            words = (line.split(" ") for line in lines)
+            seen += [Answer(float(when), int(status), release) for when, status, release in words]
 
     def set_site(self, text: str) -> None:
         """Replace the site's file, as a person with an editor does."""
