@@ -89,6 +89,9 @@ COMMANDS = {
     "receipt": CommandEntry(
         "appliance.cli.operator.receipt", "Write what this host holds, or read what a host wrote", _HOST
     ),
+    "doctor": CommandEntry(
+        "appliance.cli.operator.doctor", "Show what is wrong on this machine, and the command that mends it", _HOST
+    ),
     "support": CommandEntry(
         "appliance.cli.operator.support",
         "Write a file about this host to DEST, a folder or a file, for the people who help",

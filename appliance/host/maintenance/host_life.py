@@ -80,7 +80,7 @@ def read_life(prefix: Prefix, locks: Path = _LOCKS) -> HostLife:
         str(change_path(prefix)),
         expected="a host on which nothing is unfinished",
         found=f"{describe_change_record(change)}, interrupted",
-        hint=f"run: {step}",
+        hint=step,
     )
     return HostLife(UNFINISHED, change, step, previous, incident, None, (error,))
 

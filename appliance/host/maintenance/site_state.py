@@ -82,7 +82,7 @@ def site_drift(release: Release, site: SiteConfig) -> tuple[ApplianceError, ...]
             str(release.prefix.site_file),
             expected=f"sha256 {release.facts.site}, as it was applied",
             found=f"sha256 {site.digest}; {describe_change(release.prefix.site_file)}",
-            hint=f"apply it: appliance config apply{option}; or take it back: "
+            hint=f"appliance config apply{option}; or take it back: "
             f"the file that was applied is {release.path / SITE_FILE}",
         ),
     )
