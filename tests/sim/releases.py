@@ -21,9 +21,9 @@ from tests.sim.engines import make_runtime
 from tests.toy import NOW, build_toy
 
 
-def install_toy(folder: Path, now: datetime = NOW, slots: int = 2) -> Release:
+def install_toy(folder: Path, now: datetime = NOW, slots: int = 2, version: str = "1.0.0") -> Release:
     """A release of the toy bundle below `folder`, whose environment is that of the tests."""
-    workspace, bundle_path = build_toy(folder / "workspace")
+    workspace, bundle_path = build_toy(folder / "workspace", version)
     prefix = Prefix.at(folder / "host")
     prefix.create()
     root = workspace.root_file.read_bytes()
@@ -36,10 +36,10 @@ def install_toy(folder: Path, now: datetime = NOW, slots: int = 2) -> Release:
     (path / "venv" / "bin").mkdir(parents=True)
     (path / "venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (path / "venv" / "bin" / "python").chmod(0o755)
-    release = Release(path, prefix, bundle, _facts(bundle.value.manifest))
+    release = Release(path, prefix, bundle, _facts(version, bundle.value.manifest))
     for model in contents.models:
         file, store = release.model_file(model)
-        store.parent.mkdir(parents=True)
+        store.parent.mkdir(parents=True, exist_ok=True)
         store.write_bytes((folder / "workspace" / "toy.gguf").read_bytes())
         engine = {"name": model.name, "model": model.path, "store": str(store), "runtime": str(release.runtime)}
         write_config(release, f"engine-{model.name}.json", {**engine, "context": model.context, "slots": slots})
@@ -63,5 +63,5 @@ def _with_engine(contents: Contents, program: Path) -> Contents:
     return replace(contents, files=tuple(files))
 
 
-def _facts(manifest: Digest) -> Facts:
-    return Facts("toy", "1.0.0", manifest, "x64", 1, "netns", sys.executable, "3.11.2", sha256(b""), {})
+def _facts(version: str, manifest: Digest) -> Facts:
+    return Facts("toy", version, manifest, "x64", 1, "netns", sys.executable, "3.11.2", sha256(b""), {})

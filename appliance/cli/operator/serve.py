@@ -14,8 +14,8 @@ from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import GATEWAY_UNIT
 from appliance.host.maintenance.configuration_change import finish_interrupted
 from appliance.host.process import systemctl
-from appliance.serve.supervisor.service import serving
 from appliance.serve.supervisor.service_event import ServiceEvent
+from appliance.serve.supervisor.serving import serving
 from signing.errors import BusyError
 
 

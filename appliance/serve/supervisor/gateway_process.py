@@ -111,8 +111,11 @@ class GatewayProcess:
         connection = http.client.HTTPConnection(address, port, timeout=5.0)
         try:
             connection.request("GET", "/readyz")
+            reply = connection.getresponse()
+            # During a switch the gateway of the release before answers on the same port.
+            made_by = (reply.headers["appliance-release"], reply.headers["appliance-policy"])
             # Its own readiness, not the engines': with none serving, 503 is the right answer.
-            return connection.getresponse().status in (200, 503)
+            return reply.status in (200, 503) and made_by == (self._plan.manifest, self._plan.policy)
         except (OSError, http.client.HTTPException):
             return False
         finally:

@@ -59,14 +59,21 @@ def sockets(prefix: Prefix) -> Iterator[Path]:
     Args:
         prefix: where the folder is recorded.
     """
-    _remove(Path(str(read_record(prefix).get("sockets", ""))))
-    folder = Path(tempfile.mkdtemp(prefix=_SOCKETS))
+    remove_sockets(Path(str(read_record(prefix).get("sockets", ""))))
+    folder = make_sockets()
     write_record(prefix, {"sockets": str(folder), "pid": os.getpid()})
     try:
         yield folder
     finally:
-        _remove(folder)
+        # After a switch another folder is recorded.
+        for used in (folder, Path(str(read_record(prefix).get("sockets", "")))):
+            remove_sockets(used)
         (prefix.run_dir / RECORD_FILE).unlink(missing_ok=True)
+
+
+def make_sockets() -> Path:
+    """Make a private folder for the sockets of one release's engines."""
+    return Path(tempfile.mkdtemp(prefix=_SOCKETS))
 
 
 def read_record(prefix: Prefix) -> dict[str, Any]:
@@ -121,7 +128,7 @@ def _logs(prefix: Prefix) -> Path:
     return prefix.root / "var" / "log" / "appliance"
 
 
-def _remove(folder: Path) -> None:
-    # The name comes from a file: only a folder of ours that looks like one is taken away.
+def remove_sockets(folder: Path) -> None:
+    """Remove a folder for sockets. The name may come from a file: only one that looks like ours is taken away."""
     if folder.is_absolute() and folder.name.startswith(_SOCKETS) and not folder.is_symlink():
         shutil.rmtree(folder, ignore_errors=True)

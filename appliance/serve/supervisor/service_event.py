@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from signing.errors import ApplianceError
 
 READY, ENDED, INCIDENT, UNREADABLE, GIVEN_UP = "ready", "ended", "incident", "unreadable", "given-up"
+FOLLOWED, KEPT = "followed", "kept"
 _WORDS = {
     READY: "serves",
     ENDED: "ended and is started again after another check",
     INCIDENT: "STOPPED: its bytes are not the signed ones",
     UNREADABLE: "STOPPED: its files cannot be read",
     GIVEN_UP: "stopped",
+    FOLLOWED: "serves after a switch",
+    KEPT: "goes on, since the release that `current` names does not serve",
 }
 
 
@@ -26,7 +29,7 @@ class ServiceEvent:
 
     Args:
         what: one of the names above.
-        subject: the model, or `gateway`.
+        subject: the model, `gateway`, or the name and version of a bundle.
         detail: in words; no text of a user.
         next_step: what the operator can do.
         error: what was raised, for an incident.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.host.layout.prefix import Prefix
-from appliance.serve.supervisor.service import serving
+from appliance.serve.supervisor.serving import serving
 from bundles.progress import ignore
 from signing.errors import ApplianceError
 from tests.appliance.sim_host import new_host
