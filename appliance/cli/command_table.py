@@ -59,10 +59,10 @@ COMMANDS = {
     "stick": CommandEntry("appliance.cli.courier.stick", "Write bundles to sticks, and check what sticks hold", _CHECK),
     "bundle": CommandEntry("appliance.cli.courier.bundle", "Carry a bundle through a registry", _CHECK),
     "host": CommandEntry(
-        "appliance.cli.operator.host", "Show what this machine is, and whether it can take a bundle", _HOST
+        "appliance.cli.planner.host", "Show what this machine is, and whether it can take a bundle", _HOST
     ),
     "plan": CommandEntry(
-        "appliance.cli.operator.plan",
+        "appliance.cli.planner.plan",
         "Show how much memory the models of SOURCE need, and what an install would change",
         _HOST,
     ),

@@ -22,8 +22,8 @@ from appliance.cli.console.options import (
 )
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.console.waiting import select_option, wait_option, waiting_of
-from appliance.cli.operator.host_card import run_tool
 from appliance.cli.operator.install_dialogue import OperatorDialogue
+from appliance.cli.planner.host_card import run_tool
 from appliance.host.install.hand_over import own_set_kept
 from appliance.host.install.install import install
 from appliance.host.install.install_plan import InstallResult

@@ -12,7 +12,7 @@ from appliance import clock
 from appliance.cli.console.columns import labelled
 from appliance.cli.console.options import json_option, pass_terminal, prefix_option
 from appliance.cli.console.terminal import Terminal
-from appliance.cli.operator.host_card import read_card
+from appliance.cli.planner.host_card import read_card
 from appliance.host.engine.state import EngineState
 from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance.support.facts import gather_support

@@ -24,6 +24,7 @@ HOST_FOLDERS = (
     "appliance/host",
     "appliance/keys",
     "appliance/cli/operator",
+    "appliance/cli/planner",
     "appliance/cli/console",
     "bundles",
     "signing",

@@ -18,9 +18,9 @@ from appliance.cli.console.options import (
     trust_option,
 )
 from appliance.cli.console.terminal import Terminal
-from appliance.cli.operator.host_card import read_card
-from appliance.cli.operator.host_check import check
-from appliance.cli.operator.runtime_source import runtime_of_bundle, runtime_of_release
+from appliance.cli.planner.host_card import read_card
+from appliance.cli.planner.host_check import check
+from appliance.cli.planner.runtime_source import runtime_of_bundle, runtime_of_release
 from appliance.host.machine.card import Card, Variant, card_schema, card_value
 from appliance.host.machine.cpu import cpu_flags
 from appliance.host.runtime.unpacked import UnpackedRuntime

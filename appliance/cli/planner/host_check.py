@@ -21,7 +21,7 @@ from appliance.cli.console.options import (
 )
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.console.waiting import select_option
-from appliance.cli.operator.host_card import run_tool
+from appliance.cli.planner.host_card import run_tool
 from appliance.host.install.bundle_admission import model_workloads, release_path
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials

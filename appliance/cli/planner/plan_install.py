@@ -9,8 +9,8 @@ from pathlib import Path
 from appliance import clock
 from appliance.cli.console.columns import labelled
 from appliance.cli.console.figures import format_memory
-from appliance.cli.operator.host_check import this_host
-from appliance.cli.operator.plan_source import PlanSource
+from appliance.cli.planner.host_check import this_host
+from appliance.cli.planner.plan_source import PlanSource
 from appliance.host.install.bundle_admission import model_workloads, release_path
 from appliance.host.install.install_plan import plan_install
 from appliance.host.install.plan_details import PlanDetails, detail, read_journal

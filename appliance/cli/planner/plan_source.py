@@ -14,7 +14,7 @@ from pathlib import Path
 from appliance.builder.cache.content_store import Cache, cache_root
 from appliance.builder.models.architectures import cached_architectures
 from appliance.cli.bundle_argument import open_named_media
-from appliance.cli.operator.runtime_source import runtime_of_release
+from appliance.cli.planner.runtime_source import runtime_of_release
 from appliance.host.layout.prefix import Prefix
 from appliance.host.models.model_head import ModelHead, head_of_bundle, head_of_file, is_model_file
 from appliance.host.release.held_chunks import held_chunks
@@ -95,7 +95,7 @@ def read_source(paths: Sequence[Path], options: PlanOptions, scratch: Path) -> P
         raise UsageError(
             "plan.source", str(path), expected="a GGUF, a recipe, a bundle or a stick", found="no such file or folder"
         )
-    from appliance.cli.operator.plan_builder import (
+    from appliance.cli.planner.plan_builder import (
         read_recipe,
     )  # a host that plans a bundle needs nothing of the builder
 
@@ -166,7 +166,7 @@ def _find_runtime(options: PlanOptions, scratch: Path) -> UnpackedRuntime | str:
         return f"the installed release cannot be used: {error}"
     if found is not None:
         return found.runtime
-    from appliance.cli.operator.plan_builder import (
+    from appliance.cli.planner.plan_builder import (
         built_wheel,
     )  # a host that has a release needs nothing of the builder
 

@@ -14,7 +14,7 @@ import pytest
 
 from appliance import clock
 from appliance.builder.chunking.chunker import Source
-from appliance.cli.operator import host_check as check_program
+from appliance.cli.planner import host_check as check_program
 from appliance.host.change.journal import DONE, FAILED, STARTED, JournalEntry
 from appliance.host.install.plan_times import BY_RATE, RECORDED, forecast, recorded, total_seconds
 from appliance.host.install.steps import WHOLE_INSTALL
@@ -126,7 +126,7 @@ def test_machine_without_room_for_both_plans_a_window_with_its_downtime(
         memory = replace(host.card.memory, ram_bytes=RESERVE_BYTES + 2 * need - 1, limit_bytes=None)
         return replace(host, card=replace(host.card, memory=memory))
 
-    monkeypatch.setattr("appliance.cli.operator.plan_install.this_host", small)
+    monkeypatch.setattr("appliance.cli.planner.plan_install.this_host", small)
     answer = plan(sim, newer, "--json")
     found = install_part(answer)["switch"]
     assert (answer.code, found["way"], found["memory_during"]) == (0, "window", need)
@@ -243,7 +243,7 @@ def test_complete_release_makes_no_environment_again() -> None:
 def test_small_folder_for_temporary_files_leaves_the_plan_to_the_formula(
     sim: SimHost, newer: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("appliance.cli.operator.plan_source.UNPACKED_COPIES", 1 << 60)
+    monkeypatch.setattr("appliance.cli.planner.plan_source.UNPACKED_COPIES", 1 << 60)
     answer = plan(sim, newer, "--json")
     assert answer.code == 0
     assert "has too little room to unpack it): computed by the formula alone" in answer.talk

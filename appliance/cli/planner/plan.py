@@ -20,9 +20,9 @@ from appliance.cli.console.options import (
 )
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.console.waiting import select_option, wait_option, waiting_of
-from appliance.cli.operator.host_card import read_card
-from appliance.cli.operator.plan_install import install_lines, plan_elsewhere, plan_here
-from appliance.cli.operator.plan_source import PlanOptions, PlanSource, read_source
+from appliance.cli.planner.host_card import read_card
+from appliance.cli.planner.plan_install import install_lines, plan_elsewhere, plan_here
+from appliance.cli.planner.plan_source import PlanOptions, PlanSource, read_source
 from appliance.host.install.plan_file import KEY, plan_value
 from appliance.host.machine.card import MAX_CARD_BYTES, Card, parse_card
 from appliance.host.models.fit import Fit, ModelWorkload, fit
