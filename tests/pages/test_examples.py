@@ -30,6 +30,10 @@ ELSEWHERE = {
     "appliance stick write dist/smollm2-1.1.0": "tests/appliance/cli/courier/test_stick_write.py",
     "appliance gc": "tests/appliance/cli/operator/test_gc.py",
     "appliance uninstall": "tests/appliance/host/maintenance/test_uninstall.py",
+    "appliance config": "tests/appliance/cli/operator/test_config.py",
+    "sudo appliance config apply": "tests/appliance/cli/operator/test_config.py",
+    "appliance doctor": "tests/appliance/host/maintenance/test_doctor.py",
+    "appliance support /media": "tests/appliance/cli/operator/test_support.py",
     "appliance receipt": "tests/appliance/cli/operator/test_receipt.py",
     "appliance demo": "tests/journeys/conftest.py",
 }
