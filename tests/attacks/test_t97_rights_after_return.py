@@ -5,14 +5,19 @@ from __future__ import annotations
 import sqlite3
 import sys
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from appliance.host.site.api_keys import AccessStore
+from appliance.host.site.api_keys import AccessStore, ensure_default
 from appliance.host.site.rights import Rights
 from tests.attacks.harness import guard_off, row
 
@@ -30,12 +35,18 @@ RESTRICTED = {
 }
 
 
-def release_before(path: Path) -> Any:
-    """The keys as version 0.1.0 reads them, by its own code."""
+@cache
+def frozen() -> dict[str, Any]:
+    """The names of version 0.1.0's module of keys."""
     module = ModuleType("api_keys_of_0_1_0")
     sys.modules[module.__name__] = module  # its dataclasses look for their module
     exec(compile(FROZEN.read_text(), str(FROZEN), "exec"), module.__dict__)
-    return module.__dict__["AccessStore"](path)
+    return module.__dict__
+
+
+def release_before(path: Path) -> Any:
+    """The keys as version 0.1.0 reads them, by its own code."""
+    return frozen()["AccessStore"](path)
 
 
 def test_unattacked_key_of_a_list_of_models_is_the_same_before_and_after(tmp_path: Path) -> None:
@@ -111,3 +122,62 @@ def test_unguarded_the_release_before_lets_it_use_everything(tmp_path: Path) -> 
     with guard_off(ROW.guard, property(lambda _self: frozenset())):
         key = AccessStore(tmp_path / "access.db").grant("ada", NOW, rights=Rights(role="auditor"))
         assert release_before(tmp_path / "access.db").check(key, NOW).may_use("m")
+
+
+@dataclass
+class Granted:
+    """A key and what it may use, as whoever granted it meant it."""
+
+    key: str
+    models: frozenset[str] | None
+    is_restricted: bool
+    is_revoked: bool = False
+
+
+CALLS = st.lists(
+    st.tuples(
+        st.sampled_from(("grant", "revoke", "default")),
+        st.booleans(),  # whether the release before does it
+        st.integers(0, 5),
+        st.sampled_from((None, frozenset({"m"}), frozenset[str]())),
+        st.sampled_from((None, *RESTRICTED.values())),
+    ),
+    max_size=8,
+)
+
+
+@given(calls=CALLS)
+@settings(max_examples=20, deadline=None)
+def test_attacked_by_switches_and_returns_in_any_order_no_key_gains_a_right(calls: list[tuple[Any, ...]]) -> None:
+    """Both releases change one database, one after the other, as upgrades and returns have it."""
+    with TemporaryDirectory(prefix="keys-") as name:
+        path, granted = Path(name) / "access.db", dict[str, Granted]()
+        for call, is_older, number, models, rights in calls:
+            newer, older = AccessStore(path), release_before(path)
+            store, who = older if is_older else newer, f"user{number}"
+            if call == "grant" and who not in granted:
+                given_rights = {} if is_older else {"rights": rights}
+                key = store.grant(who, NOW, models=models, **given_rights)
+                granted[who] = Granted(key, models, is_restricted=bool(given_rights.get("rights")))
+            elif call == "revoke" and who in granted:
+                granted[who].is_revoked |= store.revoke(who, NOW)
+            elif call == "default":
+                (keys_before if is_older else keys_now)(store, path.with_name("default.key"), NOW)
+            for one in granted.values():
+                _check_no_more(one, (newer.check(one.key, NOW), older.check(one.key, NOW)))
+
+
+def keys_now(store: AccessStore, key_file: Path, now: datetime) -> object:
+    return ensure_default(store, key_file, now)
+
+
+def keys_before(store: Any, key_file: Path, now: datetime) -> object:
+    return frozen()["ensure_default"](store, key_file, now)
+
+
+def _check_no_more(granted: Granted, found: tuple[Any, Any]) -> None:
+    for one in found:
+        assert (one is None) is granted.is_revoked
+        for model in "mn" if one is not None else "":
+            is_meant = granted.models is None or model in granted.models
+            assert one.may_use(model) is (is_meant and not granted.is_restricted)
