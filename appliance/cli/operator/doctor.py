@@ -12,7 +12,7 @@ from appliance import clock
 from appliance.cli.console.columns import labelled
 from appliance.cli.console.options import json_option, named_workspace_option, pass_terminal, prefix_option
 from appliance.cli.console.terminal import Terminal
-from appliance.cli.operator.host_card import run_tool
+from appliance.cli.planner.host_card import run_tool
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
 from appliance.host.maintenance.doctor import WRONG, Diagnosis, Patient, examine, next_step
