@@ -13,12 +13,13 @@ from appliance.cli.planner.host_check import this_host
 from appliance.cli.planner.plan_source import PlanSource
 from appliance.host.install.bundle_admission import model_workloads, release_path
 from appliance.host.install.install_plan import plan_install
-from appliance.host.install.plan_details import PlanDetails, detail, read_journal
+from appliance.host.install.plan_details import PlanDetails, detail, read_journal, with_prediction
 from appliance.host.install.plan_times import RECORDED, total_seconds
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import Card
 from appliance.host.models.switch_memory import BESIDE, WINDOW
 from appliance.host.playbook.effects import FILE, FOLDER, GROUP, UNIT, USER
+from appliance.host.playbook.prediction import Prediction
 from appliance.host.preflight.host_check import check_installable, look_at_card, look_at_host
 from appliance.host.preflight.inputs import Host
 from appliance.host.release.held_chunks import held_chunks
@@ -56,7 +57,8 @@ def plan_here(source: PlanSource, prefix: Path | None, scratch: Path, *, may_go_
     models = model_workloads(media, contents)
     found = look_at_host(contents, models, host, release, bundle.evidence.floors.time)
     plan = plan_install(host, release, bundle, found)
-    return detail(plan, found, read_site(host.prefix.site_file), read_journal(host.prefix), media, scratch)
+    site = read_site(host.prefix.site_file)
+    return with_prediction(detail(plan, found, site, read_journal(host.prefix), media, scratch), site, media)
 
 
 def plan_elsewhere(source: PlanSource, card: Card, prefix: Path | None, scratch: Path) -> PlanDetails | None:
@@ -102,6 +104,8 @@ def _parts(details: PlanDetails) -> Iterator[tuple[str, str | list[str]]]:
             names = list(plan.units)  # a bundle of an older version declares nothing
         if names:
             yield label, names
+    if details.ansible is not None:
+        yield "Ansible", _predicted(details.ansible)
     yield "port", details.port
     yield from _memory(details)
     yield "variant", f"{details.variant or 'none fits'}, {details.variant_how}"
@@ -112,6 +116,13 @@ def _parts(details: PlanDetails) -> Iterator[tuple[str, str | list[str]]]:
     problems = [one.text for one in details.findings if one.is_problem]
     if problems:
         yield "prevented by", problems
+
+
+def _predicted(prediction: Prediction) -> str | list[str]:
+    if prediction.problem:
+        return f"no prediction: {prediction.problem[:200]}"
+    changes = prediction.changes
+    return [f"{'makes' if one.is_new else 'changes'} {one.kind} {one.name}" for one in changes] or "changes nothing"
 
 
 def _memory(details: PlanDetails) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ folder for temporary files.
 
 Rules:
 - what an installed release does not show yet comes from what the bundle's roles declare;
+- where a release is installed, its Ansible also names what would differ, from a verified copy that is then removed;
 - of a machine that is not this one, only its card is known: nothing is installed there, and no time is recorded.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from appliance import clock
@@ -24,6 +25,7 @@ from appliance.host.layout.prefix import Prefix
 from appliance.host.models.switch_memory import WINDOW
 from appliance.host.playbook.ansible_run import variables
 from appliance.host.playbook.effects import Effect, declared_effects
+from appliance.host.playbook.prediction import Prediction, predict_changes
 from appliance.host.preflight.finding import HostFinding
 from appliance.host.preflight.host_check import PreflightResult
 from appliance.host.preflight.room_findings import RoomNeed
@@ -56,6 +58,7 @@ class PlanDetails:
         final: what cannot be undone, one line each.
         site: sha256 of the site's file.
         findings: of preflight.
+        ansible: what Ansible's check mode predicts; None where no release is installed that could run it.
     """
 
     plan: InstallPlan
@@ -69,6 +72,7 @@ class PlanDetails:
     final: tuple[str, ...]
     site: Digest
     findings: tuple[HostFinding, ...]
+    ansible: Prediction | None = None
 
 
 def detail(
@@ -112,6 +116,24 @@ def detail(
         site.digest,
         preflight.findings,
     )
+
+
+def with_prediction(details: PlanDetails, site: SiteConfig, source: ChunkSource) -> PlanDetails:
+    """Add what Ansible would change, where a release is installed whose environment can run it.
+
+    Args:
+        details: of a plan.
+        site: the configuration of the site.
+        source: the media, untrusted.
+
+    Raises:
+        DamagedError, NotTrustedError: a file of the playbooks is not what was signed.
+    """
+    plan = details.plan
+    python = plan.prefix.opt / (plan.before or "") / "venv" / "bin" / "python"
+    if plan.before is None or not python.exists():
+        return details
+    return replace(details, ansible=predict_changes(plan.prefix, plan.release, plan.bundle.value, site, source, python))
 
 
 def _read_declarations(contents: Contents, source: ChunkSource, scratch: Path) -> dict[str, bytes]:

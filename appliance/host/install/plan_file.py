@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,12 @@ def plan_value(details: PlanDetails) -> dict[str, Any]:
         "packages": list(plan.packages),
         "units": list(plan.units),
         "effects": [{"kind": one.kind, "name": one.name, "until": one.until} for one in details.effects],
+        "ansible": None
+        if details.ansible is None
+        else {
+            "problem": details.ansible.problem,
+            "changes": [asdict(change) for change in details.ansible.changes],
+        },
         "variant": {"name": details.variant, "how": details.variant_how},
         "switch": None
         if switch is None

@@ -19,6 +19,8 @@ from appliance.host.change.journal import DONE, FAILED, STARTED, JournalEntry
 from appliance.host.install.plan_times import BY_RATE, RECORDED, forecast, recorded, total_seconds
 from appliance.host.install.steps import WHOLE_INSTALL
 from appliance.host.machine.card import card_value
+from appliance.host.playbook import prediction
+from appliance.host.playbook.prediction import PredictedChange, Prediction
 from appliance.host.preflight.surroundings import Listener, Process, Surroundings
 from bundles.gguf.memory import RESERVE_BYTES
 from tests.appliance.sim_card import CARD
@@ -247,3 +249,44 @@ def test_small_folder_for_temporary_files_leaves_the_plan_to_the_formula(
     answer = plan(sim, newer, "--json")
     assert answer.code == 0
     assert "has too little room to unpack it): computed by the formula alone" in answer.talk
+
+
+def test_plan_of_an_upgrade_has_what_the_installed_ansible_predicts(
+    sim: SimHost, newer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, Path, str]] = []
+
+    def check(python: Path, playbooks: Path, given: dict[str, Any], folder: Path) -> Prediction:
+        asked.append((python, playbooks, given["appliance_release"]))
+        assert (playbooks / "roles" / "engine" / "meta" / "effects.yml").is_file()
+        change = PredictedChange("gateway", "file", "/x/gateway.json", False, "old\n", "new\n")
+        return Prediction((change, replace(change, name="/x/new", is_new=True)))
+
+    monkeypatch.setattr(prediction, "run_check", check)
+    found = install_part(plan(sim, newer, "--json"))
+    assert found["ansible"]["problem"] == ""
+    assert [(one["role"], one["name"], one["after"]) for one in found["ansible"]["changes"]] == [
+        ("gateway", "/x/gateway.json", "new\n"),
+        ("gateway", "/x/new", "new\n"),
+    ]
+    ((python, playbooks, release),) = asked
+    assert python == sim.prefix.current.resolve() / "venv" / "bin" / "python"
+    assert Path(release).name == found["release"]
+    assert not playbooks.exists()
+    shown = plan(sim, newer).out
+    assert "Ansible      changes file /x/gateway.json" in shown
+    assert "makes file /x/new" in shown
+
+
+def test_plan_names_the_problem_of_a_release_without_ansible_and_goes_on(sim: SimHost, newer: Path) -> None:
+    found = install_part(plan(sim, newer, "--json"))
+    # The environment of this release holds no Ansible.
+    assert found["ansible"]["changes"] == []
+    assert "check_runner" in found["ansible"]["problem"]
+    assert "no prediction: " in plan(sim, newer).out
+
+
+def test_plan_of_a_fresh_host_has_the_declared_effects_alone(sim: SimHost, newer: Path, tmp_path: Path) -> None:
+    found = install_part(plan(sim, newer, "--json", prefix=tmp_path / "fresh"))
+    assert found["ansible"] is None
+    assert found["effects"]
