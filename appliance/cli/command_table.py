@@ -83,6 +83,12 @@ COMMANDS = {
     "rollback": CommandEntry(
         "appliance.cli.operator.rollback", "Go back to an installed release: RELEASE, or the one before", _HOST
     ),
+    "backup": CommandEntry(
+        "appliance.cli.operator.backup",
+        "Write what no stick can bring back to DEST: floors, keys, configuration",
+        _HOST,
+    ),
+    "restore": CommandEntry("appliance.cli.operator.restore", "Put back what BACKUP has; floors only rise", _HOST),
     "uninstall": CommandEntry(
         "appliance.cli.operator.uninstall", "Remove the appliance from this host: files, services, users", _HOST
     ),

@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host.layout.install_lock import hold
+from appliance.host.maintenance.backup import write_backup
+from appliance.host.maintenance.restore import restore as put_back
+from appliance.host.maintenance.restore_stage import stage
 from appliance.host.maintenance.status import read_status
-from appliance.host.trust.trust_store import read_floors
+from appliance.host.trust.receipt_counter import ReceiptCounter, read_counter, take_number
+from appliance.host.trust.trust_store import read_floors, write_floors
+from appliance.keys.signers.host_key import make_host_key
 from signing.errors import ApplianceError
 from signing.strictjson import to_file
 from tests.appliance.sim_host import SimHost, new_host
@@ -56,6 +62,25 @@ def test_attacked_by_an_older_file_of_floors(host: SimHost, old: dict[str, objec
     try:
         refused(ROW, lambda: check(host), "floors.set-back", str(path))
         assert asdict(read_floors(host.prefix)) == {**asdict(host.verify().evidence.floors), **old}
+    finally:
+        path.write_bytes(before)
+
+
+def test_attacked_by_an_older_backup(host: SimHost, tmp_path: Path) -> None:
+    make_host_key(host.prefix.trust)
+    take_number(host.prefix, ReceiptCounter(1, "2026-01-02T03:04:05Z"))
+    backup = write_backup(host.prefix, tmp_path, NOW)
+    take_number(host.prefix, ReceiptCounter(2, "2026-01-03T03:04:05Z"))
+    path = host.prefix.trust / "floors.json"
+    before = path.read_bytes()
+    higher = replace(read_floors(host.prefix), time="2026-02-01T00:00:00Z")
+    write_floors(host.prefix, higher)
+    try:
+        with hold(host.prefix):
+            done = stage(host.prefix, backup.path, [], NOW)
+            put_back(done, lambda: NOW)
+        assert read_floors(host.prefix) == higher
+        assert read_counter(host.prefix).counter == 2
     finally:
         path.write_bytes(before)
 

@@ -29,6 +29,8 @@ ELSEWHERE = {
     "curl": "tests/pages/test_blocks.py",
     "appliance stick write dist/smollm2-1.1.0": "tests/appliance/cli/courier/test_stick_write.py",
     "appliance gc": "tests/appliance/cli/operator/test_gc.py",
+    "appliance backup": "tests/appliance/cli/operator/test_backup.py",
+    "appliance restore": "tests/appliance/cli/operator/test_backup.py",
     "appliance uninstall": "tests/appliance/host/maintenance/test_uninstall.py",
     "appliance config": "tests/appliance/cli/operator/test_config.py",
     "sudo appliance config apply": "tests/appliance/cli/operator/test_config.py",

@@ -25,7 +25,7 @@ from signing.errors import UsageError
 @prefix_option
 @click.option("--purge", is_flag=True, help="Remove trust, audit log, keys and the site's configuration, too.")
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
-@click.option("--resume", is_flag=True, hidden=True, help="Finish one that was cut off, without a question.")
+@click.option("--resume", is_flag=True, help="Finish one that was cut off, without a question.")
 @json_option
 @pass_terminal
 def command(terminal: Terminal, prefix: Path | None, purge: bool, yes: bool, resume: bool, as_json: bool) -> None:
