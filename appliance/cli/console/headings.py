@@ -81,7 +81,6 @@ HEADINGS = {
     "request.override": "an override that the published targets do not allow",
     "rollback.changed": "not the program that goes back",
     "rollback.cut-off": "a rollback was cut off and cannot be finished",
-    "rollback.none": "no program that goes back",
     "runtime.busy": "another command builds the runtime",
     "runtime.cpu": "not a list of CPU variants",
     "runtime.cuda": "not a list of architectures",

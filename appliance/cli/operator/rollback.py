@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from appliance.cli.console.options import prefix_option
-from appliance.host.change.rollback_program import rollback_program
+from appliance.host.change.rollback_program import rollback_argv
 from appliance.host.layout.prefix import Prefix
 from signing.errors import UsageError
 
@@ -32,14 +32,12 @@ def command(release: str | None, prefix: Path | None) -> None:
       appliance rollback 1.0.0-3f2a9c0b7d15
     """
     host = Prefix.at(prefix or Path("/"))
-    script = rollback_program(host)
-    if not script.is_file():
+    if not host.releases.is_dir():
         raise UsageError(
-            "rollback.none",
-            str(script),
-            expected="the program that an install leaves there",
+            "release.none",
+            str(host.root),
+            expected="an installed release",
             found="none",
-            hint=f"appliance status{host.option}",
+            hint=f"appliance install SOURCE{host.option}",
         )
-    # `--` is not needed: the script takes a word with a hyphen for an unknown option.
-    os.execv("/bin/sh", ["/bin/sh", str(script), *([release] if release else [])])
+    os.execv("/bin/sh", rollback_argv(host, release))

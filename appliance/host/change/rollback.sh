@@ -121,8 +121,9 @@ check_release() { # RELEASE: ends with the reason where this host cannot go back
   fi
   missing=$(missing_of "$1")
   if [ -n "$missing" ]; then
-    fail 9 "$1" 'incomplete (release.incomplete)' 'a finished install' "no $missing" \
-      'install it again from its stick'
+    hint='install it again from its stick'
+    [ ! -f "$at/RELEASE.staged" ] || hint="it is staged, and never served: appliance switch $1"
+    fail 9 "$1" 'incomplete (release.incomplete)' 'a finished install' "no $missing" "$hint"
   fi
   have=1 reads=1
   [ ! -f "$state/state-format" ] || read -r have <"$state/state-format" || have=
@@ -334,8 +335,8 @@ roll_back() { # [RELEASE]
   read_change && case $op:$phase in
     install:switching | install:trying) wanted=${before:-$wanted} ;;
   esac
-  [ -n "$target" ] || target=$wanted
-  [ -n "$target" ] || fail 2 "${root:-/}" 'no release to go back to (rollback.nowhere)' 'a release before this one' \
+  [ $# -gt 0 ] || target=$wanted
+  [ $# -gt 0 ] || [ -n "$target" ] || fail 2 "${root:-/}" 'no release to go back to (rollback.nowhere)' 'a release before this one' \
     "$(installed)" 'name one: appliance rollback RELEASE'
   check_release "$target"
   if [ "$target" = "$left" ] && [ ! -e "$state/change" ]; then
@@ -440,6 +441,7 @@ case ${1:-} in
   --return) shift && return_before "$@" ;;
   --recover) shift && recover "$@" ;;
   -h | --help) sed -n 's/^# \{0,1\}//; 2,6p' "$0" ;;
+  --) shift && roll_back "$@" ;;
   -*) fail 2 "$1" 'no such option (rollback.option)' 'rollback [RELEASE]' "$1" "sh $0 --help" ;;
   *) [ $# -le 1 ] || fail 2 "$2" 'one word too many' 'rollback [RELEASE]' "$*" "sh $0 --help" && roll_back "$@" ;;
 esac

@@ -62,6 +62,17 @@ def install_rollback_program(prefix: Prefix) -> bool:
     return bool(changed)
 
 
+def rollback_argv(prefix: Prefix, release: str | None = None) -> list[str]:
+    """The command that goes back: the script of the running program, and not what lies at its place on the host.
+
+    Args:
+        prefix: the host; the script finds it by the name that it is given.
+        release: the folder's name; None for the release before.
+    """
+    text = (Path(__file__).parent / _SCRIPT).read_text("utf-8")
+    return ["/bin/sh", "-c", text, str(rollback_program(prefix)), *(["--", release] if release is not None else [])]
+
+
 def finish_rollback(prefix: Prefix) -> None:
     """Finish a rollback that was cut off, as a boot does.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host.change.rollback_program import rollback_program
 from tests.appliance.host.change.shell_host import NEW, OLD, ShellHost
 from tests.attacks.harness import command
 
@@ -41,4 +42,20 @@ def test_command_passes_on_the_exit_code_of_a_refusal(host: ShellHost) -> None:
 
 def test_host_without_a_release_is_a_wrong_command(tmp_path: Path) -> None:
     answer = command("rollback", "--prefix", tmp_path / "empty")
-    assert (answer.code, "rollback.none" in answer.talk) == (2, True)
+    assert (answer.code, "release.none" in answer.talk) == (2, True)
+
+
+def test_script_of_the_prefix_is_not_what_the_command_runs(host: ShellHost, tmp_path: Path) -> None:
+    """It may belong to another user, and root may be the one who types this."""
+    rollback_program(host.prefix).write_text(f"touch {tmp_path}/ran\n")
+    assert appliance(host, "rollback").returncode == 0
+    host.assert_whole(OLD)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("word", ["--return", "--recover", "--", ""])
+def test_word_like_an_option_is_no_option_of_the_script(host: ShellHost, word: str) -> None:
+    argv = [sys.executable, "-m", "appliance.cli.main", "rollback", "--prefix", str(host.prefix.root), "--", word]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    host.assert_whole(NEW)
