@@ -74,18 +74,21 @@ is_name() { # VERSION-DIGITS
 read_change() { # sets op, release, before and phase; 1 where there is no change, 2 where the file is not one
   op='' release='' before='' phase='' names='format op release before phase since boots purge note'
   [ -f "$state/change" ] && [ ! -L "$state/change" ] || return 1
-  while IFS='=' read -r name value; do
-    [ "$name" = "${names%% *}" ] || return 2
+  while IFS='' read -r line; do
+    name=${line%%=*} value=${line#*=}
+    [ -n "$name" ] && [ "$name" = "${names%% *}" ] || return 2
     names=${names#"$name"} && names=${names# }
-    case $value in
-      *[!A-Za-z0-9._:+-]*) return 2 ;;
-    esac
-    case $name in
-      format) [ "$value" = 1 ] || return 2 ;;
-      op) op=$value ;;
-      release) release=$value ;;
-      before) before=$value ;;
-      phase) phase=$value ;;
+    case $line in
+      *=*[!A-Za-z0-9._:+-]*) return 2 ;;
+      format=1) ;;
+      op=*) op=$value ;;
+      release=*) release=$value ;;
+      before=*) before=$value ;;
+      phase=*) phase=$value ;;
+      since=[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]:[0-9][0-9]Z) ;;
+      boots=*[!0-9]* | boots= | boots=???????*) return 2 ;;
+      boots=* | purge=yes | purge=no | note=*) ;;
+      *) return 2 ;;
     esac
   done <"$state/change"
   [ -z "$names" ] || return 2
@@ -343,8 +346,8 @@ roll_back() { # [RELEASE]
     echo "$target serves already" && exit 0
   fi
   trap '' HUP INT TERM
-  note rollback started "$target" "from ${left:-none}"
   write_change rollback "$target" "$left" switching
+  note rollback started "$target" "from ${left:-none}"
   if switch_to "$target" && start_units "$target" "$left"; then
     end_change "$target" "$left"
     [ -z "$left" ] || [ "$left" = "$target" ] || point previous "$left"

@@ -15,13 +15,16 @@ from appliance.host.change.change_file import (
     SWITCHING,
     TRYING,
     UNINSTALL,
+    HostChange,
+    change_path,
+    format_change,
     read_change,
 )
 from appliance.host.change.journal import Journal
 from appliance.host.change.recovery import undo_switch
 from appliance.host.layout.install_lock import hold
-from signing.errors import ApplyBrokenError
-from tests.appliance.host.change.shell_host import NEW, OLD, ShellHost
+from signing.errors import ApplyBrokenError, DriftError
+from tests.appliance.host.change.shell_host import EACH_SHELL, NEW, OLD, SINCE, ShellHost
 from tests.toy import NOW
 
 BOUNDARIES = 40
@@ -199,3 +202,44 @@ def test_rollback_that_cannot_be_finished_is_undone_at_boot_and_named(host: Shel
     with hold(host.prefix), pytest.raises(ApplyBrokenError) as caught:
         undo_switch(host.prefix)
     assert "no such release" in caught.value.found
+
+
+GOOD = format_change(HostChange(INSTALL, NEW, OLD, COMMITTING, SINCE)).decode()
+ODD = [
+    GOOD,
+    GOOD[:-1],
+    GOOD + "\n",
+    GOOD + "more=1\n",
+    "\n" + GOOD,
+    *(
+        GOOD.replace(line, other)
+        for line in GOOD.splitlines()
+        for other in ("", line.partition("=")[0], f"{line}=", f" {line}")
+    ),
+    *(GOOD.replace("boots=0", f"boots={value}") for value in ("", "999999", "1000000", "-1", "1a", "00")),
+    *(GOOD.replace("purge=no", f"purge={value}") for value in ("yes", "", "perhaps")),
+    *(GOOD.replace("note=", f"note={value}") for value in ("gate.failed", "a b", "é", "$(reboot)", "a;b", "`a`")),
+    *(GOOD.replace(SINCE, value) for value in ("", "now", "2026-01-02T03:04:05", "2026-01-02 03:04:05Z")),
+    *(
+        GOOD.replace(NEW, value)
+        for value in ("", "../..", "1.0.0", ".-000000000001", "a-00000000000g", "-000000000001")
+    ),
+    *(GOOD.replace("committing", value) for value in ("", "removing", "trying+", "Committing")),
+    *(GOOD.replace("op=install", f"op={value}") for value in ("", "rollback", "uninstall", "reboot")),
+    GOOD.replace("format=1", "format=2"),
+    "".join(reversed(GOOD.splitlines(keepends=True))),
+]
+
+
+@pytest.mark.parametrize("shell", EACH_SHELL)
+def test_shell_and_python_read_the_same_records(host: ShellHost, shell: str) -> None:
+    """One that both accept; the others are refused by both. `committing` is left alone by a boot."""
+    for text in ODD:
+        change_path(host.prefix).write_text(text)
+        try:
+            read_change(host.prefix)
+            code = 0
+        except DriftError:
+            code = 8
+        done = host.run("--recover", shell=shell)
+        assert (done.returncode, "change.damaged" in done.stderr) == (code, code == 8), (text, done.stderr)

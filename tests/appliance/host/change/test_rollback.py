@@ -211,10 +211,15 @@ import sys
 sys.path[:0] = sys.argv[2].split(":")
 from pathlib import Path
 from appliance.host.change.way_back import keep_reserve
-from tests.appliance.host.change.shell_host import OLD, ShellHost
+from appliance.host.change.change_file import INSTALL, TRYING
+from tests.appliance.host.change.shell_host import NEW, OLD, ShellHost
 folder = Path(sys.argv[1])
 host = ShellHost.make(folder)
-assert keep_reserve(host.prefix)
+is_kept = sys.argv[3] == "kept"
+if is_kept:
+    assert keep_reserve(host.prefix)
+else:
+    host.begin(INSTALL, TRYING)
 host.prefix.site_file.write_text("port: 1\\n")
 try:
     with open(folder / "fill", "wb", buffering=0) as file:
@@ -222,7 +227,11 @@ try:
             file.write(bytes(4096))
 except OSError:
     pass
+before = host.tree()
 done = host.run()
+if not is_kept:
+    assert (done.returncode, "disk.full" in done.stderr, host.tree() == before) == (1, True, True), done.stderr
+    done = host.run("--return")
 assert done.returncode == 0, done.stderr
 host.assert_whole(OLD)
 assert not (host.prefix.state / ".reserve").exists()
@@ -230,11 +239,13 @@ print("whole")
 """
 
 
-def test_rollback_works_on_a_full_disk_from_what_was_reserved(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reserve", ["kept", "gone"])
+def test_rollback_works_on_a_full_disk_from_what_was_reserved(tmp_path: Path, reserve: str) -> None:
+    """A return works without the reserve, too: its record is there."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
         pytest.skip("this machine refuses namespaces of users")
-    mount = 'mount -t tmpfs -o size=3m tmpfs "$1" && exec "$0" -I -B -c "$2" "$1" "$3"'
-    words = [sys.executable, str(tmp_path), FULL, ":".join(sys.path)]
+    mount = 'mount -t tmpfs -o size=3m tmpfs "$1" && exec "$0" -I -B -c "$2" "$1" "$3" "$4"'
+    words = [sys.executable, str(tmp_path), FULL, ":".join(sys.path), reserve]
     done = subprocess.run(["unshare", "-rm", "sh", "-c", mount, *words], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
 
