@@ -76,30 +76,30 @@ COMMANDS = {
         "appliance.cli.operator.status", "Show what is installed, and every difference from what was signed", _HOST
     ),
     "config": CommandEntry(
-        "appliance.cli.operator.config", "Show, check or apply what the site has decided: site.yaml", _HOST
+        "appliance.cli.upkeep.config", "Show, check or apply what the site has decided: site.yaml", _HOST
     ),
-    "gc": CommandEntry("appliance.cli.operator.gc", "Remove releases and models that this host does not need", _HOST),
+    "gc": CommandEntry("appliance.cli.upkeep.gc", "Remove releases and models that this host does not need", _HOST),
     "switch": CommandEntry("appliance.cli.operator.switch", "Make a staged RELEASE serve", _HOST),
     "rollback": CommandEntry(
-        "appliance.cli.operator.rollback", "Go back to an installed release: RELEASE, or the one before", _HOST
+        "appliance.cli.upkeep.rollback", "Go back to an installed release: RELEASE, or the one before", _HOST
     ),
     "backup": CommandEntry(
-        "appliance.cli.operator.backup",
+        "appliance.cli.upkeep.backup",
         "Write what no stick can bring back to DEST: floors, keys, configuration",
         _HOST,
     ),
-    "restore": CommandEntry("appliance.cli.operator.restore", "Put back what BACKUP has; floors only rise", _HOST),
+    "restore": CommandEntry("appliance.cli.upkeep.restore", "Put back what BACKUP has; floors only rise", _HOST),
     "uninstall": CommandEntry(
-        "appliance.cli.operator.uninstall", "Remove the appliance from this host: files, services, users", _HOST
+        "appliance.cli.upkeep.uninstall", "Remove the appliance from this host: files, services, users", _HOST
     ),
     "receipt": CommandEntry(
         "appliance.cli.operator.receipt", "Write what this host holds, or read what a host wrote", _HOST
     ),
     "doctor": CommandEntry(
-        "appliance.cli.operator.doctor", "Show what is wrong on this machine, and the command that mends it", _HOST
+        "appliance.cli.upkeep.doctor", "Show what is wrong on this machine, and the command that mends it", _HOST
     ),
     "support": CommandEntry(
-        "appliance.cli.operator.support",
+        "appliance.cli.upkeep.support",
         "Write a file about this host to DEST, a folder or a file, for the people who help",
         _HOST,
     ),

@@ -13,7 +13,7 @@ from appliance.host.release.installed_files import installed_files
 from bundles.oci.layout import blob_path
 from bundles.oci.manifest import parse_manifest
 from signing.strictjson import to_file
-from tests.appliance.held_releases import empty_host, hold_release, model_of
+from tests.appliance.host.held_releases import empty_host, hold_release, model_of
 from tests.attacks.harness import guard_off, refused, row
 from tests.toy import NOW
 

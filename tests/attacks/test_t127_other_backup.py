@@ -12,7 +12,7 @@ from appliance.host.maintenance.backup_manifest import MANIFEST_FILE
 from appliance.host.maintenance.restore_stage import StagedRestore, stage
 from appliance.host.site.api_keys import AccessStore
 from appliance.keys.signers.host_key import make_host_key
-from tests.appliance.held_releases import copied, empty_host, hold_release
+from tests.appliance.host.held_releases import copied, empty_host, hold_release
 from tests.appliance.sim_host import SimHost
 from tests.attacks.harness import guard_off, refused, row
 from tests.toy import NOW

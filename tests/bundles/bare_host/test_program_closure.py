@@ -25,6 +25,7 @@ HOST_FOLDERS = (
     "appliance/keys",
     "appliance/cli/operator",
     "appliance/cli/planner",
+    "appliance/cli/upkeep",
     "appliance/cli/console",
     "bundles",
     "signing",

@@ -33,8 +33,8 @@ from signing.errors import (
     UsageError,
 )
 from signing.strictjson import to_file
-from tests.appliance.held_releases import copied
-from tests.appliance.lived_in_host import keys_of, lived_in_host, put_back, state_of
+from tests.appliance.host.held_releases import copied
+from tests.appliance.host.lived_in_host import keys_of, lived_in_host, put_back, state_of
 from tests.appliance.sim_host import SimHost
 from tests.toy import NOW
 

@@ -18,7 +18,7 @@ from appliance.host.maintenance.cleanup import clean_up
 from appliance.host.maintenance.garbage import find_garbage
 from appliance.host.maintenance.pins import pin, pinned, unpin
 from signing.errors import BusyError, DamagedError, NotTrustedError, UsageError
-from tests.appliance.held_releases import empty_host, hold_release, model_of
+from tests.appliance.host.held_releases import empty_host, hold_release, model_of
 from tests.appliance.sim_host import SimHost
 from tests.toy import NOW
 

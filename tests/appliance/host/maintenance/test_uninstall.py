@@ -19,7 +19,7 @@ from appliance.host.layout.install_lock import hold
 from appliance.host.maintenance import uninstall as module
 from appliance.host.maintenance.uninstall import plan_uninstall, resumed_purge, uninstall, uninstall_script
 from signing.errors import ApplyBrokenError, BusyError, UsageError
-from tests.appliance.held_releases import copied, empty_host, hold_release
+from tests.appliance.host.held_releases import copied, empty_host, hold_release
 from tests.appliance.sim_host import SimHost
 from tests.toy import NOW
 
@@ -226,7 +226,7 @@ def test_command_loads_nothing_after_its_own_files_are_gone(
     code = (
         "import sys\n"
         "from appliance.cli.command_table import loading\n"
-        "from appliance.cli.operator import uninstall as command\n"
+        "from appliance.cli.upkeep import uninstall as command\n"
         "from appliance.host.maintenance import uninstall as module\n"
         "real = module.run_script\n"
         "class Refusing:\n"

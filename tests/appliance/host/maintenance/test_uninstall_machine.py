@@ -32,7 +32,7 @@ from appliance.host.site.config import SiteConfig
 from appliance.resources import playbooks_path
 from bundles.bundle import open_bundle
 from signing.floors import Floors
-from tests.appliance.held_releases import empty_host, hold_release
+from tests.appliance.host.held_releases import empty_host, hold_release
 from tests.toy import NOW
 
 SCRIPT = Path(module.__file__).parent / "uninstall.sh"

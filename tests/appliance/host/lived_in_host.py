@@ -18,7 +18,7 @@ from appliance.host.site.rights import Rights
 from appliance.host.trust.receipt_counter import ReceiptCounter, take_number
 from appliance.keys.signers.host_key import make_host_key
 from signing.digest import Digest
-from tests.appliance.held_releases import empty_host, hold_release
+from tests.appliance.host.held_releases import empty_host, hold_release
 from tests.appliance.sim_host import SimHost
 from tests.toy import NOW
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.appliance.held_releases import empty_host, hold_release
+from tests.appliance.host.held_releases import empty_host, hold_release
 from tests.attacks.harness import command
 
 

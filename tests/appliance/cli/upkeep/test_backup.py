@@ -14,7 +14,7 @@ from appliance.host.maintenance.restore import restore
 from appliance.host.maintenance.restore_stage import restore_folder, stage
 from appliance.host.site.api_keys import AccessStore
 from appliance.keys.signers.host_key import make_host_key
-from tests.appliance.held_releases import empty_host, hold_release
+from tests.appliance.host.held_releases import empty_host, hold_release
 from tests.appliance.sim_host import SimHost
 from tests.attacks.harness import Answer, command
 from tests.toy import NOW
