@@ -9,9 +9,20 @@ import pytest
 
 from appliance.host.layout.places import rendered_names
 from appliance.host.layout.prefix import Prefix
-from appliance.host.layout.unit_files import unit_names
+from appliance.host.layout.unit_files import GROUP, USERS, unit_names
+from appliance.host.maintenance import uninstall
+from appliance.host.maintenance.uninstall import KEPT_ETC, KEPT_STATE, UNITS
 from appliance.host.playbook.ansible_run import variables
-from appliance.host.playbook.effects import FILE, UNIT, Effect, declared_effects, read_effect_files
+from appliance.host.playbook.effects import (
+    FILE,
+    PURGE,
+    RELEASE,
+    UNINSTALL,
+    UNIT,
+    Effect,
+    declared_effects,
+    read_effect_files,
+)
 from appliance.host.site.config import SiteConfig
 from appliance.resources import playbooks_path
 from signing.errors import NotTrustedError
@@ -89,3 +100,19 @@ def test_declaration_outside_of_the_format_is_refused(text: str) -> None:
 
 def test_playbooks_that_declare_nothing_have_no_effects() -> None:
     assert declared_effects({}, VARIABLES) == ()
+
+
+def test_uninstall_removes_what_is_declared_until_then_and_keeps_the_rest(tmp_path: Path) -> None:
+    prefix, bundle = Prefix(Path("/")), new_host(tmp_path).verify().value
+    given = variables(prefix, prefix.releases / "r", bundle, SiteConfig())
+    effects = declared_effects(read_effect_files(playbooks_path()), given)
+    removed = {one.name for one in effects if one.until == UNINSTALL}
+    assert removed == {*UNITS, *USERS, GROUP, "/usr/local/bin/appliance"} & removed
+    assert {*USERS, GROUP, "/usr/local/bin/appliance", "appliance-gateway.service"} <= removed
+    script = (Path(uninstall.__file__).parent / "uninstall.sh").read_text()
+    assert {name for name in removed if name.rpartition("/")[2] not in script} == set()
+    kept = {Path(one.name) for one in effects if one.until == PURGE}
+    own = {prefix.etc, *(prefix.etc / name for name in KEPT_ETC), *(prefix.state / name for name in KEPT_STATE)}
+    assert kept <= own
+    # What goes with its release lies in it, or is named after it.
+    assert all(str(prefix.releases) in (one.file or one.name) for one in effects if one.until == RELEASE)
