@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import tempfile
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,6 +24,7 @@ from appliance.host.machine.probe import probe_essentials
 from appliance.host.preflight import host_check
 from appliance.host.preflight.host_check import PreflightResult, check_host
 from appliance.host.preflight.inputs import Host
+from appliance.host.preflight.surroundings import Listener, Process, Surroundings
 from appliance.host.release.environment import Interpreter
 from bundles.contents.contents import Contents, Target
 from bundles.gguf.memory import RESERVE_BYTES
@@ -274,3 +276,30 @@ def test_below_a_prefix_no_package_brings_a_python(
     monkeypatch.setattr(Prefix, "is_system", False)
     with pytest.raises(HostUnfitError):
         check(host, FIT, with_package(host, f"python{PYTHON}_{PYTHON}.2-6_amd64.deb"), is_root=True)
+
+
+def test_every_hurdle_of_a_whole_machine_stands_on_one_card_with_its_remedy(
+    host: SimHost, bare: dict[str, Interpreter | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.host.preflight.room_findings.TEMPORARY_BYTES", 1 << 60)
+    around = Surroundings(
+        "x" * 64,
+        (Listener("127.0.0.1", 8443, Process(5, "nginx")),),
+        Process(7, "apt-get"),
+        broken=("torn",),
+    )
+    card = replace(FIT, system=replace(FIT.system, arch="aarch64", systemd=""), memory=replace(FIT.memory, ram_bytes=1))
+    contents = with_package(host, "bubblewrap_0.8.0-2_amd64.deb")
+    models = model_workloads(Layout(host.source), contents)
+    place = Host(host.prefix, card, lambda: datetime(2018, 1, 1, tzinfo=timezone.utc), "", around=around)
+    with pytest.raises(HostUnfitError) as caught:
+        check_host(contents, models, place, host.prefix.releases / "r", "2026-01-01T00:00:00Z")
+    problems = (caught.value, *caught.value.others)
+    assert {one.code for one in problems} == {"host.unfit"}
+    assert {one.exit_code for one in problems} == {6}
+    subjects = [one.subject.replace(tempfile.gettempdir(), "TMP") for one in problems]
+    assert subjects == [
+        *("system", "memory", "user", "services", "python"),
+        *("temporary files in TMP", "host name", "package manager", "packages", "port 8443"),
+    ]
+    assert all(one.expected and one.found and one.hint for one in problems)
