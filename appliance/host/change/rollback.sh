@@ -208,7 +208,7 @@ put() { # SOURCE TARGET: copy a small file; where nothing is free, by a second n
 put_saved() { # RELEASE: what was rendered into its folder, as it was before a change of it began
   saved=$(saved_of "$1") at=$opt/releases/$1
   [ -n "$saved" ] || return 0
-  for file in RELEASE.json site.yaml config/gateway.json config/engine-*.json config/units/*; do
+  for file in RELEASE.json site.yaml config/gateway.json config/engine-*.json config/egress.nft config/units/*; do
     for there in "$saved"/$file; do
       [ ! -f "$there" ] || put "$there" "$at/${there#"$saved"/}" || return 1
     done

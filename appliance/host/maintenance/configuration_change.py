@@ -38,6 +38,7 @@ from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.install_lock import hold
 from appliance.host.layout.places import FACTS_FILE, REPAIR_HINT, SITE_FILE
 from appliance.host.layout.prefix import PRIVATE, Prefix, make_folder
+from appliance.host.layout.unit_files import ENGINE, RENDERED
 from appliance.host.playbook.ansible_run import render
 from appliance.host.process.programs import Programs
 from appliance.host.release.release import Release, open_current
@@ -49,7 +50,7 @@ from appliance.host.site.site_check import check_site
 from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, ApplyBrokenError, ApplyRestoredError, BusyError, HostUnfitError
 
-_GATEWAY = ("config/gateway.json", "config/units/appliance-gateway")
+_ENGINE = ("config/engine-", f"{RENDERED}/{ENGINE}@")
 
 
 JOURNAL_STEP = "config"
@@ -226,7 +227,7 @@ class _Change:
         changed = tuple(name for name, digest in facts.config.items() if old.config[name] != digest)
         read_configuration(release)
         answer = ""
-        if any(not name.startswith(_GATEWAY) for name in changed):
+        if any(name.startswith(_ENGINE) for name in changed):
             self.is_tried = True
             write_file(self.path / FACTS_FILE, write_facts(facts))
             answer = self.services.try_candidate(release, self.on_progress)
