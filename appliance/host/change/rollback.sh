@@ -353,7 +353,6 @@ roll_back() { # [RELEASE]
     [ -z "$left" ] || [ "$left" = "$target" ] || point previous "$left"
     note rollback 'done' "$target" "from ${left:-none}"
     echo "$target serves; ${left:-nothing} served before"
-    [ -n "$has_units" ] || echo "a running 'appliance serve' has to be started again" >&2
     exit 0
   fi
   note rollback failed "$target" 'rollback.failed'
