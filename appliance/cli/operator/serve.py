@@ -14,9 +14,10 @@ from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import GATEWAY_UNIT
 from appliance.host.maintenance.configuration_change import finish_interrupted
 from appliance.host.process import systemctl
-from appliance.serve.supervisor.service_event import ServiceEvent
+from appliance.serve.supervisor.service_event import OnServiceEvent, ServiceEvent
 from appliance.serve.supervisor.serving import serving
-from signing.errors import BusyError
+from appliance.serve.supervisor.trial_keeper import TrialKeeper, is_fault_of_release, undo_cut_off_switch
+from signing.errors import ApplianceError, BusyError
 
 
 @click.command("serve")
@@ -47,6 +48,18 @@ def command(terminal: Terminal, prefix: Path | None, port: int | None) -> None:
     _refuse_beside_systemd(host)
     if finish_interrupted(host):
         terminal.message("a change of the configuration was interrupted: the configuration from before serves")
+    if undo_cut_off_switch(host):
+        terminal.message("a switch had been cut off: the release before serves")
+    try:
+        _serve(terminal, host, port, on_event)
+    except ApplianceError as error:
+        keeper = TrialKeeper(host, clock.utc_now, on_event)
+        if not is_fault_of_release(error) or not keeper.give_up(str(error)):
+            raise
+        _serve(terminal, host, port, on_event)
+
+
+def _serve(terminal: Terminal, host: Prefix, port: int | None, on_event: OnServiceEvent) -> None:
     with (
         terminal.progress() as progress,
         serving(host, port, clock.utc_now, on_event, progress) as found,

@@ -6,13 +6,25 @@ A commit that was cut off is done again from its begin.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from appliance.host.activation.services import Services
-from appliance.host.change.change_file import COMMITTING, HostChange, clear_change, utc_text, write_change
+from appliance.host.change.change_file import (
+    COMMITTING,
+    INSTALL,
+    SWITCHING,
+    HostChange,
+    clear_change,
+    read_change,
+    utc_text,
+    write_change,
+)
+from appliance.host.change.journal import DONE, LAST, STARTED, Journal
 from appliance.host.change.way_back import keep_reserve, remove_configuration
 from appliance.host.install.bundle_admission import follow_root
 from appliance.host.install.hand_over import remove_unused_sets
+from appliance.host.layout.install_lock import hold
 from appliance.host.layout.prefix import Prefix
 from appliance.host.release.release import Release
 from appliance.host.release.state_format import raise_state_format
@@ -24,6 +36,35 @@ def begin_commit(prefix: Prefix, change: HostChange, now: datetime) -> None:
     """Record that the trial has ended well; from here on nothing returns by itself."""
     committing = HostChange(change.op, change.release, change.before, COMMITTING, utc_text(now))
     write_change(prefix, committing)
+
+
+def commit_release(release: Release, change: HostChange, services: Services, now: Callable[[], datetime]) -> bool:
+    """Make a release good whose trial has ended well, under the lock of installs.
+
+    Args:
+        release: on trial.
+        change: its record, as the watch has read it.
+        services: of this host.
+        now: the clock, in UTC.
+
+    Returns:
+        False where another command has superseded the trial.
+
+    Raises:
+        BusyError: an install runs; what it does decides.
+        ApplianceError: as `make_good`; the release stays good.
+    """
+    prefix = release.prefix
+    with hold(prefix):
+        found = read_change(prefix)
+        if found is None or (found.op, found.release) != (INSTALL, change.release) or found.phase == SWITCHING:
+            return False
+        journal = Journal(prefix.journal / "install.jsonl", now)
+        journal.write(change.release, LAST, STARTED)
+        begin_commit(prefix, found, now())
+        make_good(release, services, now())
+        journal.write(change.release, LAST, DONE, "the trial has ended well")
+    return True
 
 
 def make_good(release: Release, services: Services, now: datetime) -> list[str]:

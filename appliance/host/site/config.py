@@ -140,6 +140,14 @@ def read_site(path: Path) -> SiteConfig:
     return parse_site(data, path)
 
 
+def site_trial(path: Path) -> Trial:
+    """Read how long a new release is watched; the defaults where the file is wrong at this moment."""
+    try:
+        return read_site(path).trial
+    except UsageError:
+        return Trial()
+
+
 def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
     """Parse the content of a site's file.
 

@@ -77,6 +77,7 @@ class EngineKeeper:
         self.is_stopped = False
         self._run_dir, self._log = run_dir, log
         self._recheck, self._on_event, self._on_state = recheck, on_event, on_state
+        self._status = ""
         self._stopping = Flag()
         self._thread: Thread | None = None
 
@@ -84,6 +85,11 @@ class EngineKeeper:
     def name(self) -> str:
         """The model's name."""
         return self.served.model.name
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the engine has answered, and has not ended since."""
+        return self._status == SERVING
 
     @property
     def _socket(self) -> Path:
@@ -190,6 +196,7 @@ class EngineKeeper:
         self._set_state(EngineState(STOPPED, reason))
 
     def _set_state(self, state: EngineState) -> None:
+        self._status = state.status
         # A full disk must not end an engine: the gateway gets the state in any case.
         with contextlib.suppress(OSError):
             write_state(self._socket, state)

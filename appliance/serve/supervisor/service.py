@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from socket import socket
 
+from appliance.host.activation.health import Health
 from appliance.host.engine.process import socket_path
 from appliance.host.engine.state import RESTARTING, EngineState
 from appliance.serve.gateway.messages import EngineEvent
@@ -77,6 +78,13 @@ class Service:
         for keeper in self.keepers:
             keeper.wait_ready()
             keeper.watch()
+
+    def health(self) -> Health:
+        """How this release is at this moment: whether users reach every model of it."""
+        if any(keeper.is_stopped or keeper.error is not None for keeper in self.keepers):
+            return Health.FAILED
+        is_ready = self.gateway.exit_status() is None and all(keeper.is_ready for keeper in self.keepers)
+        return Health.READY if is_ready else Health.WAITING
 
     def make_room(self) -> None:
         """End the engines, for those of another release; the gateway asks users to come again."""

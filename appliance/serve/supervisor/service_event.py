@@ -12,6 +12,7 @@ from signing.errors import ApplianceError
 
 READY, ENDED, INCIDENT, UNREADABLE, GIVEN_UP = "ready", "ended", "incident", "unreadable", "given-up"
 FOLLOWED, KEPT = "followed", "kept"
+GOOD, RETURNED = "good", "returned"
 _WORDS = {
     READY: "serves",
     ENDED: "ended and is started again after another check",
@@ -19,6 +20,8 @@ _WORDS = {
     UNREADABLE: "STOPPED: its files cannot be read",
     GIVEN_UP: "stopped",
     FOLLOWED: "serves after a switch",
+    GOOD: "is good: its trial has ended well",
+    RETURNED: "serves again: the release on trial has failed",
     KEPT: "goes on, since the release that `current` names does not serve",
 }
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from appliance.host.activation.health import Health
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
 from appliance.host.machine.threads import thread_count
@@ -26,6 +27,7 @@ from appliance.serve.supervisor import run_dir
 from appliance.serve.supervisor.launch_plan import Launch, read_launch
 from appliance.serve.supervisor.service import Service
 from appliance.serve.supervisor.service_event import FOLLOWED, KEPT, OnServiceEvent, ServiceEvent
+from appliance.serve.supervisor.trial_keeper import TrialKeeper
 from bundles.progress import ignore
 from signing.errors import ApplianceError
 
@@ -39,6 +41,7 @@ class Succession:
         now: the clock, in UTC.
         on_event: called with what an operator may want to know.
         on_change: called after each switch.
+        trial: watches a release on trial.
     """
 
     def __init__(
@@ -48,9 +51,11 @@ class Succession:
         now: Callable[[], datetime],
         on_event: OnServiceEvent,
         on_change: Callable[[], None],
+        trial: TrialKeeper | None = None,
     ) -> None:
         self.service = service
         self._make, self._now, self._on_event, self._on_change = make, now, on_event, on_change
+        self._trial = trial or TrialKeeper(self._prefix, now, on_event)
         self._refused: str | None = None
 
     @property
@@ -64,8 +69,24 @@ class Succession:
             ApplianceError: why nothing is left.
         """
         while True:
-            self.service.wait(self.is_due)
+            try:
+                self.service.wait(self._is_over)
+            except ApplianceError as error:
+                # A release on trial has failed for good: the one before serves again.
+                if not self._trial.give_up(str(error)):
+                    raise
             self.follow()
+
+    def health(self, name: str) -> Health:
+        """How the release of a folder's name is: the one that runs, or one that is to follow it."""
+        if self.service.launch.release.path.name == name:
+            return self.service.health()
+        refused = (self._refused or "").rpartition("/")[2]
+        return Health.FAILED if name == refused else Health.WAITING
+
+    def _is_over(self) -> bool:
+        self._trial.poll(self.service.launch.release, self.health)
+        return self.is_due()
 
     def stop(self) -> None:
         """End what runs."""

@@ -18,15 +18,13 @@ from appliance.clock import utc_now
 from appliance.host.activation.health import Health
 from appliance.host.activation.systemd_services import SystemdServices
 from appliance.host.change.change_file import COMMITTING, INSTALL, TRYING, HostChange, read_change
-from appliance.host.change.journal import DONE, LAST, STARTED, Journal
 from appliance.host.change.trial import TrialWatch, Verdict, begin_watch, note_ready, trial_failed
-from appliance.host.install.commit import begin_commit, make_good
-from appliance.host.layout.install_lock import hold
+from appliance.host.install.commit import commit_release
 from appliance.host.layout.prefix import Prefix
 from appliance.host.release.release import Release, open_current
-from appliance.host.site.config import Trial, read_site
+from appliance.host.site.config import site_trial
 from appliance.serve.unit_programs import startup
-from signing.errors import ApplianceError, BusyError
+from signing.errors import BusyError
 
 POLL_S = 1.0
 
@@ -58,7 +56,7 @@ def watch(
     change = begin_watch(prefix)
     if change is None:
         return
-    judge = TrialWatch(site_trial(prefix), clock())
+    judge = TrialWatch(site_trial(prefix.site_file), clock())
     while True:
         health = observe()
         was_ready = judge.was_ready
@@ -76,39 +74,6 @@ def watch(
         sleep(POLL_S)
 
 
-def site_trial(prefix: Prefix) -> Trial:
-    """The times of the site; the defaults where its file is wrong at this moment."""
-    try:
-        return read_site(prefix.site_file).trial
-    except ApplianceError:
-        return Trial()
-
-
-def commit_release(prefix: Prefix, release: Release, change: HostChange) -> None:
-    """Make the release on trial good, under the lock of installs.
-
-    Raises:
-        BusyError: an install runs; what it does decides.
-        ApplianceError: see `appliance.host.install.commit`; the release stays good.
-    """
-    with hold(prefix):
-        if current_change(prefix, change) is None:
-            return
-        journal = Journal(prefix.journal / "install.jsonl", utc_now)
-        journal.write(change.release, LAST, STARTED)
-        begin_commit(prefix, change, utc_now())
-        make_good(release, SystemdServices(prefix, utc_now), utc_now())
-        journal.write(change.release, LAST, DONE, "the trial has ended well")
-
-
-def current_change(prefix: Prefix, change: HostChange) -> HostChange | None:
-    """The record, where it still is that of this release's trial or commit."""
-    found = read_change(prefix)
-    if found is None or (found.op, found.release) != (INSTALL, change.release):
-        return None
-    return found if found.phase in (TRYING, COMMITTING) else None
-
-
 def start(prefix: Prefix) -> None:
     """Watch the release that `current` names.
 
@@ -120,7 +85,11 @@ def start(prefix: Prefix) -> None:
         ApplianceError: it cannot be opened. After a few tries that is a failure, too.
     """
     services, release = SystemdServices(prefix, utc_now), open_current(prefix, utc_now())
-    watch(prefix, lambda: services.health(release), lambda change: commit_release(prefix, release, change))
+    watch(prefix, lambda: services.health(release), lambda change: _commit(release, change, services))
+
+
+def _commit(release: Release, change: HostChange, services: SystemdServices) -> None:
+    commit_release(release, change, services, utc_now)
 
 
 def _commit_when_free(commit: Callable[[HostChange], None], change: HostChange, sleep: Callable[[float], None]) -> None:
