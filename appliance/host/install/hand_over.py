@@ -46,9 +46,13 @@ from bundles.contents.signed_wheel import read_record
 from bundles.contents.wheel_record import RecordEntry
 from bundles.progress import OnProgress, ignore
 from signing.digest import Digest, sha256
+from signing.errors import UsageError
 
 MARK = "appliance/host/install/hand_over.py"
 """A program with this file can be handed over to."""
+PLAN = "--plan"
+PLAN_FILE = "appliance/host/install/plan_file.py"
+"""A program with this file compares an install with a plan."""
 NEWER_FLAGS = {"--older": "appliance/host/preflight/older.py"}
 """Flags that a program knows if it has the file. One without the file makes no such check."""
 _BESIDE = ("appliance/docs/", "appliance/playbooks/")
@@ -123,10 +127,21 @@ def words_for(entries: Sequence[RecordEntry], arguments: Sequence[str]) -> list[
     Args:
         entries: the files of that program.
         arguments: as typed, with `--` before the paths.
+
+    Raises:
+        UsageError: a plan is to be compared, and that program cannot.
     """
     files = {entry.path for entry in entries}
     unknown = {flag for flag, file in NEWER_FLAGS.items() if file not in files}
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
+    if PLAN in arguments[:end] and PLAN_FILE not in files:
+        raise UsageError(
+            "plan.older-program",
+            PLAN,
+            expected="a bundle whose program compares an install with a plan",
+            found="a program of an older version, which installs this bundle",
+            hint="read the plan that the install shows, and answer its question: the same command without --plan",
+        )
     return [word for at, word in enumerate(arguments) if at > end or word not in unknown]
 
 

@@ -13,13 +13,13 @@ import pytest
 
 from appliance.builder.wheels.appliance_wheel import build_appliance_wheel
 from appliance.host.install import hand_over as module
-from appliance.host.install.hand_over import MARK, NEWER_FLAGS, hand_over, remove_unused_sets, words_for
+from appliance.host.install.hand_over import MARK, NEWER_FLAGS, PLAN_FILE, hand_over, remove_unused_sets, words_for
 from bundles.bootstrap_set import LAUNCHER_FILE, bootstrap_argv, bootstrap_folder, bootstrap_root
 from bundles.chunks.source import Seed
 from bundles.contents.wheel_record import RecordEntry
 from bundles.oci.layout import Layout, blob_path
 from signing.digest import Digest, sha256
-from signing.errors import DamagedError
+from signing.errors import DamagedError, UsageError
 from tests.appliance.sim_host import SimHost, new_host, write_program
 
 MAIN = b"""import json, sys
@@ -57,6 +57,15 @@ def test_program_without_the_check_of_older_bundles_gets_no_word_of_it() -> None
     assert words_for((), typed) == ["install", "--yes", "--", "--older"]
     assert words_for([RecordEntry(file, sha256(b""), 0)], typed) == typed
     assert (Path(module.__file__).parents[3] / file).is_file()
+
+
+def test_program_that_compares_no_plan_is_not_started_with_one() -> None:
+    typed = ["install", "--plan", "plan.json", "--", "/media/stick"]
+    with pytest.raises(UsageError, match=r"plan\.older-program"):
+        words_for((), typed)
+    assert words_for([RecordEntry(PLAN_FILE, sha256(b""), 0)], typed) == typed
+    assert words_for((), ["install", "--", "--plan"]) == ["install", "--", "--plan"]
+    assert (Path(module.__file__).parents[3] / PLAN_FILE).is_file()
 
 
 def run(sim: SimHost, *words: str) -> list[str]:
