@@ -7,6 +7,7 @@ for Debian 12 and 13, and the newer one has another word in its chat template, s
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -160,13 +161,17 @@ class Machine:
         host: booted.
         versions: what is brought to it.
         tool: the words that run the program that the bed put there; later `appliance` is the installed one.
+        system: `debian-12` or `debian-13`.
         seconds: what was measured, by a name for people.
+        before: each file of the fresh host, as `NspawnHost.files` gives them.
     """
 
     host: NspawnHost
     versions: Versions
     tool: list[str]
+    system: str
     seconds: dict[str, float] = field(default_factory=dict)
+    before: dict[str, str] = field(default_factory=dict)
 
     def type(self, *words: str, code: int | None = 0, timeout_s: float = INSTALL_S) -> Finished:
         """Type a command of the installed program."""
@@ -220,6 +225,48 @@ class Machine:
             words = (line.split(" ") for line in lines)
             seen += [Answer(float(when), int(status), release) for when, status, release in words]
 
+    def killed_at(self, step: str, *words: str) -> None:
+        """Type an install, end the whole machine as soon as its journal names a step, and start the machine again."""
+        command = shlex.join(["appliance", *words])
+        before = len(self._steps())
+        self.host.run(["systemd-run", "--quiet", "--collect", "--unit=typed", "sh", "-c", command])
+        end = time.monotonic() + INSTALL_S
+        while step not in self._steps()[before:]:
+            assert time.monotonic() < end, self._steps()[before:]
+            time.sleep(0.02)
+        self.host.kill()
+        self.host.boot()
+
+    def _steps(self) -> list[str]:
+        lines = self.host.run(["cat", JOURNAL]).out.splitlines()
+        return [json.loads(line)["step"] for line in lines if line.endswith("}")]
+
+    def timed(self, name: str, *words: str, code: int | None = 0) -> Finished:
+        """Type a command, and keep how long it took."""
+        started = time.monotonic()
+        done = self.type(*words, code=code)
+        self.seconds[name] = time.monotonic() - started
+        return done
+
+    def crash(self, unit: str, times: int) -> None:
+        """End the main process of a unit, again each time that systemd has started another one."""
+        last = "0"
+        for _ in range(times):
+            end = time.monotonic() + 60
+            while (now := self.show(unit, "MainPID")) in ("0", last):
+                assert time.monotonic() < end, f"{unit} does not start again"
+                time.sleep(0.05)
+            last = now
+            self.host.run(["kill", "-SEGV", now])
+
+    def show(self, unit: str, name: str) -> str:
+        """One property of a unit."""
+        return self.host.run(["systemctl", "show", "--value", f"--property={name}", unit]).out.strip()
+
+    def release(self, link: str = "current") -> str:
+        """The name of the release that a link names."""
+        return self.host.run(["readlink", f"/opt/appliance/{link}"]).out.strip().rpartition("/")[2]
+
     def set_site(self, text: str) -> None:
         """Replace the site's file, as a person with an editor does."""
         self.host.run(["sh", "-c", f"printf '%s' \"$1\" >{SITE}", "sh", text])
@@ -243,4 +290,4 @@ def machine(versions: Versions, system: str) -> Iterator[Machine]:
         tool = put_tool(host, versions.old.folder, PYTHONS[system])
         host.put(versions.root, "/root/root.json")
         host.run([*tool, "trust", "pin", "/root/root.json", "--fingerprint", versions.fingerprint])
-        yield Machine(host, versions, tool)
+        yield Machine(host, versions, tool, system)
