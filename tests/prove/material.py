@@ -6,12 +6,14 @@ the host.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from appliance.builder.lock.lockfile import lock_path
 from appliance.builder.recipe.reader import load_recipe
 from bundles.bundle import open_bundle
 from bundles.contents.contents import File, Model
@@ -34,6 +36,8 @@ class Material:
         sheet: for a bare host, as it stands on paper.
         model: the bundle's model.
         file: of that model.
+        newer: a stick with what the next version adds to this bundle.
+        newer_manifest: the digest of that version.
     """
 
     bundle: Path
@@ -43,6 +47,8 @@ class Material:
     sheet: str
     model: Model
     file: File
+    newer: UsbStick
+    newer_manifest: str
 
 
 def prepare(workspace: Path, folder: Path) -> Material:
@@ -64,6 +70,7 @@ def prepare(workspace: Path, folder: Path) -> Material:
     found = open_bundle(folder / "stick", root, Floors(), datetime.now(timezone.utc))
     contents = found.value.contents
     (model,) = contents.models
+    newer, newer_manifest = _next_version(workspace, bundle, folder)
     return Material(
         bundle=bundle,
         stick=make_stick("stick-1", folder / "stick.img", folder / "stick", is_read_only=True),
@@ -72,7 +79,25 @@ def prepare(workspace: Path, folder: Path) -> Material:
         sheet=_appliance("trust", "sheet", "--workspace", str(workspace)),
         model=model,
         file=contents.by_path[model.path],
+        newer=newer,
+        newer_manifest=newer_manifest,
     )
+
+
+def _next_version(workspace: Path, bundle: Path, folder: Path) -> tuple[UsbStick, str]:
+    """Build the next version in a copy of the workspace, and write what it adds to the bundle on a stick."""
+    own, recipe = folder / "workspace", folder / RECIPE.name
+    shutil.copytree(workspace, own, ignore=shutil.ignore_patterns("dist"))
+    version = load_recipe(RECIPE).version
+    start, _, last = version.rpartition(".")
+    following = f"{start}.{int(last) + 1}"
+    recipe.write_text(RECIPE.read_text().replace(f"version: {version}", f"version: {following}"))
+    shutil.copy(lock_path(RECIPE), lock_path(recipe))
+    _appliance("build", str(recipe), "--workspace", str(own))
+    newer = own / "dist" / f"{load_recipe(recipe).name}-{following}"
+    found = open_bundle(newer, (own / "trust/root.json").read_bytes(), Floors(), datetime.now(timezone.utc))
+    _appliance("stick", "write", str(newer), str(folder / "newer"), "--since", str(bundle), "--workspace", str(own))
+    return make_stick("stick-2", folder / "newer.img", folder / "newer", is_read_only=True), found.value.manifest
 
 
 def _appliance(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""The story that is proven: from a stick to an answer, on a host that no network reaches, over a reboot.
+"""The story that is proven: from a stick to an answer, to the next version and back, over a reboot, without a network.
 
 A byte that was not signed must give no answer. Owns the order of the steps and what each must show. It works on any
 `Host` and knows nothing of how that is made.
@@ -47,6 +47,8 @@ class Story:
         self.attempts = Attempts(host)
         self.operator = Operator(host)
         self.stick = ""
+        self.serving = material.manifest
+        """The digest of the release that must answer."""
         self.engine = f"appliance-engine@{material.manifest[:12]}-{material.model.name}.service"
         self.store = f"/var/lib/appliance/models/{material.file.sha256}/{material.file.path.rpartition('/')[2]}"
 
@@ -62,6 +64,8 @@ class Story:
         self.installing(self.checking())
         self.answering("An answer", "Name the capital of France.")
         self.installing_again()
+        self.upgrading()
+        self.rolling_back()
         self.rebooting()
         self.refusing()
         self.serving_again()
@@ -130,6 +134,27 @@ class Story:
             expect_in("nothing is changed", "was complete, nothing changed", said.out)
             expect("the engine's process", before, self._main_pid())
 
+    def upgrading(self) -> None:
+        """The next version comes on a second stick, which holds only what it adds."""
+        proves = "a small stick brings the next version; it answers, is on trial, and the way back is open"
+        with self.transcript.step("Upgrade", proves):
+            stick = self.host.plug(self.material.newer)
+            self._show(["du", "-sh", stick])
+            self._appliance("install", stick, "--yes", timeout_s=INSTALL_S)
+            self.serving = self.material.newer_manifest
+            self._ask("What is the capital of Italy?", tokens=4)
+            expect_in("what status says", f"previous   {self._release(self.material.manifest)}", self._status())
+
+    def rolling_back(self) -> None:
+        """One command brings the version before back."""
+        proves = "one command, and the version before answers again"
+        with self.transcript.step("Roll back", proves):
+            self._appliance("rollback")
+            self.serving = self.material.manifest
+            self._await_ready()
+            self._ask("What is the capital of Spain?", tokens=4)
+            expect_in("what status says", "everything is as it was signed", self._status())
+
     def rebooting(self) -> None:
         """The host comes up by itself and serves the same."""
         proves = "after a reboot it verifies and serves by itself, without a hand and without the stick"
@@ -183,6 +208,14 @@ class Story:
     def _appliance(self, *arguments: str, code: int = 0, timeout_s: float = 300) -> Finished:
         return self._show([COMMAND, *arguments], code=code, timeout_s=timeout_s)
 
+    def _status(self) -> str:
+        return self._appliance("status").out
+
+    def _release(self, manifest: str) -> str:
+        """The name of an installed release, by its bundle's digest."""
+        names = self.host.run(["ls", "/opt/appliance/releases"]).out.split()
+        return next(name for name in names if name.endswith(manifest[:12]))
+
     def _typed(self, typed: Typed, code: int = 0) -> Typed:
         """Show what the operator of the bare host typed, with the end of what it showed."""
         shown = (typed.finished.err + typed.finished.out.replace("\r", "")).rstrip().splitlines()
@@ -214,7 +247,7 @@ class Story:
         )
         self.transcript.lines("\n".join(f"{name}: {value}" for name, value in made_by.items()))
         known = self.material
-        expect("the release that answered", known.manifest, made_by["appliance-release"])
+        expect("the release that answered", self.serving, made_by["appliance-release"])
         expect("the model that answered", known.file.sha256, made_by["appliance-model"])
         expect("the chat template that was used", known.model.template, made_by["appliance-template"])
         expect("the engine's way out", "netns", made_by["appliance-isolation"])
