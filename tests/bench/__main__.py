@@ -17,7 +17,7 @@ from pathlib import Path
 
 from appliance.builder.chunking.bundle_writer import remove_bundle
 from tests.appliance.shipped import shipped_model
-from tests.bench import builds, checks, copies, rebuild, sticks
+from tests.bench import builds, checks, copies, installs, rebuild, sticks
 from tests.bench.figure import TOP, Figure, Taken, take_turns
 from tests.bench.material import Material, appliance
 from tests.bench.tokens import PROMPT_TOKENS, WRITTEN_TOKENS, measure_all, our_sides, stock_side
@@ -64,6 +64,7 @@ ROWS: dict[str, Callable[[Material], list[Figure]]] = {
     "build-demo": builds.build_demo,
     "delta": builds.delta,
     "install-copy": copies.install_copy,
+    "install": installs.install,
     "rebuild": rebuild.rebuild,
     "stick-write": sticks.stick_write,
     "demo": demo,
