@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -166,11 +167,28 @@ def parse_change(data: bytes, path: Path) -> HostChange:
     values = {}
     for name, line in zip(NAMES, lines, strict=False):
         found, equals, value = line.partition("=")
-        if (found, equals) != (name, "=") or not _VALUE.match(value):
+        if (found, equals) != (name, "="):
             raise _refused(path, repr(line[:80]))
         values[name] = value
     if values.pop("format") != str(FORMAT):
         raise _refused(path, repr(lines[0]))
+    check_values(values, path)
+    return HostChange(**{**values, "boots": int(values["boots"])})  # type: ignore[arg-type]
+
+
+def check_values(values: Mapping[str, str], path: Path) -> None:
+    """Refuse values that no program writes, such as the name of a folder elsewhere (threat T120).
+
+    Args:
+        values: of each line, by its name.
+        path: for errors.
+
+    Raises:
+        DriftError: naming the first that is wrong.
+    """
+    for name, value in values.items():
+        if not _VALUE.match(value):
+            raise _refused(path, repr(f"{name}={value[:80]}"))
     for name, grammar in _GRAMMARS.items():
         if not grammar.match(values[name]):
             raise _refused(path, f"{name}={values[name][:80]}")
@@ -178,7 +196,6 @@ def parse_change(data: bytes, path: Path) -> HostChange:
         raise _refused(path, f"op={values['op'][:20]} with phase={values['phase'][:20]}")
     if values["op"] in (INSTALL, ROLLBACK) and not values["release"]:
         raise _refused(path, f"op={values['op']} without a release")
-    return HostChange(**{**values, "boots": int(values["boots"])})  # type: ignore[arg-type]
 
 
 _GRAMMARS = {

@@ -65,9 +65,7 @@ def switch_release(
     with hold(prefix) as lock:
         path = _choose(prefix, name)
         release = open_release(prefix, path, host.now(), is_on_trial=True)
-        check_release(release, on_progress)
-        check_state_format(prefix, release.contents)
-        _check_site(release)
+        check_staged(release, on_progress)
         root = read_root(prefix)
         if root is None:
             raise none_pinned(prefix)
@@ -76,6 +74,17 @@ def switch_release(
         run.choice = Choice(release.facts.cpu_variant, 0, release.facts.tokens_per_s)
         run.python = Interpreter(Path(release.facts.python), release.facts.python_version)
         return run_to_the_end(run, SWITCH_STEPS, on_boundary)
+
+
+def check_staged(release: Release, on_progress: OnProgress = ignore) -> None:
+    """Verify a release that was staged earlier: every byte, the stored state that it reads, and the site's file.
+
+    Raises:
+        NotTrustedError, DamagedError, DriftError, HostUnfitError: as `switch_release`.
+    """
+    check_release(release, on_progress)
+    check_state_format(release.prefix, release.contents)
+    _check_site(release)
 
 
 def staged_releases(prefix: Prefix) -> tuple[str, ...]:
