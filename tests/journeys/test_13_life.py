@@ -76,6 +76,27 @@ def test_second_install_changes_nothing(site: Machine) -> None:
     assert answer["was_complete"] is True
 
 
+def test_plan_of_the_newer_version_predicts_its_files_and_changes_nothing(site: Machine) -> None:
+    newer = site.plug("newer", site.versions.new.folder)
+    plan = json.loads(site.type("plan", newer, "--json").out)["install"]
+    assert plan["ansible"]["problem"] == ""
+    predicted = {change["name"] for change in plan["ansible"]["changes"]}
+    folder = f"/opt/appliance/releases/{plan['release']}/config"
+    assert predicted == {
+        f"{folder}/{name}"
+        for name in (
+            "egress.nft",
+            "engine-smollm2-135m.json",
+            "gateway.json",
+            *(f"units/{unit}" for unit in plan["units"]),
+        )
+    }
+    assert site.host.run(["test", "-e", folder], check=False).code == 1
+    # The installed one is as it should be: a check of the same version finds nothing to change.
+    plan = json.loads(site.type("plan", "/media/old", "--json").out)["install"]
+    assert plan["ansible"] == {"changes": [], "problem": ""}
+
+
 def test_machine_that_ends_during_an_upgrade_serves_the_older_version(site: Machine, delta: Path) -> None:
     assert sum(path.stat().st_size for path in delta.rglob("*") if path.is_file()) < MAX_DELTA_BYTES
     stick = site.plug("delta", delta)
