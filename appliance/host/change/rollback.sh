@@ -160,7 +160,7 @@ check_tree() {
   fi
   # Whoever holds this lock changes the host. Its children hold it, too.
   lock=$state/journal/lock tries=5
-  { : >>"$lock"; } 2>/dev/null || fail 1 "$lock" 'no lock (rollback.rights)' 'a file' 'none' 'run it as root'
+  { true >>"$lock"; } 2>/dev/null || fail 1 "$lock" 'no lock (rollback.rights)' 'a file' 'none' 'run it as root'
   exec 9>>"$lock"
   until flock -n 9; do
     tries=$((tries - 1))
@@ -277,24 +277,43 @@ others_of() { # RELEASE OTHER: the units of OTHER that RELEASE does not have
   done
 }
 
-# shellcheck disable=SC2046,SC2086 # names of units are words, without blanks and signs
+# shellcheck disable=SC2086 # names of units are words, without blanks and signs
+drop_units() { # UNIT…: of the release that is left
+  [ $# -gt 0 ] || return 0
+  call disable "$@"
+  # The engines give their memory back, and nobody waits for them. The port has to be free before another gateway starts.
+  call --no-block stop "$@"
+  for unit in "$@"; do
+    case $unit in
+      *.socket) call stop "$unit" && rm -f "$units/$unit" ;;
+    esac
+  done
+}
+
+start_socket() { # UNIT: systemd starts no socket whose service runs
+  case " $changed " in
+    *" $1 "*) ;;
+    *) ! is_active "$1" || return 0 ;;
+  esac
+  call stop $gateway && call restart "$1"
+}
+
+# shellcheck disable=SC2046,SC2086
 start_units() { # RELEASE LEFT: ends with 1 where users do not reach RELEASE within the limit
   [ -n "$has_systemd" ] || return 0
   until=$(($(seconds) + limit)) others=$(others_of "$1" "$2")
   engines=$(unit_names "$1" 'appliance-engine@*') sockets=$(unit_names "$1" '*.socket')
   call daemon-reload || return 1
   call --no-block stop appliance-trial.service
-  # The engines that are left give their memory back. Nobody waits for them.
-  [ -z "$others" ] || { call disable $others; call --no-block stop $others; }
+  # Until the other gateway answers, this one asks users to come again.
+  { true >"$run/window"; } 2>/dev/null
+  drop_units $others
   call enable $engines $sockets $gateway || return 1
   call reset-failed $engines $sockets $gateway
-  for unit in $sockets; do
-    case " $changed " in
-      *" $unit "*) call stop $gateway && call restart "$unit" || return 1 ;;
-      *) call start "$unit" || return 1 ;;
-    esac
-  done
   if [ "$1" = "$2" ]; then call restart $engines; else call start $engines; fi
+  for unit in $sockets; do
+    start_socket "$unit" || return 1
+  done
   # The gateway reports that it is ready when the release is verified and users can connect.
   call restart $gateway || return 1
   while ! { is_active $gateway && is_active $engines; }; do
@@ -317,15 +336,15 @@ queue_units() { # RELEASE LEFT: at boot nothing is waited for; systemd starts wh
   [ -n "$has_systemd" ] || return 0
   until=$(($(seconds) + limit)) others=$(others_of "$1" "$2")
   own="$(unit_names "$1" 'appliance-engine@*')$(unit_names "$1" '*.socket') $gateway"
+  drop_units $others
   call daemon-reload
-  [ -z "$others" ] || { call disable $others; call --no-block stop $others; }
   call enable $own
   call --no-block start $own
 }
 
 end_change() { # RELEASE LEFT: RELEASE is good
   if [ "$(name_of previous)" = "$1" ]; then rm -f "$opt/previous"; fi
-  rm -f "$run/trial-${2##*-}" "$state/change"
+  rm -f "$run/window" "$run/trial-${2##*-}" "$state/change"
   sync -f "$state"
 }
 

@@ -261,3 +261,21 @@ def test_program_lies_on_the_host_and_a_changed_one_is_drift(host: ShellHost) ->
     assert len(program_problems(host.prefix)) == 1
     script.unlink()
     assert len(program_problems(host.prefix)) == 1
+
+
+def test_host_without_a_journal_or_a_run_folder(host: ShellHost, tmp_path: Path) -> None:
+    """A redirection that fails must end no shell: in dash, one of a special command would."""
+    shutil.rmtree(host.prefix.journal)
+    done = host.run()
+    assert (done.returncode, "rollback.rights" in done.stderr) == (1, True)
+    host.assert_whole(NEW)
+    host.prefix.create()
+    shutil.rmtree(host.prefix.run_dir)
+    assert host.run().returncode == 0
+    host.assert_whole(OLD)
+    (tmp_path / "again").mkdir()
+    machine = ShellHost.make(tmp_path / "again", units=True)
+    machine.tool("systemctl", '[ "$1" != is-failed ]')
+    shutil.rmtree(machine.prefix.run_dir)
+    assert machine.run().returncode == 0
+    machine.assert_whole(OLD, units=True)

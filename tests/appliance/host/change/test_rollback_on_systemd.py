@@ -1,4 +1,6 @@
-"""The script that goes back, with a real systemd: units by its own program, and services that only look like ours."""
+"""The script that goes back, with a real systemd: units by its own program, and services that only look like ours.
+
+The older release binds its port itself; the newer one gets it from systemd."""
 
 from __future__ import annotations
 
@@ -16,15 +18,28 @@ from tests.bed.trees import TREES
 
 pytestmark = [pytest.mark.bed, pytest.mark.ci, pytest.mark.timeout(300)]
 
-GATEWAY = "appliance-gateway.service"
+GATEWAY, SOCKET = "appliance-gateway.service", "appliance-gateway.socket"
 GATEWAY_TEXT = """[Unit]
 Description=gateway of {release}
+{unit}
 [Service]
 Type=notify
 NotifyAccess=all
-ExecStart=/bin/sh -c 'test ! -e /broken-{release} && systemd-notify --ready && exec sleep infinity'
+ExecStart=/bin/sh -c 'test ! -e /broken-{release} && {serve}'
 [Install]
 WantedBy=multi-user.target
+"""
+SOCKET_TEXT = """[Socket]
+ListenStream=127.0.0.1:8443
+[Install]
+WantedBy=sockets.target
+"""
+WAITS = "systemd-notify --ready && exec sleep infinity"
+BINDS = "exec python3 /opt/appliance/binds.py"
+BINDING = """import socket, subprocess, time
+port = socket.create_server(("127.0.0.1", 8443))
+subprocess.run(["systemd-notify", "--ready"], check=True)
+time.sleep(1e6)
 """
 ENGINE_TEXT = """[Unit]
 Before=appliance-gateway.service
@@ -48,8 +63,12 @@ def build(folder: Path) -> Path:
     for name in (OLD, NEW):
         release = made.release(name)
         (release / "config/engine-toy.json").write_text(f'{{"store": "/var/lib/appliance/models/{name}/toy.gguf"}}')
-        (release / "config/units" / GATEWAY).write_text(GATEWAY_TEXT.format(release=name))
+        unit, serve = (f"Requires={SOCKET}\nAfter={SOCKET}", WAITS) if name == NEW else ("", BINDS)
+        text = GATEWAY_TEXT.format(release=name, unit=unit, serve=serve)
+        (release / "config/units" / GATEWAY).write_text(text)
         (release / "config/units" / engine(name)).write_text(ENGINE_TEXT.format(release=name))
+    (made.release(NEW) / "config/units" / SOCKET).write_text(SOCKET_TEXT)
+    (made.prefix.opt / "binds.py").write_text(BINDING)
     made.put_in_place(NEW)
     for unit in rollback_program.UNITS:
         source = Path(rollback_program.__file__).with_name(unit)
@@ -64,12 +83,12 @@ def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         for part in ("opt/appliance", "var/lib/appliance", "etc/appliance", "etc/systemd/system"):
             made.put(root / part, f"/tmp/tree/{part}")
         made.run(["sh", "-c", "cp -a /tmp/tree/. / && chown -R 0:0 /opt /var/lib/appliance && systemctl daemon-reload"])
-        made.run(["systemctl", "enable", "--now", GATEWAY, engine(NEW), "appliance-recover.service"])
+        made.run(["systemctl", "enable", "--now", SOCKET, GATEWAY, engine(NEW), "appliance-recover.service"])
         yield made
 
 
 def active(host: NspawnHost) -> set[str]:
-    units = (GATEWAY, engine(OLD), engine(NEW))
+    units = (SOCKET, GATEWAY, engine(OLD), engine(NEW))
     return {name for name in units if host.run(["systemctl", "is-active", name], check=False).code == 0}
 
 
@@ -81,7 +100,8 @@ def assert_serves(host: NspawnHost, release: str) -> None:
     loop = f"for i in $(seq 100); do systemctl is-active -q {engine(release)} {GATEWAY} && exit 0; sleep 0.1; done"
     host.run(["sh", "-c", f"{loop}; exit 1"])
     host.run(["sh", "-c", "for i in $(seq 100); do systemctl list-jobs | grep -q '^No jobs' && exit; sleep 0.1; done"])
-    assert active(host) == {GATEWAY, engine(release)}
+    assert active(host) == {GATEWAY, engine(release)} | ({SOCKET} if release == NEW else set())
+    assert host.run(["test", "-e", f"/etc/systemd/system/{SOCKET}"], check=False).code == (release != NEW)
 
 
 def begin(host: NspawnHost, change: HostChange, folder: Path) -> None:
