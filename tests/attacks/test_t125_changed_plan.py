@@ -71,7 +71,6 @@ def test_attacked_by_another_bundle_of_the_same_people(sim: SimHost, planned: di
     ("field", "value"),
     [
         ("serves", "0.9.0-0123456789ab"),
-        ("site", "0" * 64),
         ("port", "127.0.0.1:9000"),
         ("system", "debian-13"),
         ("prefix", "/srv/other"),
@@ -87,8 +86,11 @@ def test_attacked_by_a_site_file_that_was_edited_after_the_plan(sim: SimHost, pl
     sim.prefix.site_file.parent.mkdir(parents=True)
     sim.prefix.site_file.write_text("port: 9000\n")
     try:
-        error = refused(ROW, lambda: try_install(sim, planned), "plan.changed", "plan, site")
-        assert [one.subject for one in error.others] == ["plan, port"]
+        error = refused(ROW, lambda: try_install(sim, planned), "plan.changed", "plan, port")
+        assert [one.subject for one in error.others] == ["plan, site port"]
+        sim.prefix.site_file.write_text("# the same decisions\nport: 8443\n")
+        with pytest.raises(Reached):
+            try_install(sim, planned)
     finally:
         sim.prefix.site_file.unlink()
 

@@ -129,6 +129,10 @@ def _memory(details: PlanDetails) -> Iterator[tuple[str, str]]:
     switch = details.plan.switch
     if switch is None:
         return
+    before = details.plan.before
+    if before is not None and before.rpartition("/")[2] == details.plan.release.name:
+        yield "switch", "none: this release serves already, and is repaired where it differs"
+        return
     now, during, after = (format_memory(size) for size in (switch.now, switch.during, switch.after))
     yield "memory", f"models take {now} now, {during} during the switch and {after} after it"
     if switch.way == WINDOW:

@@ -11,9 +11,9 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from appliance import clock
@@ -35,7 +35,6 @@ from bundles.chunks.copy import copy_files
 from bundles.chunks.source import ChunkSource
 from bundles.chunks.work_file import CopyJob
 from bundles.contents.contents import Contents
-from signing.digest import Digest
 from signing.errors import ApplianceError
 
 _ROLES = "playbooks/roles/"
@@ -56,7 +55,7 @@ class PlanDetails:
         times: of each step.
         downtime_s: how long users wait in the switch; 0 where both releases serve side by side, or none serves yet.
         final: what cannot be undone, one line each.
-        site: sha256 of the site's file.
+        site: what the site has decided: each field as text.
         findings: of preflight.
         ansible: what Ansible's check mode predicts; None where no release is installed that could run it.
     """
@@ -70,7 +69,7 @@ class PlanDetails:
     times: tuple[StepForecast, ...]
     downtime_s: int
     final: tuple[str, ...]
-    site: Digest
+    site: Mapping[str, str]
     findings: tuple[HostFinding, ...]
     ansible: Prediction | None = None
 
@@ -113,7 +112,7 @@ def detail(
         times,
         downtime_seconds(times) if is_window else 0,
         tuple(_final(plan)),
-        site.digest,
+        _decisions(site),
         preflight.findings,
     )
 
@@ -155,6 +154,12 @@ def _variant(plan: InstallPlan, preflight: PreflightResult) -> tuple[str, str]:
             if variant in preflight.variants:
                 return variant, "chosen here"
     return (preflight.variants[0] if preflight.variants else ""), "first to be tried"
+
+
+def _decisions(site: SiteConfig) -> dict[str, str]:
+    # An install writes the file with its defaults where there is none: other bytes, the same decisions.
+    own = {one.name for one in fields(SiteConfig)} - {"digest", "data"}
+    return {name: str(getattr(site, name)) for name in sorted(own)}
 
 
 def _final(plan: InstallPlan) -> Iterator[str]:

@@ -4,7 +4,7 @@ Owns the JSON of a plan, and the comparison. What is compared is what a person h
 copied is not: an interrupted install goes on under its plan.
 
 Rules:
-- the same bundle, on the same host, from the same release to the same one, with the same site's file;
+- the same bundle, on the same host, from the same release to the same one, with the same decisions of the site;
 - no package, unit, file, user or wait of users that the plan did not name;
 - each file system that had room still has.
 """
@@ -33,7 +33,7 @@ FORMAT = 1
 MAX_PLAN_BYTES = 4 << 20
 KEY = "install"
 """The member of `appliance plan --json` that holds it."""
-_SAME = ("format", "name", "version", "manifest", "system", "prefix", "release", "site", "port")
+_SAME = ("format", "name", "version", "manifest", "system", "prefix", "release", "port")
 _NO_MORE = ("packages", "units", "effects")
 
 
@@ -49,7 +49,7 @@ def plan_value(details: PlanDetails) -> dict[str, Any]:
         "prefix": str(plan.prefix.root),
         "release": plan.release.name,
         "serves": _name(plan.before),
-        "site": details.site,
+        "site": dict(details.site),
         "port": details.port,
         "copies": {"files": plan.files, "bytes": plan.size_bytes},
         "space": [
@@ -147,6 +147,11 @@ def _differences(planned: dict[str, Any], here: dict[str, Any]) -> Iterator[tupl
     for name in _SAME:
         if planned.get(name) != here[name]:
             yield name, _text(planned.get(name)), _text(here[name])
+    site = planned.get("site")
+    for name, value in here["site"].items():
+        known = site.get(name) if isinstance(site, dict) else None
+        if known != value:
+            yield f"site {name}", _text(known), value
     # A run under this plan may have been interrupted after its switch.
     if here["serves"] not in (planned.get("serves"), planned.get("release")):
         yield "serves", _text(planned.get("serves")), _text(here["serves"])

@@ -109,6 +109,13 @@ def test_plan_of_an_upgrade_names_releases_copies_files_and_the_way_of_the_switc
     assert any("floors" in line for line in found["final"])
 
 
+def test_plan_of_the_serving_release_repairs_it_and_switches_nothing(sim: SimHost) -> None:
+    shown = plan(sim, sim.source).out
+    assert "copies       nothing" in shown
+    assert "none: this release serves already" in shown
+    assert "nothing serves yet" not in shown
+
+
 def test_plan_as_text_has_the_same_in_short_lines(sim: SimHost, newer: Path) -> None:
     shown = plan(sim, newer).out
     for words in ("copies", "space", "files", "port         127.0.0.1:8443", "users wait for nothing", "for good"):
