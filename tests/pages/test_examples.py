@@ -32,10 +32,10 @@ ELSEWHERE = {
     "appliance backup": "tests/appliance/cli/upkeep/test_backup.py",
     "appliance restore": "tests/appliance/cli/upkeep/test_backup.py",
     "appliance uninstall": "tests/appliance/host/maintenance/test_uninstall.py",
-    "appliance config": "tests/appliance/cli/operator/test_config.py",
-    "sudo appliance config apply": "tests/appliance/cli/operator/test_config.py",
+    "appliance config": "tests/appliance/cli/upkeep/test_config.py",
+    "sudo appliance config apply": "tests/appliance/cli/upkeep/test_config.py",
     "appliance doctor": "tests/appliance/host/maintenance/test_doctor.py",
-    "appliance support /media": "tests/appliance/cli/operator/test_support.py",
+    "appliance support /media": "tests/appliance/cli/upkeep/test_support.py",
     "appliance receipt": "tests/appliance/cli/operator/test_receipt.py",
     "appliance demo": "tests/journeys/conftest.py",
 }

@@ -11,7 +11,9 @@ import click
 from appliance import clock
 from appliance.cli.console.options import json_option, pass_terminal, prefix_option
 from appliance.cli.console.terminal import Terminal
+from appliance.cli.planner.host_card import run_tool
 from appliance.host.layout.prefix import Prefix
+from appliance.host.machine.probe import probe_essentials
 from appliance.host.maintenance.configuration_change import AppliedConfiguration, apply_configuration
 from appliance.host.maintenance.site_state import SiteValue, applied_values, site_drift, site_values, unused_values
 from appliance.host.release.release import Release, current_target, open_current
@@ -117,7 +119,8 @@ def apply(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
     """
     host = Prefix.at(prefix or Path("/"))
     with terminal.progress() as on_progress:
-        applied = apply_configuration(host, clock.utc_now, is_root=os.geteuid() == 0, on_progress=on_progress)
+        card = probe_essentials(clock.utc_now(), run_tool)
+        applied = apply_configuration(host, card, clock.utc_now, is_root=os.geteuid() == 0, on_progress=on_progress)
     serving = run_dir.read_serving(host) if not host.is_system else None
     if as_json:
         release = applied.release

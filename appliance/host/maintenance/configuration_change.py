@@ -39,6 +39,8 @@ from appliance.host.layout.install_lock import hold
 from appliance.host.layout.places import FACTS_FILE, REPAIR_HINT, SITE_FILE
 from appliance.host.layout.prefix import PRIVATE, Prefix, make_folder
 from appliance.host.layout.unit_files import ENGINE, RENDERED
+from appliance.host.machine.card import Card
+from appliance.host.maintenance.configuration_memory import check_memory
 from appliance.host.playbook.ansible_run import render
 from appliance.host.process.programs import Programs
 from appliance.host.release.release import Release, open_current
@@ -72,19 +74,21 @@ class AppliedConfiguration:
 
 
 def apply_configuration(
-    prefix: Prefix, now: Callable[[], datetime], *, is_root: bool, on_progress: OnProgress = ignore
+    prefix: Prefix, card: Card, now: Callable[[], datetime], *, is_root: bool, on_progress: OnProgress = ignore
 ) -> AppliedConfiguration:
     """Bring the site's file into the release that serves.
 
     Args:
         prefix: the host.
+        card: of the machine; its memory suffices.
         now: the clock, in UTC.
         is_root: whether this program may change all of the machine.
         on_progress: called with what is done.
 
     Raises:
         UsageError: the site's file is wrong, or nothing is installed; nothing was changed.
-        HostUnfitError: this user may not change the machine, or the new port is taken; nothing was changed.
+        HostUnfitError: this user may not change the machine, the new port is taken, or the models need more memory than
+            there is; nothing was changed.
         DamagedError, NotTrustedError, DriftError: the release is not as it was installed; nothing was changed.
         ApplyRestoredError: a step failed; the configuration from before serves.
         ApplyBrokenError: a step failed, and the configuration from before could not be restored.
@@ -103,6 +107,7 @@ def apply_configuration(
         if site.digest == release.facts.site:
             return AppliedConfiguration(release, (), "")
         _check_port(release, site)
+        check_memory(release, site, card)
         scratch = prefix.scratch / "configuration"
         shutil.rmtree(scratch, ignore_errors=True)
         make_folder(scratch, PRIVATE)

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from signing.errors import (
     HostUnfitError,
     UsageError,
 )
+from tests.appliance.sim_card import CARD
 from tests.appliance.sim_host import SimHost, new_host, write_configuration
 from tests.toy import NOW
 
@@ -76,14 +78,14 @@ class Host:
     """An installed host, whose configuration is rendered without Ansible."""
 
     def __init__(self, sim: SimHost, services: Recorded) -> None:
-        self.sim, self.services, self.prefix = sim, services, sim.prefix
+        self.sim, self.services, self.prefix, self.card = sim, services, sim.prefix, CARD
 
     def decide(self, text: str) -> None:
         self.prefix.site_file.write_text(text)
 
     def apply(self) -> AppliedConfiguration:
         self.services.calls.clear()
-        return apply_configuration(self.prefix, lambda: datetime.now(timezone.utc), is_root=False)
+        return apply_configuration(self.prefix, self.card, lambda: datetime.now(timezone.utc), is_root=False)
 
     def served(self) -> tuple[int, int]:
         """The port and the context of the release, which must be complete and right."""
@@ -209,6 +211,16 @@ def test_taken_port_is_refused_before_anything_is_changed(host: Host) -> None:
             host.apply()
     assert "ss -ltnp" in caught.value.hint
     assert (host.services.calls, host.served()) == ([], (8443, 64))
+
+
+def test_more_memory_than_there_is_is_refused_before_anything_is_changed(host: Host) -> None:
+    host.decide("slots: 2\n")
+    host.card = replace(CARD, memory=replace(CARD.memory, ram_bytes=1 << 20, available_bytes=1 << 20))
+    with pytest.raises(HostUnfitError) as caught:
+        host.apply()
+    assert (caught.value.exit_code, caught.value.code) == (6, "config.does-not-fit")
+    assert (host.services.calls, host.served()) == ([], (8443, 64))
+    host.card = CARD
 
 
 def test_playbooks_that_differ_from_the_signed_ones_are_never_run(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
