@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.host.change.change_file import read_change
+from appliance.host.change.change_file import RESTORE, UNINSTALL, read_change
 from appliance.host.change.way_back import previous_target
 from appliance.host.layout.places import OK_FILE, REVOKED_FILE, STAGED_FILE, STORED
 from appliance.host.layout.prefix import Prefix
@@ -50,7 +50,7 @@ class Garbage:
         kept: releases that stay.
         releases: folders of releases that go.
         models: folders of models that go.
-        leftovers: scratch files and runs of Ansible that go.
+        leftovers: scratch files, runs of Ansible, and what a superseded change has left.
         size_bytes: what these take on the disk.
         faults: kept releases whose list of files cannot be read; no model goes then.
     """
@@ -85,7 +85,7 @@ def find_garbage(prefix: Prefix, keep: int) -> Garbage:
     used, faults = _used_models(kept)
     stored = [path for path in _folders(prefix.models) if _MODEL.match(path.name)]
     models = () if faults else tuple(path for path in stored if path.name not in used)
-    leftovers = (*_entries(prefix.scratch), *_entries(prefix.runs)[:-1])
+    leftovers = (*_entries(prefix.scratch), *_entries(prefix.runs)[:-1], *_superseded(prefix))
     size = sum(map(disk_bytes, (*releases, *models, *leftovers)))
     return Garbage(kept, releases, models, leftovers, size, faults)
 
@@ -152,6 +152,14 @@ def _finished(path: Path) -> tuple[int, str]:
 
 def _counts(path: Path) -> bool:
     return (path / OK_FILE).is_file() and not os.path.lexists(path / REVOKED_FILE)
+
+
+def _superseded(prefix: Prefix) -> Iterator[Path]:
+    """What an uninstall or a restore has left that was cut off, where a later change has taken its place."""
+    change = read_change(prefix)
+    for op, path in ((RESTORE, prefix.state / "restore"), (UNINSTALL, prefix.opt / "uninstall")):
+        if (change is None or change.op != op) and path.exists() and not path.is_symlink():
+            yield path
 
 
 def _used_models(kept: tuple[KeptRelease, ...]) -> tuple[frozenset[Digest], tuple[ApplianceError, ...]]:

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.change.change_file import INSTALL, TRYING, HostChange, write_change
+from appliance.host.change.change_file import (
+    INSTALL,
+    REMOVING,
+    RESTORE,
+    RESTORING,
+    TRYING,
+    UNINSTALL,
+    HostChange,
+    clear_change,
+    write_change,
+)
 from appliance.host.change.way_back import keep_reserve, point_previous, return_folder
 from appliance.host.layout.install_lock import hold
 from appliance.host.layout.places import OK_FILE, REVOKED_FILE, STAGED_FILE
@@ -61,6 +71,21 @@ def test_current_and_the_newest_beside_it_stay_and_models_that_only_others_use_g
     assert not return_folder(host.prefix, old.name).exists()
     assert (host.prefix.state / ".reserve").stat().st_size == 1 << 20
     assert clean_up(host.prefix, 1, now).paths == ()
+
+
+def test_what_a_superseded_uninstall_or_restore_has_left_goes_and_that_of_an_unfinished_one_stays(
+    host: SimHost,
+) -> None:
+    hold_release(host, "1.0.1", serves=True)
+    left = (host.prefix.state / "restore", host.prefix.opt / "uninstall")
+    left[0].mkdir()
+    left[1].write_bytes(b"")
+    for op, phase, kept_one in ((RESTORE, RESTORING, left[0]), (UNINSTALL, REMOVING, left[1])):
+        write_change(host.prefix, HostChange(op, "", "", phase, "2026-01-02T03:04:05Z"))
+        assert set(find_garbage(host.prefix, 1).leftovers) == set(left) - {kept_one}
+    clear_change(host.prefix)
+    clean_up(host.prefix, 1, now)
+    assert not any(path.exists() for path in left)
 
 
 def test_a_dry_run_changes_nothing(host: SimHost) -> None:
