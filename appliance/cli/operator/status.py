@@ -15,7 +15,7 @@ from appliance.cli.console.terminal import Terminal
 from appliance.host.engine.state import SERVING, EngineState
 from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance.egress import describe_egress
-from appliance.host.maintenance.host_life import AT_WORK, GOOD, TRYING, UNFINISHED, describe_change_record
+from appliance.host.maintenance.host_life import AT_WORK, GOOD, TRYING, UNFINISHED, UNSEEN, describe_change_record
 from appliance.host.maintenance.status import Status, read_status
 from appliance.serve.supervisor.engine_states import read_engine_states, stopped_engines
 from bundles.report import fault_fields, override_lines
@@ -96,6 +96,7 @@ def _life_lines(status: Status) -> Iterator[str]:
         GOOD: "good: nothing is unfinished",
         TRYING: "trying: it becomes good when it has been healthy long enough, else the previous release comes back",
         AT_WORK: "a command is changing this host at this moment",
+        UNSEEN: "a change is recorded; root can see which",
         UNFINISHED: "in the middle of a change that was interrupted",
     }
     yield f"state      {words[life.state]}"

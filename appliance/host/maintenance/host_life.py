@@ -26,7 +26,7 @@ from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.proc_file import read_text
 from signing.errors import ApplianceError, DriftError
 
-GOOD, TRYING, UNFINISHED, AT_WORK = "good", "trying", "unfinished", "at work"
+GOOD, TRYING, UNFINISHED, AT_WORK, UNSEEN = "good", "trying", "unfinished", "at work", "unseen"
 _LOCKS = Path("/proc/locks")
 
 
@@ -36,7 +36,8 @@ class HostLife:
 
     Args:
         state: `good`: nothing is unfinished. `trying`: a new release serves, and the way back is open. `at work`: a
-            command changes this host at this moment. `unfinished`: a change was interrupted.
+            command changes this host at this moment. `unfinished`: a change was interrupted. `unseen`: a change is
+            recorded, and this user may not read the record.
         change: the record of the unfinished change, or None.
         next_command: what ends an unfinished change; empty where nothing is to be done.
         previous: the folder's name of the release to return to; empty where there is none.
@@ -67,6 +68,8 @@ def read_life(prefix: Prefix, locks: Path = _LOCKS) -> HostLife:
     try:
         change = read_change(prefix)
     except DriftError as refused:
+        if not os.access(change_path(prefix), os.R_OK, follow_symlinks=False):
+            return HostLife(UNSEEN, None, "", previous, incident, None, ())
         return HostLife(UNFINISHED, None, "", previous, incident, None, (refused,))
     if is_at_work:
         return HostLife(AT_WORK, change, "", previous, incident, None, ())

@@ -125,7 +125,7 @@ FACTS: dict[str, Fact] = {
     "floors.timestamp": NUMBER,
     "floors.time": TIME,
     "receipts.counter": NUMBER,
-    "life.state": _words("good", "trying", "unfinished", "at work"),
+    "life.state": _words("good", "trying", "unfinished", "at work", "unseen"),
     "life.op": _words("install", "rollback", "uninstall", "restore"),
     "life.phase": _words("switching", "trying", "removing", "restoring"),
     "life.since": TIME,

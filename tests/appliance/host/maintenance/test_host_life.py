@@ -99,6 +99,21 @@ def test_record_that_breaks_the_grammar_is_drift(prefix: Prefix) -> None:
     assert [one.code for one in read_life(prefix).problems] == ["change.unreadable"]
 
 
+def test_record_that_this_user_may_not_read_is_no_drift(prefix: Prefix, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_change(prefix, HostChange(INSTALL, NEW, OLD, TRYING, SINCE))
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    real = os.open
+
+    def refuse(path: object, *more: object, **words: object) -> int:
+        if path == change_path(prefix):
+            raise PermissionError(13, "Permission denied")
+        return real(path, *more, **words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", refuse)
+    life = read_life(prefix)
+    assert (life.state, life.problems) == ("unseen", ())
+
+
 def test_last_failed_step_is_the_incident_and_an_open_one_was_cut_off(prefix: Prefix) -> None:
     log = journal(prefix)
     log.write(NEW, "gate", STARTED)
