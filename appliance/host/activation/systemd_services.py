@@ -145,7 +145,8 @@ class SystemdServices:
         """See `Services.restore`."""
         if before != tried and (engines := _installed(self._prefix, tried)):
             systemctl.disable(engines)
-            systemctl.stop(engines)
+            # The return never waits for the release that failed; what it held is free at once.
+            systemctl.end(engines)
         if before is None:
             # The socket first: else it would start the gateway again.
             for name in (GATEWAY_SOCKET, GATEWAY_UNIT):

@@ -98,6 +98,12 @@ def stop(units: Iterable[str]) -> None:
     _call(["systemctl", "reset-failed", *units], check=False)
 
 
+def end(units: Iterable[str]) -> None:
+    """End units by force, and wait for none of them: what they do about it does not matter."""
+    _call(["systemctl", "--no-block", "stop", *units])
+    _call(["systemctl", "kill", "--signal=KILL", *units], check=False)
+
+
 def state(unit: str) -> UnitState:
     """Read the state of a unit, which need not exist."""
     names = ("ActiveState", "UnitFileState", "ExecMainStatus", "DropInPaths")
