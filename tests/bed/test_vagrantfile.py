@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.bed import vagrant_box
 from tests.bed.abilities import missing_commands
 from tests.bed.fixtures import require
 
 TOP = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.ci
+PAGE = "docs/vagrant.md"
 
 
 def validate(vagrantfile: Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -40,3 +43,23 @@ def test_control_setting_that_does_not_exist_is_found(tmp_path: Path) -> None:
     assert "machine.memory =" in text
     (tmp_path / "Vagrantfile").write_text(text.replace("machine.memory =", "machine.memmory ="))
     assert "memmory" in validate(tmp_path / "Vagrantfile", tmp_path).stderr
+
+
+def test_page_names_machines_and_settings_of_the_vagrantfile() -> None:
+    """No test brings the machines up: this holds the page, whose run was made by hand, to the file."""
+    page, text = (TOP / PAGE).read_text(), (TOP / "Vagrantfile").read_text()
+    defined = set(re.findall(r'config\.vm\.define "(\w+)"', text))
+    assert set(re.findall(r"vagrant (?:up|halt|ssh) (\w+)", page)) == defined
+    memory, cpus = re.search(r"machine\.memory = (\d+)", text), re.search(r"machine\.cpus = (\d+)", text)
+    assert memory
+    assert cpus
+    assert f"Memory:            {memory[1]}M" in page
+    assert f"Cpus:              {cpus[1]}\n" in page
+    assert "isolated: no route leads out of this target" in page
+    assert "isolated: no route leads out of this target" in text
+
+
+def test_box_has_what_copies_the_checkout_into_the_builder() -> None:
+    # Without a network Vagrant cannot fetch it, and the machine does not come up.
+    assert 'type: "rsync"' in (TOP / "Vagrantfile").read_text()
+    assert "rsync" in vagrant_box.TREE.packages

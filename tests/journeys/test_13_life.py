@@ -12,7 +12,7 @@ import pytest
 
 from tests.bed.files_digest import differences
 from tests.journeys.conftest import TwoSystems
-from tests.journeys.life import Answer, Machine, Versions, build_versions, machine, run
+from tests.journeys.life import Answer, Machine, Versions, build_versions, delta_stick, machine
 
 pytestmark = [pytest.mark.bed, pytest.mark.ci, pytest.mark.timeout(600)]
 
@@ -24,7 +24,8 @@ KILLED = {"debian-12": ("environment", "candidate"), "debian-13": ()}
 
 @pytest.fixture(scope="module")
 def versions(two_systems: TwoSystems, tmp_path_factory: pytest.TempPathFactory) -> Versions:
-    return build_versions(two_systems, tmp_path_factory.mktemp("life"))
+    recipe = two_systems.bundle.parents[2] / "two-pythons.yaml"
+    return build_versions(recipe, two_systems.bundle, tmp_path_factory.mktemp("life"))
 
 
 @pytest.fixture(scope="module", params=["debian-12", "debian-13"])
@@ -37,17 +38,7 @@ def site(request: pytest.FixtureRequest, versions: Versions) -> Iterator[Machine
 @pytest.fixture(scope="module")
 def delta(site: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A stick with what the host lacks of the newer version, by the host's own receipt."""
-    folder = tmp_path_factory.mktemp("delta")
-    site.host.run(["mkdir", "-p", "/root/courier"])
-    receipt = str(json.loads(site.type("receipt", "write", "/root/courier", "--yes", "--json").out)["path"])
-    site.host.get(receipt, folder / "receipt")
-    site.host.run(["rm", "-r", "/root/courier"])
-    workspace = site.versions.workspace
-    key = json.loads(site.type("trust", "show", "--json").out)["host_key"]
-    run("receipt", "read", folder / "receipt", "--fingerprint", key, "--workspace", workspace)
-    written = ("--since", folder / "receipt", "--workspace", workspace)
-    run("stick", "write", site.versions.new.folder, folder / "stick", *written)
-    return folder / "stick"
+    return delta_stick(site, tmp_path_factory.mktemp("delta"))
 
 
 def check_answers(site: Machine, seen: list[Answer]) -> None:
