@@ -9,8 +9,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -201,3 +203,37 @@ def _plain(options: Mapping[str, Any], inner: str) -> dict[str, Any]:
         }
         for name, option in options.items()
     }
+
+
+@pytest.mark.ci
+def test_module_works_without_the_action_too(tmp_path: Path) -> None:
+    path = tmp_path / "written"
+    options = json.dumps({"files": [{"path": str(path), "mode": "0640", "content": "{}", "validate": "json"}]})
+    program = "import sys; from ansible.cli.adhoc import main; main(sys.argv)"
+    command = [
+        sys.executable,
+        "-I",
+        "-B",
+        "-c",
+        program,
+        "localhost",
+        "-c",
+        "local",
+        "-m",
+        "appliance_files",
+        "-a",
+        options,
+    ]
+    command += ["-e", f"ansible_python_interpreter={PYTHON}"]
+    environment = {
+        "ANSIBLE_LIBRARY": str(playbooks_path() / "library"),
+        "ANSIBLE_HOME": str(tmp_path / "home"),
+        "ANSIBLE_LOCAL_TEMP": str(tmp_path / "tmp"),
+        "HOME": str(tmp_path),
+        "LC_ALL": "C.UTF-8",
+        "PATH": "/usr/bin:/bin",
+    }
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "CHANGED" in done.stdout
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("{}", 0o640)
