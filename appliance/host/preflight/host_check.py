@@ -242,7 +242,8 @@ def package_names(contents: Contents, system: str) -> tuple[str, ...]:
 
 
 def _is_installed(file_name: str, version_of: Callable[[str, str], str]) -> bool:
-    name, version, arch = file_name.removesuffix(".deb").split("_", 2)
+    name, _, rest = file_name.removesuffix(".deb").partition("_")
+    version, _, arch = rest.rpartition("_")
     here = version_of(name, arch)
     return here.partition(":")[2 if ":" in here else 0].replace("~", "-") == version
 

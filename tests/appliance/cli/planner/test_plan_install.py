@@ -31,8 +31,10 @@ ROLES = Path(__file__).parents[4] / "playbooks/roles"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_built_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _formula_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is built here, and the folder for temporary files is too small for the bundle's own runtime."""
     monkeypatch.setenv("AIRGAP_APPLIANCE_CACHE", str(tmp_path / "no-cache"))
+    monkeypatch.setattr("appliance.cli.planner.plan_source.UNPACKED_COPIES", 1 << 60)
 
 
 @pytest.fixture(scope="module")
@@ -249,10 +251,7 @@ def test_complete_release_makes_no_environment_again() -> None:
     assert total_seconds(again) < total_seconds(fresh)
 
 
-def test_small_folder_for_temporary_files_leaves_the_plan_to_the_formula(
-    sim: SimHost, newer: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("appliance.cli.planner.plan_source.UNPACKED_COPIES", 1 << 60)
+def test_small_folder_for_temporary_files_leaves_the_plan_to_the_formula(sim: SimHost, newer: Path) -> None:
     answer = plan(sim, newer, "--json")
     assert answer.code == 0
     assert "has too little room to unpack it): computed by the formula alone" in answer.talk

@@ -22,7 +22,7 @@ from appliance.host.machine.card import Card, card_value
 from appliance.host.machine.cpu import FLAGS, cpu_flags, fitting_variants
 from appliance.host.machine.probe import probe_essentials
 from appliance.host.preflight import host_check
-from appliance.host.preflight.host_check import PreflightResult, check_host
+from appliance.host.preflight.host_check import PreflightResult, check_host, wanted_names
 from appliance.host.preflight.inputs import Host
 from appliance.host.preflight.surroundings import Listener, Process, Surroundings
 from appliance.host.release.environment import Interpreter
@@ -303,3 +303,22 @@ def test_every_hurdle_of_a_whole_machine_stands_on_one_card_with_its_remedy(
         *("temporary files in TMP", "host name", "package manager", "packages", "port 8443"),
     ]
     assert all(one.expected and one.found and one.hint for one in problems)
+
+
+@pytest.mark.parametrize(
+    ("installed", "wanted"),
+    [
+        (("needed", "amd64", "1:1.0~rc1-2"), ()),
+        (("needed", "amd64", "1.0-rc1-2"), ()),
+        (("needed", "amd64", "1.0-rc1-3"), ("needed_1.0-rc1-2_amd64.deb",)),
+        (("needed", "arm64", "1.0-rc1-2"), ("needed_1.0-rc1-2_amd64.deb",)),
+    ],
+)
+def test_packages_are_compared_by_the_name_of_their_file(
+    host: SimHost, bare: dict[str, Interpreter | None], installed: tuple[str, str, str], wanted: tuple[str, ...]
+) -> None:
+    contents = with_package(host, "needed_1.0-rc1-2_amd64.deb")
+    place = Host(host.prefix, FIT, lambda: NOW, "", around=Surroundings("box", installed=(installed,)))
+    assert wanted_names(contents, place) == wanted
+    assert wanted_names(contents, replace(place, around=None)) == ("needed_1.0-rc1-2_amd64.deb",)
+    assert wanted_names(contents, replace(place, card=replace(FIT, system=replace(FIT.system, os="debian-13")))) == ()
