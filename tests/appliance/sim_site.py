@@ -48,6 +48,9 @@ class SimServices:
         self.calls.append((name, current_target(self.host)))
         self.staged.get(name, lambda: None)()
 
+    def make_room(self, _release: Release) -> None:
+        self._note("make_room")
+
     def try_candidate(self, _release: Release, _on_progress: object) -> str:
         self._note("try_candidate")
         return "Paris"
