@@ -310,17 +310,33 @@ start_units() { # RELEASE LEFT: ends with 1 where users do not reach RELEASE wit
   drop_units $others
   call enable $engines $sockets $gateway || return 1
   call reset-failed $engines $sockets $gateway
+  for unit in $engines; do
+    # What an engine has left there would look like a running one.
+    { [ "$1" != "$2" ] && is_active "$unit"; } || rm -f "$(socket_of "$unit")"
+  done
   if [ "$1" = "$2" ]; then call restart $engines; else call start $engines; fi
   for unit in $sockets; do
     start_socket "$unit" || return 1
   done
   # The gateway reports that it is ready when the release is verified and users can connect.
   call restart $gateway || return 1
-  while ! { is_active $gateway && is_active $engines; }; do
+  while ! { is_active $gateway && is_listening $engines; }; do
     rest=$((until - $(seconds)))
     { [ "$rest" -gt 0 ] && is_coming $engines $gateway; } || return 1
     sleep 0.2
   done
+}
+
+socket_of() { # ENGINE: where it listens, once its model is verified
+  at=${1#appliance-engine@}
+  printf '%s' "$run/${at%.service}/engine.sock"
+}
+
+is_listening() { # whether one of these engines does
+  for unit in "$@"; do
+    if [ -e "$(socket_of "$unit")" ] && is_active "$unit"; then return 0; fi
+  done
+  return 1
 }
 
 is_active() { # whether one of these units runs

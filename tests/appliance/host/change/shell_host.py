@@ -71,9 +71,11 @@ class ShellHost:
     def add_release(self, name: str) -> Path:
         """A release that is complete as far as a shell can see."""
         release, model = self.release(name), self.prefix.models / name / "toy.gguf"
-        for folder in (release / "venv/bin", release / "config/units", model.parent):
+        listens = self.prefix.run_dir / f"{name[-12:]}-toy"
+        for folder in (release / "venv/bin", release / "config/units", model.parent, listens):
             folder.mkdir(parents=True)
         model.write_bytes(b"a model")
+        (listens / "engine.sock").touch()
         (release / "venv/bin/python").symlink_to("/bin/sh")
         texts = {
             FACTS_FILE: f"facts of {name}\n",

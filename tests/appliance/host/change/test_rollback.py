@@ -277,5 +277,23 @@ def test_host_without_a_journal_or_a_run_folder(host: ShellHost, tmp_path: Path)
     machine = ShellHost.make(tmp_path / "again", units=True)
     machine.tool("systemctl", '[ "$1" != is-failed ]')
     shutil.rmtree(machine.prefix.run_dir)
+    listens = machine.prefix.run_dir / f"{OLD[-12:]}-toy"
+    machine.tool(
+        "systemctl",
+        f'[ "$1" != start ] || {{ mkdir -p {listens} && touch {listens}/engine.sock; }}\n[ "$1" != is-failed ]',
+    )
     assert machine.run().returncode == 0
     machine.assert_whole(OLD, units=True)
+
+
+def test_engine_that_never_listens_is_no_release_that_serves(machine: ShellHost) -> None:
+    """Its unit runs, and verifies the model for ever; what an earlier engine has left there does not count."""
+    script = rollback_program(machine.prefix)
+    script.write_text(script.read_text().replace("limit=300", "limit=1"))
+    machine.tool(
+        "systemctl",
+        f'[ "$1" != is-failed ] || exit 1\n[ "$1 $3" != "is-active appliance-engine@{OLD[-12:]}-toy.service" ]',
+    )
+    done = machine.run()
+    assert (done.returncode, f"{NEW} serves again" in done.stderr) == (7, True)
+    machine.assert_whole(NEW, units=True)

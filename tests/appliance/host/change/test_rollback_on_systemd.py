@@ -46,7 +46,9 @@ Before=appliance-gateway.service
 [Service]
 Type=exec
 ExecCondition=/bin/sh -c 'test "$(readlink /opt/appliance/current)" = "releases/{release}"'
-ExecStart=/bin/sleep infinity
+RuntimeDirectory=appliance/{release_id}-toy
+RuntimeDirectoryPreserve=yes
+ExecStart=/bin/sh -c 'touch /run/appliance/{release_id}-toy/engine.sock && exec sleep infinity'
 [Install]
 WantedBy=multi-user.target
 """
@@ -66,7 +68,7 @@ def build(folder: Path) -> Path:
         unit, serve = (f"Requires={SOCKET}\nAfter={SOCKET}", WAITS) if name == NEW else ("", BINDS)
         text = GATEWAY_TEXT.format(release=name, unit=unit, serve=serve)
         (release / "config/units" / GATEWAY).write_text(text)
-        (release / "config/units" / engine(name)).write_text(ENGINE_TEXT.format(release=name))
+        (release / "config/units" / engine(name)).write_text(ENGINE_TEXT.format(release=name, release_id=name[-12:]))
     (made.release(NEW) / "config/units" / SOCKET).write_text(SOCKET_TEXT)
     (made.prefix.opt / "binds.py").write_text(BINDING)
     made.put_in_place(NEW)
