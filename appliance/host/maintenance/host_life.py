@@ -105,7 +105,7 @@ def next_command(prefix: Prefix, change: HostChange) -> str:
         INSTALL: f"appliance switch {change.release}{option}",
         ROLLBACK: f"appliance rollback {change.release}{option}",
         UNINSTALL: f"appliance uninstall{' --purge' * (change.purge == 'yes')}{option}",
-        RESTORE: f"appliance restore FILE{option}",
+        RESTORE: f"appliance restore --resume{option}",
     }[change.op]
 
 

@@ -122,6 +122,7 @@ def stage(prefix: Prefix, backup: Path, from_host: Sequence[Digest], now: dateti
     manifest = read_manifest(data, known, str(folder / MANIFEST_FILE))
     discard(prefix)
     target = restore_folder(prefix)
+    make_folder(target, PRIVATE)
     for name in ("new", "old"):
         make_folder(target / name, PRIVATE)
     for file in manifest.files:

@@ -106,7 +106,7 @@ def plan_uninstall(prefix: Prefix, system: str, *, purge: bool) -> UninstallPlan
     units = tuple(_units(prefix)) if prefix.is_system else ()
     accounts = (*USERS, GROUP) if prefix.is_system else ()
     size = sum(map(disk_bytes, removes)) - sum(map(disk_bytes, keeps))
-    packages = tuple(sorted(set(_packages(prefix, system)))) if prefix.is_system else ()
+    packages = tuple(sorted(set(brought_packages(prefix, system)))) if prefix.is_system else ()
     return UninstallPlan(tuple(removes), tuple(keeps), units, accounts, packages, size, purge)
 
 
@@ -214,7 +214,8 @@ def _units(prefix: Prefix) -> Iterator[str]:
     yield from (name for name in UNITS if (prefix.units / name).is_file())
 
 
-def _packages(prefix: Prefix, system: str) -> Iterator[str]:
+def brought_packages(prefix: Prefix, system: str) -> Iterator[str]:
+    """List the packages that bundles brought for a system, as name and version; they stay on the machine."""
     for release in sorted(prefix.releases.glob("*/")):
         try:
             files = installed_files(release)

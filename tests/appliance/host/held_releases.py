@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from appliance.builder.chunking.chunker import Source
 from appliance.host.activation.switch import point_at, target_of
 from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.layout.places import OK_FILE, REVOKED_FILE
@@ -36,7 +38,13 @@ def copied(host: SimHost, folder: Path) -> SimHost:
 
 
 def hold_release(
-    host: SimHost, version: str, *, model: str = "", serves: bool = False, is_complete: bool = True
+    host: SimHost,
+    version: str,
+    *,
+    model: str = "",
+    serves: bool = False,
+    is_complete: bool = True,
+    extra: Sequence[Source] = (),
 ) -> Path:
     """Publish a bundle, and have the host hold it as a release.
 
@@ -46,9 +54,10 @@ def hold_release(
         model: two releases with one text here share their model.
         serves: whether `current` names it.
         is_complete: whether it has its mark.
+        extra: more files of the bundle.
     """
     weights = gguf([string_key("tokenizer.chat_template", model or version)])
-    source = build_bundle(host.workspace, version, weights=weights)
+    source = build_bundle(host.workspace, version, extra=extra, weights=weights)
     found = open_bundle(source, host.trust, Floors(), NOW)
     path = host.prefix.release_path(version, found.value.manifest)
     accept(host.prefix, found, host.trust)

@@ -65,7 +65,7 @@ def test_trying_is_no_problem_and_names_the_release_to_return_to(prefix: Prefix)
         (HostChange(ROLLBACK, OLD, NEW, SWITCHING, SINCE), f"appliance rollback {OLD}"),
         (HostChange(UNINSTALL, "", NEW, REMOVING, SINCE), "appliance uninstall"),
         (HostChange(UNINSTALL, "", NEW, REMOVING, SINCE, purge="yes"), "appliance uninstall --purge"),
-        (HostChange(RESTORE, "", NEW, RESTORING, SINCE), "appliance restore FILE"),
+        (HostChange(RESTORE, "", NEW, RESTORING, SINCE), "appliance restore --resume"),
     ],
 )
 def test_interrupted_change_is_drift_with_the_exact_command(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from appliance.builder.chunking.chunker import Source
 from appliance.host.change.change_file import INSTALL, TRYING, HostChange, read_change, write_change
 from appliance.host.change.way_back import keep_reserve, return_folder
 from appliance.host.layout.install_lock import hold
@@ -98,6 +99,15 @@ def test_plan_shows_all_that_and_changes_nothing(host: SimHost) -> None:
     assert plan.size_bytes > 0
     assert plan_uninstall(host.prefix, "debian-12", purge=True).keeps == ()
     assert left(host) == before
+
+
+def test_packages_that_bundles_brought_for_this_system_are_listed(tmp_path: Path) -> None:
+    host = empty_host(tmp_path)
+    names = ("debian-12/python3_3.11.2-1_amd64.deb", "debian-13/python3_3.13.5-1_amd64.deb")
+    extra = [Source(f"os-packages/{name}", "os-package", data=name.encode()) for name in names]
+    hold_release(host, "1.0.1", extra=extra)
+    assert list(module.brought_packages(host.prefix, "debian-12")) == ["python3 3.11.2-1"]
+    assert list(module.brought_packages(host.prefix, "debian-14")) == []
 
 
 def test_nothing_to_uninstall_is_a_wrong_command(tmp_path: Path, host: SimHost) -> None:
