@@ -68,7 +68,7 @@ def test_model_whose_engine_ends_five_times_is_stopped_and_named_everywhere(
     unit = unit_of_release(host.release.path, "toy")
     assert last == f"toy stopped ({CRASHED}, the last with {how}); next: systemctl restart {unit}"
     assert read_state(host.socket) == EngineState("stopped", CRASHED)
-    # systemd tries once more, and is told not to do so again.
+    # systemd tries once more, and gets an exit code after which it does not.
     assert host.start_engine_unit() == 8
     assert (len(executed), end(host, {"SERVICE_RESULT": "exit-code", "EXIT_STATUS": "8"})) == (MAX_CRASHES, None)
     assert f"systemctl restart {unit}" in capfd.readouterr().err
