@@ -67,6 +67,18 @@ def test_attacked_with_an_older_bundle_that_is_still_allowed(sim: SimHost, older
     assert (answer.code, "install.older" in answer.talk) == (6, True)
 
 
+def test_attacked_with_damaged_records_of_the_serving_release(sim: SimHost, older: Path) -> None:
+    facts = sim.prefix.current / "RELEASE.json"
+    data = facts.read_bytes()
+    facts.write_bytes(b"{}")
+    try:
+        refused(ROW, lambda: try_install(sim, older), "install.older", "release")
+        with pytest.raises(Reached):
+            try_install(sim, sim.source)  # its own stick repairs it
+    finally:
+        facts.write_bytes(data)
+
+
 def test_unattacked_a_fresh_host_takes_any_version(sim: SimHost, older: Path) -> None:
     host = Host(
         replace(sim.prefix, root=sim.prefix.root.with_name("fresh")), CARD, lambda: NOW, "", is_root_compared=True

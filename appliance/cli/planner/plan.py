@@ -109,6 +109,9 @@ def command(
             details = plan_here(read, prefix, Path(scratch), may_go_back=older)
         else:
             details = plan_elsewhere(read, card, prefix, Path(scratch))
+    if card_path is None and details is not None and details.plan.before is not None:
+        # The engines that serve in the same control group end in the switch; the install judges in the same way.
+        card = replace(card, memory=replace(card.memory, limit_bytes=None))
     asked = [ModelWorkload(head.name, head.header, load) for head, load in read.models]
     formula = [one.need for one in asked]
     needs = [found or need for found, need in zip(measured, formula, strict=True)]

@@ -54,18 +54,27 @@ def older_finding(prefix: Prefix, name: str, version: str, release: Path, *, is_
     """
     try:
         target = current_target(prefix)
-        if target is None or prefix.opt / target == release:
-            return None
-        serving = read_facts(prefix.opt / target)
     except ApplianceError:
-        return None  # the install reports what lies there, and repairs it
-    if serving.name != name or version_order(version) >= version_order(serving.version):
+        return None  # the install refuses what lies there
+    if target is None or prefix.opt / target == release:
         return None
-    required, measured = f"{name} {serving.version} or newer, which serves here", f"{name} {version}"
+    serving_name, serving_version = _serving(prefix.opt / target, name)
+    if serving_name != name or version_order(version) >= version_order(serving_version):
+        return None
+    required, measured = f"{name} {serving_version} or newer, which serves here", f"{name} {version}"
     if is_meant:
         return warning("release", required, measured, "going back was asked for with --older")
     remedy = "appliance rollback returns to a release that is here; or state that you mean it: install --older"
     return problem("release", required, measured, remedy, OLDER)
+
+
+def _serving(folder: Path, name: str) -> tuple[str, str]:
+    try:
+        facts = read_facts(folder)
+    except ApplianceError:
+        # Damage must not open the way back: the folder's name has the version, and the product may be this one.
+        return name, folder.name.rpartition("-")[0]
+    return facts.name, facts.version
 
 
 def check_older(prefix: Prefix, name: str, version: str, release: Path, *, is_meant: bool) -> None:

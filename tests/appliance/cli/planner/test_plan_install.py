@@ -296,3 +296,12 @@ def test_plan_of_a_fresh_host_has_the_declared_effects_alone(sim: SimHost, newer
     found = install_part(plan(sim, newer, "--json", prefix=tmp_path / "fresh"))
     assert found["ansible"] is None
     assert found["effects"]
+
+
+def test_control_group_that_serving_engines_fill_does_not_prevent_the_upgrade(
+    sim: SimHost, newer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = replace(CARD, memory=replace(CARD.memory, limit_bytes=1))
+    monkeypatch.setattr("appliance.cli.planner.plan.read_card", lambda: full)
+    assert json.loads(plan(sim, newer, "--json").out)["fits"] is True
+    assert json.loads(plan(sim, newer, "--json", prefix=tmp_path / "fresh").out)["fits"] is False
