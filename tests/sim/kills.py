@@ -91,7 +91,7 @@ def kept_tree(prefix: Prefix, keep: Path) -> Iterator[Callable[[], None]]:
     shutil.copytree(prefix.root, keep, symlinks=True)
 
     def put_back() -> None:
-        shutil.rmtree(prefix.root)
+        shutil.rmtree(prefix.root, ignore_errors=True)
         shutil.copytree(keep, prefix.root, symlinks=True)
 
     yield put_back
