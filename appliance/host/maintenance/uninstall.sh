@@ -70,10 +70,11 @@ remove_but() {
     done
 }
 
-# The units of this host; the one that finishes an uninstall at boot comes last, by itself.
+# The units of this host, in the order in which they are stopped: the watch of a trial before what it watches, and the socket
+# before the gateway, which it would start again. The unit that finishes an uninstall at boot comes last, by itself.
 unit_names() {
-    for path in "$units"/appliance-engine@*.service "$units"/appliance-gateway.service "$units"/appliance-gateway.socket \
-        "$units"/appliance-trial.service "$units"/appliance-return.service "$units"/appliance-egress.service; do
+    for path in "$units"/appliance-trial.service "$units"/appliance-return.service "$units"/appliance-gateway.socket \
+        "$units"/appliance-gateway.service "$units"/appliance-engine@*.service "$units"/appliance-egress.service; do
         [ -e "$path" ] && echo "${path##*/}"
     done
     return 0
@@ -98,6 +99,10 @@ step_services() {
         systemctl stop -- "$unit"
         systemctl reset-failed -- "$unit" 2>/dev/null || true
     done
+    # The counter of packets stays in the kernel when its unit ends.
+    if command -v nft >/dev/null && nft list table inet appliance_egress >/dev/null 2>&1; then
+        nft delete table inet appliance_egress
+    fi
 }
 
 step_links() {
@@ -164,6 +169,9 @@ step_configuration() {
 
 step_sockets() {
     remove "$run"
+    if [ -z "$root" ]; then
+        remove /run/appliance-egress
+    fi
 }
 
 step_record() {

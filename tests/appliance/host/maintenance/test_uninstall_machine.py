@@ -230,3 +230,25 @@ def test_script_names_every_unit(effects: tuple[Effect, ...]) -> None:
     assert [name for name in UNITS if name not in text] == []
     declared = [effect.name for effect in effects if effect.kind == UNIT]
     assert [name for name in declared if name not in UNITS and not name.startswith("appliance-engine@")] == []
+
+
+def test_watch_and_socket_are_stopped_before_what_they_would_start(machine: Path, effects: tuple[Effect, ...]) -> None:
+    install(machine, effects)
+    (machine / "run/systemd/system").mkdir(parents=True)
+    called = machine / "called"
+    for name in ("systemctl", "nft"):
+        write(machine / "tools" / name, f'#!/bin/sh\necho "$*" >>/{called.name}\n')
+        (machine / "tools" / name).chmod(0o755)
+    write(machine / "run/appliance-egress/since")
+    script = machine / "opt/appliance/uninstall"
+    script.write_text(SCRIPT.read_text().replace("PATH=/usr/sbin", "PATH=/tools:/usr/sbin"))
+    done = uninstall(machine, purge=True)
+    assert done.returncode == 0, done.stderr
+    words = called.read_text().splitlines()
+    stopped = [line.rpartition(" ")[2] for line in words if line.startswith("stop")]
+    assert set(stopped) >= set(UNITS) - {"appliance-recover.service"}
+    assert stopped.index("appliance-trial.service") < stopped.index("appliance-gateway.service")
+    assert stopped.index("appliance-gateway.socket") < stopped.index("appliance-gateway.service")
+    assert "delete table inet appliance_egress" in words
+    assert not (machine / "run/appliance-egress").exists()
+    assert words[-1] == "daemon-reload"
