@@ -37,7 +37,7 @@ soak: runtime bed ## Run what takes hours: faults in signing/, 2 000 mutations o
 	@INSTANTS=40 $(BIN)/python -m pytest -m ci tests/appliance/cli/demo/test_demo_killed.py
 	@KILLS=100 $(BIN)/python -m pytest tests/bundles/chunks/test_copy_killed.py
 	@BIG_MIB=5120 $(BIN)/python -m pytest -m vm -k swapped tests/bundles/stick/test_real_sticks.py
-	@BOUNDARIES=all $(BIN)/python -m pytest -m ci tests/appliance/host/maintenance/test_pairs.py
+	@BOUNDARIES=all $(BIN)/python -m pytest -m ci tests/appliance/host/maintenance/test_every_boundary.py
 	@BARE_HOSTS=all $(BIN)/python -m pytest -m ci tests/journeys/test_11_bare_host.py
 	@$(BIN)/python -m tests.bed.soak $(or $(ROUNDS),20)
 
