@@ -50,7 +50,7 @@ def test_attacked_by_a_second_install_nothing_is_written(
     prefix: Prefix, stick: Stick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("appliance.host.install.install.hold", lambda prefix: hold(prefix, 0.1))
-    monkeypatch.setattr("appliance.host.install.install.run_preflight", lambda *_: PreflightResult)
+    monkeypatch.setattr("appliance.host.install.install.run_preflight", lambda *_: PreflightResult(None, ("x64",), ()))
     pin_root(prefix, stick.root_file, [one.public.fingerprint for one in stick.repository.people.root])
     before = sorted(prefix.root.rglob("*"))
     host = Host(prefix, CARD, SimClock(NOW), "")

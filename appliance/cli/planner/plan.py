@@ -23,6 +23,7 @@ from appliance.cli.console.waiting import select_option, wait_option, waiting_of
 from appliance.cli.planner.host_card import read_card
 from appliance.cli.planner.plan_install import install_lines, plan_elsewhere, plan_here
 from appliance.cli.planner.plan_source import PlanOptions, PlanSource, read_source
+from appliance.host.install.plan_details import PlanDetails
 from appliance.host.install.plan_file import KEY, plan_value
 from appliance.host.machine.card import MAX_CARD_BYTES, Card, parse_card
 from appliance.host.models.fit import Fit, ModelWorkload, fit
@@ -107,11 +108,9 @@ def command(
         measured = _measure(read, terminal)
         if card_path is None:
             details = plan_here(read, prefix, Path(scratch), may_go_back=older)
+            card = _card_of_upgrade(card, details)
         else:
             details = plan_elsewhere(read, card, prefix, Path(scratch))
-    if card_path is None and details is not None and details.plan.before is not None:
-        # The engines that serve in the same control group end in the switch; the install judges in the same way.
-        card = replace(card, memory=replace(card.memory, limit_bytes=None))
     asked = [ModelWorkload(head.name, head.header, load) for head, load in read.models]
     formula = [one.need for one in asked]
     needs = [found or need for found, need in zip(measured, formula, strict=True)]
@@ -141,6 +140,13 @@ def _read_card(path: Path | None) -> Card:
     except OSError as error:
         hint = "make it on the host: appliance host probe --json >card.json"
         raise UsageError("card.missing", str(path), expected="a card", found=str(error.strerror), hint=hint) from None
+
+
+def _card_of_upgrade(card: Card, details: PlanDetails | None) -> Card:
+    if details is None or details.plan.before is None:
+        return card
+    # The engines that serve in the same control group end in the switch; the install judges in the same way.
+    return replace(card, memory=replace(card.memory, limit_bytes=None))
 
 
 def _measure(source: PlanSource, terminal: Terminal) -> list[MemoryNeed | None]:
