@@ -46,3 +46,21 @@ def test_next_install_waits_for_a_child_that_outlives_its_install(prefix: Prefix
         child.communicate()
     with hold(prefix, wait_s=0):
         pass
+
+
+def test_lock_that_a_shell_has_taken_goes_on_in_the_program_that_it_becomes(tmp_path: Path) -> None:
+    prefix = Prefix.at(tmp_path / "host")
+    prefix.create()
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from appliance.host.layout import install_lock\n"
+        "from appliance.host.layout.prefix import Prefix\n"
+        "prefix = Prefix.at(Path(sys.argv[1]))\n"
+        "if sys.argv[2] == 'give': install_lock.give_back_inherited(prefix)\n"
+        "with install_lock.hold(prefix, wait_s=0.1): print('held')\n"
+    )
+    shell = 'exec 9>>"$1/var/lib/appliance/journal/lock"; flock -n 9; exec "$2" -c "$3" "$1" "$4"'
+    for how, said in (("give", "held\n"), ("keep", "")):
+        command = ["/bin/sh", "-c", shell, "sh", prefix.root, sys.executable, code, how]
+        done = subprocess.run(command, cwd=Path(__file__).parents[4], check=False, capture_output=True, text=True)
+        assert done.stdout == said, done.stderr
