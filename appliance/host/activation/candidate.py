@@ -181,7 +181,7 @@ def _spec(release: Release, model: Model) -> EngineSpec:
         runtime=release.runtime,
         context=int(rendered["context"]),
         slots=int(rendered["slots"]),
-        # Few threads beside a release that serves: too many would slow down both.
-        threads=max(1, thread_count() // 2) if release.prefix.current.is_symlink() else thread_count(),
+        # Few threads: the release that serves goes on beside it, and too many threads would slow down both.
+        threads=max(1, thread_count() // 2),
         is_embedding=bool(model.embedding),
     )
