@@ -13,10 +13,9 @@ from tests.bed.abilities import no_hosts
 from tests.bed.trees import DEBIAN_12
 from tests.bench.figure import Figure
 from tests.bench.material import RECIPE, Material
-from tests.journeys.life import Machine, build_versions, delta_stick, machine
+from tests.journeys.life import Machine, build_versions, delta_stick, gateway_of, machine
 
 MAX_UPGRADE_S, MAX_AWAY_S = 60.0, 5.0
-HOLDER = "import socket,time; s=socket.create_server(('127.0.0.1', 9443)); time.sleep(600)"
 
 
 def life(material: Material) -> list[Figure]:
@@ -43,15 +42,13 @@ def life(material: Material) -> list[Figure]:
 def _until_answer(site: Machine, *words: str) -> float:
     started = time.monotonic()
     site.type(*words)
-    site.serves()
+    site.await_serves()
     return time.monotonic() - started
 
 
 def _away_while_the_gate_fails(site: Machine) -> float:
     """The longest time between two answers of the gateway while an upgrade fails after its switch."""
-    site.host.run(["systemd-run", "--quiet", "--unit=holder", "python3", "-c", HOLDER])
-    site.set_site("port: 9443\n")
-    with site.polled() as seen:
+    with gateway_of(site, site.release()), site.polled() as seen:
         site.type("install", "/media/delta", "--yes", code=7)
         site.await_serves()
     times = [one.time for one in seen if one.status == 200]

@@ -302,6 +302,21 @@ class Machine:
 
 
 @contextmanager
+def gateway_of(site: Machine, release: str) -> Iterator[None]:
+    """Let the gateway start with one release alone, so that the gate of every other one fails."""
+    guard = f"ExecStartPre=/bin/sh -c 'test \"$(readlink /opt/appliance/current)\" = releases/{release}'"
+    folder = f"/etc/systemd/system/{GATEWAY}.d"
+    site.host.run(["mkdir", folder])
+    site.host.run(["sh", "-c", f"printf '[Service]\\n%s\\n' \"$1\" >{folder}/own.conf", "sh", guard])
+    site.host.run(["systemctl", "daemon-reload"])
+    try:
+        yield
+    finally:
+        site.host.run(["rm", "-r", folder])
+        site.host.run(["systemctl", "daemon-reload"])
+
+
+@contextmanager
 def machine(versions: Versions, system: str) -> Iterator[Machine]:
     """A fresh machine with the operator's program and the pinned root; nothing may try to leave it.
 
@@ -312,5 +327,6 @@ def machine(versions: Versions, system: str) -> Iterator[Machine]:
     with quiet_nspawn_host(TREES[system]) as host:
         tool = put_tool(host, versions.old.folder, PYTHONS[system])
         host.put(versions.root, "/root/root.json")
+        before = host.files()
         host.run([*tool, "trust", "pin", "/root/root.json", "--fingerprint", versions.fingerprint])
-        yield Machine(host, versions, tool, system)
+        yield Machine(host, versions, tool, system, before=before)

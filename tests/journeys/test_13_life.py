@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from tests.bed.files_digest import differences
 from tests.journeys.conftest import TwoSystems
-from tests.journeys.life import Answer, Machine, Versions, build_versions, delta_stick, machine
+from tests.journeys.life import Answer, Machine, Versions, build_versions, delta_stick, gateway_of, machine
 
 pytestmark = [pytest.mark.bed, pytest.mark.ci, pytest.mark.timeout(600)]
 
@@ -51,7 +52,6 @@ def check_answers(site: Machine, seen: list[Answer]) -> None:
 
 
 def test_fresh_host_installs_counts_its_attempts_and_answers(site: Machine) -> None:
-    site.before = site.host.files()
     site.host.run(["mkdir", "-p", "/etc/appliance"])
     site.set_site(COUNTING)
     started = time.monotonic()
@@ -112,8 +112,10 @@ def test_ordinary_reboot_does_not_return(site: Machine) -> None:
 
 def test_person_goes_back_and_nobody_is_refused(site: Machine) -> None:
     with site.polled() as seen:
-        site.timed("rollback", "rollback")
-        assert site.serves() == site.versions.old.manifest
+        started = time.monotonic()
+        site.type("rollback")
+        assert site.await_serves() == site.versions.old.manifest
+        site.seconds["rollback"] = time.monotonic() - started
     check_answers(site, seen)
     assert site.status()["version"] == "1.0.0"
 
@@ -138,18 +140,14 @@ def test_release_that_crashes_on_trial_returns_by_itself(site: Machine) -> None:
 
 
 def test_upgrade_whose_gate_fails_returns_by_itself(site: Machine) -> None:
-    holder = "import socket,time; s=socket.create_server(('127.0.0.1', 9443)); time.sleep(300)"
-    site.host.run(["systemd-run", "--quiet", "--unit=holder", "python3", "-c", holder])
-    site.set_site(COUNTING.replace("8443", "9443"))
-    with site.polled() as seen:
+    old = site.release()
+    with gateway_of(site, old), site.polled() as seen:
         failed = site.timed("failed upgrade", "install", "/media/delta", "--yes", code=7)
-    site.host.run(["systemctl", "stop", "holder"])
+        assert site.await_serves() == site.versions.old.manifest
     assert "gate.failed" in failed.err
-    assert site.serves() == site.versions.old.manifest
-    last = max((one.time for one in seen if one.status != 200), default=seen[0].time)
-    first = min((one.time for one in seen if one.status != 200), default=seen[0].time)
-    site.seconds["away during the failed upgrade"] = last - first
-    site.set_site(COUNTING)
+    assert site.release() == old
+    served = [one.time for one in seen if one.status == 200]
+    site.seconds["longest wait during it"] = max(after - before for before, after in itertools.pairwise(served))
     site.status()
 
 
