@@ -34,7 +34,7 @@ class FakeNft:
 
     path: Path
 
-    def says(self, packets: dict[str, int] | None, rules: str = RULES) -> None:
+    def answer(self, packets: dict[str, int] | None, rules: str = RULES) -> None:
         entries = [
             {"metainfo": {}},
             *({"counter": {"name": name, "packets": n}} for name, n in (packets or {}).items()),
@@ -85,7 +85,7 @@ def test_rules_and_unit_are_expected_where_the_playbooks_render_them(contents: C
 
 
 def test_numbers_are_stated_with_the_time_of_the_start(nft: FakeNft, release: Any) -> None:
-    nft.says({"services": 0, "others": 7})
+    nft.answer({"services": 0, "others": 7})
     count, problems = read_egress(release)
     assert problems == []
     assert count == EgressCount(0, 7, "2026-01-01T00:00:00Z")
@@ -104,14 +104,14 @@ def test_numbers_are_stated_with_the_time_of_the_start(nft: FakeNft, release: An
 def test_every_fault_is_an_error_with_exit_code_9(
     nft: FakeNft, release: Any, packets: dict[str, int] | None, rules: str, codes: list[str]
 ) -> None:
-    nft.says(packets, rules)
+    nft.answer(packets, rules)
     _, problems = read_egress(release)
     assert [problem.code for problem in problems] == codes
     assert {problem.exit_code for problem in problems} == {9}
 
 
 def test_what_cannot_be_read_is_unknown_and_never_0(nft: FakeNft, release: Any) -> None:
-    nft.says(None)
+    nft.answer(None)
     count, _ = read_egress(release)
     assert count is not None
     assert not count.is_known
@@ -128,7 +128,7 @@ def test_ordinary_user_learns_that_only_root_may_read(
 
 @pytest.mark.parametrize("text", ["", "egress: none\n", "port: 1\n", "egress: maybe\n"])
 def test_site_that_does_not_ask_is_not_counted(nft: FakeNft, release: Any, text: str) -> None:
-    nft.says({"services": 5, "others": 5})
+    nft.answer({"services": 5, "others": 5})
     (release.path / "site.yaml").write_text(text)
     assert read_egress(release) == (None, [])
 
@@ -141,5 +141,5 @@ def test_site_that_wants_counting_needs_the_program(tmp_path: Path, monkeypatch:
     assert (caught.value.code, caught.value.exit_code) == ("egress.no-nftables", 6)
     check_site(Prefix(Path("/")), SiteConfig())
     check_site(Prefix(tmp_path), site)
-    FakeNft(tmp_path / "nft").says({})
+    FakeNft(tmp_path / "nft").answer({})
     check_site(Prefix(Path("/")), site)
