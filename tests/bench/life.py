@@ -13,7 +13,7 @@ from tests.bed.abilities import no_hosts
 from tests.bed.trees import DEBIAN_12
 from tests.bench.figure import Figure
 from tests.bench.material import RECIPE, Material
-from tests.journeys.life import Machine, build_versions, delta_stick, gateway_of, machine
+from tests.journeys.lifetime.life import Machine, build_versions, delta_stick, gateway_of, machine
 
 MAX_UPGRADE_S, MAX_AWAY_S = 60.0, 5.0
 

@@ -72,7 +72,7 @@ POLLED = "/root/polled.txt"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client that asks all the time got as an answer: when, the status (0: no answer), and the release that answered.
+    """One answer to a client that asks all the time: when, the status (0: no answer), and the release that answered.
 
     Where there was no answer, the name of the error stands in place of the release.
     """

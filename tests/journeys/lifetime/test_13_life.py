@@ -13,7 +13,7 @@ import pytest
 
 from tests.bed.files_digest import differences
 from tests.journeys.conftest import TwoSystems
-from tests.journeys.life import Answer, Machine, Versions, build_versions, delta_stick, gateway_of, machine
+from tests.journeys.lifetime.life import Answer, Machine, Versions, build_versions, delta_stick, gateway_of, machine
 
 pytestmark = [pytest.mark.bed, pytest.mark.ci, pytest.mark.timeout(600)]
 
