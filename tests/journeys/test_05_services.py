@@ -247,7 +247,13 @@ def test_unit_that_was_weakened_is_reported_and_repaired(site: Site) -> None:
 
 
 def test_site_change_that_cannot_serve_is_taken_back(site: Site) -> None:
-    holder = "import socket,time; s=socket.create_server(('127.0.0.1', 9443)); time.sleep(300)"
+    # Somebody takes the port after preflight has found it free: as soon as the new configuration is rendered.
+    holder = (
+        "import pathlib,socket,time\n"
+        "units = pathlib.Path('/opt/appliance/current/config/units/appliance-gateway.socket')\n"
+        "while '9443' not in units.read_text(): time.sleep(0.05)\n"
+        "s = socket.create_server(('127.0.0.1', 9443)); time.sleep(300)"
+    )
     site.host.run(["systemd-run", "--quiet", "--unit=holder", "python3", "-c", holder])
     site.host.run(["sed", "-i", "s/^port: 8443/port: 9443/", "/etc/appliance/site.yaml"])
     done = site.install()

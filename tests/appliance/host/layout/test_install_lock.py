@@ -61,6 +61,6 @@ def test_lock_that_a_shell_has_taken_goes_on_in_the_program_that_it_becomes(tmp_
     )
     shell = 'exec 9>>"$1/var/lib/appliance/journal/lock"; flock -n 9; exec "$2" -c "$3" "$1" "$4"'
     for how, said in (("give", "held\n"), ("keep", "")):
-        command = ["/bin/sh", "-c", shell, "sh", prefix.root, sys.executable, code, how]
+        command = ["/bin/sh", "-c", shell, "sh", str(prefix.root), sys.executable, code, how]
         done = subprocess.run(command, cwd=Path(__file__).parents[4], check=False, capture_output=True, text=True)
         assert done.stdout == said, done.stderr
