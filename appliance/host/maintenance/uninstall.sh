@@ -110,10 +110,6 @@ step_links() {
 }
 
 step_units() {
-    # The rules that count packets outlive their unit, so that a restart of it loses no number.
-    if [ -z "$root" ] && command -v nft >/dev/null 2>&1; then
-        nft delete table inet appliance_egress 2>/dev/null || true
-    fi
     [ -z "$root" ] || return 0
     for unit in $(unit_names); do
         forget_unit "$unit"
