@@ -178,6 +178,8 @@ def read_header(stream: BinaryIO, file_size: int, subject: str, *, is_part: bool
     if type(alignment) is not int or not 8 <= alignment <= 1 << 16 or alignment & (alignment - 1):
         raise cursor.refuse("an alignment that is a power of two, 8 to 65536", str(alignment))
     tensors = _read_tensors(cursor, tensor_count, alignment)
+    if cursor.at > file_size:
+        raise cursor.refuse(f"at least {cursor.at} bytes", f"{file_size} bytes: the header is longer")
     data_start = _align(cursor.at, alignment)
     end = data_start + (tensors[-1].offset + tensors[-1].size if tensors else 0)
     if end > file_size and tensors:

@@ -116,6 +116,7 @@ def read_bounded(data: bytes, size: int) -> GgufHeader | None:
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(files(), st.one_of(st.just(-1), NUMBERS))
 @example(gguf([string_key("tokenizer.chat_template", "{{ x }}")]), -1)
+@example(gguf([string_key("tokenizer.chat_template", "")]), 0)
 def test_any_header_is_refused_or_accounts_for_every_byte(data: bytes, size: int) -> None:
     read_bounded(data, len(data) if size < 0 else min(size, MOST_FILE_BYTES))
 
