@@ -28,6 +28,7 @@ from appliance.host.engine.state import (
     UNREADABLE,
 )
 from appliance.host.machine.cpu import FLAGS
+from signing.roles import STATUSES
 from signing.strictjson import Json
 
 MAX_BYTES = 256 << 10
@@ -39,7 +40,8 @@ _STATUSES = (STARTING, SERVING, RESTARTING, STOPPED)
 _REASONS = ("", BYTES_DIFFER, UNREADABLE, NO_ANSWER, NOT_STARTED, UNIT_STOPPED, CANNOT_START, CRASHED)
 _STEPS = (
     *("plan", "preflight", "import", "packages", "bootstrap", "environment", "runtime", "render", "candidate"),
-    *("switch", "gate", "commit", "config", "return", "rollback", "uninstall", "restore", "gc"),
+    *("settle", "save", "stage", "way-back", "switch", "gate", "trying", "commit", "config", "return", "rollback"),
+    *("uninstall", "gc", "restore", "floors", "receipts", "keys", "audit", "site", "restored", "forget"),
 )
 
 
@@ -107,7 +109,7 @@ FACTS: dict[str, Fact] = {
     "disks[].is_read_only": FLAG,
     "release.version": VERSION,
     "release.manifest": DIGEST,
-    "release.target_status": _words("current", "superseded", "revoked"),
+    "release.target_status": _words(*STATUSES),
     "release.cpu_variant": _words(*FLAGS),
     "release.tokens_per_s": NUMBER,
     "release.isolation": _words("netns", "none"),

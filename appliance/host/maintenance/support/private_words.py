@@ -50,6 +50,9 @@ def private_words(prefix: Prefix, root: Path = Path("/")) -> tuple[PrivateWord, 
     Args:
         prefix: the host.
         root: `/`, or a folder in its place, for the names of machines.
+
+    Raises:
+        ApplianceError: the list of the operator is there, and cannot be read.
     """
     found = [*_host_names(root), *_people(), *_keys(prefix), *_site(prefix)]
     longest = {word.text: word for word in found if len(word.text) >= MIN_LENGTH}
@@ -142,5 +145,22 @@ def _keys(prefix: Prefix) -> Iterator[PrivateWord]:
 def _site(prefix: Prefix) -> Iterator[PrivateWord]:
     with suppress(ApplianceError):  # a file that is wrong: its name is not gathered
         yield PrivateWord(read_site(prefix.site_file).site, "the name of the site")
-    for line in read_text(prefix.etc / WORDS_FILE).splitlines():
-        yield PrivateWord(line.strip().lower(), f"a word of {prefix.etc / WORDS_FILE}")
+    path = prefix.etc / WORDS_FILE
+    for line in _listed(path).splitlines():
+        yield PrivateWord(line.strip().lower(), f"a word of {path}")
+
+
+def _listed(path: Path) -> str:
+    # A list that cannot be read must not count as an empty one. Some editors begin a text with a byte order mark.
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ApplianceError(
+            "support.words-unreadable",
+            str(path),
+            expected="a list of words in UTF-8, which this user may read",
+            found=error.strerror or type(error).__name__ if isinstance(error, OSError) else "other bytes",
+            hint="nothing was written; mend the list, or run this as the user who may read it",
+        ) from None

@@ -12,11 +12,14 @@ import pytest
 from appliance.host.change.journal import FAILED, Journal
 from appliance.host.engine.process import socket_path
 from appliance.host.engine.state import STOPPED, EngineState, write_state
+from appliance.host.install import steps as install_steps
 from appliance.host.layout.prefix import Prefix
-from appliance.host.maintenance.support.grammar import MAX_BYTES
+from appliance.host.maintenance import restore
+from appliance.host.maintenance.support.grammar import FACTS, MAX_BYTES
 from appliance.host.maintenance.support.private_words import WORDS_FILE, private_words
 from appliance.host.site.api_keys import AccessStore
 from appliance.serve.supervisor import run_dir
+from signing.roles import STATUSES
 from tests.appliance.sim_host import SimHost, new_host
 from tests.attacks.harness import command
 from tests.toy import NOW
@@ -88,6 +91,28 @@ def test_word_that_the_operator_has_listed_ends_the_writing(host: SimHost, tmp_p
     assert "--without release.manifest" in found.talk
     assert command(*line, "--without", "release.manifest").code == 0
     words.unlink()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", None], ids=["mark", "other-bytes", "folder"])
+def test_list_of_words_that_cannot_be_read_never_counts_as_an_empty_one(
+    host: SimHost, tmp_path: Path, encoding: str | None
+) -> None:
+    manifest = str(json.loads(command("status", "--prefix", host.prefix.root, "--json").out)["manifest"])
+    words = tmp_path / WORDS_FILE
+    words.mkdir() if encoding is None else words.write_bytes(f"{manifest[:9]}\n".encode(encoding))
+    (host.prefix.etc / WORDS_FILE).symlink_to(words)
+    try:
+        found = command("support", tmp_path / "file.json", "--prefix", host.prefix.root, "--yes")
+    finally:
+        (host.prefix.etc / WORDS_FILE).unlink()
+    assert (found.code, (tmp_path / "file.json").exists()) == (4 if encoding == "utf-8-sig" else 1, False)
+
+
+def test_words_of_the_file_cover_every_step_and_every_status() -> None:
+    steps = {*(step.name for step in install_steps.INSTALL_STEPS), *(step.name for step in restore.STEPS)}
+    steps |= {"config", "gc", "uninstall", "rollback", "return"}
+    assert steps <= set(FACTS["journal[].step"].words)
+    assert set(STATUSES) <= set(FACTS["release.target_status"].words)
 
 
 def test_fact_that_does_not_exist_is_a_wrong_command(host: SimHost, tmp_path: Path) -> None:
