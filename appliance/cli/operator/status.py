@@ -15,7 +15,15 @@ from appliance.cli.console.terminal import Terminal
 from appliance.host.engine.state import SERVING, EngineState
 from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance.egress import describe_egress
-from appliance.host.maintenance.host_life import AT_WORK, GOOD, TRYING, UNFINISHED, UNSEEN, describe_change_record
+from appliance.host.maintenance.host_life import (
+    AT_WORK,
+    GOOD,
+    TRYING,
+    UNFINISHED,
+    UNSEEN,
+    describe_change_record,
+    is_return,
+)
 from appliance.host.maintenance.status import Status, read_status
 from appliance.serve.supervisor.engine_states import read_engine_states, stopped_engines
 from bundles.report import fault_fields, override_lines
@@ -111,7 +119,10 @@ def _life_lines(status: Status) -> Iterator[str]:
         yield f"previous   {life.previous}: appliance rollback{status.release.prefix.option} returns to it"
     if life.incident is not None:
         incident = life.incident
-        yield f"incident   {incident.time} step {incident.step} of {incident.release} failed: {incident.note}"
+        what = f"step {incident.step} of {incident.release} failed: {incident.note}"
+        if is_return(incident):
+            what = f"this host went back to {incident.release} by itself, {incident.note}"
+        yield f"incident   {incident.time} {what}"
 
 
 def _life_answer(status: Status) -> dict[str, Any]:

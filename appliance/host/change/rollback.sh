@@ -305,6 +305,8 @@ start_units() { # RELEASE LEFT: ends with 1 where users do not reach RELEASE wit
   engines=$(unit_names "$1" 'appliance-engine@*') sockets=$(unit_names "$1" '*.socket')
   call daemon-reload || return 1
   call --no-block stop appliance-trial.service
+  # A watch that has ended with a failure has done its work.
+  call reset-failed appliance-trial.service
   # Until the other gateway answers, this one asks users to come again.
   { true >"$run/window"; } 2>/dev/null
   drop_units $others

@@ -20,7 +20,7 @@ from appliance.host.change.change_file import (
     change_path,
     read_change,
 )
-from appliance.host.change.journal import FAILED, STARTED, Journal, JournalEntry
+from appliance.host.change.journal import DONE, FAILED, STARTED, Journal, JournalEntry
 from appliance.host.change.way_back import previous_target
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.proc_file import read_text
@@ -41,7 +41,7 @@ class HostLife:
         change: the record of the unfinished change, or None.
         next_command: what ends an unfinished change; empty where nothing is to be done.
         previous: the folder's name of the release to return to; empty where there is none.
-        incident: the last step that failed, for people; None where the journal shows none.
+        incident: the last step that failed, or the last return, for people; None where the journal shows none.
         cut_off: the step in which an install ended before it had changed what serves; None where none did.
         problems: an unfinished change, or a record that cannot be read.
     """
@@ -110,8 +110,17 @@ def next_command(prefix: Prefix, change: HostChange) -> str:
 
 
 def last_incident(prefix: Prefix) -> JournalEntry | None:
-    """The last step of any change that failed."""
-    return next((entry for entry in reversed(read_journal(prefix)) if entry.state == FAILED), None)
+    """The last step of any change that failed, or the last return from a release that failed on trial."""
+    return next((entry for entry in reversed(read_journal(prefix)) if _is_incident(entry)), None)
+
+
+def is_return(entry: JournalEntry) -> bool:
+    """Whether a line of the journal records that the host went back by itself."""
+    return (entry.step, entry.state) == ("return", DONE)
+
+
+def _is_incident(entry: JournalEntry) -> bool:
+    return entry.state == FAILED or is_return(entry)
 
 
 def read_journal(prefix: Prefix) -> list[JournalEntry]:

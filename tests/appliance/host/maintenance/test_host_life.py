@@ -126,6 +126,17 @@ def test_last_failed_step_is_the_incident_and_an_open_one_was_cut_off(prefix: Pr
     assert read_life(prefix).cut_off is None
 
 
+def test_return_from_a_release_on_trial_is_the_incident(prefix: Prefix) -> None:
+    log = journal(prefix)
+    log.write(NEW, "gate", FAILED, "gate.failed")
+    log.write(OLD, "return", STARTED, f"from {NEW}")
+    log.write(OLD, "return", DONE, f"from {NEW}")
+    log.write(NEW, "import", DONE)
+    incident = read_life(prefix).incident
+    assert incident is not None
+    assert (incident.step, incident.release, incident.note) == ("return", OLD, f"from {NEW}")
+
+
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> SimHost:
     made = new_host(tmp_path_factory.mktemp("life"))
