@@ -58,7 +58,8 @@ def plan_here(source: PlanSource, prefix: Path | None, scratch: Path, *, may_go_
     found = look_at_host(contents, models, host, release, bundle.evidence.floors.time)
     plan = plan_install(host, release, bundle, found)
     site = read_site(host.prefix.site_file)
-    return with_prediction(detail(plan, found, site, read_journal(host.prefix), media, scratch), site, media)
+    details = detail(plan, found, site, read_journal(host.prefix), media, scratch)
+    return with_prediction(details, site, media, host.now())
 
 
 def plan_elsewhere(source: PlanSource, card: Card, prefix: Path | None, scratch: Path) -> PlanDetails | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from pathlib import Path
 
 from appliance import clock
@@ -29,6 +30,8 @@ from appliance.host.playbook.prediction import Prediction, predict_changes
 from appliance.host.preflight.finding import HostFinding
 from appliance.host.preflight.host_check import PreflightResult
 from appliance.host.preflight.room_findings import RoomNeed
+from appliance.host.release.release import open_current
+from appliance.host.release.release_check import check_release
 from appliance.host.release.release_json import read_facts
 from appliance.host.site.config import SiteConfig
 from bundles.chunks.copy import copy_files
@@ -117,13 +120,16 @@ def detail(
     )
 
 
-def with_prediction(details: PlanDetails, site: SiteConfig, source: ChunkSource) -> PlanDetails:
+def with_prediction(details: PlanDetails, site: SiteConfig, source: ChunkSource, now: datetime) -> PlanDetails:
     """Add what Ansible would change, where a release is installed whose environment can run it.
+
+    The environment runs only after every byte of it was compared: a plan may be the first look at a strange host.
 
     Args:
         details: of a plan.
         site: the configuration of the site.
         source: the media, untrusted.
+        now: the clock, in UTC; see `signing.verify`.
 
     Raises:
         DamagedError, NotTrustedError: a file of the playbooks is not what was signed.
@@ -132,6 +138,13 @@ def with_prediction(details: PlanDetails, site: SiteConfig, source: ChunkSource)
     python = plan.prefix.opt / (plan.before or "") / "venv" / "bin" / "python"
     if plan.before is None or not python.exists():
         return details
+    try:
+        check_release(open_current(plan.prefix, now), models=False)
+    except ApplianceError as error:
+        text = (
+            f"the installed release is not as it was installed ({error.subject}: {error.code}); see `appliance status`"
+        )
+        return replace(details, ansible=Prediction((), text))
     return replace(details, ansible=predict_changes(plan.prefix, plan.release, plan.bundle.value, site, source, python))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import socket
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -290,6 +291,18 @@ def test_plan_names_the_problem_of_a_release_without_ansible_and_goes_on(sim: Si
     assert found["ansible"]["changes"] == []
     assert "check_runner" in found["ansible"]["problem"]
     assert "no prediction: " in plan(sim, newer).out
+
+
+def test_plan_never_runs_an_environment_that_was_changed(sim: SimHost, newer: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(sim.prefix.root, tmp_path / "host", symlinks=True)
+    python = (copy / "opt/appliance/current/venv/bin/python").absolute()
+    python.unlink()
+    python.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\nexit 1\n")
+    python.chmod(0o755)
+    found = install_part(plan(sim, newer, "--json", prefix=copy))
+    assert not (tmp_path / "ran").exists()
+    assert found["ansible"]["changes"] == []
+    assert "not as it was installed" in found["ansible"]["problem"]
 
 
 def test_plan_of_a_fresh_host_has_the_declared_effects_alone(sim: SimHost, newer: Path, tmp_path: Path) -> None:
