@@ -137,6 +137,11 @@ class Prefix:
         """Files that last until the machine starts again."""
         return self.root / "run" / "appliance"
 
+    @property
+    def logs(self) -> Path:
+        """Logs of what serves below a prefix; on a whole machine systemd keeps them."""
+        return self.root / "var" / "log" / "appliance"
+
     def release_path(self, version: str, manifest: Digest) -> Path:
         """The folder of one release, named after its version and 12 digits of its manifest's digest."""
         return self.releases / f"{version}-{manifest[:12]}"

@@ -94,6 +94,7 @@ def plan_uninstall(prefix: Prefix, system: str, *, purge: bool) -> UninstallPlan
         UsageError: nothing is installed, and nothing was left by an install.
     """
     removes = [path for path in (prefix.opt, prefix.state, prefix.etc, prefix.run_dir) if path.is_dir()]
+    removes += [prefix.logs] * (not prefix.is_system and prefix.logs.is_dir())
     keeps = [] if purge else [path for path in _kept(prefix) if os.path.lexists(path)]
     if not removes or (keeps and not prefix.opt.is_dir()):
         raise UsageError(

@@ -171,6 +171,9 @@ step_sockets() {
     remove "$run"
     if [ -z "$root" ]; then
         remove /run/appliance-egress
+    else
+        # On a whole machine systemd keeps the logs, with those of other programs.
+        remove "$root/var/log/appliance"
     fi
 }
 
@@ -187,7 +190,7 @@ step_record() {
     remove "$opt"
     # Below a prefix the folders above are ours as well, as far as they are empty.
     if [ -n "$root" ]; then
-        rmdir -- "$root/opt" "$root/var/lib" "$root/var" "$root/etc" "$root/run" 2>/dev/null || true
+        rmdir -- "$root/opt" "$root/var/lib" "$root/var/log" "$root/var" "$root/etc" "$root/run" 2>/dev/null || true
     fi
 }
 

@@ -107,7 +107,7 @@ def write_record(prefix: Prefix, record: dict[str, Any]) -> None:
 
 def log_file(prefix: Prefix, name: str) -> Path:
     """The log of one child. One that is longer than 1 MiB is renamed to `.log.1` first."""
-    path = _logs(prefix) / f"{name}.log"
+    path = prefix.logs / f"{name}.log"
     make_folder(path.parent, 0o700)
     if path.is_file() and path.stat().st_size > _MAX_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
@@ -116,16 +116,12 @@ def log_file(prefix: Prefix, name: str) -> Path:
 
 def engine_log(prefix: Prefix, model: str) -> Path:
     """Where the log of a model's engine lies. Nothing is made or renamed."""
-    return _logs(prefix) / f"{engine_name(model)}.log"
+    return prefix.logs / f"{engine_name(model)}.log"
 
 
 def engine_name(model: str) -> str:
     """The name by which a model's engine has its log."""
     return f"engine-{model}"
-
-
-def _logs(prefix: Prefix) -> Path:
-    return prefix.root / "var" / "log" / "appliance"
 
 
 def remove_sockets(folder: Path) -> None:

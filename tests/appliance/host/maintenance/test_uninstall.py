@@ -19,6 +19,7 @@ from appliance.host.change.way_back import keep_reserve, return_folder
 from appliance.host.layout.install_lock import hold
 from appliance.host.maintenance import uninstall as module
 from appliance.host.maintenance.uninstall import plan_uninstall, resumed_purge, uninstall, uninstall_script
+from appliance.serve.supervisor import run_dir
 from signing.errors import ApplyBrokenError, BusyError, UsageError
 from tests.appliance.host.held_releases import copied, empty_host, hold_release
 from tests.appliance.sim_host import SimHost
@@ -41,8 +42,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> SimHost:
     hold_release(made, "1.0.1")
     current = hold_release(made, "1.0.2", serves=True)
     prefix = made.prefix
-    for path in (prefix.access, prefix.audit / "log.jsonl", prefix.site_file, prefix.default_key):
-        path.parent.mkdir(exist_ok=True)
+    for path in (
+        *(prefix.access, prefix.audit / "log.jsonl", prefix.site_file, prefix.default_key),
+        *(run_dir.engine_log(prefix, "toy"), run_dir.log_file(prefix, "gateway")),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"kept")
     (prefix.opt / "bootstrap/0123456789ab").mkdir(parents=True)
     (prefix.opt / "rollback").write_bytes(b"")
@@ -94,7 +98,7 @@ def test_what_a_person_put_into_the_folders_above_stays(host: SimHost, tmp_path:
 def test_plan_shows_all_that_and_changes_nothing(host: SimHost) -> None:
     before = left(host)
     plan = plan_uninstall(host.prefix, "debian-12", purge=False)
-    assert host.prefix.opt in plan.removes
+    assert {host.prefix.opt, host.prefix.logs} <= set(plan.removes)
     assert {host.prefix.access, host.prefix.trust, host.prefix.site_file, host.prefix.default_key} <= set(plan.keeps)
     assert plan.size_bytes > 0
     assert plan_uninstall(host.prefix, "debian-12", purge=True).keeps == ()
