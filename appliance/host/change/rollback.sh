@@ -18,6 +18,7 @@ limit=300
 
 root=$(CDPATH='' cd -P -- "$(dirname -- "$0")/../.." && pwd) || exit 1
 [ "$root" != / ] || root=
+option=${root:+ --prefix $root} # for commands in hints
 opt=$root/opt/appliance state=$root/var/lib/appliance etc=$root/etc/appliance run=$root/run/appliance
 units=$root/etc/systemd/system gateway=appliance-gateway.service
 has_units='' has_systemd=''
@@ -48,6 +49,16 @@ installed() { # the complete releases, for a hint
   for ok in "$opt"/releases/*/RELEASE.ok; do
     [ ! -f "$ok" ] || { ok=${ok%/RELEASE.ok} && printf ' %s' "${ok##*/}"; }
   done
+}
+
+nowhere() { # no release is named, and none served before
+  others=
+  for one in $(installed); do
+    [ "$one" = "$left" ] || others="$others $one"
+  done
+  hint="name one: appliance rollback RELEASE$option"
+  [ -n "$others" ] || hint='a newer release comes on its stick; nothing else is here'
+  fail 2 "${root:-/}" 'no release to go back to (rollback.nowhere)' 'a release before this one' "${others:- none}" "$hint"
 }
 
 # --- what is read
@@ -125,7 +136,7 @@ check_release() { # RELEASE: ends with the reason where this host cannot go back
   missing=$(missing_of "$1")
   if [ -n "$missing" ]; then
     hint='install it again from its stick'
-    [ ! -f "$at/RELEASE.staged" ] || hint="it is staged, and never served: appliance switch $1"
+    [ ! -f "$at/RELEASE.staged" ] || hint="it is staged, and never served: appliance switch $1$option"
     fail 9 "$1" 'incomplete (release.incomplete)' 'a finished install' "no $missing" "$hint"
   fi
   have=1 reads=1
@@ -188,7 +199,7 @@ write_change() { # OP RELEASE BEFORE PHASE
       sync -f "$state" && return 0
   done
   rm -f "$state/.change.partial"
-  fail 1 "$state" 'the disk is full (disk.full)' 'a few hundred free bytes' 'none' 'appliance gc, then the same again'
+  fail 1 "$state" 'the disk is full (disk.full)' 'a few hundred free bytes' 'none' "appliance gc$option, then the same again"
 }
 
 put() { # SOURCE TARGET: copy a small file; where nothing is free, by a second name of the same file
@@ -376,8 +387,7 @@ roll_back() { # [RELEASE]
     install:switching | install:trying) wanted=${before:-$wanted} ;;
   esac
   [ $# -gt 0 ] || target=$wanted
-  [ $# -gt 0 ] || [ -n "$target" ] || fail 2 "${root:-/}" 'no release to go back to (rollback.nowhere)' 'a release before this one' \
-    "$(installed)" 'name one: appliance rollback RELEASE'
+  [ $# -gt 0 ] || [ -n "$target" ] || nowhere
   check_release "$target"
   if [ "$target" = "$left" ] && [ ! -e "$state/change" ]; then
     echo "$target serves already" && exit 0
@@ -393,7 +403,7 @@ roll_back() { # [RELEASE]
     exit 0
   fi
   note rollback failed "$target" 'rollback.failed'
-  hint="journalctl -b -u $gateway, then appliance status"
+  hint="journalctl -b -u $gateway, then appliance status$option"
   if [ -n "$left" ] && [ "$left" != "$target" ] && switch_to "$left" && start_units "$left" "$target"; then
     end_change "$left" "$target"
     fail 7 "$target" 'users did not reach it (rollback.failed)' "an answer within $limit s" \

@@ -144,6 +144,21 @@ def test_other_names_are_wrong_commands(host: ShellHost, word: str) -> None:
     assert host.tree() == before
 
 
+def test_where_no_release_was_before_the_others_are_listed(host: ShellHost) -> None:
+    (host.prefix.opt / "previous").unlink()
+    done = host.run()
+    assert done.returncode == 2
+    assert f"found  {OLD}" in done.stderr
+    assert NEW not in done.stderr
+    assert f"appliance rollback RELEASE --prefix {host.prefix.root}" in done.stderr
+    for path in host.prefix.releases.iterdir():
+        if path.name != NEW:
+            shutil.rmtree(path)
+    done = host.run()
+    assert (done.returncode, "found  none" in done.stderr) == (2, True)
+    assert "appliance rollback RELEASE" not in done.stderr
+
+
 def test_unknown_option_and_second_word_are_wrong_commands(host: ShellHost) -> None:
     assert host.run("--force").returncode == 2
     assert host.run(OLD, NEW).returncode == 2
