@@ -29,11 +29,12 @@ from appliance.host.install.install import install
 from appliance.host.install.install_plan import InstallResult
 from appliance.host.install.install_run import STAGED, TRYING_NOW
 from appliance.host.install.plan_file import MAX_PLAN_BYTES, read_plan
+from appliance.host.layout.places import OK_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
 from appliance.host.preflight.inputs import Host, SourceMedia
 from appliance.host.preflight.surroundings import read_surroundings
-from appliance.host.release.release import Release
+from appliance.host.release.release import Release, current_target
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.trust.root_pin import check_first_root, compare_root
 from appliance.host.trust.trust_store import read_root
@@ -246,11 +247,17 @@ def _show(terminal: Terminal, done: InstallResult) -> None:
 
 def _end_line(done: InstallResult) -> str:
     option = done.release.prefix.option
+    if done.end == STAGED and (done.release.path / OK_FILE).is_file():
+        if current_target(done.release.prefix) == f"releases/{done.release.path.name}":
+            return "serves already; nothing waits for a switch"
+        return f"was complete; to have it serve: appliance rollback {done.release.path.name}{option}"
     if done.end == STAGED:
         return f"staged; to have it serve: appliance switch {done.release.path.name}{option}"
     if done.end == TRYING_NOW:
         return f"on trial: it is good after the time of health in site.yaml; see appliance status{option}"
-    return "was complete, nothing changed" if done.was_complete and not done.answer else "installed"
+    if not done.was_complete or done.answer:
+        return "installed"
+    return "was complete, nothing changed" if done.was_current else "it serves now; nothing had to be copied"
 
 
 def _serve_command(release: Release) -> str:

@@ -137,6 +137,7 @@ def _result(run: InstallRun, records: Sequence[StepRecord], interrupted: Journal
         (*run.warnings, *notices_of_media),
         interrupted,
         run.end,
+        was_current=run.is_current,
     )
 
 

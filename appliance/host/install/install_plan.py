@@ -73,6 +73,7 @@ class InstallResult:
         warnings: for people.
         interrupted: the step in which an earlier run was cut off, or None.
         end: `good`, `trying` or `staged`; see `appliance.host.install.install_run`.
+        was_current: whether it served before.
     """
 
     release: Release
@@ -85,6 +86,7 @@ class InstallResult:
     warnings: tuple[str, ...]
     interrupted: JournalEntry | None
     end: str = "good"
+    was_current: bool = False
 
 
 class Dialogue(Protocol):

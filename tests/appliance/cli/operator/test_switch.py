@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from appliance.cli.operator import install as install_command
 from appliance.cli.operator import switch as switch_command
+from appliance.host.change.rollback_program import rollback_program
 from tests.appliance.sim_host import build_bundle
 from tests.appliance.sim_site import Site, new_site
 from tests.attacks.harness import Answer, command
@@ -48,3 +50,27 @@ def test_staging_and_switching_say_what_comes_next(site: Site) -> None:
     again = type_switch(site, "--json")
     assert again.code == 2
     assert json.loads(again.out)["errors"][0]["code"] == "switch.not-staged"
+
+
+def test_first_release_that_was_staged_serves_after_the_switch(site: Site) -> None:
+    assert type_install(site, site.sim.source, "--stage").code == 0
+    done = type_switch(site)
+    assert done.code == 0
+    assert "it serves now" in done.out
+    assert "nothing changed" not in done.out
+
+
+def test_staging_a_complete_release_names_a_command_that_works(site: Site) -> None:
+    assert type_install(site, site.sim.source).code == 0
+    again = type_install(site, site.sim.source, "--stage")
+    assert (again.code, "serves already" in again.out) == (0, True)
+    newer = build_bundle(site.sim.workspace, "1.1.0", "two")
+    assert type_install(site, newer).code == 0
+    older = type_install(site, site.sim.source, "--stage", "--older")
+    [line] = [line for line in older.out.splitlines() if line.startswith("was complete")]
+    typed = line.partition("appliance ")[2].split()
+    assert typed[0] == "rollback"
+    # The command becomes this script.
+    done = subprocess.run(["sh", rollback_program(site.sim.prefix), typed[1]], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert site.sim.prefix.current.resolve().name == typed[1]
