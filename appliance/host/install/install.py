@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from appliance.host.change.change_file import ROLLBACK, SWITCHING, read_change
 from appliance.host.change.journal import JournalEntry
 from appliance.host.change.step_runner import ChangeStep, OnBoundary, StepRecord, StepRunner, ignore_boundary
 from appliance.host.install.bundle_admission import (
@@ -31,12 +32,17 @@ from appliance.host.install.install_run import InstallRun
 from appliance.host.install.plan_file import check_planned
 from appliance.host.install.steps import UNTIL_STAGED, WHOLE_INSTALL
 from appliance.host.layout.install_lock import hold
+from appliance.host.layout.prefix import Prefix
 from appliance.host.preflight.inputs import Host, SourceMedia
 from appliance.host.preflight.older import check_older
 from appliance.host.process.programs import Programs
+from appliance.host.release.release import current_target
 from appliance.host.trust.metadata_store import notices, trust_state
 from appliance.keys.signers.host_key import make_host_key
+from bundles.bundle import Bundle
 from bundles.progress import OnProgress, ignore
+from signing.errors import UsageError
+from signing.verified import Verified
 
 _SILENT = Silent()
 
@@ -66,6 +72,7 @@ def install(
         What was done; the release serves, or waits for the switch.
 
     Raises:
+        UsageError: it is to be staged, and it serves already; nothing was written.
         NotTrustedError: the chain of trust does not cover it, or an override does not hold; nothing was written.
         HostUnfitError: the machine cannot take it; with every reason; nothing was written.
         DamagedError: blobs differ; what was copied is kept for the next run.
@@ -77,8 +84,7 @@ def install(
     known = trust_state(prefix)
     admitted = verify_media(source, trust, host)
     found = admitted.found
-    contents = found.value.contents
-    check_older(prefix, contents.name, contents.version, release_path(prefix, found.value), is_meant=host.may_go_back)
+    _check_direction(found, host, is_staging=is_staging)
     dialogue.on_verified(found, admitted.media.source)
     check_parts(found.value.contents)
     preflight = run_preflight(admitted, host)
@@ -91,6 +97,7 @@ def install(
             # Another install has raised the floors in the meantime.
             admitted = admit(source, trust, host)
             found, preflight = admitted.found, run_preflight(admitted, host)
+        _check_direction(found, host, is_staging=is_staging)  # the command that held the lock may have switched
         make_host_key(prefix.trust)
         empty(prefix.scratch)
         run = InstallRun(host, Programs(prefix.scratch, lock), found, trust, on_progress, admitted, preflight)
@@ -98,6 +105,29 @@ def install(
         run.warnings += [*preflight.warnings, *notices(found), *admitted.media.notices]
         run.warnings += exemption_notices(host, run.exemption)
         return run_to_the_end(run, UNTIL_STAGED if is_staging else WHOLE_INSTALL, on_boundary)
+
+
+def _check_direction(found: Verified[Bundle], host: Host, *, is_staging: bool) -> None:
+    contents, path, prefix = found.value.contents, release_path(host.prefix, found.value), host.prefix
+    check_older(prefix, contents.name, contents.version, path, is_meant=host.may_go_back)
+    if is_staging and _will_serve(prefix) == path.name:
+        # What a stage renders would be the configuration of the release that serves.
+        raise UsageError(
+            "stage.serves",
+            path.name,
+            expected="a release that does not serve yet",
+            found="the one that serves",
+            hint=f"to repair it: appliance install SOURCE{prefix.option}; for a new site.yaml: "
+            f"appliance config apply{prefix.option}",
+        )
+
+
+def _will_serve(prefix: Prefix) -> str:
+    """The folder's name of the release that serves once a switch that was cut off is undone or finished."""
+    change = read_change(prefix)
+    if change is not None and change.phase == SWITCHING:
+        return change.release if change.op == ROLLBACK else change.before
+    return Path(current_target(prefix) or "").name
 
 
 def run_to_the_end(run: InstallRun, steps: Sequence[ChangeStep[InstallRun]], on_boundary: OnBoundary) -> InstallResult:

@@ -45,6 +45,7 @@ from appliance.host.install.os_packages import install_packages, wanted_packages
 from appliance.host.install.policy_rc import POLICY
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.places import FACTS_FILE, OK_FILE, SITE_FILE, STAGED_FILE
+from appliance.host.layout.prefix import Prefix
 from appliance.host.playbook.ansible_run import render
 from appliance.host.release.bootstrap import extract_uv, make_venv
 from appliance.host.release.environment import Interpreter, build_environment
@@ -206,10 +207,20 @@ def _undo_save(run: InstallRun) -> None:
     prefix = run.host.prefix
     if run.is_tried:
         run.services.restore(prefix.opt / run.before if run.before else None, run.path)
-    if run.change is not None:
-        write_change(prefix, run.change)
-    else:
+    if run.change is None:
         clear_change(prefix)
+    elif not _goes_on(run.change, prefix):
+        # The watch has ended when it read the record of this run.
+        write_change(prefix, run.change)
+        run.services.watch()
+
+
+def _goes_on(change: HostChange, prefix: Prefix) -> bool:
+    try:
+        found = read_change(prefix)
+    except ApplianceError:
+        return False
+    return found is not None and (found.op, found.release, found.phase) == (change.op, change.release, change.phase)
 
 
 def _announce(run: InstallRun, phase: str) -> None:
@@ -250,7 +261,6 @@ def _stage(run: InstallRun, record: StepRecord) -> None:
     run.end = STAGED
     if (run.path / OK_FILE).is_file():
         record.note = "installed already"
-        return
     assert run.facts is not None, "the step before has computed them"
     if run.is_tried:
         run.services.end_candidate(run.opened())

@@ -89,14 +89,19 @@ def check_staged(release: Release, on_progress: OnProgress = ignore) -> None:
 
 def staged_releases(prefix: Prefix) -> tuple[str, ...]:
     """The folders' names of the releases that wait for a switch."""
-    cut_off = _cut_off(prefix)
+    cut_off, serving = _cut_off(prefix), _serving(prefix)
     return tuple(
         sorted(
             path.name
             for path in (prefix.releases.iterdir() if prefix.releases.is_dir() else ())
-            if (path / STAGED_FILE).is_file() or (path.name == cut_off and (path / OK_FILE).is_file())
+            if ((path / STAGED_FILE).is_file() and path.name != serving)
+            or (path.name == cut_off and (path / OK_FILE).is_file())
         )
     )
+
+
+def _serving(prefix: Prefix) -> str:
+    return (current_target(prefix) or "").rpartition("/")[2]
 
 
 def _cut_off(prefix: Prefix) -> str:
@@ -111,7 +116,7 @@ def _choose(prefix: Prefix, name: str | None) -> Path:
         return prefix.releases / staged[0]
     if name in staged:
         return prefix.releases / name
-    serving = (current_target(prefix) or "").rpartition("/")[2]
+    serving = _serving(prefix)
     if staged:
         expected, hint = f"one of {', '.join(staged)}", f"appliance switch {staged[0]}{prefix.option}"
     else:

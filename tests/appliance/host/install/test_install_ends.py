@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from appliance.host.change.change_file import read_change
 from appliance.host.change.journal import Journal
+from appliance.host.install import install as install_module
 from appliance.host.install import steps
+from appliance.host.install.switching import switch_release
+from appliance.host.layout.install_lock import hold
 from appliance.host.layout.prefix import Prefix
 from appliance.host.playbook.ansible_run import PlaybookCounts
 from appliance.host.preflight.inputs import SourceMedia
@@ -18,7 +25,7 @@ from appliance.host.release.release import current_target
 from appliance.host.site.config import read_site
 from bundles.bootstrap_set import bootstrap_root
 from bundles.oci.layout import blob_path
-from signing.errors import ApplianceError, ApplyRestoredError, DriftError
+from signing.errors import ApplianceError, ApplyRestoredError, DriftError, HostUnfitError
 from tests.appliance.sim_host import build_bundle
 from tests.appliance.sim_site import Site, Step, new_site, render
 
@@ -276,3 +283,42 @@ def test_release_of_before_has_no_copy_and_a_failed_install_leaves_none(site: Si
         site.install()
     assert site.served_port() == 8443
     assert not (site.release / "site.yaml").exists()
+
+
+def test_trial_is_watched_again_after_another_install_failed_beside_it(site: Site) -> None:
+    """The watch ends when it reads the record of another change; a trial without a watch would never end."""
+    site.install()
+    site.install(build_bundle(site.sim.workspace, "1.1.0", "two"))
+    on_trial = read_change(site.sim.prefix)
+    assert on_trial is not None
+    newest = build_bundle(site.sim.workspace, "1.2.0", "three")
+    site.services.staged["try_candidate"] = refuse
+    with pytest.raises(ApplianceError):
+        site.install(newest)
+    assert site.services.names() == ["try_candidate", "restore"], "nothing has replaced the record"
+    site.services.staged = {"follow": refuse}
+    with pytest.raises(ApplyRestoredError):
+        site.install(newest)
+    assert site.services.names()[-2:] == ["restore", "watch"]
+    assert read_change(site.sim.prefix) == on_trial
+
+
+def test_older_stick_is_refused_when_another_install_switched_while_it_waited(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.install()
+    # The host knows the metadata of the newer stick already, so nothing new comes with it meanwhile.
+    site.install(build_bundle(site.sim.workspace, "1.1.0", "two"), is_staging=True)
+    machine = replace(site.machine, may_go_back=False)
+
+    @contextmanager
+    def meanwhile(prefix: Prefix) -> Iterator[int]:
+        monkeypatch.setattr(install_module, "hold", hold)
+        switch_release(None, machine)
+        with hold(prefix) as lock:
+            yield lock
+
+    monkeypatch.setattr(install_module, "hold", meanwhile)
+    with pytest.raises(HostUnfitError, match=r"install\.older"):
+        install_module.install(site.sim.source, site.sim.trust, machine)
+    assert site.release.name.startswith("1.1.0-")

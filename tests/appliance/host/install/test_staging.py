@@ -125,3 +125,53 @@ def test_release_whose_switch_was_cut_off_can_be_switched_to(site: Site) -> None
     assert staged_releases(site.sim.prefix) == (path.name,)
     assert switch(site).end == "trying"
     assert site.release == path
+
+
+def test_release_that_serves_is_not_staged_and_keeps_its_configuration(site: Site) -> None:
+    """What a stage renders would be the configuration of a release whose services run with another one."""
+    site.install()
+    site.decide(9443)
+    with pytest.raises(UsageError, match=r"stage\.serves"):
+        site.install(is_staging=True)
+    assert site.services.names() == []
+    assert read_change(site.sim.prefix) is None
+    site.sim.prefix.site_file.unlink()
+    assert site.served_port() == 8443
+    newer = build_bundle(site.sim.workspace, "1.1.0", "two")
+    site.install(newer)
+    on_trial = read_change(site.sim.prefix)
+    with pytest.raises(UsageError, match=r"stage\.serves"):
+        site.install(newer, is_staging=True)
+    assert read_change(site.sim.prefix) == on_trial
+
+
+def test_release_that_serves_once_a_cut_off_switch_is_undone_is_not_staged(site: Site) -> None:
+    site.install()
+    before = site.release.name
+    after = site.install(build_bundle(site.sim.workspace, "1.1.0", "two")).release.path.name
+    cut_off = HostChange(INSTALL, after, before, SWITCHING, "2026-01-31T12:00:00Z")
+    write_change(site.sim.prefix, cut_off)
+    with pytest.raises(UsageError, match=r"stage\.serves"):
+        site.install(is_staging=True)
+    assert read_change(site.sim.prefix) == cut_off
+
+
+def test_release_that_once_failed_can_be_staged_again_and_switched_to(site: Site) -> None:
+    site.install()
+    newer = build_bundle(site.sim.workspace, "1.1.0", "two")
+
+    def refuse() -> None:
+        raise ApplianceError("service.not-running", "gateway", expected="an answer", found="none")
+
+    site.services.staged["follow"] = refuse
+    with pytest.raises(ApplyRestoredError, match=r"gate\.failed"):
+        site.install(newer)
+    site.services.staged.clear()
+    site.decide(9443)
+    path = site.install(newer, is_staging=True).release.path
+    assert site.services.names() == ["try_candidate", "end_candidate"]
+    assert staged_releases(site.sim.prefix) == (path.name,)
+    assert switch(site).end == "trying"
+    assert (site.release, site.served_port()) == (path, 9443)
+    (path / STAGED_FILE).touch()
+    assert staged_releases(site.sim.prefix) == (), "what serves waits for no switch"
