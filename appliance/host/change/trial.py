@@ -13,14 +13,17 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from appliance.host.activation.health import Health
 from appliance.host.change.change_file import INSTALL, TRYING, HostChange, read_change, write_change
+from appliance.host.layout.install_lock import WAIT_S, hold
 from appliance.host.layout.prefix import Prefix
 from appliance.host.site.config import Trial
-from signing.errors import ApplyRestoredError
+from signing.errors import ApplyRestoredError, BusyError
 
 MAX_STARTS = 5
 MAX_GAP_S = 30.0
@@ -80,11 +83,14 @@ class TrialWatch:
         return Verdict.GOES_ON
 
 
-def begin_watch(prefix: Prefix) -> HostChange | None:
+def begin_watch(prefix: Prefix, wait_s: float = WAIT_S) -> HostChange | None:
     """Count one more start of a release on trial, durably.
+
+    A start is not counted while another command changes the host, or where the disk takes no record.
 
     Args:
         prefix: the host.
+        wait_s: how long to wait for another command.
 
     Returns:
         The record of the trial; None where no release is on trial.
@@ -93,21 +99,33 @@ def begin_watch(prefix: Prefix) -> HostChange | None:
         ApplyRestoredError: too many starts in a row have never become ready.
         DriftError: the record cannot be read.
     """
-    change = read_change(prefix)
-    if change is None or change.op != INSTALL or change.phase != TRYING:
-        return None
-    counted = replace(change, boots=min(change.boots + 1, 999_999))
-    write_change(prefix, counted)
-    if counted.boots > MAX_STARTS:
+    change = _edit(prefix, lambda change: replace(change, boots=min(change.boots + 1, 999_999)), wait_s)
+    if change is not None and change.boots > MAX_STARTS:
         raise trial_failed(change, f"{MAX_STARTS} starts in a row that never became ready")
-    return counted
+    return change
 
 
-def note_ready(prefix: Prefix) -> None:
-    """Forget the starts that were counted: the release has become ready."""
+def note_ready(prefix: Prefix, wait_s: float = WAIT_S) -> None:
+    """Forget the starts that were counted: the release has become ready; see `begin_watch`."""
+    _edit(prefix, lambda change: replace(change, boots=0), wait_s)
+
+
+def _edit(prefix: Prefix, edit: Callable[[HostChange], HostChange], wait_s: float) -> HostChange | None:
+    """Change the record of a trial under the lock, so that it never replaces that of another command."""
+    change = _on_trial(prefix)
+    if change is None or edit(change) == change:
+        return change
+    with suppress(BusyError, OSError), hold(prefix, wait_s):
+        change = _on_trial(prefix)
+        if change is not None:
+            write_change(prefix, edit(change))
+            change = edit(change)
+    return change
+
+
+def _on_trial(prefix: Prefix) -> HostChange | None:
     change = read_change(prefix)
-    if change is not None and change.phase == TRYING and change.boots:
-        write_change(prefix, replace(change, boots=0))
+    return change if change is not None and change.op == INSTALL and change.phase == TRYING else None
 
 
 def trial_failed(change: HostChange, found: str) -> ApplyRestoredError:

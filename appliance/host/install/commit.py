@@ -7,6 +7,7 @@ A commit that was cut off is done again from its begin.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from appliance.host.activation.services import Services
@@ -21,7 +22,7 @@ from appliance.host.change.change_file import (
     write_change,
 )
 from appliance.host.change.journal import DONE, LAST, STARTED, Journal
-from appliance.host.change.way_back import keep_reserve, remove_configuration
+from appliance.host.change.way_back import free_reserve, keep_reserve, remove_configuration
 from appliance.host.install.bundle_admission import follow_root
 from appliance.host.install.hand_over import remove_unused_sets
 from appliance.host.layout.install_lock import hold
@@ -60,10 +61,16 @@ def commit_release(release: Release, change: HostChange, services: Services, now
         if found is None or (found.op, found.release) != (INSTALL, change.release) or found.phase == SWITCHING:
             return False
         journal = Journal(prefix.journal / "install.jsonl", now)
-        journal.write(change.release, LAST, STARTED)
-        begin_commit(prefix, found, now())
+        with suppress(OSError):  # it is for people: a full disk loses a line, and no release
+            journal.write(change.release, LAST, STARTED)
+        try:
+            begin_commit(prefix, found, now())
+        except OSError:
+            free_reserve(prefix)
+            begin_commit(prefix, found, now())
         make_good(release, services, now())
-        journal.write(change.release, LAST, DONE, "the trial has ended well")
+        with suppress(OSError):
+            journal.write(change.release, LAST, DONE, "the trial has ended well")
     return True
 
 

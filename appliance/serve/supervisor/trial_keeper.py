@@ -68,6 +68,9 @@ class TrialKeeper:
             self._observe(release, find_health)
         except ApplianceError as error:
             self.give_up(str(error))
+        except OSError:
+            # A full or failing disk is no fault of the release, and users go on: the next poll tries again.
+            return
 
     def _observe(self, release: Release, find_health: Callable[[str], Health]) -> None:
         change = read_change(self._prefix)
@@ -79,11 +82,10 @@ class TrialKeeper:
             return
         if self._judge is None or self._watched != change.release:
             self._watched, self._judge = change.release, TrialWatch(site_trial(self._prefix.site_file), self._clock())
-            begin_watch(self._prefix)
-        was_ready = self._judge.was_ready
+            begin_watch(self._prefix, wait_s=0.0)
         verdict = self._judge.observe(find_health(change.release), self._clock())
-        if self._judge.was_ready and not was_ready:
-            note_ready(self._prefix)
+        if self._judge.was_ready and change.boots:
+            note_ready(self._prefix, wait_s=0.0)
         if verdict is Verdict.BAD:
             self.give_up(self._judge.reason)
         elif verdict is Verdict.GOOD and release.path.name == change.release:

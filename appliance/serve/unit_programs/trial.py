@@ -59,13 +59,12 @@ def watch(
     judge = TrialWatch(site_trial(prefix.site_file), clock())
     while True:
         health = observe()
-        was_ready = judge.was_ready
         verdict = judge.observe(health, clock())
-        if judge.was_ready and not was_ready:
-            note_ready(prefix)
         found = read_change(prefix)
         if found is None or (found.op, found.phase, found.release) != (INSTALL, TRYING, change.release):
             return  # another command has superseded the trial
+        if judge.was_ready and found.boots:
+            note_ready(prefix, wait_s=0.0)
         if verdict is Verdict.BAD:
             raise trial_failed(change, judge.reason)
         if verdict is Verdict.GOOD:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from appliance.host.activation.health import Health
+from appliance.host.change import trial
 from appliance.host.change.change_file import (
     COMMITTING,
     INSTALL,
@@ -19,6 +21,7 @@ from appliance.host.change.change_file import (
     write_change,
 )
 from appliance.host.change.trial import MAX_GAP_S, MAX_STARTS, TrialWatch, Verdict, begin_watch, note_ready
+from appliance.host.layout.install_lock import hold
 from appliance.host.layout.prefix import Prefix
 from appliance.host.site.config import Trial
 from appliance.serve.unit_programs.trial import watch
@@ -171,3 +174,31 @@ def test_nothing_on_trial_is_watched_by_nobody(prefix: Prefix) -> None:
     commits: list[HostChange] = []
     assert run_watch(prefix, [FAILED], commits) == 0
     assert read_change(prefix) is None
+
+
+def test_count_of_starts_never_replaces_what_another_command_writes(prefix: Prefix) -> None:
+    """Such a late write would bring the record of a trial back that a rollback has ended."""
+    write_change(prefix, ON_TRIAL)
+    with hold(prefix):
+        assert begin_watch(prefix, wait_s=0.0) == ON_TRIAL
+        note_ready(prefix, wait_s=0.0)
+        assert read_change(prefix) == ON_TRIAL
+    reads = [ON_TRIAL, None]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "read_change", lambda _prefix: reads.pop(0))
+        clear_change(prefix)
+        assert begin_watch(prefix) is None, "it ended while the lock was waited for"
+    assert read_change(prefix) is None
+
+
+def test_full_disk_counts_no_start_and_ends_no_watch(prefix: Prefix, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the unit of the watch would fail a few times, and that returns."""
+    write_change(prefix, ON_TRIAL)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "change")
+
+    monkeypatch.setattr(trial, "write_change", full)
+    commits: list[HostChange] = []
+    assert run_watch(prefix, [READY], commits) == pytest.approx(600, abs=2)
+    assert [one.release for one in commits] == [NEW]

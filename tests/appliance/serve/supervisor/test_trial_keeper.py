@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,8 @@ from appliance.host.change.change_file import (
     utc_text,
     write_change,
 )
-from appliance.host.change.way_back import previous_target
+from appliance.host.change.way_back import keep_reserve, previous_target
+from appliance.host.install import commit
 from appliance.host.release.release import Release, current_target, open_current
 from appliance.serve.supervisor.service_event import GOOD, RETURNED, ServiceEvent
 from appliance.serve.supervisor.trial_keeper import TrialKeeper, is_fault_of_release, undo_cut_off_switch
@@ -119,3 +122,23 @@ def test_record_that_cannot_be_read_returns_nothing(watched: Watched) -> None:
 )
 def test_only_a_fault_of_the_release_speaks_against_it(error: type[DamagedError], is_fault: bool) -> None:
     assert is_fault_of_release(error("x.y", "z")) is is_fault
+
+
+def test_full_disk_ends_neither_what_serves_nor_the_trial(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix, right, is_full = watched.site.sim.prefix, commit.begin_commit, True
+
+    def begin_commit(*arguments: Any) -> None:
+        if is_full or (prefix.state / ".reserve").exists():
+            raise OSError(errno.ENOSPC, "No space left on device", "change")
+        right(*arguments)
+
+    monkeypatch.setattr(commit, "begin_commit", begin_commit)
+    watched.go_on(700, Health.READY)
+    change = read_change(prefix)
+    assert change is not None
+    assert change.phase == TRYING
+    is_full = False
+    keep_reserve(prefix)
+    watched.go_on(1, Health.READY)
+    assert watched.happened == [(GOOD, watched.release.path.name)], "the reserve is for this moment"
+    assert read_change(prefix) is None
