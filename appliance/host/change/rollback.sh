@@ -126,6 +126,10 @@ saved_of() { # RELEASE: the folder with what was rendered into it before the las
 
 check_release() { # RELEASE: ends with the reason where this host cannot go back to it
   at=$opt/releases/$1
+  if [ -e "$opt/current" ] && [ ! -L "$opt/current" ]; then
+    fail 9 "$opt/current" 'not a link (release.current)' 'a link into releases/' 'something else, as after a copy' \
+      'move it away, then run the same command again'
+  fi
   if ! is_name "$1" || [ -L "$at" ] || [ ! -d "$at" ]; then
     fail 2 "$1" 'no such release (rollback.unknown)' "one of$(installed)" 'another name' 'choose one of these'
   fi
@@ -471,7 +475,7 @@ recover() {
       left=$before
       switch_to "$release" && queue_units "$release" "$before" || exit 8
       end_change "$release" "$before"
-      [ -z "$before" ] || point previous "$before"
+      [ -z "$before" ] || [ "$before" = "$release" ] || point previous "$before"
       note rollback 'done' "$release" "from ${before:-none}, finished at boot"
       ;;
     uninstall:*)

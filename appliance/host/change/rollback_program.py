@@ -24,7 +24,7 @@ from signing.errors import ApplyBrokenError, DriftError
 
 RECOVER_UNIT, RETURN_UNIT = "appliance-recover.service", "appliance-return.service"
 UNITS = (RECOVER_UNIT, RETURN_UNIT, TRIAL_UNIT)
-TIMEOUT_S = 120.0
+TIMEOUT_S = 330.0
 _SCRIPT = "rollback.sh"
 
 
@@ -56,8 +56,10 @@ def install_rollback_program(prefix: Prefix) -> bool:
         OSError: a file cannot be written.
     """
     changed = [path for path, (data, mode) in program_files(prefix).items() if write_file(path, data, mode)]
-    if changed and prefix.is_system and systemctl.version():
-        systemctl.reload()
+    if prefix.is_system and systemctl.version():
+        if changed:
+            systemctl.reload()
+        # Also where the files were there: an earlier run may have been cut off after it wrote them.
         systemctl.enable([RECOVER_UNIT, TRIAL_UNIT])
     return bool(changed)
 
@@ -84,13 +86,18 @@ def finish_rollback(prefix: Prefix) -> None:
     """
     install_rollback_program(prefix)
     command = ["/bin/sh", str(rollback_program(prefix)), "--recover", "--locked"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False)
-    if done.returncode != 0:
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=False)
+        said = " ".join(done.stderr.decode("utf-8", "replace").split())[:600] or f"exit status {done.returncode}"
+        is_finished = done.returncode == 0
+    except subprocess.TimeoutExpired:
+        said, is_finished = f"nothing after {TIMEOUT_S:.0f} s", False
+    if not is_finished:
         raise ApplyBrokenError(
             "rollback.cut-off",
             str(prefix.current),
             expected="the rollback that was cut off to be finished",
-            found=" ".join(done.stderr.decode("utf-8", "replace").split())[:600] or f"exit status {done.returncode}",
+            found=said,
             hint=f"sh {rollback_program(prefix)} RELEASE, with a release that is complete",
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host.change import rollback_program
 from appliance.host.change.change_file import (
     COMMITTING,
     INSTALL,
@@ -243,3 +244,19 @@ def test_shell_and_python_read_the_same_records(host: ShellHost, shell: str) -> 
             code = 8
         done = host.run("--recover", shell=shell)
         assert (done.returncode, "change.damaged" in done.stderr) == (code, code == 8), (text, done.stderr)
+
+
+def test_rollback_to_what_serves_leaves_the_way_back_when_it_is_finished(host: ShellHost) -> None:
+    host.begin(ROLLBACK, SWITCHING, NEW, NEW)
+    assert host.run("--recover").returncode == 0
+    host.assert_whole(NEW)
+    assert host.previous == OLD
+
+
+def test_rollback_that_is_never_finished_is_an_error(host: ShellHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.begin(ROLLBACK, SWITCHING, OLD, NEW)
+    monkeypatch.setattr(rollback_program, "install_rollback_program", lambda _prefix: False)
+    monkeypatch.setattr(rollback_program, "TIMEOUT_S", 0.1)
+    host.tool("cp", "exec sleep 5")
+    with hold(host.prefix), pytest.raises(ApplyBrokenError, match=r"rollback\.cut-off.*nothing after"):
+        undo_switch(host.prefix)

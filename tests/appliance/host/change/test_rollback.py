@@ -14,8 +14,15 @@ from appliance.host.change.change_file import (
     TRYING,
 )
 from appliance.host.change.journal import Journal
-from appliance.host.change.rollback_program import install_rollback_program, program_problems, rollback_program
+from appliance.host.change.rollback_program import (
+    install_rollback_program,
+    program_files,
+    program_problems,
+    rollback_program,
+)
 from appliance.host.layout.install_lock import hold
+from appliance.host.layout.prefix import Prefix
+from appliance.host.process import systemctl
 from tests.appliance.host.change.shell_host import EACH_SHELL, NEW, OLD, THIRD, ShellHost
 from tests.toy import NOW
 
@@ -100,6 +107,9 @@ def spoil(host: ShellHost, fault: str) -> None:
     elif fault == "previous elsewhere":
         (host.prefix.opt / "previous").unlink()
         (host.prefix.opt / "previous").symlink_to("../../etc")
+    elif fault == "a folder current":
+        host.prefix.current.unlink()
+        host.prefix.current.mkdir()
     elif fault == "no model":
         shutil.rmtree(host.prefix.models / OLD)
     else:
@@ -119,6 +129,7 @@ def spoil(host: ShellHost, fault: str) -> None:
         ("config/gateway.json", 9, "found no config/gateway.json"),
         ("config/engine-toy.json", 9, "found no config/engine-*.json"),
         ("no model", 9, "toy.gguf"),
+        ("a folder current", 9, "release.current"),
         ("no previous", 2, "rollback.nowhere"),
         ("previous elsewhere", 2, "rollback.nowhere"),
     ],
@@ -312,3 +323,15 @@ def test_engine_that_never_listens_is_no_release_that_serves(machine: ShellHost)
     done = machine.run()
     assert (done.returncode, f"{NEW} serves again" in done.stderr) == (7, True)
     machine.assert_whole(NEW, units=True)
+
+
+def test_units_that_an_earlier_run_only_wrote_are_enabled(host: ShellHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    enabled: list[str] = []
+    monkeypatch.setattr(Prefix, "is_system", True)
+    monkeypatch.setattr(systemctl, "version", lambda: 252)
+    monkeypatch.setattr(systemctl, "enable", enabled.extend)
+    for path, (data, mode) in program_files(host.prefix).items():
+        path.write_bytes(data)
+        path.chmod(mode)
+    assert not install_rollback_program(host.prefix)
+    assert enabled == ["appliance-recover.service", "appliance-trial.service"]
