@@ -174,24 +174,28 @@ def run_script(prefix: Prefix, script: Path, lock: int) -> None:
         script: the file.
         lock: the descriptor of the host's lock, which the script holds as well.
     """
-    done = subprocess.run(
-        ["/bin/sh", str(script), "" if prefix.is_system else str(prefix.root)],
-        cwd="/",
-        env=_ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=(lock,),
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode != 0:
-        said = " ".join(done.stdout.decode("utf-8", "replace").split())[-600:]
+    try:
+        done = subprocess.run(
+            ["/bin/sh", str(script), "" if prefix.is_system else str(prefix.root)],
+            cwd="/",
+            env=_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(lock,),
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        said, is_done = " ".join(done.stdout.decode("utf-8", "replace").split())[-600:], done.returncode == 0
+        said = said or f"exit status {done.returncode}"
+    except subprocess.TimeoutExpired:
+        said, is_done = f"a step that has not ended after {TIMEOUT_S:.0f} s", False
+    if not is_done:
         raise ApplyBrokenError(
             "uninstall.stopped",
             str(prefix.root),
             expected="everything to be removed",
-            found=said or f"exit status {done.returncode}",
+            found=said,
             hint=f"mend that; then go on with: sh {script} {'' if prefix.is_system else prefix.root}".rstrip(),
         )
 

@@ -148,7 +148,8 @@ step_users() {
 
 step_state() {
     if [ "$purge" = yes ]; then
-        remove_but "$state" change
+        # The lock goes in the last step: until then no other command changes this host.
+        remove_but "$state" change journal
         return 0
     fi
     remove_but "$state" change state-format trust audit journal access.db access.db-wal access.db-shm access.db-journal
@@ -185,9 +186,15 @@ step_record() {
             systemctl daemon-reload
         fi
     fi
+    remove_but "$opt" uninstall
+    if [ "$purge" = yes ]; then
+        remove "$state/journal"
+    fi
     rm -f -- "$record"
     rmdir -- "$etc" "$state" 2>/dev/null || true
-    remove "$opt"
+    # Whoever has the lock of a new journal may install: what is not ours stays.
+    rm -f -- "$opt/uninstall"
+    rmdir -- "$opt" 2>/dev/null || true
     # Below a prefix the folders above are ours as well, as far as they are empty.
     if [ -n "$root" ]; then
         rmdir -- "$root/opt" "$root/var/lib" "$root/var/log" "$root/var" "$root/etc" "$root/run" 2>/dev/null || true

@@ -17,6 +17,7 @@ from appliance.builder.chunking.chunker import Source
 from appliance.host.change.change_file import INSTALL, TRYING, HostChange, read_change, write_change
 from appliance.host.change.way_back import keep_reserve, return_folder
 from appliance.host.layout.install_lock import hold
+from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance import uninstall as module
 from appliance.host.maintenance.uninstall import plan_uninstall, resumed_purge, uninstall, uninstall_script
 from appliance.serve.supervisor import run_dir
@@ -273,3 +274,31 @@ def test_command_asks_without_yes(host: SimHost) -> None:
     assert "uninstall.unasked" in answer.talk
     assert f"removes    {host.prefix.opt}" in answer.talk
     assert host.prefix.current.is_symlink()
+
+
+def test_no_other_command_gets_the_lock_before_everything_is_gone(
+    host: SimHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_and_try(prefix: Prefix, script: Path, lock: int) -> None:
+        # The last step asks for the lock first, as an install would.
+        text, begin = script.read_text(), "\nstep_record() {\n"
+        assert begin in text
+        asked = f"mkdir -p {prefix.journal} && flock -n {prefix.journal}/lock echo free || true"
+        script.write_text(text.replace(begin, f"{begin}    {asked}\n"))
+        done = subprocess.run(["/bin/sh", script, prefix.root], pass_fds=(lock,), capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert (prefix.journal.exists(), prefix.opt.exists()) == (False, False)
+
+    monkeypatch.setattr(module, "run_script", run_and_try)
+    uninstall(host.prefix, now, purge=True)
+    assert list(host.prefix.root.iterdir()) == []
+
+
+def test_uninstall_that_never_ends_is_an_error_with_the_next_command(
+    host: SimHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TIMEOUT_S", 0.1)
+    script = uninstall_script(host.prefix)
+    script.write_text("exec sleep 5\n")
+    with pytest.raises(ApplyBrokenError, match="has not ended"), hold(host.prefix) as lock:
+        module.run_script(host.prefix, script, lock)
