@@ -6,6 +6,7 @@ where the environment of a release is broken, and where the disk is full.
 
 Rules:
 - a copy has the bytes of the running program, which are the signed ones of the bundle that is installed;
+- the newest install wrote it. After a rollback an older release serves, and the files of the newer one stay right;
 - it is replaced as a whole, so that a person can start it at every moment;
 - `appliance-recover.service` runs at every boot, before any service of the appliance;
 - `appliance-trial.service` runs while a release is on trial; when it fails, it starts the return.
@@ -14,9 +15,11 @@ Rules:
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.host.layout.atomic_file import write_file
+from appliance.host.layout.places import OK_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import TRIAL_UNIT
 from appliance.host.process import systemctl
@@ -103,7 +106,7 @@ def finish_rollback(prefix: Prefix) -> None:
 
 
 def program_problems(prefix: Prefix) -> list[DriftError]:
-    """Compare the program of a host with the running one, which is that of the release that serves.
+    """Compare the program of a host with the running one, and with those of the releases that are complete here.
 
     Returns:
         One error for each file that is missing or differs.
@@ -111,7 +114,9 @@ def program_problems(prefix: Prefix) -> list[DriftError]:
     problems = []
     for path, (data, mode) in program_files(prefix).items():
         try:
-            is_same = path.read_bytes() == data and path.stat().st_mode & 0o7777 == mode and not path.is_symlink()
+            found_data = path.read_bytes()
+            is_known = found_data == data or found_data in _held(prefix, path)
+            is_same = is_known and path.stat().st_mode & 0o7777 == mode and not path.is_symlink()
             found = "another file"
         except OSError as error:
             is_same, found = False, error.strerror or "no file"
@@ -126,3 +131,12 @@ def program_problems(prefix: Prefix) -> list[DriftError]:
                 )
             )
     return problems
+
+
+def _held(prefix: Prefix, path: Path) -> Iterator[bytes]:
+    """What the other releases have for one file of the program: one of them wrote it where it served later."""
+    name = _SCRIPT if path == rollback_program(prefix) else path.name
+    for release in sorted(prefix.releases.glob("*/")):
+        if (release / OK_FILE).is_file():
+            for held in release.glob(f"venv/lib/python3*/site-packages/appliance/host/change/{name}"):
+                yield held.read_bytes()

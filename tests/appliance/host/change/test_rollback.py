@@ -21,6 +21,7 @@ from appliance.host.change.rollback_program import (
     rollback_program,
 )
 from appliance.host.layout.install_lock import hold
+from appliance.host.layout.places import OK_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.process import systemctl
 from tests.appliance.host.change.shell_host import EACH_SHELL, NEW, OLD, THIRD, ShellHost
@@ -286,6 +287,19 @@ def test_program_lies_on_the_host_and_a_changed_one_is_drift(host: ShellHost) ->
     script.chmod(0o644)
     assert len(program_problems(host.prefix)) == 1
     script.unlink()
+    assert len(program_problems(host.prefix)) == 1
+
+
+def test_program_of_the_newer_release_is_right_after_a_rollback(host: ShellHost) -> None:
+    install_rollback_program(host.prefix)
+    script = rollback_program(host.prefix)
+    script.write_bytes(script.read_bytes() + b"# of a newer release\n")
+    assert len(program_problems(host.prefix)) == 1
+    held = host.release(NEW) / "venv/lib/python3.11/site-packages/appliance/host/change/rollback.sh"
+    held.parent.mkdir(parents=True)
+    held.write_bytes(script.read_bytes())
+    assert program_problems(host.prefix) == []
+    (host.release(NEW) / OK_FILE).unlink()  # an install that never ended has written nothing to the host
     assert len(program_problems(host.prefix)) == 1
 
 
