@@ -29,12 +29,11 @@ from appliance.host.install.install import install
 from appliance.host.install.install_plan import InstallResult
 from appliance.host.install.install_run import STAGED, TRYING_NOW
 from appliance.host.install.plan_file import MAX_PLAN_BYTES, read_plan
-from appliance.host.layout.places import OK_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
 from appliance.host.preflight.inputs import Host, SourceMedia
 from appliance.host.preflight.surroundings import read_surroundings
-from appliance.host.release.release import Release, current_target
+from appliance.host.release.release import Release
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.trust.root_pin import check_first_root, compare_root
 from appliance.host.trust.trust_store import read_root
@@ -247,10 +246,8 @@ def _show(terminal: Terminal, done: InstallResult) -> None:
 
 def _end_line(done: InstallResult) -> str:
     option = done.release.prefix.option
-    if done.end == STAGED and (done.release.path / OK_FILE).is_file():
-        if current_target(done.release.prefix) == f"releases/{done.release.path.name}":
-            return "serves already; nothing waits for a switch"
-        return f"was complete; to have it serve: appliance rollback {done.release.path.name}{option}"
+    if done.end == STAGED and done.was_current:
+        return "serves already; nothing waits for a switch"
     if done.end == STAGED:
         return f"staged; to have it serve: appliance switch {done.release.path.name}{option}"
     if done.end == TRYING_NOW:

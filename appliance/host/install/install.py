@@ -27,8 +27,9 @@ from appliance.host.install.bundle_admission import (
     verify_media,
 )
 from appliance.host.install.bundle_parts import check_parts
+from appliance.host.install.importer import accept
 from appliance.host.install.install_plan import Dialogue, InstallResult, Silent, plan_install
-from appliance.host.install.install_run import InstallRun
+from appliance.host.install.install_run import STAGED, InstallRun
 from appliance.host.install.plan_file import check_planned
 from appliance.host.install.steps import UNTIL_STAGED, WHOLE_INSTALL
 from appliance.host.layout.install_lock import hold
@@ -36,12 +37,16 @@ from appliance.host.layout.prefix import Prefix
 from appliance.host.preflight.inputs import Host, SourceMedia
 from appliance.host.preflight.older import check_older
 from appliance.host.process.programs import Programs
-from appliance.host.release.release import current_target
+from appliance.host.release.release import current_target, open_current
+from appliance.host.release.release_check import check_release
+from appliance.host.runtime.variant_choice import Choice
+from appliance.host.site.config import read_site
 from appliance.host.trust.metadata_store import notices, trust_state
+from appliance.host.trust.trust_store import read_root
 from appliance.keys.signers.host_key import make_host_key
 from bundles.bundle import Bundle
 from bundles.progress import OnProgress, ignore
-from signing.errors import UsageError
+from signing.errors import ApplianceError, UsageError
 from signing.verified import Verified
 
 _SILENT = Silent()
@@ -72,7 +77,7 @@ def install(
         What was done; the release serves, or waits for the switch.
 
     Raises:
-        UsageError: it is to be staged, and it serves already; nothing was written.
+        UsageError: it is to be staged, and serves already, with a difference; nothing that serves was changed.
         NotTrustedError: the chain of trust does not cover it, or an override does not hold; nothing was written.
         HostUnfitError: the machine cannot take it; with every reason; nothing was written.
         DamagedError: blobs differ; what was copied is kept for the next run.
@@ -84,7 +89,7 @@ def install(
     known = trust_state(prefix)
     admitted = verify_media(source, trust, host)
     found = admitted.found
-    _check_direction(found, host, is_staging=is_staging)
+    _check_direction(found, host)
     dialogue.on_verified(found, admitted.media.source)
     check_parts(found.value.contents)
     preflight = run_preflight(admitted, host)
@@ -97,29 +102,49 @@ def install(
             # Another install has raised the floors in the meantime.
             admitted = admit(source, trust, host)
             found, preflight = admitted.found, run_preflight(admitted, host)
-        _check_direction(found, host, is_staging=is_staging)  # the command that held the lock may have switched
+        _check_direction(found, host)  # the command that held the lock may have switched
         make_host_key(prefix.trust)
         empty(prefix.scratch)
         run = InstallRun(host, Programs(prefix.scratch, lock), found, trust, on_progress, admitted, preflight)
         run.exemption = expiry_exemption(host, found)
         run.warnings += [*preflight.warnings, *notices(found), *admitted.media.notices]
         run.warnings += exemption_notices(host, run.exemption)
+        if is_staging and _will_serve(prefix) == run.path.name:
+            return _stage_serving(run)
         return run_to_the_end(run, UNTIL_STAGED if is_staging else WHOLE_INSTALL, on_boundary)
 
 
-def _check_direction(found: Verified[Bundle], host: Host, *, is_staging: bool) -> None:
-    contents, path, prefix = found.value.contents, release_path(host.prefix, found.value), host.prefix
-    check_older(prefix, contents.name, contents.version, path, is_meant=host.may_go_back)
-    if is_staging and _will_serve(prefix) == path.name:
-        # What a stage renders would be the configuration of the release that serves.
-        raise UsageError(
-            "stage.serves",
-            path.name,
-            expected="a release that does not serve yet",
-            found="the one that serves",
-            hint=f"to repair it: appliance install SOURCE{prefix.option}; for a new site.yaml: "
-            f"appliance config apply{prefix.option}",
-        )
+def _check_direction(found: Verified[Bundle], host: Host) -> None:
+    contents = found.value.contents
+    path = release_path(host.prefix, found.value)
+    check_older(host.prefix, contents.name, contents.version, path, is_meant=host.may_go_back)
+
+
+def _stage_serving(run: InstallRun) -> InstallResult:
+    """Stage the release that serves: nothing to do, as long as that and the site's file are right.
+
+    What a stage renders would be the configuration of the release that serves.
+    """
+    prefix, now = run.host.prefix, run.host.now()
+    change = read_change(prefix)
+    if change is not None and change.phase == SWITCHING:
+        raise _serves(run, "a switch that was cut off", f"to end it: appliance install SOURCE{prefix.option}")
+    accept(prefix, run.found, read_root(prefix) or run.trust, run.exemption)
+    try:
+        release = open_current(prefix, now)
+        check_release(release, run.on_progress)
+    except ApplianceError as error:
+        raise _serves(run, str(error), f"to repair it: appliance install SOURCE{prefix.option}") from None
+    if release.facts.site != read_site(prefix.site_file).digest:
+        raise _serves(run, f"another {prefix.site_file}", f"appliance config apply{prefix.option}")
+    run.release, run.before, run.was_complete, run.end = release, current_target(prefix), True, STAGED
+    run.choice = Choice(release.facts.cpu_variant, 0, release.facts.tokens_per_s)
+    return _result(run, (), None)
+
+
+def _serves(run: InstallRun, found: str, hint: str) -> UsageError:
+    expected = "the release that serves, as it was installed: it cannot be staged anew"
+    return UsageError("stage.serves", run.path.name, expected=expected, found=found, hint=hint)
 
 
 def _will_serve(prefix: Prefix) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from appliance.cli.operator import install as install_command
 from appliance.cli.operator import switch as switch_command
-from appliance.host.change.rollback_program import rollback_program
 from tests.appliance.sim_host import build_bundle
 from tests.appliance.sim_site import Site, new_site
 from tests.attacks.harness import Answer, command
@@ -67,10 +65,7 @@ def test_staging_a_complete_release_names_a_command_that_works(site: Site) -> No
     newer = build_bundle(site.sim.workspace, "1.1.0", "two")
     assert type_install(site, newer).code == 0
     older = type_install(site, site.sim.source, "--stage", "--older")
-    [line] = [line for line in older.out.splitlines() if line.startswith("was complete")]
-    typed = line.partition("appliance ")[2].split()
-    assert typed[0] == "rollback"
-    # The command becomes this script.
-    done = subprocess.run(["sh", rollback_program(site.sim.prefix), typed[1]], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert site.sim.prefix.current.resolve().name == typed[1]
+    [line] = [line for line in older.out.splitlines() if line.startswith("staged")]
+    name = line.partition("appliance switch ")[2].split()[0]
+    assert type_switch(site, name).code == 0
+    assert site.sim.prefix.current.resolve().name == name

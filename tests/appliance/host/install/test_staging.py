@@ -130,8 +130,10 @@ def test_release_whose_switch_was_cut_off_can_be_switched_to(site: Site) -> None
 def test_release_that_serves_is_not_staged_and_keeps_its_configuration(site: Site) -> None:
     """What a stage renders would be the configuration of a release whose services run with another one."""
     site.install()
+    assert site.install(is_staging=True).end == "staged"
+    assert read_change(site.sim.prefix) is None
     site.decide(9443)
-    with pytest.raises(UsageError, match=r"stage\.serves"):
+    with pytest.raises(UsageError, match=r"stage\.serves.*another .*site\.yaml"):
         site.install(is_staging=True)
     assert site.services.names() == []
     assert read_change(site.sim.prefix) is None
@@ -140,7 +142,9 @@ def test_release_that_serves_is_not_staged_and_keeps_its_configuration(site: Sit
     newer = build_bundle(site.sim.workspace, "1.1.0", "two")
     site.install(newer)
     on_trial = read_change(site.sim.prefix)
-    with pytest.raises(UsageError, match=r"stage\.serves"):
+    site.install(newer, is_staging=True)
+    site.damage()
+    with pytest.raises(UsageError, match=r"stage\.serves.*licences"):
         site.install(newer, is_staging=True)
     assert read_change(site.sim.prefix) == on_trial
 
