@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,26 +75,37 @@ def command(
     if backup is None:
         raise click.UsageError("name the folder of the backup")
     known = [parse_fingerprint(text) for text in from_host]
-    staged = _stage(host, backup, known)
-    try:
+    with _staged(host, backup, known) as staged:
         for line in _lines(staged):
             terminal.message(line)
-        if not yes:
-            _ask(host)
-        with hold(host):
-            done = restore(staged, clock.utc_now)
-    finally:
-        put_away(host)
+        done = restore(staged, clock.utc_now) if yes else None
+    if done is None:
+        _ask(host)
+        # While somebody thought, the lock was free: what is restored is compared with the host of this moment.
+        with _staged(host, backup, known) as again:
+            _check_shown(staged, again)
+            done = restore(again, clock.utc_now)
     _report(terminal, staged, done, as_json=as_json)
 
 
-def _stage(host: Prefix, backup: Path, known: Sequence[Digest]) -> StagedRestore:
+@contextmanager
+def _staged(host: Prefix, backup: Path, known: Sequence[Digest]) -> Iterator[StagedRestore]:
     with hold(host):
         try:
-            return stage(host, backup, known, clock.utc_now())
-        except BaseException:
+            yield stage(host, backup, known, clock.utc_now())
+        finally:
             put_away(host)
-            raise
+
+
+def _check_shown(shown: StagedRestore, again: StagedRestore) -> None:
+    if again != shown:
+        raise UsageError(
+            "restore.changed",
+            str(shown.prefix.root),
+            expected="the backup and the host as they were shown",
+            found="another backup, or a host that was changed meanwhile",
+            hint="run it again, and look at what it shows",
+        )
 
 
 def _ask(host: Prefix) -> None:

@@ -112,6 +112,7 @@ def _has_keys(run: RestoreRun) -> bool:
 
 
 def _keys_back(run: RestoreRun) -> None:
+    run.staged.check_old()
     old = run.staged.old(ACCESS)
     if not old.is_file():
         run.prefix.access.unlink(missing_ok=True)
@@ -166,6 +167,7 @@ def _has_site(run: RestoreRun) -> bool:
 
 
 def _site_back(run: RestoreRun) -> None:
+    run.staged.check_old()
     old = run.staged.old(SITE)
     if old.is_file():
         write_file(run.prefix.site_file, old.read_bytes())

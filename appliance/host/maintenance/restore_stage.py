@@ -47,7 +47,7 @@ from bundles.medium import Medium
 from bundles.stick.media import metadata_reader
 from signing.chain import ReadMetadata
 from signing.digest import Digest
-from signing.errors import BusyError, DamagedError, HostUnfitError, NotTrustedError, UsageError
+from signing.errors import BusyError, DamagedError, DriftError, HostUnfitError, NotTrustedError, UsageError
 from signing.floors import Floors
 
 _COMPLETE = "complete"
@@ -84,6 +84,21 @@ class StagedRestore:
     def old(self, path: str) -> Path:
         """Where the copy of what this host had lies."""
         return self.folder / "old" / path
+
+    def check_old(self) -> None:
+        """Refuse to take a file that is missing there for one that this host did not have.
+
+        Raises:
+            DriftError: the copies are gone.
+        """
+        if not self.old("").is_dir():
+            raise DriftError(
+                "restore.no-copies",
+                str(self.old("")),
+                expected="the copies of what this host had",
+                found="none",
+                hint="what was not put back stays as it is; look at it before the next restore",
+            )
 
     def holds(self, path: str) -> bool:
         """Whether the backup has a file of this name."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from appliance.cli.upkeep import restore as restore_command
 from appliance.host.change.change_file import read_change
 from appliance.host.layout.install_lock import hold
+from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance import restore as restore_module
 from appliance.host.maintenance.restore import restore
 from appliance.host.maintenance.restore_stage import restore_folder, stage
 from appliance.host.site.api_keys import AccessStore
 from appliance.keys.signers.host_key import make_host_key
+from signing.errors import ApplianceError, ApplyBrokenError, DamagedError
 from tests.appliance.host.held_releases import empty_host, hold_release
 from tests.appliance.sim_host import SimHost
 from tests.attacks.harness import Answer, command
@@ -106,3 +110,54 @@ def test_wrong_words_are_wrong_commands(host: SimHost, tmp_path: Path) -> None:
     assert run(host).code == 2
     assert run(host, tmp_path).code == 2
     assert command("restore", tmp_path, "--prefix", tmp_path / "none").code == 4
+
+
+def test_what_happens_during_the_question_is_not_lost(
+    host: SimHost, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock is free while a person thinks: another one looks at the same backup, and a key is revoked."""
+
+    def ask(_host: Prefix) -> None:
+        monkeypatch.setattr(restore_command, "_ask", refuse)
+        AccessStore(host.prefix.access).revoke("ada", NOW)
+        assert run(host, backup).code == 1
+        monkeypatch.setattr(restore_module, "read_site", fail)
+
+    def refuse(_host: Prefix) -> None:
+        raise ApplianceError("restore.refused", "x", expected="x", found="x")
+
+    def fail(_path: Path) -> None:
+        raise DamagedError("site.damaged", "x", expected="x", found="x")
+
+    monkeypatch.setattr(restore_command, "_ask", ask)
+    answer = run(host, backup)
+    assert (answer.code, "restore.gate" in answer.talk) == (7, True), answer.talk
+    assert [(key.name, key.is_revoked) for key in AccessStore(host.prefix.access).list()] == [("ada", True)]
+
+
+def test_backup_that_is_another_one_after_the_question_is_refused(
+    host: SimHost, backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.prefix.site_file.write_text("port: 1\n")
+    shown = backup.rename(tmp_path / "shown")
+    other = Path(json.loads(command("backup", tmp_path, "--prefix", host.prefix.root, "--json").out)["path"])
+
+    def swap(_host: Prefix) -> None:
+        shutil.rmtree(shown)
+        other.rename(shown)
+
+    host.prefix.site_file.write_text("port: 2\n")
+    monkeypatch.setattr(restore_command, "_ask", swap)
+    answer = run(host, shown)
+    assert (answer.code, "restore.changed" in answer.talk) == (2, True), answer.talk
+    assert host.prefix.site_file.read_text() == "port: 2\n"
+    assert not restore_folder(host.prefix).exists()
+
+
+def test_keys_stay_where_the_copy_of_them_is_gone(host: SimHost, backup: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hold(host.prefix):
+        staged = stage(host.prefix, backup, [], NOW)
+        shutil.rmtree(restore_folder(host.prefix))
+        with pytest.raises(ApplyBrokenError, match=r"restore\.not-undone"):
+            restore(staged, lambda: NOW)
+    assert [key.name for key in AccessStore(host.prefix.access).list()] == ["ada"]
