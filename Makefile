@@ -56,7 +56,8 @@ lint: setup ## Check form, types, imports, playbooks and shell scripts
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/lint-imports --no-logo
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(if $(MAKE_TERMOUT),,NO_COLOR=1) ANSIBLE_LIBRARY=playbooks/library ansible-lint -q playbooks
-	@$(BIN)/shellcheck .ci/* $$(find appliance bundles playbooks tests -name '*.sh')
+	@$(BIN)/shellcheck .ci/*
+	@$(BIN)/shellcheck --shell=sh $$(find appliance bundles playbooks tests -name '*.sh')
 
 docs: setup ## Write the generated pages again
 	@$(BIN)/python -m tests.pages
