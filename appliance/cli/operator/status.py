@@ -115,6 +115,8 @@ def _life_lines(status: Status) -> Iterator[str]:
         yield f"interrupted  step {cut.step} of {cut.release}, begun {cut.time}: what served goes on serving"
     if life.next_command:
         yield f"next       {life.next_command}"
+    for name in life.staged:
+        yield f"staged     {name}: appliance switch {name}{status.release.prefix.option} makes it serve"
     if life.previous:
         yield f"previous   {life.previous}: appliance rollback{status.release.prefix.option} returns to it"
     if life.incident is not None:
@@ -132,6 +134,7 @@ def _life_answer(status: Status) -> dict[str, Any]:
         "state": life.state,
         "change": asdict(life.change) if life.change else None,
         "next_command": life.next_command,
+        "staged": list(life.staged),
         "previous": life.previous,
         "incident": asdict(life.incident) if life.incident else None,
         "interrupted": asdict(life.cut_off) if life.cut_off else None,

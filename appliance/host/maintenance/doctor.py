@@ -103,10 +103,12 @@ def next_step(patient: Patient, found: Iterable[Diagnosis]) -> str:
     option = patient.prefix.option
     if _is_installed(patient.prefix):
         return f"appliance status{option}"
+    if staged := read_life(patient.prefix).staged:
+        return f"appliance switch {staged[0]}{option}"
     for one in found:
         if one.area in ("stick", "workspace") and one.state == OK and one.command:
             return one.command
-    return "appliance demo"
+    return f"appliance install STICK{option}" if _is_pinned(patient.prefix) else "appliance demo"
 
 
 def _guarded(area: str, found: Iterator[Diagnosis]) -> Iterator[Diagnosis]:
@@ -215,6 +217,13 @@ def _is_installed(prefix: Prefix) -> bool:
         return current_target(prefix) is not None
     except ApplianceError:
         return True
+
+
+def _is_pinned(prefix: Prefix) -> bool:
+    try:
+        return read_root(prefix) is not None
+    except (ApplianceError, OSError):
+        return False
 
 
 def _host(patient: Patient, engines: EngineProblems) -> Iterator[Diagnosis]:

@@ -7,7 +7,7 @@ only: the record of the unfinished change, the journal, and the links.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from appliance.host.change.change_file import (
 )
 from appliance.host.change.journal import DONE, FAILED, STARTED, Journal, JournalEntry
 from appliance.host.change.way_back import previous_target
+from appliance.host.layout.places import STAGED_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.proc_file import read_text
 from signing.errors import ApplianceError, DriftError
@@ -44,6 +45,7 @@ class HostLife:
         incident: the last step that failed, or the last return, for people; None where the journal shows none.
         cut_off: the step in which an install ended before it had changed what serves; None where none did.
         problems: an unfinished change, or a record that cannot be read.
+        staged: the folders' names of the releases that wait for `appliance switch`.
     """
 
     state: str
@@ -53,6 +55,7 @@ class HostLife:
     incident: JournalEntry | None
     cut_off: JournalEntry | None
     problems: tuple[ApplianceError, ...]
+    staged: tuple[str, ...] = ()
 
 
 def read_life(prefix: Prefix, locks: Path = _LOCKS) -> HostLife:
@@ -62,6 +65,11 @@ def read_life(prefix: Prefix, locks: Path = _LOCKS) -> HostLife:
         prefix: the host.
         locks: the kernel's list of locks.
     """
+    staged = sorted(path.parent.name for path in prefix.releases.glob(f"*/{STAGED_FILE}"))
+    return replace(_life(prefix, locks), staged=tuple(staged))
+
+
+def _life(prefix: Prefix, locks: Path) -> HostLife:
     previous = (previous_target(prefix) or "").rpartition("/")[2]
     incident = last_incident(prefix)
     is_at_work = is_locked(prefix.journal / "lock", locks)

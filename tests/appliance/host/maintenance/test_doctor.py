@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from appliance.host.change.change_file import INSTALL, SWITCHING, HostChange, change_path, write_change
+from appliance.host.layout.places import STAGED_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance import doctor
 from appliance.host.maintenance.doctor import Diagnosis, Patient, examine, next_step
@@ -62,6 +63,17 @@ def test_machine_without_anything_is_shown_where_to_begin(tmp_path: Path) -> Non
     assert [(one.area, one.state) for one in found] == [("machine", "ok"), ("clock", "ok"), ("host", "note")]
     assert next_step(patient, found) == "appliance demo"
     assert not (tmp_path / "host").exists()
+
+
+def test_host_with_a_root_and_a_staged_release_is_shown_the_next_command(host: SimHost, tmp_path: Path) -> None:
+    prefix = Prefix.at(tmp_path / "host")
+    prefix.create()
+    shutil.copytree(host.prefix.trust, prefix.trust, dirs_exist_ok=True)
+    patient = Patient(prefix, CARD, NOW, None, (), ())
+    assert next_step(patient, ()) == f"appliance install STICK{prefix.option}"
+    (prefix.releases / "1.0.0-3f2a9c0b7d15").mkdir(parents=True)
+    (prefix.releases / "1.0.0-3f2a9c0b7d15" / STAGED_FILE).touch()
+    assert next_step(patient, ()) == f"appliance switch 1.0.0-3f2a9c0b7d15{prefix.option}"
 
 
 def test_stick_of_another_publisher_is_wrong_and_one_of_this_host_is_the_next_step(

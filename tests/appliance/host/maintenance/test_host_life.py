@@ -25,6 +25,7 @@ from appliance.host.change.change_file import (
 from appliance.host.change.journal import DONE, FAILED, STARTED, Journal
 from appliance.host.change.way_back import point_previous
 from appliance.host.layout.install_lock import hold
+from appliance.host.layout.places import STAGED_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance.host_life import read_life
 from tests.appliance.sim_host import SimHost, new_host
@@ -48,6 +49,14 @@ def test_host_without_a_change_is_good(prefix: Prefix) -> None:
     life = read_life(prefix)
     assert (life.state, life.change, life.next_command, life.previous, life.problems) == ("good", None, "", "", ())
     assert (life.incident, life.cut_off) == (None, None)
+
+
+def test_releases_that_wait_for_a_switch_are_named(prefix: Prefix) -> None:
+    for name in (NEW, OLD):
+        (prefix.releases / name).mkdir(parents=True)
+    (prefix.releases / NEW / STAGED_FILE).touch()
+    life = read_life(prefix)
+    assert (life.state, life.staged) == ("good", (NEW,))
 
 
 def test_trying_is_no_problem_and_names_the_release_to_return_to(prefix: Prefix) -> None:
