@@ -13,10 +13,13 @@ Rules:
 
 from __future__ import annotations
 
+import os
+
 from appliance.host.activation.switch import point_at, target_of
 from appliance.host.change.change_file import ROLLBACK, SWITCHING, HostChange, clear_change, read_change
 from appliance.host.change.rollback_program import finish_rollback
 from appliance.host.change.way_back import restore_configuration
+from appliance.host.layout.places import REVOKED_FILE
 from appliance.host.layout.prefix import Prefix
 
 
@@ -27,7 +30,8 @@ def undo_switch(prefix: Prefix) -> HostChange | None:
         prefix: the host; the caller holds its lock.
 
     Returns:
-        The install that was undone; None where none was cut off between the switch and the gate.
+        The install that was undone; None where none was cut off between the switch and the gate, or where the release
+        before may not serve any more: the record then stays until another change replaces it, as at a boot.
 
     Raises:
         DriftError: the record cannot be read.
@@ -40,7 +44,9 @@ def undo_switch(prefix: Prefix) -> HostChange | None:
         finish_rollback(prefix)
         return None
     before = prefix.releases / change.before if change.before else None
-    if before is not None and before.is_dir():
+    if before is not None and (not before.is_dir() or os.path.lexists(before / REVOKED_FILE)):
+        return None
+    if before is not None:
         restore_configuration(prefix, before)
     point_at(prefix, target_of(prefix, before) if before is not None else None)
     clear_change(prefix)

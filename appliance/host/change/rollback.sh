@@ -386,15 +386,24 @@ end_change() { # RELEASE LEFT: RELEASE is good
 roll_back() { # [RELEASE]
   check_tree
   left=$(name_of current) target=${1:-}
-  wanted=$(name_of previous)
-  read_change && case $op:$phase in
-    install:switching | install:trying) wanted=${before:-$wanted} ;;
-  esac
+  wanted=$(name_of previous) trial=
+  if read_change; then
+    case $op:$phase in
+      install:switching | install:trying) wanted=${before:-$wanted} ;;
+    esac
+    case $op:$phase in
+      install:trying | install:committing) trial=$release ;;
+    esac
+  fi
   [ $# -gt 0 ] || target=$wanted
   [ $# -gt 0 ] || [ -n "$target" ] || nowhere
   check_release "$target"
   if [ "$target" = "$left" ] && [ ! -e "$state/change" ]; then
     echo "$target serves already" && exit 0
+  fi
+  # Only its commit makes it good: that pins the root, and ends what served before.
+  if [ -n "$trial" ] && [ "$trial" = "$left" ] && [ "$target" = "$left" ]; then
+    echo "$target serves already, and is on trial" && exit 0
   fi
   trap '' HUP INT TERM
   write_change rollback "$target" "$left" switching

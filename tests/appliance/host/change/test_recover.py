@@ -260,3 +260,14 @@ def test_rollback_that_is_never_finished_is_an_error(host: ShellHost, monkeypatc
     host.tool("cp", "exec sleep 5")
     with hold(host.prefix), pytest.raises(ApplyBrokenError, match=r"rollback\.cut-off.*nothing after"):
         undo_switch(host.prefix)
+
+
+def test_next_install_never_returns_to_a_revoked_release(host: ShellHost) -> None:
+    host.begin(INSTALL, SWITCHING)
+    (host.release(OLD) / "REVOKED").touch()
+    assert host.run("--recover").returncode == 8
+    with hold(host.prefix):
+        assert undo_switch(host.prefix) is None
+    change = read_change(host.prefix)
+    assert change is not None
+    assert (host.serves, change.phase) == (NEW, SWITCHING)

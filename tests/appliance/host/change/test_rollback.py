@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.host.change.change_file import (
+    COMMITTING,
     INSTALL,
     TRYING,
 )
@@ -349,3 +350,13 @@ def test_units_that_an_earlier_run_only_wrote_are_enabled(host: ShellHost, monke
         path.chmod(mode)
     assert not install_rollback_program(host.prefix)
     assert enabled == ["appliance-recover.service", "appliance-trial.service"]
+
+
+@pytest.mark.parametrize("phase", [TRYING, COMMITTING])
+def test_rollback_to_the_release_on_trial_does_not_end_its_trial(host: ShellHost, phase: str) -> None:
+    """Without its commit, the root is not pinned, and what served before goes on running."""
+    host.begin(INSTALL, phase)
+    before = host.tree()
+    done = host.run(NEW)
+    assert (done.returncode, "on trial" in done.stdout) == (0, True)
+    assert host.tree() == before
