@@ -82,6 +82,12 @@ def test_attacked_by_a_host_that_differs_since(sim: SimHost, planned: dict[str, 
     assert error.others == ()
 
 
+def test_decisions_of_the_site_stand_there_as_the_site_file_names_them(planned: dict[str, Any]) -> None:
+    site = planned["install"]["site"]
+    assert {"trial.good_after", "trial.ready_within", "port", "slots"} <= set(site)
+    assert (site["slots"], site["trial.good_after"]) == ("", "600")
+
+
 def test_attacked_by_a_site_file_that_was_edited_after_the_plan(sim: SimHost, planned: dict[str, Any]) -> None:
     sim.prefix.site_file.parent.mkdir(parents=True)
     sim.prefix.site_file.write_text("port: 9000\n")

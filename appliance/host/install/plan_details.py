@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -172,7 +172,14 @@ def _variant(plan: InstallPlan, preflight: PreflightResult) -> tuple[str, str]:
 def _decisions(site: SiteConfig) -> dict[str, str]:
     # An install writes the file with its defaults where there is none: other bytes, the same decisions.
     own = {one.name for one in fields(SiteConfig)} - {"digest", "data"}
-    return {name: str(getattr(site, name)) for name in sorted(own)}
+    found: dict[str, str] = {}
+    for name in sorted(own):
+        value = getattr(site, name)
+        inner = asdict(value) if is_dataclass(value) and not isinstance(value, type) else {}
+        found |= {f"{name}.{part}": str(one) for part, one in inner.items()}
+        if not inner:
+            found[name] = "" if value is None else str(value)
+    return found
 
 
 def _final(plan: InstallPlan) -> Iterator[str]:
