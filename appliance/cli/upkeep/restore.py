@@ -74,7 +74,7 @@ def command(
         return
     if backup is None:
         raise click.UsageError("name the folder of the backup")
-    known = [parse_fingerprint(text) for text in from_host]
+    known = [parse_fingerprint(text, "--from-host") for text in from_host]
     with _staged(host, backup, known) as staged:
         for line in _lines(staged):
             terminal.message(line)

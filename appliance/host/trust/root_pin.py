@@ -104,19 +104,23 @@ def check_first_root(prefix: Prefix, trust: bytes) -> None:
         )
 
 
-def parse_fingerprint(text: str) -> Digest:
+def parse_fingerprint(text: str, option: str = "--fingerprint") -> Digest:
     """Parse a fingerprint that a person types from paper: spaces, colons and capitals do not matter.
+
+    Args:
+        text: as it was typed.
+        option: the option that it was typed for, for errors.
 
     Raises:
         UsageError: the text is no fingerprint.
     """
     digits = "".join(text.split()).replace(":", "").lower()
     try:
-        return parse_digest(digits, "--fingerprint")
+        return parse_digest(digits, option)
     except NotTrustedError:
         raise UsageError(
             "trust.fingerprint-spelling",
-            "--fingerprint",
+            option,
             expected="64 hexadecimal digits; spaces, colons and capitals are fine",
             found=f"{len(digits)} characters: {text[:80]!r}",
             hint="type it again from the paper",

@@ -241,6 +241,9 @@ def _site(release: Release, found: _Gathering) -> dict[str, Any]:
 
 
 def _key_count(prefix: Prefix) -> int | None:
+    # SQLite reports a file that this user may not read like a damaged one.
+    if prefix.access.exists():
+        prefix.access.open("rb").close()
     return len(AccessStore(prefix.access, is_read_only=True).list()) if prefix.access.exists() else None
 
 

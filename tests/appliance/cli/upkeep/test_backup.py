@@ -109,6 +109,7 @@ def test_restore_that_was_cut_off_is_finished_without_a_question(host: SimHost, 
 def test_wrong_words_are_wrong_commands(host: SimHost, tmp_path: Path) -> None:
     assert run(host).code == 2
     assert run(host, tmp_path).code == 2
+    assert "error: --from-host: " in run(host, tmp_path, "--from-host", "abc").talk
     assert command("restore", tmp_path, "--prefix", tmp_path / "none").code == 4
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,3 +151,20 @@ def test_names_of_machines_are_found_where_the_system_keeps_them(tmp_path: Path)
     assert expected <= found
     assert not {"localhost", "", "corp"} & found
     assert os.uname().nodename.lower() not in found
+
+
+def test_keys_that_this_user_may_not_read_are_not_called_damaged(
+    host: SimHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.open
+
+    def refuse(path: Path, *args: Any, **options: Any) -> Any:
+        if path == host.prefix.access:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *args, **options)
+
+    AccessStore(host.prefix.access)
+    monkeypatch.setattr(Path, "open", refuse)
+    assert command("support", tmp_path / "file.json", "--prefix", host.prefix.root, "--yes").code == 0
+    value = json.loads((tmp_path / "file.json").read_bytes())
+    assert {"section": "keys", "code": "system.eacces", "exit_code": 1} in value["problems"]
