@@ -58,7 +58,7 @@ def room_needs(contents: Contents, prefix: Prefix, release: Path) -> tuple[RoomN
     """
     needed: dict[int, list[int]] = {}
     folders: dict[int, Path] = {}
-    for path, size, inodes in _needed(contents, prefix, release):
+    for path, size, inodes in _needed(contents, prefix, release, missing_files(contents, prefix, release)):
         folder = existing(path)
         device = folder.stat().st_dev
         folders.setdefault(device, folder)
@@ -77,7 +77,8 @@ def card_rooms(contents: Contents, prefix: Prefix, disks: Sequence[Disk]) -> tup
         disks: as its card lists them; what lies on none of them is left out.
     """
     needed: dict[str, list[int]] = {}
-    for path, size, inodes in _needed(contents, prefix, prefix.releases / "new"):
+    # What this machine holds says nothing about the other one.
+    for path, size, inodes in _needed(contents, prefix, prefix.releases / "new", contents.files):
         over = [disk.mount for disk in disks if path.is_relative_to(disk.mount)]
         if over:
             total = needed.setdefault(max(over, key=len), [0, 0])
@@ -145,8 +146,7 @@ def _need(folder: Path, size: int, inodes: int) -> RoomNeed:
     return RoomNeed(folder, size, inodes, status.f_bavail * status.f_frsize, free_inodes)
 
 
-def _needed(contents: Contents, prefix: Prefix, release: Path) -> list[tuple[Path, int, int]]:
-    missing = missing_files(contents, prefix, release)
+def _needed(contents: Contents, prefix: Prefix, release: Path, missing: Sequence[File]) -> list[tuple[Path, int, int]]:
     found = [(prefix.models if file.kind in STORED else release, file.size, 2) for file in missing]
     if not (release / "venv" / "pyvenv.cfg").exists():
         packed = sum(file.size for file in contents.of_kind(*PACKED))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host.layout.places import place
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import Disk
 from appliance.host.preflight.finding import Level
@@ -16,6 +17,7 @@ from appliance.host.preflight.room_findings import (
     RoomNeed,
     card_rooms,
     folder_findings,
+    missing_files,
     room_findings,
     temporary_finding,
 )
@@ -85,3 +87,15 @@ def test_room_of_another_machine_is_counted_at_its_nearest_mount(sim: SimHost) -
     assert rooms["/"].size_bytes > sum(file.size for file in contents.files) - models
     assert (rooms["/"].is_enough, rooms["/var"].is_enough) == (False, True)
     assert card_rooms(contents, Prefix(Path("/")), []) == ()
+
+
+def test_what_this_machine_holds_leaves_the_room_of_another_one_as_it_is(sim: SimHost, tmp_path: Path) -> None:
+    contents, prefix = sim.verify().value.contents, Prefix(tmp_path)
+    disks = [Disk("/", "ext4", 1 << 40, 1 << 30, False, None)]
+    before = card_rooms(contents, prefix, disks)
+    [model] = contents.of_kind("model")
+    held = place(prefix, prefix.releases / "new", model)
+    held.parent.mkdir(parents=True)
+    held.write_bytes(bytes(model.size))
+    assert card_rooms(contents, prefix, disks) == before
+    assert model not in missing_files(contents, prefix, prefix.releases / "new")
