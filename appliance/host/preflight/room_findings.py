@@ -77,7 +77,7 @@ def card_rooms(contents: Contents, prefix: Prefix, disks: Sequence[Disk]) -> tup
         disks: as its card lists them; what lies on none of them is left out.
     """
     needed: dict[str, list[int]] = {}
-    # What this machine holds says nothing about the other one.
+    # What this machine holds is not on the other one.
     for path, size, inodes in _needed(contents, prefix, prefix.releases / "new", contents.files):
         over = [disk.mount for disk in disks if path.is_relative_to(disk.mount)]
         if over:
