@@ -18,6 +18,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -117,7 +118,7 @@ def _bootstrap(tree: Tree, path: Path) -> None:
     if shutil.which("mmdebstrap") is None:
         raise unfit("mmdebstrap", "none", "apt-get install mmdebstrap")
     if os.geteuid() == 0:
-        _check(tree, *_mmdebstrap(tree, [], str(path), None))
+        _check(tree, *_mmdebstrap(tree, [], str(path), None, _own_mounts()))
         return
     if shutil.which("newuidmap") is None:
         raise unfit("newuidmap", "none", "apt-get install uidmap")
@@ -132,13 +133,25 @@ def _bootstrap(tree: Tree, path: Path) -> None:
     _check(tree, tar.returncode, tar_errors.decode("utf-8", "replace"))
 
 
-def _mmdebstrap(tree: Tree, options: list[str], target: str, out: IO[bytes] | None) -> tuple[int, str]:
+def _own_mounts() -> list[str]:
+    """The words before a command that mounts: when it is killed, what it has mounted goes with it."""
+    words = ["unshare", "--mount"]
+    try:
+        done = subprocess.run([*words, "true"], check=False, capture_output=True)
+    except OSError:
+        return []
+    return [] if done.returncode else words
+
+
+def _mmdebstrap(
+    tree: Tree, options: list[str], target: str, out: IO[bytes] | None, before: Sequence[str] = ()
+) -> tuple[int, str]:
     # A machine whose own apt has no Debian mirror may still reach the default one of mmdebstrap.
     try:
         mirror = machine_mirror(tree.suite)
     except HostUnfitError:
         mirror = Mirror(())
-    argv = ["mmdebstrap", *tree.options(), *(f"--aptopt={line}" for line in mirror.options), *options]
+    argv = [*before, "mmdebstrap", *tree.options(), *(f"--aptopt={line}" for line in mirror.options), *options]
     argv += [tree.suite, target, *(["-"] if mirror.sources else [])]
     with tempfile.TemporaryFile() as sources:
         sources.write("\n".join((*mirror.sources, "")).encode())
