@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from appliance.builder.debian import rootfs
+from appliance.builder.debian.apt import Mirror
 
 
 @pytest.mark.parametrize("allowed", [True, False])
@@ -24,7 +25,7 @@ def test_bootstrap_by_root_has_mounts_of_its_own_where_the_machine_allows_that(
     monkeypatch.setattr("subprocess.run", run)
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("shutil.which", lambda name: name)
-    monkeypatch.setattr(rootfs, "machine_mirror", lambda suite: rootfs.Mirror(()))
+    monkeypatch.setattr(rootfs, "machine_mirror", lambda suite: Mirror(()))
     rootfs._bootstrap(rootfs.DEBIAN_12, tmp_path / "tree")
     own = ["unshare", "--mount"]
     assert calls[0] == [*own, "true"]
