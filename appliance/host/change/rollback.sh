@@ -386,13 +386,13 @@ end_change() { # RELEASE LEFT: RELEASE is good
 roll_back() { # [RELEASE]
   check_tree
   left=$(name_of current) target=${1:-}
-  wanted=$(name_of previous) trial=
+  wanted=$(name_of previous) trial='' trial_phase='' trial_before=''
   if read_change; then
     case $op:$phase in
       install:switching | install:trying) wanted=${before:-$wanted} ;;
     esac
     case $op:$phase in
-      install:trying | install:committing) trial=$release ;;
+      install:trying | install:committing) trial=$release trial_phase=$phase trial_before=$before ;;
     esac
   fi
   [ $# -gt 0 ] || target=$wanted
@@ -418,7 +418,14 @@ roll_back() { # [RELEASE]
   note rollback failed "$target" 'rollback.failed'
   hint="journalctl -b -u $gateway, then appliance status$option"
   if [ -n "$left" ] && [ "$left" != "$target" ] && switch_to "$left" && start_units "$left" "$target"; then
-    end_change "$left" "$target"
+    if [ -n "$trial" ] && [ "$trial" = "$left" ]; then
+      # It is as good as it was: its trial goes on, and a failure of it still has a way back.
+      write_change install "$left" "$trial_before" "$trial_phase"
+      rm -f "$run/window" "$run/trial-${target##*-}"
+      [ -z "$has_systemd" ] || timeout 10 systemctl --no-block restart appliance-trial.service
+    else
+      end_change "$left" "$target"
+    fi
     fail 7 "$target" 'users did not reach it (rollback.failed)' "an answer within $limit s" \
       "none; $left serves again" "$hint"
   fi

@@ -129,6 +129,8 @@ class InstallRun:
         """Whether the release is watched once it serves: a first install and a repair have no way back."""
         if self.is_current:
             return self.change is not None and self.change.is_trying
+        if self.change is not None and self.change.is_trying and self.change.before == self.path.name:
+            return False  # the last good release; the one on trial is nothing to return to
         return bool(self.back) and self.site.trial.good_after > 0
 
     def rendered_names(self) -> tuple[str, ...]:

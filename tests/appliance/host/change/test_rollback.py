@@ -13,6 +13,7 @@ from appliance.host.change.change_file import (
     COMMITTING,
     INSTALL,
     TRYING,
+    read_change,
 )
 from appliance.host.change.journal import Journal
 from appliance.host.change.rollback_program import (
@@ -224,6 +225,17 @@ def test_release_that_users_do_not_reach_gives_way_to_the_one_before(machine: Sh
     done = machine.run()
     assert (done.returncode, f"{NEW} serves again" in done.stderr) == (7, True)
     machine.assert_whole(NEW, units=True)
+
+
+def test_release_on_trial_stays_on_trial_where_the_one_before_does_not_serve(machine: ShellHost) -> None:
+    machine.begin(INSTALL, TRYING)
+    fails = f'grep -q {OLD} {machine.prefix.units}/appliance-gateway.service && [ "$1" = restart ] && exit 1'
+    machine.tool("systemctl", f'echo "$*" >>{machine.tools}/called\n{fails}\n[ "$1" != is-failed ]')
+    assert machine.run().returncode == 7
+    change = read_change(machine.prefix)
+    assert change is not None
+    assert (change.release, change.before, change.phase) == (NEW, OLD, TRYING)
+    assert "--no-block restart appliance-trial.service" in (machine.tools / "called").read_text()
 
 
 def test_nothing_that_hangs_is_waited_for_longer_than_the_limit(machine: ShellHost) -> None:

@@ -285,6 +285,15 @@ def test_release_of_before_has_no_copy_and_a_failed_install_leaves_none(site: Si
     assert not (site.release / "site.yaml").exists()
 
 
+def test_last_good_release_is_good_at_once_when_it_replaces_one_on_trial(site: Site) -> None:
+    """Else a fault of it would return to a release that was never good."""
+    site.install()
+    good = site.release
+    site.install(build_bundle(site.sim.workspace, "1.1.0", "two"))
+    assert site.install().end == "good"
+    assert (site.release, read_change(site.sim.prefix)) == (good, None)
+
+
 def test_trial_is_watched_again_after_another_install_failed_beside_it(site: Site) -> None:
     """The watch ends when it reads the record of another change; a trial without a watch would never end."""
     site.install()
