@@ -96,13 +96,15 @@ def plan_uninstall(prefix: Prefix, system: str, *, purge: bool) -> UninstallPlan
     removes = [path for path in (prefix.opt, prefix.state, prefix.etc, prefix.run_dir) if path.is_dir()]
     removes += [prefix.logs] * (not prefix.is_system and prefix.logs.is_dir())
     keeps = [] if purge else [path for path in _kept(prefix) if os.path.lexists(path)]
+    kept = [path for path in (prefix.state, prefix.etc) if path.is_dir()]
     if not removes or (keeps and not prefix.opt.is_dir()):
         raise UsageError(
             "uninstall.nothing",
             str(prefix.root),
             expected="an appliance on this host",
             found="none",
-            hint=f"check --prefix; to remove what an uninstall has kept: rm -r {prefix.state} {prefix.etc}",
+            hint="check --prefix"
+            + (f"; to remove what an uninstall has kept: rm -r {' '.join(map(str, kept))}" if kept else ""),
         )
     units = tuple(_units(prefix)) if prefix.is_system else ()
     accounts = (*USERS, GROUP) if prefix.is_system else ()
