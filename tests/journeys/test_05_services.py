@@ -89,6 +89,11 @@ class Site:
         loop = f'for i in $(seq 300); do python3 -c "{look}" 2>/dev/null && exit 0; sleep 0.2; done; exit 1'
         self.host.run(["sh", "-c", loop], timeout_s=200)
 
+    def await_good(self) -> None:
+        """Wait until the trial of a new release has ended."""
+        loop = "for i in $(seq 300); do [ -e /var/lib/appliance/change ] || exit 0; sleep 0.2; done; exit 1"
+        self.host.run(["sh", "-c", loop], timeout_s=200)
+
     def show(self, unit: str, name: str) -> str:
         """One property of a unit."""
         return self.host.run(["systemctl", "show", "--value", f"--property={name}", unit]).out.strip()
@@ -279,8 +284,11 @@ def test_newer_version_takes_over_and_the_older_one_stops(site: Site, demo: Demo
     built = appliance("build", recipe, "--workspace", workspace)
     assert built.code == 0, built.err
     source = site.host.plug(FolderStick("newer", workspace / "dist/smollm2-1.0.1", is_read_only=True))
+    site.host.run(["sh", "-c", "echo 'trial: {good_after: 15}' >>/etc/appliance/site.yaml"])
     done = site.install(source)
     assert done.code == 0, done.err
+    assert site.show(old, "ActiveState") == "active", "while the new release is on trial, the way back is short"
+    site.await_good()
     assert site.engine != old
     assert site.show(old, "ActiveState") == "inactive"
     assert site.show(old, "UnitFileState") == "disabled"

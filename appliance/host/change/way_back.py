@@ -153,6 +153,8 @@ def remove_configuration(prefix: Prefix, release: str) -> None:
         (folder / COMPLETE).unlink(missing_ok=True)
         sync_folder(folder)
         shutil.rmtree(folder)
+    with suppress(OSError):
+        folder.parent.rmdir()  # once the last one has gone
 
 
 def keep_reserve(prefix: Prefix) -> bool:
