@@ -82,7 +82,7 @@ def test_attacked_by_a_host_that_differs_since(sim: SimHost, planned: dict[str, 
     assert error.others == ()
 
 
-def test_decisions_of_the_site_stand_there_as_the_site_file_names_them(planned: dict[str, Any]) -> None:
+def test_unattacked_plan_names_the_decisions_as_the_site_file_does(planned: dict[str, Any]) -> None:
     site = planned["install"]["site"]
     assert {"trial.good_after", "trial.ready_within", "port", "slots"} <= set(site)
     assert (site["slots"], site["trial.good_after"]) == ("", "600")
