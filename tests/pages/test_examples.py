@@ -28,6 +28,7 @@ ELSEWHERE = {
     "appliance serve": "tests/journeys/inside.py",
     "curl": "tests/pages/test_blocks.py",
     "appliance stick write dist/smollm2-1.1.0": "tests/appliance/cli/courier/test_stick_write.py",
+    "appliance rollback": "tests/appliance/host/change/test_rollback.py",
     "appliance gc": "tests/appliance/cli/upkeep/test_gc.py",
     "appliance backup": "tests/appliance/cli/upkeep/test_backup.py",
     "appliance restore": "tests/appliance/cli/upkeep/test_backup.py",
