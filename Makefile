@@ -25,7 +25,7 @@ bed: setup ## Build the test hosts: Debian trees, the guest, the Vagrant box (fi
 	@.ci/system bed
 	@$(BIN)/python -m tests.bed build
 
-prove: runtime bed ## The whole story in a virtual machine without a network card, with a transcript (five to ten minutes where it is emulated)
+prove: runtime bed ## The whole story in a virtual machine without a network card, with a transcript (about a quarter of an hour where it is emulated)
 	@$(BIN)/python -m tests.prove --workspace .demo/workspace
 
 soak: runtime bed ## Run what takes hours: 10 000 faults of a host, 20 power cuts of a guest, faults in signing/, 2 000 mutations of the bundle, 100 000 requests, every test of a test host 20 times (ROUNDS=n), the runtime built again, models of 5 and 8 GiB
