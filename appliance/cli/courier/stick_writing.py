@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from appliance import clock
+from appliance.cli.console.agreement import ask_person
 from appliance.cli.console.terminal import Terminal
 from appliance.host.layout.prefix import Prefix
 from appliance.host.trust.metadata_store import judge_media
@@ -103,14 +101,13 @@ def confirm_removal(terminal: Terminal, *, is_agreed: bool) -> MayRemove:
             terminal.message(f"  and {len(paths) - _MAX_NAMED} more")
         if is_agreed:
             return True
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "stick.unasked",
-                str(stick),
-                expected="somebody at a terminal who agrees that these are removed, or --yes",
-                found="no terminal",
-            )
-        return click.confirm("remove them?", err=True)
+        return ask_person(
+            "stick.unasked",
+            str(stick),
+            "somebody at a terminal who agrees that these are removed, or --yes",
+            "remove them?",
+            ends=False,
+        )
 
     return ask
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from appliance import clock
+from appliance.cli.console.agreement import ask_person
 from appliance.cli.console.options import json_option, pass_terminal, prefix_option, workspace_option
 from appliance.cli.console.terminal import Terminal
 from appliance.host.engine.state import SERVING
@@ -62,14 +62,12 @@ def write(terminal: Terminal, destination: Path, prefix: Path | None, yes: bool,
     for line in _lines(receipt):
         terminal.message(line)
     if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "receipt.unasked",
-                str(path),
-                expected="somebody at a terminal who agrees that this leaves the host, or --yes",
-                found="no terminal",
-            )
-        click.confirm(f"write this to {path}?", abort=True, err=True)
+        ask_person(
+            "receipt.unasked",
+            str(path),
+            "somebody at a terminal who agrees that this leaves the host, or --yes",
+            f"write this to {path}?",
+        )
     Medium(path.parent).write(path.name, sign_receipt(host, receipt))
     if as_json:
         terminal.answer_json({"path": str(path), **_members(receipt)})

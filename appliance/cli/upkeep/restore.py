@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from appliance import clock
+from appliance.cli.console.agreement import ask_person
 from appliance.cli.console.options import json_option, pass_terminal, prefix_option
 from appliance.cli.console.terminal import Terminal
 from appliance.host.layout.install_lock import give_back_inherited, hold
@@ -109,14 +109,9 @@ def _check_shown(shown: StagedRestore, again: StagedRestore) -> None:
 
 
 def _ask(host: Prefix) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "restore.unasked",
-            str(host.root),
-            expected="somebody at a terminal who agrees to this, or --yes",
-            found="no terminal",
-        )
-    click.confirm("restore this?", abort=True, err=True)
+    ask_person(
+        "restore.unasked", str(host.root), "somebody at a terminal who agrees to this, or --yes", "restore this?"
+    )
 
 
 def _lines(staged: StagedRestore) -> list[str]:

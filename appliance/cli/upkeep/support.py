@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 from pathlib import Path
 
 import click
 
 from appliance import clock
+from appliance.cli.console.agreement import ask_person
 from appliance.cli.console.columns import labelled
 from appliance.cli.console.options import json_option, pass_terminal, prefix_option
 from appliance.cli.console.terminal import Terminal
@@ -70,14 +70,12 @@ def command(
     made = write_support(gather_support(host, read_card(), now, _engine_states), private_words(host), without)
     _show(terminal, made)
     if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(
-                "support.unasked",
-                str(path),
-                expected="somebody at a terminal who agrees that this leaves the host, or --yes",
-                found="no terminal",
-            )
-        click.confirm(f"write this to {path}?", abort=True, err=True)
+        ask_person(
+            "support.unasked",
+            str(path),
+            "somebody at a terminal who agrees that this leaves the host, or --yes",
+            f"write this to {path}?",
+        )
     Medium(path.parent).write(path.name, made.data)
     if as_json:
         terminal.answer_json({"path": str(path), "size_bytes": len(made.data), "withheld": list(made.withheld)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from appliance import clock
+from appliance.cli.console.agreement import ask_person
 from appliance.cli.console.options import json_option, pass_terminal, prefix_option
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.planner.host_card import run_tool
@@ -18,7 +18,6 @@ from appliance.host.machine.probe import probe_essentials
 from appliance.host.maintenance.uninstall import UninstallPlan, plan_uninstall, resumed_purge, uninstall
 from appliance.serve.supervisor.run_dir import hold as hold_serving
 from bundles.report import format_size
-from signing.errors import UsageError
 
 
 @click.command("uninstall")
@@ -61,14 +60,12 @@ def command(terminal: Terminal, prefix: Path | None, purge: bool, yes: bool, res
 
 
 def _ask(host: Prefix) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "uninstall.unasked",
-            str(host.root),
-            expected="somebody at a terminal who agrees that this host serves no more, or --yes",
-            found="no terminal",
-        )
-    click.confirm("remove this?", abort=True, err=True)
+    ask_person(
+        "uninstall.unasked",
+        str(host.root),
+        "somebody at a terminal who agrees that this host serves no more, or --yes",
+        "remove this?",
+    )
 
 
 def _lines(plan: UninstallPlan) -> list[str]:
