@@ -22,7 +22,7 @@ from appliance.host.preflight.serving import release_workloads, serving_workload
 from appliance.host.process.programs import Programs
 from appliance.host.release.environment import Interpreter
 from appliance.host.release.release import Release
-from appliance.host.release.release_check import describe
+from appliance.host.release.release_check import rendered_digests
 from appliance.host.release.release_json import Facts
 from appliance.host.runtime.trial_ahead import TrialAhead
 from appliance.host.runtime.variant_choice import Choice
@@ -143,18 +143,8 @@ class InstallRun:
         Raises:
             ApplyRestoredError: a file that the playbooks write is missing.
         """
-        contents, config = self.found.value.contents, {}
-        for name in self.rendered_names():
-            rendered = describe(self.path / name)
-            if rendered is None:
-                raise ApplyRestoredError(
-                    "render.missing",
-                    name,
-                    expected="a file that the playbook writes",
-                    found="none",
-                    hint="install again",
-                )
-            config[name] = rendered[1]
+        contents = self.found.value.contents
+        config = rendered_digests(self.path, self.rendered_names(), "install again")
         assert self.python is not None, "the step before has found it"
         return Facts(
             name=contents.name,

@@ -44,7 +44,7 @@ from appliance.host.maintenance.configuration_memory import check_memory
 from appliance.host.playbook.ansible_run import render
 from appliance.host.process.programs import Programs
 from appliance.host.release.release import Release, open_current
-from appliance.host.release.release_check import check_release, describe
+from appliance.host.release.release_check import check_release, rendered_digests
 from appliance.host.release.release_json import Facts, write_facts
 from appliance.host.release.rendered_configuration import read_configuration
 from appliance.host.site.config import SiteConfig, read_site
@@ -245,14 +245,7 @@ class _Change:
         return AppliedConfiguration(opened, changed, answer)
 
     def _facts(self) -> Facts:
-        config = {}
-        for name in self.release.facts.config:
-            rendered = describe(self.path / name)
-            if rendered is None:
-                raise ApplyRestoredError(
-                    "render.missing", name, expected="a file that the playbook writes", found="none", hint=REPAIR_HINT
-                )
-            config[name] = rendered[1]
+        config = rendered_digests(self.path, self.release.facts.config, REPAIR_HINT)
         return replace(self.release.facts, site=self.site.digest, config=config)
 
     def _restore(self, error: BaseException) -> None:

@@ -25,9 +25,9 @@ from appliance.host.layout.places import OK_FILE, REVOKED_FILE, STAGED_FILE, STO
 from appliance.host.layout.prefix import Prefix
 from appliance.host.maintenance.pins import pinned
 from appliance.host.release.installed_files import installed_files
-from appliance.host.release.release import current_target
+from appliance.host.release.release import current_folder
 from signing.digest import Digest
-from signing.errors import ApplianceError, NotTrustedError, UsageError
+from signing.errors import ApplianceError
 
 _RELEASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*-[0-9a-f]{12}\Z")
 _MODEL = re.compile(r"[0-9a-f]{64}\Z")
@@ -122,25 +122,8 @@ def _kept(prefix: Prefix, found: list[Path], keep: int) -> tuple[KeptRelease, ..
 
 
 def _current(prefix: Prefix) -> Path:
-    target = current_target(prefix)
-    if target is None:
-        raise UsageError(
-            "release.none",
-            str(prefix.root),
-            expected="an installed release",
-            found="none",
-            hint=f"to remove what an interrupted install left: appliance uninstall{prefix.option}",
-        )
-    path = prefix.opt / target
-    if path.parent != prefix.releases or path.is_symlink() or not path.is_dir():
-        raise NotTrustedError(
-            "release.current",
-            str(prefix.current),
-            expected="a link to a release in releases/",
-            found=target,
-            hint="run the same `appliance install` again; nothing was removed",
-        )
-    return path
+    none = f"to remove what an interrupted install left: appliance uninstall{prefix.option}"
+    return current_folder(prefix, none, "run the same `appliance install` again; nothing was removed")
 
 
 def _finished(path: Path) -> tuple[int, str]:

@@ -89,21 +89,33 @@ def open_current(prefix: Prefix, now: datetime) -> Release:
         DriftError: the release is incomplete, or `RELEASE.json` is not what an install wrote.
         NotTrustedError: no root is pinned, or the chain does not cover the release.
     """
+    hint = f"appliance install SOURCE{prefix.option}"
+    return open_release(prefix, current_folder(prefix, hint, REPAIR_HINT), now)
+
+
+def current_folder(prefix: Prefix, none_hint: str, link_hint: str) -> Path:
+    """Find the folder of the release that serves, and nothing else that `current` may name.
+
+    Args:
+        prefix: the host.
+        none_hint: what to do where nothing is installed.
+        link_hint: what to do where the link names no release.
+
+    Raises:
+        UsageError: nothing is installed here.
+        NotTrustedError: the link leads out of `releases/`, or to no folder.
+    """
     target = current_target(prefix)
     if target is None:
         raise UsageError(
-            "release.none",
-            str(prefix.root),
-            expected="an installed release",
-            found="none",
-            hint=f"appliance install SOURCE{prefix.option}",
+            "release.none", str(prefix.root), expected="an installed release", found="none", hint=none_hint
         )
     path = prefix.opt / target
     if path.parent != prefix.releases or path.is_symlink() or not path.is_dir():
         raise NotTrustedError(
-            "release.current", str(prefix.current), expected="a link into releases/", found=target, hint=REPAIR_HINT
+            "release.current", str(prefix.current), expected="a link into releases/", found=target, hint=link_hint
         )
-    return open_release(prefix, path, now)
+    return path
 
 
 def current_target(prefix: Prefix) -> str | None:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from appliance.host.layout.places import RECORDS, REPAIR_HINT, SITE_FILE, STATE_FILE, STORED
@@ -39,7 +39,7 @@ from bundles.oci.manifest import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, write_inde
 from bundles.parallel import work_off
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest, sha256
-from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError, worst
+from signing.errors import ApplianceError, ApplyRestoredError, DamagedError, DriftError, NotTrustedError, worst
 
 _WHO_HINT = f"find out who put it there; then {REPAIR_HINT}"
 
@@ -112,6 +112,28 @@ def check_runtime(folder: Path, contents: Contents, variant: str) -> list[Applia
         if entry.name not in expected
     ]
     return errors
+
+
+def rendered_digests(folder: Path, names: Iterable[str], hint: str) -> dict[str, Digest]:
+    """Compute the digest of each file that the playbooks have written.
+
+    Args:
+        folder: of the release.
+        names: paths below it.
+        hint: what to do where one is missing.
+
+    Raises:
+        ApplyRestoredError: one is missing.
+    """
+    digests = {}
+    for name in names:
+        rendered = describe(folder / name)
+        if rendered is None:
+            raise ApplyRestoredError(
+                "render.missing", name, expected="a file that the playbook writes", found="none", hint=hint
+            )
+        digests[name] = rendered[1]
+    return digests
 
 
 def describe(path: Path) -> tuple[int, Digest, int] | None:
