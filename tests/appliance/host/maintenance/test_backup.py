@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from appliance.host.change.change_file import read_change
-from appliance.host.maintenance import restore as restore_module
 from appliance.host.maintenance.backup import WrittenBackup, write_backup
 from appliance.host.maintenance.backup_manifest import MANIFEST_FILE, write_manifest
 from appliance.host.maintenance.restore_stage import restore_folder, stage
@@ -34,29 +33,11 @@ from signing.errors import (
 )
 from signing.strictjson import to_file
 from tests.appliance.host.held_releases import copied
-from tests.appliance.host.lived_in_host import keys_of, lived_in_host, put_back, state_of
+from tests.appliance.host.lived_in_host import keys_of, put_back, state_of
 from tests.appliance.sim_host import SimHost
 from tests.toy import NOW
 
 LATER = datetime(2026, 3, 1, tzinfo=NOW.tzinfo)
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> SimHost:
-    return lived_in_host(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture
-def host(template: SimHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimHost:
-    monkeypatch.setattr(restore_module, "open_current", lambda *_: None)
-    return copied(template, tmp_path)
-
-
-@pytest.fixture
-def stick(tmp_path: Path) -> Path:
-    path = tmp_path / "stick"
-    path.mkdir()
-    return path
 
 
 def test_backup_lists_a_closed_set_of_files_and_holds_no_secret(host: SimHost, stick: Path) -> None:

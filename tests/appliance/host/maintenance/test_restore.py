@@ -21,28 +21,9 @@ from signing.errors import (
     DamagedError,
     UsageError,
 )
-from tests.appliance.host.held_releases import copied
-from tests.appliance.host.lived_in_host import keys_of, lived_in_host, lose, now, put_back, state_of
+from tests.appliance.host.lived_in_host import keys_of, lose, now, put_back, state_of
 from tests.appliance.sim_host import SimHost
 from tests.toy import NOW
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> SimHost:
-    return lived_in_host(tmp_path_factory.mktemp("template"))
-
-
-@pytest.fixture
-def host(template: SimHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimHost:
-    monkeypatch.setattr(restore_module, "open_current", lambda *_: None)
-    return copied(template, tmp_path)
-
-
-@pytest.fixture
-def stick(tmp_path: Path) -> Path:
-    path = tmp_path / "stick"
-    path.mkdir()
-    return path
 
 
 def test_unfinished_change_is_finished_first(host: SimHost, stick: Path) -> None:
