@@ -317,7 +317,7 @@ def _copy(medium: Medium, file: BackupFile, target: Path) -> None:
         while block := source.read(_BLOCK_BYTES):
             size += len(block)
             if size > file.size:
-                break
+                raise _damaged(file, f"more than {file.size} bytes")
             digest.update(block)
             copy.write(block)
     if (size, digest.hexdigest()) != (file.size, file.sha256):
