@@ -16,10 +16,10 @@ from appliance.host.engine.process import start_engine
 from appliance.host.engine.state import SERVING, EngineState
 from appliance.host.site.api_keys import AccessStore, Key
 from appliance.serve.gateway.messages import EngineEvent, Plan, PlannedModel
-from appliance.serve.gateway.queue import RequestQueue
 from appliance.serve.gateway.routes import Gateway
 from appliance.serve.requests.body import MAX_BODY_BYTES
 from appliance.serve.requests.paths import CHAT, COMPLETIONS, PATHS
+from appliance.serve.sharing.queue import RequestQueue
 from tests.attacks.harness import guard_off, row
 from tests.sim.clock import SimClock
 from tests.sim.engines import make_spec
@@ -156,5 +156,5 @@ def test_unguarded_models_and_slots_are_anybodys(site: Site) -> None:
     async def walk_in(_queue: RequestQueue, *, is_first: bool) -> None: ...
 
     flood(site)
-    with guard_off("appliance.serve.gateway.queue.RequestQueue._enter", walk_in):
+    with guard_off("appliance.serve.sharing.queue.RequestQueue._enter", walk_in):
         assert site.ask("all").status_code == 200

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from appliance.serve.gateway import admission
-from appliance.serve.gateway.metrics import Metrics
+from appliance.serve.observation.metrics import Metrics
 from appliance.serve.requests.paths import CHAT, COMPLETIONS, EMBEDDINGS
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.requests.work import Work

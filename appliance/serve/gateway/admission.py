@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from appliance.serve.gateway.backend import Backend
-from appliance.serve.gateway.metrics import Metrics
 from appliance.serve.gateway.relay import Relay
-from appliance.serve.gateway.replies import engine_lost
+from appliance.serve.listening.replies import engine_lost
+from appliance.serve.observation.metrics import Metrics
 from appliance.serve.requests.body import parse_body
 from appliance.serve.requests.chat import ChatRequest
 from appliance.serve.requests.paths import EMBEDDINGS

@@ -9,12 +9,12 @@ import logging
 from typing import Any
 
 from appliance.host.engine.state import SERVING, STARTING, STOPPED, EngineState
-from appliance.serve.gateway.draining import Ending
 from appliance.serve.gateway.messages import Plan, PlannedModel
-from appliance.serve.gateway.metrics import EngineFigures
-from appliance.serve.gateway.queue import RequestQueue
-from appliance.serve.gateway.replies import not_serving, wrong_task
+from appliance.serve.listening.draining import Ending
+from appliance.serve.listening.replies import not_serving, wrong_task
+from appliance.serve.observation.metrics import EngineFigures
 from appliance.serve.requests.refusal import Refusal
+from appliance.serve.sharing.queue import RequestQueue
 from appliance.serve.upstream.answer import parse_answer, read_whole
 from appliance.serve.upstream.connection import LostError, Upstream
 

@@ -19,11 +19,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from appliance.serve.gateway.backend import Backend
-from appliance.serve.gateway.metrics import USER_LEFT, Metrics
-from appliance.serve.gateway.queue import QueueFullError
-from appliance.serve.gateway.replies import engine_lost, refusal_response, switching, too_busy
+from appliance.serve.listening.replies import engine_lost, refusal_response, switching, too_busy
+from appliance.serve.observation.metrics import USER_LEFT, Metrics
 from appliance.serve.requests.json_text import to_json
 from appliance.serve.requests.refusal import Refusal
+from appliance.serve.sharing.queue import QueueFullError
 from appliance.serve.upstream.answer import Answer, parse_answer, read_whole
 from appliance.serve.upstream.connection import LostError, Reply
 from appliance.serve.upstream.forced_call import make_call

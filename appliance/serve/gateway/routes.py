@@ -25,11 +25,9 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from appliance.host.site.api_keys import AccessStore, Key
 from appliance.serve.gateway.backend import Backend
-from appliance.serve.gateway.draining import Ending
 from appliance.serve.gateway.messages import EngineEvent, Plan
-from appliance.serve.gateway.metrics import Metrics
-from appliance.serve.gateway.page import PAGE, POLICY
-from appliance.serve.gateway.replies import (
+from appliance.serve.listening.draining import Ending
+from appliance.serve.listening.replies import (
     HARDENING,
     forbidden,
     json_reply,
@@ -37,7 +35,9 @@ from appliance.serve.gateway.replies import (
     unauthorized,
     unknown_model,
 )
-from appliance.serve.gateway.request_target import OriginForm
+from appliance.serve.listening.request_target import OriginForm
+from appliance.serve.observation.metrics import Metrics
+from appliance.serve.observation.page import PAGE, POLICY
 from appliance.serve.requests.body import read_body
 from appliance.serve.requests.paths import PATHS
 from appliance.serve.requests.refusal import Refusal

@@ -23,10 +23,10 @@ from starlette.applications import Starlette
 from appliance.clock import utc_now
 from appliance.host.site.api_keys import AccessStore
 from appliance.serve.gateway import log_lines
-from appliance.serve.gateway.connection_timeouts import IDLE_S, TimeoutProtocol
-from appliance.serve.gateway.draining import FINISH_S, DrainingServer
 from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.gateway.routes import Gateway
+from appliance.serve.listening.connection_timeouts import IDLE_S, TimeoutProtocol
+from appliance.serve.listening.draining import FINISH_S, DrainingServer
 
 MAX_CONNECTIONS = 1024
 DESCRIPTORS = 4 * MAX_CONNECTIONS
@@ -52,7 +52,7 @@ def serve(
     listener: socket.socket,
     lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]],
 ) -> None:
-    """Serve until SIGTERM; `appliance.serve.gateway.draining` has the order of the end.
+    """Serve until SIGTERM; `appliance.serve.listening.draining` has the order of the end.
 
     Args:
         gateway: what the routes work on.

@@ -1,7 +1,7 @@
 """A request that is refused, in the form that OpenAI's clients understand.
 
-Owns the error itself; `appliance.serve.gateway.replies` makes HTTP of it. A refusal names the field and the next step.
-It never repeats what a field held: that is a user's text.
+Owns the error itself; `appliance.serve.listening.replies` makes HTTP of it. A refusal names the field and the next
+step. It never repeats what a field held: that is a user's text.
 """
 
 from __future__ import annotations

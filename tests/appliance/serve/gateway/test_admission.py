@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 from appliance.host.site.api_keys import AccessStore
 from appliance.serve.gateway import admission, routes
 from appliance.serve.gateway.backend import Backend
-from appliance.serve.gateway.draining import Ending
 from appliance.serve.gateway.messages import Plan, PlannedModel
-from appliance.serve.gateway.metrics import Metrics
 from appliance.serve.gateway.routes import Gateway
+from appliance.serve.listening.draining import Ending
+from appliance.serve.observation.metrics import Metrics
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.upstream.connection import LostError
 from tests.appliance.serve.gateway.site import eventually

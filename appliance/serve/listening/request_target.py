@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from appliance.serve.gateway.replies import refusal_response
+from appliance.serve.listening.replies import refusal_response
 from appliance.serve.requests.refusal import Refusal
 
 _HOST = rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"

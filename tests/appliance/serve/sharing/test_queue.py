@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from appliance.serve.gateway.queue import QueueFullError, RequestQueue
+from appliance.serve.sharing.queue import QueueFullError, RequestQueue
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:

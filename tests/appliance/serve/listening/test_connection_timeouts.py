@@ -16,7 +16,7 @@ from appliance.serve.gateway.server import DESCRIPTORS
 from tests.appliance.serve.gateway.site import Site, eventually, opened, question
 
 # The gateway as it is started, with shorter timeouts.
-START = "from appliance.serve.gateway import connection_timeouts as limit; limit.IDLE_S = limit.STALLED_S = 1"
+START = "from appliance.serve.listening import connection_timeouts as limit; limit.IDLE_S = limit.STALLED_S = 1"
 START += "; from appliance.serve.gateway.server import main; main()"
 
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.host.engine.state import STOPPED, EngineState
 from appliance.serve.gateway.messages import EngineEvent
-from appliance.serve.gateway.metrics import EngineFigures, Metrics
+from appliance.serve.observation.metrics import EngineFigures, Metrics
 from appliance.serve.upstream.token_usage import TokenUsage
 from tests.appliance.serve.gateway.site import Site, eventually, opened, question
 
