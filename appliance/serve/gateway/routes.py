@@ -41,6 +41,7 @@ from appliance.serve.observation.page import PAGE, POLICY
 from appliance.serve.requests.body import read_body
 from appliance.serve.requests.paths import PATHS
 from appliance.serve.requests.refusal import Refusal
+from appliance.serve.requests.request_id import REQUEST_ID, begin_request
 
 Clock = Callable[[], datetime]
 Admit = Callable[[str, bytes, Callable[[str], Backend], Metrics], Awaitable[Response]]
@@ -158,7 +159,7 @@ class Gateway:
 
 
 class CommonHeaders:
-    """Adds the headers of every reply to every reply, whatever made it.
+    """Adds the headers of every reply to every reply, whatever made it; one of them is the request's identifier.
 
     Args:
         application: what is wrapped.
@@ -172,17 +173,22 @@ class CommonHeaders:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        request_id = begin_request(scope["headers"])
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = list(message.get("headers", ()))
                 names = {name.lower() for name, _ in given}
                 message["headers"] = given + [pair for pair in self._headers if pair[0] not in names]
+                message["headers"].append((REQUEST_ID.encode(), request_id.encode()))
                 if self._ending.is_near:
                     message["headers"].append((b"connection", b"close"))
             await send(message)
 
-        await self._application(scope, receive, send_with_headers if scope["type"] == "http" else send)
+        await self._application(scope, receive, send_with_headers)
 
 
 def _import_admission() -> Admit:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from appliance.serve.requests.request_id import current_request_id
+
 MAX_NAME_CHARS = 200
 """Of a field's path in a refusal: a user may make up names."""
 
@@ -41,10 +43,12 @@ class Refusal(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
-        """The error as a JSON value."""
+        """The error as a JSON value, with the identifier of the request that is being answered."""
         kind = "invalid_request_error" if self.status < 500 and self.status != 429 else "server_error"
         kind = "rate_limit_error" if self.status == 429 else kind
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        request_id = current_request_id()
+        return {"error": {**error, "request_id": request_id} if request_id else error}
 
 
 def refused_field(code: str, field: str, message: str) -> Refusal:
