@@ -18,7 +18,7 @@ from appliance.host.site.api_keys import AccessStore, Key
 from appliance.serve.gateway.messages import EngineEvent, Plan, PlannedModel
 from appliance.serve.gateway.routes import Gateway
 from appliance.serve.requests.body import MAX_BODY_BYTES
-from appliance.serve.requests.paths import CHAT, COMPLETIONS, PATHS
+from appliance.serve.requests.paths import CHAT, COMPLETIONS, ROUTES
 from appliance.serve.sharing.queue import RequestQueue
 from tests.attacks.harness import guard_off, row
 from tests.sim.clock import SimClock
@@ -98,9 +98,9 @@ def test_unattacked_good_key_is_answered(site: Site, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [None, *BAD], ids=lambda key: repr(key)[:30])
-@pytest.mark.parametrize("path", [*PATHS, "/v1/models", "/v1/models/toy"])
+@pytest.mark.parametrize("path", [*ROUTES, "/v1/models", "/v1/models/toy"])
 def test_attacked_without_a_good_key(site: Site, key: str | None, path: str) -> None:
-    if path in PATHS:
+    if path in ROUTES:
         reply = site.ask(key, path=path)
     else:
         reply = site.client.get(path, headers=site.headers(key))

@@ -24,7 +24,7 @@ SAID = {"messages": [{"role": "user", "content": "x"}]}
 def sent(path: str, **fields: Any) -> dict[str, Any]:
     """The body that an engine would get."""
     model = SimpleNamespace(context=512)
-    backend: Any = SimpleNamespace(name="toy", model=model, refusal=lambda **_: None, made_by=dict)
+    backend: Any = SimpleNamespace(name="toy", model=model, refusal=lambda _: None, made_by=dict)
     data = json.dumps({"model": "toy", **fields}).encode()
     relay = asyncio.run(admission.admit(path, data, lambda _: backend, Metrics(list)))
     return dict(json.loads(relay._work.bodies[0]))

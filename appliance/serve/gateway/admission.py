@@ -20,7 +20,7 @@ from appliance.serve.listening.replies import engine_lost
 from appliance.serve.observation.metrics import Metrics
 from appliance.serve.requests.body import parse_body
 from appliance.serve.requests.chat import ChatRequest
-from appliance.serve.requests.paths import EMBEDDINGS
+from appliance.serve.requests.paths import ROUTES
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.requests.work import check_length, parse_request, plan_work
 from appliance.serve.upstream.connection import LostError
@@ -34,7 +34,7 @@ async def admit(route: str, data: bytes, find: Callable[[str], Backend], metrics
     """Check a request, and make the response that passes it on.
 
     Args:
-        route: one of `PATHS`.
+        route: one of `ROUTES`.
         data: the body, untrusted.
         find: gives the model of a name, or raises a refusal.
         metrics: where it is counted.
@@ -45,7 +45,7 @@ async def admit(route: str, data: bytes, find: Callable[[str], Backend], metrics
     checked = await _check(len(data), lambda: parse_request(route, parse_body(data)))
     backend = find(checked.model)
     try:
-        refusal = backend.refusal(wants_embedding=route == EMBEDDINGS)
+        refusal = backend.refusal(ROUTES[route].task)
         if refusal is not None:
             raise refusal
         await _check(len(data), lambda: check_length(checked, backend.model.context))

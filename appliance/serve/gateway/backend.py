@@ -13,6 +13,7 @@ from appliance.serve.gateway.messages import Plan, PlannedModel
 from appliance.serve.listening.draining import Ending
 from appliance.serve.listening.replies import not_serving, wrong_task
 from appliance.serve.observation.metrics import EngineFigures
+from appliance.serve.requests.paths import EMBED
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.sharing.queue import RequestQueue
 from appliance.serve.upstream.answer import parse_answer, read_whole
@@ -60,13 +61,13 @@ class Backend:
             _log.error("the model %s was stopped: %s", self.name, state.reason)
         self.state = state
 
-    def refusal(self, *, wants_embedding: bool) -> Refusal | None:
+    def refusal(self, task: str) -> Refusal | None:
         """Why it cannot answer a request now; None where it can.
 
         Args:
-            wants_embedding: whether the request is for embeddings.
+            task: of the request's route.
         """
-        if self.is_embedding != wants_embedding:
+        if self.is_embedding != (task == EMBED):
             return wrong_task(self.name, is_embedding=self.is_embedding)
         return None if self.is_serving else not_serving(self.name, self.state)
 

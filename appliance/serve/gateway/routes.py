@@ -39,7 +39,7 @@ from appliance.serve.listening.request_target import OriginForm
 from appliance.serve.observation.metrics import Metrics
 from appliance.serve.observation.page import PAGE, POLICY
 from appliance.serve.requests.body import read_body
-from appliance.serve.requests.paths import PATHS
+from appliance.serve.requests.paths import ROUTES, dialect_of
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.requests.request_id import REQUEST_ID, begin_request
 
@@ -82,7 +82,7 @@ class Gateway:
             Route("/metrics", self._format_metrics),
             Route("/v1/models", self._list_models),
             Route("/v1/models/{name:path}", self._describe_model),
-            *(Route(path, self._relay, methods=["POST"]) for path in PATHS),
+            *(Route(path, self._relay, methods=["POST"]) for path in ROUTES),
         ]
         handlers = {Refusal: _refused, HTTPException: _no_such_route, Exception: _failed}
         running = self._running(lifespan)
@@ -197,8 +197,8 @@ def _import_admission() -> Admit:
     return admit
 
 
-async def _refused(_request: Request, refusal: Refusal) -> Response:
-    return refusal_response(refusal)
+async def _refused(request: Request, refusal: Refusal) -> Response:
+    return refusal_response(refusal, dialect_of(request.scope["path"]))
 
 
 async def _no_such_route(request: Request, error: HTTPException) -> Response:
@@ -206,8 +206,8 @@ async def _no_such_route(request: Request, error: HTTPException) -> Response:
     codes = {404: "route_not_found", 405: "method_not_allowed"}
     message = texts.get(error.status_code, error.detail)
     code = codes.get(error.status_code, "refused")
-    return refusal_response(Refusal(error.status_code, code, message, headers=error.headers))
+    return await _refused(request, Refusal(error.status_code, code, message, headers=error.headers))
 
 
-async def _failed(_request: Request, _error: Exception) -> Response:
-    return refusal_response(Refusal(500, "internal_error", "The gateway failed; see its log."))
+async def _failed(request: Request, _error: Exception) -> Response:
+    return await _refused(request, Refusal(500, "internal_error", "The gateway failed; see its log."))

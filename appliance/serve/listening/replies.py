@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from appliance.host.engine.state import STARTING, STOPPED, EngineState
 from appliance.serve.requests.json_text import to_json
+from appliance.serve.requests.paths import OPENAI
 from appliance.serve.requests.refusal import Refusal
 
 HARDENING = {
@@ -28,9 +29,9 @@ def json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None 
     return Response(to_json(value), status, dict(headers or {}), media_type="application/json")
 
 
-def refusal_response(refusal: Refusal) -> Response:
-    """The reply to a request that is refused."""
-    return json_reply(refusal.body(), refusal.status, refusal.headers)
+def refusal_response(refusal: Refusal, dialect: str = OPENAI) -> Response:
+    """The reply to a request that is refused, in the form that its client understands."""
+    return json_reply(refusal.body(dialect), refusal.status, refusal.headers)
 
 
 def unauthorized() -> Refusal:
