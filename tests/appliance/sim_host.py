@@ -213,7 +213,8 @@ def write_configuration(prefix: Prefix, release: Path, bundle: Bundle, site: Sit
     values = variables(prefix, release, bundle, site)
     models = values["appliance_models"]
     runtime = {"runtime": str(release / "runtime")}
-    files = {f"engine-{model['name']}.json": {**model, **runtime} for model in models}
+    choices = values["appliance_choices"]
+    files = {f"engine-{model['name']}.json": {**model, **runtime, **choices[model["name"]]} for model in models}
     files["gateway.json"] = {
         "bind": values["appliance_bind"],
         "port": values["appliance_port"],

@@ -54,7 +54,7 @@ VARIABLES = {
     "appliance_models",
     "appliance_identity",
 }
-SINCE = {"appliance_egress"}
+SINCE = {"appliance_egress", "appliance_choices"}
 """Variables of later versions."""
 RECAP = {"ok": 6, "changed": 1, "failures": 0, "dark": 0}
 END = {"ok": True, "status": "successful, exit code 0", "counts": RECAP, "failures": [], "said": ""}

@@ -28,6 +28,7 @@ class EngineSpec:
         slots: conversations at the same time.
         threads: for computing.
         is_embedding: whether the model makes embeddings, and nothing else.
+        min_level: the weakest level at which it may be served, as the site has decided; empty for any.
     """
 
     name: str
@@ -38,6 +39,7 @@ class EngineSpec:
     slots: int
     threads: int
     is_embedding: bool = False
+    min_level: str = ""
 
 
 def engine_command(spec: EngineSpec, served: ServedFile, path: Path) -> tuple[list[str], dict[str, str]]:

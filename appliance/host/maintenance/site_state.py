@@ -34,7 +34,7 @@ class SiteValue:
     """
 
     name: str
-    value: int | str | None
+    value: int | str | dict[str, Any] | None
     source: str
     what: str
 

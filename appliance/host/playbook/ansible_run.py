@@ -16,7 +16,7 @@ import subprocess
 import threading
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from appliance.host.layout.prefix import PRIVATE, Prefix, make_folder
 from appliance.host.layout.unit_files import GROUP, RENDERED, USERS, release_id
 from appliance.host.playbook.ansible_child import ORDER
 from appliance.host.process.programs import Programs, no_space, reports_full_disk
-from appliance.host.site.config import SiteConfig
+from appliance.host.site.config import ModelChoice, SiteConfig
 from bundles.bundle import Bundle
 from bundles.contents.contents import Contents, Model
 from bundles.progress import OnProgress, Progress
@@ -153,6 +153,7 @@ def variables(prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig) -
         "appliance_bind": site.bind,
         "appliance_port": site.port,
         "appliance_egress": site.egress,
+        "appliance_choices": {model.name: _choice(site, model.name) for model in contents.models},
         "appliance_models": [_model(prefix, release, contents, model, site) for model in contents.models],
         "appliance_identity": {"name": contents.name, "version": contents.version, "manifest": bundle.manifest},
     }
@@ -167,6 +168,11 @@ def _model(prefix: Prefix, release: Path, contents: Contents, model: Model, site
         "context": min(site.context or model.context, model.context),
         "slots": site.slots or contents.serve.slots,
     }
+
+
+def _choice(site: SiteConfig, name: str) -> dict[str, Any]:
+    """What the site has decided about a model; roles of older releases refuse other names in `appliance_models`."""
+    return {"threads": site.threads or 0, **asdict(site.models.get(name, ModelChoice()))}
 
 
 def _new_run(prefix: Prefix, now: datetime) -> Path:

@@ -1,8 +1,8 @@
 """The rendered configuration of a release: `config/gateway.json`, and `config/engine-<model>.json` for each model.
 
 Owns the reading of these files. This host rendered them, and they are not signed. So they may choose among the signed
-models, and state an address, a port, and for each model its context and slots. All else must follow from the signed
-contents and the path of the release.
+models, and state an address, a port, and for each model its context, slots, threads, weakest level and time to stay
+loaded. All else must follow from the signed contents and the path of the release.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from appliance.host.layout.places import REPAIR_HINT
 from appliance.host.release.release import Release
+from appliance.host.site.config import LEVELS
 from bundles.contents.contents import Model
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, DriftError, NotTrustedError
@@ -20,7 +21,7 @@ from signing.strictjson import load
 
 GATEWAY_FILE = "gateway.json"
 _MAX_CONFIG_BYTES = 64 << 10
-_MAX = {"context": 1 << 24, "slots": 256, "port": 65535}
+_MAX = {"context": 1 << 24, "slots": 256, "port": 65535, "threads": 1024, "keep_alive": 604800}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,23 @@ class GatewayConfig:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """The configuration of one model's engine: tokens of a conversation, and conversations at the same time."""
+    """The configuration of one model's engine.
+
+    Args:
+        context: tokens of one conversation.
+        slots: conversations at the same time.
+        threads: for computing; 0 where a measurement at the start decides.
+        min_level: the weakest level at which the model is served; empty for any.
+        keep_alive: seconds without a request after which it is unloaded; 0 keeps it loaded for ever.
+        pin: whether it is never unloaded.
+    """
 
     context: int
     slots: int
+    threads: int = 0
+    min_level: str = ""
+    keep_alive: int = 0
+    pin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +131,17 @@ def _read_engine(release: Release, model: Model) -> EngineConfig:
             ", ".join(f"{key} {expected[key]!r}" for key in other),
             ", ".join(f"{key} {found[key]!r}"[:400] if key in config else f"no {key}" for key in other),
         )
-    return EngineConfig(_number(config, "context", 1, name), _number(config, "slots", 1, name))
+    level = _field(config, "min_level", str, name, "")
+    if level and level not in LEVELS:
+        raise _drift(name, f"min_level: one of {', '.join(LEVELS)}", repr(level)[:80])
+    return EngineConfig(
+        _number(config, "context", 1, name),
+        _number(config, "slots", 1, name),
+        _number(config, "threads", 0, name, 0),
+        level,
+        _number(config, "keep_alive", 0, name, 0),
+        _field(config, "pin", bool, name, False),
+    )
 
 
 def _read(release: Release, name: str) -> tuple[bytes, dict[str, Any]]:
@@ -135,14 +159,17 @@ def _read(release: Release, name: str) -> tuple[bytes, dict[str, Any]]:
     return data, value
 
 
-def _field(config: dict[str, Any], key: str, kind: type, name: str) -> Any:
+def _field(config: dict[str, Any], key: str, kind: type, name: str, default: Any = None) -> Any:
+    # Files of an older release have no such fields: there the default holds.
+    if default is not None and key not in config:
+        return default
     if type(config.get(key)) is not kind:
         raise _drift(name, f"{key}: {kind.__name__}", repr(config.get(key))[:80])
     return config[key]
 
 
-def _number(config: dict[str, Any], key: str, minimum: int, name: str) -> int:
-    value = _field(config, key, int, name)
+def _number(config: dict[str, Any], key: str, minimum: int, name: str, default: int | None = None) -> int:
+    value = _field(config, key, int, name, default)
     if not minimum <= value <= _MAX[key]:
         raise _drift(name, f"{key} from {minimum} to {_MAX[key]}", str(value))
     return int(value)

@@ -12,16 +12,20 @@ Rules:
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from appliance.host.site.site_fields import (
     LoopbackAddress,
+    NamedGroups,
+    OneOf,
     SiteFault,
     SiteField,
     WholeNumber,
     Word,
+    YesNo,
     fields_schema,
     read_values,
 )
@@ -31,6 +35,20 @@ from signing.errors import UsageError
 
 MAX_BYTES = 64 << 10
 NO_FILE = sha256(b"")
+MODEL_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?\Z")
+"""Of a model, as recipes have it. `MODEL@ADAPTER` is a name of a later version, so it fits no model."""
+LEVELS = ("E1", "E2", "E4")
+"""How the bytes of a model may be bound to the signed ones, the weakest first."""
+_MODEL_FIELDS = (
+    SiteField("min_level", OneOf(LEVELS), None, "The weakest level at which it is served."),
+    SiteField(
+        "keep_alive",
+        WholeNumber(0, 604800),
+        0,
+        "Seconds without a request after which it is unloaded; 0 keeps it loaded for ever.",
+    ),
+    SiteField("pin", YesNo(), False, "Whether it is never unloaded, also not to make room for another model."),
+)
 FIELDS = (
     SiteField("bind", LoopbackAddress(), "127.0.0.1", "The loopback address that the gateway listens on."),
     SiteField("port", WholeNumber(0, 65535), 8443, "Its port; below a prefix, 0 takes a free port at each start."),
@@ -76,10 +94,22 @@ FIELDS = (
         "none",
         "On a whole machine, `count` counts packets to other machines by nftables.",
     ),
+    SiteField(
+        "threads",
+        WholeNumber(1, 1024),
+        None,
+        "Threads of each engine; without this field, as many as a measurement at the start found best.",
+    ),
+    SiteField(
+        "models",
+        NamedGroups(Word(MODEL_NAME, "the name of a model, without @"), _MODEL_FIELDS, 256),
+        {},
+        "For each model by its name: its weakest level, and how long it stays loaded.",
+    ),
 )
 """Every field, in the order in which people read them."""
-RESERVED = ("tls", "cors", "keys", "models", "retention", "energy", "agents")
-"""Fields of later versions; `models` will hold `min_level`."""
+RESERVED = ("tls", "cors", "keys", "retention", "energy", "agents")
+"""Fields of later versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +123,21 @@ class Trial:
 
     good_after: int = 600
     ready_within: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """What the site has decided about one model.
+
+    Args:
+        min_level: the weakest level at which it is served, of `LEVELS`; empty for any.
+        keep_alive: seconds without a request after which it is unloaded; 0 keeps it loaded for ever.
+        pin: whether it is never unloaded.
+    """
+
+    min_level: str = ""
+    keep_alive: int = 0
+    pin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +155,8 @@ class SiteConfig:
         trial: how long a new release is watched.
         keep: how many releases `appliance gc` keeps beside the one that serves.
         egress: `count` where nftables counts packets to other machines, else `none`.
+        threads: of each engine; None where a measurement decides.
+        models: what is decided about a model, by its name.
     """
 
     bind: str = "127.0.0.1"
@@ -122,6 +169,8 @@ class SiteConfig:
     trial: Trial = Trial()
     keep: int = 1
     egress: str = "none"
+    threads: int | None = None
+    models: Mapping[str, ModelChoice] = field(default_factory=dict)
 
 
 def read_site(path: Path) -> SiteConfig:
@@ -175,6 +224,8 @@ def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
         Trial(values["trial.good_after"], values["trial.ready_within"]),
         keep=values["keep"],
         egress=values["egress"],
+        threads=values["threads"],
+        models={name: ModelChoice(**choice) for name, choice in values["models"].items()},
     )
 
 

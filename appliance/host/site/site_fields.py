@@ -14,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # yaml is loaded with the first file that is read
@@ -106,6 +106,58 @@ class OneOf:
 
 
 @dataclass(frozen=True, slots=True)
+class YesNo:
+    """True or false."""
+
+    @property
+    def expected(self) -> str:
+        """The allowed values, for people."""
+        return "true or false"
+
+    def accepts(self, value: object) -> bool:
+        """Whether a value is one of these."""
+        return isinstance(value, bool)
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the values."""
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True, slots=True)
+class NamedGroups:
+    """A mapping whose keys a person chooses, each with the same few fields: `models: {NAME: {pin: true}}`.
+
+    Its value is a mapping by name. It holds only the fields that the file has: the reader knows the defaults.
+
+    Args:
+        names: the allowed keys.
+        fields: of each entry, without groups.
+        max_entries: the most entries.
+    """
+
+    names: Word
+    fields: tuple[SiteField, ...]
+    max_entries: int
+
+    @property
+    def expected(self) -> str:
+        """The allowed values, for people."""
+        return f"names, each with {', '.join(field.name for field in self.fields)}"
+
+    def accepts(self, value: object) -> bool:
+        """Whether a value is one of these; the reading itself goes entry by entry."""
+        return isinstance(value, dict) and len(value) <= self.max_entries
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of the values."""
+        entry = _mapping()
+        for field in self.fields:
+            entry["properties"][field.name] = _describe_field(field)
+        names = {"propertyNames": self.names.schema(), "maxProperties": self.max_entries}
+        return {"type": ["object", "null"], "additionalProperties": {**entry, "type": ["object", "null"]}, **names}
+
+
+@dataclass(frozen=True, slots=True)
 class SiteField:
     """A field of the file.
 
@@ -117,8 +169,8 @@ class SiteField:
     """
 
     name: str
-    kind: WholeNumber | Word | LoopbackAddress | OneOf
-    default: int | str | None
+    kind: WholeNumber | Word | LoopbackAddress | OneOf | YesNo | NamedGroups
+    default: int | str | dict[str, Any] | None
     what: str
 
 
@@ -221,18 +273,47 @@ class _Reading:
         if is_top and name in self._groups:
             yield from self.read(node, f"{name}.")
         elif field := self._fields.get(name) if not (is_top and "." in name) else None:
+            if isinstance(field.kind, NamedGroups):
+                yield from self._named(field.kind, name, key, node)
+                return
             value = self._construct(node)
             if field.kind.accepts(value):
                 self._found.values[name] = value
                 self._found.lines[name] = key.start_mark.line + 1
             else:
-                found = _describe(node) if value is None else repr(value)[:120]
-                yield _fault(name, node, field.kind.expected, found)
+                yield _fault(name, node, field.kind.expected, _found_value(node, value))
         elif is_top and name in self._reserved:
             expected = "no such field yet: a later version of this program reads it"
             yield _fault(name, key, expected, "a field without effect here")
         else:
             yield _fault(name, key, f"one of {', '.join(self._names(name, is_top=is_top))}", "an unknown field")
+
+    def _named(self, kind: NamedGroups, name: str, key: yaml.Node, node: yaml.Node) -> Iterator[SiteFault]:
+        """Read a mapping with the keys of a person, entry by entry; each entry is read as a file of its own fields."""
+        import yaml
+
+        value = self._construct(node)
+        entries: dict[str, dict[str, Any]] = {}
+        self._found.values[name], self._found.lines[name] = entries, key.start_mark.line + 1
+        if value is None and node.tag == "tag:yaml.org,2002:null":
+            return
+        if not isinstance(node, yaml.MappingNode) or not kind.accepts(value):
+            most = f"at most {kind.max_entries} {kind.expected}"
+            yield _fault(name, node, most, _describe(node))
+            return
+        seen: set[str] = set()
+        for entry_key, entry in node.value:
+            text = entry_key.value if isinstance(entry_key, yaml.ScalarNode) else ""
+            if entry_key.tag != "tag:yaml.org,2002:str" or not kind.names.accepts(text):
+                yield _fault(name, entry_key, kind.names.expected, repr(text)[:120] if text else _describe(entry_key))
+            elif text in seen:
+                yield _fault(f"{name}.{text}", entry_key, "a name once", "the same name a second time")
+            else:
+                seen.add(text)
+                inner = SiteValues({}, {}, ())
+                for fault in _Reading(kind.fields, (), inner, self._loader).read(entry):
+                    yield replace(fault, name=f"{name}.{text}" + (f".{fault.name}" if fault.name else ""))
+                entries[text] = inner.values
 
     def _construct(self, node: yaml.Node) -> Any:
         import yaml
@@ -255,9 +336,13 @@ def fields_schema(title: str, fields: Sequence[SiteField]) -> dict[str, Any]:
     for field in fields:
         group, _, name = field.name.rpartition(".")
         place = schema["properties"].setdefault(group, _mapping()) if group else schema
-        entry = {**field.kind.schema(), "description": field.what}
-        place["properties"][name] = entry if field.default is None else {**entry, "default": field.default}
+        place["properties"][name] = _describe_field(field)
     return schema
+
+
+def _describe_field(field: SiteField) -> dict[str, Any]:
+    entry = {**field.kind.schema(), "description": field.what}
+    return entry if field.default is None else {**entry, "default": field.default}
 
 
 def _mapping() -> dict[str, Any]:
@@ -275,6 +360,10 @@ def _describe(node: yaml.Node) -> str:
     }
     kind = node.tag.removeprefix("tag:yaml.org,2002:")
     return kinds.get(kind, kind)[:80]
+
+
+def _found_value(node: yaml.Node, value: object) -> str:
+    return _describe(node) if value is None else repr(value)[:120]
 
 
 def _fault(name: str, node: yaml.Node, expected: str, found: str) -> SiteFault:

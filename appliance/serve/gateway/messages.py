@@ -7,10 +7,13 @@ somebody could change in between. The parent may be of another version, which re
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from appliance.host.engine.state import EngineState, parse_state
 
+_ALWAYS = ("embedding",)
+"""Fields that are sent with their default value, too, as version 0.1.0 does."""
 _STATE_FIELDS = ("level", "isolation", "reason")
 
 
@@ -26,6 +29,7 @@ class PlannedModel:
         sha256: of the model's file.
         template: sha256 of its chat template; empty where it has none.
         embedding: numbers of an embedding; 0 for a model that chats.
+        keep_alive: seconds without a request after which it is unloaded; 0 keeps it loaded for ever.
     """
 
     name: str
@@ -35,6 +39,7 @@ class PlannedModel:
     sha256: str
     template: str
     embedding: int = 0
+    keep_alive: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +64,23 @@ class Plan:
 
     def to_bytes(self) -> bytes:
         """Serialize the plan as JSON."""
-        return json.dumps(asdict(self)).encode()
+        models = [_without_defaults(model) for model in self.models]
+        return json.dumps({**_without_defaults(self), "models": models}).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Plan:
         """Parse what `to_bytes` wrote."""
         value = json.loads(data)
         return cls(**{**value, "models": tuple(PlannedModel(**model) for model in value["models"])})
+
+
+def _without_defaults(message: Plan | PlannedModel) -> dict[str, Any]:
+    """The fields of a message, without those that hold what a reader of any version assumes."""
+    return {
+        known.name: getattr(message, known.name)
+        for known in fields(message)
+        if known.name in _ALWAYS or getattr(message, known.name) != known.default
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ program lie comes from the signed contents and the tree of the host.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from appliance.engine_program import PROGRAM
@@ -28,10 +28,19 @@ class ServedModel:
     Args:
         model: as the signed contents describe it.
         spec: what its engine is to run.
+        keep_alive: seconds without a request after which it is unloaded; 0 keeps it loaded for ever.
+        pin: whether it is never unloaded.
     """
 
     model: Model
     spec: EngineSpec
+    keep_alive: int = 0
+    pin: bool = False
+
+    @property
+    def is_on_demand(self) -> bool:
+        """Whether its engine runs only while somebody needs it."""
+        return self.keep_alive > 0 and not self.pin
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ def read_launch(release: Release, threads: int) -> Launch:
 
     Args:
         release: opened; `check_release` compares the same files with what was rendered.
-        threads: for each engine.
+        threads: for each engine whose configuration states none.
 
     Raises:
         DriftError: as `read_configuration`.
@@ -95,6 +104,7 @@ def make_plan(launch: Launch, find_socket: Callable[[str], Path]) -> Plan:
             served.spec.file.sha256,
             served.model.template or "",
             served.model.embedding,
+            keep_alive=served.keep_alive if served.is_on_demand else 0,
         )
         for served in launch.models
     )
@@ -105,10 +115,9 @@ def make_plan(launch: Launch, find_socket: Callable[[str], Path]) -> Plan:
 def _served(release: Release, model: Model, config: EngineConfig, threads: int) -> ServedModel:
     file, store = release.model_file(model)
     is_embedding = bool(model.embedding)
-    return ServedModel(
-        model,
-        EngineSpec(model.name, file, store, release.runtime, config.context, config.slots, threads, is_embedding),
-    )
+    used = config.threads or threads
+    spec = EngineSpec(model.name, file, store, release.runtime, config.context, config.slots, used, is_embedding)
+    return ServedModel(model, replace(spec, min_level=config.min_level), config.keep_alive, config.pin)
 
 
 def _engine_digest(release: Release) -> Digest:

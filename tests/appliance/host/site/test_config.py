@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.site.config import RESERVED, SiteConfig, Trial, parse_site, read_site
+from appliance.host.site.config import RESERVED, ModelChoice, SiteConfig, Trial, parse_site, read_site
 from signing.digest import sha256
 from signing.errors import UsageError
 
@@ -49,7 +49,7 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_fields_of_later_versions_are_reserved() -> None:
-    assert RESERVED == ("tls", "cors", "keys", "models", "retention", "energy", "agents")
+    assert RESERVED == ("tls", "cors", "keys", "retention", "energy", "agents")
 
 
 @pytest.mark.parametrize("value", ["null", "{}", "{keep: [m], pin: [m], min_level: E2}", "true"])
@@ -107,3 +107,18 @@ def test_every_wrong_field_of_trial_is_named(text: str, subjects: list[str]) -> 
         parse_site(text.encode())
     found = [error.subject.rpartition(" ")[2] for error in (caught.value, *caught.value.others)]
     assert sorted(found) == subjects
+
+
+def test_models_and_threads_are_read() -> None:
+    text = b"threads: 3\nmodels:\n  a.b: {min_level: E4, pin: true}\n  c: {keep_alive: 60}\n  d:\n"
+    site = parse_site(text)
+    assert site.threads == 3
+    assert site.models == {"a.b": ModelChoice("E4", 0, pin=True), "c": ModelChoice("", 60), "d": ModelChoice()}
+    assert (parse_site(b"").threads, parse_site(b"").models) == (None, {})
+
+
+def test_name_with_an_adapter_is_reserved() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_site(b"models: {toy@legal: {pin: true}}\n")
+    assert caught.value.subject == "site.yaml:1:10 field models"
+    assert "without @" in caught.value.expected

@@ -10,15 +10,26 @@ import pytest
 import yaml
 
 from appliance.host.site.config import FIELDS, RESERVED, parse_site, site_schema
-from appliance.host.site.site_fields import OneOf, SiteField, WholeNumber, Word, fields_schema, read_values
+from appliance.host.site.site_fields import (
+    NamedGroups,
+    OneOf,
+    SiteField,
+    WholeNumber,
+    Word,
+    YesNo,
+    fields_schema,
+    read_values,
+)
 from signing.errors import UsageError
 from tests.json_schema import is_valid, require_valid
 
+PERSON = (SiteField("age", WholeNumber(0, 99), 0, "Years."), SiteField("tall", YesNo(), False, "Or not."))
 GROUPED = (
     SiteField("port", WholeNumber(1, 9), 5, "A number."),
     SiteField("watch.after", WholeNumber(0, 99), 7, "Another."),
     SiteField("watch.mode", OneOf(("count", "off")), "off", "A word."),
     SiteField("name", Word(re.compile(r"[a-z]+\Z"), "letters"), "", "A text."),
+    SiteField("people", NamedGroups(Word(re.compile(r"[a-z]+\Z"), "letters"), PERSON, 2), {}, "Names."),
 )
 
 
@@ -28,9 +39,17 @@ def faults(text: str) -> list[tuple[str, int, int]]:
 
 def test_values_of_groups_are_read_and_defaults_stand_where_nothing_is() -> None:
     found = read_values(b"watch:\n  after: 3\n", GROUPED, (), 1000)
-    assert found.values == {"port": 5, "watch.after": 3, "watch.mode": "off", "name": ""}
+    assert found.values == {"port": 5, "watch.after": 3, "watch.mode": "off", "name": "", "people": {}}
     assert found.faults == ()
     assert read_values(b"watch:\n", GROUPED, (), 1000).values["watch.after"] == 7
+
+
+def test_entries_that_a_person_names_hold_what_the_file_has() -> None:
+    text = b"people:\n  ann: {age: 7}\n  ben:\n"
+    found = read_values(text, GROUPED, (), 1000)
+    assert (found.values["people"], found.faults) == ({"ann": {"age": 7}, "ben": {}}, ())
+    assert found.lines["people"] == 1
+    assert read_values(b"people:\n", GROUPED, (), 1000).values["people"] == {}
 
 
 @pytest.mark.parametrize(
@@ -58,6 +77,16 @@ def test_values_of_groups_are_read_and_defaults_stand_where_nothing_is() -> None
         ("name: |\n  abc\n", [("name", 1, 7)]),
         ("name: x\t\x07\n", [("", 0, 0)]),
         ("x" * 1001, [("", 0, 0)]),
+        ("people: 3\n", [("people", 1, 9)]),
+        ("people: [ann]\n", [("people", 1, 9)]),
+        ("people: {a: {}, b: {}, c: {}}\n", [("people", 1, 9)]),
+        ("people:\n  ann: {age: 100, tall: 1}\n", [("people.ann.age", 2, 14), ("people.ann.tall", 2, 25)]),
+        ("people: {Ann: {}, ann@home: {}}\n", [("people", 1, 10), ("people", 1, 19)]),
+        ("people: {ann: {}, ann: {}}\n", [("people.ann", 1, 19)]),
+        ("people: {ann: {age: 1, age: 2}}\n", [("people.ann.age", 1, 24)]),
+        ("people: {ann: {eye: red}}\n", [("people.ann.eye", 1, 16)]),
+        ("people: {ann: 5, 5: {}}\n", [("people.ann", 1, 15), ("people", 1, 18)]),
+        ("people.ann: {}\n", [("people.ann", 1, 1)]),
     ],
 )
 def test_fault_has_its_line_and_column(text: str, places: list[tuple[str, int, int]]) -> None:
@@ -90,7 +119,15 @@ def is_accepted(value: Any) -> bool:
 def test_schema_accepts_what_the_parser_accepts(field: SiteField) -> None:
     samples = [-1, 0, 1, 63, 64, 256, 257, 65535, 65536, 1 << 24, (1 << 24) + 1, True, 1.5, "", "a", "A", "a" * 63]
     # No text that ends with a line break: `$` of a schema is the end of the text, and of Python's `re` it is not.
-    samples += ["a" * 64, "127.0.0.1", "127.9.9.9", "10.0.0.1", "::1", "::2", "count", "off", [], {}, [1]]
+    samples += ["a" * 64, "127.0.0.1", "127.9.9.9", "10.0.0.1", "::1", "::2", "count", "off", [], {}, [1], None]
+    samples += [{"m": {}}, {"m": None}, {"m@a": {}}, {"M": {}}, {"m": {"pin": True}}, {"m": {"pin": 1}}]
+    samples += [
+        {"m": {"keep_alive": 0}},
+        {"m": {"min_level": "E3"}},
+        {"m": {"min_level": "E4"}},
+        {"m": {"x": 1}},
+        {"": {}},
+    ]
     for sample in samples:
         value: Any = sample
         for part in reversed(field.name.split(".")):
