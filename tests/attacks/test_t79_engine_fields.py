@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from appliance.host.site.api_keys import Key
+from appliance.serve.callers.caller import Caller
 from appliance.serve.gateway import admission
 from appliance.serve.observation.metrics import Metrics
 from appliance.serve.requests.paths import CHAT, COMPLETIONS, EMBEDDINGS
@@ -18,6 +20,7 @@ from tests.attacks.harness import guard_off, row
 
 ROW = row(79)
 PARSER = {"parsers": [{"type": "sequence", "children": [0]}], "rules": {}, "root": 0}
+CALLER = Caller(Key("ann", None, None))
 SAID = {"messages": [{"role": "user", "content": "x"}]}
 
 
@@ -26,7 +29,7 @@ def sent(path: str, **fields: Any) -> dict[str, Any]:
     model = SimpleNamespace(context=512)
     backend: Any = SimpleNamespace(name="toy", model=model, refusal=lambda _: None, made_by=dict)
     data = json.dumps({"model": "toy", **fields}).encode()
-    relay = asyncio.run(admission.admit(path, data, lambda _: backend, Metrics(list)))
+    relay = asyncio.run(admission.admit(path, data, CALLER, lambda _: backend, Metrics(list)))
     return dict(json.loads(relay._work.bodies[0]))
 
 

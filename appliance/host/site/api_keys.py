@@ -59,6 +59,8 @@ class Key:
         expires: when it ends, in UTC; None for never.
         is_revoked: whether it was revoked.
         rights: what it may do beyond that.
+        id: public: the middle part of the key.
+        account: id of the first key of its owner, which stays when a key is rotated.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Key:
     expires: datetime | None
     is_revoked: bool = False
     rights: Rights = field(default_factory=Rights)
+    id: str = ""
+    account: str = ""
 
     def may_use(self, model: str) -> bool:
         """Whether this key may use that model; never where it has a restriction that this version does not enforce."""
@@ -190,7 +194,7 @@ class AccessStore:
 
 def _select(database: sqlite3.Connection, which: str, *values: str) -> list[tuple[Any, ...]]:
     # A database that only older releases have opened has no table of rights.
-    columns = "keys.sha256, keys.name, keys.models, keys.expires, keys.revoked"
+    columns = "keys.sha256, keys.id, keys.name, keys.models, keys.expires, keys.revoked"
     if database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'rights'").fetchone() is None:
         return database.execute(f"SELECT {columns} FROM keys {which}", values).fetchall()
     joined = "keys LEFT JOIN rights ON rights.key = keys.id"
@@ -249,7 +253,7 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _entry(name: str, models: str | None, expires: str | None, revoked: str | None, *more: Any) -> Key:
+def _entry(key_id: str, name: str, models: str | None, expires: str | None, revoked: str | None, *more: Any) -> Key:
     allowed = None if models is None else frozenset(json.loads(models))
     rights = Rights()
     if more and more[0] is not None:
@@ -264,4 +268,6 @@ def _entry(name: str, models: str | None, expires: str | None, revoked: str | No
         None if expires is None else datetime.strptime(expires, _TIME).replace(tzinfo=timezone.utc),
         revoked is not None,
         rights,
+        key_id,
+        key_id,
     )

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from appliance.serve.callers.caller import Caller
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.relay import Relay
 from appliance.serve.listening.replies import engine_lost
@@ -30,12 +31,13 @@ T = TypeVar("T")
 _one_thread = ThreadPoolExecutor(1, "checks of large bodies")
 
 
-async def admit(route: str, data: bytes, find: Callable[[str], Backend], metrics: Metrics) -> Relay:
+async def admit(route: str, data: bytes, caller: Caller, find: Callable[[str], Backend], metrics: Metrics) -> Relay:
     """Check a request, and make the response that passes it on.
 
     Args:
         route: one of `ROUTES`.
         data: the body, untrusted.
+        caller: who sent it.
         find: gives the model of a name, or raises a refusal.
         metrics: where it is counted.
 
@@ -55,7 +57,7 @@ async def admit(route: str, data: bytes, find: Callable[[str], Backend], metrics
     except Refusal as refused:
         metrics.count_request(backend.name, route, refused.status)
         raise
-    return Relay(backend, work, metrics)
+    return Relay(backend, work, caller, metrics)
 
 
 async def _check(size_bytes: int, check: Callable[[], T]) -> T:

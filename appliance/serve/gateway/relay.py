@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from appliance.serve.callers.caller import Caller
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.listening.replies import engine_lost, refusal_response, switching, too_busy
 from appliance.serve.observation.metrics import USER_LEFT, Metrics
@@ -43,12 +44,13 @@ class Relay(Response):
     Args:
         backend: the model that it is for.
         work: what passed the checks.
+        caller: who sent it.
         metrics: where the request is counted.
     """
 
-    def __init__(self, backend: Backend, work: Work, metrics: Metrics) -> None:
+    def __init__(self, backend: Backend, work: Work, caller: Caller, metrics: Metrics) -> None:
         super().__init__()
-        self._backend, self._work, self._metrics = backend, work, metrics
+        self._backend, self._work, self._caller, self._metrics = backend, work, caller, metrics
         self._made_by = backend.made_by()
         self._began = time.monotonic()
         self._is_started = self._is_stream = self._is_complete = False

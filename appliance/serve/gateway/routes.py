@@ -23,7 +23,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
-from appliance.host.site.api_keys import AccessStore, Key
+from appliance.events import OnEvent, ignore
+from appliance.host.site.api_keys import AccessStore
+from appliance.serve.callers.authentication import authenticate
+from appliance.serve.callers.caller import Caller
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.listening.draining import Ending
@@ -44,7 +47,7 @@ from appliance.serve.requests.refusal import Refusal
 from appliance.serve.requests.request_id import REQUEST_ID, begin_request
 
 Clock = Callable[[], datetime]
-Admit = Callable[[str, bytes, Callable[[str], Backend], Metrics], Awaitable[Response]]
+Admit = Callable[[str, bytes, Caller, Callable[[str], Backend], Metrics], Awaitable[Response]]
 
 
 class Gateway:
@@ -54,13 +57,15 @@ class Gateway:
         plan: from the supervisor.
         access: the keys.
         now: the clock, in UTC, for keys that expire.
+        on_event: gets what somebody may have to account for.
     """
 
-    def __init__(self, plan: Plan, access: AccessStore, now: Clock) -> None:
+    def __init__(self, plan: Plan, access: AccessStore, now: Clock, on_event: OnEvent = ignore) -> None:
         self.plan = plan
         self.metrics = Metrics(lambda: [backend.figures() for backend in self._backends.values()])
         self._access = access
         self._now = now
+        self.report = on_event
         self._admit: Admit | None = None
         self.ending = Ending()
         self._backends = {model.name: Backend(plan, model, self.ending) for model in plan.models}
@@ -104,10 +109,10 @@ class Gateway:
         return lifespan
 
     async def _relay(self, request: Request) -> Response:
-        key = self._authenticate(request)
+        caller = self._authenticate(request)
         body = await read_body(request)
         admit = self._admit or await self._load()
-        return await admit(request.scope["path"], body, lambda model: self._find(key, model), self.metrics)
+        return await admit(request.scope["path"], body, caller, lambda model: self._find(caller, model), self.metrics)
 
     async def _load(self) -> Admit:
         """Load what checks requests, in a thread: others are answered meanwhile."""
@@ -138,22 +143,21 @@ class Gateway:
     async def _format_metrics(self, _request: Request) -> Response:
         return Response(self.metrics.format(), media_type="text/plain; version=0.0.4")
 
-    def _authenticate(self, request: Request) -> Key:
-        scheme, _, presented = request.headers.get("authorization", "").partition(" ")
-        key = self._access.check(presented.strip(), self._now()) if scheme.lower() == "bearer" else None
-        if key is None:
+    def _authenticate(self, request: Request) -> Caller:
+        caller = authenticate(request, self._access, self._now())
+        if caller is None:
             self.metrics.count_refused_key()
             raise unauthorized()
-        return key
+        return caller
 
-    def _allowed(self, key: Key) -> list[Backend]:
-        return [backend for name, backend in self._backends.items() if key.may_use(name)]
+    def _allowed(self, caller: Caller) -> list[Backend]:
+        return [backend for name, backend in self._backends.items() if caller.key.may_use(name)]
 
-    def _find(self, key: Key, model: str) -> Backend:
+    def _find(self, caller: Caller, model: str) -> Backend:
         backend = self._backends.get(model)
         if backend is None:
-            raise unknown_model(model, [found.name for found in self._allowed(key)])
-        if not key.may_use(model):
+            raise unknown_model(model, [found.name for found in self._allowed(caller)])
+        if not caller.key.may_use(model):
             raise forbidden(model)
         return backend
 

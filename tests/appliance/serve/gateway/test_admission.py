@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from appliance.host.site.api_keys import AccessStore
+from appliance.host.site.api_keys import AccessStore, Key
+from appliance.serve.callers.caller import Caller
 from appliance.serve.gateway import admission, routes
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.messages import Plan, PlannedModel
@@ -95,9 +96,11 @@ def test_large_body_is_checked_while_others_are_answered(monkeypatch: pytest.Mon
         raise AssertionError
 
     async def work() -> None:
-        metrics = Metrics(list)
+        metrics, caller = Metrics(list), Caller(Key("ann", None, None))
         data = b'{"prompt": "%s"}' % (b"x" * admission.LARGE_BYTES)
-        checks = [asyncio.create_task(admission.admit("/v1/completions", data, find, metrics)) for _ in range(2)]
+        checks = [
+            asyncio.create_task(admission.admit("/v1/completions", data, caller, find, metrics)) for _ in range(2)
+        ]
         await asyncio.sleep(0.01)
         going_on.set()
         found = await asyncio.gather(*checks, return_exceptions=True)
