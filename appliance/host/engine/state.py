@@ -58,6 +58,11 @@ class EngineState:
     isolation: str = ""
     pid: int = 0
 
+    @property
+    def is_incident(self) -> bool:
+        """Whether it was stopped since its bytes are not the signed ones, or cannot be read."""
+        return self.status == STOPPED and self.reason in (BYTES_DIFFER, UNREADABLE)
+
 
 def state_file(socket: Path) -> Path:
     """The file that holds the state of the engine that listens here."""

@@ -37,6 +37,7 @@ class Backend:
         self.queue = RequestQueue(model.slots)
         self.upstream = Upstream(model.socket)
         self.state = EngineState(STARTING)
+        self.cached: dict[int, int] = {}
         self._plan = plan
         self._has_tools: bool | None = None
 
@@ -90,7 +91,17 @@ class Backend:
         """What the metrics show of it."""
         state, queue = self.state, self.queue
         return EngineFigures(
-            self.name, state.level, state.isolation, self.is_serving, queue.slots, queue.running, queue.waiting
+            self.name,
+            state.level,
+            state.isolation,
+            self.is_serving,
+            queue.slots,
+            queue.running,
+            queue.waiting,
+            state=state.status,
+            is_incident=state.is_incident,
+            cached=self.cached,
+            context=self.model.context,
         )
 
     def made_by(self) -> dict[str, str]:

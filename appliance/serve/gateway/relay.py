@@ -218,6 +218,7 @@ class Relay(Response):
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
         self._outcome, self._is_complete = refusal.status, True
+        self._metrics.count_refusal(refusal.code)
         if self._is_started:
             event = b"data: " + to_json(refusal.body()) + b"\n\n"
             await send({"type": "http.response.body", "body": event})

@@ -89,7 +89,7 @@ class Gateway:
             Route("/v1/models/{name:path}", self._describe_model),
             *(Route(path, self._relay, methods=["POST"]) for path in ROUTES),
         ]
-        handlers = {Refusal: _refused, HTTPException: _no_such_route, Exception: _failed}
+        handlers = {Refusal: self._refused, HTTPException: self._no_such_route, Exception: self._failed}
         running = self._running(lifespan)
         application = Starlette(routes=routes, exception_handlers=handlers, lifespan=running)  # type: ignore[arg-type]
         application.router.redirect_slashes = False
@@ -150,6 +150,16 @@ class Gateway:
             raise unauthorized()
         return caller
 
+    async def _refused(self, request: Request, refusal: Refusal) -> Response:
+        self.metrics.count_refusal(refusal.code)
+        return refusal_response(refusal, dialect_of(request.scope["path"]))
+
+    async def _no_such_route(self, request: Request, error: HTTPException) -> Response:
+        return await self._refused(request, _no_such_route(request, error))
+
+    async def _failed(self, request: Request, _error: Exception) -> Response:
+        return await self._refused(request, Refusal(500, "internal_error", "The gateway failed; see its log."))
+
     def _allowed(self, caller: Caller) -> list[Backend]:
         return [backend for name, backend in self._backends.items() if caller.key.may_use(name)]
 
@@ -201,17 +211,9 @@ def _import_admission() -> Admit:
     return admit
 
 
-async def _refused(request: Request, refusal: Refusal) -> Response:
-    return refusal_response(refusal, dialect_of(request.scope["path"]))
-
-
-async def _no_such_route(request: Request, error: HTTPException) -> Response:
+def _no_such_route(request: Request, error: HTTPException) -> Refusal:
     texts = {404: f"There is nothing at {request.url.path[:200]}.", 405: "This path takes another method."}
     codes = {404: "route_not_found", 405: "method_not_allowed"}
     message = texts.get(error.status_code, error.detail)
     code = codes.get(error.status_code, "refused")
-    return await _refused(request, Refusal(error.status_code, code, message, headers=error.headers))
-
-
-async def _failed(request: Request, _error: Exception) -> Response:
-    return await _refused(request, Refusal(500, "internal_error", "The gateway failed; see its log."))
+    return Refusal(error.status_code, code, message, headers=error.headers)

@@ -8,15 +8,18 @@ Owns the registry, the names and the labels. Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from appliance.host.engine.state import RESTARTING, SERVING, STARTING, STOPPED
 from appliance.serve.upstream.token_usage import TokenUsage
 
+STATES = (STARTING, SERVING, RESTARTING, STOPPED)
+"""States of an engine that always have a sample; one of another name has it while it lasts."""
 USER_LEFT = 499
 """Status of a request whose user left; no reply has it."""
 _FIRST_TOKEN_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -35,6 +38,10 @@ class EngineFigures:
         slots: how many requests it works on at once.
         running: requests in flight.
         waiting: requests in its queue.
+        state: of the engine, one word.
+        is_incident: whether it was stopped since its bytes are not the signed ones, or cannot be read.
+        cached: tokens that each slot of the engine holds, by the slot's number, as its last answers state them.
+        context: tokens that a slot can hold.
     """
 
     model: str
@@ -44,6 +51,10 @@ class EngineFigures:
     slots: int
     running: int
     waiting: int
+    state: str = SERVING
+    is_incident: bool = False
+    cached: Mapping[int, int] = field(default_factory=dict)
+    context: int = 0
 
 
 class Metrics:
@@ -56,6 +67,7 @@ class Metrics:
     def __init__(self, read_engines: Callable[[], Iterable[EngineFigures]]) -> None:
         self._registry = registry = CollectorRegistry()
         registry.register(_EngineCollector(read_engines))
+        ProcessCollector(namespace="appliance_gateway", registry=registry)
         self._requests = Counter(
             "appliance_requests",
             "Requests that have ended, by their status; 499 where the user left.",
@@ -63,8 +75,20 @@ class Metrics:
             registry=registry,
         )
         self._refused_keys = Counter("appliance_refused_keys", "Requests without a valid key.", (), registry=registry)
+        self._refusals = Counter(
+            "appliance_refusals",
+            "Requests that the gateway refused, by the code of the error.",
+            ("code",),
+            registry=registry,
+        )
         self._prompt_tokens = Counter(
             "appliance_prompt_tokens", "Tokens of prompts and of texts to embed.", ("model",), registry=registry
+        )
+        self._cached_tokens = Counter(
+            "appliance_cached_prompt_tokens",
+            "Tokens of prompts that an engine did not read again, since its slot held them already.",
+            ("model",),
+            registry=registry,
         )
         self._completion_tokens = Counter(
             "appliance_completion_tokens",
@@ -95,9 +119,14 @@ class Metrics:
         """Count a request without a valid key."""
         self._refused_keys.inc()
 
+    def count_refusal(self, code: str) -> None:
+        """Count a request that the gateway itself refused; `code` is one of its own words, never a user's."""
+        self._refusals.labels(code).inc()
+
     def count_tokens(self, model: str, usage: TokenUsage) -> None:
         """Count the tokens of one request, and the time for each token of its answer where the engine stated it."""
         self._prompt_tokens.labels(model).inc(usage.prompt)
+        self._cached_tokens.labels(model).inc(usage.cached)
         self._completion_tokens.labels(model).inc(usage.completion)
         if usage.per_token_s is not None:
             self._per_token_s.labels(model).observe(usage.per_token_s)
@@ -127,15 +156,43 @@ class _EngineCollector(Collector):
         for engine in engines:
             serving.add_metric((engine.model, engine.level, engine.isolation), float(engine.is_serving))
         yield serving
-        for name, text, field in (
+        for name, text, source in (
             ("slots", "Requests that an engine works on at once.", "slots"),
             ("slots_taken", "Requests in flight.", "running"),
             ("waiting", "Requests in the queue of an engine.", "waiting"),
         ):
             gauge = GaugeMetricFamily(f"appliance_{name}", text, labels=("model",))
             for engine in engines:
-                gauge.add_metric((engine.model,), float(getattr(engine, field)))
+                gauge.add_metric((engine.model,), float(getattr(engine, source)))
             yield gauge
+        yield from _states(engines)
+        yield from _caches(engines)
+
+
+def _states(engines: tuple[EngineFigures, ...]) -> Iterator[Metric]:
+    state = GaugeMetricFamily(
+        "appliance_engine_state", "1 for the state of an engine, else 0.", labels=("model", "state")
+    )
+    text = "1 while a model is stopped since its bytes are not the signed ones, or cannot be read; else 0."
+    incident = GaugeMetricFamily("appliance_incident", text, labels=("model",))
+    for engine in engines:
+        for name in dict.fromkeys((*STATES, engine.state)):
+            state.add_metric((engine.model, name), float(name == engine.state))
+        incident.add_metric((engine.model,), float(engine.is_incident))
+    yield state
+    yield incident
+
+
+def _caches(engines: tuple[EngineFigures, ...]) -> Iterator[Metric]:
+    text = "Tokens in the KV cache of an engine, as its last answers state them."
+    held = GaugeMetricFamily("appliance_kv_cache_tokens", text, labels=("model",))
+    text = "Tokens that the KV cache of an engine can hold."
+    most = GaugeMetricFamily("appliance_kv_cache_capacity_tokens", text, labels=("model",))
+    for engine in engines:
+        held.add_metric((engine.model,), float(sum(engine.cached.values())))
+        most.add_metric((engine.model,), float(engine.context * engine.slots))
+    yield held
+    yield most
 
 
 class _WithoutCreation(Collector):

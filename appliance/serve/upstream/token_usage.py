@@ -25,11 +25,13 @@ class TokenUsage:
         prompt: of what the user sent.
         completion: of the answer; 0 for embeddings.
         per_token_s: seconds for each token of the answer; None where the engine did not state it.
+        cached: tokens of the prompt that the engine's slot held already.
     """
 
     prompt: int
     completion: int
     per_token_s: float | None = None
+    cached: int = 0
 
 
 def read_usage(value: Any) -> TokenUsage | None:
@@ -48,10 +50,11 @@ def read_usage(value: Any) -> TokenUsage | None:
         return None
     completion = _count(usage, "completion_tokens") or _count(timings, "predicted_n")
     prompt = _count(usage, "prompt_tokens") or _count(timings, "prompt_n") + _count(timings, "cache_n")
+    cached = _count(_object(usage, "prompt_tokens_details"), "cached_tokens") or _count(timings, "cache_n")
     milliseconds = timings.get("predicted_per_token_ms")
     if completion and isinstance(milliseconds, int | float) and 0 <= milliseconds < _MAX_COUNT:
-        return TokenUsage(prompt, completion, milliseconds / 1000)
-    return TokenUsage(prompt, completion)
+        return TokenUsage(prompt, completion, milliseconds / 1000, cached)
+    return TokenUsage(prompt, completion, None, cached)
 
 
 class StreamMeter:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from appliance.host.engine.state import STOPPED, EngineState
+from appliance.host.engine.state import RESTARTING, SERVING, STARTING, STOPPED, EngineState
 from appliance.serve.gateway.messages import EngineEvent
-from appliance.serve.observation.metrics import EngineFigures, Metrics
+from appliance.serve.observation.metrics import STATES, EngineFigures, Metrics
 from appliance.serve.upstream.token_usage import TokenUsage
 from tests.appliance.serve.gateway.site import Site, eventually, opened, question
 
@@ -56,13 +56,14 @@ def requests(status: int, model: str = "toy", route: str = "/v1/chat/completions
 
 
 PROMPT, COMPLETION = "prompt_tokens_total{model=toy}", "completion_tokens_total{model=toy}"
+CACHED = "cached_prompt_tokens_total{model=toy}"
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_answer_counts_once_with_its_tokens(site: Site, is_stream: bool) -> None:
     before = read(site)
     assert site.ask("hello", stream=is_stream)[0] == 200
-    assert changes(site, before) == {requests(200): 1, PROMPT: 3, COMPLETION: 5}
+    assert changes(site, before) == {requests(200): 1, PROMPT: 3, COMPLETION: 5, CACHED: 1}
     assert changes(site, before, names=("time_per_output_token_seconds_sum",)) == {
         "time_per_output_token_seconds_sum{model=toy}": pytest.approx(0.02)
     }
@@ -157,12 +158,50 @@ def test_engine_that_dies_in_a_stream_counts_as_503_and_one_that_is_stopped_too(
         assert changes(site, {}, names=("requests",))[requests(503, "narrow")] == 1
 
 
+def test_refusals_count_by_the_code_of_their_error(site: Site) -> None:
+    before = read(site)
+    assert site.ask("x", key="late")[0] == 401
+    assert site.ask("x", "nothing-of-ours")[0] == 404
+    assert site.call("POST", "/v1/chat/completions", {"model": "toy", "secret-field": 1})[0] == 400
+    assert site.call("GET", "/secret-path")[0] == 404
+    assert site.ask("die", "narrow")[0] == 503
+    codes = ("invalid_api_key", "model_not_found", "unknown_field", "route_not_found", "engine_lost")
+    assert changes(site, before, names=("refusals",)) == {f"refusals_total{{code={code}}}": 1 for code in codes}
+    assert "secret" not in str(read(site))
+
+
+def test_memory_and_descriptors_of_the_gateway_are_shown(site: Site) -> None:
+    seen = read(site)
+    assert seen["gateway_process_resident_memory_bytes{}"] > 1 << 20
+    assert seen["gateway_process_open_fds{}"] > 3
+
+
+@pytest.mark.parametrize(
+    ("state", "incident"), [(SERVING, 0), (STARTING, 0), (RESTARTING, 0), (STOPPED, 0), (STOPPED, 1), ("loading", 0)]
+)
+def test_state_of_an_engine_has_one_sample_that_is_1_and_an_incident_another(state: str, incident: int) -> None:
+    metrics = Metrics(lambda: [EngineFigures("toy", "E2", "netns", False, 2, 0, 0, state, bool(incident))])
+    seen = parse(metrics.format().decode())
+    shown = {name: value for name, value in seen.items() if name.startswith("engine_state")}
+    assert [name for name, value in shown.items() if value] == [f"engine_state{{model=toy,state={state}}}"]
+    assert set(shown) >= {f"engine_state{{model=toy,state={name}}}" for name in STATES}
+    assert seen["incident{model=toy}"] == incident
+
+
+def test_use_of_the_kv_cache_is_the_sum_of_the_slots() -> None:
+    metrics = Metrics(lambda: [EngineFigures("toy", "E2", "netns", True, 2, 0, 0, cached={0: 10, 1: 5}, context=512)])
+    seen = parse(metrics.format().decode())
+    assert seen["kv_cache_tokens{model=toy}"] == 15
+    assert seen["kv_cache_capacity_tokens{model=toy}"] == 1024
+
+
 def test_two_gateways_in_one_process_share_no_figure() -> None:
     engine = EngineFigures("toy", "E2", "netns", True, 4, 2, 1)
     one, two = Metrics(lambda: [engine]), Metrics(list)
     one.count_request("toy", "/v1/completions", 200)
     one.count_tokens("toy", TokenUsage(1, 2, 0.5))
-    assert parse(two.format().decode()) == {"refused_keys_total{}": 0}
+    other = parse(two.format().decode())
+    assert {name: value for name, value in other.items() if "process" not in name} == {"refused_keys_total{}": 0}
     seen = parse(one.format().decode())
     assert seen[requests(200, "toy", "/v1/completions")] == 1
     assert (seen["slots{model=toy}"], seen["slots_taken{model=toy}"], seen["waiting{model=toy}"]) == (4, 2, 1)

@@ -31,14 +31,15 @@ def measure(*blocks: bytes) -> StreamMeter:
     [
         ({"usage": {"prompt_tokens": 3, "completion_tokens": 5}}, TokenUsage(3, 5)),
         ({"usage": {"prompt_tokens": 3, "total_tokens": 3}}, TokenUsage(3, 0)),
-        ({"timings": TIMINGS}, TokenUsage(12, 7, 0.05)),
-        ({"usage": {"prompt_tokens": 12, "completion_tokens": 7}, "timings": TIMINGS}, TokenUsage(12, 7, 0.05)),
-        ({"timings": {**TIMINGS, "predicted_n": 0}}, TokenUsage(12, 0)),
-        ({"timings": {**TIMINGS, "predicted_per_token_ms": float("nan")}}, TokenUsage(12, 7)),
+        ({"timings": TIMINGS}, TokenUsage(12, 7, 0.05, 10)),
+        ({"usage": {"prompt_tokens": 12, "completion_tokens": 7}, "timings": TIMINGS}, TokenUsage(12, 7, 0.05, 10)),
+        ({"timings": {**TIMINGS, "predicted_n": 0}}, TokenUsage(12, 0, None, 10)),
+        ({"timings": {**TIMINGS, "predicted_per_token_ms": float("nan")}}, TokenUsage(12, 7, None, 10)),
         ({"usage": {"prompt_tokens": -1, "completion_tokens": True}}, TokenUsage(0, 0)),
         ({"usage": {"prompt_tokens": "3", "completion_tokens": 1e300}}, TokenUsage(0, 0)),
         ({"usage": {"prompt_tokens": 10**400, "completion_tokens": 5}}, TokenUsage(0, 5)),
-        ({"timings": {**TIMINGS, "predicted_per_token_ms": 10**400}}, TokenUsage(12, 7)),
+        ({"timings": {**TIMINGS, "predicted_per_token_ms": 10**400}}, TokenUsage(12, 7, None, 10)),
+        ({"usage": {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}}, TokenUsage(9, 0, None, 4)),
         ({"usage": None, "timings": []}, None),
         ({}, None),
         ([], None),
@@ -54,7 +55,7 @@ def test_stream_counts_the_same_wherever_it_is_cut(cuts: list[int]) -> None:
     data = stream({"choices": ["a"]}, {"choices": ["\\n"]}, {"choices": [], "timings": TIMINGS})
     at = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     meter = measure(*(data[start:end] for start, end in pairwise(at)))
-    assert (meter.events, meter.usage()) == (3, TokenUsage(12, 7, 0.05))
+    assert (meter.events, meter.usage()) == (3, TokenUsage(12, 7, 0.05, 10))
 
 
 def test_stream_that_breaks_off_counts_its_events() -> None:
@@ -71,4 +72,4 @@ def test_long_event_is_counted_and_not_kept() -> None:
         assert len(meter._rest) <= MAX_EVENT_BYTES + 65536
     assert (meter.events, meter.usage()) == (1, TokenUsage(0, 1))
     meter.feed(stream({"timings": TIMINGS}))
-    assert (meter.events, meter.usage()) == (2, TokenUsage(12, 7, 0.05))
+    assert (meter.events, meter.usage()) == (2, TokenUsage(12, 7, 0.05, 10))
