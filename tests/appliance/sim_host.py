@@ -220,6 +220,7 @@ def write_configuration(prefix: Prefix, release: Path, bundle: Bundle, site: Sit
         "port": values["appliance_port"],
         "models": [model["name"] for model in models],
         "release": values["appliance_identity"],
+        "limits": values["appliance_limits"],
     }
     (release / "config").mkdir(exist_ok=True)
     return sum(write_file(release / "config" / name, to_file(value)) for name, value in files.items())

@@ -153,7 +153,7 @@ def test_unguarded_models_and_slots_are_anybodys(site: Site) -> None:
     with guard_off("appliance.host.site.api_keys.Key.may_use", lambda *_: True):
         assert site.ask("toy", model="secret").status_code == 200
 
-    async def walk_in(_queue: RequestQueue, *, is_first: bool) -> None: ...
+    async def walk_in(_queue: RequestQueue, *_: object, is_first: bool) -> None: ...
 
     flood(site)
     with guard_off("appliance.serve.sharing.queue.RequestQueue._enter", walk_in):

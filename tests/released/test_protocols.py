@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +37,7 @@ from appliance.host.release.release_json import read_facts, write_facts
 from appliance.host.runtime import logits
 from appliance.host.runtime.variant_choice import read_choice
 from appliance.host.site.config import SiteConfig
+from appliance.host.site.limits import Limits
 from appliance.resources import playbooks_path
 from appliance.serve.gateway import messages
 from signing.digest import sha256
@@ -54,7 +56,7 @@ VARIABLES = {
     "appliance_models",
     "appliance_identity",
 }
-SINCE = {"appliance_egress", "appliance_choices"}
+SINCE = {"appliance_egress", "appliance_choices", "appliance_limits"}
 """Variables of later versions."""
 RECAP = {"ok": 6, "changed": 1, "failures": 0, "dark": 0}
 END = {"ok": True, "status": "successful, exit code 0", "counts": RECAP, "failures": [], "said": ""}
@@ -263,3 +265,10 @@ def test_journal_and_measurements_of_before_are_read(tmp_path: Path) -> None:
     found = read_choice(tmp_path / "trials.json", "key")
     assert found is not None
     assert (found.variant, found.passed_over) == ("x64", ("a: b",))
+
+
+def test_plan_has_a_field_of_a_later_version_only_where_it_differs_from_its_default() -> None:
+    plan = messages.Plan.from_bytes(json.dumps(PLAN).encode())
+    limited = replace(plan, limits=Limits(silence=30))
+    assert json.loads(limited.to_bytes()) == {**PLAN, "limits": {"silence": 30}}
+    assert messages.Plan.from_bytes(limited.to_bytes()) == limited

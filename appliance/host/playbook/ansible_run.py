@@ -154,6 +154,7 @@ def variables(prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig) -
         "appliance_port": site.port,
         "appliance_egress": site.egress,
         "appliance_choices": {model.name: _choice(site, model.name) for model in contents.models},
+        "appliance_limits": site.limits.to_json(),
         "appliance_models": [_model(prefix, release, contents, model, site) for model in contents.models],
         "appliance_identity": {"name": contents.name, "version": contents.version, "manifest": bundle.manifest},
     }

@@ -1,8 +1,8 @@
 """The rendered configuration of a release: `config/gateway.json`, and `config/engine-<model>.json` for each model.
 
 Owns the reading of these files. This host rendered them, and they are not signed. So they may choose among the signed
-models, and state an address, a port, and for each model its context, slots, threads, weakest level and time to stay
-loaded. All else must follow from the signed contents and the path of the release.
+models, and state an address, a port, bounds, and for each model its context, slots, threads, weakest level and time to
+stay loaded. All else must follow from the signed contents and the path of the release.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from appliance.host.layout.places import REPAIR_HINT
 from appliance.host.release.release import Release
 from appliance.host.site.config import LEVELS
+from appliance.host.site.limits import USUAL_LIMITS, Limits
 from bundles.contents.contents import Model
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, DriftError, NotTrustedError
@@ -33,12 +34,14 @@ class GatewayConfig:
         port: the port, 0 to 65535; 0 takes any free one.
         models: names of signed models, at least one, each once.
         digest: sha256 of the file.
+        limits: of what waits; the defaults where an older release wrote the file.
     """
 
     bind: str
     port: int
     models: tuple[str, ...]
     digest: Digest
+    limits: Limits = USUAL_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,14 @@ def _read_gateway(release: Release) -> GatewayConfig:
     if not names or len(set(map(str, names))) != len(names) or not all(str(name) in known for name in names):
         raise _drift(GATEWAY_FILE, f"models among {', '.join(known)}", str(names)[:200])
     bind, port = _field(config, "bind", str, GATEWAY_FILE), _number(config, "port", 0, GATEWAY_FILE)
-    return GatewayConfig(bind, port, tuple(map(str, names)), sha256(data))
+    return GatewayConfig(bind, port, tuple(map(str, names)), sha256(data), _limits(config))
+
+
+def _limits(config: dict[str, Any]) -> Limits:
+    try:
+        return Limits.from_json(config.get("limits", {}))
+    except ValueError as error:
+        raise _drift(GATEWAY_FILE, f"limits: {error}", repr(config["limits"])[:200]) from None
 
 
 def _read_engine(release: Release, model: Model) -> EngineConfig:

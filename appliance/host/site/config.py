@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from appliance.host.site.limits import LIMITS, USUAL_LIMITS, Limits
 from appliance.host.site.site_fields import (
     LoopbackAddress,
     NamedGroups,
@@ -106,6 +107,24 @@ FIELDS = (
         {},
         "For each model by its name: its weakest level, and how long it stays loaded.",
     ),
+    SiteField(
+        "limits.waiting",
+        WholeNumber(*LIMITS["waiting"]),
+        None,
+        "Requests that may wait for each model; 8 for each slot where this is absent.",
+    ),
+    SiteField(
+        "limits.waiting_per_key",
+        WholeNumber(*LIMITS["waiting_per_key"]),
+        None,
+        "Those of them that may be of one key; a half of all where this is absent.",
+    ),
+    SiteField(
+        "limits.silence",
+        WholeNumber(*LIMITS["silence"]),
+        USUAL_LIMITS.silence,
+        "Seconds for which an engine may produce nothing for a request, before the request is ended.",
+    ),
 )
 """Every field, in the order in which people read them."""
 RESERVED = ("tls", "cors", "keys", "retention", "energy", "agents")
@@ -157,6 +176,7 @@ class SiteConfig:
         egress: `count` where nftables counts packets to other machines, else `none`.
         threads: of each engine; None where a measurement decides.
         models: what is decided about a model, by its name.
+        limits: what may wait, and how long an engine may be silent.
     """
 
     bind: str = "127.0.0.1"
@@ -171,6 +191,7 @@ class SiteConfig:
     egress: str = "none"
     threads: int | None = None
     models: Mapping[str, ModelChoice] = field(default_factory=dict)
+    limits: Limits = USUAL_LIMITS
 
 
 def read_site(path: Path) -> SiteConfig:
@@ -226,6 +247,7 @@ def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
         egress=values["egress"],
         threads=values["threads"],
         models={name: ModelChoice(**choice) for name, choice in values["models"].items()},
+        limits=Limits(values["limits.waiting"] or 0, values["limits.waiting_per_key"] or 0, values["limits.silence"]),
     )
 
 

@@ -1,7 +1,8 @@
 """Messages from the supervisor to the gateway's process: the plan at its start, then an event for each engine's state.
 
 Owns both messages and their format. They travel through descriptors from parent to child, never through files that
-somebody could change in between. The parent may be of another version, which refuses a field that it does not know.
+somebody could change in between. The parent may be of another version. A program refuses a field that it does not
+know, so a field of later versions is sent only where it differs from its default.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from appliance.host.engine.state import EngineState, parse_state
+from appliance.host.site.limits import USUAL_LIMITS, Limits
 
 _ALWAYS = ("embedding",)
 """Fields that are sent with their default value, too, as version 0.1.0 does."""
@@ -53,6 +55,7 @@ class Plan:
         engine: sha256 of the runtime wheel that the engine's program and libraries come from.
         access: path of the database of keys.
         models: at least one.
+        limits: of what waits.
     """
 
     release: str
@@ -61,17 +64,22 @@ class Plan:
     engine: str
     access: str
     models: tuple[PlannedModel, ...]
+    limits: Limits = USUAL_LIMITS
 
     def to_bytes(self) -> bytes:
         """Serialize the plan as JSON."""
         models = [_without_defaults(model) for model in self.models]
-        return json.dumps({**_without_defaults(self), "models": models}).encode()
+        value = {**_without_defaults(self), "models": models}
+        if "limits" in value:
+            value["limits"] = self.limits.to_json()
+        return json.dumps(value).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Plan:
         """Parse what `to_bytes` wrote."""
         value = json.loads(data)
-        return cls(**{**value, "models": tuple(PlannedModel(**model) for model in value["models"])})
+        models = tuple(PlannedModel(**model) for model in value["models"])
+        return cls(**{**value, "models": models, "limits": Limits.from_json(value.get("limits", {}))})
 
 
 def _without_defaults(message: Plan | PlannedModel) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -25,6 +27,7 @@ from appliance.serve.observation.metrics import USER_LEFT, Metrics
 from appliance.serve.requests.json_text import to_json
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.sharing.queue import QueueFullError
+from appliance.serve.sharing.share import MAX_WEIGHT, Share
 from appliance.serve.upstream.answer import Answer, parse_answer, read_whole
 from appliance.serve.upstream.connection import LostError, Reply
 from appliance.serve.upstream.forced_call import make_call
@@ -51,6 +54,7 @@ class Relay(Response):
     def __init__(self, backend: Backend, work: Work, caller: Caller, metrics: Metrics) -> None:
         super().__init__()
         self._backend, self._work, self._caller, self._metrics = backend, work, caller, metrics
+        self._share = _share_of(caller)
         self._made_by = backend.made_by()
         self._began = time.monotonic()
         self._is_started = self._is_stream = self._is_complete = False
@@ -82,7 +86,7 @@ class Relay(Response):
             if work.is_stream and work.forced is None:
                 self._outcome = await self._pass_streams(send)
             elif len(work.bodies) == 1 and work.forced is None:
-                self._outcome = await self._send_answer(await self._ask(work.bodies[0]), send)
+                self._outcome = await self._send_answer(await self._ask(0), send)
             else:
                 self._outcome = await self._join_answers(send)
         except QueueFullError as full:
@@ -103,10 +107,19 @@ class Relay(Response):
         if not self._is_complete:
             await self._refuse(switching(), scope, receive, send)
 
-    async def _ask(self, body: bytes, *, is_first: bool = True) -> Answer:
+    @asynccontextmanager
+    async def _piece(self, at: int) -> AsyncIterator[Reply]:
+        """Let the engine do one piece of work; all but the first are not refused."""
+        work, backend = self._work, self._backend
+        async with (
+            backend.queue.slot(self._share, work.cost(at), is_first=at == 0),
+            backend.upstream.request(work.path, work.bodies[at]) as reply,
+        ):
+            yield reply
+
+    async def _ask(self, at: int) -> Answer:
         """Let the engine do one piece of work, and read its whole answer."""
-        backend = self._backend
-        async with backend.queue.slot(is_first=is_first), backend.upstream.request(self._work.path, body) as reply:
+        async with self._piece(at) as reply:
             return await read_whole(reply)
 
     async def _send_answer(self, answer: Answer, send: Send) -> int:
@@ -150,13 +163,13 @@ class Relay(Response):
         Each piece waits in the queue like a request: others come in between.
         """
         bodies = self._work.bodies
-        answers = {0: await self._ask(bodies[0])}
+        answers = {0: await self._ask(0)}
         rest = iter(range(1, len(bodies)))
 
         async def do_pieces() -> None:
             for at in rest:
                 if all(answer.status < 400 for answer in answers.values()):
-                    answers[at] = await self._ask(bodies[at], is_first=False)
+                    answers[at] = await self._ask(at)
 
         tasks = [asyncio.create_task(do_pieces()) for _ in range(min(self._backend.queue.slots, len(bodies) - 1))]
         try:
@@ -168,10 +181,10 @@ class Relay(Response):
         return [answers[at] for at in sorted(answers)]
 
     async def _pass_streams(self, send: Send) -> int:
-        work, backend = self._work, self._backend
+        work = self._work
         joiner = StreamJoiner(work.answers, has_usage=work.has_usage) if len(work.bodies) > 1 else None
-        for at, body in enumerate(work.bodies):
-            async with backend.queue.slot(is_first=at == 0), backend.upstream.request(work.path, body) as reply:
+        for at in range(len(work.bodies)):
+            async with self._piece(at) as reply:
                 if not reply.media_type.startswith(_STREAM):
                     if at:
                         raise LostError("no stream")
@@ -229,3 +242,9 @@ class Relay(Response):
 async def _wait_until_left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _share_of(caller: Caller) -> Share:
+    rights = caller.key.rights
+    weight = max(1, min(MAX_WEIGHT, 1 + rights.priority))
+    return Share(caller.account, weight, rights.quotas.get("concurrency", 0))

@@ -42,6 +42,7 @@ class Work:
         has_usage: whether the stream ends with the count of tokens.
         forced: see `EngineChat`.
         answers: answers for each prompt, which is counted once.
+        costs: of each body, tokens of its prompt and of its longest answer: an estimate for the order of service.
     """
 
     path: str
@@ -50,6 +51,11 @@ class Work:
     has_usage: bool = False
     forced: str | None = None
     answers: int = 1
+    costs: tuple[int, ...] = ()
+
+    def cost(self, piece: int) -> int:
+        """Estimated tokens of a piece, from 1."""
+        return self.costs[piece] if self.costs else 1
 
 
 def parse_request(path: str, body: dict[str, Any]) -> ParsedRequest:

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from appliance.serve.sharing.share import Share, Turn
+
 WAITING_PER_SLOT = 8
 MAX_WAIT_S = 60.0
 _FIRST_GUESS_S = 5.0
@@ -64,10 +66,12 @@ class RequestQueue:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def slot(self, *, is_first: bool = True) -> AsyncIterator[None]:
+    async def slot(self, share: Share, cost: int, *, is_first: bool = True) -> AsyncIterator[Turn]:
         """Wait for a slot and hold it for the length of the block.
 
         Args:
+            share: whose piece it is.
+            cost: tokens that it counts for: an estimate, which `Turn.spend` corrects.
             is_first: whether this is the first piece of a request. The others wait their turn and are not refused: what
                 was done of the request would be lost.
 
@@ -77,7 +81,7 @@ class RequestQueue:
         await self._enter(is_first=is_first)
         began = self._clock()
         try:
-            yield
+            yield Turn(-1, False, cost)
         finally:
             # Recent answers count most: the guess follows the load within a few of them.
             self._usual_s += (self._clock() - began - self._usual_s) / 4

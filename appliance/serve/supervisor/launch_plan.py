@@ -15,6 +15,7 @@ from appliance.engine_program import PROGRAM
 from appliance.host.engine.engine_command import EngineSpec
 from appliance.host.release.release import Release, runtime_members
 from appliance.host.release.rendered_configuration import EngineConfig, read_configuration
+from appliance.host.site.limits import USUAL_LIMITS, Limits
 from appliance.serve.gateway.messages import Plan, PlannedModel
 from bundles.contents.contents import Model
 from signing.digest import Digest
@@ -54,6 +55,7 @@ class Launch:
         policy: sha256 of the gateway's rendered configuration.
         engine: sha256 of the runtime wheel that the engine's program and libraries were taken from.
         models: at least one.
+        limits: of what waits.
     """
 
     release: Release
@@ -62,6 +64,7 @@ class Launch:
     policy: Digest
     engine: Digest
     models: tuple[ServedModel, ...]
+    limits: Limits = USUAL_LIMITS
 
 
 def read_launch(release: Release, threads: int) -> Launch:
@@ -84,6 +87,7 @@ def read_launch(release: Release, threads: int) -> Launch:
         config.gateway.digest,
         _engine_digest(release),
         tuple(_served(release, known[name], config.engines[name], threads) for name in config.gateway.models),
+        limits=config.gateway.limits,
     )
 
 
@@ -109,7 +113,7 @@ def make_plan(launch: Launch, find_socket: Callable[[str], Path]) -> Plan:
         for served in launch.models
     )
     bundle, access = release.bundle.value, str(release.prefix.access)
-    return Plan(bundle.label, bundle.manifest, launch.policy, launch.engine, access, models)
+    return Plan(bundle.label, bundle.manifest, launch.policy, launch.engine, access, models, launch.limits)
 
 
 def _served(release: Release, model: Model, config: EngineConfig, threads: int) -> ServedModel:

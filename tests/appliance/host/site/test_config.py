@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from appliance.host.site.config import RESERVED, ModelChoice, SiteConfig, Trial, parse_site, read_site
+from appliance.host.site.limits import Limits
 from signing.digest import sha256
 from signing.errors import UsageError
 
@@ -122,3 +123,19 @@ def test_name_with_an_adapter_is_reserved() -> None:
         parse_site(b"models: {toy@legal: {pin: true}}\n")
     assert caught.value.subject == "site.yaml:1:10 field models"
     assert "without @" in caught.value.expected
+
+
+def test_limits_are_read_and_only_what_differs_travels_to_the_gateway() -> None:
+    assert parse_site(b"").limits == Limits(waiting=0, waiting_per_key=0, silence=120)
+    limits = parse_site(b"limits: {waiting: 40, waiting_per_key: 5, silence: 30}\n").limits
+    assert limits == Limits(40, 5, 30)
+    assert limits.to_json() == {"waiting": 40, "waiting_per_key": 5, "silence": 30}
+    assert (Limits().to_json(), Limits.from_json({"silence": 60})) == ({}, Limits(silence=60))
+    wrong: list[object] = [[], {"other": 1}, {"silence": 9}, {"silence": True}, {"waiting": 0}, {"waiting": "1"}]
+    for value in wrong:
+        with pytest.raises(ValueError, match="from|among"):
+            Limits.from_json(value)
+    with pytest.raises(UsageError) as caught:
+        parse_site(b"limits:\n  silence: 5\n  waiting: 0\n")
+    subjects = [error.subject for error in (caught.value, *caught.value.others)]
+    assert subjects == ["site.yaml:2:12 field limits.silence", "site.yaml:3:12 field limits.waiting"]

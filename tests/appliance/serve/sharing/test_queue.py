@@ -11,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from appliance.serve.sharing.queue import QueueFullError, RequestQueue
+from appliance.serve.sharing.share import Share
+
+ME = Share("me")
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -20,9 +23,9 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 def test_no_request_waits_longer_than_the_limit() -> None:
     async def work() -> None:
         queue = RequestQueue(1, max_wait_s=0.01)
-        async with queue.slot():
+        async with queue.slot(ME, 1):
             with pytest.raises(QueueFullError):
-                async with queue.slot():
+                async with queue.slot(ME, 1):
                     pass
         assert (queue.running, queue.waiting) == (0, 0)
 
@@ -34,11 +37,11 @@ def test_time_to_try_again_follows_how_long_answers_take() -> None:
         clock = iter(range(0, 10_000, 100))
         queue = RequestQueue(2, max_waiting=0, clock=lambda: float(next(clock)))
         for _ in range(20):
-            async with queue.slot():
+            async with queue.slot(ME, 1):
                 pass
-        async with queue.slot(), queue.slot():
+        async with queue.slot(ME, 1), queue.slot(ME, 1):
             with pytest.raises(QueueFullError) as caught:
-                async with queue.slot():
+                async with queue.slot(ME, 1):
                     pass
         assert 45 <= caught.value.retry_after_s <= 51
 
@@ -50,10 +53,10 @@ def test_further_pieces_of_long_lists_keep_nobody_out() -> None:
         queue, order = RequestQueue(1, max_waiting=1), []
 
         async def ask(name: str, *, is_first: bool) -> None:
-            async with queue.slot(is_first=is_first):
+            async with queue.slot(ME, 1, is_first=is_first):
                 order.append(name)
 
-        async with queue.slot():
+        async with queue.slot(ME, 1):
             pieces = [asyncio.create_task(ask(f"piece {at}", is_first=False)) for at in range(3)]
             await asyncio.sleep(0)
             other = asyncio.create_task(ask("other", is_first=True))
@@ -76,11 +79,11 @@ def test_slot_goes_to_the_first_that_waits_and_not_to_a_request_that_comes_just_
         queue, order = RequestQueue(1), []
 
         async def ask(name: str) -> None:
-            async with queue.slot():
+            async with queue.slot(ME, 1):
                 order.append(name)
                 await asyncio.sleep(0)
 
-        async with queue.slot():
+        async with queue.slot(ME, 1):
             waiting = [asyncio.create_task(ask(name)) for name in ("first", "second")]
             await asyncio.sleep(0)
         late = asyncio.create_task(ask("late"))
@@ -97,11 +100,11 @@ def test_user_who_leaves_when_the_slot_is_handed_over_does_no_work(turns: int) -
 
         async def ask() -> None:
             nonlocal finished
-            async with queue.slot():
+            async with queue.slot(ME, 1):
                 await asyncio.sleep(0.1)
                 finished = True
 
-        async with queue.slot():
+        async with queue.slot(ME, 1):
             waiting = asyncio.create_task(ask())
             await asyncio.sleep(0)
         for _ in range(turns):
@@ -125,7 +128,7 @@ def test_no_slot_is_lost_when_users_leave_at_any_moment(slots: int, acts: list[t
         async def ask(ticks: int) -> None:
             nonlocal most
             try:
-                async with queue.slot():
+                async with queue.slot(ME, 1):
                     most = max(most, queue.running)
                     for _ in range(ticks):
                         await asyncio.sleep(0)
