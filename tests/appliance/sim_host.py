@@ -218,6 +218,8 @@ def write_configuration(prefix: Prefix, release: Path, bundle: Bundle, site: Sit
     files["gateway.json"] = {
         "bind": values["appliance_bind"],
         "port": values["appliance_port"],
+        "tls": values["appliance_tls"],
+        "cors": values["appliance_cors"],
         "models": [model["name"] for model in models],
         "release": values["appliance_identity"],
         "limits": values["appliance_limits"],

@@ -56,7 +56,14 @@ VARIABLES = {
     "appliance_models",
     "appliance_identity",
 }
-SINCE = {"appliance_egress", "appliance_choices", "appliance_limits"}
+SINCE = {
+    "appliance_egress",
+    "appliance_choices",
+    "appliance_limits",
+    "appliance_tls",
+    "appliance_cors",
+    "appliance_reach",
+}
 """Variables of later versions."""
 RECAP = {"ok": 6, "changed": 1, "failures": 0, "dark": 0}
 END = {"ok": True, "status": "successful, exit code 0", "counts": RECAP, "failures": [], "said": ""}

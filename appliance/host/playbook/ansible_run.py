@@ -155,6 +155,9 @@ def variables(prefix: Prefix, release: Path, bundle: Bundle, site: SiteConfig) -
         "appliance_egress": site.egress,
         "appliance_choices": {model.name: _choice(site, model.name) for model in contents.models},
         "appliance_limits": site.limits.to_json(),
+        "appliance_tls": site.tls.to_json() if site.tls else {},
+        "appliance_cors": list(site.cors),
+        "appliance_reach": "host" if site.is_local else "network",
         "appliance_models": [_model(prefix, release, contents, model, site) for model in contents.models],
         "appliance_identity": {"name": contents.name, "version": contents.version, "manifest": bundle.manifest},
     }

@@ -15,6 +15,7 @@ from appliance.host.layout.places import REPAIR_HINT
 from appliance.host.release.release import Release
 from appliance.host.site.config import LEVELS
 from appliance.host.site.limits import USUAL_LIMITS, Limits
+from appliance.host.tls.files import TlsFiles
 from bundles.contents.contents import Model
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, DriftError, NotTrustedError
@@ -35,6 +36,8 @@ class GatewayConfig:
         models: names of signed models, at least one, each once.
         digest: sha256 of the file.
         limits: of what waits; the defaults where an older release wrote the file.
+        tls: the files of TLS; None for plain http.
+        cors: origins of pages in browsers that may read answers.
     """
 
     bind: str
@@ -42,6 +45,8 @@ class GatewayConfig:
     models: tuple[str, ...]
     digest: Digest
     limits: Limits = USUAL_LIMITS
+    tls: TlsFiles | None = None
+    cors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,17 @@ def _read_gateway(release: Release) -> GatewayConfig:
     if not names or len(set(map(str, names))) != len(names) or not all(str(name) in known for name in names):
         raise _drift(GATEWAY_FILE, f"models among {', '.join(known)}", str(names)[:200])
     bind, port = _field(config, "bind", str, GATEWAY_FILE), _number(config, "port", 0, GATEWAY_FILE)
-    return GatewayConfig(bind, port, tuple(map(str, names)), sha256(data), _limits(config))
+    # Releases of older versions render neither of these.
+    cors = _field({"cors": [], **config}, "cors", list, GATEWAY_FILE)
+    return GatewayConfig(
+        bind,
+        port,
+        tuple(map(str, names)),
+        sha256(data),
+        limits=_limits(config),
+        tls=_tls(config),
+        cors=tuple(map(str, cors)),
+    )
 
 
 def _limits(config: dict[str, Any]) -> Limits:
@@ -126,6 +141,13 @@ def _limits(config: dict[str, Any]) -> Limits:
         return Limits.from_json(config.get("limits", {}))
     except ValueError as error:
         raise _drift(GATEWAY_FILE, f"limits: {error}", repr(config["limits"])[:200]) from None
+
+
+def _tls(config: dict[str, Any]) -> TlsFiles | None:
+    try:
+        return TlsFiles.from_json(_field({"tls": {}, **config}, "tls", dict, GATEWAY_FILE))
+    except ValueError as error:
+        raise _drift(GATEWAY_FILE, "tls: absolute paths of certificate, key and client_ca", str(error)) from None
 
 
 def _read_engine(release: Release, model: Model) -> EngineConfig:

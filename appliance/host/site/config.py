@@ -11,25 +11,17 @@ Rules:
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from appliance.host.site.field_kinds import Address, OneOf, Texts, WholeNumber, Word, YesNo
 from appliance.host.site.limits import LIMITS, USUAL_LIMITS, Limits
-from appliance.host.site.site_fields import (
-    LoopbackAddress,
-    NamedGroups,
-    OneOf,
-    SiteFault,
-    SiteField,
-    WholeNumber,
-    Word,
-    YesNo,
-    fields_schema,
-    read_values,
-)
+from appliance.host.site.site_fields import NamedGroups, SiteFault, SiteField, SiteValues, fields_schema, read_values
+from appliance.host.tls.files import TlsFiles
 from bundles.attestation.expiry_override import SITE_NAME
 from signing.digest import Digest, sha256
 from signing.errors import UsageError
@@ -50,8 +42,18 @@ _MODEL_FIELDS = (
     ),
     SiteField("pin", YesNo(), False, "Whether it is never unloaded, also not to make room for another model."),
 )
+_FILE = Word(re.compile(r"/[!-~]{1,200}\Z"), "an absolute path without spaces, of at most 200 characters")
+_HOST = r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?){0,8}|\[[0-9a-f:]{2,39}\])"
+_ORIGIN = Word(
+    re.compile(rf"https?://{_HOST}(:[1-9][0-9]{{0,4}})?\Z"), "an origin such as https://app.example: no path, no *"
+)
 FIELDS = (
-    SiteField("bind", LoopbackAddress(), "127.0.0.1", "The loopback address that the gateway listens on."),
+    SiteField(
+        "bind",
+        Address(),
+        "127.0.0.1",
+        "The address that the gateway listens on; without `tls` it must be a loopback address.",
+    ),
     SiteField("port", WholeNumber(0, 65535), 8443, "Its port; below a prefix, 0 takes a free port at each start."),
     SiteField(
         "slots",
@@ -125,9 +127,28 @@ FIELDS = (
         USUAL_LIMITS.silence,
         "Seconds for which an engine may produce nothing for a request, before the request is ended.",
     ),
+    SiteField(
+        "tls.certificate",
+        _FILE,
+        "",
+        "The gateway's certificate as PEM, and after it those between it and its authority.",
+    ),
+    SiteField("tls.key", _FILE, "", "The private key of that certificate, as PEM without a passphrase."),
+    SiteField(
+        "tls.client_ca",
+        _FILE,
+        "",
+        "Authorities as PEM: with it, users show a certificate of one of them beside their key.",
+    ),
+    SiteField(
+        "cors",
+        Texts(_ORIGIN, 16),
+        (),
+        "Origins of pages in browsers that may use this service, for example https://app.example.",
+    ),
 )
 """Every field, in the order in which people read them."""
-RESERVED = ("tls", "cors", "keys", "retention", "energy", "agents")
+RESERVED = ("keys", "retention", "energy", "agents")
 """Fields of later versions."""
 
 
@@ -164,7 +185,7 @@ class SiteConfig:
     """The decisions of a site.
 
     Args:
-        bind: the loopback address that the gateway listens on.
+        bind: the address that the gateway listens on.
         port: its port; 0 takes a free port at each start.
         slots: conversations at the same time for each engine; None where the bundle decides.
         context: largest number of tokens of one conversation; None where the bundle decides.
@@ -177,6 +198,8 @@ class SiteConfig:
         threads: of each engine; None where a measurement decides.
         models: what is decided about a model, by its name.
         limits: what may wait, and how long an engine may be silent.
+        tls: the files of TLS; None where the gateway speaks plain http, to this machine alone.
+        cors: origins of pages in browsers that may read its answers.
     """
 
     bind: str = "127.0.0.1"
@@ -192,6 +215,13 @@ class SiteConfig:
     threads: int | None = None
     models: Mapping[str, ModelChoice] = field(default_factory=dict)
     limits: Limits = USUAL_LIMITS
+    tls: TlsFiles | None = None
+    cors: tuple[str, ...] = ()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine reach the gateway."""
+        return ipaddress.ip_address(self.bind).is_loopback
 
 
 def read_site(path: Path) -> SiteConfig:
@@ -229,8 +259,8 @@ def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
         UsageError: as `read_site`.
     """
     found = read_values(data, FIELDS, RESERVED, MAX_BYTES)
-    if found.faults:
-        errors = [_error(path, fault) for fault in found.faults]
+    if faults := (*found.faults, *_tls_faults(found)):
+        errors = [_error(path, fault) for fault in faults]
         errors[0].others = tuple(errors[1:])
         raise errors[0]
     values = found.values
@@ -248,12 +278,42 @@ def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
         threads=values["threads"],
         models={name: ModelChoice(**choice) for name, choice in values["models"].items()},
         limits=Limits(values["limits.waiting"] or 0, values["limits.waiting_per_key"] or 0, values["limits.silence"]),
+        tls=_tls_files(values),
+        cors=values["cors"],
     )
 
 
 def site_schema() -> dict[str, Any]:
     """Generate the JSON Schema of `site.yaml` (draft 2020-12)."""
-    return fields_schema("site.yaml", FIELDS)
+    schema = fields_schema("site.yaml", FIELDS)
+    group = schema["properties"]["tls"]
+    group["dependentRequired"] = {"certificate": ["key"], "key": ["certificate"], "client_ca": ["certificate"]}
+    # Without TLS, loopback alone.
+    loopback = {"type": "string", "pattern": r"^(127(\.[0-9]{1,3}){3}|[0:]*:0*1)$"}
+    has_tls = {"required": ["tls"], "properties": {"tls": {"required": ["certificate"]}}}
+    return {**schema, "anyOf": [has_tls, {"properties": {"bind": loopback}}]}
+
+
+def _tls_files(values: dict[str, Any]) -> TlsFiles | None:
+    certificate, key, client_ca = (values[f"tls.{name}"] for name in ("certificate", "key", "client_ca"))
+    return TlsFiles(certificate, key, client_ca) if certificate and key else None
+
+
+def _tls_faults(found: SiteValues) -> list[SiteFault]:
+    """Faults between fields: a certificate without its key, or the network without TLS."""
+    values, faults = found.values, []
+    for name, other in (("certificate", "key"), ("key", "certificate"), ("client_ca", "certificate")):
+        if values[f"tls.{name}"] and not values[f"tls.{other}"]:
+            place = f"tls.{name}"
+            faults.append(_fault_at(found, place, f"tls.{other}, too", f"{place} alone"))
+    if not values["tls.certificate"] and not ipaddress.ip_address(values["bind"]).is_loopback:
+        expected = "a loopback address such as 127.0.0.1: without `tls` nobody else may connect"
+        faults.append(_fault_at(found, "bind", expected, values["bind"]))
+    return faults
+
+
+def _fault_at(found: SiteValues, name: str, expected: str, text: str) -> SiteFault:
+    return SiteFault(name, found.lines[name], found.columns[name], expected, text)
 
 
 def _error(path: Path, fault: SiteFault) -> UsageError:

@@ -1,6 +1,6 @@
 """The fields of a YAML file that a person writes: what each may hold, read with its line and column.
 
-Owns the kinds of values, the reading of a file against a table of fields, and the JSON Schema of such a table.
+Owns the reading of a file against a table of fields, and the JSON Schema of such a table.
 `appliance.host.site.config` has the table of `site.yaml`.
 
 Rules:
@@ -11,116 +11,15 @@ Rules:
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from typing import TYPE_CHECKING, Any
+
+from appliance.host.site.field_kinds import FieldKind, Word
 
 if TYPE_CHECKING:  # yaml is loaded with the first file that is read
     import yaml
-
-
-@dataclass(frozen=True, slots=True)
-class WholeNumber:
-    """A whole number within bounds, both included."""
-
-    minimum: int
-    maximum: int
-
-    @property
-    def expected(self) -> str:
-        """The allowed values, for people."""
-        return f"{self.minimum} to {self.maximum}"
-
-    def accepts(self, value: object) -> bool:
-        """Whether a value is one of these; true and false are no numbers."""
-        return type(value) is int and self.minimum <= value <= self.maximum
-
-    def schema(self) -> dict[str, Any]:
-        """The JSON Schema of the values."""
-        return {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """A text that a pattern matches from its start to its end.
-
-    Args:
-        pattern: of the whole text.
-        expected: the allowed values, for people.
-    """
-
-    pattern: re.Pattern[str]
-    expected: str
-
-    def accepts(self, value: object) -> bool:
-        """Whether a value is one of these."""
-        return isinstance(value, str) and self.pattern.fullmatch(value) is not None
-
-    def schema(self) -> dict[str, Any]:
-        """The JSON Schema of the values."""
-        inner = self.pattern.pattern.removeprefix("^").removesuffix("$").removesuffix(r"\Z")
-        return {"type": "string", "pattern": f"^{inner}$"}
-
-
-@dataclass(frozen=True, slots=True)
-class LoopbackAddress:
-    """An address that only programs on the same machine reach."""
-
-    @property
-    def expected(self) -> str:
-        """The allowed values, for people."""
-        return "a loopback address such as 127.0.0.1"
-
-    def accepts(self, value: object) -> bool:
-        """Whether a value is one of these."""
-        try:
-            return isinstance(value, str) and ipaddress.ip_address(value).is_loopback
-        except ValueError:
-            return False
-
-    def schema(self) -> dict[str, Any]:
-        """The JSON Schema of the values."""
-        return {"type": "string", "pattern": r"^(127(\.[0-9]{1,3}){3}|[0:]*:0*1)$"}
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """One of a few words."""
-
-    words: tuple[str, ...]
-
-    @property
-    def expected(self) -> str:
-        """The allowed values, for people."""
-        return f"one of {', '.join(self.words)}"
-
-    def accepts(self, value: object) -> bool:
-        """Whether a value is one of these."""
-        return isinstance(value, str) and value in self.words
-
-    def schema(self) -> dict[str, Any]:
-        """The JSON Schema of the values."""
-        return {"enum": list(self.words)}
-
-
-@dataclass(frozen=True, slots=True)
-class YesNo:
-    """True or false."""
-
-    @property
-    def expected(self) -> str:
-        """The allowed values, for people."""
-        return "true or false"
-
-    def accepts(self, value: object) -> bool:
-        """Whether a value is one of these."""
-        return isinstance(value, bool)
-
-    def schema(self) -> dict[str, Any]:
-        """The JSON Schema of the values."""
-        return {"type": "boolean"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +68,8 @@ class SiteField:
     """
 
     name: str
-    kind: WholeNumber | Word | LoopbackAddress | OneOf | YesNo | NamedGroups
-    default: int | str | dict[str, Any] | None
+    kind: FieldKind
+    default: int | str | tuple[str, ...] | dict[str, Any] | None
     what: str
 
 
@@ -193,11 +92,16 @@ class SiteFault:
 
 @dataclass(frozen=True, slots=True)
 class SiteValues:
-    """What a file holds: the value of every field and the line of those that stand in it, by name; and every fault."""
+    """What a file holds: the value of every field and the line of those that stand in it, by name; and every fault.
+
+    Args:
+        columns: of the same fields as `lines`.
+    """
 
     values: dict[str, Any]
     lines: dict[str, int]
     faults: tuple[SiteFault, ...]
+    columns: dict[str, int] = dataclass_field(default_factory=dict)
 
 
 def read_values(data: bytes, fields: Sequence[SiteField], reserved: Sequence[str], max_bytes: int) -> SiteValues:
@@ -216,6 +120,7 @@ def read_values(data: bytes, fields: Sequence[SiteField], reserved: Sequence[str
 
     values: dict[str, Any] = {field.name: field.default for field in fields}
     lines: dict[str, int] = {}
+    columns: dict[str, int] = {}
     try:
         if len(data) > max_bytes:
             raise ValueError(f"more than {max_bytes} bytes")
@@ -223,7 +128,7 @@ def read_values(data: bytes, fields: Sequence[SiteField], reserved: Sequence[str
         try:
             node = loader.get_single_node()
             faults = (
-                tuple(_Reading(fields, reserved, SiteValues(values, lines, ()), loader).read(node))
+                tuple(_Reading(fields, reserved, SiteValues(values, lines, (), columns), loader).read(node))
                 if node is not None
                 else ()
             )
@@ -235,7 +140,7 @@ def read_values(data: bytes, fields: Sequence[SiteField], reserved: Sequence[str
         faults = (SiteFault("", mark.line + 1 if mark else 0, mark.column + 1 if mark else 0, "YAML", found),)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         faults = (SiteFault("", 0, 0, "YAML", " ".join(str(error).split())[:200]),)
-    return SiteValues(values, lines, tuple(sorted(faults, key=lambda fault: (fault.line, fault.column))))
+    return SiteValues(values, lines, tuple(sorted(faults, key=lambda fault: (fault.line, fault.column))), columns)
 
 
 class _Reading:
@@ -278,8 +183,9 @@ class _Reading:
                 return
             value = self._construct(node)
             if field.kind.accepts(value):
-                self._found.values[name] = value
+                self._found.values[name] = tuple(value) if isinstance(value, list) else value
                 self._found.lines[name] = key.start_mark.line + 1
+                self._found.columns[name] = key.start_mark.column + 1
             else:
                 yield _fault(name, node, field.kind.expected, _found_value(node, value))
         elif is_top and name in self._reserved:

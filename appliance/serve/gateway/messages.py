@@ -13,6 +13,7 @@ from typing import Any
 
 from appliance.host.engine.state import EngineState, parse_state
 from appliance.host.site.limits import USUAL_LIMITS, Limits
+from appliance.host.tls.files import TlsFiles
 
 _ALWAYS = ("embedding",)
 """Fields that are sent with their default value, too, as version 0.1.0 does."""
@@ -56,6 +57,8 @@ class Plan:
         access: path of the database of keys.
         models: at least one.
         limits: of what waits.
+        tls: the files of TLS; None for plain http.
+        cors: origins of pages in browsers that may read answers.
     """
 
     release: str
@@ -65,21 +68,26 @@ class Plan:
     access: str
     models: tuple[PlannedModel, ...]
     limits: Limits = USUAL_LIMITS
+    tls: TlsFiles | None = None
+    cors: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Serialize the plan as JSON."""
-        models = [_without_defaults(model) for model in self.models]
-        value = {**_without_defaults(self), "models": models}
+        value = {**_without_defaults(self), "models": [_without_defaults(model) for model in self.models]}
         if "limits" in value:
             value["limits"] = self.limits.to_json()
+        if self.tls is not None:
+            value["tls"] = self.tls.to_json()
         return json.dumps(value).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Plan:
         """Parse what `to_bytes` wrote."""
         value = json.loads(data)
-        models = tuple(PlannedModel(**model) for model in value["models"])
-        return cls(**{**value, "models": models, "limits": Limits.from_json(value.get("limits", {}))})
+        value["models"] = tuple(PlannedModel(**model) for model in value["models"])
+        value["limits"] = Limits.from_json(value.get("limits", {}))
+        value["tls"], value["cors"] = TlsFiles.from_json(value.get("tls", {})), tuple(value.get("cors", ()))
+        return cls(**value)
 
 
 def _without_defaults(message: Plan | PlannedModel) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from appliance.host.engine.engine_command import EngineSpec
 from appliance.host.release.release import Release, runtime_members
 from appliance.host.release.rendered_configuration import EngineConfig, read_configuration
 from appliance.host.site.limits import USUAL_LIMITS, Limits
+from appliance.host.tls.files import TlsFiles
 from appliance.serve.gateway.messages import Plan, PlannedModel
 from bundles.contents.contents import Model
 from signing.digest import Digest
@@ -56,6 +57,8 @@ class Launch:
         engine: sha256 of the runtime wheel that the engine's program and libraries were taken from.
         models: at least one.
         limits: of what waits.
+        tls: the files of TLS; None for plain http.
+        cors: origins of pages in browsers that may read answers.
     """
 
     release: Release
@@ -65,6 +68,8 @@ class Launch:
     engine: Digest
     models: tuple[ServedModel, ...]
     limits: Limits = USUAL_LIMITS
+    tls: TlsFiles | None = None
+    cors: tuple[str, ...] = ()
 
 
 def read_launch(release: Release, threads: int) -> Launch:
@@ -88,6 +93,8 @@ def read_launch(release: Release, threads: int) -> Launch:
         _engine_digest(release),
         tuple(_served(release, known[name], config.engines[name], threads) for name in config.gateway.models),
         limits=config.gateway.limits,
+        tls=config.gateway.tls,
+        cors=config.gateway.cors,
     )
 
 
@@ -113,7 +120,17 @@ def make_plan(launch: Launch, find_socket: Callable[[str], Path]) -> Plan:
         for served in launch.models
     )
     bundle, access = release.bundle.value, str(release.prefix.access)
-    return Plan(bundle.label, bundle.manifest, launch.policy, launch.engine, access, models, launch.limits)
+    return Plan(
+        bundle.label,
+        bundle.manifest,
+        launch.policy,
+        launch.engine,
+        access,
+        models,
+        launch.limits,
+        launch.tls,
+        launch.cors,
+    )
 
 
 def _served(release: Release, model: Model, config: EngineConfig, threads: int) -> ServedModel:

@@ -8,6 +8,7 @@ import pytest
 
 from appliance.host.site.config import RESERVED, ModelChoice, SiteConfig, Trial, parse_site, read_site
 from appliance.host.site.limits import Limits
+from appliance.host.tls.files import TlsFiles
 from signing.digest import sha256
 from signing.errors import UsageError
 
@@ -33,7 +34,7 @@ def test_fields_are_read_and_the_digest_is_that_of_the_file(tmp_path: Path) -> N
 
 def test_every_wrong_field_is_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
-    path.write_text("bind: 0.0.0.0\nport: 70000\nslots: many\ncontext: 0\ncolour: red\n")
+    path.write_text("bind: everywhere\nport: 70000\nslots: many\ncontext: 0\ncolour: red\n")
     with pytest.raises(UsageError) as caught:
         read_site(path)
     subjects = [error.subject.rpartition(" ")[2] for error in (caught.value, *caught.value.others)]
@@ -50,7 +51,7 @@ def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_fields_of_later_versions_are_reserved() -> None:
-    assert RESERVED == ("tls", "cors", "keys", "retention", "energy", "agents")
+    assert RESERVED == ("keys", "retention", "energy", "agents")
 
 
 @pytest.mark.parametrize("value", ["null", "{}", "{keep: [m], pin: [m], min_level: E2}", "true"])
@@ -69,6 +70,51 @@ def test_field_of_a_later_version_is_refused_as_one_without_effect_and_not_as_un
     with pytest.raises(UsageError) as caught:
         read_site(path)
     assert caught.value.found == "an unknown field"
+
+
+TLS = b"tls: {certificate: /etc/a.pem, key: /etc/a.key}\n"
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "10.0.0.5", "fd00::5"])
+def test_network_is_reached_with_tls_alone(address: str) -> None:
+    site = parse_site(f"bind: '{address}'\n".encode() + TLS)
+    assert (site.bind, site.is_local) == (address, False)
+    assert site.tls == TlsFiles("/etc/a.pem", "/etc/a.key")
+    with pytest.raises(UsageError) as caught:
+        parse_site(f"port: 1\nbind: '{address}'\n".encode())
+    assert caught.value.subject == "site.yaml:2:1 field bind"
+    assert "without `tls`" in caught.value.expected
+
+
+@pytest.mark.parametrize(
+    ("text", "subject"),
+    [
+        ("tls: {certificate: /a}", "site.yaml:1:7 field tls.certificate"),
+        ("tls: {key: /a}", "site.yaml:1:7 field tls.key"),
+        ("tls: {client_ca: /a}", "site.yaml:1:7 field tls.client_ca"),
+        ("tls: {certificate: a.pem, key: /a}", "site.yaml:1:20 field tls.certificate"),
+        ("tls: {certificate: /a, key: /a, chain: /a}", "site.yaml:1:33 field tls.chain"),
+        ("tls: true", "site.yaml:1:6 field tls"),
+        ("cors: ['*']", "site.yaml:1:7 field cors"),
+        ("cors: https://app.example", "site.yaml:1:7 field cors"),
+        ("cors: [https://app.example/]", "site.yaml:1:7 field cors"),
+        ("cors: ['null']", "site.yaml:1:7 field cors"),
+        ("cors: [https://a.example, https://a.example]", "site.yaml:1:7 field cors"),
+        ("cors: [https://*.example]", "site.yaml:1:7 field cors"),
+    ],
+)
+def test_wrong_field_of_tls_or_cors_is_named(text: str, subject: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_site(text.encode())
+    assert subject in [error.subject for error in (caught.value, *caught.value.others)]
+
+
+def test_origins_are_read_as_they_stand() -> None:
+    assert parse_site(b"").cors == ()
+    assert parse_site(b"cors: [https://app.example, 'http://[::1]:8080']\n").cors == (
+        "https://app.example",
+        "http://[::1]:8080",
+    )
 
 
 def test_bytes_of_the_file_stay_with_its_values(tmp_path: Path) -> None:

@@ -10,16 +10,8 @@ import pytest
 import yaml
 
 from appliance.host.site.config import FIELDS, RESERVED, parse_site, site_schema
-from appliance.host.site.site_fields import (
-    NamedGroups,
-    OneOf,
-    SiteField,
-    WholeNumber,
-    Word,
-    YesNo,
-    fields_schema,
-    read_values,
-)
+from appliance.host.site.field_kinds import OneOf, WholeNumber, Word, YesNo
+from appliance.host.site.site_fields import NamedGroups, SiteField, fields_schema, read_values
 from signing.errors import UsageError
 from tests.json_schema import is_valid, require_valid
 
@@ -94,12 +86,12 @@ def test_fault_has_its_line_and_column(text: str, places: list[tuple[str, int, i
 
 
 def test_every_fault_of_a_file_is_found_in_the_order_of_its_lines() -> None:
-    text = b"tls: {}\nslots: many\nport: 70000\nport: 1\ncolour: red\n"
+    text = b"energy: {}\nslots: many\nport: 70000\nport: 1\ncolour: red\n"
     with pytest.raises(UsageError) as caught:
         parse_site(text)
     subjects = [error.subject for error in (caught.value, *caught.value.others)]
     assert subjects == [
-        "site.yaml:1:1 field tls",
+        "site.yaml:1:1 field energy",
         "site.yaml:2:8 field slots",
         "site.yaml:3:7 field port",
         "site.yaml:4:1 field port",
@@ -128,6 +120,7 @@ def test_schema_accepts_what_the_parser_accepts(field: SiteField) -> None:
         {"m": {"x": 1}},
         {"": {}},
     ]
+    samples += ["/etc/a.pem", "a.pem", "/a b", ["https://a.example"], ["*"], ["https://a.example/x"]]
     for sample in samples:
         value: Any = sample
         for part in reversed(field.name.split(".")):
