@@ -48,8 +48,8 @@ FIELDS: Mapping[str, type] = {
     **dict.fromkeys(("reason", "level", "digest", "release", "until", "size_class"), str),
     **dict.fromkeys(("is_stream", "is_repaired"), bool),
 }
-"""Every field and the type of its value. `key`, `account` and `former` are public ids of keys; a rotation ends `former`.
-`models` is a list of names, `quotas` one of `name=number`. `certificate` is its sha256."""
+"""Every field and the type of its value. `key`, `account` and `former` are public ids of keys. A rotation ends
+`former`. `models` is a list of names, `quotas` one of `name=number`. `certificate` is its sha256."""
 MAX_TEXT = 512
 
 

@@ -6,12 +6,14 @@ Rules:
 - a key is `ak-<id>-<secret>`. The id selects the row; the secret is compared in constant time, also for unknown ids;
 - expired and revoked keys are refused like wrong ones, and the caller cannot see which it was;
 - columns and tables are only ever added to the database: an older release must be able to use it;
+- keys that follow one another by rotation are one account (`appliance.host.site.key_rotation`);
 - a key with rights of its own (`appliance.host.site.rights`) has an empty list of models in `keys`, and its own list
   in `rights`: an older release, which reads only `keys`, never gives it more.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
@@ -19,14 +21,15 @@ import os
 import re
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from appliance.host.layout.atomic_file import write_file
+from appliance.host.site import key_rotation
 from appliance.host.site import rights as rights_table
 from appliance.host.site.rights import Rights
 from signing.errors import ApplianceError, BusyError, DamagedError, UsageError
@@ -61,6 +64,7 @@ class Key:
         rights: what it may do beyond that.
         id: public: the middle part of the key.
         account: id of the first key of its owner, which stays when a key is rotated.
+        created: when it was granted, in UTC.
     """
 
     name: str
@@ -70,10 +74,19 @@ class Key:
     rights: Rights = field(default_factory=Rights)
     id: str = ""
     account: str = ""
+    created: datetime | None = None
+
+    def may_see(self, model: str) -> bool:
+        """Whether this key may know of that model; never with a restriction that this version does not enforce."""
+        return self.rights.is_enforced and (self.models is None or model in self.models)
 
     def may_use(self, model: str) -> bool:
-        """Whether this key may use that model; never where it has a restriction that this version does not enforce."""
-        return self.rights.is_enforced and (self.models is None or model in self.models)
+        """Whether this key may send requests to that model."""
+        return self.may_see(model) and self.rights.may_chat
+
+    def is_valid(self, now: datetime) -> bool:
+        """Whether it is neither revoked nor expired."""
+        return not self.is_revoked and (self.expires is None or self.expires > now)
 
 
 class AccessStore:
@@ -92,6 +105,7 @@ class AccessStore:
         with self._open() as database:
             database.execute(_SCHEMA)
             database.execute(rights_table.SCHEMA)
+            database.execute(key_rotation.SCHEMA)
 
     def grant(
         self,
@@ -153,10 +167,51 @@ class AccessStore:
         return key
 
     def revoke(self, name: str, now: datetime) -> bool:
-        """Revoke a key for good. Returns False when there is none of that name, or it was revoked before."""
+        """Revoke a key for good, with those that it has replaced and that still count.
+
+        Returns:
+            False when there is none of that name, or all were revoked before.
+        """
         with self._open() as database:
-            change = "UPDATE keys SET revoked = ? WHERE name = ? AND revoked IS NULL"
-            return database.execute(change, (now.strftime(_TIME), name)).rowcount == 1
+            return key_rotation.revoke(database, name, now.strftime(_TIME))
+
+    def rotate(
+        self, name: str, now: datetime, *, overlap: timedelta = timedelta(0), expires: datetime | None = None
+    ) -> str:
+        """Replace a key by a new one of the same name, account and rights. The old one ends.
+
+        Args:
+            name: of the key.
+            now: the clock, in UTC.
+            overlap: how long the old key still counts.
+            expires: when the new key ends, in UTC; None for when the old one was to end.
+
+        Returns:
+            The new key. It is stored nowhere: the caller must store it.
+
+        Raises:
+            UsageError: there is no key of that name, it was revoked, or the new one would have ended already.
+        """
+        key = new_key()
+        match = _KEY.match(key)
+        assert match is not None  # made by new_key
+        times = key_rotation.RotationTimes(now, now + overlap, expires)
+        with self._open() as database:
+            key_rotation.rotate(database, name, match[1], _hash(match[2]), times)
+        return key
+
+    def find(self, name: str) -> Key | None:
+        """Find the entry of a name, valid or not; None where there is none."""
+        with self._open() as database:
+            row = next(iter(_select(database, "WHERE keys.name = ?", name)), None)
+        return None if row is None else _entry(*row[1:])
+
+    def valid(self, ids: Iterable[str], now: datetime) -> frozenset[str]:
+        """Those of the ids whose keys are valid now."""
+        wanted = tuple(ids)
+        with self._open() as database:
+            rows = _select(database, f"WHERE keys.id IN ({', '.join('?' * len(wanted))})", *wanted)
+        return frozenset(key.id for key in (_entry(*row[1:]) for row in rows) if key.is_valid(now))
 
     def list(self) -> tuple[Key, ...]:
         """List all keys that were ever granted, by name."""
@@ -179,8 +234,7 @@ class AccessStore:
         if row is None or not is_same:
             return None
         key = _entry(*row[1:])
-        is_over = key.expires is not None and key.expires <= now
-        return None if is_over or key.is_revoked else key
+        return key if key.is_valid(now) else None
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -193,15 +247,24 @@ class AccessStore:
 
 
 def _select(database: sqlite3.Connection, which: str, *values: str) -> list[tuple[Any, ...]]:
-    # A database that only older releases have opened has no table of rights.
-    columns = "keys.sha256, keys.id, keys.name, keys.models, keys.expires, keys.revoked"
-    if database.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'rights'").fetchone() is None:
-        return database.execute(f"SELECT {columns} FROM keys {which}", values).fetchall()
-    joined = "keys LEFT JOIN rights ON rights.key = keys.id"
-    return database.execute(f"SELECT {columns}, rights.key, {_RIGHTS} FROM {joined} {which}", values).fetchall()
+    # A database that only older releases have opened lacks tables.
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    columns = "keys.sha256, keys.id, keys.name, keys.models, keys.created, keys.expires, keys.revoked"
+    joined = "keys"
+    if "accounts" in tables:
+        columns, joined = f"{columns}, accounts.account", f"{joined} LEFT JOIN accounts ON accounts.key = keys.id"
+    else:
+        columns = f"{columns}, NULL"
+    if "rights" in tables:
+        columns, joined = f"{columns}, rights.key, {_RIGHTS}", f"{joined} LEFT JOIN rights ON rights.key = keys.id"
+    return database.execute(f"SELECT {columns} FROM {joined} {which}", values).fetchall()
 
 
-def _unusable(path: Path, found: str) -> ApplianceError:
+def _unusable(path: Path, found: str) -> ApplianceError | OSError:
+    if "disk is full" in found:
+        return OSError(errno.ENOSPC, found, str(path))
+    if "readonly" in found or not os.access(path, os.R_OK):
+        return OSError(errno.EACCES, found, str(path))
     if "locked" in found:
         return BusyError(
             "access.busy",
@@ -253,7 +316,16 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _entry(key_id: str, name: str, models: str | None, expires: str | None, revoked: str | None, *more: Any) -> Key:
+def _entry(
+    key_id: str,
+    name: str,
+    models: str | None,
+    created: str,
+    expires: str | None,
+    revoked: str | None,
+    account: str | None,
+    *more: Any,
+) -> Key:
     allowed = None if models is None else frozenset(json.loads(models))
     rights = Rights()
     if more and more[0] is not None:
@@ -265,9 +337,14 @@ def _entry(key_id: str, name: str, models: str | None, expires: str | None, revo
     return Key(
         name,
         allowed,
-        None if expires is None else datetime.strptime(expires, _TIME).replace(tzinfo=timezone.utc),
+        None if expires is None else _moment(expires),
         revoked is not None,
         rights,
         key_id,
-        key_id,
+        account or key_id,
+        _moment(created),
     )
+
+
+def _moment(text: str) -> datetime:
+    return datetime.strptime(text, _TIME).replace(tzinfo=timezone.utc)

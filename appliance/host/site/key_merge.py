@@ -5,7 +5,8 @@ more than it has here.
 
 Rules:
 - a key is the same where its id is the same. Where it is revoked in one of the two, it is revoked;
-- a key that only the backup has is added, with its rights. Where its name is taken, its id is added to the name;
+- a key that only the backup has is added, with its rights and its account. Where its name is taken, its id is added
+  to the name;
 - a database with other tables or columns than this version knows is refused: a restriction could be lost;
 - all of it is one transaction.
 """
@@ -18,14 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.host.site.api_keys import AccessStore
+from appliance.host.site.key_rotation import former_name
 from signing.errors import DamagedError, HostUnfitError
 
 _COLUMNS = {
     "keys": ("name", "id", "sha256", "created", "expires", "revoked", "models"),
     "rights": ("key", "role", "labels", "kind", "policy", "quotas", "priority", "strict", "models"),
+    "accounts": ("key", "account"),
 }
 _NAME, _ID, _REVOKED = 0, 1, 5
-_MAX_NAME = 64
 Row = tuple[str | int | None, ...]
 
 
@@ -101,7 +103,7 @@ def _merge(database: sqlite3.Connection, theirs: dict[str, list[Row]]) -> Merged
     columns = ", ".join(_COLUMNS["keys"])
     mine: dict[object, Row] = {row[_ID]: row for row in database.execute(f"SELECT {columns} FROM keys")}
     names = {row[_NAME] for row in mine.values()}
-    rights = {row[0]: row for row in theirs.get("rights", ())}
+    beside = {table: {row[0]: row for row in theirs.get(table, ())} for table in ("rights", "accounts")}
     added, revoked = [], []
     for row in theirs.get("keys", ()):
         own = mine.get(row[_ID])
@@ -113,8 +115,9 @@ def _merge(database: sqlite3.Connection, theirs: dict[str, list[Row]]) -> Merged
             continue
         name = _free_name(str(row[_NAME]), str(row[_ID]), names)
         names.add(name)
-        if right := rights.get(row[_ID]):
-            _put(database, "rights", right)
+        for table, rows in beside.items():
+            if row[_ID] in rows:
+                _put(database, table, rows[row[_ID]])
         _put(database, "keys", (name, *row[1:]))
         added.append(name)
     return MergedKeys(tuple(added), tuple(revoked))
@@ -126,6 +129,4 @@ def _put(database: sqlite3.Connection, table: str, row: Row) -> None:
 
 
 def _free_name(name: str, key_id: str, taken: set[str | int | None]) -> str:
-    if name not in taken:
-        return name
-    return f"{name[: _MAX_NAME - len(key_id) - 1]}-{key_id}"
+    return former_name(name, key_id) if name in taken else name

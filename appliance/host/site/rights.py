@@ -34,8 +34,13 @@ CREATE TABLE IF NOT EXISTS rights (
 )
 """
 """`key` is the id of the key; `labels` and `models` are JSON lists or NULL, `quotas` is a JSON object of numbers."""
-ENFORCED: frozenset[str] = frozenset()
+ENFORCED = frozenset({"role", "quotas", "priority"})
 """The restrictions that this version enforces, by name of the field."""
+TOKENS_PER_DAY, CONCURRENCY = "tokens_per_day", "concurrency"
+QUOTAS = frozenset({TOKENS_PER_DAY, CONCURRENCY})
+"""The quotas that this version enforces: tokens of prompts and answers from midnight to midnight UTC, and requests that
+are answered at once."""
+MAX_PRIORITY = 9
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -49,7 +54,7 @@ class Rights:
         kind: who uses it: a person, also through a program, or an agent.
         policy: sha256 of an agent's policy; None for a person.
         quotas: upper limits by name, whole numbers.
-        priority: its place in the queue; 0 is the usual one.
+        priority: 0 is the usual one; a key of priority N gets N + 1 shares of a busy engine, at most 10.
         strict: whether an answer waits until its line of the audit log is durable.
     """
 
@@ -70,7 +75,18 @@ class Rights:
     @property
     def is_enforced(self) -> bool:
         """Whether this version enforces every restriction."""
-        return self.restrictions <= ENFORCED
+        is_known = frozenset(self.quotas) <= QUOTAS and 0 <= self.priority <= MAX_PRIORITY
+        return is_known and self.restrictions <= ENFORCED
+
+    @property
+    def may_chat(self) -> bool:
+        """Whether the role lets it send requests to models."""
+        return self.role != "auditor"
+
+    @property
+    def may_audit(self) -> bool:
+        """Whether the role lets it read the usage of every key."""
+        return self.role in ("auditor", "operator")
 
 
 def to_row(key_id: str, rights: Rights, models: frozenset[str] | None) -> tuple[Any, ...]:

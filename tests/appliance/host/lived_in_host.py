@@ -69,6 +69,6 @@ def state_of(host: SimHost) -> dict[str, bytes | list[tuple[object, ...]]]:
         if path.is_file():
             found[str(path.relative_to(host.prefix.root))] = path.read_bytes()
     with closing(sqlite3.connect(host.prefix.access)) as database:
-        for table in ("keys", "rights"):
+        for table in ("keys", "rights", "accounts"):
             found[table] = database.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
     return found

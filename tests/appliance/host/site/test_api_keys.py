@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -134,3 +135,13 @@ def test_database_that_another_process_locks_for_long_is_busy(
         with pytest.raises(ApplianceError) as caught:
             store.list()
     assert (caught.value.code, caught.value.exit_code) == ("access.busy", 75)
+
+
+def test_full_disk_and_a_database_of_somebody_else_are_named_as_that(tmp_path: Path) -> None:
+    for found, number in (
+        ("database or disk is full", errno.ENOSPC),
+        ("attempt to write a readonly database", errno.EACCES),
+    ):
+        error = api_keys._unusable(tmp_path / "access.db", found)
+        assert isinstance(error, OSError)
+        assert (error.errno, error.filename) == (number, str(tmp_path / "access.db"))
