@@ -2,15 +2,22 @@
 
 An exception carries what it failed on, and a traceback would print it. So the log has its type and the places in the
 program. Of a message that a library composes around one, it has the first words.
+
+Below systemd a line goes to the journal with its level and its logger as fields; elsewhere to standard error.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
+import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
+
+from appliance.host.process.journal import SOCKET, is_unit, log_fields, send_entry
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -40,10 +47,33 @@ class PlainFormatter(logging.Formatter):
         return "\n".join(lines)
 
 
+class JournalHandler(logging.StreamHandler[TextIO]):
+    """Sends each line to the journal; one that it does not take, to a stream.
+
+    Args:
+        path: of the journal's socket.
+        stream: for what it does not take.
+    """
+
+    def __init__(self, path: Path, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        if not send_entry(log_fields(record, self.format(record)), self._path):
+            super().emit(record)
+
+
 def configure() -> None:
-    """Send warnings and errors of this process to standard error, in the place of what was configured before."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(PlainFormatter(_FORMAT))
+    """Send warnings and errors of this process to its log, in the place of what was configured before."""
+    handler: logging.Handler
+    if is_unit(os.environ, sys.stderr):
+        # The journal has time, level and logger as fields.
+        handler, form = JournalHandler(SOCKET, sys.stderr), "%(message)s"
+    else:
+        handler, form = logging.StreamHandler(), _FORMAT
+    handler.setFormatter(PlainFormatter(form))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
