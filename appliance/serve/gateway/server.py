@@ -13,6 +13,7 @@ import contextlib
 import os
 import resource
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from appliance.clock import utc_now
+from appliance.host.process.journal import service_sink
 from appliance.host.site.api_keys import AccessStore
 from appliance.serve.gateway import log_lines
 from appliance.serve.gateway.messages import EngineEvent, Plan
@@ -43,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     with open(options.plan, "rb") as file:
         plan = Plan.from_bytes(file.read())
-    gateway = Gateway(plan, AccessStore(Path(plan.access)), utc_now)
+    gateway = Gateway(plan, AccessStore(Path(plan.access)), utc_now, service_sink(os.environ, sys.stderr))
     serve(gateway, socket.socket(fileno=options.listen), _receive_events(gateway, options.news))
 
 

@@ -13,6 +13,7 @@ Owns the start, and the watching of engines that systemd keeps running. Rules:
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -29,6 +30,7 @@ from appliance.host.layout.places import REPAIR_HINT
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import GATEWAY_SOCKET, engine_socket, window_mark
 from appliance.host.machine.threads import thread_count
+from appliance.host.process.journal import service_sink
 from appliance.host.release.release import open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.site.api_keys import AccessStore
@@ -62,7 +64,8 @@ def start(prefix: Prefix) -> None:
     check_release(release, models=False)
     launch = read_launch(release, thread_count())
     plan = make_plan(launch, lambda name: engine_socket(prefix, release.path, name))
-    gateway = Gateway(plan, AccessStore(prefix.access, is_read_only=True), utc_now)
+    on_event = service_sink(os.environ, sys.stderr)
+    gateway = Gateway(plan, AccessStore(prefix.access, is_read_only=True), utc_now, on_event)
     with _listener(launch.bind, launch.port) as port:
         listener.listen(port)
         serve(gateway, port, _watch_engines(gateway, window_mark(prefix)))
