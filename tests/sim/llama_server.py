@@ -8,6 +8,7 @@ The last message decides what happens, so that a test can have an engine that is
 - `fail` gives an error of the engine, `refuse` one of its template, `compute` a failure;
 - anything else is answered with itself, backwards.
 
+The routes for tokens and for ranking have answers of their own.
 An embedding has eight numbers, by the words of the text; `short`, `zero`, `nan` and `drift` give what none should be.
 Requests, and users who left, are written to `requests.jsonl` beside the socket.
 """
@@ -101,6 +102,9 @@ class Handler(BaseHTTPRequestHandler):
             rows = [{"index": at, "embedding": self.embedding(text)} for at, text in enumerate(texts)]
             self.reply(200, {"object": "list", "data": rows[::-1], "usage": {"prompt_tokens": 3, "total_tokens": 3}})
             return
+        if self.path in ("/tokenize", "/detokenize", "/v1/rerank"):
+            self.reply(*self.words(body))
+            return
         messages = body.get("messages") or [{"content": body.get("prompt") or body.get("input") or ""}]
         said = str(messages[-1].get("content", ""))
         if said.startswith("long "):
@@ -127,6 +131,25 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(
                 200, self.answer({"message": {"role": "assistant", "content": said[::-1]}, "finish_reason": "stop"})
             )
+
+    def words(self, body: dict) -> tuple[int, dict]:
+        """Each letter is a token; a document's score is how many of its words are in the query."""
+        if self.path == "/tokenize":
+            letters = [{"id": ord(one), "piece": one} for one in body["content"]]
+            return 200, {"tokens": letters if body["with_pieces"] else [one["id"] for one in letters]}
+        if self.path == "/detokenize":
+            if max(body["tokens"], default=0) > 0x10FFFF:
+                message = "vector::_M_range_check: __n (which is 9) >= this->size() (which is 8)"
+                return 500, {"error": {"code": 500, "message": message, "type": "server_error"}}
+            text = "".join(map(chr, body["tokens"]))
+            return 200, {"content": text.encode("utf-8", "replace").decode()}
+        [document] = body["documents"]
+        if document == "hang":
+            self.hang()
+        score = None if document == "nan" else float(sum(one in body["query"].split() for one in document.split()))
+        usage = {"prompt_tokens": 3, "total_tokens": 3}
+        results = [{"index": 0, "relevance_score": score}]
+        return 200, {"model": body["model"], "object": "list", "usage": usage, "results": results}
 
     def embedding(self, said: str) -> list[float]:
         Handler.embedded += 1

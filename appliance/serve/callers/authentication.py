@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from appliance.host.site.api_keys import AccessStore
 from appliance.serve.callers.caller import Caller
+from appliance.serve.requests.request_id import current_request_id
 
 
 def authenticate(request: Request, access: AccessStore, now: datetime) -> Caller | None:
@@ -26,7 +27,7 @@ def authenticate(request: Request, access: AccessStore, now: datetime) -> Caller
     if key is None:
         return None
     tls = (request.scope.get("extensions") or {}).get("tls") or {}
-    return Caller(key, getattr(request.state, "request_id", ""), tls.get("client_cert_name") or "")
+    return Caller(key, current_request_id(), tls.get("client_cert_name") or "")
 
 
 def _presented(request: Request) -> str:

@@ -13,7 +13,7 @@ from appliance.serve.gateway.messages import Plan, PlannedModel
 from appliance.serve.listening.draining import Ending
 from appliance.serve.listening.replies import not_serving, wrong_task
 from appliance.serve.observation.metrics import EngineFigures
-from appliance.serve.requests.paths import EMBED
+from appliance.serve.requests.paths import COUNT, EMBED, GENERATE
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.sharing.queue import RequestQueue
 from appliance.serve.upstream.answer import parse_answer, read_whole
@@ -56,6 +56,11 @@ class Backend:
         """Whether the model makes embeddings, and nothing else."""
         return self.model.embedding > 0
 
+    @property
+    def task(self) -> str:
+        """What the model does: one of the tasks of `appliance.serve.requests.paths`."""
+        return self.model.task or (EMBED if self.is_embedding else GENERATE)
+
     def change_state(self, state: EngineState) -> None:
         """Take a new state; one that is stopped for good is logged, once."""
         if state.status == STOPPED != self.state.status:
@@ -68,8 +73,8 @@ class Backend:
         Args:
             task: of the request's route.
         """
-        if self.is_embedding != (task == EMBED):
-            return wrong_task(self.name, is_embedding=self.is_embedding)
+        if task not in (COUNT, self.task):
+            return wrong_task(self.name, self.task, task)
         return None if self.is_serving else not_serving(self.name, self.state)
 
     async def has_tools(self) -> bool:

@@ -33,6 +33,7 @@ class PlannedModel:
         template: sha256 of its chat template; empty where it has none.
         embedding: numbers of an embedding; 0 for a model that chats.
         keep_alive: seconds without a request after which it is unloaded; 0 keeps it loaded for ever.
+        task: `rerank` for a model that sorts documents; empty where `embedding` states it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class PlannedModel:
     template: str
     embedding: int = 0
     keep_alive: int = 0
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from appliance.serve.upstream.answer import Answer, parse_answer, read_whole
 from appliance.serve.upstream.connection import LostError, Reply
 from appliance.serve.upstream.forced_call import make_call
 from appliance.serve.upstream.pieces import StreamJoiner, as_chunks, join_answers
+from appliance.serve.upstream.ranking import rank_answers
 from appliance.serve.upstream.token_usage import StreamMeter, read_usage
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Relay(Response):
         try:
             if work.is_stream and work.forced is None:
                 self._outcome = await self._pass_streams(send)
-            elif len(work.bodies) == 1 and work.forced is None:
+            elif len(work.bodies) == 1 and work.forced is None and work.ranking is None:
                 self._outcome = await self._send_answer(await self._ask(0), send)
             else:
                 self._outcome = await self._join_answers(send)
@@ -143,6 +144,8 @@ class Relay(Response):
         refused = next((answer for answer in answers if answer.status >= 400), None)
         if refused is not None:
             return await self._send_answer(refused, send)
+        if work.ranking is not None:
+            return await self._send_answer(Answer(200, _JSON, to_json(rank_answers(values, work.ranking))), send)
         joined = join_answers(values, work.answers) if len(values) > 1 else values[0]
         if work.forced is not None:
             joined = make_call(joined, work.forced)

@@ -3,7 +3,7 @@
 Owns the web application. It decides whose request it is and which engine gets it; `relay` passes it on.
 
 Rules (threat T37):
-- every route under `/v1` needs a key; a key sees only its own models;
+- every route that reaches a model needs a key; a key sees only its own models;
 - a model that is not served is a 404, never another model; one that embeds gets no request to chat, nor the reverse;
 - nothing is served from disk but the one page, and no reply allows another site's page to read it;
 - `/readyz` is 200 only when at least one verified engine serves.
@@ -30,6 +30,7 @@ from appliance.serve.callers.caller import Caller
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.listening.draining import Ending
+from appliance.serve.listening.other_routes import missing_route
 from appliance.serve.listening.replies import (
     HARDENING,
     forbidden,
@@ -212,8 +213,8 @@ def _import_admission() -> Admit:
 
 
 def _no_such_route(request: Request, error: HTTPException) -> Refusal:
-    texts = {404: f"There is nothing at {request.url.path[:200]}.", 405: "This path takes another method."}
-    codes = {404: "route_not_found", 405: "method_not_allowed"}
-    message = texts.get(error.status_code, error.detail)
-    code = codes.get(error.status_code, "refused")
-    return Refusal(error.status_code, code, message, headers=error.headers)
+    if error.status_code == 404:
+        return missing_route(request.scope["path"])
+    if error.status_code == 405:
+        return Refusal(405, "method_not_allowed", "This path takes another method.", headers=error.headers)
+    return Refusal(error.status_code, "refused", error.detail, headers=error.headers)

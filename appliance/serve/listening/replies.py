@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from appliance.host.engine.state import STARTING, STOPPED, EngineState
 from appliance.serve.requests.json_text import to_json
-from appliance.serve.requests.paths import OPENAI
+from appliance.serve.requests.paths import EMBED, OPENAI, RANK
 from appliance.serve.requests.refusal import Refusal
 
 HARDENING = {
@@ -56,9 +56,21 @@ def unknown_model(model: str, known: list[str]) -> Refusal:
     return Refusal(404, "model_not_found", message, param="model")
 
 
-def wrong_task(model: str, *, is_embedding: bool) -> Refusal:
-    """For a request that this kind of model cannot answer."""
-    if is_embedding:
+def wrong_task(model: str, does: str, asked: str) -> Refusal:
+    """For a request that this kind of model cannot answer.
+
+    Args:
+        model: its name.
+        does: the model's task.
+        asked: the task of the request's route.
+    """
+    if does == RANK:
+        message = f"The model {model!r} sorts documents, and does nothing else: use /v1/rerank, or another model."
+        return Refusal(400, "model_only_ranks", message, param="model")
+    if asked == RANK:
+        message = f"The model {model!r} does not sort documents, so /v1/rerank is not offered for it."
+        return Refusal(404, "not_offered", message, param="model")
+    if does == EMBED:
         message = f"The model {model!r} makes embeddings and cannot chat: use /v1/embeddings, or another model."
         return Refusal(400, "model_only_embeds", message, param="model")
     message = f"The model {model!r} chats and makes no embeddings: use /v1/chat/completions, or another model."

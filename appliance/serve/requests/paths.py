@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 OPENAI, RESPONSES_FORM, ANTHROPIC = "openai", "responses", "anthropic"
 """Dialects: the form of a request, of its answer and of its errors."""
-GENERATE, EMBED = "generate", "embed"
-"""Tasks: what the model has to do."""
+GENERATE, EMBED, RANK, COUNT = "generate", "embed", "rerank", "count"
+"""Tasks: what the model has to do. Every model can count: split a text into its tokens."""
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+RERANKINGS, TOKENIZE, DETOKENIZE = "/v1/rerank", "/tokenize", "/detokenize"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ ROUTES: dict[str, RequestRoute] = {
     CHAT: RequestRoute(GENERATE),
     COMPLETIONS: RequestRoute(GENERATE),
     EMBEDDINGS: RequestRoute(EMBED),
+    RERANKINGS: RequestRoute(RANK),
+    TOKENIZE: RequestRoute(COUNT),
+    DETOKENIZE: RequestRoute(COUNT),
 }
 """By path."""
 _ANTHROPIC_PATHS = ("/v1/messages",)

@@ -6,7 +6,7 @@ in its body, and events name it. So an operator finds what a user reports.
 Rules:
 - a client's own is taken where it is a plain word of at most 64 characters. It gets into logs, so it holds no space, no
   line end and no quotation mark;
-- a word that begins like a key is not taken: somebody who sends a key in the wrong header must not find it in a log;
+- a word that begins like a key is not taken: a key that was sent in the wrong header must not get into a log;
 - of two headers with that name, none is taken.
 """
 

@@ -6,6 +6,7 @@ turn one by one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,18 +18,37 @@ from appliance.serve.requests.embedding import EmbeddingRequest
 from appliance.serve.requests.engine_chat import engine_chat
 from appliance.serve.requests.fields import GenerationRequest, first_refusal
 from appliance.serve.requests.json_text import to_json
-from appliance.serve.requests.paths import CHAT, COMPLETIONS, EMBEDDINGS
+from appliance.serve.requests.paths import CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, RERANKINGS, TOKENIZE
 from appliance.serve.requests.refusal import refused_field
+from appliance.serve.requests.rerank import RerankRequest
+from appliance.serve.requests.tokens import DetokenizeRequest, TokenizeRequest
 
-ParsedRequest = ChatRequest | CompletionRequest | EmbeddingRequest
+CountRequest = TokenizeRequest | DetokenizeRequest
+ParsedRequest = ChatRequest | CompletionRequest | EmbeddingRequest | RerankRequest | CountRequest
 MODELS: dict[str, type[ParsedRequest]] = {
     CHAT: ChatRequest,
     COMPLETIONS: CompletionRequest,
     EMBEDDINGS: EmbeddingRequest,
+    RERANKINGS: RerankRequest,
+    TOKENIZE: TokenizeRequest,
+    DETOKENIZE: DetokenizeRequest,
 }
 BYTES_PER_TOKEN = 16
 """More than any tokenizer's average over a long text. What has more bytes than that for each token cannot fit, and is
 refused before an engine spends time on counting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How the answer with sorted documents is written.
+
+    Args:
+        top_n: how many of the best documents it has.
+        documents: the texts, to be shown beside their scores; empty to show none.
+    """
+
+    top_n: int
+    documents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +63,7 @@ class Work:
         forced: see `EngineChat`.
         answers: answers for each prompt, which is counted once.
         costs: of each body, tokens of its prompt and of its longest answer: an estimate for the order of service.
+        ranking: of a request that sorts documents, how its answer is written.
     """
 
     path: str
@@ -52,6 +73,7 @@ class Work:
     forced: str | None = None
     answers: int = 1
     costs: tuple[int, ...] = ()
+    ranking: Ranking | None = None
 
     def cost(self, piece: int) -> int:
         """Estimated tokens of a piece, from 1."""
@@ -88,13 +110,25 @@ def check_length(request: ParsedRequest, context: int) -> None:
         if _size_bytes(request.model_dump(include={"messages", "tools"})) > context * BYTES_PER_TOKEN:
             raise _too_long("messages", context)
         return
-    field, texts = (
-        ("prompt", request.prompts()) if isinstance(request, CompletionRequest) else ("input", request.texts())
-    )
+    field, texts, beside = _texts(request)
     for at, text in enumerate(texts):
-        units = len(text) if isinstance(text, list) else len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN
-        if units > context:
+        if _units(text) + _units(beside) > context:
             raise _too_long(f"{field}[{at}]" if len(texts) > 1 else field, context)
+
+
+def _texts(request: ParsedRequest) -> tuple[str, Sequence[str | list[int]], str]:
+    """The field with the texts of a request, these, and what the engine reads with each of them."""
+    if isinstance(request, CompletionRequest):
+        return "prompt", request.prompts(), ""
+    if isinstance(request, EmbeddingRequest):
+        return "input", request.texts(), ""
+    if isinstance(request, RerankRequest):
+        return "documents", request.texts(), request.query
+    return ("content", [request.content], "") if isinstance(request, TokenizeRequest) else ("tokens", [], "")
+
+
+def _units(text: str | list[int]) -> float:
+    return len(text) if isinstance(text, list) else len(text.encode("utf-8", "replace")) / BYTES_PER_TOKEN
 
 
 def plan_work(request: ParsedRequest, *, has_tools: bool = False) -> Work:
@@ -110,6 +144,13 @@ def plan_work(request: ParsedRequest, *, has_tools: bool = False) -> Work:
     if isinstance(request, EmbeddingRequest):
         same = {"model": request.model, "encoding_format": request.encoding_format}
         return Work(EMBEDDINGS, tuple(to_json({"input": text, **same}) for text in request.texts()))
+    if isinstance(request, RerankRequest):
+        texts = request.texts()
+        ranking = Ranking(request.top_n or len(texts), tuple(texts) if request.return_documents else ())
+        return Work(RERANKINGS, tuple(map(to_json, request.engine_bodies())), ranking=ranking)
+    if isinstance(request, TokenizeRequest | DetokenizeRequest):
+        path = TOKENIZE if isinstance(request, TokenizeRequest) else DETOKENIZE
+        return Work(path, (to_json(request.engine_body()),))
     if isinstance(request, CompletionRequest):
         common: dict[str, Any] = {"model": request.model, **request.sampling()}
         if request.logprobs is not None:

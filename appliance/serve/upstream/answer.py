@@ -28,6 +28,8 @@ _FAILURES = (
     ),
 )
 """How llama-server begins its message where it failed itself."""
+_NO_SUCH_TOKEN = "_M_range_check"
+"""In the message of `/detokenize` for a number beyond the vocabulary: the vocabulary is a checked vector of C++."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +84,8 @@ def _as_mistake(answer: Answer) -> Answer:
     message = str(error.get("message", "")) if isinstance(error, dict) else ""
     if not message or message.startswith(_FAILURES):
         return answer
+    if _NO_SUCH_TOKEN in message:
+        refusal = Refusal(400, "invalid_field", "A token is not one of this model's.", param="tokens")
+        return Answer(400, "application/json", to_json(refusal.body()))
     refusal = Refusal(400, "messages_refused", message[:MAX_MESSAGE_CHARS], param="messages")
     return Answer(400, "application/json", to_json(refusal.body()))

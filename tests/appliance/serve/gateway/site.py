@@ -117,7 +117,7 @@ def opened(
             engine.wait_ready(60)
             width = 8 if name == "embeds" else 0
             more = (str(engine.socket), count, made.context, made.file.sha256, DIGESTS["template"], width)
-            planned.append(PlannedModel(name, *more))
+            planned.append(PlannedModel(name, *more, task="rerank" if name == "ranks" else ""))
         access = folder / "access.db"
         keys = grant_keys(AccessStore(access))
         plan = Plan("toy 1.0.0", DIGESTS["release"], DIGESTS["policy"], DIGESTS["engine"], str(access), tuple(planned))

@@ -6,7 +6,7 @@ import copy
 from random import Random
 from typing import Any
 
-from appliance.serve.requests.paths import CHAT, COMPLETIONS, EMBEDDINGS
+from appliance.serve.requests.paths import CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, RERANKINGS, TOKENIZE
 
 KNOWN = (
     *("model", "messages", "prompt", "input", "temperature", "top_p", "top_k", "min_p", "typical_p", "repeat_penalty"),
@@ -23,6 +23,7 @@ KNOWN = (
     ),
     *("tool_choice", "parallel_tool_calls", "reasoning_effort", "chat_template_kwargs", "metadata", "encoding_format"),
     *("safety_identifier", "prompt_cache_key", "store", "service_tier", "audio", "modalities", "functions", "best_of"),
+    *("content", "tokens", "with_pieces", "query", "documents", "top_n", "return_documents", "rank_fields"),
     *("echo", "suffix", "dimensions", "function_call", "prediction", "web_search_options", "verbosity"),
 )
 ENGINES = (
@@ -75,6 +76,9 @@ BASES: tuple[tuple[str, dict[str, Any]], ...] = (
     (CHAT, {"model": "toy", "messages": TURNS}),
     (COMPLETIONS, {"model": "toy", "prompt": ["x", "y"], "n": 2, "seed": 1}),
     (EMBEDDINGS, {"model": "toy", "input": ["x", "y"]}),
+    (RERANKINGS, {"model": "toy", "query": "x", "documents": ["x", "y"]}),
+    (TOKENIZE, {"model": "toy", "content": "x"}),
+    (DETOKENIZE, {"model": "toy", "tokens": [1, 2]}),
 )
 
 

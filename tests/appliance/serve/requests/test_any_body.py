@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.serve.requests.json_text import check_shape, parse_json
-from appliance.serve.requests.paths import CHAT, COMPLETIONS, EMBEDDINGS
+from appliance.serve.requests.paths import CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, RERANKINGS, TOKENIZE
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.requests.schema_pattern import write_pattern
 from appliance.serve.requests.work import Work, check_length, parse_request, plan_work
@@ -41,6 +41,9 @@ FIELDS = {
     },
     COMPLETIONS: {*_SAMPLING, "prompt", "logprobs"},
     EMBEDDINGS: {"model", "input", "encoding_format"},
+    RERANKINGS: {"model", "query", "documents"},
+    TOKENIZE: {"model", "content", "add_special", "parse_special", "with_pieces"},
+    DETOKENIZE: {"model", "tokens"},
 }
 MESSAGE = {"role", "content", "name", "tool_call_id", "reasoning_content", "tool_calls"}
 
@@ -119,13 +122,14 @@ def test_no_body_reaches_an_engine_with_a_field_outside_the_list() -> None:
 @pytest.mark.ci
 def test_engine_that_stands_in_gets_nothing_else_through_the_gateway() -> None:
     random = Random(13)
-    slots = {"toy": 2, "tools": 2, "embeds": 2}
+    slots = {"toy": 2, "tools": 2, "embeds": 2, "ranks": 2}
     with tempfile.TemporaryDirectory(prefix="gateway-") as folder, opened(Path(folder), slots) as site:
         statuses: Counter[int] = Counter()
         for _ in range(200):
             route, body = make_body(random)
             if body.get("model") == "toy":
-                body["model"] = "embeds" if route == EMBEDDINGS else random.choice(("toy", "tools"))
+                others = {EMBEDDINGS: "embeds", RERANKINGS: "ranks"}
+                body["model"] = others.get(route) or random.choice(("toy", "tools"))
             status, _, _ = site.call("POST", route, json.dumps(body).encode())
             statuses[status] += 1
         asked = [note for note in notes(site.sockets) if "body" in note]
