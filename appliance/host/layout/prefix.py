@@ -91,6 +91,11 @@ class Prefix:
         return self.state / "audit"
 
     @property
+    def engine_state(self) -> Path:
+        """What engines and scrubs record: incidents, and the last scrub. On a whole machine the engines' user owns it."""
+        return self.root / "var" / "lib" / "appliance-engine"
+
+    @property
     def state_format(self) -> Path:
         """The number of the format that the stored state may have."""
         return self.state / "state-format"

@@ -1,14 +1,12 @@
 """Opening a model so that the bytes that are served are the bytes that were signed (threats T16, T17).
 
-Owns the levels of protection (docs/architecture.md, Serving) and their names. It must never hash a path and then pass
-the path on: what is checked and what is served are one open descriptor.
+Owns the way to the highest level that this host gives (`appliance.host.models.levels`). It must never hash a path and
+then pass the path on: what is checked and what is served are one open descriptor.
 
-Levels:
-- `E2`: the file is hashed while it is copied once into new memory, and that memory is sealed. Nothing that happens to
-  the disk later matters. Costs memory of the model's size;
-- `E1`: the file is hashed and then served through the same descriptor. A later change on disk is noticed only when the
-  file is read again. Used where the memory does not suffice;
-- `E4` (fs-verity, where the kernel itself refuses changed pages) does not exist yet.
+Rules:
+- a seal that is measured on the descriptor and equals the signed digest proves the bytes: none of them is read;
+- without it every byte is compared, once;
+- a level below the minimum of the site is refused before a byte is read where that is known by then.
 """
 
 from __future__ import annotations
@@ -24,6 +22,8 @@ from types import TracebackType
 
 from appliance.host.layout.places import REPAIR_HINT
 from appliance.host.machine import cgroups
+from appliance.host.models.levels import ANY, E1, E2, E4, is_enough, too_low
+from appliance.host.models.seal import measure
 from bundles.chunks.check import changed, hash_range, placed
 from bundles.chunks.chunk import Chunk
 from bundles.contents.contents import File
@@ -31,7 +31,8 @@ from bundles.parallel import judge_all
 from bundles.progress import OnProgress, ignore
 from signing.errors import DamagedError, NotTrustedError
 
-E1, E2 = "E1", "E2"
+__all__ = ["E1", "E2", "E4", "MARGIN_BYTES", "ServedFile", "has_signed_seal", "memory_available_bytes", "open_verified"]
+
 MARGIN_BYTES = 1 << 30
 """Memory that must stay free beside a sealed copy, for the engine's own buffers and the rest of the machine."""
 
@@ -48,7 +49,7 @@ class ServedFile:
 
     Args:
         fd: the descriptor for the process that serves it.
-        level: `E1` or `E2`.
+        level: `E1`, `E2` or `E4`.
     """
 
     fd: int
@@ -75,15 +76,21 @@ class ServedFile:
 
 
 def open_verified(
-    file: File, path: Path, on_progress: OnProgress = ignore, *, available_bytes: int | None = None
+    file: File,
+    path: Path,
+    on_progress: OnProgress = ignore,
+    *,
+    available_bytes: int | None = None,
+    min_level: str = ANY,
 ) -> ServedFile:
-    """Open a file and compare every byte with its signed chunks; each byte is read from the disk once.
+    """Open a file whose bytes are the signed ones: by its seal, or by reading and comparing each byte once.
 
     Args:
         file: verified.
         path: untrusted; opened without following a link.
         on_progress: called with bytes done.
-        available_bytes: memory that may be used; it decides the level. None reads it from the machine.
+        available_bytes: memory that may be used; without a seal it decides the level. None reads it from the machine.
+        min_level: the lowest level that the site allows for it.
 
     Returns:
         The descriptor and the level; the caller closes it.
@@ -91,20 +98,43 @@ def open_verified(
     Raises:
         DamagedError: code `contents.file-changed`, naming the file of the bundle and the bytes that differ.
         NotTrustedError: the path is no regular file.
+        HostUnfitError: code `model.level`: this host does not give the level that the site demands.
     """
-    available = memory_available_bytes() if available_bytes is None else available_bytes
     source = _open_regular(file, path)
     try:
-        if file.size + MARGIN_BYTES <= available:
-            copy = _seal_copy(file, source, on_progress)
-            if copy is not None:
-                os.close(source)
-                return ServedFile(copy, E2)
+        if has_signed_seal(file, source):
+            return ServedFile(source, E4)
+        if not is_enough(E2, min_level):
+            raise too_low(file.path, min_level, "no seal, or another one than the signed contents list")
+        copy = _copy_where_it_fits(file, source, available_bytes, on_progress)
+        if copy is not None:
+            os.close(source)
+            return ServedFile(copy, E2)
+        if not is_enough(E1, min_level):
+            raise too_low(file.path, min_level, f"no memory for a copy of {file.size} bytes")
         _compare(file, lambda start, chunk: hash_range(source, start, chunk.size), on_progress)
         return ServedFile(source, E1)
     except BaseException:
         os.close(source)
         raise
+
+
+def has_signed_seal(file: File, descriptor: int) -> bool:
+    """Whether the kernel refuses every page of an open file that is not the signed one. Reads no byte of it.
+
+    Args:
+        file: verified.
+        descriptor: of the file on this host.
+    """
+    try:
+        return file.fsverity is not None and measure(descriptor) == file.fsverity
+    except OSError:
+        return False  # the bytes decide
+
+
+def _copy_where_it_fits(file: File, source: int, available_bytes: int | None, on_progress: OnProgress) -> int | None:
+    available = memory_available_bytes() if available_bytes is None else available_bytes
+    return _seal_copy(file, source, on_progress) if file.size + MARGIN_BYTES <= available else None
 
 
 def memory_available_bytes() -> int:
