@@ -172,11 +172,12 @@ def start_engine(spec: EngineSpec, run_dir: Path, log: Path, on_progress: OnProg
     Raises:
         DamagedError: the model's bytes differ from the signed ones.
         UsageError: the socket's path would be too long.
+        HostUnfitError: this host does not give the level that the site demands.
         ApplianceError: the engine cannot be started.
     """
     path = socket_path(run_dir, spec.name)
     path.unlink(missing_ok=True)
-    with open_verified(spec.file, spec.store, on_progress) as served:
+    with open_verified(spec.file, spec.store, on_progress, min_level=spec.min_level) as served:
         command, environment = engine_command(spec, served, path)
         output = EngineOutput(log)
         try:

@@ -21,15 +21,20 @@ from pathlib import Path
 from typing import Any
 
 from appliance.host.layout.atomic_file import write_file
+from appliance.host.models import incident
+from appliance.host.models.incident import WORDS
 from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError
 
 STARTING, SERVING, RESTARTING, STOPPED = "starting", "serving", "restarting", "stopped"
-BYTES_DIFFER = "its bytes are not the signed ones"
-UNREADABLE = "its files cannot be read"
+BYTES_DIFFER = WORDS[incident.BYTES]
+UNREADABLE = WORDS[incident.UNREADABLE]
 NO_ANSWER = "its engine does not answer"
 NOT_STARTED = "nothing starts its engine again"
 UNIT_STOPPED = "its service was stopped"
 CANNOT_START = "it cannot run on this host"
+LEVEL_TOO_LOW = "this host does not give the level that the site demands"
+INCIDENT_REASONS = frozenset(WORDS.values())
+"""The reasons of a model whose bytes are not right or not there: an install repairs it."""
 
 MAX_REASON = 200
 _MAX_BYTES = 4 << 10
@@ -126,4 +131,8 @@ def stop_reason(error: ApplianceError | OSError) -> str:
     """Why an engine is stopped for good after this error, for people; details are for the log."""
     if isinstance(error, OSError):
         return UNREADABLE
+    if error.code == incident.INCIDENT_CODE:
+        return next((reason for reason in WORDS.values() if error.found.startswith(reason)), BYTES_DIFFER)
+    if error.code == "model.level":
+        return LEVEL_TOO_LOW
     return BYTES_DIFFER if isinstance(error, DamagedError | NotTrustedError | DriftError) else CANNOT_START

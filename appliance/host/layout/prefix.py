@@ -92,7 +92,7 @@ class Prefix:
 
     @property
     def engine_state(self) -> Path:
-        """What engines and scrubs record: incidents, and the last scrub. On a whole machine the engines' user owns it."""
+        """What engines and scrubs record: incidents, the last scrub. On a whole machine it is of the engines' user."""
         return self.root / "var" / "lib" / "appliance-engine"
 
     @property

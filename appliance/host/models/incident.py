@@ -18,11 +18,13 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.places import REPAIR_HINT
 from appliance.host.layout.prefix import Prefix, make_folder
+from bundles.contents.contents import File
 from signing.digest import Digest
 from signing.errors import DriftError
 
@@ -39,6 +41,7 @@ WORDS = {
 }
 """The causes for people; also the reason in an engine's state."""
 
+INCIDENT_CODE = "model.incident"
 MAX_DETAIL = 300
 _MAX_BYTES = 4 << 10
 _MODE = 0o644
@@ -72,7 +75,7 @@ class Incident:
     def error(self) -> DriftError:
         """The error of a start of this model, and of `appliance status`."""
         return DriftError(
-            "model.incident",
+            INCIDENT_CODE,
             self.model,
             expected="a model whose bytes are the signed ones",
             found=f"{self.reason} (found {self.time}): {self.detail}" if self.detail else self.reason,
@@ -128,6 +131,27 @@ def read_incident(prefix: Prefix, file: Digest, model: str) -> Incident | None:
         return None
     except (OSError, ValueError, RecursionError):
         return Incident(model, file, UNKNOWN, str(path), "")
+
+
+def refuse_incident(prefix: Prefix, file: File, model: str) -> None:
+    """Refuse to start a model whose file has a recorded incident.
+
+    Args:
+        prefix: the host.
+        file: of the model, verified.
+        model: its name.
+
+    Raises:
+        DriftError: code `model.incident`, with what was found and when.
+    """
+    found = read_incident(prefix, file.sha256, model)
+    if found is not None:
+        raise found.error()
+
+
+def make_incident(model: str, file: Digest, cause: str, detail: str, now: datetime) -> Incident:
+    """Make an incident that was found at this moment, in UTC; `record_incident` writes it."""
+    return Incident(model, file, cause, printable(detail), now.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
 
 def clear_incidents(prefix: Prefix, files: Iterable[Digest]) -> tuple[str, ...]:

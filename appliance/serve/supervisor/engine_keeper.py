@@ -3,6 +3,8 @@
 Owns the life of one model's engine under `appliance serve`. Rules:
 - every start verifies the model and the program again, whatever was right before;
 - a model or program whose bytes changed is an incident: that model stays stopped, and the others serve on;
+- an engine that the kernel ended by SIGBUS, or whose file cannot be read, is one, too: it is recorded, and nothing
+  starts that model until an install has repaired it;
 - an engine that ends too often is given up (`appliance.host.engine.crashes`); each new try comes later than the one
   before. Gateway and other models go on;
 - each change of the engine's state is written beside its socket, and sent to the gateway.
@@ -18,6 +20,7 @@ from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
 
+from appliance.clock import utc_now
 from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, recent_crashes
 from appliance.host.engine.process import Engine, socket_path, start_engine
 from appliance.host.engine.state import (
@@ -31,6 +34,9 @@ from appliance.host.engine.state import (
     stop_reason,
     write_state,
 )
+from appliance.host.layout.prefix import Prefix
+from appliance.host.models.engine_fault import end_incident
+from appliance.host.models.incident import Incident, read_incident, record_incident, refuse_incident
 from appliance.host.process.child import describe_exit
 from appliance.serve.gateway.messages import EngineEvent
 from appliance.serve.supervisor.launch_plan import ServedModel
@@ -60,6 +66,7 @@ class EngineKeeper:
         recheck: compares program, libraries and configuration with what was signed; raises as `check_release`.
         on_event: called with what an operator may want to know, from the keeper's thread.
         on_state: called with each new state of the engine, from the keeper's thread.
+        prefix: the host, whose records of incidents are read and written.
     """
 
     def __init__(
@@ -70,6 +77,7 @@ class EngineKeeper:
         recheck: Callable[[], None],
         on_event: OnServiceEvent,
         on_state: Callable[[EngineEvent], None],
+        prefix: Prefix,
     ) -> None:
         self.served = served
         self.engine: Engine | None = None
@@ -77,6 +85,7 @@ class EngineKeeper:
         self.is_stopped = False
         self._run_dir, self._log = run_dir, log
         self._recheck, self._on_event, self._on_state = recheck, on_event, on_state
+        self._prefix = prefix
         self._status = ""
         self._stopping = Flag()
         self._thread: Thread | None = None
@@ -107,8 +116,10 @@ class EngineKeeper:
             on_progress: called while the model is verified.
 
         Raises:
+            DriftError: an incident is recorded for its file.
             ApplianceError: as `start_engine`.
         """
+        refuse_incident(self._prefix, self.served.spec.file, self.name)
         self._set_state(EngineState(STARTING, pid=os.getpid()))
         self.engine = start_engine(self.served.spec, self._run_dir, self._log, on_progress)
         self._set_state(_describe(self.engine, STARTING))
@@ -151,6 +162,9 @@ class EngineKeeper:
             now = time.monotonic()
             crashes = recent_crashes((*crashes, now), now)
             how = describe_exit(code)
+            if (found := self._find_incident(code)) is not None:
+                self.stop_for(found.error())
+                return
             if len(crashes) == MAX_CRASHES:
                 self._give_up(CRASHED, f"{CRASHED}, the last with {how}")
                 return
@@ -165,10 +179,10 @@ class EngineKeeper:
             self.start()
             self.wait_ready()
         except (DamagedError, NotTrustedError, DriftError) as error:
-            self._stop_for(INCIDENT, error, stop_reason(error))
+            self.stop_for(error)
             return False
         except OSError as error:
-            self._stop_for(UNREADABLE, unreadable(self.name, error), stop_reason(error))
+            self.stop_for(unreadable(self.name, error), UNREADABLE, stop_reason(error))
             return False
         except ApplianceError:
             # The engine died while it loaded: the loop counts that as one more end.
@@ -177,16 +191,32 @@ class EngineKeeper:
                 return False
         return True
 
+    def _find_incident(self, code: int) -> Incident | None:
+        spec = self.served.spec
+        found = read_incident(self._prefix, spec.file.sha256, self.name)
+        if found is None:
+            found = end_incident(self.name, spec.file.sha256, spec.store, code, utc_now())
+            if found is not None:
+                with contextlib.suppress(OSError):  # the keeper stops it in any case
+                    record_incident(self._prefix, found)
+        return found
+
     def _give_up(self, reason: str, detail: str) -> None:
         """Stop a model whose bytes are right: what else is served goes on."""
         self._stop_engine(reason)
         step = f"see its log ({self._log}), then end `appliance serve` and start it again"
         self._on_event(ServiceEvent(GIVEN_UP, self.name, detail, step))
 
-    def _stop_for(self, what: str, error: ApplianceError, reason: str) -> None:
-        """Stop a model whose bytes are not right or not there."""
+    def stop_for(self, error: ApplianceError, what: str = INCIDENT, reason: str = "") -> None:
+        """Stop a model whose bytes are not right or not there; the others serve on.
+
+        Args:
+            error: what is wrong.
+            what: of the event.
+            reason: for its users; empty where the error has it.
+        """
         self.error = error
-        self._stop_engine(reason)
+        self._stop_engine(reason or stop_reason(error))
         self._on_event(ServiceEvent(what, self.name, str(error), error.hint, error))
 
     def _stop_engine(self, reason: str) -> None:

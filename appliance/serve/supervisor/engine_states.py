@@ -12,10 +12,9 @@ from pathlib import Path
 from appliance.host.engine.client import EngineClient
 from appliance.host.engine.process import socket_path
 from appliance.host.engine.state import (
-    BYTES_DIFFER,
+    INCIDENT_REASONS,
     NOT_STARTED,
     STOPPED,
-    UNREADABLE,
     EngineState,
     read_state,
 )
@@ -78,7 +77,7 @@ def stopped_engines(release: Release, states: dict[str, EngineState]) -> list[Ap
 
 
 def _next_step(release: Release, model: str, state: EngineState, *, is_serve: bool) -> str:
-    if state.reason in (BYTES_DIFFER, UNREADABLE):
+    if state.reason in INCIDENT_REASONS:
         return "run the same `appliance install` again: it repairs the release"
     if is_serve:
         return f"see its log ({run_dir.engine_log(release.prefix, model)}); end `appliance serve` and start it again"

@@ -13,6 +13,7 @@ from socket import socket
 from appliance.host.activation.health import Health
 from appliance.host.engine.process import socket_path
 from appliance.host.engine.state import RESTARTING, EngineState
+from appliance.host.models.incident import INCIDENT_CODE
 from appliance.serve.gateway.messages import EngineEvent
 from appliance.serve.supervisor import run_dir
 from appliance.serve.supervisor.engine_keeper import EngineKeeper, unreadable
@@ -59,6 +60,8 @@ class Service:
     def start_engines(self, on_progress: OnProgress) -> None:
         """Verify every model, start every engine, and wait until all answer.
 
+        A model with a recorded incident stays stopped, and the others serve.
+
         Args:
             on_progress: called while models are verified.
 
@@ -70,14 +73,19 @@ class Service:
             try:
                 keeper.start(on_progress)
             except ApplianceError as error:
-                errors.append(error)
+                if error.code == INCIDENT_CODE:
+                    keeper.stop_for(error)
+                else:
+                    errors.append(error)
             except OSError as error:
                 errors.append(unreadable(keeper.served.model.path, error))
         if errors:
             raise worst(errors)
+        self._refuse_where_none_is_left()
         for keeper in self.keepers:
-            keeper.wait_ready()
-            keeper.watch()
+            if not keeper.is_stopped:
+                keeper.wait_ready()
+                keeper.watch()
 
     def health(self) -> Health:
         """How this release is at this moment: whether users reach every model of it."""
@@ -148,14 +156,18 @@ class Service:
                 self._recheck,
                 self._on_event,
                 self.gateway.send,
+                prefix,
             )
             for served in self.launch.models
         )
 
-    def _check_keepers(self) -> None:
+    def _refuse_where_none_is_left(self) -> None:
         errors = [keeper.error for keeper in self.keepers if keeper.error is not None]
         if len(errors) == len(self.keepers):
             raise worst(errors)
+
+    def _check_keepers(self) -> None:
+        self._refuse_where_none_is_left()
         for keeper in self.keepers:
             if not keeper.is_stopped and not keeper.is_watching:
                 raise RuntimeError(f"nobody watches the engine of {keeper.name}")

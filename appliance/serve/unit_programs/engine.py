@@ -6,6 +6,7 @@ Owns the way from the unit to `llama-server`. Rules (threats T16, T17, T78):
 - the engine gets the very descriptor whose bytes were compared, and takes this process's place: nothing is between;
 - what it prints reaches the journal through `engine_log`, a process that ends with it;
 - the sandbox is tried from inside: the state beside the socket holds what was found, not what the unit asks for;
+- a model with a recorded incident is not started until an install has repaired it;
 - an engine that has ended too often is not started; the start after that is a person's;
 - where this ends in its place, the state shows whether systemd starts it again, and why it does not serve.
 """
@@ -27,6 +28,7 @@ from appliance.host.engine.state import RESTARTING, STARTING, STOPPED, EngineSta
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import engine_socket, trial_mark, unit_of_release
 from appliance.host.machine.threads import thread_count
+from appliance.host.models.incident import refuse_incident
 from appliance.host.models.served_file import open_verified
 from appliance.host.process.child import NETNS, NONE
 from appliance.host.release.release import open_release
@@ -47,6 +49,7 @@ def start(prefix: Prefix, name: str, model: str) -> None:
     Raises:
         DamagedError, NotTrustedError, DriftError: the bytes are not those that were signed and rendered.
         UsageError: there is no such model.
+        HostUnfitError: this host does not give the level that the site demands.
         ApplyBrokenError: the engine has ended too often; see `appliance.host.engine.crashes`.
         OSError: a file cannot be read, or the state cannot be written.
     """
@@ -75,7 +78,8 @@ def _become_engine(prefix: Prefix, path: Path, model: str, listens_at: Path) -> 
     release = open_release(prefix, path, utc_now(), is_on_trial=trial_mark(prefix, path).exists())
     check_engine_files(release)
     served = _find(read_launch(release, thread_count()).models, model)
-    with open_verified(served.spec.file, served.spec.store) as opened:
+    refuse_incident(prefix, served.spec.file, model)
+    with open_verified(served.spec.file, served.spec.store, min_level=served.spec.min_level) as opened:
         command, environment = engine_command(served.spec, opened, listens_at)
         write_state(listens_at, EngineState(STARTING, "", opened.level, measure_isolation(), os.getpid()))
         # The folder outlives the engine, for its state; no engine listens where a socket lies already.

@@ -2,6 +2,8 @@
 `venv/bin/python -I -B -m appliance.serve.engine_end RELEASE MODEL`.
 
 Owns what users and operators see of an engine that has ended. Rules:
+- an engine that the kernel ended by SIGBUS, or whose file cannot be read, is an incident: it is recorded, and its state
+  shows that. systemd does not start it again (`RestartPreventExitStatus`), and every start refuses;
 - an engine that ended by itself is counted (`appliance.host.engine.crashes`). Its state shows that it is started again,
   or that it is stopped: the next start then refuses, and systemd does not try another;
 - what the start of the unit wrote about a stop is left as it is;
@@ -10,6 +12,8 @@ Owns what users and operators see of an engine that has ended. Rules:
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import sys
@@ -17,13 +21,18 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from appliance.clock import utc_now
 from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, clear_crashes, record_crash
 from appliance.host.engine.state import RESTARTING, STOPPED, UNIT_STOPPED, EngineState, read_state, write_state
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import engine_socket, unit_of_release
+from appliance.host.models.engine_fault import end_incident
+from appliance.host.models.incident import Incident, read_incident, record_incident
 from appliance.host.process.child import describe_exit
-from appliance.serve.supervisor.service_event import ENDED, GIVEN_UP, ServiceEvent
+from appliance.serve.supervisor.service_event import ENDED, GIVEN_UP, INCIDENT, ServiceEvent
 from appliance.serve.unit_programs import startup
+from signing.digest import parse_digest
+from signing.errors import ApplianceError
 
 _ORDERLY = ("success", "timeout")
 """Results of systemd (`SERVICE_RESULT`) for an engine that was stopped by a person or by an install."""
@@ -60,6 +69,9 @@ def record_end(
         write_state(listened_at, EngineState(STOPPED, UNIT_STOPPED))
         return None
     how = _describe(environment)
+    if (found := _find_incident(prefix, release, model, environment)) is not None:
+        write_state(listened_at, EngineState(STOPPED, found.reason))
+        return ServiceEvent(INCIDENT, model, f"{found.reason}: {found.detail}", found.error().hint)
     if len(record_crash(listened_at, now)) < MAX_CRASHES:
         write_state(listened_at, EngineState(RESTARTING, f"its engine ended: {how}"))
         return ServiceEvent(ENDED, model, how)
@@ -68,12 +80,38 @@ def record_end(
     return ServiceEvent(GIVEN_UP, model, f"{CRASHED}, the last with {how}", f"systemctl restart {unit}")
 
 
-def _describe(environment: Mapping[str, str]) -> str:
+def _find_incident(prefix: Prefix, release: Path, model: str, environment: Mapping[str, str]) -> Incident | None:
+    try:
+        # Its name ends the release's folder; the folder above the file is named by the signed sha256.
+        config = json.loads((release / "config" / f"engine-{model}.json").read_bytes())
+        store = Path(str(config["store"]))
+        file = parse_digest(store.parent.name, str(store))
+    except (ApplianceError, OSError, ValueError, KeyError, TypeError):
+        return None
+    if store.parent.parent != prefix.models:
+        return None
+    code = _exit_code(environment)
+    found = read_incident(prefix, file, model)
+    if found is None:
+        found = end_incident(model, file, store, -1 if code is None else code, utc_now())
+        if found is not None:
+            with contextlib.suppress(OSError):  # systemd does not start it again in any case
+                record_incident(prefix, found)
+    return found
+
+
+def _exit_code(environment: Mapping[str, str]) -> int | None:
+    """The exit status; 128 and the signal's number where a signal ended it. None where systemd states none."""
     status = environment.get("EXIT_STATUS", "")
     if status.isdigit():
-        return describe_exit(int(status))
+        return int(status)
     number = signal.Signals.__members__.get(f"SIG{status}")
-    return describe_exit(128 + number) if number is not None else "an unknown status"
+    return None if number is None else 128 + number
+
+
+def _describe(environment: Mapping[str, str]) -> str:
+    code = _exit_code(environment)
+    return "an unknown status" if code is None else describe_exit(code)
 
 
 def main() -> int:
