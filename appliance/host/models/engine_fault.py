@@ -6,14 +6,17 @@ the next start would serve from the same bytes.
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from datetime import datetime
 from pathlib import Path
 
-from appliance.host.models.incident import BUS_ERROR, Incident, make_incident
-from appliance.host.models.scrub import head_fault
+from appliance.host.models.incident import BUS_ERROR, UNREADABLE, Incident, make_incident
 from signing.digest import Digest
 
+HEAD_BYTES = 64 << 20
+_READ_BYTES = 1 << 20
 BUS_EXIT = 128 + signal.SIGBUS
 """The exit status of an engine that touched a page which the kernel could not give: the seal refused it, the disk did
 not read it, or the file was cut."""
@@ -35,5 +38,22 @@ def end_incident(model: str, file: Digest, store: Path, code: int, now: datetime
     if code == BUS_EXIT:
         return make_incident(model, file, BUS_ERROR, "the kernel ended its engine by SIGBUS", now)
     # What an engine reads and does not map ends in an error of its own.
-    fault = head_fault(store)
-    return None if fault is None else make_incident(model, file, fault.cause, fault.detail, now)
+    if is_head_readable(store):
+        return None
+    return make_incident(model, file, UNREADABLE, f"the first {HEAD_BYTES >> 20} MiB of {store}", now)
+
+
+def is_head_readable(path: Path) -> bool:
+    """Whether the disk gives the part of a model that an engine reads by itself: at most `HEAD_BYTES`.
+
+    Args:
+        path: of the model on this host.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            for at in range(0, HEAD_BYTES, _READ_BYTES):
+                if not os.pread(file.fileno(), _READ_BYTES, at):
+                    break
+    except OSError as error:
+        return error.errno != errno.EIO
+    return True

@@ -30,8 +30,6 @@ from bundles.contents.contents import File
 from bundles.progress import OnProgress, Progress, ignore
 
 BLOCK_BYTES = 1 << 20
-HEAD_BYTES = 64 << 20
-"""What an engine reads of a model by itself; all else it maps."""
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 _IDLE_CLASS, _WHO_PROCESS = 3 << 13, 1
 
@@ -97,22 +95,6 @@ def scrub_file(file: File, path: Path, on_progress: OnProgress = ignore) -> File
         return FileScrub(file.size, has_signed_seal(file, descriptor), is_direct, fault)
     finally:
         os.close(descriptor)
-
-
-def head_fault(path: Path) -> FileFault | None:
-    """Whether the part of a model that an engine reads can be read; at most `HEAD_BYTES`.
-
-    Args:
-        path: of the model on this host.
-    """
-    try:
-        with open(path, "rb", buffering=0) as file:
-            for at in range(0, HEAD_BYTES, BLOCK_BYTES):
-                if not os.pread(file.fileno(), BLOCK_BYTES, at):
-                    break
-    except OSError as error:
-        return FileFault(UNREADABLE, error.strerror or "") if error.errno == errno.EIO else None
-    return None
 
 
 def _open(path: Path) -> tuple[int, bool]:
