@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from appliance.host.engine.state import RESTARTING, SERVING, STARTING, STOPPED, EngineState, read_state
+from appliance.host.engine.state import RESTARTING, SERVING, STARTING, STOPPED, UNLOADED, EngineState, read_state
 from signing.errors import ApplianceError
 
 T = TypeVar("T")
@@ -64,9 +64,9 @@ class EngineClient:
             return EngineState(RESTARTING)
         if written.status == STOPPED:
             return written
-        if self.is_healthy():
+        if written.status != UNLOADED and self.is_healthy():
             return replace(written, status=SERVING, reason="")
-        if written.status == STARTING and _exists(written.pid):
+        if written.status in (STARTING, UNLOADED) and _exists(written.pid):
             return written
         return EngineState(RESTARTING, written.reason)
 

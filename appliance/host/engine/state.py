@@ -26,6 +26,8 @@ from appliance.host.models.incident import WORDS
 from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError
 
 STARTING, SERVING, RESTARTING, STOPPED = "starting", "serving", "restarting", "stopped"
+UNLOADED = "unloaded"
+"""Of a model that is loaded on demand, and that nobody needs now."""
 BYTES_DIFFER = WORDS[incident.BYTES]
 UNREADABLE = WORDS[incident.UNREADABLE]
 NO_ANSWER = "its engine does not answer"
@@ -39,7 +41,7 @@ INCIDENT_REASONS = frozenset(WORDS.values())
 MAX_REASON = 200
 _MAX_BYTES = 4 << 10
 _MAX_PID = 1 << 22
-_STATUSES = (STARTING, SERVING, RESTARTING, STOPPED)
+_STATUSES = (STARTING, SERVING, RESTARTING, STOPPED, UNLOADED)
 _WORD = re.compile(r"[A-Za-z0-9-]{0,16}")
 _MODE = 0o640
 
@@ -49,7 +51,8 @@ class EngineState:
     """What an engine is.
 
     Args:
-        status: `STARTING`, `SERVING`, `RESTARTING` (it has ended, and is started again) or `STOPPED` (for good).
+        status: `STARTING`, `SERVING`, `RESTARTING` (it has ended, and is started again), `STOPPED` (for good) or
+            `UNLOADED`.
         reason: why it does not serve, for people; at most `MAX_REASON` printable characters.
         level: how its bytes are bound to the signed ones; see `appliance.host.models.served_file`. Empty until the
             model is verified.

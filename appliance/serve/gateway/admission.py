@@ -24,6 +24,7 @@ from appliance.serve.requests.chat import ChatRequest
 from appliance.serve.requests.paths import ROUTES
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.requests.work import check_length, parse_request, plan_work
+from appliance.serve.sharing.residence import Stay
 from appliance.serve.upstream.connection import LostError
 
 LARGE_BYTES = 64 << 10
@@ -46,18 +47,27 @@ async def admit(route: str, data: bytes, caller: Caller, find: Callable[[str], B
     """
     checked = await _check(len(data), lambda: parse_request(route, parse_body(data)))
     backend = find(checked.model)
+    stay = Stay()
     try:
-        refusal = backend.refusal(ROUTES[route].task)
-        if refusal is not None:
-            raise refusal
+        _refuse_unable(backend, route)
         await _check(len(data), lambda: check_length(checked, backend.model.context))
+        stay = await backend.enter()
+        _refuse_unable(backend, route)
         has_calls = isinstance(checked, ChatRequest) and checked.has_calls()
         has_tools = has_calls and await _has_tools(backend)
         work = await _check(len(data), lambda: plan_work(checked, has_tools=has_tools))
-    except Refusal as refused:
-        metrics.count_request(backend.name, route, refused.status)
+    except BaseException as error:
+        stay.end()
+        if isinstance(error, Refusal):
+            metrics.count_request(backend.name, route, error.status)
         raise
-    return Relay(backend, work, caller, metrics)
+    return Relay(backend, work, caller, metrics, stay)
+
+
+def _refuse_unable(backend: Backend, route: str) -> None:
+    refusal = backend.refusal(ROUTES[route].task)
+    if refusal is not None:
+        raise refusal
 
 
 async def _check(size_bytes: int, check: Callable[[], T]) -> T:

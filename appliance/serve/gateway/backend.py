@@ -6,6 +6,7 @@ Owns what is shown of it: to clients, in the metrics, and in the digests that ev
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from appliance.host.engine.state import SERVING, STARTING, STOPPED, EngineState
@@ -16,6 +17,7 @@ from appliance.serve.observation.metrics import EngineFigures
 from appliance.serve.requests.paths import COUNT, EMBED, GENERATE
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.sharing.queue import RequestQueue
+from appliance.serve.sharing.residence import Residence, Residents, Stay
 from appliance.serve.upstream.answer import parse_answer, read_whole
 from appliance.serve.upstream.connection import LostError, Upstream
 
@@ -29,15 +31,19 @@ class Backend:
         plan: what the gateway serves.
         model: one of its models.
         ending: of the gateway.
+        residents: the models of the gateway that share memory.
     """
 
-    def __init__(self, plan: Plan, model: PlannedModel, ending: Ending) -> None:
+    def __init__(self, plan: Plan, model: PlannedModel, ending: Ending, residents: Residents | None = None) -> None:
         self.model = model
         self.ending = ending
         self.queue = RequestQueue(model.slots)
         self.upstream = Upstream(model.socket)
         self.state = EngineState(STARTING)
         self.cached: dict[int, int] = {}
+        self.residence: Residence | None = None
+        if model.wish and residents is not None:
+            self.residence = residents.add(model.name, Path(model.wish), model.keep_alive, model.memory, model.slots)
         self._plan = plan
         self._has_tools: bool | None = None
 
@@ -50,6 +56,11 @@ class Backend:
     def is_serving(self) -> bool:
         """Whether the engine answers from verified bytes."""
         return self.state.status == SERVING
+
+    @property
+    def is_available(self) -> bool:
+        """Whether a request gets an answer: the engine serves, or is loaded for the request."""
+        return self.is_serving or (self.residence is not None and self.state.status != STOPPED)
 
     @property
     def is_embedding(self) -> bool:
@@ -66,16 +77,26 @@ class Backend:
         if state.status == STOPPED != self.state.status:
             _log.error("the model %s was stopped: %s", self.name, state.reason)
         self.state = state
+        if self.residence is not None:
+            self.residence.change_state(state.status)
+
+    async def enter(self) -> Stay:
+        """Wait until the model is loaded, and hold it until the stay ends.
+
+        Raises:
+            Refusal: 503; see `Residence.enter`.
+        """
+        return Stay() if self.residence is None else await self.residence.enter()
 
     def refusal(self, task: str) -> Refusal | None:
-        """Why it cannot answer a request now; None where it can.
+        """Why it cannot answer a request; None where it can, now or when it is loaded.
 
         Args:
             task: of the request's route.
         """
         if task not in (COUNT, self.task):
             return wrong_task(self.name, self.task, task)
-        return None if self.is_serving else not_serving(self.name, self.state)
+        return None if self.is_available else not_serving(self.name, self.state)
 
     async def has_tools(self) -> bool:
         """Whether the model's chat template shows tools to the model; the engine states it.

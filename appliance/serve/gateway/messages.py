@@ -32,8 +32,11 @@ class PlannedModel:
         sha256: of the model's file.
         template: sha256 of its chat template; empty where it has none.
         embedding: numbers of an embedding; 0 for a model that chats.
-        keep_alive: seconds without a request after which it is unloaded; 0 keeps it loaded for ever.
         task: `rerank` for a model that sorts documents; empty where `embedding` states it.
+        keep_alive: seconds without a request after which it is unloaded; 0 for a model that is always loaded, and
+            `residence.FOR_EVER` for one that is unloaded only where another needs its room.
+        wish: path of the file by which the gateway wishes it loaded; empty for a model that is always loaded.
+        memory: bytes that it takes while it is loaded; 0 for a model that is always loaded.
     """
 
     name: str
@@ -45,6 +48,8 @@ class PlannedModel:
     embedding: int = 0
     keep_alive: int = 0
     task: str = ""
+    wish: str = ""
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ class Plan:
     limits: Limits = USUAL_LIMITS
     tls: TlsFiles | None = None
     cors: tuple[str, ...] = ()
+    room: int = 0
 
     def to_bytes(self) -> bytes:
         """Serialize the plan as JSON."""

@@ -27,6 +27,7 @@ from appliance.serve.observation.metrics import USER_LEFT, Metrics
 from appliance.serve.requests.json_text import to_json
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.sharing.queue import QueueFullError
+from appliance.serve.sharing.residence import Stay
 from appliance.serve.sharing.share import MAX_WEIGHT, Share
 from appliance.serve.upstream.answer import Answer, parse_answer, read_whole
 from appliance.serve.upstream.connection import LostError, Reply
@@ -50,10 +51,12 @@ class Relay(Response):
         work: what passed the checks.
         caller: who sent it.
         metrics: where the request is counted.
+        stay: the hold on the loaded model; it ends with the work.
     """
 
-    def __init__(self, backend: Backend, work: Work, caller: Caller, metrics: Metrics) -> None:
+    def __init__(self, backend: Backend, work: Work, caller: Caller, metrics: Metrics, stay: Stay) -> None:
         super().__init__()
+        self._stay = stay
         self._backend, self._work, self._caller, self._metrics = backend, work, caller, metrics
         self._share = _share_of(caller)
         self._made_by = backend.made_by()
@@ -65,6 +68,7 @@ class Relay(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, unless the user leaves first."""
         work = asyncio.create_task(self._answer(scope, receive, send))
+        work.add_done_callback(lambda _: self._stay.end())
         left = asyncio.create_task(_wait_until_left(receive))
         cut = asyncio.create_task(self._backend.ending.cut.wait())
         try:

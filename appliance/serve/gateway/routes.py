@@ -6,7 +6,7 @@ Rules (threat T37):
 - every route that reaches a model needs a key; a key sees only its own models;
 - a model that is not served is a 404, never another model; one that embeds gets no request to chat, nor the reverse;
 - nothing is served from disk but the one page, and no reply allows another site's page to read it;
-- `/readyz` is 200 only when at least one verified engine serves.
+- `/readyz` is 200 only when at least one verified engine serves, or is loaded for the request that needs it.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from appliance.serve.requests.body import read_body
 from appliance.serve.requests.paths import ROUTES, dialect_of
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.requests.request_id import REQUEST_ID, begin_request
+from appliance.serve.sharing.residence import Residents
 
 Clock = Callable[[], datetime]
 Admit = Callable[[str, bytes, Caller, Callable[[str], Backend], Metrics], Awaitable[Response]]
@@ -69,7 +70,8 @@ class Gateway:
         self.report = on_event
         self._admit: Admit | None = None
         self.ending = Ending()
-        self._backends = {model.name: Backend(plan, model, self.ending) for model in plan.models}
+        self.residents = Residents(plan.room)
+        self._backends = {model.name: Backend(plan, model, self.ending, self.residents) for model in plan.models}
 
     def on_event(self, event: EngineEvent) -> None:
         """Take a new state of an engine."""
@@ -105,6 +107,8 @@ class Gateway:
                     await stack.enter_async_context(inner(application))
                 loading = asyncio.create_task(self._load())
                 stack.callback(loading.cancel)
+                residing = asyncio.create_task(self.residents.watch())
+                stack.callback(residing.cancel)
                 yield
 
         return lifespan
@@ -136,7 +140,7 @@ class Gateway:
 
     async def _ready(self, _request: Request) -> Response:
         backends = self._backends.values()
-        is_ready = any(backend.is_serving for backend in backends)
+        is_ready = any(backend.is_available for backend in backends)
         models = [backend.describe_engine() for backend in backends]
         status = {"ready": is_ready, "release": self.plan.release, "manifest": self.plan.manifest, "models": models}
         return json_reply(status, 200 if is_ready else 503)

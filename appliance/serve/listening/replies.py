@@ -91,6 +91,18 @@ def not_serving(model: str, state: EngineState) -> Refusal:
     return Refusal(503, code, f"The model {model!r} is being {word}.", headers={"retry-after": "5"})
 
 
+def loading(model: str, retry_after_s: int) -> Refusal:
+    """For a model that is being loaded for longer than a request may wait."""
+    message = f"The model {model!r} is being loaded. Try again in {retry_after_s} s."
+    return Refusal(503, "loading", message, headers={"retry-after": str(retry_after_s)})
+
+
+def no_room(model: str, retry_after_s: int) -> Refusal:
+    """For a model that cannot be loaded, since others that are in use take the memory."""
+    message = f"The model {model!r} is not loaded, and other models in use take the memory. Try again later."
+    return Refusal(503, "no_room", message, headers={"retry-after": str(retry_after_s)})
+
+
 def engine_lost(model: str) -> Refusal:
     """For an engine that ended while it was asked, or has just been started again."""
     return Refusal(503, "engine_lost", f"The engine of {model!r} ended or fell silent.", headers={"retry-after": "5"})

@@ -25,6 +25,7 @@ from appliance.host.engine.state import (
     STARTING,
     STOPPED,
     UNIT_STOPPED,
+    UNLOADED,
     UNREADABLE,
 )
 from appliance.host.machine.cpu import FLAGS
@@ -36,7 +37,7 @@ OTHER = "other"
 """Stands for a word that is not in its list."""
 _SYSTEMS = ("debian-12", "debian-13", "ubuntu-22.04", "ubuntu-24.04")
 _FILE_SYSTEMS = ("ext4", "ext3", "ext2", "xfs", "btrfs", "f2fs", "tmpfs", "overlay", "zfs", "vfat", "exfat", "nfs4")
-_STATUSES = (STARTING, SERVING, RESTARTING, STOPPED)
+_STATUSES = (STARTING, SERVING, RESTARTING, STOPPED, UNLOADED)
 _REASONS = ("", BYTES_DIFFER, UNREADABLE, NO_ANSWER, NOT_STARTED, UNIT_STOPPED, CANNOT_START, CRASHED)
 _STEPS = (
     *("plan", "preflight", "import", "packages", "bootstrap", "environment", "runtime", "render", "candidate"),
