@@ -42,8 +42,8 @@ class Backend:
         self.state = EngineState(STARTING)
         self.cached: dict[int, int] = {}
         self.residence: Residence | None = None
-        if model.wish and residents is not None:
-            self.residence = residents.add(model.name, Path(model.wish), model.keep_alive, model.memory, model.slots)
+        if model.mark and residents is not None:
+            self.residence = residents.add(model.name, Path(model.mark), model.keep_alive, model.memory, model.slots)
         self._plan = plan
         self._has_tools: bool | None = None
 

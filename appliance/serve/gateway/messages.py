@@ -35,7 +35,7 @@ class PlannedModel:
         task: `rerank` for a model that sorts documents; empty where `embedding` states it.
         keep_alive: seconds without a request after which it is unloaded; 0 for a model that is always loaded, and
             `residence.FOR_EVER` for one that is unloaded only where another needs its room.
-        wish: path of the file by which the gateway wishes it loaded; empty for a model that is always loaded.
+        mark: path of the file by which the gateway has it loaded; empty for a model that is always loaded.
         memory: bytes that it takes while it is loaded; 0 for a model that is always loaded.
     """
 
@@ -48,7 +48,7 @@ class PlannedModel:
     embedding: int = 0
     keep_alive: int = 0
     task: str = ""
-    wish: str = ""
+    mark: str = ""
     memory: int = 0
 
 

@@ -1,12 +1,12 @@
 """Which of the models that share memory are loaded, and who waits for one that is not.
 
-Owns the choice of what is loaded and unloaded, and the waiting. The gateway wishes (`appliance.host.engine.wish`), and
-what starts engines obeys and reports each state.
+Owns the choice of what is loaded and unloaded, and the waiting. The gateway sets marks
+(`appliance.host.engine.load_mark`); what starts engines obeys, and reports each state.
 
 Rules:
 - a model is unloaded only while no request uses it or waits in its queue;
 - the loaded models take no more memory than was planned. One that would take more waits, until another has gone;
-- room is made by the model that was unused for the longest time, and by none that has just been loaded: else requests
+- room is made by the model that was unused for the longest time, and by none that has just been loaded. Else requests
   for two models in turn would make the host load, and do nothing else;
 - nobody waits without bound: a request then gets 503 with the time after which another try makes sense.
 """
@@ -21,15 +21,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appliance.host.engine.load_mark import is_marked, remove_mark, set_mark
 from appliance.host.engine.state import SERVING, STARTING, STOPPED, UNLOADED
-from appliance.host.engine.wish import is_wished, wish, withdraw
 from appliance.serve.listening.replies import loading, no_room
 from appliance.serve.requests.refusal import Refusal
 
 WAIT_S = 60.0
 """How long a request waits for its model."""
 STAY_S = 15.0
-"""How long a model stays after it was loaded, whoever wants its room."""
+"""How long a model stays after it was loaded, whatever else needs its room."""
 LEAVE_S = 60.0
 """How long an engine may take to end. One that is still there then is used again."""
 FOR_EVER = -1
@@ -64,7 +64,7 @@ class Residence:
 
     Args:
         name: of the model.
-        file: of its wish.
+        file: its mark.
         keep_alive: seconds without a request after which it is unloaded, or `FOR_EVER`.
         memory: bytes that it takes while it is loaded.
         max_waiting: requests that may wait for it.
@@ -83,7 +83,7 @@ class Residence:
     _is_leaving: bool = False
     _loaded_at: float = 0.0
     _used_at: float = 0.0
-    _wished_at: float = 0.0
+    _asked_at: float = 0.0
     _left_at: float = 0.0
     _usual_s: float = field(default=_FIRST_GUESS_S)
 
@@ -95,7 +95,7 @@ class Residence:
     @property
     def takes_memory(self) -> bool:
         """Whether its engine runs, or may run at any moment."""
-        return self.status != STOPPED and (self.status != UNLOADED or is_wished(self.file))
+        return self.status != STOPPED and (self.status != UNLOADED or is_marked(self.file))
 
     @property
     def is_leaving(self) -> bool:
@@ -107,15 +107,15 @@ class Residence:
         now = self.residents.clock()
         if status == SERVING and self.status != SERVING:
             self._loaded_at = self._used_at = now
-            if self._wished_at:
-                self._usual_s += (now - self._wished_at - self._usual_s) / 2
-            self._wished_at = 0.0
+            if self._asked_at:
+                self._usual_s += (now - self._asked_at - self._usual_s) / 2
+            self._asked_at = 0.0
         self.status = status
         if status in (UNLOADED, STOPPED):
             self._is_leaving = False
         elif status == SERVING and not self._is_leaving:
-            self._set_wish(is_there=True)  # it was loaded by an install, or for the gateway before this one
-        self.residents.tell()
+            self._put_mark(is_there=True)  # it was loaded by an install, or for the gateway before this one
+        self.residents.notify()
 
     async def enter(self) -> Stay:
         """Wait until the model is loaded, and hold it.
@@ -147,7 +147,7 @@ class Residence:
         """Let its engine end. Only for a model that `is_idle`."""
         self._is_leaving, self._left_at = True, self.residents.clock()
         _log.info("the model %s is unloaded", self.name)
-        self._set_wish(is_there=False)
+        self._put_mark(is_there=False)
 
     def stay_if_it_cannot_leave(self) -> None:
         """Use an engine again that does not end."""
@@ -158,9 +158,9 @@ class Residence:
 
     def load(self) -> None:
         """Let its engine start."""
-        self._wished_at = self.residents.clock()
+        self._asked_at = self.residents.clock()
         _log.info("the model %s is loaded", self.name)
-        self._set_wish(is_there=True)
+        self._put_mark(is_there=True)
 
     def idle_s(self) -> float:
         """Seconds for which nobody has used it, negative while it may not be unloaded."""
@@ -172,7 +172,7 @@ class Residence:
     def _leave(self) -> None:
         self.users -= 1
         self._used_at = self.residents.clock()
-        self.residents.tell()
+        self.residents.notify()
 
     def _refusal(self, *, has_room: bool) -> Refusal:
         return (loading if has_room else no_room)(self.name, self._retry_after_s())
@@ -180,10 +180,10 @@ class Residence:
     def _retry_after_s(self) -> int:
         return max(1, min(120, round(self._usual_s)))
 
-    def _set_wish(self, *, is_there: bool) -> None:
+    def _put_mark(self, *, is_there: bool) -> None:
         # A full disk must not end the gateway: the next request or the next tick tries again.
         with contextlib.suppress(OSError):
-            (wish if is_there else withdraw)(self.file)
+            (set_mark if is_there else remove_mark)(self.file)
 
 
 class Residents:
@@ -211,7 +211,7 @@ class Residents:
         Returns:
             Whether it is being loaded, or will be when others have gone.
         """
-        if wanted.status != UNLOADED or is_wished(wanted.file):
+        if wanted.status != UNLOADED or is_marked(wanted.file):
             return True  # it is on its way, in one direction or the other
         taken = sum(one.memory for one in self._all if one.takes_memory)
         missing = taken + wanted.memory - self.room
@@ -237,7 +237,7 @@ class Residents:
             one.stay_if_it_cannot_leave()
             if one.keep_alive == FOR_EVER:
                 taken = sum(other.memory for other in self._all if other.takes_memory)
-                if one.status == UNLOADED and not is_wished(one.file) and taken + one.memory <= self.room:
+                if one.status == UNLOADED and not is_marked(one.file) and taken + one.memory <= self.room:
                     one.load()
             elif one.idle_s() >= one.keep_alive:
                 one.unload()
@@ -248,7 +248,7 @@ class Residents:
             self.tick()
             await asyncio.sleep(_TICK_S)
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wake those that wait."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from appliance.host.engine.load_mark import is_marked
 from appliance.host.engine.state import RESTARTING, SERVING, STARTING, STOPPED, UNLOADED
-from appliance.host.engine.wish import is_wished
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.sharing import residence
 from appliance.serve.sharing.residence import FOR_EVER, LEAVE_S, STAY_S, Residence, Residents, Stay
@@ -31,12 +31,12 @@ class House:
             one.change_state(UNLOADED)
 
     def add(self, folder: Path, name: str, keep_alive: int) -> Residence:
-        return self.residents.add(name, folder / f"{name}.wish", keep_alive, GIB, 1)
+        return self.residents.add(name, folder / f"{name}.load", keep_alive, GIB, 1)
 
     def obey(self) -> None:
-        """Let every engine be what is wished."""
+        """Let every engine be as its mark is."""
         for one in self.models.values():
-            is_there = is_wished(one.file)
+            is_there = is_marked(one.file)
             if is_there and one.status == UNLOADED:
                 one.change_state(STARTING)
                 one.change_state(SERVING)
@@ -80,12 +80,12 @@ def test_model_that_is_asked_for_is_loaded_and_goes_after_its_keep_alive(tmp_pat
         assert house.loaded == {"a"}
         house.now += 1000
         house.residents.tick()
-        assert is_wished(house.models["a"].file)  # it is used
+        assert is_marked(house.models["a"].file)  # it is used
         stay.end()
         stay.end()
         house.now += 59
         house.residents.tick()
-        assert is_wished(house.models["a"].file)
+        assert is_marked(house.models["a"].file)
         house.now += 1
         house.residents.tick()
         house.obey()
@@ -105,7 +105,7 @@ def test_model_with_a_waiting_request_is_not_unloaded(tmp_path: Path) -> None:
         house.residents.tick()
         house.models["a"].change_state(SERVING)
         (await waiting).end()
-        assert is_wished(house.models["a"].file)
+        assert is_marked(house.models["a"].file)
 
     run(work())
 
@@ -192,11 +192,11 @@ def test_engine_that_does_not_end_is_used_again(tmp_path: Path) -> None:
         (await use(house, "a")).end()
         house.now += STAY_S + 1
         house.residents.tick()
-        assert not house.models["a"].is_ready
+        ready = [house.models["a"].is_ready]
         house.now += LEAVE_S
         house.residents.tick()
-        assert house.models["a"].is_ready
-        assert is_wished(house.models["a"].file)
+        assert [*ready, house.models["a"].is_ready] == [False, True]
+        assert is_marked(house.models["a"].file)
 
     run(work())
 
@@ -204,9 +204,9 @@ def test_engine_that_does_not_end_is_used_again(tmp_path: Path) -> None:
 def test_model_that_an_install_loaded_is_kept_and_counted(tmp_path: Path) -> None:
     house = House(tmp_path, 1, {"a": 60, "b": FOR_EVER})
     house.models["a"].change_state(SERVING)
-    assert is_wished(house.models["a"].file)
+    assert is_marked(house.models["a"].file)
     house.residents.tick()
-    assert not is_wished(house.models["b"].file)
+    assert not is_marked(house.models["b"].file)
 
 
 def test_model_without_a_keep_alive_is_loaded_where_there_is_room(tmp_path: Path) -> None:

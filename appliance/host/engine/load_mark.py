@@ -1,11 +1,11 @@
-"""Whether the gateway wishes that an engine runs: an empty file for each model that is loaded on demand.
+"""Which models are to be loaded: an empty file for each of those that are loaded on demand.
 
 Owns the file's place, and what it means. The gateway alone writes it. What starts the engine obeys: the program of the
 engine's unit where systemd runs it, the engine keeper under `appliance serve`.
 
 Rules:
-- a wish holds nothing, and nothing is read from it: it can load and unload its model, and do nothing else;
-- only a plain file is a wish. A link or a folder of that name is none.
+- a mark is empty, and nothing is read from it: it can load and unload its model, and do nothing else;
+- only a plain file is a mark. A link or a folder of that name is none.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import os
 import stat
 from pathlib import Path
 
-_SUFFIX = ".wish"
+SUFFIX = ".load"
 
 
-def wish_file(folder: Path, name: str) -> Path:
-    """The file whose presence is the wish.
+def mark_path(folder: Path, name: str) -> Path:
+    """The file whose presence means that a model is to be loaded.
 
     Args:
         folder: where the gateway may write.
         name: of the engine, unique in the folder.
     """
-    return folder / f"{name}{_SUFFIX}"
+    return folder / f"{name}{SUFFIX}"
 
 
-def is_wished(path: Path) -> bool:
-    """Whether the wish is there; what cannot be read is none."""
+def is_marked(path: Path) -> bool:
+    """Whether the mark is there; what cannot be read is none."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
         return False
 
 
-def wish(path: Path) -> None:
-    """Make the wish. Safe to call twice.
+def set_mark(path: Path) -> None:
+    """Make the mark. Safe to call twice.
 
     Raises:
         OSError: the file cannot be made.
@@ -44,8 +44,8 @@ def wish(path: Path) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640))
 
 
-def withdraw(path: Path) -> None:
-    """Take the wish back. Safe to call twice.
+def remove_mark(path: Path) -> None:
+    """Remove the mark. Safe to call twice.
 
     Raises:
         OSError: the file cannot be removed.
