@@ -17,7 +17,7 @@ from pathlib import Path
 
 from appliance.builder.chunking.bundle_writer import remove_bundle
 from tests.appliance.shipped import shipped_model
-from tests.bench import builds, checks, copies, installs, life, rebuild, sticks
+from tests.bench import builds, checks, copies, installs, life, rebuild, serving, sticks
 from tests.bench.figure import TOP, Figure, Taken, take_turns
 from tests.bench.material import Material, appliance
 from tests.bench.tokens import PROMPT_TOKENS, WRITTEN_TOKENS, measure_all, our_sides, stock_side
@@ -69,15 +69,12 @@ ROWS: dict[str, Callable[[Material], list[Figure]]] = {
     "stick-write": sticks.stick_write,
     "demo": demo,
     "life": life.life,
+    "serving": serving.serving,
     "tokens": tokens,
 }
 """Every measurement, by the name that `--only` takes."""
 
-UNMEASURED = (
-    ("start of a served model at E4", "not built yet: models are not sealed with fs-verity"),
-    ("gateway in front of the engine, 8 streams", "not measured yet"),
-    ("8 users, against `python -m llama_cpp.server`", "not measured yet"),
-)
+UNMEASURED = (("start of a served model at E4", "not built yet: models are not sealed with fs-verity"),)
 """Figures of the design without a row here."""
 
 
