@@ -43,6 +43,7 @@ from appliance.host.install.importer import accept, import_files, import_layout
 from appliance.host.install.install_run import STAGED, TRYING_NOW, InstallRun, gate_failed
 from appliance.host.install.os_packages import install_packages, wanted_packages
 from appliance.host.install.policy_rc import POLICY
+from appliance.host.install.sealing import forget_stopped_models, seal_models, seal_runtime, seal_warnings
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.places import FACTS_FILE, OK_FILE, SITE_FILE, STAGED_FILE
 from appliance.host.layout.prefix import Prefix
@@ -84,6 +85,7 @@ def _settle(run: InstallRun, record: StepRecord) -> None:
 
 
 def _plan(run: InstallRun, record: StepRecord) -> None:
+    forget_stopped_models(run.host.prefix, run.path, run.found.value.contents)
     run.was_complete = _is_complete(run)
     record.note = "complete already" if run.was_complete else "to be installed"
 
@@ -124,14 +126,21 @@ def _import(run: InstallRun, record: StepRecord) -> None:
     prefix = run.host.prefix
     accept(prefix, run.found, read_root(prefix) or run.trust, run.exemption)
     if run.was_complete:
-        record.note = "nothing to copy"
+        record.note = f"nothing to copy, {_seal_models(run)}"
         return
     run.found = import_layout(run.admitted.layout, run.path, run.found, run.trust, run.host.now())
     done = import_files(prefix, run.admitted.media.source, run.path, run.found.value, run.on_progress)
     run.copied = done.copied
     run.warnings += [f"removed {name}: nothing signed names it" for name in done.removed]
     held = f", {done.count.held_bytes / 1e6:.0f} MB of them from this host" if done.count.held_bytes else ""
-    record.note = f"{done.copied} files copied{held}, {done.kept} were right"
+    record.note = f"{done.copied} files copied{held}, {done.kept} were right, {_seal_models(run)}"
+
+
+def _seal_models(run: InstallRun) -> str:
+    """Seal the models, whose every byte was just compared; gives a part of the step's note."""
+    outcomes = seal_models(run.host.prefix, run.path, run.found.value.contents)
+    run.warnings += seal_warnings(outcomes)
+    return f"{sum(one.is_sealed for one in outcomes.values())} of {len(outcomes)} sealed"
 
 
 def _packages(run: InstallRun, record: StepRecord) -> None:
@@ -189,6 +198,7 @@ def _runtime(run: InstallRun, record: StepRecord) -> None:
     run.choice = prepare_runtime(
         run.host.prefix, run.path, contents, variants, run.programs, run.on_progress, run.trial
     )
+    seal_runtime(run.path / "runtime", contents)
     record.note = f"{run.choice.variant}, {run.choice.generated_tokens_per_s} tokens/s"
 
 

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.host.machine.disks import MEASURE_VERITY
+from appliance.host.machine.disks import MEASURE_VERITY, can_seal
 from bundles.fsverity_digest import BLOCK_BYTES
 from signing.digest import Digest
 
@@ -45,7 +45,8 @@ _SHA256 = 1
 _DIGEST_BYTES = 32
 _MEASURED = struct.Struct("<HH32s")
 _ENABLE = struct.Struct("<IIIIQIIQ88x")
-_KERNEL_SEALS = {0xEF53: "ext4", 0xF2F52010: "f2fs", 0x9123683E: "btrfs"}
+EXT4 = "ext4"
+_KERNEL_SEALS = {0xEF53: EXT4, 0xF2F52010: "f2fs", 0x9123683E: "btrfs"}
 """File systems whose seals the kernel checks, by the number that statfs(2) gives; the first includes ext2 and ext3."""
 _NONE = (errno.ENODATA, errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EOVERFLOW, errno.ENOSYS)
 _REFUSED = {
@@ -135,12 +136,43 @@ def seal(path: Path, expected: Digest) -> SealResult:
         os.close(descriptor)
 
 
+def seal_ability(folder: Path) -> SealResult:
+    """Whether files in a folder can be sealed, as far as can be seen without writing.
+
+    Args:
+        folder: exists.
+
+    Returns:
+        `SEALED` where they can; else the outcome that `seal` would have.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        return SealResult(FAILED, error.strerror or "")
+    try:
+        kind, block = filesystem_kind(descriptor), os.fstatvfs(descriptor).f_frsize
+    finally:
+        os.close(descriptor)
+    if kind is None:
+        return SealResult(NO_FEATURE, "this kind of file system has no seals that the kernel keeps")
+    if kind == EXT4 and block < BLOCK_BYTES:
+        return SealResult(OTHER_BLOCKS, f"{kind} with blocks of {block} bytes")
+    if can_seal(folder):
+        return SealResult(SEALED, kind)
+    return SealResult(NO_FEATURE, f"{kind} without the feature verity, or a kernel without it")
+
+
 def filesystem_kind(descriptor: int) -> str | None:
     """The name of the file system that an open file lies on; None where the kernel keeps no seals on it."""
     found = ctypes.create_string_buffer(256)
     if ctypes.CDLL(None, use_errno=True).fstatfs(descriptor, found):
         return None
     return _KERNEL_SEALS.get(ctypes.c_ulong.from_buffer(found).value)
+
+
+def seal_remedy(result: SealResult) -> str:
+    """What a person can do where files are not sealed."""
+    return _REMEDIES[result.outcome]
 
 
 def describe_missing_seal(outcomes: Mapping[str, SealResult]) -> str:
@@ -157,11 +189,12 @@ def describe_missing_seal(outcomes: Mapping[str, SealResult]) -> str:
 
 
 _REMEDIES = {
-    NO_FEATURE: "level E4 needs a file system with the feature verity: see docs/team.md, Levels and scrub",
-    OTHER_BLOCKS: f"level E4 needs blocks of {BLOCK_BYTES} bytes on this file system",
+    NO_FEATURE: "on ext4 with blocks of 4096 bytes its owner gives it: tune2fs -O verity DEVICE (docs/team.md)",
+    OTHER_BLOCKS: f"a seal needs blocks of {BLOCK_BYTES} bytes. Never give this one the feature verity: Linux 6.1 no "
+    "longer mounts it then; make a new file system with mkfs.ext4 -b 4096 -O verity",
     OTHER_SEAL: "remove the file, then run the same `appliance install` again",
     NOT_OWNED: "its owner has to run the same `appliance install` again",
-    BUSY: "a program writes to it; then run the same `appliance install` again",
+    BUSY: "a program writes to it; end that, then run the same `appliance install` again",
     FAILED: "look at the disk; then run the same `appliance install` again",
 }
 

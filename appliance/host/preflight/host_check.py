@@ -30,6 +30,7 @@ from appliance.host.preflight.room_findings import (
     room_needs,
     temporary_finding,
 )
+from appliance.host.preflight.seal_findings import seal_finding
 from appliance.host.preflight.system_findings import (
     clock_finding,
     cpu_finding,
@@ -135,7 +136,8 @@ def look_at_host(
     if prefix.is_system:
         findings += service_findings(host)
     findings += [_python_finding(versions, python, is_brought=is_brought), cpu_finding(contents, variants)]
-    findings += [*room_findings(rooms), *folder_findings(prefix), *_machine_findings(host, packages)]
+    findings += [*room_findings(rooms), *folder_findings(prefix)]
+    findings += _machine_findings(host, packages, [model.name for model in contents.models])
     older = older_finding(prefix, contents.name, contents.version, release, is_meant=host.may_go_back)
     findings += [clock_finding(host.now(), floor_time), *([older] if older else [])]
     warnings = (*(one.text for one in findings if one.level is Level.WARNING), *_unused_warnings(contents))
@@ -196,7 +198,7 @@ def look_at_machine(host: Host, floor_time: str) -> tuple[HostFinding, ...]:
     findings = [judged(budget > 0, "memory", "more than 0 bytes for models", f"{budget} bytes for models", remedy)]
     if host.prefix.is_system:
         findings += service_findings(host)
-    findings += [*folder_findings(host.prefix), *_machine_findings(host, None)]
+    findings += [*folder_findings(host.prefix), *_machine_findings(host, None, None)]
     return (*findings, clock_finding(host.now(), floor_time))
 
 
@@ -248,7 +250,7 @@ def _is_installed(file_name: str, version_of: Callable[[str, str], str]) -> bool
     return here.partition(":")[2 if ":" in here else 0].replace("~", "-") == version
 
 
-def _machine_findings(host: Host, packages: Sequence[str] | None) -> list[HostFinding]:
+def _machine_findings(host: Host, packages: Sequence[str] | None, models: Sequence[str] | None) -> list[HostFinding]:
     found = [temporary_finding()]
     if host.around is None:
         return found
@@ -258,7 +260,8 @@ def _machine_findings(host: Host, packages: Sequence[str] | None) -> list[HostFi
         site = read_site(host.prefix.site_file)
     except UsageError:
         return found  # the plan step names every field
-    return [*found, port_finding(host.prefix, site, host.around)]
+    seals = seal_finding(host.prefix, site, site.models if models is None else models)
+    return [*found, seals, port_finding(host.prefix, site, host.around)]
 
 
 def _brings_python(contents: Contents, system: System, versions: tuple[str, ...]) -> bool:
