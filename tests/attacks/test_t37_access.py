@@ -20,6 +20,7 @@ from appliance.serve.gateway.routes import Gateway
 from appliance.serve.requests.body import MAX_BODY_BYTES
 from appliance.serve.requests.paths import CHAT, COMPLETIONS, ROUTES
 from appliance.serve.sharing.queue import RequestQueue
+from appliance.serve.sharing.share import Turn
 from tests.attacks.harness import guard_off, row
 from tests.sim.clock import SimClock
 from tests.sim.engines import make_spec
@@ -79,8 +80,10 @@ def site() -> Iterator[Site]:
 
 def flood(site: Site) -> None:
     """All slots are taken and nobody else may wait."""
-    queue = RequestQueue(2, max_waiting=0)
-    queue.running = 2
+    queue = RequestQueue(2)
+    queue.max_waiting = 0
+    for _ in range(2):
+        queue._slots.take("somebody", b"")
     site.gateway._backends["toy"].queue = queue
 
 
@@ -153,8 +156,10 @@ def test_unguarded_models_and_slots_are_anybodys(site: Site) -> None:
     with guard_off("appliance.host.site.api_keys.Key.may_use", lambda *_: True):
         assert site.ask("toy", model="secret").status_code == 200
 
-    async def walk_in(_queue: RequestQueue, *_: object, is_first: bool) -> None: ...
+    async def walk_in(_queue: RequestQueue, *_: object, is_first: bool) -> Turn:
+        return Turn(0, False, 1)
 
     flood(site)
-    with guard_off("appliance.serve.sharing.queue.RequestQueue._enter", walk_in):
+    queue = "appliance.serve.sharing.queue.RequestQueue"
+    with guard_off(f"{queue}._enter", walk_in), guard_off(f"{queue}._leave", lambda *_: None):
         assert site.ask("all").status_code == 200

@@ -113,7 +113,7 @@ FIELDS = (
         "limits.waiting",
         WholeNumber(*LIMITS["waiting"]),
         None,
-        "Requests that may wait for each model; 8 for each slot where this is absent.",
+        "Requests that may wait for each model; 16 for each slot where this is absent.",
     ),
     SiteField(
         "limits.waiting_per_key",

@@ -1,25 +1,30 @@
-"""The queue in front of one engine: a request for each slot, a bounded number that waits, and the rest refused.
+"""The queue in front of one engine: a piece of work for each slot, a bounded number that waits, and the rest refused.
 
-Owns the order, which is that of arrival. Nobody waits without bound: an answer that comes too late is worse than a
-refusal that states when to try again. The further pieces of requests that are being answered take no place from those
-that come: else some long lists would keep everybody else out.
+Owns the bounds; `fair_order` has the order, and `slots` the choice of a slot. Rules:
+- nobody waits without bound: an answer that comes too late is worse than a refusal that states when to try again;
+- one owner can fill only its part of the places where requests wait, so that its flood refuses its own requests;
+- while another owner has asked within `RECENT_S`, one owner gets all slots but one: nobody waits for the end of a long
+  answer of somebody who asks without pause;
+- the further pieces of requests that are being answered take no place from those that come: else some long lists would
+  keep everybody else out.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from appliance.host.site.limits import USUAL_LIMITS, Limits
+from appliance.serve.sharing.fair_order import FairOrder, Line, Place
 from appliance.serve.sharing.share import Share, Turn
+from appliance.serve.sharing.slots import Slots
+from appliance.serve.sharing.work_rate import WorkRate
 
-WAITING_PER_SLOT = 8
+WAITING_PER_SLOT = 16
 MAX_WAIT_S = 60.0
-_FIRST_GUESS_S = 5.0
-_MAX_RETRY_S = 120
+RECENT_S = 60.0
 
 
 class QueueFullError(Exception):
@@ -27,19 +32,22 @@ class QueueFullError(Exception):
 
     Args:
         retry_after_s: whole seconds after which another try makes sense.
+        is_own: whether those that wait of the same owner are the reason.
     """
 
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(retry_after_s)
+    def __init__(self, retry_after_s: int, *, is_own: bool = False) -> None:
+        super().__init__(retry_after_s, is_own)
         self.retry_after_s = retry_after_s
+        self.is_own = is_own
 
 
 class RequestQueue:
     """The queue of one engine.
 
     Args:
-        slots: requests that the engine works on at once.
-        max_waiting: requests that may wait for their first piece; None for `WAITING_PER_SLOT` for each slot.
+        slots: pieces that the engine works on at once.
+        limits: requests that may wait for their first piece; the defaults are `WAITING_PER_SLOT` for each slot, and a
+            half of all for one owner.
         max_wait_s: seconds that each may wait.
         clock: seconds, monotonic.
     """
@@ -47,81 +55,121 @@ class RequestQueue:
     def __init__(
         self,
         slots: int,
-        max_waiting: int | None = None,
+        limits: Limits = USUAL_LIMITS,
         max_wait_s: float = MAX_WAIT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.slots = slots
-        self.max_waiting = slots * WAITING_PER_SLOT if max_waiting is None else max_waiting
-        self.running = 0
+        self.max_waiting = limits.waiting or slots * WAITING_PER_SLOT
+        self.max_waiting_each = min(self.max_waiting, limits.waiting_per_key or max(1, self.max_waiting // 2))
         self._max_wait_s = max_wait_s
         self._clock = clock
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._first: set[asyncio.Future[None]] = set()
-        self._usual_s = _FIRST_GUESS_S
+        self._order = FairOrder()
+        self._slots = Slots(slots)
+        self._rate = WorkRate()
+        self._seen: dict[str, float] = {}
+
+    @property
+    def running(self) -> int:
+        """Pieces that the engine works on."""
+        return self.slots - self._slots.free
 
     @property
     def waiting(self) -> int:
         """Pieces that wait."""
-        return len(self._waiting)
+        return self._order.waiting
+
+    @property
+    def tokens_per_s(self) -> float:
+        """How fast the engine works, as measured by what it has done."""
+        return self._rate.tokens_per_s
 
     @asynccontextmanager
-    async def slot(self, share: Share, cost: int, *, is_first: bool = True) -> AsyncIterator[Turn]:
+    async def slot(self, share: Share, cost: int, prompt: bytes = b"", *, is_first: bool = True) -> AsyncIterator[Turn]:
         """Wait for a slot and hold it for the length of the block.
 
         Args:
             share: whose piece it is.
             cost: tokens that it counts for: an estimate, which `Turn.spend` corrects.
+            prompt: the body for the engine, to find a slot that holds its beginning.
             is_first: whether this is the first piece of a request. The others wait their turn and are not refused: what
                 was done of the request would be lost.
 
         Raises:
             QueueFullError: too many wait already, or this one has waited for `max_wait_s`.
         """
-        await self._enter(is_first=is_first)
-        began = self._clock()
+        turn = await self._enter(share, max(1, cost), prompt, is_first=is_first)
         try:
-            yield Turn(-1, False, cost)
+            yield turn
         finally:
-            # Recent answers count most: the guess follows the load within a few of them.
-            self._usual_s += (self._clock() - began - self._usual_s) / 4
-            self._leave()
+            self._leave(share, turn)
 
-    async def _enter(self, *, is_first: bool) -> None:
-        if self.running < self.slots and not self._waiting:
-            self.running += 1
-            return
-        if is_first and len(self._first) >= self.max_waiting:
-            raise QueueFullError(self._retry_after_s())
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+    def forget(self) -> None:
+        """The engine holds no text any more, since it was started again."""
+        self._slots.forget()
+
+    async def _enter(self, share: Share, cost: int, prompt: bytes, *, is_first: bool) -> Turn:
+        self._note(share.owner)
+        turn: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+        place = Place(share, cost, prompt, is_first, turn)
+        self._order.add(place)
+        self._start_next()
+        if turn.done():
+            return turn.result()
         if is_first:
-            self._first.add(place)
+            self._check_bounds(place)
         try:
             # Not `wait_for`: before Python 3.12 that drops a cancellation that comes just as the slot is handed over.
-            await asyncio.wait({place}, timeout=self._max_wait_s if is_first else None)
+            await asyncio.wait({turn}, timeout=self._max_wait_s if is_first else None)
         except BaseException:
-            if place.done():
-                self._leave()  # the slot was handed over in the same moment
+            if turn.done():
+                turn.result().spend(0)
+                self._leave(share, turn.result())  # the slot was handed over in the same moment
             else:
-                self._withdraw(place)
+                self._order.withdraw(place)
             raise
-        if not place.done():
-            self._withdraw(place)
-            raise QueueFullError(self._retry_after_s())
+        if not turn.done():
+            self._order.withdraw(place)
+            raise self._full(share, is_own=False)
+        return turn.result()
 
-    def _leave(self) -> None:
-        # A slot goes straight to the first that waits, so that no request that comes just now can take it.
-        if self._waiting:
-            place = self._waiting.popleft()
-            self._first.discard(place)
-            place.set_result(None)
-        else:
-            self.running -= 1
+    def _check_bounds(self, place: Place) -> None:
+        share = place.share
+        is_own = self._order.firsts(share.owner) > self.max_waiting_each
+        if is_own or self._order.firsts() > self.max_waiting:
+            self._order.withdraw(place)
+            raise self._full(share, is_own=is_own)
 
-    def _withdraw(self, place: asyncio.Future[None]) -> None:
-        self._waiting.remove(place)
-        self._first.discard(place)
+    def _start_next(self) -> None:
+        # A slot goes straight to the one whose turn it is, so that no request that comes just now can take it.
+        while self._slots.free and (place := self._order.take_next(self._may_start)):
+            self._rate.begin(self._clock(), is_idle=not self.running)
+            number, is_warm = self._slots.take(place.share.owner, place.prompt)
+            place.turn.set_result(Turn(number, is_warm, place.cost))
 
-    def _retry_after_s(self) -> int:
-        return max(1, min(_MAX_RETRY_S, math.ceil(self._usual_s * (self.waiting + 1) / self.slots)))
+    def _leave(self, share: Share, turn: Turn) -> None:
+        spent = turn.cost if turn.spent is None else turn.spent
+        self._rate.end(self._clock(), spent)
+        self._slots.give_back(turn.slot)
+        self._order.end(share.owner, turn.cost, spent)
+        self._start_next()
+
+    def _may_start(self, line: Line) -> bool:
+        has_room = line.running < self.slots - 1 or self.slots == 1
+        return line.may_start and (has_room or not self._has_others(line.share.owner))
+
+    def _note(self, owner: str) -> None:
+        now = self._clock()
+        self._seen[owner] = now
+        for name in [name for name, at in self._seen.items() if now - at > RECENT_S]:
+            del self._seen[name]
+
+    def _has_others(self, owner: str) -> bool:
+        now = self._clock()
+        return any(name != owner and now - at <= RECENT_S for name, at in self._seen.items())
+
+    def _full(self, share: Share, *, is_own: bool) -> QueueFullError:
+        """The refusal, with the time until what waits now is done."""
+        order = self._order
+        own = order.waiting_tokens(share.owner) / order.part_of(share)
+        return QueueFullError(self._rate.retry_after_s(own if is_own else order.waiting_tokens()), is_own=is_own)
