@@ -37,7 +37,7 @@ class Backend:
     def __init__(self, plan: Plan, model: PlannedModel, ending: Ending, residents: Residents | None = None) -> None:
         self.model = model
         self.ending = ending
-        self.queue = RequestQueue(model.slots)
+        self.queue = RequestQueue(model.slots, plan.limits)
         self.upstream = Upstream(model.socket)
         self.state = EngineState(STARTING)
         self.cached: dict[int, int] = {}
@@ -77,6 +77,8 @@ class Backend:
         if state.status == STOPPED != self.state.status:
             _log.error("the model %s was stopped: %s", self.name, state.reason)
         self.state = state
+        if state.status != SERVING:
+            self.queue.forget()
         if self.residence is not None:
             self.residence.change_state(state.status)
 

@@ -24,11 +24,11 @@ from appliance.serve.callers.caller import Caller
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.listening.replies import engine_lost, refusal_response, switching, too_busy
 from appliance.serve.observation.metrics import USER_LEFT, Metrics
-from appliance.serve.requests.json_text import to_json
+from appliance.serve.requests.json_text import to_json, with_fields
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.sharing.queue import QueueFullError
 from appliance.serve.sharing.residence import Stay
-from appliance.serve.sharing.share import MAX_WEIGHT, Share
+from appliance.serve.sharing.share import MAX_WEIGHT, Share, Turn
 from appliance.serve.upstream.answer import Answer, parse_answer, read_whole
 from appliance.serve.upstream.connection import LostError, Reply
 from appliance.serve.upstream.forced_call import make_call
@@ -95,7 +95,7 @@ class Relay(Response):
             else:
                 self._outcome = await self._join_answers(send)
         except QueueFullError as full:
-            await self._refuse(too_busy(full.retry_after_s), scope, receive, send)
+            await self._refuse(too_busy(full.retry_after_s, is_own=full.is_own), scope, receive, send)
         except LostError:
             await self._refuse(engine_lost(self._backend.name), scope, receive, send)
 
@@ -113,19 +113,25 @@ class Relay(Response):
             await self._refuse(switching(), scope, receive, send)
 
     @asynccontextmanager
-    async def _piece(self, at: int) -> AsyncIterator[Reply]:
+    async def _piece(self, at: int) -> AsyncIterator[tuple[Reply, Turn]]:
         """Let the engine do one piece of work; all but the first are not refused."""
         work, backend = self._work, self._backend
-        async with (
-            backend.queue.slot(self._share, work.cost(at), is_first=at == 0),
-            backend.upstream.request(work.path, work.bodies[at]) as reply,
-        ):
-            yield reply
+        body = work.bodies[at]
+        prompt = body if work.has_slot_fields else b""
+        async with backend.queue.slot(self._share, work.cost(at), prompt, is_first=at == 0) as turn:
+            if work.has_slot_fields:
+                body = with_fields(body, turn.fields())
+            async with backend.upstream.request(work.path, body) as reply:
+                yield reply, turn
 
     async def _ask(self, at: int) -> Answer:
         """Let the engine do one piece of work, and read its whole answer."""
-        async with self._piece(at) as reply:
-            return await read_whole(reply)
+        async with self._piece(at) as (reply, turn):
+            answer = await read_whole(reply)
+            usage = read_usage(parse_answer(answer))
+            if usage is not None:
+                turn.spend(usage.worked)
+            return answer
 
     async def _send_answer(self, answer: Answer, send: Send) -> int:
         value = parse_answer(answer)
@@ -191,14 +197,14 @@ class Relay(Response):
         work = self._work
         joiner = StreamJoiner(work.answers, has_usage=work.has_usage) if len(work.bodies) > 1 else None
         for at in range(len(work.bodies)):
-            async with self._piece(at) as reply:
+            async with self._piece(at) as (reply, turn):
                 if not reply.media_type.startswith(_STREAM):
                     if at:
                         raise LostError("no stream")
                     return await self._send_answer(await read_whole(reply), send)
                 if at == 0:
                     await self._start(reply.status, _STREAM, send)
-                await self._pass_stream(reply, send, at, joiner)
+                await self._pass_stream(reply, turn, send, at, joiner)
             if joiner is not None and joiner.has_failed:
                 # The engine ends such a stream without its mark, and so does this one.
                 await self._end_stream(send, with_mark=False)
@@ -208,7 +214,7 @@ class Relay(Response):
         await self._end_stream(send, with_mark=False)
         return 200
 
-    async def _pass_stream(self, reply: Reply, send: Send, at: int, joiner: StreamJoiner | None) -> None:
+    async def _pass_stream(self, reply: Reply, turn: Turn, send: Send, at: int, joiner: StreamJoiner | None) -> None:
         meter = StreamMeter()
         try:
             async for block in reply.blocks:
@@ -218,7 +224,10 @@ class Relay(Response):
                     self._metrics.observe_first_token(self._backend.name, time.monotonic() - self._began)
                 await self._send_block(block if joiner is None else joiner.feed(block, at), send)
         finally:
-            self._metrics.count_tokens(self._backend.name, meter.usage())
+            usage = meter.usage()
+            if usage.prompt:  # the engine has stated it at the end; what breaks off counts as estimated
+                turn.spend(usage.worked)
+            self._metrics.count_tokens(self._backend.name, usage)
 
     async def _send_block(self, block: bytes, send: Send) -> None:
         if block:

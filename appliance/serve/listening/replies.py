@@ -77,9 +77,15 @@ def wrong_task(model: str, does: str, asked: str) -> Refusal:
     return Refusal(400, "model_cannot_embed", message, param="model")
 
 
-def too_busy(retry_after_s: int) -> Refusal:
-    """For a full queue."""
-    message = f"All slots of this model are taken. Try again in {retry_after_s} s."
+def too_busy(retry_after_s: int, *, is_own: bool = False) -> Refusal:
+    """For a full queue.
+
+    Args:
+        retry_after_s: whole seconds after which another try makes sense.
+        is_own: whether the requests of the same key fill its part of the queue.
+    """
+    reason = "Too many requests of this key wait" if is_own else "All slots of this model are taken"
+    message = f"{reason}. Try again in {retry_after_s} s."
     return Refusal(429, "rate_limit_exceeded", message, headers={"retry-after": str(retry_after_s)})
 
 

@@ -68,6 +68,11 @@ def to_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8", "replace")
 
 
+def with_fields(body: bytes, fields: dict[str, Any]) -> bytes:
+    """Add fields to an object that `to_json` has written, which has others and none of these."""
+    return body[:-1] + b"," + to_json(fields)[1:]
+
+
 def _containers(value: object) -> list[object]:
     """The objects and lists directly in one."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

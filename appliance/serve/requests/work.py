@@ -36,6 +36,8 @@ MODELS: dict[str, type[ParsedRequest]] = {
 BYTES_PER_TOKEN = 16
 """More than any tokenizer's average over a long text. What has more bytes than that for each token cannot fit, and is
 refused before an engine spends time on counting."""
+_USUAL_BYTES_PER_TOKEN = 4
+_USUAL_ANSWER_TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Work:
         has_usage: whether the stream ends with the count of tokens.
         forced: see `EngineChat`.
         answers: answers for each prompt, which is counted once.
-        costs: of each body, tokens of its prompt and of its longest answer: an estimate for the order of service.
+        answer_tokens: the most tokens of one answer, or a guess where the request states none; 0 where none is written.
         ranking: of a request that sorts documents, how its answer is written.
     """
 
@@ -72,12 +74,17 @@ class Work:
     has_usage: bool = False
     forced: str | None = None
     answers: int = 1
-    costs: tuple[int, ...] = ()
+    answer_tokens: int = 0
     ranking: Ranking | None = None
 
     def cost(self, piece: int) -> int:
-        """Estimated tokens of a piece, from 1."""
-        return self.costs[piece] if self.costs else 1
+        """Estimated tokens of a piece, its prompt and its answer; from 1. It decides about the order of service."""
+        return 1 + len(self.bodies[piece]) // _USUAL_BYTES_PER_TOKEN + self.answer_tokens
+
+    @property
+    def has_slot_fields(self) -> bool:
+        """Whether the engine's route takes the number of a slot, and reuses what the slot holds."""
+        return self.path in (CHAT, COMPLETIONS)
 
 
 def parse_request(path: str, body: dict[str, Any]) -> ParsedRequest:
@@ -173,7 +180,13 @@ def _with_answers(work: Work, request: GenerationRequest, bodies: list[dict[str,
         is_stream=request.stream,
         has_usage=bool(options and options.include_usage),
         answers=request.n,
+        answer_tokens=_answer_tokens(request),
     )
+
+
+def _answer_tokens(request: GenerationRequest) -> int:
+    stated = getattr(request, "max_completion_tokens", None) or request.max_tokens
+    return _USUAL_ANSWER_TOKENS if stated is None else stated
 
 
 def _vary(body: dict[str, Any], number: int) -> dict[str, Any]:

@@ -39,6 +39,10 @@ class Turn:
     cost: int
     spent: int | None = None
 
+    def fields(self) -> dict[str, int | bool]:
+        """The fields by which the engine uses this slot, and reads a prompt anew where it may not reuse it."""
+        return {"id_slot": self.slot, "cache_prompt": self.is_warm}
+
     def spend(self, tokens: int) -> None:
         """Correct the estimate of the cost.
 

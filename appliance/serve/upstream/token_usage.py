@@ -33,6 +33,11 @@ class TokenUsage:
     per_token_s: float | None = None
     cached: int = 0
 
+    @property
+    def worked(self) -> int:
+        """Tokens that the engine has read and written, without those that its slot held already."""
+        return max(0, self.prompt - self.cached) + self.completion
+
 
 def read_usage(value: Any) -> TokenUsage | None:
     """Read the tokens of an answer, or of the last event of a stream.
