@@ -1,4 +1,4 @@
-"""Make the environments of other people's verifiers: `python -m tests.oracles`.
+"""Make the environments of other people's verifiers and checkers: `python -m tests.oracles`.
 
 Owns where they lie: below the cache, outside the checkout, each named by the digest of its lock, so that a changed lock
 is another folder. Everything is installed by hash. Instant when nothing changed.
@@ -17,12 +17,16 @@ from appliance.builder.cache.content_store import cache_root
 from signing.digest import sha256
 
 HERE = Path(__file__).resolve().parent
-MODEL_SIGNING, TUF_JS = "model-signing", "tuf-js"
+MODEL_SIGNING, TUF_JS, AXE = "model-signing", "tuf-js", "axe-core"
 
 
 def place(name: str) -> Path:
     """Where an oracle's environment lies, made or not."""
-    locks = {MODEL_SIGNING: ["model-signing.lock"], TUF_JS: ["node.lock", "tuf-js/package-lock.json"]}[name]
+    locks = {
+        MODEL_SIGNING: ["model-signing.lock"],
+        TUF_JS: ["node.lock", "tuf-js/package-lock.json"],
+        AXE: ["axe-core/package-lock.json"],
+    }[name]
     digest = sha256(b"".join((HERE / lock).read_bytes() for lock in locks))
     return (
         cache_root(os.environ) / "oracles" / f"{name}-{digest[:16]}-py{sys.version_info.major}{sys.version_info.minor}"
@@ -36,13 +40,12 @@ def node_of(folder: Path) -> Path:
 
 def build() -> None:
     """Make what is missing."""
-    for name, fill in ((MODEL_SIGNING, _fill_model_signing), (TUF_JS, _fill_tuf_js)):
+    for name, fill in ((MODEL_SIGNING, _fill_model_signing), (TUF_JS, _fill_tuf_js), (AXE, _fill_axe)):
         final = place(name)
         if (final / "ready").exists():
             continue
         shutil.rmtree(final, ignore_errors=True)
         print(f"oracles: making {name}", file=sys.stderr)
-        venv.create(final, with_pip=True)
         fill(final)
         (final / "ready").touch()
 
@@ -53,11 +56,20 @@ def _fill_model_signing(folder: Path) -> None:
 
 def _fill_tuf_js(folder: Path) -> None:
     _pip(folder, "node.lock")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(HERE / "tuf-js" / name, folder / name)
+    _npm(folder, TUF_JS, node_of(folder))
+
+
+def _fill_axe(folder: Path) -> None:
+    # What checks pages runs in a browser; Node only brings it here.
+    folder.mkdir(parents=True)
+    _npm(folder, AXE, node_of(place(TUF_JS)))
+
+
+def _npm(folder: Path, name: str, node: Path) -> None:
+    for file in ("package.json", "package-lock.json"):
+        shutil.copy(HERE / name / file, folder / file)
     # The wheel brings npm too; scripts of packages stay off, and each package is compared with the lock's digest.
-    environment = {**os.environ, "PATH": f"{node_of(folder).parent}:{os.environ['PATH']}"}
-    node = node_of(folder)
+    environment = {**os.environ, "PATH": f"{node.parent}:{os.environ['PATH']}"}
     npm: list[str | Path] = [
         node,
         node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js",
@@ -71,6 +83,7 @@ def _fill_tuf_js(folder: Path) -> None:
 
 
 def _pip(folder: Path, lock: str) -> None:
+    venv.create(folder, with_pip=True)
     pip: list[str | Path] = [
         folder / "bin" / "python",
         "-m",

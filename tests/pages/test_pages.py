@@ -18,12 +18,18 @@ def test_the_check_names_a_stale_page_and_exits_with_1(
 ) -> None:
     monkeypatch.setattr(pages, "DOCS", tmp_path / "docs")
     monkeypatch.setattr(pages, "PAGES", {"one": lambda: "# One\n", "two": lambda: "# Two\n"})
+    monkeypatch.setattr(pages, "FILES", {"three": (tmp_path / "three.json", lambda: "{}\n")})
+    monkeypatch.setattr(pages, "TOP", tmp_path)
     assert pages.main([]) == 0
     assert pages.main(["--check"]) == 0
     (tmp_path / "docs" / "two.md").write_text("# Three\n")
     assert pages.main(["--check"]) == 1
     assert capsys.readouterr().out == "docs/two.md is stale: python -m tests.pages two\n"
-    assert pages.main(["two"]) == 0
+    (tmp_path / "three.json").write_text("[]\n")
+    assert pages.main(["--check", "three"]) == 1
+    assert capsys.readouterr().out == "three.json is stale: python -m tests.pages three\n"
+    assert pages.main(["two", "three"]) == 0
+    assert (tmp_path / "three.json").read_text() == "{}\n"
     assert pages.main(["--check", "two"]) == 0
 
 

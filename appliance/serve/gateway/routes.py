@@ -5,7 +5,7 @@ Owns the web application. It decides whose request it is and which engine gets i
 Rules (threat T37):
 - every route that reaches a model needs a key; a key sees only its own models;
 - a model that is not served is a 404, never another model; one that embeds gets no request to chat, nor the reverse;
-- nothing is served from disk but the one page, and no reply allows another site's page to read it;
+- nothing is served from disk but the pages and the dashboard, and no reply allows another site's page to read it;
 - `/readyz` is 200 only when at least one verified engine serves, or is loaded for the request that needs it.
 """
 
@@ -41,7 +41,7 @@ from appliance.serve.listening.replies import (
 )
 from appliance.serve.listening.request_target import OriginForm
 from appliance.serve.observation.metrics import Metrics
-from appliance.serve.observation.page import PAGE, POLICY
+from appliance.serve.observation.page import DASHBOARD, PAGES, POLICIES
 from appliance.serve.requests.body import read_body
 from appliance.serve.requests.paths import ROUTES, dialect_of
 from appliance.serve.requests.refusal import Refusal
@@ -84,7 +84,8 @@ class Gateway:
             lifespan: what runs beside it; see Starlette.
         """
         routes = [
-            Route("/", self._page),
+            *(Route(path, self._page) for path in PAGES),
+            Route("/dashboard.json", self._dashboard),
             *(Route(path, self._alive) for path in ("/livez", "/health")),
             Route("/readyz", self._ready),
             Route("/metrics", self._format_metrics),
@@ -132,8 +133,12 @@ class Gateway:
         backend = self._find(self._authenticate(request), request.path_params["name"])
         return json_reply(backend.describe_model())
 
-    async def _page(self, _request: Request) -> Response:
-        return Response(PAGE, media_type="text/html", headers={"content-security-policy": POLICY})
+    async def _page(self, request: Request) -> Response:
+        path = request.scope["path"]
+        return Response(PAGES[path], media_type="text/html", headers={"content-security-policy": POLICIES[path]})
+
+    async def _dashboard(self, _request: Request) -> Response:
+        return Response(DASHBOARD, media_type="application/json")
 
     async def _alive(self, _request: Request) -> Response:
         return PlainTextResponse("alive\n")

@@ -5,16 +5,14 @@ from __future__ import annotations
 import io
 import logging
 import os
-import shutil
 import socket
 import struct
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from appliance.events import INCIDENT, KINDS, REQUEST_ANSWERED, REQUEST_REFUSED, Event
+from appliance.events import INCIDENT, KINDS, REQUEST_ANSWERED, Event
 from appliance.host.process.journal import (
     MESSAGE_IDS,
     command_sink,
@@ -179,13 +177,3 @@ def test_line_of_the_log_that_the_journal_does_not_take_goes_to_the_stream(tmp_p
     handler.setFormatter(PlainFormatter("%(message)s"))
     handler.emit(logging.LogRecord("x", logging.WARNING, "", 0, "careful", (), None))
     assert stream.getvalue() == "careful\n"
-
-
-@pytest.mark.ci
-@pytest.mark.skipif(not Path("/run/systemd/journal/socket").exists(), reason="no journal on this machine")
-def test_real_journal_shows_the_fields() -> None:
-    assert send_entry({**event_fields(Event(REQUEST_REFUSED, {"code": "test"})), "APPLIANCE_REQUEST": "of-a-test"})
-    journalctl = shutil.which("journalctl")
-    assert journalctl
-    done = subprocess.run([journalctl, "APPLIANCE_REQUEST=of-a-test", "-o", "json"], capture_output=True, check=True)
-    assert b'"APPLIANCE_CODE":"test"' in done.stdout
