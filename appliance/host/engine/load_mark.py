@@ -15,6 +15,8 @@ import stat
 from pathlib import Path
 
 SUFFIX = ".load"
+FOR_EVER = -1
+"""The keep-alive of a model that is unloaded only where another needs its room."""
 
 
 def mark_path(folder: Path, name: str) -> Path:

@@ -52,7 +52,7 @@ def probe(now: datetime, run: Run, variants: Sequence[Variant] = (), root: Path 
         format=FORMAT,
         system=_read_system(run, root, unseen),
         cpu=_read_cpu(root, tuple(variants), unseen),
-        memory=_read_memory(root, unseen),
+        memory=read_memory(root, unseen),
         gpus=read_gpus(root, run, unseen),
         disks=read_disks(root, unseen),
         kernel=_read_kernel(root, unseen),
@@ -77,7 +77,7 @@ def probe_essentials(now: datetime, run: Run, root: Path = Path("/")) -> Card:
         format=FORMAT,
         system=_read_system(run, root, unseen),
         cpu=_read_cpu(root, (), unseen),
-        memory=_read_memory(root, unseen),
+        memory=read_memory(root, unseen),
         gpus=(),
         disks=(),
         kernel=Kernel(NONE, False, None, None, None),
@@ -147,9 +147,15 @@ def _read_cpu(root: Path, tried: tuple[Variant, ...], unseen: list[str]) -> Cpu:
     )
 
 
-def _read_memory(root: Path, unseen: list[str]) -> Memory:
+def read_memory(root: Path = Path("/"), unseen: list[str] | None = None) -> Memory:
+    """Read how much memory this machine has, and how much its control groups leave.
+
+    Args:
+        root: of the machine.
+        unseen: gets what could not be read, for people.
+    """
     sizes = dict(re.findall(r"^(\w+):\s+([0-9]+) kB", read_text(root / "proc/meminfo"), re.MULTILINE))
-    if not sizes:
+    if not sizes and unseen is not None:
         unseen.append("memory: /proc/meminfo shows nothing")
     return Memory(
         ram_bytes=int(sizes.get("MemTotal", 0)) << 10,

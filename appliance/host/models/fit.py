@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from appliance.host.machine.card import Card, Gpu
+from appliance.host.machine.card import Card, Gpu, Memory
 from bundles.gguf.header import GgufHeader
 from bundles.gguf.kind import most_context, task_of
 from bundles.gguf.memory import (
@@ -129,7 +129,11 @@ class Fit:
 
 def budget_bytes(card: Card) -> int:
     """Bytes that models may take on a host: its memory, or what control groups leave, less a part for the rest."""
-    memory = card.memory
+    return memory_budget(card.memory)
+
+
+def memory_budget(memory: Memory) -> int:
+    """As `budget_bytes`, of the memory alone."""
     most = memory.ram_bytes if memory.limit_bytes is None else min(memory.ram_bytes, memory.limit_bytes)
     return max(0, most - RESERVE_BYTES)
 

@@ -34,7 +34,7 @@ class PlannedModel:
         embedding: numbers of an embedding; 0 for a model that chats.
         task: `rerank` for a model that sorts documents; empty where `embedding` states it.
         keep_alive: seconds without a request after which it is unloaded; 0 for a model that is always loaded, and
-            `residence.FOR_EVER` for one that is unloaded only where another needs its room.
+            `load_mark.FOR_EVER` for one that is unloaded only where another needs its room.
         mark: path of the file by which the gateway has it loaded; empty for a model that is always loaded.
         memory: bytes that it takes while it is loaded; 0 for a model that is always loaded.
     """

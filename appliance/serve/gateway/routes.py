@@ -70,7 +70,7 @@ class Gateway:
         self.report = on_event
         self._admit: Admit | None = None
         self.ending = Ending()
-        self.residents = Residents(plan.room)
+        self.residents = Residents(plan.room, is_ending=lambda: self.ending.is_near)
         self._backends = {model.name: Backend(plan, model, self.ending, self.residents) for model in plan.models}
 
     def on_event(self, event: EngineEvent) -> None:

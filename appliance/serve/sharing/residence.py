@@ -21,9 +21,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from appliance.host.engine.load_mark import is_marked, remove_mark, set_mark
+from appliance.host.engine.load_mark import FOR_EVER, is_marked, remove_mark, set_mark
 from appliance.host.engine.state import SERVING, STARTING, STOPPED, UNLOADED
-from appliance.serve.listening.replies import loading, no_room
+from appliance.serve.listening.replies import loading, no_room, switching
 from appliance.serve.requests.refusal import Refusal
 
 WAIT_S = 60.0
@@ -32,8 +32,6 @@ STAY_S = 15.0
 """How long a model stays after it was loaded, whatever else needs its room."""
 LEAVE_S = 60.0
 """How long an engine may take to end. One that is still there then is used again."""
-FOR_EVER = -1
-"""The keep-alive of a model that is unloaded only where another needs its room."""
 WAITING_PER_SLOT = 8
 _FIRST_GUESS_S = 10.0
 _POLL_S = 0.25
@@ -124,7 +122,7 @@ class Residence:
             The hold. A model that was stopped for good is held, too: its refusal is for the caller to make.
 
         Raises:
-            Refusal: 503; it is not loaded in time, there is no room for it, or too many wait for it.
+            Refusal: 503; it is not loaded in time, there is no room for it, too many wait for it, or the gateway ends.
         """
         clock = self.residents.clock
         until, has_room = clock() + WAIT_S, True
@@ -135,6 +133,8 @@ class Residence:
             while not self.is_ready and self.status != STOPPED:
                 has_room = self.residents.load(self)
                 left = until - clock()
+                if self.residents.is_ending():
+                    raise switching()
                 if left <= 0:
                     raise self._refusal(has_room=has_room)
                 await self.residents.wait(min(left, _POLL_S))
@@ -192,10 +192,13 @@ class Residents:
     Args:
         room: bytes that they may take together.
         clock: seconds, monotonic.
+        is_ending: whether the gateway ends soon.
     """
 
-    def __init__(self, room: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.room, self.clock = room, clock
+    def __init__(
+        self, room: int, clock: Callable[[], float] = time.monotonic, is_ending: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.room, self.clock, self.is_ending = room, clock, is_ending
         self._all: list[Residence] = []
         self._changed = asyncio.Event()
 

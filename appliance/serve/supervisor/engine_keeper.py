@@ -119,6 +119,9 @@ class EngineKeeper:
             DriftError: an incident is recorded for its file.
             ApplianceError: as `start_engine`.
         """
+        self._launch(on_progress)
+
+    def _launch(self, on_progress: OnProgress) -> None:
         refuse_incident(self._prefix, self.served.spec.file, self.name)
         self._set_state(EngineState(STARTING, pid=os.getpid()))
         self.engine = start_engine(self.served.spec, self._run_dir, self._log, on_progress)
@@ -145,18 +148,17 @@ class EngineKeeper:
     def stop(self) -> None:
         """End the engine and the watching, and remove the state. Safe to call twice."""
         self._stopping.set()
-        if self.engine is not None:
-            self.engine.stop()
+        if (engine := self.engine) is not None:
+            engine.stop()
         if self._thread is not None:
             self._thread.join()
-            if self.engine is not None:
-                self.engine.stop()  # it may have been started again while this waited
+            if (engine := self.engine) is not None:
+                engine.stop()  # it may have been started again while this waited
         state_file(self._socket).unlink(missing_ok=True)
 
     def _watch(self) -> None:
         crashes: tuple[float, ...] = ()
-        while self.engine is not None:
-            code = self.engine.child.wait()
+        while (code := self._wait_end()) is not None:
             if self._stopping.is_set():
                 return
             now = time.monotonic()
@@ -173,10 +175,14 @@ class EngineKeeper:
             if self._stopping.wait(PAUSES_S[len(crashes) - 1]) or not self._start_again():
                 return
 
+    def _wait_end(self) -> int | None:
+        """Wait until the engine ends; None where there is none to watch."""
+        return None if self.engine is None else self.engine.child.wait()
+
     def _start_again(self) -> bool:
         try:
             self._recheck()
-            self.start()
+            self._launch(ignore)
             self.wait_ready()
         except (DamagedError, NotTrustedError, DriftError) as error:
             self.stop_for(error)

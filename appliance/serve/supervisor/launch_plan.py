@@ -7,12 +7,14 @@ program lie comes from the signed contents and the tree of the host.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from appliance.engine_program import PROGRAM
 from appliance.host.engine.engine_command import EngineSpec
+from appliance.host.engine.load_mark import FOR_EVER
 from appliance.host.release.release import Release, runtime_members
 from appliance.host.release.rendered_configuration import EngineConfig, read_configuration
 from appliance.host.site.limits import USUAL_LIMITS, Limits
@@ -30,19 +32,30 @@ class ServedModel:
     Args:
         model: as the signed contents describe it.
         spec: what its engine is to run.
-        keep_alive: seconds without a request after which it is unloaded; 0 keeps it loaded for ever.
-        pin: whether it is never unloaded.
+        keep_alive: seconds without a request after which it is unloaded; 0 for never.
+        is_on_demand: whether its engine may be ended, after `keep_alive` or to make room for another model.
     """
 
     model: Model
     spec: EngineSpec
     keep_alive: int = 0
-    pin: bool = False
+    is_on_demand: bool = False
 
-    @property
-    def is_on_demand(self) -> bool:
-        """Whether its engine runs only while somebody needs it."""
-        return self.keep_alive > 0 and not self.pin
+
+@dataclass(frozen=True, slots=True)
+class SharedMemory:
+    """The memory of models that are loaded on demand.
+
+    Args:
+        room: bytes that all of them may take together.
+        needs: bytes that each takes while it is loaded, by the model's name.
+    """
+
+    room: int = 0
+    needs: Mapping[str, int] = field(default_factory=dict)
+
+
+NO_MEMORY = SharedMemory()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +98,38 @@ def read_launch(release: Release, threads: int) -> Launch:
     """
     config = read_configuration(release)
     known = {model.name: model for model in release.contents.models}
+    # Where one model may be unloaded, the others may make room for it, but for those that are pinned.
+    is_shared = any(engine.keep_alive and not engine.pin for engine in config.engines.values())
     return Launch(
         release,
         config.gateway.bind,
         config.gateway.port,
         config.gateway.digest,
         _engine_digest(release),
-        tuple(_served(release, known[name], config.engines[name], threads) for name in config.gateway.models),
+        tuple(
+            _served(release, known[name], config.engines[name], threads, is_shared=is_shared)
+            for name in config.gateway.models
+        ),
         limits=config.gateway.limits,
         tls=config.gateway.tls,
         cors=config.gateway.cors,
     )
 
 
-def make_plan(launch: Launch, find_socket: Callable[[str], Path]) -> Plan:
+def make_plan(
+    launch: Launch,
+    find_socket: Callable[[str], Path],
+    find_mark: Callable[[str], Path] | None = None,
+    memory: SharedMemory = NO_MEMORY,
+) -> Plan:
     """Make the plan that the gateway gets.
 
     Args:
         launch: what is to be served.
         find_socket: gives the path where the engine of a model listens, by the model's name.
+        find_mark: gives the path of the file that loads a model, by the model's name; None where every model is
+            always loaded.
+        memory: of the models that are loaded on demand.
     """
     release = launch.release
     models = tuple(
@@ -115,7 +141,7 @@ def make_plan(launch: Launch, find_socket: Callable[[str], Path]) -> Plan:
             served.spec.file.sha256,
             served.model.template or "",
             served.model.embedding,
-            keep_alive=served.keep_alive if served.is_on_demand else 0,
+            **(_on_demand(served, find_mark, memory) if served.is_on_demand and find_mark is not None else {}),
         )
         for served in launch.models
     )
@@ -130,15 +156,26 @@ def make_plan(launch: Launch, find_socket: Callable[[str], Path]) -> Plan:
         launch.limits,
         launch.tls,
         launch.cors,
+        memory.room,
     )
 
 
-def _served(release: Release, model: Model, config: EngineConfig, threads: int) -> ServedModel:
+def _on_demand(served: ServedModel, find_mark: Callable[[str], Path], memory: SharedMemory) -> dict[str, Any]:
+    name = served.model.name
+    return {
+        "keep_alive": served.keep_alive or FOR_EVER,
+        "mark": str(find_mark(name)),
+        "memory": memory.needs.get(name, served.spec.file.size),
+    }
+
+
+def _served(release: Release, model: Model, config: EngineConfig, threads: int, *, is_shared: bool) -> ServedModel:
     file, store = release.model_file(model)
     is_embedding = bool(model.embedding)
     used = config.threads or threads
     spec = EngineSpec(model.name, file, store, release.runtime, config.context, config.slots, used, is_embedding)
-    return ServedModel(model, replace(spec, min_level=config.min_level), config.keep_alive, config.pin)
+    is_on_demand = is_shared and not config.pin
+    return ServedModel(model, replace(spec, min_level=config.min_level), config.keep_alive, is_on_demand)
 
 
 def _engine_digest(release: Release) -> Digest:

@@ -11,6 +11,7 @@ from pathlib import Path
 from socket import socket
 
 from appliance.host.activation.health import Health
+from appliance.host.engine.load_mark import mark_path
 from appliance.host.engine.process import socket_path
 from appliance.host.engine.state import RESTARTING, EngineState
 from appliance.host.models.incident import INCIDENT_CODE
@@ -18,7 +19,8 @@ from appliance.serve.gateway.messages import EngineEvent
 from appliance.serve.supervisor import run_dir
 from appliance.serve.supervisor.engine_keeper import EngineKeeper, unreadable
 from appliance.serve.supervisor.gateway_process import GatewayProcess
-from appliance.serve.supervisor.launch_plan import Launch, make_plan
+from appliance.serve.supervisor.launch_plan import Launch, ServedModel, make_plan
+from appliance.serve.supervisor.on_demand import OnDemandKeeper, shared_memory
 from appliance.serve.supervisor.service_event import ENDED, OnServiceEvent, ServiceEvent
 from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, worst
@@ -46,7 +48,12 @@ class Service:
         self.launch, self.sockets = launch, sockets
         self._recheck, self._on_event = recheck, on_event
         release = launch.release
-        plan = make_plan(launch, lambda name: socket_path(sockets, name))
+        plan = make_plan(
+            launch,
+            lambda name: socket_path(sockets, name),
+            lambda name: mark_path(sockets, name),
+            shared_memory(launch),
+        )
         log = run_dir.log_file(release.prefix, "gateway")
         self.gateway = GatewayProcess(release.python, release.path, plan, listening, log)
         self.keepers = self._make_keepers()
@@ -147,19 +154,13 @@ class Service:
             keeper.stop()
 
     def _make_keepers(self) -> tuple[EngineKeeper, ...]:
-        prefix = self.launch.release.prefix
-        return tuple(
-            EngineKeeper(
-                served,
-                self.sockets,
-                run_dir.log_file(prefix, run_dir.engine_name(served.model.name)),
-                self._recheck,
-                self._on_event,
-                self.gateway.send,
-                prefix,
-            )
-            for served in self.launch.models
-        )
+        return tuple(self._make_keeper(served) for served in self.launch.models)
+
+    def _make_keeper(self, served: ServedModel) -> EngineKeeper:
+        prefix, name = self.launch.release.prefix, served.model.name
+        log = run_dir.log_file(prefix, run_dir.engine_name(name))
+        given = (served, self.sockets, log, self._recheck, self._on_event, self.gateway.send, prefix)
+        return OnDemandKeeper(*given, mark_path(self.sockets, name)) if served.is_on_demand else EngineKeeper(*given)
 
     def _refuse_where_none_is_left(self) -> None:
         errors = [keeper.error for keeper in self.keepers if keeper.error is not None]

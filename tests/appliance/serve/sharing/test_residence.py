@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from appliance.host.engine.load_mark import is_marked
+from appliance.host.engine.load_mark import FOR_EVER, is_marked
 from appliance.host.engine.state import RESTARTING, SERVING, STARTING, STOPPED, UNLOADED
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.sharing import residence
-from appliance.serve.sharing.residence import FOR_EVER, LEAVE_S, STAY_S, Residence, Residents, Stay
+from appliance.serve.sharing.residence import LEAVE_S, STAY_S, Residence, Residents, Stay
 
 GIB = 1 << 30
 

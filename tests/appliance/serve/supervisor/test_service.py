@@ -77,13 +77,13 @@ class Running:
         except OSError:
             return 0
 
-    def ask(self, key: str, model: str, said: str) -> tuple[int, str]:
+    def ask(self, key: str, model: str, said: str, timeout_s: float = 5) -> tuple[int, str]:
         """Chat; gives the status and the code of the error, if it is one."""
         body = json.dumps({"model": model, "messages": [{"role": "user", "content": said}]}).encode()
         headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
         chat = Request(f"{self.url}/v1/chat/completions", body, headers)
         try:
-            with build_opener(ProxyHandler({})).open(chat, timeout=5) as response:
+            with build_opener(ProxyHandler({})).open(chat, timeout=timeout_s) as response:
                 return response.status, ""
         except HTTPError as error:
             with error:
@@ -123,7 +123,12 @@ def renamed(served: ServedModel, name: str) -> ServedModel:
 
 
 @contextmanager
-def running(folder: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...] = ("toy",)) -> Iterator[Running]:
+def running(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    names: tuple[str, ...] = ("toy",),
+    change: Callable[[ServedModel], ServedModel] = lambda served: served,
+) -> Iterator[Running]:
     monkeypatch.setattr(engine_keeper, "PAUSES_S", (0.0,) * (MAX_CRASHES - 1))
     monkeypatch.setattr(service_module, "GATEWAY_PAUSES_S", (0.0,))
     release = install_toy(folder)
@@ -138,7 +143,7 @@ def running(folder: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...
         listening = stack.enter_context(listener.bind("127.0.0.1", 0))
         sockets = stack.enter_context(run_dir.sockets(release.prefix))
         launch = read_launch(release, 1)
-        launch = replace(launch, models=tuple(renamed(launch.models[0], name) for name in names))
+        launch = replace(launch, models=tuple(change(renamed(launch.models[0], name)) for name in names))
         service = Service(launch, listening, sockets, recheck, events.append)
         stack.callback(service.stop)
         service.start_engines(ignore)
