@@ -39,6 +39,8 @@ KINDS = frozenset(
     }
 )
 """Every kind of event."""
+FREQUENT = frozenset({REQUEST_ANSWERED, REQUEST_REFUSED})
+"""Kinds of which each request makes one: for an audit log. Users could fill a journal that people read."""
 
 FIELDS: Mapping[str, type] = {
     **dict.fromkeys(("key", "account", "role", "models", "quotas", "expires", "former"), str),

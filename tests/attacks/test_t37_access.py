@@ -153,7 +153,7 @@ def test_unguarded_anybody_is_answered(site: Site) -> None:
 
 
 def test_unguarded_models_and_slots_are_anybodys(site: Site) -> None:
-    with guard_off("appliance.host.site.api_keys.Key.may_use", lambda *_: True):
+    with guard_off("appliance.host.site.api_keys.Key.may_see", lambda *_: True):
         assert site.ask("toy", model="secret").status_code == 200
 
     async def walk_in(_queue: RequestQueue, *_: object, is_first: bool) -> Turn:

@@ -16,6 +16,7 @@ from appliance.serve.observation.metrics import Metrics
 from appliance.serve.requests.paths import CHAT, COMPLETIONS, EMBEDDINGS
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.requests.work import Work
+from appliance.serve.sharing.residence import Stay
 from tests.attacks.harness import guard_off, row
 
 ROW = row(79)
@@ -27,7 +28,11 @@ SAID = {"messages": [{"role": "user", "content": "x"}]}
 def sent(path: str, **fields: Any) -> dict[str, Any]:
     """The body that an engine would get."""
     model = SimpleNamespace(context=512)
-    backend: Any = SimpleNamespace(name="toy", model=model, refusal=lambda _: None, made_by=dict)
+
+    async def enter() -> Stay:
+        return Stay()
+
+    backend: Any = SimpleNamespace(name="toy", model=model, refusal=lambda _: None, made_by=dict, enter=enter)
     data = json.dumps({"model": "toy", **fields}).encode()
     relay = asyncio.run(admission.admit(path, data, CALLER, lambda _: backend, Metrics(list)))
     return dict(json.loads(relay._work.bodies[0]))

@@ -86,6 +86,11 @@ class Prefix:
         return self.state / "access.db"
 
     @property
+    def gateway_state(self) -> Path:
+        """What the gateway itself writes: the usage of keys. On a whole machine systemd makes it for its user."""
+        return self.state.with_name("appliance-gateway")
+
+    @property
     def audit(self) -> Path:
         """The log of requests and who sent them."""
         return self.state / "audit"

@@ -4,6 +4,7 @@ Owns the entry's fields and their form (systemd.journal-fields(7), JOURNAL_NATIV
 - an event is one entry: `MESSAGE` is its one line, `MESSAGE_ID` is the same for each event of a kind, and its fields
   follow as `APPLIANCE_NAME`;
 - a value is sent with its length, so no line break in it begins another field;
+- events that each request makes are left out: users could fill the journal;
 - writing never raises and never waits: an entry that the journal does not take is lost, and serving goes on;
 - where systemd did not start this process, an event is a line of the stream, which is a log file below a prefix.
 """
@@ -26,6 +27,7 @@ from appliance.events import (
     ACCESS_ENDED,
     ENGINE_RESTARTED,
     ENGINE_SILENT,
+    FREQUENT,
     INCIDENT,
     KINDS,
     MODEL_STOPPED,
@@ -149,6 +151,8 @@ def service_sink(environment: Mapping[str, str], stream: TextIO, path: Path = SO
     has_journal = is_unit(environment, stream)
 
     def send(event: Event) -> None:
+        if event.kind in FREQUENT:
+            return
         if not has_journal or not send_entry(event_fields(event), path):
             with contextlib.suppress(OSError, ValueError):  # a full disk, or a closed stream
                 stream.write(f"{event_line(event)}\n")

@@ -243,7 +243,7 @@ class AccessStore:
             with closing(sqlite3.connect(name, uri=True, timeout=_BUSY_S)) as database, database:
                 yield database
         except sqlite3.Error as error:
-            raise _unusable(self._path, str(error)) from error
+            raise _unusable(self._path, str(error), may_write=self._mode == "rw") from error
 
 
 def _select(database: sqlite3.Connection, which: str, *values: str) -> list[tuple[Any, ...]]:
@@ -260,10 +260,10 @@ def _select(database: sqlite3.Connection, which: str, *values: str) -> list[tupl
     return database.execute(f"SELECT {columns} FROM {joined} {which}", values).fetchall()
 
 
-def _unusable(path: Path, found: str) -> ApplianceError | OSError:
+def _unusable(path: Path, found: str, *, may_write: bool) -> ApplianceError | OSError:
     if "disk is full" in found:
         return OSError(errno.ENOSPC, found, str(path))
-    if "readonly" in found or not os.access(path, os.R_OK):
+    if (may_write and "readonly" in found) or not os.access(path, os.R_OK):
         return OSError(errno.EACCES, found, str(path))
     if "locked" in found:
         return BusyError(

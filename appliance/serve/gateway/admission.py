@@ -50,6 +50,7 @@ async def admit(route: str, data: bytes, caller: Caller, find: Callable[[str], B
     stay = Stay()
     try:
         _refuse_unable(backend, route)
+        caller.check_quota()
         await _check(len(data), lambda: check_length(checked, backend.model.context))
         stay = await backend.enter()
         _refuse_unable(backend, route)

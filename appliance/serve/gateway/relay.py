@@ -5,7 +5,7 @@ Owns waiting, passing on, and stopping. Rules:
 - an answer of one piece is passed on as it comes; nothing of its stream is held back or changed;
 - every answer names what made it: in headers, and in a field `appliance` where it is one JSON value
   (docs/architecture.md, Serving);
-- where an engine or the gateway ends in the middle of a stream, that ends with an error, never as if it were complete;
+- a stream in whose middle an engine, the gateway or the key ends gets an error as its end. It never looks complete;
 - a request is counted once, when it has ended.
 """
 
@@ -15,12 +15,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from appliance.serve.callers.caller import Caller
+from appliance.events import Value
+from appliance.serve.callers.accounting import answered, key_end_event
+from appliance.serve.callers.caller import Caller, key_ended
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.listening.replies import engine_lost, refusal_response, switching, too_busy
 from appliance.serve.observation.metrics import USER_LEFT, Metrics
@@ -34,13 +36,15 @@ from appliance.serve.upstream.connection import LostError, Reply
 from appliance.serve.upstream.forced_call import make_call
 from appliance.serve.upstream.pieces import StreamJoiner, as_chunks, join_answers
 from appliance.serve.upstream.ranking import rank_answers
-from appliance.serve.upstream.token_usage import StreamMeter, read_usage
+from appliance.serve.upstream.token_usage import StreamMeter, TokenUsage, read_usage
 
 if TYPE_CHECKING:
     from appliance.serve.requests.work import Work
 
 _STREAM = "text/event-stream"
 _JSON = "application/json"
+_BYTES_PER_TOKEN = 4
+"""About so many bytes of a prompt make a token."""
 
 
 class Relay(Response):
@@ -62,6 +66,7 @@ class Relay(Response):
         self._made_by = backend.made_by()
         self._began = time.monotonic()
         self._is_started = self._is_stream = self._is_complete = False
+        self._tokens, self._code = (0, 0), ""
         # What it counts as, unless it gets to an end of its own.
         self._outcome = USER_LEFT
 
@@ -71,19 +76,28 @@ class Relay(Response):
         work.add_done_callback(lambda _: self._stay.end())
         left = asyncio.create_task(_wait_until_left(receive))
         cut = asyncio.create_task(self._backend.ending.cut.wait())
+        with self._caller.follow() as key_end:
+            ended = asyncio.create_task(key_end.wait())
+            await self._wait((work, left, cut, ended), scope, receive, send)
+        if not work.cancelled():
+            work.result()
+
+    async def _wait(self, tasks: tuple[asyncio.Task[Any], ...], scope: Scope, receive: Receive, send: Send) -> None:
+        work, left, _, ended = tasks
         try:
-            await asyncio.wait({work, left, cut}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if not work.done() and not left.done():
-                await self._cut(work, left, scope, receive, send)
+                if ended.done():
+                    self._caller.books.report(key_end_event(self._caller))
+                await self._cut(work, left, key_ended() if ended.done() else switching(), scope, receive, send)
         finally:
-            for task in (left, cut, work):
+            for task in tasks:
                 task.cancel()
             await asyncio.wait({work})
             has_failed = not work.cancelled() and work.exception() is not None
             outcome = 500 if has_failed else self._outcome
             self._metrics.count_request(self._backend.name, self._work.path, outcome)
-        if not work.cancelled():
-            work.result()
+            self._report(outcome)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         work = self._work
@@ -98,11 +112,19 @@ class Relay(Response):
             await self._refuse(too_busy(full.retry_after_s, is_own=full.is_own), scope, receive, send)
         except LostError:
             await self._refuse(engine_lost(self._backend.name), scope, receive, send)
+        except Refusal as refused:
+            await self._refuse(refused, scope, receive, send)
 
     async def _cut(
-        self, work: asyncio.Task[None], left: asyncio.Task[None], scope: Scope, receive: Receive, send: Send
+        self,
+        work: asyncio.Task[None],
+        left: asyncio.Task[None],
+        why: Refusal,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
-        """End an answer that is not complete when the gateway ends."""
+        """End an answer that is not complete when the gateway or the key ends."""
         if self._is_complete or (self._is_started and not self._is_stream):
             # All of it is here, and is being written: an error in it would make it neither an answer nor an error.
             await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
@@ -110,11 +132,12 @@ class Relay(Response):
         work.cancel()
         await asyncio.wait({work})
         if not self._is_complete:
-            await self._refuse(switching(), scope, receive, send)
+            await self._refuse(why, scope, receive, send)
 
     @asynccontextmanager
     async def _piece(self, at: int) -> AsyncIterator[tuple[Reply, Turn]]:
-        """Let the engine do one piece of work; all but the first are not refused."""
+        """Let the engine do one piece of work; the queue refuses none but the first."""
+        self._caller.check_quota()
         work, backend = self._work, self._backend
         body = work.bodies[at]
         prompt = body if work.has_slot_fields else b""
@@ -140,7 +163,7 @@ class Relay(Response):
         else:
             usage = read_usage(value)
             if usage is not None:
-                self._metrics.count_tokens(self._backend.name, usage)
+                self._count(usage)
             body = to_json({**value, "appliance": self._made_by})
         await self._start(answer.status, answer.media_type, send, len(body))
         self._is_complete = True
@@ -164,7 +187,7 @@ class Relay(Response):
         await self._start(200, _STREAM, send)
         usage = read_usage(joined)
         if usage is not None:
-            self._metrics.count_tokens(self._backend.name, usage)
+            self._count(usage)
         for chunk in as_chunks(joined, has_usage=work.has_usage):
             await self._send_block(b"data: " + to_json(chunk) + b"\n\n", send)
         await self._end_stream(send)
@@ -227,7 +250,23 @@ class Relay(Response):
             usage = meter.usage()
             if usage.prompt:  # the engine has stated it at the end; what breaks off counts as estimated
                 turn.spend(usage.worked)
-            self._metrics.count_tokens(self._backend.name, usage)
+            self._count(usage, self._work.bodies[at])
+
+    def _count(self, usage: TokenUsage, body: bytes = b"") -> None:
+        """Count tokens; of a stream that broke off before the engine stated those of its prompt, `body` is the text."""
+        self._metrics.count_tokens(self._backend.name, usage)
+        tokens_in = usage.prompt or len(body) // _BYTES_PER_TOKEN
+        self._tokens = (self._tokens[0] + tokens_in, self._tokens[1] + usage.completion)
+        self._caller.count(tokens_in, usage.completion)
+
+    def _report(self, outcome: int) -> None:
+        if self._is_started:
+            self._caller.count_request()
+        tokens_in, tokens_out = self._tokens
+        more: dict[str, Value] = {"code": self._code} if self._code else {}
+        more |= {"tokens_in": tokens_in, "tokens_out": tokens_out, "is_stream": self._work.is_stream}
+        more["took_s"] = round(time.monotonic() - self._began, 3)
+        self._caller.books.report(answered(self._caller, self._work.path, self._backend.name, outcome, **more))
 
     async def _send_block(self, block: bytes, send: Send) -> None:
         if block:
@@ -246,7 +285,7 @@ class Relay(Response):
         await send({"type": "http.response.start", "status": status, "headers": encoded})
 
     async def _refuse(self, refusal: Refusal, scope: Scope, receive: Receive, send: Send) -> None:
-        self._outcome, self._is_complete = refusal.status, True
+        self._outcome, self._is_complete, self._code = refusal.status, True, refusal.code
         self._metrics.count_refusal(refusal.code)
         if self._is_started:
             event = b"data: " + to_json(refusal.body()) + b"\n\n"

@@ -15,6 +15,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,8 +26,12 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from appliance.events import OnEvent, ignore
 from appliance.host.site.api_keys import AccessStore
+from appliance.serve.callers.accounting import Refusals
 from appliance.serve.callers.authentication import authenticate
-from appliance.serve.callers.caller import Caller
+from appliance.serve.callers.books import Books
+from appliance.serve.callers.caller import Caller, role_forbidden
+from appliance.serve.callers.usage_metrics import UsageCollector
+from appliance.serve.callers.usage_reply import ALL, OWN, all_usage, own_usage
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.listening.draining import Ending
@@ -60,14 +65,20 @@ class Gateway:
         access: the keys.
         now: the clock, in UTC, for keys that expire.
         on_event: gets what somebody may have to account for.
+        usage: where the usage of each key is written; None for memory alone.
     """
 
-    def __init__(self, plan: Plan, access: AccessStore, now: Clock, on_event: OnEvent = ignore) -> None:
+    def __init__(
+        self, plan: Plan, access: AccessStore, now: Clock, on_event: OnEvent = ignore, usage: Path | None = None
+    ) -> None:
         self.plan = plan
+        self.books = Books(now, usage, on_event)
         self.metrics = Metrics(lambda: [backend.figures() for backend in self._backends.values()])
         self._access = access
         self._now = now
         self.report = on_event
+        self._refusals = Refusals(on_event)
+        self.metrics.register(UsageCollector(self.books.usage))
         self._admit: Admit | None = None
         self.ending = Ending()
         self.residents = Residents(plan.room, is_ending=lambda: self.ending.is_near)
@@ -91,6 +102,8 @@ class Gateway:
             Route("/metrics", self._format_metrics),
             Route("/v1/models", self._list_models),
             Route("/v1/models/{name:path}", self._describe_model),
+            Route(OWN, self._own_usage),
+            Route(ALL, self._all_usage),
             *(Route(path, self._relay, methods=["POST"]) for path in ROUTES),
         ]
         handlers = {Refusal: self._refused, HTTPException: self._no_such_route, Exception: self._failed}
@@ -104,6 +117,7 @@ class Gateway:
         @asynccontextmanager
         async def lifespan(application: Starlette) -> AsyncIterator[None]:
             async with AsyncExitStack() as stack:
+                await stack.enter_async_context(self.books.running(self._access))
                 if inner is not None:
                     await stack.enter_async_context(inner(application))
                 loading = asyncio.create_task(self._load())
@@ -130,8 +144,14 @@ class Gateway:
         return json_reply({"object": "list", "data": [backend.describe_model() for backend in allowed]})
 
     async def _describe_model(self, request: Request) -> Response:
-        backend = self._find(self._authenticate(request), request.path_params["name"])
-        return json_reply(backend.describe_model())
+        caller, name = self._authenticate(request), request.path_params["name"]
+        return json_reply(self._see(caller, name).describe_model())
+
+    async def _own_usage(self, request: Request) -> Response:
+        return json_reply(await own_usage(self._authenticate(request), self._now().date()))
+
+    async def _all_usage(self, request: Request) -> Response:
+        return json_reply(await all_usage(self._authenticate(request), self._now().date()))
 
     async def _page(self, request: Request) -> Response:
         path = request.scope["path"]
@@ -154,14 +174,17 @@ class Gateway:
         return Response(self.metrics.format(), media_type="text/plain; version=0.0.4")
 
     def _authenticate(self, request: Request) -> Caller:
-        caller = authenticate(request, self._access, self._now())
+        caller = authenticate(request, self._access, self.books, self._now())
         if caller is None:
             self.metrics.count_refused_key()
             raise unauthorized()
+        request.state.caller = caller
         return caller
 
     async def _refused(self, request: Request, refusal: Refusal) -> Response:
         self.metrics.count_refusal(refusal.code)
+        caller, path = getattr(request.state, "caller", None), request.scope["path"]
+        self._refusals.report(caller, path, refusal.status, refusal.code)
         return refusal_response(refusal, dialect_of(request.scope["path"]))
 
     async def _no_such_route(self, request: Request, error: HTTPException) -> Response:
@@ -171,13 +194,19 @@ class Gateway:
         return await self._refused(request, Refusal(500, "internal_error", "The gateway failed; see its log."))
 
     def _allowed(self, caller: Caller) -> list[Backend]:
-        return [backend for name, backend in self._backends.items() if caller.key.may_use(name)]
+        return [backend for name, backend in self._backends.items() if caller.key.may_see(name)]
 
     def _find(self, caller: Caller, model: str) -> Backend:
+        backend = self._see(caller, model)
+        if not caller.key.may_use(model):
+            raise role_forbidden()
+        return backend
+
+    def _see(self, caller: Caller, model: str) -> Backend:
         backend = self._backends.get(model)
         if backend is None:
             raise unknown_model(model, [found.name for found in self._allowed(caller)])
-        if not caller.key.may_use(model):
+        if not caller.key.may_see(model):
             raise forbidden(model)
         return backend
 

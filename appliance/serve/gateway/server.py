@@ -24,6 +24,7 @@ from starlette.applications import Starlette
 from appliance.clock import utc_now
 from appliance.host.process.journal import service_sink
 from appliance.host.site.api_keys import AccessStore
+from appliance.serve.callers.usage_file import usage_beside
 from appliance.serve.gateway import log_lines
 from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.gateway.routes import Gateway
@@ -45,7 +46,8 @@ def main() -> None:
     options = parser.parse_args()
     with open(options.plan, "rb") as file:
         plan = Plan.from_bytes(file.read())
-    gateway = Gateway(plan, AccessStore(Path(plan.access)), utc_now, service_sink(os.environ, sys.stderr))
+    access, sink = Path(plan.access), service_sink(os.environ, sys.stderr)
+    gateway = Gateway(plan, AccessStore(access), utc_now, sink, usage_beside(access))
     serve(gateway, socket.socket(fileno=options.listen), _receive_events(gateway, options.news))
 
 

@@ -111,6 +111,10 @@ class Metrics:
             buckets=_PER_TOKEN_S,
         )
 
+    def register(self, collector: Collector) -> None:
+        """Add figures of another part of the gateway, read when the metrics are requested."""
+        self._registry.register(collector)
+
     def count_request(self, model: str, route: str, status: int) -> None:
         """Count a request that has ended."""
         self._requests.labels(model, route, str(status)).inc()

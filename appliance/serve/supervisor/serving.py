@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from appliance.host.layout.prefix import Prefix, make_folder
+from appliance.host.layout.prefix import PRIVATE, Prefix, make_folder
 from appliance.host.machine.threads import thread_count
 from appliance.host.release.release import Release, open_current
 from appliance.host.release.release_check import check_release
@@ -128,6 +128,7 @@ def serving(
         stack.callback(succession.stop)
         service.start_engines(on_progress)
         make_folder(prefix.etc)
+        make_folder(prefix.gateway_state, PRIVATE)
         store = AccessStore(prefix.access)
         key_file = ensure_default(store, prefix.default_key, now())
         listener.listen(listening)

@@ -34,6 +34,7 @@ from appliance.host.process.journal import service_sink
 from appliance.host.release.release import open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.site.api_keys import AccessStore
+from appliance.serve.callers.usage_file import USAGE_FILE
 from appliance.serve.gateway.messages import EngineEvent, PlannedModel
 from appliance.serve.gateway.routes import Gateway
 from appliance.serve.gateway.server import serve
@@ -65,7 +66,8 @@ def start(prefix: Prefix) -> None:
     launch = read_launch(release, thread_count())
     plan = make_plan(launch, lambda name: engine_socket(prefix, release.path, name))
     on_event = service_sink(os.environ, sys.stderr)
-    gateway = Gateway(plan, AccessStore(prefix.access, is_read_only=True), utc_now, on_event)
+    access, usage = AccessStore(prefix.access, is_read_only=True), prefix.gateway_state / USAGE_FILE
+    gateway = Gateway(plan, access, utc_now, on_event, usage)
     with _listener(launch.bind, launch.port) as port:
         listener.listen(port)
         serve(gateway, port, _watch_engines(gateway, window_mark(prefix)))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.events import INCIDENT, KINDS, REQUEST_ANSWERED, Event
+from appliance.events import ACCESS_ENDED, FREQUENT, INCIDENT, KINDS, Event
 from appliance.host.process.journal import (
     MESSAGE_IDS,
     command_sink,
@@ -89,10 +89,12 @@ def test_event_below_a_prefix_is_one_line_of_the_log(journald: socket.socket, tm
     stream = io.StringIO()
     send = service_sink({}, stream, tmp_path / "journal")
     send(STOP)
-    send(Event(REQUEST_ANSWERED, {"status": 200, "took_s": 1.23456, "is_stream": True}))
+    send(Event(ACCESS_ENDED, {"status": 200, "took_s": 1.23456, "is_stream": True}))
+    for kind in FREQUENT:
+        send(Event(kind, {"status": 200}))
     assert stream.getvalue().splitlines() == [
         event_line(STOP),
-        "request.answered is_stream=true status=200 took_s=1.235",
+        "access.ended is_stream=true status=200 took_s=1.235",
     ]
     assert entries(journald) == []
 

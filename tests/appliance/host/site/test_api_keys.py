@@ -142,6 +142,6 @@ def test_full_disk_and_a_database_of_somebody_else_are_named_as_that(tmp_path: P
         ("database or disk is full", errno.ENOSPC),
         ("attempt to write a readonly database", errno.EACCES),
     ):
-        error = api_keys._unusable(tmp_path / "access.db", found)
+        error = api_keys._unusable(tmp_path / "access.db", found, may_write=True)
         assert isinstance(error, OSError)
         assert (error.errno, error.filename) == (number, str(tmp_path / "access.db"))

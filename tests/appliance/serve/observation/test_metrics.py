@@ -45,9 +45,10 @@ def read(site: Site) -> Figures:
 
 
 def changes(site: Site, before: Figures, *, names: tuple[str, ...] = ("requests_total", "tokens_total")) -> Figures:
-    """What was added since, of the counters with these words in their names."""
+    """What was added since, of the counters of models with these words in their names."""
     now = read(site)
-    grown = {name: value - before.get(name, 0) for name, value in now.items()}
+    of_models = {name: value for name, value in now.items() if "{account=" not in name}
+    grown = {name: value - before.get(name, 0) for name, value in of_models.items()}
     return {name: value for name, value in grown.items() if value and any(part in name for part in names)}
 
 
