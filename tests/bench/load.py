@@ -1,7 +1,7 @@
 """Users who ask at the same time and read their answers as streams, in a process of their own.
 
 Owns the load, and what each user saw: when the first token came, when the last, and how many there were. It speaks
-HTTP/1.1 over TCP or a UNIX socket by itself, so that the load is the same for a gateway, an engine and a peer.
+HTTP/1.1 by itself. So the load is the same for a gateway, an engine and a peer.
 
 Command line of the child: `python -m tests.bench.load TARGET USERS TOKENS MODEL FIRST [KEY]`, where TARGET is
 `HOST:PORT` or the absolute path of a socket, and FIRST the number of the first user. It prints one JSON value.
@@ -41,7 +41,7 @@ class Answer:
         total_s: to the end of the answer.
         tokens: that the answer counts.
         is_complete: whether the stream ended as it must.
-        has_retry_after: whether a refusal says when to come again.
+        has_retry_after: whether a refusal shows when to come again.
     """
 
     status: int
@@ -76,7 +76,7 @@ class Load:
 
     @property
     def failed(self) -> int:
-        """Users who got neither a whole answer nor a refusal that says when to come again."""
+        """Users who got neither a whole answer nor a refusal that shows when to come again."""
         return sum(
             not answer.is_complete and not (answer.status == 429 and answer.has_retry_after) for answer in self.answers
         )

@@ -61,6 +61,40 @@ for wait in $(seq 150); do systemctl is-failed -q {0} && exit 0; sleep 0.2; done
 exit 1
 """
 
+# What an engine that a model has taken over would try; one word for each attempt, `yes` where it succeeded.
+TRY = """
+import ctypes, json, mmap, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def inet():
+    socket.socket(socket.AF_INET, socket.SOCK_STREAM).close()
+def connect():
+    socket.create_connection(("127.0.0.1", 8443), 5).close()
+def bind():
+    with socket.socket(socket.AF_INET) as own:
+        own.bind(("127.0.0.1", 0))
+def write_and_execute():
+    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+def write_usr():
+    open("/usr/planted", "w").close()
+    os.unlink("/usr/planted")
+def write_model():
+    os.close(os.open(os.environ["MODEL"], os.O_RDWR))
+def ptrace():
+    if libc.ptrace(0, 0, 0, 0) < 0:
+        raise OSError(ctypes.get_errno(), "ptrace")
+def unix():
+    socket.socket(socket.AF_UNIX).close()
+found = {}
+for attempt in (unix, inet, connect, bind, write_and_execute, write_usr, write_model, ptrace):
+    try:
+        attempt()
+        found[attempt.__name__] = "yes"
+    except OSError as error:
+        found[attempt.__name__] = type(error).__name__
+print(json.dumps(found), flush=True)
+"""
+REFUSED_INSIDE = {"inet", "connect", "bind", "write_and_execute", "write_usr", "write_model", "ptrace"}
+
 
 @dataclass
 class Site:
@@ -162,6 +196,30 @@ def test_engine_has_no_network_and_the_gateway_nothing_but_this_machine(site: Si
     for unit in (GATEWAY, site.engine):
         exposure = site.host.run(["systemd-analyze", "security", "--no-pager", unit]).out.splitlines()[-1]
         assert float(exposure.split(": ")[1].split()[0]) < 1.5, exposure
+
+
+def test_engine_unit_refuses_what_an_engine_that_was_taken_over_would_try(site: Site, tmp_path: Path) -> None:
+    _, answer = site.status()
+    model = f"/var/lib/appliance/models/{answer['models'][0]['sha256']}"
+    # The engine's own unit with another program: every setting of the sandbox stays.
+    unit = site.host.run(["systemctl", "cat", site.engine]).out.splitlines()
+    kept = [line for line in unit if not line.startswith(("Exec", "Restart", "RuntimeDirectory", "Type", "Before"))]
+    program = ["Type=oneshot", f"Environment=MODEL={model}", "ExecStart=/usr/bin/python3 -I /opt/appliance/try.py"]
+    text = "\n".join(kept).replace("[Service]", "\n".join(["[Service]", *program]))
+    (tmp_path / "try.py").write_text(TRY)
+    (tmp_path / "try.service").write_text(f"{text}\n")
+    try:
+        site.host.put(tmp_path / "try.py", "/opt/appliance/try.py")
+        site.host.put(tmp_path / "try.service", "/etc/systemd/system/try.service")
+        site.host.run(["sh", "-c", "systemctl daemon-reload && systemctl start try.service"])
+        lines = site.host.run(["journalctl", "--no-pager", "--output", "cat", "--unit", "try.service"]).out.splitlines()
+        [inside] = [json.loads(line) for line in lines if line.startswith("{")]
+        outside = json.loads(site.host.run(["env", f"MODEL={model}", "python3", "/opt/appliance/try.py"]).out)
+    finally:
+        site.host.run(["rm", "-f", "/opt/appliance/try.py", "/etc/systemd/system/try.service"])
+        site.host.run(["systemctl", "daemon-reload"])
+    assert set(outside.values()) == {"yes"}
+    assert {name for name, word in inside.items() if word != "yes"} == REFUSED_INSIDE
 
 
 def test_second_install_changes_nothing_and_disturbs_nobody(site: Site) -> None:
