@@ -15,6 +15,7 @@ GATEWAY = "appliance.serve.gateway"
 GATEWAY_UNIT = "appliance.serve.gateway_unit"
 ENGINE_UNIT = "appliance.serve.engine_unit"
 ENGINE_END = "appliance.serve.engine_end"
+SCRUB = "appliance.serve.scrub_unit"
 TRIAL = "appliance.serve.trial_unit"
 
 MODULES = {
@@ -27,6 +28,7 @@ MODULES = {
     GATEWAY_UNIT: "appliance.serve.unit_programs.gateway",
     ENGINE_UNIT: "appliance.serve.unit_programs.engine",
     ENGINE_END: "appliance.serve.unit_programs.engine_end",
+    SCRUB: "appliance.serve.unit_programs.scrub",
     TRIAL: "appliance.serve.unit_programs.trial",
 }
 """The module that holds the code, by the name that is started."""

@@ -25,7 +25,8 @@ from appliance.host.maintenance.host_life import (
     is_return,
 )
 from appliance.host.maintenance.status import Status, read_status
-from appliance.serve.supervisor.engine_states import read_engine_states, stopped_engines
+from appliance.serve.supervisor.engine_states import incident_errors, read_engine_states, stopped_engines
+from appliance.serve.supervisor.scrubbing import describe_last_scrub, read_last_scrub
 from bundles.report import fault_fields, override_lines
 
 
@@ -48,7 +49,8 @@ def command(terminal: Terminal, prefix: Path | None, as_json: bool) -> None:
     with terminal.progress() as on_progress:
         status = read_status(Prefix.at(prefix or Path("/")), clock.utc_now(), on_progress)
     engines = read_engine_states(status.release, status.services)
-    status = replace(status, problems=(*status.problems, *stopped_engines(status.release, engines)))
+    stopped = (*stopped_engines(status.release, engines), *incident_errors(status.release, engines))
+    status = replace(status, problems=(*status.problems, *stopped))
     if status.is_development:
         terminal.development()
     if as_json:
@@ -92,7 +94,9 @@ def _show(terminal: Terminal, status: Status, engines: dict[str, EngineState]) -
         terminal.answer(f"attempts   {describe_egress(status.egress)}")
     for name, engine in engines.items():
         terminal.answer(f"engine     {name}  {_describe(engine)}")
-    for stopped in stopped_engines(release, engines):
+    if scrub := read_last_scrub(release.prefix):
+        terminal.answer(f"scrub      {describe_last_scrub(scrub)}")
+    for stopped in (*stopped_engines(release, engines), *incident_errors(release, engines)):
         terminal.answer(f"next       {stopped.hint}")
     terminal.answer(f"differences: {len(status.problems)}" if status.problems else "everything is as it was signed")
 
@@ -173,6 +177,7 @@ def _answer(status: Status, engines: dict[str, EngineState]) -> dict[str, Any]:
         ],
         "services": [{"unit": unit.name, "active": unit.active, "enabled": unit.enabled} for unit in status.services],
         "egress": asdict(status.egress) if status.egress is not None else None,
+        "scrub": asdict(scrub) if (scrub := read_last_scrub(release.prefix)) else None,
         "engines": [{"model": name, **asdict(engine)} for name, engine in engines.items()],
         "exit_code": failure.exit_code if (failure := status.failure()) is not None else 0,
         "errors": [fault_fields(one) for one in status.problems],

@@ -18,7 +18,7 @@ from appliance.host.machine.probe import probe_essentials
 from appliance.host.maintenance.doctor import WRONG, Diagnosis, Patient, examine, next_step
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release
-from appliance.serve.supervisor.engine_states import read_engine_states, stopped_engines
+from appliance.serve.supervisor.engine_states import incident_errors, read_engine_states, stopped_engines
 from bundles.stick.mounts import read_mounts
 from signing.errors import ApplianceError
 
@@ -84,4 +84,5 @@ def _here() -> Path | None:
 
 
 def _stopped(release: Release, services: tuple[UnitState, ...]) -> Sequence[ApplianceError]:
-    return stopped_engines(release, read_engine_states(release, services))
+    states = read_engine_states(release, services)
+    return [*stopped_engines(release, states), *incident_errors(release, states)]

@@ -5,7 +5,7 @@ Owns this comparison for `appliance status`. It changes nothing.
 
 from __future__ import annotations
 
-from appliance.host.layout.unit_files import RENDERED, is_installed, unit_names
+from appliance.host.layout.unit_files import RENDERED, is_installed, resident_units, unit_names
 from appliance.host.process import systemctl
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release
@@ -38,6 +38,8 @@ def service_problems(release: Release, services: tuple[UnitState, ...]) -> list[
             problems.append(_drift("service.changed", unit.name, expected, "another unit, or none"))
         if unit.drop_ins:
             problems.append(_drift("service.overridden", unit.name, "the unit alone", ", ".join(unit.drop_ins)))
+        if unit.name not in resident_units([unit.name]):
+            continue  # the timer starts it
         if unit.enabled != "enabled":
             problems.append(_drift("service.not-enabled", unit.name, "enabled", unit.enabled or "unknown to systemd"))
         if not unit.is_active:

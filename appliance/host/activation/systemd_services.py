@@ -43,6 +43,7 @@ from appliance.host.layout.unit_files import (
     install_unit,
     installed_engines,
     remove_unit,
+    resident_units,
     trial_mark,
     unit_names,
     window_mark,
@@ -115,7 +116,7 @@ class SystemdServices:
         self._changed = [name for name in names if install_unit(self._prefix, release.path, name)]
         if self._changed:
             systemctl.reload()
-        systemctl.enable(names)
+        systemctl.enable(resident_units(names))
 
     def follow(self, release: Release) -> bool:
         """See `Services.follow`."""
@@ -124,7 +125,7 @@ class SystemdServices:
             return False
         engines = engine_units(release.contents, release.bundle.value.manifest)
         systemctl.start(engines)
-        changed = [name for name in self._changed if name not in (GATEWAY_UNIT, GATEWAY_SOCKET)]
+        changed = [name for name in resident_units(self._changed) if name not in (GATEWAY_UNIT, GATEWAY_SOCKET)]
         if changed:
             systemctl.restart(changed)
         self._restart_gateway(self._changed, has_socket=has_socket(release.contents))
@@ -159,6 +160,7 @@ class SystemdServices:
         if GATEWAY_SOCKET not in names:
             self._remove_socket()
         systemctl.reload()
+        names = resident_units(names)
         systemctl.enable(names)
         # Engines that still run are left alone, unless the release that failed is the same one.
         others = [name for name in names if name not in (GATEWAY_UNIT, GATEWAY_SOCKET)]
@@ -183,7 +185,7 @@ class SystemdServices:
 
     def health(self, release: Release) -> Health:
         """How a release that serves is at this moment, asked on loopback and sockets alone."""
-        units = unit_names(release.contents, release.bundle.value.manifest)
+        units = resident_units(unit_names(release.contents, release.bundle.value.manifest))
         states = [systemctl.state(name).active for name in units if name.endswith(".service")]
         sockets = [engine_socket(self._prefix, release.path, model.name) for model in release.contents.models]
         engines = [EngineClient("", socket, "").state() for socket in sockets]

@@ -318,6 +318,7 @@ start_units() { # RELEASE LEFT: ends with 1 where users do not reach RELEASE wit
   [ -n "$has_systemd" ] || return 0
   until=$(($(seconds) + limit)) others=$(others_of "$1" "$2")
   engines=$(unit_names "$1" 'appliance-engine@*') sockets=$(unit_names "$1" '*.socket')
+  timers=$(unit_names "$1" '*.timer')
   call daemon-reload || return 1
   call --no-block stop appliance-trial.service
   # A watch that has ended with a failure has done its work.
@@ -325,7 +326,8 @@ start_units() { # RELEASE LEFT: ends with 1 where users do not reach RELEASE wit
   # Until the other gateway answers, this one asks users to come again.
   { true >"$run/window"; } 2>/dev/null
   drop_units $others
-  call enable $engines $sockets $gateway || return 1
+  call enable $engines $sockets $timers $gateway || return 1
+  [ -z "$timers" ] || call start $timers
   call reset-failed $engines $sockets $gateway
   for unit in $engines; do
     # What an engine has left there would look like a running one.
@@ -368,7 +370,7 @@ is_coming() { # whether none of these units has failed for good
 queue_units() { # RELEASE LEFT: at boot nothing is waited for; systemd starts what belongs to RELEASE
   [ -n "$has_systemd" ] || return 0
   until=$(($(seconds) + limit)) others=$(others_of "$1" "$2")
-  own="$(unit_names "$1" 'appliance-engine@*')$(unit_names "$1" '*.socket') $gateway"
+  own="$(unit_names "$1" 'appliance-engine@*')$(unit_names "$1" '*.socket')$(unit_names "$1" '*.timer') $gateway"
   drop_units $others
   call daemon-reload
   call enable $own

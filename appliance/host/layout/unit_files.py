@@ -12,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from appliance.host.layout.atomic_file import write_file
@@ -28,6 +28,9 @@ _SOCKET_TEMPLATE = f"playbooks/roles/gateway/templates/{GATEWAY_SOCKET}.j2"
 EGRESS_UNIT, EGRESS_RULES = "appliance-egress.service", "config/egress.nft"
 """The unit that counts attempts to reach another machine, and its rules below a release."""
 _EGRESS_ROLE = "playbooks/roles/egress/tasks/main.yml"
+SCRUB_TIMER, SCRUB_UNIT = "appliance-scrub.timer", "appliance-scrub.service"
+"""The timer that has the models read again, and the unit that it starts."""
+_SCRUB_TEMPLATE = f"playbooks/roles/engine/templates/{SCRUB_TIMER}.j2"
 TRIAL_UNIT = "appliance-trial.service"
 """The unit that watches a release on trial. It names no release, and no release holds it."""
 RENDERED = "config/units"
@@ -61,7 +64,13 @@ def unit_names(contents: Contents, manifest: Digest) -> tuple[str, ...]:
     """All units of a release."""
     own = (EGRESS_UNIT,) if has_egress(contents) else ()
     socket = (GATEWAY_SOCKET,) if has_socket(contents) else ()
-    return (*engine_units(contents, manifest), *own, *socket, GATEWAY_UNIT)
+    scrub = (SCRUB_UNIT, SCRUB_TIMER) if has_scrub(contents) else ()
+    return (*engine_units(contents, manifest), *own, *scrub, *socket, GATEWAY_UNIT)
+
+
+def resident_units(names: Iterable[str]) -> list[str]:
+    """Those of a release's units that are enabled and run all the time: a timer starts the others."""
+    return [name for name in names if name != SCRUB_UNIT]
 
 
 def has_socket(contents: Contents) -> bool:
@@ -72,6 +81,11 @@ def has_socket(contents: Contents) -> bool:
 def has_egress(contents: Contents) -> bool:
     """Whether the playbooks of a bundle render the counter of attempts; those of versions before it do not."""
     return _EGRESS_ROLE in contents.by_path
+
+
+def has_scrub(contents: Contents) -> bool:
+    """Whether the playbooks of a bundle render the timer of scrubs; those of versions before it do not."""
+    return _SCRUB_TEMPLATE in contents.by_path
 
 
 def engine_socket(prefix: Prefix, release: Path, model: str) -> Path:

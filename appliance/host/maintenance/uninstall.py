@@ -51,6 +51,8 @@ UNITS = (
     "appliance-trial.service",
     "appliance-return.service",
     "appliance-egress.service",
+    "appliance-scrub.timer",
+    "appliance-scrub.service",
     "appliance-recover.service",
 )
 """The units of every version beside those of engines; the script has the same names."""
@@ -93,7 +95,8 @@ def plan_uninstall(prefix: Prefix, system: str, *, purge: bool) -> UninstallPlan
     Raises:
         UsageError: nothing is installed, and nothing was left by an install.
     """
-    removes = [path for path in (prefix.opt, prefix.state, prefix.etc, prefix.run_dir) if path.is_dir()]
+    folders = (prefix.opt, prefix.state, prefix.etc, prefix.run_dir, prefix.engine_state)
+    removes = [path for path in folders if path.is_dir()]
     removes += [prefix.logs] * (not prefix.is_system and prefix.logs.is_dir())
     keeps = [] if purge else [path for path in _kept(prefix) if os.path.lexists(path)]
     kept = [path for path in (prefix.state, prefix.etc) if path.is_dir()]

@@ -73,7 +73,8 @@ remove_but() {
 # The units of this host, in the order in which they are stopped: the watch of a trial before what it watches, and the socket
 # before the gateway, which it would start again. The unit that finishes an uninstall at boot comes last, by itself.
 unit_names() {
-    for path in "$units"/appliance-trial.service "$units"/appliance-return.service "$units"/appliance-gateway.socket \
+    for path in "$units"/appliance-scrub.timer "$units"/appliance-scrub.service \
+        "$units"/appliance-trial.service "$units"/appliance-return.service "$units"/appliance-gateway.socket \
         "$units"/appliance-gateway.service "$units"/appliance-engine@*.service "$units"/appliance-egress.service; do
         [ -e "$path" ] && echo "${path##*/}"
     done
@@ -147,6 +148,8 @@ step_users() {
 }
 
 step_state() {
+    # Incidents and scrubs speak of models that are gone.
+    remove "$root/var/lib/appliance-engine"
     if [ "$purge" = yes ]; then
         # The lock goes in the last step: until then no other command changes this host.
         remove_but "$state" change journal

@@ -85,7 +85,7 @@ class Incident:
 
 def incident_file(prefix: Prefix, file: Digest) -> Path:
     """The record of one model's file."""
-    return prefix.engine_state / "incidents" / f"{file}.json"
+    return prefix.engine_state / f"incident-{file}.json"
 
 
 def record_incident(prefix: Prefix, incident: Incident) -> bool:

@@ -19,6 +19,7 @@ from appliance.host.engine.state import (
     read_state,
 )
 from appliance.host.layout.unit_files import engine_socket, unit_of_release
+from appliance.host.models.incident import read_incident
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release
 from appliance.serve.supervisor import run_dir
@@ -36,23 +37,34 @@ def read_engine_states(release: Release, services: Iterable[UnitState] = ()) -> 
         An entry for each engine that was ever started since the boot; none where nothing serves.
     """
     found = {}
-    serving = run_dir.read_serving(release.prefix)
+    is_serve = run_dir.read_serving(release.prefix) is not None
     ended = {unit.name for unit in services if unit.has_ended}
     for model in release.contents.models:
-        if serving is not None:
-            socket = socket_path(Path(str(serving.get("sockets", ""))), model.name)
-        elif release.prefix.is_system:
-            socket = engine_socket(release.prefix, release.path, model.name)
-        else:
-            continue
-        if read_state(socket) is None:
+        socket = find_engine_socket(release, model.name)
+        if socket is None or read_state(socket) is None:
             continue
         state = EngineClient(model.name, socket, "").state()
         # systemd knows of itself when it gives up, and writes that nowhere.
-        if serving is None and state.status != STOPPED and unit_of_release(release.path, model.name) in ended:
+        if not is_serve and state.status != STOPPED and unit_of_release(release.path, model.name) in ended:
             state = EngineState(STOPPED, NOT_STARTED)
         found[model.name] = state
     return found
+
+
+def find_engine_socket(release: Release, model: str) -> Path | None:
+    """Where the engine of a model listens, or would listen.
+
+    Args:
+        release: the installed one.
+        model: the model's name.
+
+    Returns:
+        Beside it lies the engine's state. None below a prefix where nothing serves.
+    """
+    serving = run_dir.read_serving(release.prefix)
+    if serving is not None:
+        return socket_path(Path(str(serving.get("sockets", ""))), model)
+    return engine_socket(release.prefix, release.path, model) if release.prefix.is_system else None
 
 
 def stopped_engines(release: Release, states: dict[str, EngineState]) -> list[ApplianceError]:
@@ -74,6 +86,20 @@ def stopped_engines(release: Release, states: dict[str, EngineState]) -> list[Ap
         for name, state in states.items()
         if state.status == STOPPED
     ]
+
+
+def incident_errors(release: Release, states: dict[str, EngineState]) -> list[ApplianceError]:
+    """The recorded incidents of a release's models: one error for each whose engine does not report it itself.
+
+    Args:
+        release: the installed one.
+        states: from `read_engine_states`.
+    """
+    found = (
+        read_incident(release.prefix, release.model_file(one)[0].sha256, one.name) for one in release.contents.models
+    )
+    reported = {name for name, state in states.items() if state.status == STOPPED}
+    return [one.error() for one in found if one is not None and one.model not in reported]
 
 
 def _next_step(release: Release, model: str, state: EngineState, *, is_serve: bool) -> str:

@@ -11,6 +11,7 @@ Owns the order of a start and the end of everything that was started. Rules:
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,11 +21,13 @@ from typing import Any
 
 from appliance.host.layout.prefix import PRIVATE, Prefix, make_folder
 from appliance.host.machine.threads import thread_count
+from appliance.host.process.journal import service_sink
 from appliance.host.release.release import Release, open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.site.api_keys import AccessStore, ensure_default
 from appliance.serve.supervisor import listener, run_dir
 from appliance.serve.supervisor.launch_plan import Launch, read_launch
+from appliance.serve.supervisor.scrub_keeper import ScrubKeeper
 from appliance.serve.supervisor.service import Service
 from appliance.serve.supervisor.service_event import OnServiceEvent
 from appliance.serve.supervisor.succession import Succession
@@ -133,6 +136,9 @@ def serving(
         key_file = ensure_default(store, prefix.default_key, now())
         listener.listen(listening)
         service.gateway.start()
+        scrub = ScrubKeeper(lambda: succession.service.launch.release, now, service_sink(os.environ, sys.stderr))
+        stack.callback(scrub.stop)
+        scrub.start()
         found = Serving(listener.format_url(listening), key_file, lambda: succession.service, succession.wait)
         record()
         yield found

@@ -15,6 +15,15 @@ from appliance import entry_points
 from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, WINDOW_S, crash_file, read_crashes
 from appliance.host.engine.state import EngineState, read_state, write_state
 from appliance.host.layout.unit_files import unit_of_release
+from appliance.host.models.incident import (
+    BUS_ERROR,
+    BYTES,
+    WORDS,
+    clear_incidents,
+    make_incident,
+    read_incident,
+    record_incident,
+)
 from appliance.host.process.systemctl import UnitState
 from appliance.host.site.api_keys import AccessStore
 from appliance.resources import playbooks_path
@@ -26,6 +35,7 @@ from appliance.serve.unit_programs import gateway as gateway_program
 from appliance.serve.unit_programs.engine_end import record_end
 from tests.appliance.serve.gateway.site import question
 from tests.appliance.serve.unit_programs.test_engine_state import UnitHost, executed, flip, host, watching
+from tests.sim.releases import write_config
 from tests.toy import NOW
 
 __all__ = ["executed", "host"]
@@ -33,6 +43,7 @@ __all__ = ["executed", "host"]
 NO_WINDOW = Path("/nonexistent/window")
 SEGFAULT = {"SERVICE_RESULT": "core-dump", "EXIT_CODE": "dumped", "EXIT_STATUS": "SEGV"}
 STOP = {"SERVICE_RESULT": "success", "EXIT_CODE": "killed", "EXIT_STATUS": "TERM"}
+BUS = {"SERVICE_RESULT": "signal", "EXIT_CODE": "killed", "EXIT_STATUS": "BUS"}
 SKIP = {"SERVICE_RESULT": "exec-condition", "EXIT_CODE": "exited", "EXIT_STATUS": "1"}
 
 
@@ -207,3 +218,48 @@ def test_unit_counts_before_systemd_does() -> None:
     assert int(settings["StartLimitIntervalSec"]) == WINDOW_S
     assert entry_points.ENGINE_END in settings["ExecStopPost"]
     assert settings["ExecStopPost"].startswith("-{{ engine_release }}/venv/bin/python -I -B -m ")
+
+
+def test_end_by_a_bus_error_is_an_incident_at_once_and_every_start_refuses(
+    host: UnitHost, executed: list[list[str]]
+) -> None:
+    assert host.start_engine_unit() == 0
+    event = end(host, BUS)
+    assert event is not None
+    assert event.what == "incident"
+    assert event.is_stop
+    assert "appliance install" in event.line()
+    assert read_state(host.socket) == EngineState("stopped", WORDS[BUS_ERROR])
+    file, _ = host.release.model_file(host.release.contents.models[0])
+    found = read_incident(host.prefix, file.sha256, "toy")
+    assert found is not None
+    assert found.cause == BUS_ERROR
+    assert read_crashes(host.socket, 1000.0) == ()
+    executed.clear()
+    assert host.start_engine_unit() == 9
+    assert executed == []
+    assert read_state(host.socket) == EngineState("stopped", WORDS[BUS_ERROR])
+    clear_incidents(host.prefix, [file.sha256])
+    assert host.start_engine_unit() == 0
+
+
+def test_end_of_an_engine_that_a_scrub_has_stopped_shows_what_the_scrub_found(
+    host: UnitHost, executed: list[list[str]]
+) -> None:
+    assert host.start_engine_unit() == 0
+    file, _ = host.release.model_file(host.release.contents.models[0])
+    record_incident(host.prefix, make_incident("toy", file.sha256, BYTES, "bytes 0 to 9", NOW))
+    assert end(host, BUS) is not None
+    assert read_state(host.socket) == EngineState("stopped", WORDS[BYTES])
+
+
+def test_configuration_that_names_no_file_of_the_store_makes_no_record_elsewhere(
+    host: UnitHost, executed: list[list[str]]
+) -> None:
+    assert host.start_engine_unit() == 0
+    for store in ("/etc/passwd", "../../x", f"{host.prefix.models}/{'.' * 64}/model.gguf", 5):
+        write_config(host.release, "engine-toy.json", {"store": store})
+        event = end(host, BUS)
+        assert event is not None
+        assert event.what == "ended"
+    assert not host.prefix.engine_state.exists()
