@@ -40,7 +40,7 @@ class Backend:
         self.queue = RequestQueue(model.slots, plan.limits)
         self.upstream = Upstream(model.socket)
         self.state = EngineState(STARTING)
-        self.cached: dict[int, int] = {}
+        self._held: dict[int, int] = {}
         self.residence: Residence | None = None
         if model.mark and residents is not None:
             self.residence = residents.add(model.name, Path(model.mark), model.keep_alive, model.memory, model.slots)
@@ -79,6 +79,7 @@ class Backend:
         self.state = state
         if state.status != SERVING:
             self.queue.forget()
+            self._held.clear()
         if self.residence is not None:
             self.residence.change_state(state.status)
 
@@ -115,6 +116,11 @@ class Backend:
             self._has_tools = abilities.get("supports_tools") is True
         return self._has_tools
 
+    def hold_tokens(self, slot: int, tokens: int) -> None:
+        """Note how many tokens a slot of the engine holds after an answer."""
+        if not self.is_embedding:
+            self._held[slot] = min(tokens, self.model.context)
+
     def figures(self) -> EngineFigures:
         """What the metrics show of it."""
         state, queue = self.state, self.queue
@@ -128,7 +134,7 @@ class Backend:
             queue.waiting,
             state=state.status,
             is_incident=state.is_incident,
-            cached=self.cached,
+            cached=self._held,
             context=self.model.context,
         )
 

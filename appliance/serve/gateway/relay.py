@@ -153,8 +153,12 @@ class Relay(Response):
             answer = await read_whole(reply)
             usage = read_usage(parse_answer(answer))
             if usage is not None:
-                turn.spend(usage.worked)
+                self._spend(turn, usage)
             return answer
+
+    def _spend(self, turn: Turn, usage: TokenUsage) -> None:
+        turn.spend(usage.worked)
+        self._backend.hold_tokens(turn.slot, usage.prompt + usage.completion)
 
     async def _send_answer(self, answer: Answer, send: Send) -> int:
         value = parse_answer(answer)
@@ -249,7 +253,7 @@ class Relay(Response):
         finally:
             usage = meter.usage()
             if usage.prompt:  # the engine has stated it at the end; what breaks off counts as estimated
-                turn.spend(usage.worked)
+                self._spend(turn, usage)
             self._count(usage, self._work.bodies[at])
 
     def _count(self, usage: TokenUsage, body: bytes = b"") -> None:

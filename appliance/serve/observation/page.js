@@ -150,6 +150,15 @@ at("clear").addEventListener("click", () => {
   at("question").focus();
 });
 
+const show = (number) => number.toLocaleString("en");
+
+function describeLimits(usage) {
+  const tokens = usage.tokens_per_day === null
+    ? "No limit of tokens for a day."
+    : `${show(usage.tokens_left)} of ${show(usage.tokens_per_day)} tokens are left today, until midnight UTC.`;
+  return usage.concurrency === null ? tokens : `${tokens} At most ${show(usage.concurrency)} pieces of work at once.`;
+}
+
 at("show-usage").addEventListener("click", async () => {
   at("usage-table").hidden = true;
   if (!at("key").value.trim()) {
@@ -160,13 +169,13 @@ at("show-usage").addEventListener("click", async () => {
   try {
     const usage = await (await call("/v1/usage")).json();
     at("usage").replaceChildren();
-    for (const day of usage.days) {
+    for (const day of [usage, ...usage.days]) {
       const row = add(at("usage"), "tr", "");
       addHeading(row, day.day);
-      for (const count of [day.requests, day.tokens_in, day.tokens_out]) add(row, "td", count.toLocaleString("en"), "number");
+      for (const count of [day.requests, day.tokens_in, day.tokens_out]) add(row, "td", show(count), "number");
     }
-    at("usage-table").hidden = !usage.days.length;
-    say(at("usage-state"), usage.days.length ? "" : "This key has not been used.");
+    at("usage-table").hidden = false;
+    say(at("usage-state"), describeLimits(usage));
   } catch (error) {
     say(at("usage-state"), error.message, "bad");
   }

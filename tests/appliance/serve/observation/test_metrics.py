@@ -196,6 +196,20 @@ def test_use_of_the_kv_cache_is_the_sum_of_the_slots() -> None:
     assert seen["kv_cache_capacity_tokens{model=toy}"] == 1024
 
 
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_kv_cache_holds_what_the_last_answer_of_a_slot_took_until_its_engine_ends(
+    tmp_path: Path, is_stream: bool
+) -> None:
+    held = "kv_cache_tokens{model=toy}"
+    with opened(tmp_path, {"toy": 1}) as site:
+        assert (read(site)[held], read(site)["kv_cache_capacity_tokens{model=toy}"]) == (0, 512)
+        for _ in range(3):
+            assert site.ask("hello", stream=is_stream)[0] == 200
+        assert read(site)[held] == 3 + 5
+        site.process.send(EngineEvent("toy", EngineState(STOPPED, "x")))
+        assert eventually(lambda: read(site)[held] == 0)
+
+
 def test_two_gateways_in_one_process_share_no_figure() -> None:
     engine = EngineFigures("toy", "E2", "netns", True, 4, 2, 1)
     one, two = Metrics(lambda: [engine]), Metrics(list)

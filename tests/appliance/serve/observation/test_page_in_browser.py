@@ -202,6 +202,28 @@ def test_refusal_is_shown_in_its_own_words(
     assert shown in talk(page)
 
 
+def test_usage_of_the_key_is_shown_and_a_key_that_is_wrong_is_named_so(page: Browser, site: Site) -> None:
+    show = "document.getElementById('show-usage').click()"
+    page.run(show)
+    page.wait_for("document.getElementById('usage-state').textContent.includes('Type your key')")
+    assert focus(page) == "key"
+    give_key(page, site.keys["all"])
+    ask(page, "abc")
+    page.wait_for("document.querySelector('#talk details')")
+    page.run(show)
+    page.wait_for("!document.getElementById('usage-table').hidden")
+    own = json.loads(site.call("GET", "/v1/usage")[2])
+    counts = [own["day"], *(f"{own[name]:,}" for name in ("requests", "tokens_in", "tokens_out"))]
+    assert own["requests"] > 0
+    assert page.run("[...document.querySelector('#usage tr').cells].map((cell) => cell.textContent)") == counts
+    assert page.run("document.getElementById('usage-state').textContent") == "No limit of tokens for a day."
+    assert violations(page) == []
+    page.run("document.getElementById('key').value = 'ak-wrong'")
+    page.run(show)
+    page.wait_for("document.getElementById('usage-state').textContent.includes('A valid key is needed')")
+    assert page.run("document.getElementById('usage-table').hidden")
+
+
 def test_markup_in_an_answer_is_text(page: Browser, site: Site) -> None:
     give_key(page, site.keys["all"])
     ask(page, HOSTILE[::-1])
