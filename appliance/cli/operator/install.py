@@ -34,6 +34,7 @@ from appliance.host.machine.probe import probe_essentials
 from appliance.host.preflight.inputs import Host, SourceMedia
 from appliance.host.preflight.surroundings import read_surroundings
 from appliance.host.release.release import Release
+from appliance.host.tls.local_connection import format_url
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.trust.root_pin import check_first_root, compare_root
 from appliance.host.trust.trust_store import read_root
@@ -234,7 +235,8 @@ def _show(terminal: Terminal, done: InstallResult) -> None:
         terminal.answer("serves     nothing of it yet: it waits for the switch")
     elif release.prefix.is_system:
         gateway = json.loads((release.config / "gateway.json").read_bytes())
-        terminal.answer(f"serves at  http://{gateway['bind']}:{gateway['port']}, key in {release.prefix.default_key}")
+        url = format_url(gateway["bind"], gateway["port"], is_tls=bool(gateway.get("tls")))
+        terminal.answer(f"serves at  {url}, key in {release.prefix.default_key}")
     else:
         terminal.answer(f"to serve   {_serve_command(release)}")
     terminal.answer(f"copied     {done.copied} of {len(release.contents.files)} files")

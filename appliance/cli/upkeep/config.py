@@ -53,7 +53,7 @@ def check(terminal: Terminal, file: Path | None, prefix: Path | None, as_json: b
     if file is not None and not file.is_file():
         raise UsageError("site.refused", str(file), expected="a file", found="none", hint="check the path")
     site = read_site(path)
-    check_site(host, site)
+    check_site(host, site, clock.utc_now())
     release = _release(host)
     notes = unused_values(site, release) if release else ()
     is_applied = None if release is None else not site_drift(release, site)

@@ -51,6 +51,8 @@ from appliance.host.layout.unit_files import (
 from appliance.host.process import systemctl
 from appliance.host.release.release import Release, open_release
 from appliance.host.site.api_keys import AccessStore, ensure_default
+from appliance.host.tls.files import TlsFiles
+from appliance.host.tls.local_connection import connect_locally
 from bundles.contents.contents import Model
 from bundles.progress import OnProgress, Progress
 from signing.errors import ApplianceError
@@ -231,7 +233,8 @@ class SystemdServices:
         """Whether the gateway serves this release with its configuration, and an engine is ready."""
         facts = release.facts.config["config/gateway.json"]
         gateway = json.loads((release.config / "gateway.json").read_bytes())
-        connection = http.client.HTTPConnection(gateway["bind"], gateway["port"], timeout=5.0)
+        tls = TlsFiles.from_json(gateway.get("tls", {}))
+        connection = connect_locally(gateway["bind"], gateway["port"], tls, timeout=5.0)
         try:
             connection.request("GET", "/readyz")
             reply = connection.getresponse()

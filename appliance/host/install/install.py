@@ -41,6 +41,7 @@ from appliance.host.release.release import current_target, open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.runtime.variant_choice import Choice
 from appliance.host.site.config import read_site
+from appliance.host.site.site_check import check_site
 from appliance.host.trust.metadata_store import notices, trust_state
 from appliance.host.trust.trust_store import read_root
 from appliance.keys.signers.host_key import make_host_key
@@ -77,7 +78,8 @@ def install(
         What was done; the release serves, or waits for the switch.
 
     Raises:
-        UsageError: it is to be staged, and serves already, with a difference; nothing that serves was changed.
+        UsageError: it is to be staged, and serves already, with a difference; or the site's file is wrong, or a file
+            that it names. Nothing that serves was changed.
         NotTrustedError: the chain of trust does not cover it, or an override does not hold; nothing was written.
         HostUnfitError: the machine cannot take it; with every reason; nothing was written.
         DamagedError: blobs differ; what was copied is kept for the next run.
@@ -92,6 +94,7 @@ def install(
     _check_direction(found, host)
     dialogue.on_verified(found, admitted.media.source)
     check_parts(found.value.contents)
+    check_site(prefix, read_site(prefix.site_file), host.now())
     preflight = run_preflight(admitted, host)
     plan = plan_install(host, release_path(prefix, found.value), found, preflight)
     check_planned(host, plan, preflight, admitted.media.source)

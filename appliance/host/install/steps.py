@@ -79,7 +79,7 @@ def _settle(run: InstallRun, record: StepRecord) -> None:
         run.warnings.append(f"an unfinished {run.change.op} is given up: this install supersedes it")
         run.change = None
     run.site = read_site(prefix.site_file)
-    check_site(prefix, run.site)
+    check_site(prefix, run.site, run.host.now())
     run.before, run.previous = current_target(prefix), previous_target(prefix)
     record.note = f"{run.before.rpartition('/')[2]} serves" if run.before else "nothing serves"
 

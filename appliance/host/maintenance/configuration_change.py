@@ -95,7 +95,7 @@ def apply_configuration(
         BusyError: another change runs on this host.
     """
     site = read_site(prefix.site_file)
-    check_site(prefix, site)
+    check_site(prefix, site, now())
     if prefix.is_system and not is_root:
         raise _unfit("user", "root", "another user", "run it with sudo")
     open_current(prefix, now())  # before folders are made: nothing may be installed

@@ -19,7 +19,7 @@ from appliance.host.machine.cpu import fitting_variants
 from appliance.host.models.fit import Fit, ModelWorkload, budget_bytes, fit
 from appliance.host.preflight.finding import HostFinding, Level, error_of, judged, refuse
 from appliance.host.preflight.inputs import Host
-from appliance.host.preflight.machine_findings import package_findings, port_finding
+from appliance.host.preflight.machine_findings import package_findings, port_finding, tls_findings
 from appliance.host.preflight.older import older_finding
 from appliance.host.preflight.room_findings import (
     RoomNeed,
@@ -261,7 +261,8 @@ def _machine_findings(host: Host, packages: Sequence[str] | None, models: Sequen
     except UsageError:
         return found  # the plan step names every field
     seals = seal_finding(host.prefix, site, site.models if models is None else models)
-    return [*found, seals, port_finding(host.prefix, site, host.around)]
+    around = [port_finding(host.prefix, site, host.around), *tls_findings(host.prefix, site, host.now())]
+    return [*found, seals, *around]
 
 
 def _brings_python(contents: Contents, system: System, versions: tuple[str, ...]) -> bool:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import GATEWAY_UNIT
 from appliance.host.preflight.finding import HostFinding, problem, warning
 from appliance.host.preflight.surroundings import Listener, Surroundings
 from appliance.host.site.config import SiteConfig
+from appliance.host.tls.certificates import tls_faults
 
 _EVERYWHERE = ("0.0.0.0", "::")
 _GATEWAY = GATEWAY_UNIT.rpartition(".")[0]
@@ -32,7 +34,8 @@ def port_finding(prefix: Prefix, site: SiteConfig, around: Surroundings) -> Host
         around: of this machine.
     """
     subject, required = f"port {site.port}", f"{site.bind} port {site.port} free, or held by the gateway"
-    taken = [one for one in around.listeners if one.port == site.port and one.address in (site.bind, *_EVERYWHERE)]
+    same_port = [one for one in around.listeners if one.port == site.port]
+    taken = [one for one in same_port if site.bind in _EVERYWHERE or one.address in (site.bind, *_EVERYWHERE)]
     others = [one for one in taken if not _is_ours(prefix, site, one)]
     if site.port == 0 or not others:
         return HostFinding(subject, required, "held by the gateway" if taken else "free")
@@ -40,6 +43,18 @@ def port_finding(prefix: Prefix, site: SiteConfig, around: Surroundings) -> Host
     if not prefix.is_system:
         return warning(subject, required, measured, "serve at another one: appliance serve --port PORT")
     return problem(subject, required, measured, f"end it, or write another port into {prefix.site_file}")
+
+
+def tls_findings(prefix: Prefix, site: SiteConfig, now: datetime) -> list[HostFinding]:
+    """Whether the gateway can serve with the site's certificate; nothing where the site has none."""
+    if site.tls is None:
+        return []
+    subject, required = "certificate", "files of `tls` that the gateway can serve with"
+    faults = tls_faults(site.tls, now, site.bind)
+    if not faults:
+        return [HostFinding(subject, required, "right")]
+    remedy = f"a new one: appliance tls renew{prefix.option}; or edit {prefix.site_file}"
+    return [problem(subject, f"{one.name}: {one.expected}", one.found, remedy, "site.refused") for one in faults]
 
 
 def _is_ours(prefix: Prefix, site: SiteConfig, listener: Listener) -> bool:

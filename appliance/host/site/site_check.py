@@ -5,14 +5,25 @@ Owns the checks that need more than the site's file: the kind of host, and progr
 
 from __future__ import annotations
 
+import shlex
+from datetime import datetime
+from pathlib import Path
+
 from appliance.host.layout.prefix import Prefix
 from appliance.host.process import nftables
 from appliance.host.site.config import SiteConfig
+from appliance.host.tls.certificates import require_usable
+from appliance.host.tls.files import TLS_FOLDER, TlsFiles
 from signing.errors import HostUnfitError, UsageError
 
 
-def check_site(prefix: Prefix, site: SiteConfig) -> None:
+def check_site(prefix: Prefix, site: SiteConfig, now: datetime) -> None:
     """Refuse settings of the site that services cannot have.
+
+    Args:
+        prefix: the host.
+        site: its configuration.
+        now: the clock, in UTC, for certificates.
 
     Raises:
         UsageError: naming the field.
@@ -34,3 +45,24 @@ def check_site(prefix: Prefix, site: SiteConfig) -> None:
             found="no such program",
             hint="apt install nftables, or remove the field",
         )
+    if site.tls is not None:
+        check_places(prefix, site.tls)
+        require_usable(site.tls, now, site.bind, str(prefix.site_file), prefix.option)
+
+
+def check_places(prefix: Prefix, files: TlsFiles) -> None:
+    """Refuse files of TLS in other folders of a whole machine than the one whose owners this program looks after.
+
+    Raises:
+        UsageError: naming the field.
+    """
+    folder = prefix.etc / TLS_FOLDER
+    for name, path in files.to_json().items():
+        if prefix.is_system and Path(path).parent != folder:
+            raise UsageError(
+                "site.refused",
+                f"{prefix.site_file} field tls.{name}",
+                expected=f"a file in {folder}",
+                found=path,
+                hint=f"install -m {'0600' if name == 'key' else '0644'} {shlex.quote(path)} {folder}/",
+            )

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+TLS_FOLDER = "tls"
+"""Of the folder of the site's configuration."""
+
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:

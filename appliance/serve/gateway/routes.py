@@ -5,7 +5,7 @@ Owns the web application. It decides whose request it is and which engine gets i
 Rules (threat T37):
 - every route that reaches a model needs a key; a key sees only its own models;
 - a model that is not served is a 404, never another model; one that embeds gets no request to chat, nor the reverse;
-- nothing is served from disk but the pages and the dashboard, and no reply allows another site's page to read it;
+- nothing is served from disk but the pages and the dashboard; only pages of the site's own list of origins may read it;
 - `/readyz` is 200 only when at least one verified engine serves, or is loaded for the request that needs it.
 """
 
@@ -34,7 +34,9 @@ from appliance.serve.callers.usage_metrics import UsageCollector
 from appliance.serve.callers.usage_reply import ALL, OWN, all_usage, own_usage
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.messages import EngineEvent, Plan
+from appliance.serve.listening.client_certificates import ClientCertificates
 from appliance.serve.listening.draining import Ending
+from appliance.serve.listening.origins import AllowedOrigins
 from appliance.serve.listening.other_routes import missing_route
 from appliance.serve.listening.replies import (
     HARDENING,
@@ -111,7 +113,9 @@ class Gateway:
         application = Starlette(routes=routes, exception_handlers=handlers, lifespan=running)  # type: ignore[arg-type]
         application.router.redirect_slashes = False
         headers = {**HARDENING, "appliance-release": self.plan.manifest, "appliance-policy": self.plan.policy}
-        return CommonHeaders(OriginForm(application), headers, self.ending)
+        known = ClientCertificates(OriginForm(application), required=bool(self.plan.tls and self.plan.tls.client_ca))
+        # A browser asks whether a page may send a request, and shows no certificate for that.
+        return CommonHeaders(AllowedOrigins(known, self.plan.cors), headers, self.ending)
 
     def _running(self, inner: Lifespan[Starlette] | None) -> Lifespan[Starlette]:
         @asynccontextmanager

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -30,6 +31,7 @@ from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.gateway.routes import Gateway
 from appliance.serve.listening.connection_timeouts import IDLE_S, TimeoutProtocol
 from appliance.serve.listening.draining import FINISH_S, DrainingServer
+from appliance.serve.listening.tls import TlsKeeper, run
 
 MAX_CONNECTIONS = 1024
 DESCRIPTORS = 4 * MAX_CONNECTIONS
@@ -65,8 +67,9 @@ def serve(
     """
     log_lines.configure()
     _allow_descriptors()
+    tls = TlsKeeper(gateway.plan.tls, utc_now, gateway.report) if gateway.plan.tls is not None else None
     config = uvicorn.Config(
-        gateway.application(lifespan),
+        gateway.application(_following(tls, lifespan)),
         http=TimeoutProtocol,
         ws="none",
         loop="asyncio",
@@ -80,7 +83,30 @@ def serve(
         limit_concurrency=MAX_CONNECTIONS,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
-    asyncio.run(DrainingServer(config, gateway.ending).serve(sockets=[listener]))
+    if tls is not None:
+        config.load()
+        config.ssl = tls.context
+    run(DrainingServer(config, gateway.ending).serve(sockets=[listener]))
+
+
+def _following(
+    tls: TlsKeeper | None, inner: Callable[[Starlette], AbstractAsyncContextManager[None]]
+) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """A lifespan in which changed certificates are taken: soon after the change, and at once at SIGHUP."""
+
+    @asynccontextmanager
+    async def lifespan(application: Starlette) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, tls.wake if tls is not None else lambda: None)
+        watching = asyncio.create_task(tls.watch()) if tls is not None else None
+        try:
+            async with inner(application):
+                yield
+        finally:
+            if watching is not None:
+                watching.cancel()
+
+    return lifespan
 
 
 def _allow_descriptors() -> None:

@@ -11,6 +11,8 @@ import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from appliance.serve.listening.client_certificates import STATE, client_name
+
 IDLE_S = 30
 STALLED_S = 60
 
@@ -24,6 +26,8 @@ class TimeoutProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
+        # Each request of this connection gets a copy of it.
+        self.app_state = {**self.app_state, STATE: client_name(transport.get_extra_info("ssl_object"))}
         self._start_idle_timer()
 
     def data_received(self, data: bytes) -> None:

@@ -16,6 +16,7 @@ from threading import Lock
 
 from appliance.entry_points import GATEWAY
 from appliance.host.process.child import Child, describe_exit, spawn
+from appliance.host.tls.local_connection import connect_locally
 from appliance.serve.gateway.messages import EngineEvent, Plan
 from signing.errors import ApplianceError
 
@@ -108,7 +109,7 @@ class GatewayProcess:
 
     def _is_ready(self) -> bool:
         address, port = self._listening.getsockname()[:2]
-        connection = http.client.HTTPConnection(address, port, timeout=5.0)
+        connection = connect_locally(address, port, self._plan.tls, timeout=5.0)
         try:
             connection.request("GET", "/readyz")
             reply = connection.getresponse()

@@ -21,18 +21,20 @@ _LISTENING = "0A"
 _BACKLOG = 512
 
 
-def bind(address: str, port: int) -> socket.socket:
+def bind(address: str, port: int, *, is_tls: bool = False) -> socket.socket:
     """Bind a port. No user is connected before `listen`.
 
     Args:
-        address: of the loopback interface, version 4 or 6.
+        address: version 4 or 6; of the loopback interface without TLS.
         port: 0 for any that is free.
+        is_tls: whether those who connect must speak TLS.
 
     Raises:
-        UsageError: the address reaches beyond this machine.
+        UsageError: without TLS, the address reaches beyond this machine.
         HostUnfitError: the port is taken, or may not be used.
     """
-    _check_loopback(address)
+    if not is_tls:
+        _check_loopback(address)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -55,12 +57,6 @@ def listen(listener: socket.socket) -> None:
     except OSError as error:
         address, port = listener.getsockname()[:2]
         raise _refused(address, port, error) from None
-
-
-def format_url(listener: socket.socket) -> str:
-    """The URL that users connect to, for example `http://127.0.0.1:8443`."""
-    address, port = listener.getsockname()[:2]
-    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
 
 
 def find_holder(port: int, proc: Path = Path("/proc")) -> str:

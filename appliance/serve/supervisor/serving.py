@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 from appliance.host.layout.prefix import PRIVATE, Prefix, make_folder
@@ -25,6 +26,8 @@ from appliance.host.process.journal import service_sink
 from appliance.host.release.release import Release, open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.site.api_keys import AccessStore, ensure_default
+from appliance.host.tls.certificates import require_usable
+from appliance.host.tls.local_connection import format_url, local_address
 from appliance.serve.supervisor import listener, run_dir
 from appliance.serve.supervisor.launch_plan import Launch, read_launch
 from appliance.serve.supervisor.scrub_keeper import ScrubKeeper
@@ -114,7 +117,7 @@ def serving(
     launch = _read_launch(release, on_progress)
     with ExitStack() as stack:
         stack.enter_context(run_dir.hold(prefix))
-        listening = stack.enter_context(listener.bind(launch.bind, launch.port if port is None else port))
+        listening = stack.enter_context(_bind(launch, port, now()))
         check_release(release, on_progress, models=False)
         sockets = stack.enter_context(run_dir.sockets(prefix))
 
@@ -139,9 +142,21 @@ def serving(
         scrub = ScrubKeeper(lambda: succession.service.launch.release, now, service_sink(os.environ, sys.stderr))
         stack.callback(scrub.stop)
         scrub.start()
-        found = Serving(listener.format_url(listening), key_file, lambda: succession.service, succession.wait)
+        found = Serving(_url(listening, launch), key_file, lambda: succession.service, succession.wait)
         record()
         yield found
+
+
+def _bind(launch: Launch, port: int | None, now: datetime) -> socket:
+    if launch.tls is not None:
+        where, option = str(launch.release.prefix.site_file), launch.release.prefix.option
+        require_usable(launch.tls, now, launch.bind, where, option)
+    return listener.bind(launch.bind, launch.port if port is None else port, is_tls=launch.tls is not None)
+
+
+def _url(listening: socket, launch: Launch) -> str:
+    address, port = listening.getsockname()[:2]
+    return format_url(local_address(address), port, is_tls=launch.tls is not None)
 
 
 def _read_launch(release: Release, on_progress: OnProgress) -> Launch:

@@ -68,16 +68,16 @@ def start(prefix: Prefix) -> None:
     on_event = service_sink(os.environ, sys.stderr)
     access, usage = AccessStore(prefix.access, is_read_only=True), prefix.gateway_state / USAGE_FILE
     gateway = Gateway(plan, access, utc_now, on_event, usage)
-    with _listener(launch.bind, launch.port) as port:
+    with _listener(launch.bind, launch.port, is_tls=launch.tls is not None) as port:
         listener.listen(port)
         serve(gateway, port, _watch_engines(gateway, window_mark(prefix)))
 
 
-def _listener(bind: str, port: int) -> socket:
+def _listener(bind: str, port: int, *, is_tls: bool = False) -> socket:
     """The socket of systemd; one of its own where the units of an earlier version start this program."""
     passed = startup.passed_socket()
     if passed is None:
-        return listener.bind(bind, port)
+        return listener.bind(bind, port, is_tls=is_tls)
     address = passed.getsockname()[:2]
     if address != (bind, port):
         passed.close()

@@ -23,6 +23,7 @@ from bundles.contents.contents import Contents
 from signing.digest import Digest
 from signing.errors import HostUnfitError
 from tests.appliance.sim_host import new_host
+from tests.toy import NOW
 
 MANIFEST = Digest("0123456789abcdef" * 4)
 RULES = "table inet appliance_egress {\n}\n"
@@ -137,9 +138,9 @@ def test_site_that_wants_counting_needs_the_program(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(nftables, "NFT", tmp_path / "nft")
     site = SiteConfig(egress="count")
     with pytest.raises(HostUnfitError) as caught:
-        check_site(Prefix(Path("/")), site)
+        check_site(Prefix(Path("/")), site, NOW)
     assert (caught.value.code, caught.value.exit_code) == ("egress.no-nftables", 6)
-    check_site(Prefix(Path("/")), SiteConfig())
-    check_site(Prefix(tmp_path), site)
+    check_site(Prefix(Path("/")), SiteConfig(), NOW)
+    check_site(Prefix(tmp_path), site, NOW)
     FakeNft(tmp_path / "nft").answer({})
-    check_site(Prefix(Path("/")), site)
+    check_site(Prefix(Path("/")), site, NOW)

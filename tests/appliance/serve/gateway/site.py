@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import openai
 
@@ -107,6 +108,7 @@ def opened(
     slots: dict[str, int],
     python: Path = Path(sys.executable),
     spec: Callable[[Path, str, int], EngineSpec] = lambda folder, name, slots: make_spec(folder, name, slots=slots),
+    **more_of_plan: Any,
 ) -> Iterator[Site]:
     """A site, for the length of a block; `python` runs the gateway, and `spec` makes each engine's."""
     with ExitStack() as stack:
@@ -120,7 +122,15 @@ def opened(
             planned.append(PlannedModel(name, *more, task="rerank" if name == "ranks" else ""))
         access = folder / "access.db"
         keys = grant_keys(AccessStore(access))
-        plan = Plan("toy 1.0.0", DIGESTS["release"], DIGESTS["policy"], DIGESTS["engine"], str(access), tuple(planned))
+        plan = Plan(
+            "toy 1.0.0",
+            DIGESTS["release"],
+            DIGESTS["policy"],
+            DIGESTS["engine"],
+            str(access),
+            tuple(planned),
+            **more_of_plan,
+        )
         listening = stack.enter_context(listener.bind("127.0.0.1", 0))
         listener.listen(listening)
         log = folder / "gateway.log"

@@ -14,6 +14,7 @@ import pytest
 from appliance.host.engine.state import EngineState, read_state
 from appliance.host.models.incident import BUS_ERROR, BYTES, WORDS, clear_incidents, read_incident
 from appliance.host.site.api_keys import AccessStore
+from appliance.host.tls.local_connection import format_url
 from appliance.serve.supervisor import listener, run_dir
 from appliance.serve.supervisor.engine_states import incident_errors, read_engine_states, stopped_engines
 from appliance.serve.supervisor.launch_plan import Launch, ServedModel, read_launch
@@ -52,7 +53,7 @@ def start_two(folder: Path, stack: ExitStack) -> Running:
     service.start_engines(ignore)
     listener.listen(listening)
     service.gateway.start()
-    return Running(release, service, listener.format_url(listening), events)
+    return Running(release, service, format_url(*listening.getsockname()[:2], is_tls=False), events)
 
 
 def test_engine_that_the_kernel_ended_by_a_bus_error_is_not_started_again(tmp_path: Path) -> None:

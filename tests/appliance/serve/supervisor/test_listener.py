@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from appliance.host.tls.local_connection import format_url
 from appliance.serve.supervisor import listener
 from signing.errors import HostUnfitError, UsageError
 
@@ -22,7 +23,7 @@ def test_port_0_takes_a_free_one_and_tells_it() -> None:
     with listener.bind("127.0.0.1", 0) as bound:
         listener.listen(bound)
         port = bound.getsockname()[1]
-        assert listener.format_url(bound) == f"http://127.0.0.1:{port}"
+        assert format_url(*bound.getsockname()[:2], is_tls=False) == f"http://127.0.0.1:{port}"
         socket.create_connection(("127.0.0.1", port), 5).close()
 
 

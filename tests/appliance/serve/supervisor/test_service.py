@@ -25,6 +25,7 @@ from appliance.host.engine.process import Engine, start_engine
 from appliance.host.engine.state import EngineState, read_state
 from appliance.host.release.release import Release
 from appliance.host.site.api_keys import AccessStore
+from appliance.host.tls.local_connection import format_url
 from appliance.serve.supervisor import engine_keeper, listener, run_dir
 from appliance.serve.supervisor import service as service_module
 from appliance.serve.supervisor.engine_states import read_engine_states
@@ -149,7 +150,7 @@ def running(
         service.start_engines(ignore)
         listener.listen(listening)
         service.gateway.start()
-        yield Running(release, service, listener.format_url(listening), events, refusal)
+        yield Running(release, service, format_url(*listening.getsockname()[:2], is_tls=False), events, refusal)
 
 
 @pytest.fixture

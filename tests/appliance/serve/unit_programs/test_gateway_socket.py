@@ -74,6 +74,15 @@ def test_socket_unit_holds_the_port_of_the_site_for_this_machine_alone(bind: str
     assert re.findall(r"^IPAddress.*$", text, re.MULTILINE) == ["IPAddressDeny=any", "IPAddressAllow=localhost"]
 
 
+def test_socket_unit_lets_the_network_in_where_the_site_has_bound_it_and_the_gateway_still_reaches_nobody() -> None:
+    template = Template((TEMPLATES / "appliance-gateway.socket.j2").read_text())
+    text = template.render(gateway_bind="0.0.0.0", gateway_port=443, gateway_reach="network")
+    CHECKS["unit"](text)
+    assert "IPAddress" not in text
+    service = (TEMPLATES / "appliance-gateway.service.j2").read_text()
+    assert re.findall(r"^IPAddress.*$", service, re.MULTILINE) == ["IPAddressDeny=any", "IPAddressAllow=localhost"]
+
+
 def test_gateway_has_no_right_to_bind_a_port_and_needs_its_socket() -> None:
     text = (TEMPLATES / "appliance-gateway.service.j2").read_text()
     assert re.findall(r"^(?:Ambient|CapabilityBounding).*$", text, re.MULTILINE) == [
