@@ -74,7 +74,7 @@ def test_unguarded_the_body_of_the_user_reaches_the_engine() -> None:
     checked = SimpleNamespace(model="toy")
     with (
         guard_off(ROW.guard, lambda *_, **__: Work(COMPLETIONS, (raw,))),
-        guard_off("appliance.serve.gateway.admission.parse_request", lambda *_: checked),
+        guard_off("appliance.serve.dialects.forms.parse_request", lambda *_: checked),
         guard_off("appliance.serve.gateway.admission.check_length", lambda *_: None),
     ):
         assert sent(COMPLETIONS, **fields)["chat_parser"] == PARSER

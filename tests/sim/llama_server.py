@@ -6,6 +6,8 @@ The last message decides what happens, so that a test can have an engine that is
 - `hang` never answers;
 - `die` ends the process by SIGABRT, `die late` in the middle of a stream, `die loudly` after it has printed all;
 - `fail` gives an error of the engine, `refuse` one of its template, `compute` a failure;
+- `think TEXT` reasons first, `cut TEXT` ends for its length; `call NAME` calls a function, `call two` calls two;
+- `half NAME` ends in the middle of a call, `odd` streams what is no chat;
 - anything else is answered with itself, backwards.
 
 The routes for tokens and for ranking have answers of their own.
@@ -102,6 +104,9 @@ class Handler(BaseHTTPRequestHandler):
             rows = [{"index": at, "embedding": self.embedding(text)} for at, text in enumerate(texts)]
             self.reply(200, {"object": "list", "data": rows[::-1], "usage": {"prompt_tokens": 3, "total_tokens": 3}})
             return
+        if self.path.endswith("/input_tokens"):
+            self.reply(200, {"object": "response.input_tokens", "input_tokens": len(json.dumps(body["messages"]))})
+            return
         if self.path in ("/tokenize", "/detokenize", "/v1/rerank"):
             self.reply(*self.words(body))
             return
@@ -128,9 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         elif body.get("stream"):
             self.stream(said, body.get("stream_options") or {})
         else:
-            self.reply(
-                200, self.answer({"message": {"role": "assistant", "content": said[::-1]}, "finish_reason": "stop"})
-            )
+            self.reply(200, self.answer(whole_choice(*deltas(said))))
 
     def words(self, body: dict) -> tuple[int, dict]:
         """Each letter is a token; a document's score is how many of its words are in the query."""
@@ -167,21 +170,19 @@ class Handler(BaseHTTPRequestHandler):
         return {"id": "chatcmpl-1", "object": kind, "created": 1, "model": self.alias, "choices": numbered}
 
     def stream(self, said: str, options: dict) -> None:
-        words = (
-            [f"{number} " for number in range(int(said.split()[1]))] if said.startswith("slow") else list(said[::-1])
-        )
+        pieces, finish = deltas(said)
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         kind = "chat.completion.chunk"
-        last = [self.head(kind, {"delta": {}, "finish_reason": "stop"})]
+        last = [self.head(kind, {"delta": {}, "finish_reason": finish})]
         if options.get("include_usage"):
             last.append({**self.head(kind), "usage": USAGE})
         last[-1]["timings"] = TIMINGS
         try:
-            for word in words:
-                self.event(json.dumps(self.head(kind, {"delta": {"content": word}})))
+            for delta in pieces:
+                self.event(json.dumps(self.head(kind, {"delta": delta})))
                 if said == "die late":
                     os.abort()
                 if said == "fail late":
@@ -213,6 +214,55 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+def deltas(said: str) -> tuple[list[dict], str]:
+    """The pieces of an answer, and how it ends."""
+    kind, _, rest = said.partition(" ")
+    if kind == "slow":
+        return [{"content": f"{number} "} for number in range(int(rest))], "stop"
+    if kind == "think" and rest:
+        return [
+            {"role": "assistant", "content": None},
+            *({"reasoning_content": one} for one in "hm"),
+            *letters(rest),
+        ], "stop"
+    if kind == "cut" and rest:
+        return letters(rest), "length"
+    if kind == "call" and rest:
+        names = ["first", "second"] if rest == "two" else [rest]
+        return [piece for at, name in enumerate(names) for piece in call(at, name, '"x"}')], "tool_calls"
+    if kind == "half" and rest:
+        return call(0, rest, '"'), "length"
+    if said == "odd":
+        return [{"content": 5}], "stop"
+    return letters(said), "stop"
+
+
+def letters(text: str) -> list[dict]:
+    return [{"content": one} for one in text[::-1]]
+
+
+def call(at: int, name: str, rest: str) -> list[dict]:
+    """A call of a function, in pieces."""
+    head = {"index": at, "id": f"id{at}", "type": "function", "function": {"name": name, "arguments": ""}}
+    more = [{"index": at, "function": {"arguments": text}} for text in ('{"city": ', rest)]
+    return [{"tool_calls": [one]} for one in (head, *more)]
+
+
+def whole_choice(pieces: list[dict], finish: str) -> dict:
+    """The choice of an answer that is not streamed."""
+    message: dict = {"role": "assistant", "content": "".join(str(one.get("content") or "") for one in pieces)}
+    if thought := "".join(one.get("reasoning_content", "") for one in pieces):
+        message["reasoning_content"] = thought
+    found: list[dict] = []
+    for one in (one["tool_calls"][0] for one in pieces if "tool_calls" in one):
+        if "id" in one:
+            found.append({name: value for name, value in one.items() if name != "index"})
+        else:
+            function = found[-1]["function"]
+            found[-1]["function"] = {**function, "arguments": function["arguments"] + one["function"]["arguments"]}
+    return {"message": {**message, "tool_calls": found} if found else message, "finish_reason": finish}
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from appliance.serve.callers.caller import Caller
+from appliance.serve.dialects.forms import read_request
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.relay import Relay
 from appliance.serve.listening.replies import engine_lost
@@ -23,7 +24,7 @@ from appliance.serve.requests.body import parse_body
 from appliance.serve.requests.chat import ChatRequest
 from appliance.serve.requests.paths import ROUTES
 from appliance.serve.requests.refusal import Refusal
-from appliance.serve.requests.work import check_length, parse_request, plan_work
+from appliance.serve.requests.work import check_length, plan_work
 from appliance.serve.sharing.residence import Stay
 from appliance.serve.upstream.connection import LostError
 
@@ -45,7 +46,7 @@ async def admit(route: str, data: bytes, caller: Caller, find: Callable[[str], B
     Raises:
         Refusal: what is wrong with the request, or why its model cannot answer now.
     """
-    checked = await _check(len(data), lambda: parse_request(route, parse_body(data)))
+    checked, form = await _check(len(data), lambda: read_request(route, parse_body(data)))
     backend = find(checked.model)
     stay = Stay()
     try:
@@ -56,13 +57,14 @@ async def admit(route: str, data: bytes, caller: Caller, find: Callable[[str], B
         _refuse_unable(backend, route)
         has_calls = isinstance(checked, ChatRequest) and checked.has_calls()
         has_tools = has_calls and await _has_tools(backend)
-        work = await _check(len(data), lambda: plan_work(checked, has_tools=has_tools))
+        work = form.adapt(await _check(len(data), lambda: plan_work(checked, has_tools=has_tools)))
     except BaseException as error:
         stay.end()
         if isinstance(error, Refusal):
             metrics.count_request(backend.name, route, error.status)
+            raise form.refused(error) from None
         raise
-    return Relay(backend, work, caller, metrics, stay)
+    return Relay(backend, work, form, caller, metrics, stay)
 
 
 def _refuse_unable(backend: Backend, route: str) -> None:

@@ -39,6 +39,7 @@ from appliance.serve.upstream.ranking import rank_answers
 from appliance.serve.upstream.token_usage import StreamMeter, TokenUsage, read_usage
 
 if TYPE_CHECKING:
+    from appliance.serve.dialects.answer_form import AnswerForm, StreamWriter
     from appliance.serve.requests.work import Work
 
 _STREAM = "text/event-stream"
@@ -53,15 +54,19 @@ class Relay(Response):
     Args:
         backend: the model that it is for.
         work: what passed the checks.
+        form: in which the answer is written.
         caller: who sent it.
         metrics: where the request is counted.
         stay: the hold on the loaded model; it ends with the work.
     """
 
-    def __init__(self, backend: Backend, work: Work, caller: Caller, metrics: Metrics, stay: Stay) -> None:
+    def __init__(
+        self, backend: Backend, work: Work, form: AnswerForm, caller: Caller, metrics: Metrics, stay: Stay
+    ) -> None:
         super().__init__()
         self._stay = stay
         self._backend, self._work, self._caller, self._metrics = backend, work, caller, metrics
+        self._form = form
         self._share = _share_of(caller)
         self._made_by = backend.made_by()
         self._began = time.monotonic()
@@ -96,7 +101,7 @@ class Relay(Response):
             await asyncio.wait({work})
             has_failed = not work.cancelled() and work.exception() is not None
             outcome = 500 if has_failed else self._outcome
-            self._metrics.count_request(self._backend.name, self._work.path, outcome)
+            self._metrics.count_request(self._backend.name, self._form.route, outcome)
             self._report(outcome)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -168,7 +173,9 @@ class Relay(Response):
             usage = read_usage(value)
             if usage is not None:
                 self._count(usage)
-            body = to_json({**value, "appliance": self._made_by})
+            form = self._form
+            written = form.whole(value) if answer.status < 400 else form.engine_error(value, answer.status)
+            body = to_json({**written, "appliance": self._made_by})
         await self._start(answer.status, answer.media_type, send, len(body))
         self._is_complete = True
         await send({"type": "http.response.body", "body": body})
@@ -192,8 +199,11 @@ class Relay(Response):
         usage = read_usage(joined)
         if usage is not None:
             self._count(usage)
+        writer = self._form.writer()
         for chunk in as_chunks(joined, has_usage=work.has_usage):
-            await self._send_block(b"data: " + to_json(chunk) + b"\n\n", send)
+            event = b"data: " + to_json(chunk) + b"\n\n"
+            await self._send_block(event if writer is None else writer.feed(event, 0), send)
+        await self._send_block(b"data: [DONE]\n\n" if writer is None else writer.end(), send)
         await self._end_stream(send)
         return 200
 
@@ -222,7 +232,9 @@ class Relay(Response):
 
     async def _pass_streams(self, send: Send) -> int:
         work = self._work
-        joiner = StreamJoiner(work.answers, has_usage=work.has_usage) if len(work.bodies) > 1 else None
+        joiner = self._form.writer()
+        if joiner is None and len(work.bodies) > 1:
+            joiner = StreamJoiner(work.answers, has_usage=work.has_usage)
         for at in range(len(work.bodies)):
             async with self._piece(at) as (reply, turn):
                 if not reply.media_type.startswith(_STREAM):
@@ -234,14 +246,14 @@ class Relay(Response):
                 await self._pass_stream(reply, turn, send, at, joiner)
             if joiner is not None and joiner.has_failed:
                 # The engine ends such a stream without its mark, and so does this one.
-                await self._end_stream(send, with_mark=False)
+                await self._end_stream(send)
                 return 500
         if joiner is not None:
             await self._send_block(joiner.end(), send)
-        await self._end_stream(send, with_mark=False)
+        await self._end_stream(send)
         return 200
 
-    async def _pass_stream(self, reply: Reply, turn: Turn, send: Send, at: int, joiner: StreamJoiner | None) -> None:
+    async def _pass_stream(self, reply: Reply, turn: Turn, send: Send, at: int, joiner: StreamWriter | None) -> None:
         meter = StreamMeter()
         try:
             async for block in reply.blocks:
@@ -250,6 +262,8 @@ class Relay(Response):
                 if is_first and meter.events:
                     self._metrics.observe_first_token(self._backend.name, time.monotonic() - self._began)
                 await self._send_block(block if joiner is None else joiner.feed(block, at), send)
+                if joiner is not None and joiner.has_failed:
+                    return
         finally:
             usage = meter.usage()
             if usage.prompt:  # the engine has stated it at the end; what breaks off counts as estimated
@@ -270,15 +284,15 @@ class Relay(Response):
         more: dict[str, Value] = {"code": self._code} if self._code else {}
         more |= {"tokens_in": tokens_in, "tokens_out": tokens_out, "is_stream": self._work.is_stream}
         more["took_s"] = round(time.monotonic() - self._began, 3)
-        self._caller.books.report(answered(self._caller, self._work.path, self._backend.name, outcome, **more))
+        self._caller.books.report(answered(self._caller, self._form.route, self._backend.name, outcome, **more))
 
     async def _send_block(self, block: bytes, send: Send) -> None:
         if block:
             await send({"type": "http.response.body", "body": block, "more_body": True})
 
-    async def _end_stream(self, send: Send, *, with_mark: bool = True) -> None:
+    async def _end_stream(self, send: Send) -> None:
         self._is_complete = True
-        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n" if with_mark else b""})
+        await send({"type": "http.response.body", "body": b""})
 
     async def _start(self, status: int, media_type: str, send: Send, length: int | None = None) -> None:
         self._is_started, self._is_stream = True, media_type == _STREAM
@@ -292,10 +306,9 @@ class Relay(Response):
         self._outcome, self._is_complete, self._code = refusal.status, True, refusal.code
         self._metrics.count_refusal(refusal.code)
         if self._is_started:
-            event = b"data: " + to_json(refusal.body()) + b"\n\n"
-            await send({"type": "http.response.body", "body": event})
+            await send({"type": "http.response.body", "body": self._form.error_event(refusal)})
         else:
-            await refusal_response(refusal)(scope, receive, send)
+            await refusal_response(refusal, self._form.dialect)(scope, receive, send)
 
 
 async def _wait_until_left(receive: Receive) -> None:

@@ -50,7 +50,7 @@ from appliance.serve.listening.request_target import OriginForm
 from appliance.serve.observation.metrics import Metrics
 from appliance.serve.observation.page import DASHBOARD, PAGES, POLICIES
 from appliance.serve.requests.body import read_body
-from appliance.serve.requests.paths import ROUTES, dialect_of
+from appliance.serve.requests.paths import ANTHROPIC, ROUTES, dialect_of
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.requests.request_id import REQUEST_ID, begin_request
 from appliance.serve.sharing.residence import Residents
@@ -240,7 +240,8 @@ class CommonHeaders:
                 given = list(message.get("headers", ()))
                 names = {name.lower() for name, _ in given}
                 message["headers"] = given + [pair for pair in self._headers if pair[0] not in names]
-                message["headers"].append((REQUEST_ID.encode(), request_id.encode()))
+                named = (REQUEST_ID, "request-id") if dialect_of(scope["path"]) == ANTHROPIC else (REQUEST_ID,)
+                message["headers"] += [(name.encode(), request_id.encode()) for name in named]
                 if self._ending.is_near:
                     message["headers"].append((b"connection", b"close"))
             await send(message)

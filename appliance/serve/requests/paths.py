@@ -14,6 +14,8 @@ GENERATE, EMBED, RANK, COUNT = "generate", "embed", "rerank", "count"
 """Tasks: what the model has to do. Every model can count: split a text into its tokens."""
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+RESPONSES, INPUT_TOKENS = "/v1/responses", "/v1/responses/input_tokens"
+MESSAGES, COUNT_TOKENS = "/v1/messages", "/v1/messages/count_tokens"
 RERANKINGS, TOKENIZE, DETOKENIZE = "/v1/rerank", "/tokenize", "/detokenize"
 
 
@@ -35,15 +37,20 @@ ROUTES: dict[str, RequestRoute] = {
     COMPLETIONS: RequestRoute(GENERATE),
     EMBEDDINGS: RequestRoute(EMBED),
     RERANKINGS: RequestRoute(RANK),
+    RESPONSES: RequestRoute(GENERATE, RESPONSES_FORM),
+    INPUT_TOKENS: RequestRoute(GENERATE, RESPONSES_FORM),
+    MESSAGES: RequestRoute(GENERATE, ANTHROPIC),
+    COUNT_TOKENS: RequestRoute(GENERATE, ANTHROPIC),
     TOKENIZE: RequestRoute(COUNT),
     DETOKENIZE: RequestRoute(COUNT),
 }
 """By path."""
-_ANTHROPIC_PATHS = ("/v1/messages",)
+CHAT_TOKENS = "/v1/chat/completions/input_tokens"
+"""The engine's route that counts the tokens of a chat. No client's."""
 
 
 def dialect_of(path: str) -> str:
     """The form in which a client of a path expects errors, also where there is no such route."""
-    if any(path == own or path.startswith(f"{own}/") for own in _ANTHROPIC_PATHS):
+    if path == MESSAGES or path.startswith(f"{MESSAGES}/"):
         return ANTHROPIC
     return ROUTES[path].dialect if path in ROUTES else OPENAI

@@ -90,7 +90,7 @@ def test_large_body_is_checked_while_others_are_answered(monkeypatch: pytest.Mon
         assert going_on.wait(10)
         raise Refusal(400, "seen", "seen")
 
-    monkeypatch.setattr(admission, "parse_request", parse)
+    monkeypatch.setattr(admission, "read_request", parse)
 
     def find(_name: str) -> Backend:
         raise AssertionError
