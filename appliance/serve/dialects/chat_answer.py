@@ -42,7 +42,7 @@ class TokenCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatAnswer:
+class ModelAnswer:
     """What a model answered.
 
     Args:
@@ -62,7 +62,7 @@ class ChatAnswer:
     logprobs: list[Any] = field(default_factory=list)
 
 
-def read_answer(value: dict[str, Any]) -> ChatAnswer:
+def read_answer(value: dict[str, Any]) -> ModelAnswer:
     """Read the one choice of a whole answer.
 
     Args:
@@ -77,7 +77,7 @@ def read_answer(value: dict[str, Any]) -> ChatAnswer:
         raise LostError("an answer without a choice")
     message = as_object(choice.get("message"))
     calls = [_read_call(as_object(one)) for one in as_list(message.get("tool_calls"))]
-    return ChatAnswer(
+    return ModelAnswer(
         as_text(message.get("content")),
         as_text(message.get("reasoning_content")),
         tuple(calls),

@@ -7,7 +7,7 @@ import secrets
 from typing import Any
 
 from appliance.serve.dialects.answer_form import as_event
-from appliance.serve.dialects.chat_answer import AnsweredCall, ChatAnswer, TokenCounts
+from appliance.serve.dialects.chat_answer import AnsweredCall, ModelAnswer, TokenCounts
 from appliance.serve.dialects.chat_stream import ChatStream
 from appliance.serve.requests.paths import ANTHROPIC
 from appliance.serve.requests.refusal import Refusal
@@ -17,7 +17,7 @@ _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"
 """Of OpenAI, as Anthropic calls them. An engine does not say whether a stop sequence ended a text."""
 
 
-def write_message(answer: ChatAnswer, model: str) -> dict[str, Any]:
+def write_message(answer: ModelAnswer, model: str) -> dict[str, Any]:
     """A whole answer.
 
     Args:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from appliance.serve.dialects.answer_form import as_event
-from appliance.serve.dialects.chat_answer import AnsweredCall, ChatAnswer, TokenCounts
+from appliance.serve.dialects.chat_answer import AnsweredCall, ModelAnswer, TokenCounts
 from appliance.serve.dialects.chat_stream import ChatStream
 from appliance.serve.requests.refusal import Refusal
 
@@ -58,7 +58,7 @@ class ResponseBody:
             "usage": None if tokens is None else _write_usage(tokens),
         }
 
-    def write_answer(self, answer: ChatAnswer) -> dict[str, Any]:
+    def write_answer(self, answer: ModelAnswer) -> dict[str, Any]:
         """A whole answer."""
         status = status_of(answer.finish)
         output = [reasoning_item(make_id("rs"), answer.reasoning)] if answer.reasoning else []
