@@ -91,7 +91,7 @@ def engine_refusal(value: dict[str, Any], status: int) -> Refusal:
     error = value.get("error")
     error = error if isinstance(error, dict) else {}
     kind, code, message, param = (error.get(name) for name in ("type", "code", "message", "param"))
-    # The engine's own code is the status once more, and its type says what is wrong.
+    # The engine's own code is the status once more, and its type states what is wrong.
     chosen = code if isinstance(code, str) else kind if isinstance(kind, str) else "engine_error"
     text = message if isinstance(message, str) else "The engine failed."
     return Refusal(status, chosen, text, param=param if isinstance(param, str) else None)

@@ -1,7 +1,7 @@
 """The messages of a chat, put together from the items or blocks of another dialect.
 
-Owns two things that chat templates expect: one message of the system, at the beginning, and what a model wrote in one
-turn in one message. It also keeps where each message came from, so that a refusal names what the client sent.
+Owns two things that chat templates expect. There is one message of the system, at the beginning. What a model wrote in
+one turn is one message. It also keeps where each message came from, so that a refusal names what the client sent.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def _add_text(made: Conversation, role: str, text: str, place: str) -> None:
 
 
 def _result(block: ToolResultBlock) -> str:
-    """The text of a result. A chat has no field for a failure, so the text says it."""
+    """The text of a result. A chat has no field for a failure, so the text states it."""
     content = block.content or ""
     text = content if isinstance(content, str) else "\n".join(part.text for part in content if part.type == "text")
     return f"Error: {text}" if block.is_error else text

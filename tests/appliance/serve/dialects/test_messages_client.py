@@ -115,8 +115,8 @@ def test_tools_are_called_and_their_results_are_taken(site: Site, client: anthro
         {"type": "tool_result", "tool_use_id": "id1", "content": [{"type": "text", "text": "Rain."}]},
     ]
     turns += [{"role": "assistant", "content": answer.content}, {"role": "user", "content": results}]
-    told = client.messages.create(messages=turns, **given)
-    assert [getattr(block, "text", "") for block in told.content] == [".niaR"]
+    last = client.messages.create(messages=turns, **given)
+    assert [getattr(block, "text", "") for block in last.content] == [".niaR"]
     sent = last_body(site)["messages"]
     assert [(one["role"], len(one.get("tool_calls", ()))) for one in sent] == [
         ("user", 0),

@@ -96,8 +96,8 @@ def test_functions_are_called_and_their_answers_are_taken(site: Site, client: op
         ("second", "id1", {"city": "x"}),
     ]
     outputs: list[Any] = [{"type": "function_call_output", "call_id": one.call_id, "output": "Rain."} for one in calls]
-    told = client.responses.create(input=[*turns, *answer.output, *outputs], **given)
-    assert told.output_text == ".niaR"
+    last = client.responses.create(input=[*turns, *answer.output, *outputs], **given)
+    assert last.output_text == ".niaR"
     roles = [(one["role"], len(one.get("tool_calls", ()))) for one in last_body(site)["messages"]]
     assert roles == [("user", 0), ("assistant", 2), ("tool", 0), ("tool", 0)]
 
