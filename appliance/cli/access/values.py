@@ -16,7 +16,7 @@ from appliance.host.site.key_rotation import unknown_name
 from signing.errors import UsageError
 
 ALL_MODELS = "all models"
-_SPAN = re.compile(r"([1-9][0-9]{0,4})([mhd])")
+_SPAN = re.compile(r"([1-9][0-9]{0,3})([mhd])")
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 _TIMES = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ")
 
