@@ -19,14 +19,17 @@ import grp
 import http.client
 import json
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 
 from appliance.host.activation.candidate import candidate_errors, check_model, golden_prompts
 from appliance.host.activation.health import Health
 from appliance.host.engine.client import EngineClient
+from appliance.host.engine.load_mark import remove_mark, set_mark
 from appliance.host.engine.state import SERVING, STOPPED, UNIT_STOPPED
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import (
@@ -36,12 +39,15 @@ from appliance.host.layout.unit_files import (
     GROUP,
     RENDERED,
     TRIAL_UNIT,
+    USERS,
+    engine_requests,
     engine_socket,
     engine_unit,
     engine_units,
     has_socket,
     install_unit,
     installed_engines,
+    load_mark,
     remove_unit,
     resident_units,
     trial_mark,
@@ -50,6 +56,7 @@ from appliance.host.layout.unit_files import (
 )
 from appliance.host.process import systemctl
 from appliance.host.release.release import Release, open_release
+from appliance.host.release.rendered_configuration import on_demand_models
 from appliance.host.site.api_keys import AccessStore, ensure_default
 from appliance.host.tls.files import TlsFiles
 from appliance.host.tls.local_connection import connect_locally
@@ -59,6 +66,8 @@ from signing.errors import ApplianceError
 
 READY_S = 300.0
 _POLL_S = 0.5
+_UNLOADED_S = 30.0
+"""How long the end of a trial waits for the memory of a model that is loaded on demand."""
 
 
 class SystemdServices:
@@ -91,12 +100,31 @@ class SystemdServices:
         answer = ""
         with candidate_errors(models[-1].name):
             systemctl.restart(names)
+        on_demand = on_demand_models(release)
         for done, model in enumerate(models):
             on_progress(Progress("trying the candidate", done, len(models), "steps"))
-            with candidate_errors(model.name):
+            loaded = self._loaded(release, model) if model.name in on_demand else nullcontext()
+            with candidate_errors(model.name), loaded:
                 answer = self._check_model(release, model)
         on_progress(Progress("trying the candidate", len(models), len(models), "steps"))
         return answer
+
+    @contextmanager
+    def _loaded(self, release: Release, model: Model) -> Iterator[None]:
+        """Load a model that is loaded on demand, for the length of the block: the memory may hold one at a time."""
+        mark, folder = load_mark(self._prefix, release.path, model.name), engine_requests(self._prefix)
+        if not folder.is_dir():
+            folder.mkdir(mode=0o750)
+            shutil.chown(folder, USERS[1], GROUP)  # of the gateway, which starts later
+        set_mark(mark)
+        try:
+            yield
+        finally:
+            remove_mark(mark)
+            client = EngineClient(model.name, engine_socket(self._prefix, release.path, model.name), "")
+            until = time.monotonic() + _UNLOADED_S
+            while client.state().status == SERVING and time.monotonic() < until:
+                time.sleep(_POLL_S)
 
     def end_candidate(self, release: Release) -> None:
         """See `Services.end_candidate`."""
@@ -195,7 +223,12 @@ class SystemdServices:
             return Health.FAILED
         if "inactive" in states or any(one.status == STOPPED for one in engines):
             return Health.STOPPED
-        is_ready = all(one.status == SERVING for one in engines) and self._is_served(release)
+        on_demand = on_demand_models(release)
+        is_loaded = all(
+            one.status == SERVING or model.name in on_demand
+            for model, one in zip(release.contents.models, engines, strict=True)
+        )
+        is_ready = is_loaded and self._is_served(release)
         return Health.READY if is_ready else Health.WAITING
 
     def _await_served(self, release: Release, units: Iterable[str]) -> None:

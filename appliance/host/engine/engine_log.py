@@ -10,6 +10,9 @@ Rules:
   text of a user cannot stand before that;
 - the place of a failed assertion is shown, and not the values;
 - how many lines were dropped is shown at the end.
+
+The same program ends the engine of a model that is loaded on demand, when its mark has gone: it runs as the same user,
+in the same unit, so nobody else needs a right to do that.
 """
 
 from __future__ import annotations
@@ -18,10 +21,17 @@ import contextlib
 import os
 import re
 import signal
+import stat
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 MAX_LINE_BYTES = 8 << 10
 """What is longer is dropped to its end."""
+UNLOADING = signal.SIGUSR1
+"""By this signal the engine is ended whose model is unloaded: no crash, and no decision of a person."""
+POLL_S = 0.25
 _READ_BYTES = 64 << 10
 _HEAD = r"(?:[0-9.]{1,20} [EWI] )?"
 _LOADER = re.compile(
@@ -101,8 +111,32 @@ def format_dropped(count: int) -> str:
     return f"{count} lines of the engine are not shown: they may hold texts of users"
 
 
+def end_without_mark(mark: str, engine: int, poll_s: float = POLL_S) -> None:
+    """End an engine when its mark has gone, once that was there. Returns where the engine has ended.
+
+    Args:
+        mark: path of the file (`appliance.host.engine.load_mark`).
+        engine: process of the engine, the parent of this one.
+        poll_s: seconds between two looks.
+    """
+    was_there = False
+    while os.getppid() == engine:
+        try:
+            is_there = stat.S_ISREG(os.lstat(mark).st_mode)
+        except OSError:
+            is_there = False
+        if was_there and not is_there:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(engine, UNLOADING)
+            return
+        was_there = is_there
+        time.sleep(poll_s)
+
+
 def main() -> None:
-    """Entry point of the program beside an engine: it ends with it."""
+    """Entry point of the program beside an engine, with which it ends. Its argument is the engine's mark, if any."""
+    if sys.argv[1:]:
+        threading.Thread(target=end_without_mark, args=(sys.argv[1], os.getppid()), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     lines = LogFilter()

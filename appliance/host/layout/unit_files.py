@@ -99,6 +99,22 @@ def engine_socket(prefix: Prefix, release: Path, model: str) -> Path:
     return prefix.run_dir / f"{_folder_id(release)}-{model}" / "engine.sock"
 
 
+def engine_requests(prefix: Prefix) -> Path:
+    """The folder in which the gateway, and nobody else, marks what it wants of engines; gone after a reboot."""
+    return prefix.run_dir / "gateway"
+
+
+def load_mark(prefix: Prefix, release: Path, model: str) -> Path:
+    """The file whose presence lets systemd's engine load a model that is loaded on demand.
+
+    Args:
+        prefix: the host.
+        release: the release's folder; its name ends with the release's id.
+        model: the model's name.
+    """
+    return engine_requests(prefix) / f"{_folder_id(release)}-{model}.load"
+
+
 def trial_mark(prefix: Prefix, release: Path) -> Path:
     """The file that lets a release's engines start although `current` does not name it; gone after a reboot.
 

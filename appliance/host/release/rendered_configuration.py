@@ -77,6 +77,15 @@ class Configuration:
     gateway: GatewayConfig
     engines: Mapping[str, EngineConfig]
 
+    @property
+    def on_demand(self) -> frozenset[str]:
+        """The models whose engines may be ended, after their `keep_alive` or to make room for another model.
+
+        Where one model may be unloaded, the others may make room for it, but for those that are pinned.
+        """
+        is_shared = any(engine.keep_alive and not engine.pin for engine in self.engines.values())
+        return frozenset(name for name, engine in self.engines.items() if is_shared and not engine.pin)
+
 
 def read_configuration(release: Release) -> Configuration:
     """Read the rendered configuration of a release.
@@ -104,6 +113,14 @@ def read_configuration(release: Release) -> Configuration:
         errors[0].others = tuple(errors[1:])
         raise errors[0]
     return Configuration(gateway, engines)
+
+
+def on_demand_models(release: Release) -> frozenset[str]:
+    """The names of the models that are loaded on demand; none where the configuration cannot be read."""
+    try:
+        return read_configuration(release).on_demand
+    except DriftError:
+        return frozenset()
 
 
 def configuration_errors(release: Release) -> tuple[ApplianceError, ...]:

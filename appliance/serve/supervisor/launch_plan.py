@@ -98,8 +98,6 @@ def read_launch(release: Release, threads: int) -> Launch:
     """
     config = read_configuration(release)
     known = {model.name: model for model in release.contents.models}
-    # Where one model may be unloaded, the others may make room for it, but for those that are pinned.
-    is_shared = any(engine.keep_alive and not engine.pin for engine in config.engines.values())
     return Launch(
         release,
         config.gateway.bind,
@@ -107,7 +105,7 @@ def read_launch(release: Release, threads: int) -> Launch:
         config.gateway.digest,
         _engine_digest(release),
         tuple(
-            _served(release, known[name], config.engines[name], threads, is_shared=is_shared)
+            replace(_served(release, known[name], config.engines[name], threads), is_on_demand=name in config.on_demand)
             for name in config.gateway.models
         ),
         limits=config.gateway.limits,
@@ -169,13 +167,12 @@ def _on_demand(served: ServedModel, find_mark: Callable[[str], Path], memory: Sh
     }
 
 
-def _served(release: Release, model: Model, config: EngineConfig, threads: int, *, is_shared: bool) -> ServedModel:
+def _served(release: Release, model: Model, config: EngineConfig, threads: int) -> ServedModel:
     file, store = release.model_file(model)
     is_embedding = bool(model.embedding)
     used = config.threads or threads
     spec = EngineSpec(model.name, file, store, release.runtime, config.context, config.slots, used, is_embedding)
-    is_on_demand = is_shared and not config.pin
-    return ServedModel(model, replace(spec, min_level=config.min_level), config.keep_alive, is_on_demand)
+    return ServedModel(model, replace(spec, min_level=config.min_level), config.keep_alive)
 
 
 def _engine_digest(release: Release) -> Digest:

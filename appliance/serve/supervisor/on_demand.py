@@ -1,4 +1,4 @@
-"""Keeps the engine of a model that is loaded on demand, and the memory that such models share.
+"""Keeps the engine of a model that is loaded on demand.
 
 Owns when that engine runs under `appliance serve`: while the gateway's mark is there. A start verifies the model and
 the program each time, as every start of an engine does.
@@ -13,13 +13,10 @@ from pathlib import Path
 from appliance.host.engine.load_mark import is_marked
 from appliance.host.engine.state import UNLOADED, EngineState
 from appliance.host.layout.prefix import Prefix
-from appliance.host.machine.probe import read_memory
-from appliance.host.models.fit import memory_budget
 from appliance.host.models.incident import refuse_incident
-from appliance.host.preflight.serving import release_workloads
 from appliance.serve.gateway.messages import EngineEvent
 from appliance.serve.supervisor.engine_keeper import EngineKeeper
-from appliance.serve.supervisor.launch_plan import Launch, ServedModel, SharedMemory
+from appliance.serve.supervisor.launch_plan import ServedModel
 from appliance.serve.supervisor.service_event import OnServiceEvent
 from bundles.progress import OnProgress, ignore
 
@@ -88,22 +85,3 @@ class OnDemandKeeper(EngineKeeper):
 
     def _set_unloaded(self) -> None:
         self._set_state(EngineState(UNLOADED, pid=os.getpid()))
-
-
-def shared_memory(launch: Launch) -> SharedMemory:
-    """The memory that the models take that are loaded on demand, and what all of them may take together.
-
-    Args:
-        launch: what is served.
-
-    Returns:
-        Nothing where every model is always loaded. The room is what the others leave of the memory that `plan` counts
-        with, and never less than the largest of these models needs: whether that fits was decided by the install.
-    """
-    if not any(served.is_on_demand for served in launch.models):
-        return SharedMemory()
-    known = {one.name: one.need.total for one in release_workloads(launch.release)}
-    needs = {one.model.name: known.get(one.model.name, one.spec.file.size) for one in launch.models}
-    shared = {one.model.name: needs[one.model.name] for one in launch.models if one.is_on_demand}
-    always = sum(needs.values()) - sum(shared.values())
-    return SharedMemory(max(memory_budget(read_memory()) - always, *shared.values()), shared)

@@ -20,8 +20,9 @@ from appliance.serve.supervisor import run_dir
 from appliance.serve.supervisor.engine_keeper import EngineKeeper, unreadable
 from appliance.serve.supervisor.gateway_process import GatewayProcess
 from appliance.serve.supervisor.launch_plan import Launch, ServedModel, make_plan
-from appliance.serve.supervisor.on_demand import OnDemandKeeper, shared_memory
+from appliance.serve.supervisor.on_demand import OnDemandKeeper
 from appliance.serve.supervisor.service_event import ENDED, OnServiceEvent, ServiceEvent
+from appliance.serve.supervisor.shared_memory import shared_memory
 from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, worst
 

@@ -8,6 +8,8 @@ Owns the way from the unit to `llama-server`. Rules (threats T16, T17, T78):
 - the sandbox is tried from inside: the state beside the socket holds what was found, not what the unit asks for;
 - a model with a recorded incident is not started until an install has repaired it;
 - an engine that has ended too often is not started; the start after that is a person's;
+- a model that is loaded on demand is loaded when the gateway's mark is there, and verified after that. The program that
+  passes on what the engine prints ends the engine when the mark has gone;
 - where this ends in its place, the state shows whether systemd starts it again, and why it does not serve.
 """
 
@@ -18,15 +20,16 @@ import os
 import socket
 import sys
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 
 from appliance.clock import utc_now
 from appliance.host.engine import engine_log
 from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, clear_crashes, read_crashes
 from appliance.host.engine.engine_command import engine_command
-from appliance.host.engine.state import RESTARTING, STARTING, STOPPED, EngineState, stop_reason, write_state
+from appliance.host.engine.load_mark import is_marked
+from appliance.host.engine.state import RESTARTING, STARTING, STOPPED, UNLOADED, EngineState, stop_reason, write_state
 from appliance.host.layout.prefix import Prefix
-from appliance.host.layout.unit_files import engine_socket, trial_mark, unit_of_release
+from appliance.host.layout.unit_files import engine_socket, load_mark, trial_mark, unit_of_release
 from appliance.host.machine.threads import thread_count
 from appliance.host.models.incident import refuse_incident
 from appliance.host.models.served_file import open_verified
@@ -36,6 +39,8 @@ from appliance.host.release.release_check import check_engine_files
 from appliance.serve.supervisor.launch_plan import ServedModel, read_launch
 from appliance.serve.unit_programs import startup
 from signing.errors import ApplianceError, ApplyBrokenError, UsageError
+
+_POLL_S = 0.1
 
 
 def start(prefix: Prefix, name: str, model: str) -> None:
@@ -74,10 +79,26 @@ def measure_isolation(net: Path = Path("/proc/self/net/dev")) -> str:
     return NETNS if is_closed else NONE
 
 
-def _become_engine(prefix: Prefix, path: Path, model: str, listens_at: Path) -> None:
+def _await_mark(mark: Path, listens_at: Path) -> None:
+    """Wait until the model is to be loaded."""
+    write_state(listens_at, EngineState(UNLOADED, pid=os.getpid()))
+    while not is_marked(mark):
+        sleep(_POLL_S)
+    write_state(listens_at, EngineState(STARTING, pid=os.getpid()))
+
+
+def _find_served(prefix: Prefix, path: Path, model: str) -> ServedModel:
     release = open_release(prefix, path, utc_now(), is_on_trial=trial_mark(prefix, path).exists())
     check_engine_files(release)
-    served = _find(read_launch(release, thread_count()).models, model)
+    return _find(read_launch(release, thread_count()).models, model)
+
+
+def _become_engine(prefix: Prefix, path: Path, model: str, listens_at: Path) -> None:
+    served, mark = _find_served(prefix, path, model), load_mark(prefix, path, model)
+    if served.is_on_demand and not is_marked(mark):
+        refuse_incident(prefix, served.spec.file, model)
+        _await_mark(mark, listens_at)
+        served = _find_served(prefix, path, model)
     refuse_incident(prefix, served.spec.file, model)
     with open_verified(served.spec.file, served.spec.store, min_level=served.spec.min_level) as opened:
         command, environment = engine_command(served.spec, opened, listens_at)
@@ -85,23 +106,24 @@ def _become_engine(prefix: Prefix, path: Path, model: str, listens_at: Path) -> 
         # The folder outlives the engine, for its state; no engine listens where a socket lies already.
         listens_at.unlink(missing_ok=True)
         os.chdir(served.spec.runtime)
-        become(command, environment, opened.fd)
+        become(command, environment, opened.fd, mark if served.is_on_demand else None)
 
 
-def become(command: list[str], environment: dict[str, str], descriptor: int) -> None:
+def become(command: list[str], environment: dict[str, str], descriptor: int, mark: Path | None = None) -> None:
     """Become the engine. What it prints goes through a program that leaves out the texts of users, to standard error.
 
     Args:
         command: its absolute path, and its arguments.
         environment: the whole of it.
         descriptor: that it inherits; the other program does not.
+        mark: the file without which the other program ends the engine; None for one that always runs.
 
     Raises:
         OSError: a program cannot be started; this process then writes to standard error as before.
     """
     source, target = os.pipe()
     before = os.dup(2)
-    words = [sys.executable, "-I", "-S", "-B", engine_log.__file__]
+    words = [sys.executable, "-I", "-S", "-B", engine_log.__file__, *([str(mark)] if mark is not None else [])]
     os.posix_spawn(words[0], words, {}, file_actions=[(os.POSIX_SPAWN_DUP2, source, 0)])
     os.close(source)
     try:

@@ -23,9 +23,11 @@ from pathlib import Path
 
 from appliance.clock import utc_now
 from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, clear_crashes, record_crash
+from appliance.host.engine.engine_log import UNLOADING
+from appliance.host.engine.load_mark import is_marked
 from appliance.host.engine.state import RESTARTING, STOPPED, UNIT_STOPPED, EngineState, read_state, write_state
 from appliance.host.layout.prefix import Prefix
-from appliance.host.layout.unit_files import engine_socket, unit_of_release
+from appliance.host.layout.unit_files import engine_socket, load_mark, unit_of_release
 from appliance.host.models.engine_fault import end_incident
 from appliance.host.models.incident import Incident, read_incident, record_incident
 from appliance.host.process.child import describe_exit
@@ -63,6 +65,10 @@ def record_end(
     written = read_state(listened_at)
     result = environment.get("SERVICE_RESULT", "success")
     if result == _SKIPPED or (written is not None and written.status == STOPPED):
+        return None
+    if _exit_code(environment) == 128 + UNLOADING and not is_marked(load_mark(prefix, release, model)):
+        # systemd starts the unit again at once, which then waits. For a model that is always loaded, it soon gives up.
+        write_state(listened_at, EngineState(RESTARTING))
         return None
     if result in _ORDERLY:
         clear_crashes(listened_at)

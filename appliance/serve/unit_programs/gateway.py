@@ -25,10 +25,10 @@ from starlette.applications import Starlette
 
 from appliance.clock import utc_now
 from appliance.host.engine.client import EngineClient
-from appliance.host.engine.state import NOT_STARTED, RESTARTING, SERVING, STOPPED, EngineState
+from appliance.host.engine.state import NOT_STARTED, RESTARTING, SERVING, STOPPED, UNLOADED, EngineState
 from appliance.host.layout.places import REPAIR_HINT
 from appliance.host.layout.prefix import Prefix
-from appliance.host.layout.unit_files import GATEWAY_SOCKET, engine_socket, window_mark
+from appliance.host.layout.unit_files import GATEWAY_SOCKET, engine_socket, load_mark, window_mark
 from appliance.host.machine.threads import thread_count
 from appliance.host.process.journal import service_sink
 from appliance.host.release.release import open_current
@@ -40,6 +40,7 @@ from appliance.serve.gateway.routes import Gateway
 from appliance.serve.gateway.server import serve
 from appliance.serve.supervisor import listener
 from appliance.serve.supervisor.launch_plan import make_plan, read_launch
+from appliance.serve.supervisor.shared_memory import shared_memory
 from appliance.serve.unit_programs import startup
 from signing.errors import DriftError
 
@@ -64,7 +65,12 @@ def start(prefix: Prefix) -> None:
     release = open_current(prefix, utc_now())
     check_release(release, models=False)
     launch = read_launch(release, thread_count())
-    plan = make_plan(launch, lambda name: engine_socket(prefix, release.path, name))
+    plan = make_plan(
+        launch,
+        lambda name: engine_socket(prefix, release.path, name),
+        lambda name: load_mark(prefix, release.path, name),
+        shared_memory(launch),
+    )
     on_event = service_sink(os.environ, sys.stderr)
     access, usage = AccessStore(prefix.access, is_read_only=True), prefix.gateway_state / USAGE_FILE
     gateway = Gateway(plan, access, utc_now, on_event, usage)
@@ -120,7 +126,7 @@ async def watch(gateway: Gateway, model: PlannedModel, window: Path) -> None:
             state = EngineState(STOPPED, NOT_STARTED)
         misses = 0 if state.status == SERVING else misses + 1
         # One poll without an answer may be a busy moment; that it is stopped stands in writing.
-        if state.status in (SERVING, STOPPED) or misses >= MAX_MISSES:
+        if state.status in (SERVING, STOPPED, UNLOADED) or misses >= MAX_MISSES:
             gateway.on_event(EngineEvent(model.name, state))
         await asyncio.sleep(POLL_S)
 

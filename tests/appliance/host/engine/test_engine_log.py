@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from appliance.host.engine import engine_log
 from appliance.host.engine.engine_log import LogFilter, read_lines
+from appliance.host.engine.load_mark import remove_mark, set_mark
 from appliance.host.engine.process import start_engine
 from signing.errors import ApplianceError
 from tests.appliance.serve.gateway.site import eventually
@@ -157,3 +159,21 @@ def test_filter_is_a_program_that_needs_nothing_else() -> None:
         env={},
     )
     assert done.stderr == f"{LOADER[0]}\n1 lines of the engine are not shown: they may hold texts of users\n"
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_program_beside_an_engine_ends_it_when_its_mark_has_gone(tmp_path: Path, times: int) -> None:
+    """`times`: how often the mark was there before the engine is looked at."""
+    mark = tmp_path / "toy.load"
+    engine = "import time; time.sleep(3)"
+    become = (
+        "import sys; from pathlib import Path; from appliance.serve.unit_programs.engine import become; "
+        f"become([sys.executable, '-c', {engine!r}], {{}}, 0, Path({str(mark)!r}))"
+    )
+    set_mark(mark) if times else None
+    process = subprocess.Popen([sys.executable, "-c", become], cwd=Path(__file__).parents[4])
+    program = Path(f"/proc/{process.pid}/cmdline")
+    assert eventually(lambda: b"time.sleep(3)\0" in program.read_bytes()[-20:])
+    time.sleep(2 * engine_log.POLL_S if times else 0)
+    remove_mark(mark)
+    assert process.wait(20) == (-engine_log.UNLOADING if times else 0)

@@ -11,7 +11,7 @@ import pytest
 from appliance.host.layout.install_lock import hold
 from appliance.host.playbook.ansible_run import KEPT_RUNS, PlaybookCounts, render
 from appliance.host.process.programs import Programs
-from appliance.host.site.config import SiteConfig, read_site
+from appliance.host.site.config import ModelChoice, SiteConfig, read_site
 from appliance.resources import playbooks_path
 from bundles.progress import Progress
 from signing.errors import ApplyRestoredError
@@ -51,7 +51,8 @@ def test_first_run_writes_what_is_needed_and_the_second_changes_nothing(
 ) -> None:
     monkeypatch.setenv("SECRET", "hunter2")
     events: list[Progress] = []
-    site = SiteConfig(port=9000, slots=3, context=1 << 20)
+    choice = ModelChoice("E2", 60, pin=True)
+    site = SiteConfig(port=9000, slots=3, context=1 << 20, threads=2, models={"toy": choice})
     first = run(host, site, 0, events)
     second = run(host, site, 1)
     assert first.changed > 0
@@ -65,6 +66,7 @@ def test_first_run_writes_what_is_needed_and_the_second_changes_nothing(
         3,
         64,
     )
+    assert (engine["threads"], engine["min_level"], engine["keep_alive"], engine["pin"]) == (2, "E2", 60, True)
     gateway = json.loads((config / "gateway.json").read_text())
     assert (gateway["bind"], gateway["port"], gateway["models"]) == ("127.0.0.1", 9000, ["toy"])
     assert gateway["release"]["manifest"] == host.verify().value.manifest

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from jinja2 import Environment
 
 from appliance import entry_points
+from appliance.host.engine import engine_log
 from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, WINDOW_S, crash_file, read_crashes
 from appliance.host.engine.state import EngineState, read_state, write_state
 from appliance.host.layout.unit_files import unit_of_release
@@ -212,7 +215,8 @@ def test_program_at_the_end_prints_its_line_and_never_fails_for_what_is_not_ther
 
 
 def test_unit_counts_before_systemd_does() -> None:
-    text = (playbooks_path() / "roles/engine/templates/appliance-engine.service.j2").read_text()
+    path = playbooks_path() / "roles/engine/templates/appliance-engine.service.j2"
+    text = path.read_text().replace("{{ 60 if is_on_demand | default(false) else 10 }}", "10")
     settings = dict(line.split("=", 1) for line in text.splitlines() if re.match(r"\w+=", line))
     assert int(settings["StartLimitBurst"]) > MAX_CRASHES + 1
     assert int(settings["StartLimitIntervalSec"]) == WINDOW_S
@@ -263,3 +267,27 @@ def test_configuration_that_names_no_file_of_the_store_makes_no_record_elsewhere
         assert event is not None
         assert event.what == "ended"
     assert not host.prefix.engine_state.exists()
+
+
+UNLOADED = {"SERVICE_RESULT": "success", "EXIT_CODE": "killed", "EXIT_STATUS": "USR1"}
+
+
+def test_engine_whose_model_is_unloaded_has_not_crashed_and_is_not_stopped(host: UnitHost) -> None:
+    for _ in range(2 * MAX_CRASHES):
+        assert end(host, UNLOADED) is None
+    assert read_state(host.socket) == EngineState("restarting")
+    assert read_crashes(host.socket, 1000.0) == ()
+
+
+def test_signal_is_the_one_of_the_unit_which_systemd_starts_again() -> None:
+    text = (playbooks_path() / "roles/engine/templates/appliance-engine.service.j2").read_text()
+    environment = Environment(trim_blocks=True)
+    environment.filters["basename"] = os.path.basename
+    unit = environment.from_string(text)
+    given = {"item": {"name": "toy", "context": 64}, "engine_release": "/r/1-0", "engine_release_id": "0"}
+    on_demand = unit.render(is_on_demand=True, **given).splitlines()
+    assert {"SuccessExitStatus=SIGUSR1", "RestartForceExitStatus=SIGUSR1", "StartLimitBurst=60"} <= set(on_demand)
+    assert engine_log.UNLOADING == signal.SIGUSR1
+    always = unit.render(**given).splitlines()
+    assert not any("USR1" in line for line in always)
+    assert "StartLimitBurst=10" in always

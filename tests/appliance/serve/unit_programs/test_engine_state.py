@@ -17,21 +17,22 @@ from jinja2 import Template
 from starlette.testclient import TestClient
 
 from appliance.engine_program import stack_bytes
+from appliance.host.engine.load_mark import set_mark
 from appliance.host.engine.process import start_engine
 from appliance.host.engine.state import EngineState, read_state, write_state
-from appliance.host.layout.unit_files import engine_socket
+from appliance.host.layout.unit_files import engine_socket, load_mark
 from appliance.host.release.release import Release
 from appliance.host.site.api_keys import AccessStore
 from appliance.resources import playbooks_path
-from appliance.serve.gateway.messages import EngineEvent
+from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.gateway.routes import Gateway
 from appliance.serve.supervisor.engine_states import read_engine_states
-from appliance.serve.supervisor.launch_plan import make_plan, read_launch
+from appliance.serve.supervisor.launch_plan import SharedMemory, make_plan, read_launch
 from appliance.serve.unit_programs import engine as engine_program
 from appliance.serve.unit_programs import gateway as gateway_program
 from appliance.serve.unit_programs import startup
 from signing.errors import ApplianceError, HostUnfitError, NotTrustedError
-from tests.appliance.serve.gateway.site import question
+from tests.appliance.serve.gateway.site import eventually, question
 from tests.sim.releases import install_toy, write_config
 from tests.toy import NOW
 
@@ -272,3 +273,57 @@ def test_unit_gives_the_threads_of_its_engine_the_stack_that_serve_gives_them(co
     text = (playbooks_path() / "roles/engine/templates/appliance-engine.service.j2").read_text()
     [line] = re.findall(r"^LimitSTACK=.*$", text, re.MULTILINE)
     assert Template(line).render(item={"context": context}) == f"LimitSTACK={stack_bytes(context)}"
+
+
+def test_model_on_demand_is_loaded_when_its_mark_is_there_and_verified_after_that(
+    host: UnitHost, executed: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change_engine(host, keep_alive=60)
+    waits: list[EngineState | None] = []
+    mark = load_mark(host.prefix, host.release.path, "toy")
+    mark.parent.mkdir(parents=True)
+
+    def sleep(_seconds: float) -> None:
+        waits.append(read_state(host.socket))
+        if len(waits) == 1:
+            mark.symlink_to("/nonexistent")  # no mark: only a plain file is one
+        else:
+            mark.unlink()
+            set_mark(mark)
+            flip(host.store())
+
+    monkeypatch.setattr(engine_program, "sleep", sleep)
+    assert host.start_engine_unit() == 3
+    assert (waits, executed) == ([EngineState("unloaded", pid=os.getpid())] * 2, [])
+    flip(host.store())
+    assert host.start_engine_unit() == 0  # the mark is there: it is loaded at once
+    assert (len(waits), len(executed)) == (2, 1)
+
+
+def test_pinned_model_is_loaded_without_a_mark(host: UnitHost, executed: list[list[str]]) -> None:
+    change_engine(host, keep_alive=60, pin=True)
+    assert host.start_engine_unit() == 0
+    assert len(executed) == 1
+
+
+def test_gateway_shows_what_is_unloaded_and_is_ready(host: UnitHost) -> None:
+    change_engine(host, keep_alive=60)
+    write_state(host.socket, EngineState("unloaded", pid=os.getpid()))
+    launch = read_launch(host.release, 1)
+    marks = [host.prefix.root / "toy.load"]
+    plan = make_plan(
+        launch, lambda _name: host.socket, lambda _name: marks[0], SharedMemory(launch.models[0].spec.file.size)
+    )
+    assert Plan.from_bytes(plan.to_bytes()) == plan
+    store = AccessStore(host.prefix.root / "a.db")
+    gateway = Gateway(plan, store, lambda: NOW)
+    application = gateway.application(gateway_program._watch_engines(gateway, NO_WINDOW))
+    with TestClient(application) as client:
+        assert eventually(lambda: client.get("/readyz").json()["models"][0]["state"] == "unloaded")
+        assert client.get("/readyz").status_code == 200
+        assert not marks[0].exists()
+
+
+def change_engine(host: UnitHost, **fields: object) -> None:
+    path = host.release.config / "engine-toy.json"
+    write_config(host.release, "engine-toy.json", {**json.loads(path.read_bytes()), **fields})
