@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from bundles.chunks import work_file
 from bundles.chunks.chunk import Chunk
 from bundles.chunks.copy import copy_file
 from bundles.contents.contents import File
@@ -84,6 +86,25 @@ def test_attacked_by_a_claim_to_hold_what_is_not_there(tmp_path: Path, claimed: 
 
     refused(ROW, lambda: copy_file(FILE, stick, tmp_path / "model.gguf"), "blob.missing", FILE.path)
     assert not (tmp_path / "model.gguf").exists()
+
+
+def test_attacked_below_its_seal_what_the_kernel_refuses_is_copied_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file with a seal of fs-verity whose block was changed on the device: reading that block is an error."""
+    destination = tmp_path / "model.gguf"
+    destination.write_bytes(DATA)
+
+    def refused_by_the_kernel(_descriptor: int, start: int, size: int) -> str:
+        if start:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return sha256(DATA[start : start + size])
+
+    before = destination.stat().st_ino
+    monkeypatch.setattr(work_file, "hash_range", refused_by_the_kernel)
+    assert copy_file(FILE, medium(tmp_path), destination)
+    assert destination.read_bytes() == DATA
+    assert destination.stat().st_ino != before
 
 
 def test_unguarded_the_poisoned_seed_becomes_the_file(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def end_engine(release: Release, model: str) -> bool:
     except OSError:
         return False
     try:
-        if os.readlink(f"/proc/{state.pid}/exe").removesuffix(" (deleted)") != str(release.runtime / PROGRAM):
+        if not is_engine(release, state.pid):
             return False
         signal.pidfd_send_signal(process, signal.SIGBUS)
     except OSError:
@@ -170,6 +170,19 @@ def end_engine(release: Release, model: str) -> bool:
     finally:
         os.close(process)
     return True
+
+
+def is_engine(release: Release, pid: int) -> bool:
+    """Whether a process runs the engine's program of a release.
+
+    Args:
+        release: the installed one.
+        pid: from a state, which nobody trusts.
+
+    Raises:
+        OSError: there is no such process, or this user may not see what it runs.
+    """
+    return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)") == str(release.runtime / PROGRAM)
 
 
 def _runtime_errors(release: Release) -> tuple[ApplianceError, ...]:
