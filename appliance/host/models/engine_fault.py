@@ -18,8 +18,8 @@ from signing.digest import Digest
 HEAD_BYTES = 64 << 20
 _READ_BYTES = 1 << 20
 BUS_EXIT = 128 + signal.SIGBUS
-"""The exit status of an engine that touched a page which the kernel could not give: the seal refused it, the disk did
-not read it, or the file was cut."""
+"""The exit status of an engine that touched a page which the kernel could not give. The seal refused the page, the disk
+did not read it, or the file was cut."""
 
 
 def end_incident(model: str, file: Digest, store: Path, code: int, now: datetime) -> Incident | None:

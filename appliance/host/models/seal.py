@@ -6,8 +6,8 @@ signed contents list it for each model and each library.
 Rules:
 - a seal counts only where it is measured on the descriptor that is served, and equals the signed digest;
 - it counts only on file systems whose seals the kernel itself keeps: another one could answer what it likes;
-- a file system without the feature stays as it is. Nobody but its owner turns the feature on: an ext4 with blocks of
-  1 KiB is no longer mounted by Linux 6.1 once it has it;
+- a file system without the feature stays as it is: only its owner turns the feature on. Linux 6.1 mounts no ext4 with
+  blocks of 1 KiB once it has the feature;
 - a file that cannot be sealed is served at a lower level, and the reason is stated.
 
 Source: Linux, Documentation/filesystems/fsverity.rst, FS_IOC_ENABLE_VERITY and FS_IOC_MEASURE_VERITY.

@@ -3,7 +3,7 @@
 Owns the life of one model's engine under `appliance serve`. Rules:
 - every start verifies the model and the program again, whatever was right before;
 - a model or program whose bytes changed is an incident: that model stays stopped, and the others serve on;
-- an engine that the kernel ended by SIGBUS, or whose file cannot be read, is one, too: it is recorded, and nothing
+- an engine that the kernel ended by SIGBUS, or whose file cannot be read, is one, too. It is recorded, and nothing
   starts that model until an install has repaired it;
 - an engine that ends too often is given up (`appliance.host.engine.crashes`); each new try comes later than the one
   before. Gateway and other models go on;

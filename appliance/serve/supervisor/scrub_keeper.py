@@ -1,6 +1,6 @@
 """The scrub below a prefix: a thread of `appliance serve`, which does what the timer does on a whole machine.
 
-Owns when it begins. It must never delay the end of `appliance serve`: a scrub that is asked to end does so at the next
+Owns when it begins. It must never delay the end of `appliance serve`. A scrub that is asked to end does so at the next
 chunk, and begins anew another time.
 """
 
