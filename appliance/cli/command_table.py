@@ -80,6 +80,7 @@ COMMANDS = {
         "appliance.cli.upkeep.config", "Show, check or apply what the site has decided: site.yaml", _HOST
     ),
     "access": CommandEntry("appliance.cli.access.command", "Grant, show and revoke users' keys; show usage", _HOST),
+    "tls": CommandEntry("appliance.cli.access.tls", "Make, renew or show the certificates of this site", _HOST),
     "gc": CommandEntry("appliance.cli.upkeep.gc", "Remove releases and models that this host does not need", _HOST),
     "switch": CommandEntry("appliance.cli.operator.switch", "Make a staged RELEASE serve", _HOST),
     "rollback": CommandEntry(

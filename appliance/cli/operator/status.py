@@ -25,6 +25,7 @@ from appliance.host.maintenance.host_life import (
     is_return,
 )
 from appliance.host.maintenance.status import Status, read_status
+from appliance.host.tls.expiry import describe_json, describe_served
 from appliance.serve.supervisor.engine_states import incident_errors, read_engine_states, stopped_engines
 from appliance.serve.supervisor.scrubbing import describe_last_scrub, read_last_scrub
 from bundles.report import fault_fields, override_lines
@@ -88,6 +89,8 @@ def _show(terminal: Terminal, status: Status, engines: dict[str, EngineState]) -
     for model in release.contents.models:
         file, _ = release.model_file(model)
         terminal.answer(f"model      {model.name}  {model.quantisation}  sha256:{file.sha256}")
+    if status.certificate is not None:
+        terminal.answer(f"tls        {describe_served(status.certificate, release.prefix.option)}")
     for unit in status.services:
         terminal.answer(f"service    {unit.name}  {unit.active}, {unit.enabled or 'unknown to systemd'}")
     if status.egress is not None:
@@ -176,6 +179,7 @@ def _answer(status: Status, engines: dict[str, EngineState]) -> dict[str, Any]:
             for model in release.contents.models
         ],
         "services": [{"unit": unit.name, "active": unit.active, "enabled": unit.enabled} for unit in status.services],
+        "tls": describe_json(status.certificate) if status.certificate is not None else None,
         "egress": asdict(status.egress) if status.egress is not None else None,
         "scrub": asdict(scrub) if (scrub := read_last_scrub(release.prefix)) else None,
         "engines": [{"model": name, **asdict(engine)} for name, engine in engines.items()],

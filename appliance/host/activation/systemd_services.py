@@ -56,9 +56,10 @@ from appliance.host.layout.unit_files import (
 )
 from appliance.host.process import systemctl
 from appliance.host.release.release import Release, open_release
-from appliance.host.release.rendered_configuration import on_demand_models
+from appliance.host.release.rendered_configuration import on_demand_models, read_configuration
 from appliance.host.site.api_keys import AccessStore, ensure_default
 from appliance.host.tls.files import TlsFiles
+from appliance.host.tls.key_owner import give_key
 from appliance.host.tls.local_connection import connect_locally
 from bundles.contents.contents import Model
 from bundles.progress import OnProgress, Progress
@@ -151,6 +152,7 @@ class SystemdServices:
     def follow(self, release: Release) -> bool:
         """See `Services.follow`."""
         self._prepare_access()
+        self._prepare_key(release)
         if not self._changed and self._is_served(release):
             return False
         engines = engine_units(release.contents, release.bundle.value.manifest)
@@ -261,6 +263,11 @@ class SystemdServices:
         # The gateway may read the digests of the keys, and change none.
         os.chown(path, 0, grp.getgrnam(GROUP).gr_gid)
         path.chmod(0o640)
+
+    def _prepare_key(self, release: Release) -> None:
+        tls = read_configuration(release).gateway.tls
+        if tls is not None:
+            give_key(self._prefix, Path(tls.key))
 
     def _is_served(self, release: Release) -> bool:
         """Whether the gateway serves this release with its configuration, and an engine is ready."""

@@ -26,7 +26,9 @@ from appliance.host.maintenance.host_life import GOOD, describe_change_record, r
 from appliance.host.maintenance.site_state import site_drift
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release, current_target, open_current
+from appliance.host.release.rendered_configuration import read_configuration
 from appliance.host.site.config import read_site
+from appliance.host.tls.expiry import certificate_problems, read_served
 from appliance.host.trust.metadata_store import judge
 from appliance.host.trust.root_choice import choose_root
 from appliance.host.trust.trust_store import read_floors, read_root
@@ -249,8 +251,14 @@ def _host(patient: Patient, engines: EngineProblems) -> Iterator[Diagnosis]:
         problems += site_drift(release, read_site(prefix.site_file))
     except ApplianceError as refused:
         problems += [refused, *refused.others]
+    tls = read_configuration(release).gateway.tls
+    if tls is not None:
+        problems += certificate_problems(tls, patient.now, prefix.option)
     for problem in problems:
         yield _wrong("host", problem)
+    if tls is not None and (served := read_served(tls, patient.now)).is_near_end and served.days_left >= 0:
+        found = f"the certificate of the gateway ends in {served.days_left} days"
+        yield Diagnosis("host", NOTE, found, f"appliance tls renew{prefix.option}")
     if not problems:
         found = f"{release.bundle.value.label}, {release.bundle.evidence.status}; its bytes were not compared"
         yield Diagnosis("host", OK, found, f"appliance status{prefix.option}")

@@ -18,13 +18,15 @@ from appliance.host.maintenance.site_state import site_drift
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release, open_current
 from appliance.host.release.release_check import check_release
+from appliance.host.release.rendered_configuration import read_configuration
 from appliance.host.site.config import read_site
+from appliance.host.tls.expiry import ServedCertificate, certificate_problems, read_served
 from appliance.host.trust.expiry_exemption import describe_recorded
 from appliance.host.trust.receipt_counter import ReceiptCounter, read_counter
 from appliance.host.trust.trust_store import read_floors
 from bundles.progress import OnProgress, ignore
 from signing.digest import Digest
-from signing.errors import ApplianceError, DriftError, worst
+from signing.errors import ApplianceError, DriftError, UsageError, worst
 from signing.floors import Floors
 
 
@@ -40,6 +42,7 @@ class Status:
         override: the expiry override by which the release was installed, as JSON; None where it needed none.
         receipts: the number of the last receipt of this host; 0 where there is none.
         egress: packets to other machines; None where the site does not have them counted.
+        certificate: of the gateway; None where it speaks plain http.
         life: whether the release is good, trying, or in the middle of a change; None where nobody asked.
     """
 
@@ -51,6 +54,7 @@ class Status:
     receipts: ReceiptCounter = field(default_factory=ReceiptCounter)
     egress: EgressCount | None = None
     life: HostLife | None = None
+    certificate: ServedCertificate | None = None
 
     @property
     def signers(self) -> tuple[Digest, ...]:
@@ -105,7 +109,23 @@ def read_status(prefix: Prefix, now: datetime, on_progress: OnProgress = ignore)
     egress, egress_problems = read_egress(release)
     problems += egress_problems
     override = describe_recorded(prefix, release.bundle)
-    return Status(release, floors, tuple(problems), services, override, receipts, egress, life)
+    certificate, certificate_faults = _certificate(release, now)
+    problems += certificate_faults
+    return Status(release, floors, tuple(problems), services, override, receipts, egress, life, certificate)
+
+
+def _certificate(release: Release, now: datetime) -> tuple[ServedCertificate | None, list[ApplianceError]]:
+    try:
+        tls = read_configuration(release).gateway.tls
+    except DriftError:
+        return None, []  # `check_release` has named it
+    if tls is None:
+        return None, []
+    problems = certificate_problems(tls, now, release.prefix.option)
+    try:
+        return read_served(tls, now), problems
+    except UsageError:
+        return None, problems
 
 
 def floor_problems(prefix: Prefix, floors: Floors, proved: Floors) -> list[ApplianceError]:
