@@ -28,9 +28,8 @@ from appliance.host.tls.authority import (
     read_authority,
     renew_certificate,
 )
-from appliance.host.tls.certificates import CertificateFacts
 from appliance.host.tls.expiry import ServedCertificate, read_served
-from appliance.host.tls.files import TLS_FOLDER
+from appliance.host.tls.files import TLS_FOLDER, CertificateFacts
 from appliance.host.tls.key_owner import give_key
 from bundles.report import shell_word
 from signing.errors import HostUnfitError, UsageError

@@ -168,6 +168,10 @@ step_configuration() {
         remove "$etc"
     else
         remove "$etc/return" "$etc/.reserve"
+        # The number of a user who is gone may be given to another one.
+        if [ -z "$root" ] && [ -d "$etc/tls" ] && [ ! -L "$etc/tls" ]; then
+            find "$etc/tls" -xdev -name '*.key' -exec chown -h root:root {} +
+        fi
     fi
 }
 

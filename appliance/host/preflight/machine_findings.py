@@ -19,7 +19,6 @@ from appliance.host.layout.unit_files import GATEWAY_UNIT
 from appliance.host.preflight.finding import HostFinding, problem, warning
 from appliance.host.preflight.surroundings import Listener, Surroundings
 from appliance.host.site.config import SiteConfig
-from appliance.host.tls.certificates import tls_faults
 
 _EVERYWHERE = ("0.0.0.0", "::")
 _GATEWAY = GATEWAY_UNIT.rpartition(".")[0]
@@ -49,6 +48,8 @@ def tls_findings(prefix: Prefix, site: SiteConfig, now: datetime) -> list[HostFi
     """Whether the gateway can serve with the site's certificate; nothing where the site has none."""
     if site.tls is None:
         return []
+    from appliance.host.tls.certificates import tls_faults  # noqa: PLC0415 - without TLS, nothing loads X.509
+
     subject, required = "certificate", "files of `tls` that the gateway can serve with"
     faults = tls_faults(site.tls, now, site.bind)
     if not faults:

@@ -12,7 +12,6 @@ from pathlib import Path
 from appliance.host.layout.prefix import Prefix
 from appliance.host.process import nftables
 from appliance.host.site.config import SiteConfig
-from appliance.host.tls.certificates import require_usable
 from appliance.host.tls.files import TLS_FOLDER, TlsFiles
 from signing.errors import HostUnfitError, UsageError
 
@@ -46,6 +45,8 @@ def check_site(prefix: Prefix, site: SiteConfig, now: datetime) -> None:
             hint="apt install nftables, or remove the field",
         )
     if site.tls is not None:
+        from appliance.host.tls.certificates import require_usable  # noqa: PLC0415 - without TLS, nothing loads X.509
+
         check_places(prefix, site.tls)
         require_usable(site.tls, now, site.bind, str(prefix.site_file), prefix.option)
 

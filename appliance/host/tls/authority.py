@@ -23,12 +23,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.prefix import PRIVATE, PUBLIC, make_folder
-from appliance.host.tls.certificates import (
-    CertificateFacts,
-    TlsFaultError,
-    describe_certificate,
-    read_certificates,
-)
+from appliance.host.tls.certificates import TlsFaultError, describe_certificate, read_certificates
+from appliance.host.tls.files import CertificateFacts
 from signing.errors import DamagedError, UsageError
 
 AUTHORITY_DAYS, USUAL_DAYS, MAX_DAYS = 3650, 397, 825

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from appliance.host.tls.files import TlsFiles
+from appliance.host.tls.files import CertificateFacts, TlsFiles
 from signing.errors import UsageError
 
 MAX_BYTES, MAX_CERTIFICATES = 256 << 10, 64
@@ -57,31 +57,6 @@ class TlsFaultError(Exception):
     def __init__(self, fault: TlsFault) -> None:
         super().__init__(f"{fault.name}: {fault.found}")
         self.fault = fault
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateFacts:
-    """What people need to know of a certificate.
-
-    Args:
-        names: host names that it is for, with `*.` where it stands for one label.
-        addresses: IP addresses that it is for.
-        begins, ends: when it is valid, in UTC.
-        sha256: of the certificate, as hexadecimal digits.
-    """
-
-    names: tuple[str, ...]
-    addresses: tuple[str, ...]
-    begins: datetime
-    ends: datetime
-    sha256: str
-
-    @property
-    def server_name(self) -> str:
-        """A name that a client may ask for: a host name, else an address."""
-        for name in (*self.names, *self.addresses):
-            return f"name{name[1:]}" if name.startswith("*.") else name
-        return ""
 
 
 def read_certificates(path: Path, name: str = "certificate") -> list[x509.Certificate]:
@@ -118,6 +93,11 @@ def describe_certificate(certificate: x509.Certificate) -> CertificateFacts:
         certificate.not_valid_after_utc,
         certificate.fingerprint(hashes.SHA256()).hex(),
     )
+
+
+def to_der(certificate: x509.Certificate) -> bytes:
+    """The bytes of a certificate, as TLS sends them."""
+    return certificate.public_bytes(serialization.Encoding.DER)
 
 
 def tls_faults(files: TlsFiles, now: datetime, bind: str = "") -> list[TlsFault]:

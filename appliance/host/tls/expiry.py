@@ -10,14 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from appliance.host.tls.certificates import (
-    CertificateFacts,
-    TlsFaultError,
-    describe_certificate,
-    read_certificates,
-    tls_faults,
-)
-from appliance.host.tls.files import TlsFiles
+from appliance.host.tls.files import CertificateFacts, TlsFiles
 from signing.errors import ApplianceError, DriftError, UsageError
 
 WARN_DAYS = 30
@@ -53,9 +46,11 @@ def read_served(files: TlsFiles, now: datetime) -> ServedCertificate:
     Raises:
         UsageError: its file holds none.
     """
+    from appliance.host.tls import certificates  # noqa: PLC0415 - without TLS, nothing loads X.509
+
     try:
-        chain = read_certificates(Path(files.certificate))
-    except TlsFaultError as error:
+        chain = certificates.read_certificates(Path(files.certificate))
+    except certificates.TlsFaultError as error:
         raise UsageError(
             "site.refused",
             "site.yaml field tls.certificate",
@@ -64,7 +59,7 @@ def read_served(files: TlsFiles, now: datetime) -> ServedCertificate:
             hint="appliance tls create, or edit site.yaml",
         ) from None
     end = min(one.not_valid_after_utc for one in chain)
-    return ServedCertificate(files.certificate, describe_certificate(chain[0]), (end - now).days)
+    return ServedCertificate(files.certificate, certificates.describe_certificate(chain[0]), (end - now).days)
 
 
 def describe_served(served: ServedCertificate, option: str) -> str:
@@ -99,6 +94,8 @@ def certificate_problems(files: TlsFiles, now: datetime, option: str) -> list[Ap
         now: the clock, in UTC.
         option: that names the host in a command.
     """
+    from appliance.host.tls.certificates import tls_faults  # noqa: PLC0415 - without TLS, nothing loads X.509
+
     return [
         DriftError(
             "tls.unusable",

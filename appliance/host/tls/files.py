@@ -1,12 +1,14 @@
 """The files of TLS that a site has named: its certificate, the key of that, and the authority of its users.
 
-Owns their form in the rendered configuration and in the plan of the gateway. It must never read the files themselves.
+Owns their form in the rendered configuration and in the plan of the gateway, and what is stated of a certificate. It
+must never read the files themselves: commands without TLS do without the library that can.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 TLS_FOLDER = "tls"
@@ -47,3 +49,28 @@ class TlsFiles:
             if not isinstance(path, str) or not path.startswith("/"):
                 raise ValueError(f"{name} {path!r}"[:200])
         return cls(**value)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFacts:
+    """What people need to know of a certificate.
+
+    Args:
+        names: host names that it is for, with `*.` where it stands for one label.
+        addresses: IP addresses that it is for.
+        begins, ends: when it is valid, in UTC.
+        sha256: of the certificate, as hexadecimal digits.
+    """
+
+    names: tuple[str, ...]
+    addresses: tuple[str, ...]
+    begins: datetime
+    ends: datetime
+    sha256: str
+
+    @property
+    def server_name(self) -> str:
+        """A name that a client may ask for: a host name, else an address."""
+        for name in (*self.names, *self.addresses):
+            return f"name{name[1:]}" if name.startswith("*.") else name
+        return ""

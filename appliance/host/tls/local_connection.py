@@ -11,9 +11,6 @@ import ssl
 from ipaddress import ip_address
 from pathlib import Path
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
-from appliance.host.tls.certificates import TlsFaultError, describe_certificate, read_certificates
 from appliance.host.tls.files import TlsFiles
 
 
@@ -36,16 +33,18 @@ class PinnedConnection(http.client.HTTPConnection):
         Raises:
             OSError: nobody listens, or the certificate is not the trusted one.
         """
+        from appliance.host.tls import certificates  # noqa: PLC0415 - without TLS, nothing loads X.509
+
         try:
-            leaf = read_certificates(self._certificate)[0]
-        except TlsFaultError as error:
+            leaf = certificates.read_certificates(self._certificate)[0]
+        except certificates.TlsFaultError as error:
             raise OSError(str(error)) from None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        context.load_verify_locations(cadata=leaf.public_bytes(Encoding.DER))
+        context.load_verify_locations(cadata=certificates.to_der(leaf))
         super().connect()
-        self.sock = context.wrap_socket(self.sock, server_hostname=describe_certificate(leaf).server_name)
+        self.sock = context.wrap_socket(self.sock, server_hostname=certificates.describe_certificate(leaf).server_name)
 
 
 def connect_locally(bind: str, port: int, tls: TlsFiles | None, timeout: float) -> http.client.HTTPConnection:

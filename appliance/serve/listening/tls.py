@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from appliance.events import TLS_REFUSED, TLS_RELOADED, Event, OnEvent
-from appliance.host.tls.certificates import describe_certificate, read_certificates, require_usable
 from appliance.host.tls.files import TlsFiles
 from signing.errors import UsageError
 
@@ -120,6 +119,8 @@ class TlsKeeper:
         except UsageError as error:
             self._on_event(Event(TLS_REFUSED, {"reason": _printable(f"{error.subject}: {error.found}")}))
             return
+        from appliance.host.tls.certificates import describe_certificate, read_certificates  # noqa: PLC0415 - without TLS, nothing loads X.509
+
         leaf = describe_certificate(read_certificates(Path(self._files.certificate))[0])
         self._on_event(Event(TLS_RELOADED, {"certificate": leaf.sha256, "until": f"{leaf.ends:%Y-%m-%dT%H:%M:%SZ}"}))
 
@@ -133,6 +134,8 @@ def _make_context(files: TlsFiles, now: datetime) -> ssl.SSLContext:
     Raises:
         UsageError: the files cannot serve.
     """
+    from appliance.host.tls.certificates import require_usable  # noqa: PLC0415 - without TLS, nothing loads X.509
+
     require_usable(files, now)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

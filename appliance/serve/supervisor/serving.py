@@ -26,7 +26,6 @@ from appliance.host.process.journal import service_sink
 from appliance.host.release.release import Release, open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.site.api_keys import AccessStore, ensure_default
-from appliance.host.tls.certificates import require_usable
 from appliance.host.tls.local_connection import format_url, local_address
 from appliance.serve.supervisor import listener, run_dir
 from appliance.serve.supervisor.launch_plan import Launch, read_launch
@@ -149,6 +148,8 @@ def serving(
 
 def _bind(launch: Launch, port: int | None, now: datetime) -> socket:
     if launch.tls is not None:
+        from appliance.host.tls.certificates import require_usable  # noqa: PLC0415 - without TLS, nothing loads X.509
+
         where, option = str(launch.release.prefix.site_file), launch.release.prefix.option
         require_usable(launch.tls, now, launch.bind, where, option)
     return listener.bind(launch.bind, launch.port if port is None else port, is_tls=launch.tls is not None)

@@ -24,21 +24,21 @@ SEND = (
 )
 
 
-def render(mode: str) -> tuple[str, str]:
+def render(mode: str, reach: str = "host") -> tuple[str, str]:
     """The rules and the unit, as Ansible renders them."""
     environment = Environment(trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     environment.filters["hash"] = lambda text, _name: hashlib.sha256(text.encode()).hexdigest()
     folder = playbooks_path() / "roles/egress/templates"
-    values: dict[str, object] = {"egress_mode": mode, "egress_users": USERS}
+    values: dict[str, object] = {"egress_mode": mode, "egress_users": USERS, "egress_reach": reach, "egress_port": 8443}
     rules = environment.from_string((folder / "egress.nft.j2").read_text()).render(values)
     values["egress_rules"] = rules
     return rules, environment.from_string((folder / "appliance-egress.service.j2").read_text()).render(values)
 
 
-def put(host: NspawnHost, folder: Path, mode: str) -> None:
+def put(host: NspawnHost, folder: Path, mode: str, reach: str = "host") -> None:
     """Put both files where an install puts them, and start the unit."""
     for text, name in zip(
-        render(mode), ("/opt/appliance/current/config/egress.nft", f"/etc/systemd/system/{UNIT}"), strict=True
+        render(mode, reach), ("/opt/appliance/current/config/egress.nft", f"/etc/systemd/system/{UNIT}"), strict=True
     ):
         file = folder / Path(name).name
         file.write_text(text)
@@ -85,6 +85,22 @@ def test_packet_is_counted_for_whom_it_left(
     host: NspawnHost, user: str, address: str, port: int, services: int, others: int
 ) -> None:
     assert send(host, user, address, port) == {"services": services, "others": others}
+
+
+def test_answers_of_a_gateway_that_the_network_reaches_are_no_attempts(host: NspawnHost, tmp_path: Path) -> None:
+    put(host, tmp_path, "count", "network")
+    host.run(["ip", "address", "add", "192.0.2.1/24", "dev", "lo"])
+    command = "import socket, sys; socket.create_connection(('192.0.2.7', 9), 1, ('192.0.2.1', int(sys.argv[1])))"
+    found = []
+    for port in ("8443", "8444"):
+        before = counted(host)
+        words = ["setpriv", "--reuid=appliance-gateway", "--clear-groups", "python3", "-c", command, port]
+        host.run(words, check=False)
+        found.append({name: value > before[name] for name, value in counted(host).items()})
+    host.run(["ip", "address", "del", "192.0.2.1/24", "dev", "lo"])
+    put(host, tmp_path, "count")
+    assert found[0] == {"services": False, "others": False}
+    assert found[1]["services"]
 
 
 def test_numbers_stay_when_the_unit_starts_again_and_when_it_reloads(host: NspawnHost) -> None:
