@@ -231,10 +231,13 @@ def _read(path: Path, name: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise TlsFaultError(TlsFault(name, expected, f"{path}: {error.strerror}")) from None
-    with open(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise TlsFaultError(TlsFault(name, expected, f"{path}, which is no file"))
-        data = file.read(MAX_BYTES + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > MAX_BYTES:
         raise TlsFaultError(TlsFault(name, f"a file of at most {MAX_BYTES} bytes", f"{path} with more"))
     return data
