@@ -75,6 +75,7 @@ COMMANDS = {
     "status": CommandEntry(
         "appliance.cli.operator.status", "Show what is installed, and every difference from what was signed", _HOST
     ),
+    "bench": CommandEntry("appliance.cli.operator.bench", "Measure tokens/s and time to first token", _HOST),
     "scrub": CommandEntry("appliance.cli.upkeep.scrub", "Read the served models from the disk again", _HOST),
     "config": CommandEntry(
         "appliance.cli.upkeep.config", "Show, check or apply what the site has decided: site.yaml", _HOST

@@ -9,6 +9,7 @@ import click
 from appliance.cli.console.options import json_option, pass_terminal
 from appliance.cli.console.terminal import Terminal
 from appliance.host.trust.root_pin import parse_fingerprint
+from appliance.host.verification.bench_report import bench_lines, is_bench
 from appliance.host.verification.verification_record import MAX_EVIDENCE_BYTES, check_report, read_evidence
 from bundles.report import lines
 
@@ -16,6 +17,8 @@ from bundles.report import lines
 @click.group("evidence", context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
     """Check a record that `appliance verify --evidence` wrote.
+
+    So does `appliance bench --evidence`, for its figures.
 
     \b
     Example:
@@ -51,6 +54,10 @@ def check(terminal: Terminal, file: Path, fingerprint: str, as_json: bool) -> No
     report = check_report(record.payload["report"], str(file))
     terminal.answer(f"by host    {record.host.fingerprint}")
     terminal.answer(f"its clock  {record.payload['stated_time']}, program {record.payload['tool']}")
+    if is_bench(report):
+        for line in bench_lines(report):
+            terminal.answer(line)
+        return
     if report["verified"]:
         for line in lines(report):
             terminal.answer(line)

@@ -1,4 +1,4 @@
-"""The record of a verification, as evidence for auditors that it was done.
+"""The record of a verification, or of the figures of `bench`, as evidence for auditors that it was done.
 
 Owns its format: a DSSE envelope, which the host's key signs where there is one. Its payload is canonical JSON:
 
@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from appliance.host.verification.bench_report import check_bench, is_bench
 from appliance.keys.signers.pem import PemKey
 from appliance.keys.signers.signer import sign_checked
 from appliance.keys.tuf_metadata import format_time
@@ -139,6 +140,9 @@ def check_report(report: Json, subject: str) -> dict[str, Json]:
     """
     if not isinstance(report, dict):
         raise _odd(subject, "report")
+    if is_bench(report):
+        check_bench(report, subject)
+        return report
     wanted = _VERIFIED if report.get("verified") is True else _FAILED
     _check_members(report, wanted, subject)
     for name, members in (("errors", _FAULT), ("beside", _BESIDE), ("attestations", _ATTESTED)):
