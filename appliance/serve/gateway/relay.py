@@ -159,6 +159,7 @@ class Relay(Response):
             usage = read_usage(parse_answer(answer))
             if usage is not None:
                 self._spend(turn, usage)
+                self._charge(usage, at)
             return answer
 
     def _spend(self, turn: Turn, usage: TokenUsage) -> None:
@@ -172,7 +173,7 @@ class Relay(Response):
         else:
             usage = read_usage(value)
             if usage is not None:
-                self._count(usage)
+                self._metrics.count_tokens(self._backend.name, usage)
             form = self._form
             written = form.whole(value) if answer.status < 400 else form.engine_error(value, answer.status)
             body = to_json({**written, "appliance": self._made_by})
@@ -198,7 +199,7 @@ class Relay(Response):
         await self._start(200, _STREAM, send)
         usage = read_usage(joined)
         if usage is not None:
-            self._count(usage)
+            self._metrics.count_tokens(self._backend.name, usage)
         writer = self._form.writer()
         for chunk in as_chunks(joined, has_usage=work.has_usage):
             event = b"data: " + to_json(chunk) + b"\n\n"
@@ -268,12 +269,13 @@ class Relay(Response):
             usage = meter.usage()
             if usage.prompt:  # the engine has stated it at the end; what breaks off counts as estimated
                 self._spend(turn, usage)
-            self._count(usage, self._work.bodies[at])
+            self._metrics.count_tokens(self._backend.name, usage)
+            self._charge(usage, at)
 
-    def _count(self, usage: TokenUsage, body: bytes = b"") -> None:
-        """Count tokens; of a stream that broke off before the engine stated those of its prompt, `body` is the text."""
-        self._metrics.count_tokens(self._backend.name, usage)
-        tokens_in = usage.prompt or len(body) // _BYTES_PER_TOKEN
+    def _charge(self, usage: TokenUsage, at: int) -> None:
+        """Count a piece for its caller; a stream that broke off has not stated the tokens of its prompt."""
+        tokens_in = usage.prompt or len(self._work.bodies[at]) // _BYTES_PER_TOKEN
+        tokens_in = 0 if at % self._work.answers else tokens_in  # several answers have one prompt
         self._tokens = (self._tokens[0] + tokens_in, self._tokens[1] + usage.completion)
         self._caller.count(tokens_in, usage.completion)
 
