@@ -150,7 +150,7 @@ class ResponseStream(ChatStream):
             return b""
         if kind == "call":
             item = call_item(self._item_id, AnsweredCall(self._named.id, self._named.name, text), status)
-            written = self._delta("function_call_arguments.done", arguments=text, name=self._named.name)
+            written = self._delta("function_call_arguments.done", arguments=text)
         elif kind == "message":
             item = message_item(self._item_id, text, logprobs, status)
             written = self._delta("output_text.done", content_index=0, text=text, logprobs=logprobs)
