@@ -36,6 +36,7 @@ soak: runtime bed ## Run what takes hours: 10 000 faults of a host, 20 power cut
 	@$(BIN)/python -m tests.reproduce
 	@$(BIN)/python -m tests.appliance.big_build
 	@BODIES=100000 $(BIN)/python -m pytest -m ci tests/appliance/serve/requests/test_any_body.py
+	@EXAMPLES=1000 $(BIN)/python -m pytest -m ci tests/appliance/serve/gateway/test_described_api.py
 	@INSTANTS=40 $(BIN)/python -m pytest -m ci tests/appliance/cli/demo/test_demo_killed.py
 	@KILLS=100 $(BIN)/python -m pytest tests/bundles/chunks/test_copy_killed.py
 	@BIG_MIB=5120 $(BIN)/python -m pytest -m vm -k swapped tests/bundles/stick/test_real_sticks.py

@@ -14,12 +14,13 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tests.pages.generated import commands, dashboard, dependencies, handbook, recipes
+from tests.pages.generated import api, commands, dashboard, dependencies, handbook, recipes
 
 TOP = Path(__file__).resolve().parent.parent.parent
 DOCS = TOP / "docs"
 NOTICE = "\n<!-- Generated: change the code, then run `python -m tests.pages {name}`. -->\n"
 PAGES: dict[str, Callable[[], str]] = {
+    "api": api.page,
     "commands": commands.page,
     "dependencies": dependencies.page,
     "recipes": recipes.page,

@@ -101,6 +101,8 @@ class Handler(BaseHTTPRequestHandler):
         )
         if self.path == "/v1/embeddings":
             texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+            # A list of numbers is one text, as its tokens.
+            texts = [" ".join(map(str, texts))] if texts and isinstance(texts[0], int) else texts
             rows = [{"index": at, "embedding": self.embedding(text)} for at, text in enumerate(texts)]
             self.reply(200, {"object": "list", "data": rows[::-1], "usage": {"prompt_tokens": 3, "total_tokens": 3}})
             return
@@ -132,6 +134,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(500, {"error": {"code": 500, "message": message, "type": "server_error"}})
         elif body.get("stream"):
             self.stream(said, body.get("stream_options") or {})
+        elif self.path == "/v1/completions":
+            answer = self.answer({"text": said[::-1], "logprobs": None, "finish_reason": "stop"})
+            self.reply(200, {**answer, "object": "text_completion"})
         else:
             self.reply(200, self.answer(whole_choice(*deltas(said))))
 

@@ -102,6 +102,7 @@ class Gateway:
             *(Route(path, self._alive) for path in ("/livez", "/health")),
             Route("/readyz", self._ready),
             Route("/metrics", self._format_metrics),
+            Route("/openapi.json", self._describe_api),
             Route("/v1/models", self._list_models),
             Route("/v1/models/{name:path}", self._describe_model),
             Route(OWN, self._own_usage),
@@ -163,6 +164,9 @@ class Gateway:
 
     async def _dashboard(self, _request: Request) -> Response:
         return Response(DASHBOARD, media_type="application/json")
+
+    async def _describe_api(self, _request: Request) -> Response:
+        return Response(await asyncio.to_thread(_import_description), media_type="application/json")
 
     async def _alive(self, _request: Request) -> Response:
         return PlainTextResponse("alive\n")
@@ -247,6 +251,12 @@ class CommonHeaders:
             await send(message)
 
         await self._application(scope, receive, send_with_headers)
+
+
+def _import_description() -> bytes:
+    from appliance.serve.gateway.description import description  # noqa: PLC0415 - as with admission
+
+    return description()
 
 
 def _import_admission() -> Admit:
