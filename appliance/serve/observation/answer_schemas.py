@@ -65,6 +65,15 @@ _MODEL = object_of(
     reason=TEXT,
     appliance=_ref("MadeBy"),
 )
+_MAYBE: Schema = {"type": ["integer", "null"], "minimum": 0}
+_COUNTS: dict[str, Schema] = {"tokens_in": COUNT, "tokens_out": COUNT, "requests": COUNT}
+_OWN_USAGE = object_of(
+    {"account": TEXT, "key": TEXT, "day": TEXT, **_COUNTS, "days": list_of(object_of({"day": TEXT, **_COUNTS}))},
+    tokens_per_day=_MAYBE,
+    tokens_left=_MAYBE,
+    concurrency=_MAYBE,
+)
+_ALL_USAGE = object_of({"object": TEXT, "data": list_of(object_of({"account": TEXT, "day": TEXT, **_COUNTS}))})
 _ENGINE = object_of({"name": TEXT, "state": TEXT, "level": TEXT, "isolation": TEXT}, embedding=COUNT, reason=TEXT)
 
 ANSWERS: dict[str, Schema] = {
@@ -79,6 +88,8 @@ ANSWERS: dict[str, Schema] = {
     "DetokenizeAnswer": object_of({"content": TEXT}, appliance=_ref("MadeBy")),
     "Model": _MODEL,
     "Models": object_of({"object": TEXT, "data": list_of(_ref("Model"))}),
+    "OwnUsage": _OWN_USAGE,
+    "AllUsage": _ALL_USAGE,
     "Ready": object_of({"ready": {"type": "boolean"}, "release": TEXT, "manifest": TEXT, "models": list_of(_ENGINE)}),
 }
 """By name, as `#/components/schemas/` has them."""

@@ -77,12 +77,16 @@ OPERATIONS: tuple[Operation, ...] = (
     _post("/detokenize", "Writes tokens as the text that they stand for.", "DetokenizeAnswer"),
     Operation("get", "/v1/models", "Lists the models that the key may use.", {JSON: "Models"}),
     Operation("get", "/v1/models/{name}", "Describes one model.", {JSON: "Model"}),
+    Operation("get", "/v1/usage", "Shows the usage of the key's own account.", {JSON: "OwnUsage"}),
+    Operation("get", "/v1/usage/keys", "Shows the usage of all accounts, to auditors.", {JSON: "AllUsage"}),
     _open("/readyz", "States whether a verified engine serves; 503 where none does.", JSON, "Ready", (503,)),
     _open("/livez", "States that the gateway runs.", PLAIN),
     _open("/health", "States that the gateway runs.", PLAIN),
     _open("/metrics", "The metrics, for Prometheus.", PLAIN),
+    _open("/dashboard.json", "A dashboard for Grafana that shows the metrics.", JSON),
     _open("/openapi.json", "This description.", JSON),
     _open("/", "The page for people.", HTML),
+    _open("/handbook", "The handbook for people.", HTML),
 )
 
 

@@ -207,6 +207,7 @@ class ChatRequest(GenerationRequest):
         "modalities": (["text"],),
         "moderation": (),
         "prediction": (),
+        "prompt_logprobs": (),
         "service_tier": ("auto", "default"),
         "store": (),
         "verbosity": ("medium",),

@@ -19,6 +19,7 @@ class CompletionRequest(GenerationRequest):
     unsupported: ClassVar = {
         "best_of": (1,),
         "echo": (),
+        "prompt_logprobs": (),
         "suffix": (),
         "service_tier": ("auto", "default"),
         "store": (),

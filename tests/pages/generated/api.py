@@ -92,7 +92,6 @@ def _plain_type(schema: dict[str, Any]) -> str:
         )
         if name in schema
     ]
-    unit = (
-        " items" if str(kind).startswith("list") else {"string": " characters", "object": " names"}.get(str(kind), "")
-    )
+    units = {"list": " items", "string": " characters", "object": " names"}
+    unit = units.get(str(kind).split(" ")[0], "")
     return f"{kind} {' '.join(bounds)}{unit}" if bounds else str(kind)
