@@ -65,6 +65,33 @@ _MODEL = object_of(
     reason=TEXT,
     appliance=_ref("MadeBy"),
 )
+_ITEM = object_of({"type": TEXT})
+_IN_OUT: dict[str, Schema] = {"input_tokens": COUNT, "output_tokens": COUNT}
+_RESPONSE = object_of(
+    {
+        "id": TEXT,
+        "object": TEXT,
+        "created_at": COUNT,
+        "status": TEXT,
+        "model": TEXT,
+        "output": list_of(object_of({"id": TEXT, "type": TEXT})),
+        "usage": object_of(_IN_OUT),
+    },
+    appliance=_ref("MadeBy"),
+)
+_MESSAGES_ANSWER = object_of(
+    {
+        "id": TEXT,
+        "type": TEXT,
+        "role": TEXT,
+        "model": TEXT,
+        "content": list_of(_ITEM),
+        "stop_reason": _FINISH,
+        "stop_sequence": _FINISH,
+        "usage": object_of(_IN_OUT),
+    },
+    appliance=_ref("MadeBy"),
+)
 _MAYBE: Schema = {"type": ["integer", "null"], "minimum": 0}
 _COUNTS: dict[str, Schema] = {"tokens_in": COUNT, "tokens_out": COUNT, "requests": COUNT}
 _OWN_USAGE = object_of(
@@ -80,6 +107,10 @@ ANSWERS: dict[str, Schema] = {
     "Usage": _USAGE,
     "MadeBy": _MADE_BY,
     "Error": object_of({"error": _ERROR}),
+    "MessageError": object_of({"type": TEXT, "error": _ERROR}, request_id=TEXT),
+    "ResponseAnswer": _RESPONSE,
+    "MessageAnswer": _MESSAGES_ANSWER,
+    "CountAnswer": object_of({"input_tokens": COUNT}),
     "ChatAnswer": _answer({**_HEAD, "choices": _choices({"message": _MESSAGE})}),
     "CompletionAnswer": _answer({**_HEAD, "choices": _choices({"text": TEXT})}),
     "EmbeddingAnswer": _answer({"data": list_of(object_of({"index": COUNT, "embedding": _VECTOR}))}),

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from appliance.serve.observation.answer_schemas import ANSWERS
+from appliance.serve.requests.paths import ANTHROPIC, dialect_of
 from appliance.serve.requests.request_id import GRAMMAR, REQUEST_ID
 
 JSON, STREAM, PLAIN, HTML = "application/json", "text/event-stream", "text/plain", "text/html"
@@ -72,6 +73,10 @@ OPERATIONS: tuple[Operation, ...] = (
     _post("/v1/chat/completions", "Goes on with a conversation.", "ChatAnswer", has_stream=True),
     _post("/v1/completions", "Goes on with texts.", "CompletionAnswer", has_stream=True),
     _post("/v1/embeddings", "Makes embeddings of texts.", "EmbeddingAnswer"),
+    _post("/v1/responses", "Goes on with a conversation, in the form of Responses.", "ResponseAnswer", has_stream=True),
+    _post("/v1/responses/input_tokens", "Counts the tokens of such a conversation.", "CountAnswer"),
+    _post("/v1/messages", "Goes on with a conversation, in Anthropic's form.", "MessageAnswer", has_stream=True),
+    _post("/v1/messages/count_tokens", "Counts the tokens of such a conversation.", "CountAnswer"),
     _post("/v1/rerank", "Sorts documents by how well each answers a query.", "RerankAnswer"),
     _post("/tokenize", "Splits a text into the tokens of a model.", "TokenizeAnswer"),
     _post("/detokenize", "Writes tokens as the text that they stand for.", "DetokenizeAnswer"),
@@ -126,7 +131,7 @@ def _write(operation: Operation, body: type[BaseModel] | None) -> dict[str, Any]
     good = {"description": "The answer.", "headers": _headers(), "content": _content(operation.answers)}
     responses: dict[str, Any] = {"200": good, **{str(status): good for status in operation.others}}
     for status in operation.errors:
-        content = _content({JSON: "Error"})
+        content = _content({JSON: "MessageError" if dialect_of(operation.path) == ANTHROPIC else "Error"})
         responses[str(status)] = {"description": _ABOUT[status], "headers": _headers(), "content": content}
     written: dict[str, Any] = {
         "operationId": _identifier(operation),

@@ -26,7 +26,8 @@ from schemathesis.checks import (
     status_code_conformance,
 )
 
-from appliance.serve.gateway.description import described_models, description
+from appliance.serve.dialects.forms import REQUEST_MODELS
+from appliance.serve.gateway.description import description
 from appliance.serve.observation.openapi import OPERATIONS
 from appliance.serve.requests.paths import ROUTES
 from tests.appliance.serve.gateway.site import Site, opened
@@ -40,6 +41,15 @@ CHECKS = [
     response_schema_conformance,
 ]
 MODELS = {"/v1/embeddings": "embeds", "/v1/rerank": "ranks"}
+SAID = [{"role": "user", "content": "x"}]
+SMALLEST: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": SAID},
+    "/v1/responses": {"input": "x"},
+    "/v1/responses/input_tokens": {"input": "x"},
+    "/v1/messages": {"messages": SAID, "max_tokens": 1},
+    "/v1/messages/count_tokens": {"messages": SAID},
+}
+"""Of the routes whose bodies have so many parts that a generated one seldom passes: to these, parts are added."""
 STAGED = ("hang", "die", "slow", "long", "nan", "compute", "load", "fail")
 """Words by which the engine that stands in misbehaves, which a generator may find."""
 
@@ -61,7 +71,7 @@ def test_it_has_every_route_and_no_other() -> None:
     document = json.loads(description())
     assert document["openapi"] == "3.1.0"
     posts = {path for path, operations in document["paths"].items() if "post" in operations}
-    assert posts == ROUTES.keys() == described_models().keys()
+    assert posts == ROUTES.keys() == REQUEST_MODELS.keys()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             assert operation["responses"].keys() >= {"200"}, (method, path)
@@ -104,6 +114,8 @@ def test_whatever_is_sent_the_answer_is_as_described(site: Site, operation: Any)
     @given(cases, st.sampled_from((site.keys["all"],) * 9 + ("ak-wrong",)), st.integers(0, 4))
     def send(case: schemathesis.Case, key: str, chance: int) -> None:
         if isinstance(case.body, dict) and chance:
+            if operation.path in SMALLEST and chance < 3:
+                case.body = {**dict(list(case.body.items())[: chance - 1]), **SMALLEST[operation.path]}
             case.body["model"] = MODELS.get(operation.path, "toy")
         if any(word in json.dumps(case.body, default=str) for word in STAGED):
             return
