@@ -180,10 +180,10 @@ def read_request(route: str, body: dict[str, Any]) -> tuple[ParsedRequest, Answe
         rename, form = messages_chat.rename_field, MessagesForm(route, asked.model, made.places)
     if route in (COUNT_TOKENS, INPUT_TOKENS):
         form = TokenCountForm(route, rename, made.places)
-    return _make_chat(fields, form), form
+    return make_chat(fields, form), form
 
 
-def _make_chat(fields: Fields, form: AnswerForm) -> ChatRequest:
+def make_chat(fields: Fields, form: AnswerForm) -> ChatRequest:
     """The chat: its own limits hold for what several items or blocks make together."""
     try:
         return ChatRequest.model_validate(fields)
