@@ -97,9 +97,10 @@ def plan_uninstall(prefix: Prefix, system: str, *, purge: bool) -> UninstallPlan
     """
     folders = (prefix.opt, prefix.state, prefix.etc, prefix.run_dir, prefix.engine_state)
     removes = [path for path in folders if path.is_dir()]
+    removes += [prefix.gateway_state] * prefix.gateway_state.is_dir()
     removes += [prefix.logs] * (not prefix.is_system and prefix.logs.is_dir())
     keeps = [] if purge else [path for path in _kept(prefix) if os.path.lexists(path)]
-    kept = [path for path in (prefix.state, prefix.etc) if path.is_dir()]
+    kept = [path for path in (prefix.state, prefix.etc, prefix.gateway_state) if path.is_dir()]
     if not removes or (keeps and not prefix.opt.is_dir()):
         raise UsageError(
             "uninstall.nothing",
@@ -208,6 +209,7 @@ def run_script(prefix: Prefix, script: Path, lock: int) -> None:
 def _kept(prefix: Prefix) -> Iterator[Path]:
     yield from (prefix.state / name for name in KEPT_STATE)
     yield from (prefix.etc / name for name in KEPT_ETC)
+    yield prefix.gateway_state
 
 
 def _serving(prefix: Prefix) -> str:

@@ -20,6 +20,7 @@ case $root in
 esac
 opt=$root/opt/appliance
 state=$root/var/lib/appliance
+gateway=$root/var/lib/appliance-gateway
 etc=$root/etc/appliance
 run=$root/run/appliance
 units=/etc/systemd/system
@@ -153,6 +154,7 @@ step_state() {
     if [ "$purge" = yes ]; then
         # The lock goes in the last step: until then no other command changes this host.
         remove_but "$state" change journal
+        remove "$gateway"
         return 0
     fi
     remove_but "$state" change state-format trust audit journal access.db access.db-wal access.db-shm access.db-journal
@@ -160,6 +162,10 @@ step_state() {
     if [ -z "$root" ] && [ -e "$state/access.db" ]; then
         chown root:root "$state"/access.db*
         chmod 600 "$state"/access.db*
+    fi
+    if [ -z "$root" ] && [ -d "$gateway" ] && [ ! -L "$gateway" ]; then
+        chown -hR root:root "$gateway"
+        chmod 700 "$gateway"
     fi
 }
 

@@ -45,6 +45,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> SimHost:
     prefix = made.prefix
     for path in (
         *(prefix.access, prefix.audit / "log.jsonl", prefix.site_file, prefix.default_key),
+        prefix.gateway_state / "usage.db",
         *(run_dir.engine_log(prefix, "toy"), run_dir.log_file(prefix, "gateway")),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,9 +71,9 @@ def test_without_purge_trust_audit_keys_and_configuration_stay(host: SimHost) ->
     uninstall(host.prefix, now, purge=False)
     found = left(host)
     assert {f"var/lib/appliance/{name}" for name in KEPT} <= found
-    assert {"etc/appliance/site.yaml", "etc/appliance/default.key"} <= found
+    assert {"etc/appliance/site.yaml", "etc/appliance/default.key", "var/lib/appliance-gateway/usage.db"} <= found
     others = {name for name in found if not name.startswith(("var/lib/appliance/trust/", "var/lib/appliance/journal/"))}
-    assert len(others) == 4
+    assert len(others) == 5
     assert not (host.prefix.root / "opt").exists()
     assert '"step": "uninstall", "state": "done"' in (host.prefix.journal / "install.jsonl").read_text()
 
@@ -101,6 +102,7 @@ def test_plan_shows_all_that_and_changes_nothing(host: SimHost) -> None:
     plan = plan_uninstall(host.prefix, "debian-12", purge=False)
     assert {host.prefix.opt, host.prefix.logs} <= set(plan.removes)
     assert {host.prefix.access, host.prefix.trust, host.prefix.site_file, host.prefix.default_key} <= set(plan.keeps)
+    assert host.prefix.gateway_state in plan.keeps
     assert plan.size_bytes > 0
     assert plan_uninstall(host.prefix, "debian-12", purge=True).keeps == ()
     assert left(host) == before

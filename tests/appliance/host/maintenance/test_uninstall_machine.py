@@ -5,6 +5,7 @@ The machine is a folder with an `/etc` of its own and this machine's `/usr`, ent
 
 from __future__ import annotations
 
+import os
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -135,6 +136,7 @@ def install(root: Path, effects: tuple[Effect, ...]) -> None:
             (wants / name).symlink_to(f"../{name}")
     for name in ("trust/root.json", "audit/log", "journal/install.jsonl", "access.db", "models/0/m.gguf", "runs/1/x"):
         write(root / "var/lib/appliance" / name)
+    write(root / "var/lib/appliance-gateway/usage.db")
     write(root / "etc/appliance/default.key")
     write(root / "run/appliance/trial-0123456789ab")
     for name in ("rollback", "bootstrap/0123456789ab/start.py", "releases/1.0.1-0123456789ab/RELEASE.ok"):
@@ -165,7 +167,7 @@ def test_purge_leaves_the_machine_as_it_was(machine: Path, effects: tuple[Effect
     done = uninstall(machine, purge=True)
     assert done.returncode == 0, done.stderr
     assert seen(machine) == before
-    for name in ("opt/appliance", "var/lib/appliance", "etc/appliance", "run/appliance"):
+    for name in ("opt/appliance", "var/lib/appliance", "var/lib/appliance-gateway", "etc/appliance", "run/appliance"):
         assert not (machine / name).exists()
 
 
@@ -181,12 +183,15 @@ def test_without_purge_only_trust_audit_keys_journal_and_configuration_stay(
     assert set(seen(machine)) - set(before) == {
         "etc/appliance/default.key",
         "etc/appliance/site.yaml",
+        "var/lib/appliance-gateway/usage.db",
         "var/lib/appliance/access.db",
         "var/lib/appliance/audit/log",
         "var/lib/appliance/journal/install.jsonl",
         "var/lib/appliance/trust/root.json",
     }
     assert access.stat().st_mode & 0o777 == 0o600, "its group is gone, and another one may get the number"
+    usage = machine / "var/lib/appliance-gateway"
+    assert (usage.stat().st_uid, usage.stat().st_mode & 0o777) == (os.getuid(), 0o700), "so is its user"
 
 
 def test_everything_goes_as_the_roles_declare(machine: Path, effects: tuple[Effect, ...]) -> None:
