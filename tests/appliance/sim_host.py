@@ -251,8 +251,8 @@ class SimHost:
         """The bundle, as its chain proves it."""
         return open_bundle(self.source, self.trust, Floors(), NOW)
 
-    def install(self) -> Release:
-        """Everything that an install does but Ansible and the engine."""
+    def install(self, site: SiteConfig = SiteConfig()) -> Release:  # noqa: B008 - a value that nobody can change
+        """Everything that an install does but Ansible and the engine; the site's file is that of `site`."""
         found = self.verify()
         contents = found.value.contents
         path = self.prefix.release_path(contents.version, found.value.manifest)
@@ -267,8 +267,10 @@ class SimHost:
             make_venv(path, python, programs)
             build_environment(self.prefix, path, contents, python, programs, uv)
             choice = prepare_runtime(self.prefix, path, contents, ("haswell", "x64"), programs, ignore)
-            write_configuration(self.prefix, path, found.value, SiteConfig())
-            write_file(path / SITE_FILE, b"")
+            write_configuration(self.prefix, path, found.value, site)
+            write_file(path / SITE_FILE, site.data)
+            if site.data:
+                write_file(self.prefix.site_file, site.data)
             config = {}
             for name in ("config/gateway.json", "config/engine-toy.json"):
                 described = describe(path / name)
@@ -283,7 +285,7 @@ class SimHost:
                 isolation=programs.isolation,
                 python=str(python.path),
                 python_version=python.version,
-                site=sha256(b""),
+                site=site.digest,
                 config=config,
             )
         install_rollback_program(self.prefix)

@@ -41,7 +41,7 @@ class ClientCertificates:
             await self._application(scope, receive, send)
             return
         name = scope.get("state", {}).get(STATE, "")
-        if self._required and not name and not _is_own_check(scope):
+        if self._required and lacks_certificate(scope, name):
             await _missing()(scope, receive, send)
             return
         if scope["scheme"] == "https":
@@ -63,9 +63,16 @@ def client_name(connection: ssl.SSLObject | None) -> str:
     )
 
 
-def _is_own_check(scope: Scope) -> bool:
+def lacks_certificate(scope: Scope, name: str) -> bool:
+    """Whether a request must not pass where certificates are required.
+
+    Args:
+        scope: of the request.
+        name: in the certificate of its connection; empty where that has none.
+    """
     client = scope.get("client")
-    return client is not None and ip_address(client[0]).is_loopback and scope["path"] in HEALTH
+    is_own_check = client is not None and ip_address(client[0]).is_loopback and scope["path"] in HEALTH
+    return not name and not is_own_check
 
 
 def _missing() -> ASGIApp:
