@@ -26,7 +26,12 @@ from appliance.host.maintenance.host_life import (
 )
 from appliance.host.maintenance.status import Status, read_status
 from appliance.host.tls.expiry import describe_json, describe_served
-from appliance.serve.supervisor.engine_states import incident_errors, read_engine_states, stopped_engines
+from appliance.serve.supervisor.engine_states import (
+    describe_threads,
+    incident_errors,
+    read_engine_states,
+    stopped_engines,
+)
 from appliance.serve.supervisor.scrubbing import describe_last_scrub, read_last_scrub
 from bundles.report import fault_fields, override_lines
 
@@ -86,6 +91,7 @@ def _show(terminal: Terminal, status: Status, engines: dict[str, EngineState]) -
         terminal.answer(line)
     terminal.answer(f"variant    {release.facts.cpu_variant}, {release.facts.tokens_per_s} tokens/s at install")
     terminal.answer(f"isolation  {release.facts.isolation} at install")
+    terminal.answer(f"threads    {describe_threads(release)}")
     for model in release.contents.models:
         file, _ = release.model_file(model)
         terminal.answer(f"model      {model.name}  {model.quantisation}  sha256:{file.sha256}")
@@ -174,6 +180,7 @@ def _answer(status: Status, engines: dict[str, EngineState]) -> dict[str, Any]:
         "cpu_variant": release.facts.cpu_variant,
         "tokens_per_s": release.facts.tokens_per_s,
         "isolation": release.facts.isolation,
+        "threads": describe_threads(release),
         "models": [
             {"name": model.name, "path": model.path, "sha256": release.model_file(model)[0].sha256}
             for model in release.contents.models

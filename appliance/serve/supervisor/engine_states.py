@@ -6,6 +6,7 @@ A model that is stopped is a difference from what was installed, and the error n
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from appliance.host.engine.state import (
     read_state,
 )
 from appliance.host.layout.unit_files import engine_socket, unit_of_release
+from appliance.host.machine.thread_choice import FIXED, ThreadChoice, read_choice
+from appliance.host.machine.threads import thread_count
 from appliance.host.models.incident import read_incident
 from appliance.host.process.systemctl import UnitState
 from appliance.host.release.release import Release
+from appliance.host.release.rendered_configuration import read_configuration
 from appliance.serve.supervisor import run_dir
 from signing.errors import ApplianceError, DriftError
 
@@ -65,6 +69,15 @@ def find_engine_socket(release: Release, model: str) -> Path | None:
     if serving is not None:
         return socket_path(Path(str(serving.get("sockets", ""))), model)
     return engine_socket(release.prefix, release.path, model) if release.prefix.is_system else None
+
+
+def describe_threads(release: Release) -> str:
+    """How many threads an engine that is started now gets, and how that was chosen, for people."""
+    with contextlib.suppress(DriftError):  # which `status` names by itself
+        fixed = {engine.threads for engine in read_configuration(release).engines.values()} - {0}
+        if fixed:
+            return ThreadChoice(max(fixed), FIXED).describe()
+    return (read_choice(release.prefix.engine_state) or ThreadChoice(thread_count())).describe()
 
 
 def stopped_engines(release: Release, states: dict[str, EngineState]) -> list[ApplianceError]:

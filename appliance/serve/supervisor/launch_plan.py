@@ -15,6 +15,8 @@ from typing import Any
 from appliance.engine_program import PROGRAM
 from appliance.host.engine.engine_command import EngineSpec
 from appliance.host.engine.load_mark import FOR_EVER
+from appliance.host.layout.prefix import make_folder
+from appliance.host.machine.thread_choice import choose_threads
 from appliance.host.release.release import Release, runtime_members
 from appliance.host.release.rendered_configuration import EngineConfig, read_configuration
 from appliance.host.site.limits import USUAL_LIMITS, Limits
@@ -85,12 +87,12 @@ class Launch:
     cors: tuple[str, ...] = ()
 
 
-def read_launch(release: Release, threads: int) -> Launch:
+def read_launch(release: Release, threads: int | Callable[[], int]) -> Launch:
     """Read the rendered configuration of a release.
 
     Args:
         release: opened; `check_release` compares the same files with what was rendered.
-        threads: for each engine whose configuration states none.
+        threads: for each engine whose configuration states none; called only where there is such an engine.
 
     Raises:
         DriftError: as `read_configuration`.
@@ -98,6 +100,8 @@ def read_launch(release: Release, threads: int) -> Launch:
     """
     config = read_configuration(release)
     known = {model.name: model for model in release.contents.models}
+    if callable(threads):
+        threads = threads() if any(not engine.threads for engine in config.engines.values()) else 0
     return Launch(
         release,
         config.gateway.bind,
@@ -112,6 +116,14 @@ def read_launch(release: Release, threads: int) -> Launch:
         tls=config.gateway.tls,
         cors=config.gateway.cors,
     )
+
+
+def measured_threads(release: Release) -> int:
+    """The number of threads for an engine of this machine; measured where that was not done before."""
+    folder = release.prefix.engine_state
+    if not release.prefix.is_system:  # there systemd makes it, for the user of the engines
+        make_folder(folder)
+    return choose_threads(folder).threads
 
 
 def make_plan(

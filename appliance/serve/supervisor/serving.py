@@ -21,14 +21,13 @@ from socket import socket
 from typing import Any
 
 from appliance.host.layout.prefix import PRIVATE, Prefix, make_folder
-from appliance.host.machine.threads import thread_count
 from appliance.host.process.journal import service_sink
 from appliance.host.release.release import Release, open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.site.api_keys import AccessStore, ensure_default
 from appliance.host.tls.local_connection import format_url, local_address
 from appliance.serve.supervisor import listener, run_dir
-from appliance.serve.supervisor.launch_plan import Launch, read_launch
+from appliance.serve.supervisor.launch_plan import Launch, measured_threads, read_launch
 from appliance.serve.supervisor.scrub_keeper import ScrubKeeper
 from appliance.serve.supervisor.service import Service
 from appliance.serve.supervisor.service_event import OnServiceEvent
@@ -162,7 +161,7 @@ def _url(listening: socket, launch: Launch) -> str:
 
 def _read_launch(release: Release, on_progress: OnProgress) -> Launch:
     try:
-        return read_launch(release, thread_count())
+        return read_launch(release, lambda: measured_threads(release))
     except DriftError:
         # Without its configuration nothing can be served. What else differs may be graver, and is reported with it.
         check_release(release, on_progress)

@@ -18,13 +18,12 @@ from pathlib import Path
 from appliance.host.activation.health import Health
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
-from appliance.host.machine.threads import thread_count
 from appliance.host.models.switch_memory import WINDOW, judge_switch
 from appliance.host.preflight.serving import release_workloads
 from appliance.host.release.release import Release, current_target, open_current
 from appliance.host.release.release_check import check_release
 from appliance.serve.supervisor import run_dir
-from appliance.serve.supervisor.launch_plan import Launch, read_launch
+from appliance.serve.supervisor.launch_plan import Launch, measured_threads, read_launch
 from appliance.serve.supervisor.service import Service
 from appliance.serve.supervisor.service_event import FOLLOWED, KEPT, OnServiceEvent, ServiceEvent
 from appliance.serve.supervisor.trial_keeper import TrialKeeper
@@ -116,7 +115,7 @@ class Succession:
         try:
             release = open_current(self._prefix, self._now())
             check_release(release, models=False)
-            made = self._make(read_launch(release, thread_count()), run_dir.make_sockets())
+            made = self._make(read_launch(release, lambda: measured_threads(release)), run_dir.make_sockets())
             if self._needs_window(release):
                 before.make_room()
             made.start_engines(ignore)

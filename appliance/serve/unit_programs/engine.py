@@ -30,13 +30,12 @@ from appliance.host.engine.load_mark import is_marked
 from appliance.host.engine.state import RESTARTING, STARTING, STOPPED, UNLOADED, EngineState, stop_reason, write_state
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import engine_socket, load_mark, trial_mark, unit_of_release
-from appliance.host.machine.threads import thread_count
 from appliance.host.models.incident import refuse_incident
 from appliance.host.models.served_file import open_verified
 from appliance.host.process.child import NETNS, NONE
 from appliance.host.release.release import open_release
 from appliance.host.release.release_check import check_engine_files
-from appliance.serve.supervisor.launch_plan import ServedModel, read_launch
+from appliance.serve.supervisor.launch_plan import ServedModel, measured_threads, read_launch
 from appliance.serve.unit_programs import startup
 from signing.errors import ApplianceError, ApplyBrokenError, UsageError
 
@@ -90,7 +89,7 @@ def _await_mark(mark: Path, listens_at: Path) -> None:
 def _find_served(prefix: Prefix, path: Path, model: str) -> ServedModel:
     release = open_release(prefix, path, utc_now(), is_on_trial=trial_mark(prefix, path).exists())
     check_engine_files(release)
-    return _find(read_launch(release, thread_count()).models, model)
+    return _find(read_launch(release, lambda: measured_threads(release)).models, model)
 
 
 def _become_engine(prefix: Prefix, path: Path, model: str, listens_at: Path) -> None:

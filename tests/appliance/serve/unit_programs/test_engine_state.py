@@ -63,6 +63,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UnitHost:
     # The contents of the toy name a runtime that is no wheel: what opens and checks it on disk has tests of its own.
     monkeypatch.setattr(engine_program, "open_release", lambda *_, **__: release)
     monkeypatch.setattr(engine_program, "check_engine_files", lambda _release: None)
+    monkeypatch.setattr(engine_program, "measured_threads", lambda _release: 1)
     return UnitHost(release)
 
 
