@@ -6,7 +6,18 @@ import copy
 from random import Random
 from typing import Any
 
-from appliance.serve.requests.paths import CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, RERANKINGS, TOKENIZE
+from appliance.serve.requests.paths import (
+    CHAT,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    DETOKENIZE,
+    EMBEDDINGS,
+    INPUT_TOKENS,
+    MESSAGES,
+    RERANKINGS,
+    RESPONSES,
+    TOKENIZE,
+)
 
 KNOWN = (
     *("model", "messages", "prompt", "input", "temperature", "top_p", "top_k", "min_p", "typical_p", "repeat_penalty"),
@@ -70,12 +81,49 @@ VALUES: tuple[Any, ...] = (
     [*TURNS, {"role": "tool", "content": "1", "tool_call_id": "1"}],
     [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}],
 )
+THOUGHT = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "x"}]}
+ITEMS = [
+    {"role": "user", "content": [{"type": "input_text", "text": "x"}]},
+    THOUGHT,
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "x", "annotations": []}]},
+    {"type": "function_call", "call_id": "1", "name": "weather", "arguments": '{"city": "x"}'},
+    {"type": "function_call_output", "call_id": "1", "output": "x"},
+]
+RESPONSES_TOOL = {"type": "function", "name": "weather", "parameters": PARAMETERS}
+NAMED_SCHEMA = {"type": "json_schema", "name": "a", "schema": PARAMETERS}
+TURNS_OF_BLOCKS = [
+    {"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "thinking", "thinking": "x", "signature": ""},
+            {"type": "text", "text": "x"},
+            {"type": "tool_use", "id": "1", "name": "weather", "input": {"city": "x"}},
+        ],
+    },
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "x", "is_error": True}]},
+]
+ANY = {"type": "any", "disable_parallel_tool_use": True}
+MESSAGES_TOOL = {"name": "weather", "input_schema": PARAMETERS}
+DIALECTS = (
+    *("instructions", "max_output_tokens", "text", "format", "reasoning", "include", "previous_response_id", "items"),
+    *("system", "stop_sequences", "thinking", "output_config", "tool_use_id", "input_schema", "is_error", "item_id"),
+)
 BASES: tuple[tuple[str, dict[str, Any]], ...] = (
     (CHAT, {"model": "toy", "messages": [SAID]}),
     (CHAT, {"model": "toy", "messages": [SAID], "tools": [TOOL], "tool_choice": "required"}),
     (CHAT, {"model": "toy", "messages": TURNS}),
     (COMPLETIONS, {"model": "toy", "prompt": ["x", "y"], "n": 2, "seed": 1}),
     (EMBEDDINGS, {"model": "toy", "input": ["x", "y"]}),
+    (RESPONSES, {"model": "toy", "input": ITEMS, "tools": [RESPONSES_TOOL], "tool_choice": "required"}),
+    (RESPONSES, {"model": "toy", "input": "x", "text": {"format": NAMED_SCHEMA}, "reasoning": {"effort": "low"}}),
+    (INPUT_TOKENS, {"model": "toy", "input": ITEMS}),
+    (
+        MESSAGES,
+        {"model": "toy", "max_tokens": 5, "messages": TURNS_OF_BLOCKS, "system": [{"type": "text", "text": "x"}]},
+    ),
+    (MESSAGES, {"model": "toy", "max_tokens": 5, "messages": [SAID], "tools": [MESSAGES_TOOL], "tool_choice": ANY}),
+    (COUNT_TOKENS, {"model": "toy", "messages": TURNS_OF_BLOCKS, "thinking": {"type": "disabled"}}),
     (RERANKINGS, {"model": "toy", "query": "x", "documents": ["x", "y"]}),
     (TOKENIZE, {"model": "toy", "content": "x"}),
     (DETOKENIZE, {"model": "toy", "tokens": [1, 2]}),
@@ -89,7 +137,7 @@ def make_body(random: Random) -> tuple[str, dict[str, Any]]:
     for _ in range(random.choice((0, 1, 1, 2, 3, 6))):
         place = _some_place(random, body)
         if isinstance(place, dict):
-            name = random.choice((*KNOWN, *ENGINES, *place, random.choice(KNOWN) + "x"))
+            name = random.choice((*KNOWN, *DIALECTS, *ENGINES, *place, random.choice(KNOWN) + "x"))
             if random.random() < 0.1:
                 place.pop(name, None)
             else:

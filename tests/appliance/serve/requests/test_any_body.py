@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -17,11 +18,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from appliance.serve.dialects.forms import REQUEST_MODELS, read_request
 from appliance.serve.requests.json_text import check_shape, parse_json
-from appliance.serve.requests.paths import CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, RERANKINGS, TOKENIZE
+from appliance.serve.requests.paths import (
+    CHAT,
+    CHAT_TOKENS,
+    COMPLETIONS,
+    DETOKENIZE,
+    EMBEDDINGS,
+    RERANKINGS,
+    TOKENIZE,
+)
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.requests.schema_pattern import write_pattern
-from appliance.serve.requests.work import Work, check_length, parse_request, plan_work
+from appliance.serve.requests.work import Work, check_length, plan_work
 from tests.appliance.serve.gateway.site import opened
 from tests.appliance.serve.requests.bodies import make_body
 from tests.sim.engines import notes
@@ -45,6 +55,7 @@ FIELDS = {
     TOKENIZE: {"model", "content", "add_special", "parse_special", "with_pieces"},
     DETOKENIZE: {"model", "tokens"},
 }
+FIELDS[CHAT_TOKENS] = FIELDS[CHAT]
 MESSAGE = {"role", "content", "name", "tool_call_id", "reasoning_content", "tool_calls"}
 
 
@@ -83,12 +94,23 @@ def check_patterns(value: Any) -> None:
         check_patterns(inner)
 
 
+def check_field(route: str, body: dict[str, Any], refused: Refusal) -> None:
+    """A refusal names a field that the client sent, or could have sent."""
+    field = re.match(r"[^.\[]*", refused.param or "")
+    assert field is not None
+    names = REQUEST_MODELS[route].model_fields.keys() | body.keys() | {""}
+    assert field[0] in names, refused.param
+
+
 def plan(route: str, body: dict[str, Any], *, has_tools: bool) -> Work:
     """What the gateway makes of a body."""
     data = json.dumps(body).encode("utf-8", "replace")
-    request = parse_request(route, parse_json(data))
-    check_length(request, CONTEXT)
-    return plan_work(request, has_tools=has_tools)
+    request, form = read_request(route, parse_json(data))
+    try:
+        check_length(request, CONTEXT)
+        return form.adapt(plan_work(request, has_tools=has_tools))
+    except Refusal as refused:
+        raise form.refused(refused) from None
 
 
 @pytest.mark.ci
@@ -105,11 +127,12 @@ def test_no_body_reaches_an_engine_with_a_field_outside_the_list() -> None:
                 work = plan(route, body, has_tools=has_tools)
             except Refusal as refused:
                 outcomes[refused.code if refused.status == 400 else "other"] += 1
+                check_field(route, body, refused)
                 continue
             outcomes["passed"] += 1
             assert 1 <= len(work.bodies) <= 2048 * 8
             for data in work.bodies:
-                check_engine_body(route, data)
+                check_engine_body(work.path, data)
 
     send()
     assert outcomes.total() >= BODIES * 0.9
