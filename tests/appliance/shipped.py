@@ -51,6 +51,11 @@ def shipped_model() -> tuple[Locked, Path]:
     return entry, _cached("model", entry.name)
 
 
+def shipped_wheel(name: str) -> Path:
+    """A wheel that the lock pins for Debian 12; the file of the cache has no name of its own."""
+    return _cached("wheel", name)
+
+
 def shipped_runtime() -> BuiltRuntime:
     """The runtime of the recipe. Skips the test where it is not built."""
     found = _find()
