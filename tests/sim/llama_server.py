@@ -3,7 +3,8 @@
 The last message decides what happens, so that a test can have an engine that is slow, hangs or dies:
 
 - `slow N` streams N tokens, one every 50 ms; `long N` answers N characters;
-- `hang` never answers;
+- `hang` never answers; `block` neither, and keeps the thread that works, so that no figures are given either;
+- `work N` answers after N seconds in which it has done steps of its work;
 - `die` ends the process by SIGABRT, `die late` in the middle of a stream, `die loudly` after it has printed all;
 - `fail` gives an error of the engine, `refuse` one of its template, `compute` a failure;
 - `think TEXT` reasons first, `cut TEXT` ends for its length; `call NAME` calls a function, `call two` calls two;
@@ -25,6 +26,7 @@ import resource
 import signal
 import socketserver
 import sys
+import threading
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -77,7 +79,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 class Handler(BaseHTTPRequestHandler):
     notes = Path()
     alias = ""
-    embedded = 0
+    embedded = decoded = 0
+    working = threading.Lock()
     protocol_version = "HTTP/1.1"
 
     def address_string(self) -> str:
@@ -91,6 +94,11 @@ class Handler(BaseHTTPRequestHandler):
             file.write(json.dumps(value) + "\n")
 
     def do_GET(self) -> None:
+        if self.path == "/metrics":
+            with self.working:
+                text = f"# TYPE llamacpp:n_decode_total counter\nllamacpp:n_decode_total {Handler.decoded}\n"
+            self.reply_text(text)
+            return
         # A model whose name has `tools` in it has a template that shows tools.
         self.reply(200, {"status": "ok", "chat_template_caps": {"supports_tools": "tools" in self.alias}})
 
@@ -118,6 +126,15 @@ class Handler(BaseHTTPRequestHandler):
             said = "x" * int(said.split()[1])
         if said == "hang":
             self.hang()
+        elif said == "block":
+            with self.working:
+                time.sleep(3600)
+        elif said.startswith("work "):
+            until = time.monotonic() + float(said.split()[1])
+            while time.monotonic() < until:
+                Handler.decoded += 1
+                time.sleep(0.01)
+            self.reply(200, self.answer({"message": {"role": "assistant", "content": "done"}, "finish_reason": "stop"}))
         elif said == "die":
             os.abort()
         elif said.startswith("die loudly"):
@@ -212,10 +229,13 @@ class Handler(BaseHTTPRequestHandler):
         if self.connection.recv(1) == b"":
             self.note({"left": "hang"})
 
-    def reply(self, status: int, value: dict) -> None:
-        data = json.dumps(value).encode()
+    def reply_text(self, text: str) -> None:
+        self.reply(200, text.encode(), "text/plain; version=0.0.4")
+
+    def reply(self, status: int, value: object, media_type: str = "application/json; charset=utf-8") -> None:
+        data = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Type", media_type)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -11,8 +11,9 @@ Rules:
 - the place of a failed assertion is shown, and not the values;
 - how many lines were dropped is shown at the end.
 
-The same program ends the engine of a model that is loaded on demand, when its mark has gone: it runs as the same user,
-in the same unit, so nobody else needs a right to do that.
+The same program ends the engine of a model that is loaded on demand, when its mark has gone, and a silent engine where
+the gateway asks for it (`appliance.host.engine.end_request`). It runs as the same user, in the same unit, so nobody
+else needs a right to do that.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import stat
 import sys
 import threading
@@ -133,10 +135,33 @@ def end_without_mark(mark: str, engine: int, poll_s: float = POLL_S) -> None:
         time.sleep(poll_s)
 
 
+def end_on_request(listening: socket.socket, end: Callable[[], None]) -> None:
+    """Call `end` for each connection, until the socket is closed. Nothing is read from a connection."""
+    while True:
+        try:
+            listening.accept()[0].close()
+        except OSError:
+            return
+        end()
+
+
+def _end_parent(engine: int) -> None:
+    # A process whose parent has ended gets another one.
+    if os.getppid() == engine:
+        os.kill(engine, signal.SIGKILL)
+
+
 def main() -> None:
-    """Entry point of the program beside an engine, with which it ends. Its argument is the engine's mark, if any."""
-    if sys.argv[1:]:
-        threading.Thread(target=end_without_mark, args=(sys.argv[1], os.getppid()), daemon=True).start()
+    """Entry point of the program beside an engine, with which it ends.
+
+    Its arguments are the engine's mark, empty for none, and a descriptor that listens for requests to end the engine.
+    """
+    engine = os.getppid()
+    if sys.argv[1:] and sys.argv[1]:
+        threading.Thread(target=end_without_mark, args=(sys.argv[1], engine), daemon=True).start()
+    if sys.argv[2:]:
+        listening = socket.socket(fileno=int(sys.argv[2]))
+        threading.Thread(target=end_on_request, args=(listening, lambda: _end_parent(engine)), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     lines = LogFilter()

@@ -9,6 +9,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from appliance.events import ENGINE_RESTARTED, ENGINE_SILENT, Event, OnEvent, ignore
+from appliance.host.engine.end_request import request_end
 from appliance.host.engine.state import SERVING, STARTING, STOPPED, EngineState
 from appliance.serve.gateway.messages import Plan, PlannedModel
 from appliance.serve.listening.draining import Ending
@@ -18,6 +20,7 @@ from appliance.serve.requests.paths import COUNT, EMBED, GENERATE
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.sharing.queue import RequestQueue
 from appliance.serve.sharing.residence import Residence, Residents, Stay
+from appliance.serve.sharing.watchdog import SilentWork, Watchdog
 from appliance.serve.upstream.answer import parse_answer, read_whole
 from appliance.serve.upstream.connection import LostError, Upstream
 
@@ -32,13 +35,23 @@ class Backend:
         model: one of its models.
         ending: of the gateway.
         residents: the models of the gateway that share memory.
+        on_event: gets what somebody may have to account for.
     """
 
-    def __init__(self, plan: Plan, model: PlannedModel, ending: Ending, residents: Residents | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        model: PlannedModel,
+        ending: Ending,
+        residents: Residents | None = None,
+        on_event: OnEvent = ignore,
+    ) -> None:
         self.model = model
         self.ending = ending
         self.queue = RequestQueue(model.slots, plan.limits)
         self.upstream = Upstream(model.socket)
+        self.watchdog = Watchdog(self.upstream, plan.limits.silence, self._report_silence, self._end_engine)
+        self._on_event = on_event
         self.state = EngineState(STARTING)
         self._held: dict[int, int] = {}
         self.residence: Residence | None = None
@@ -82,6 +95,17 @@ class Backend:
             self._held.clear()
         if self.residence is not None:
             self.residence.change_state(state.status)
+
+    def _report_silence(self, work: SilentWork) -> None:
+        _log.error("the engine of %s produced nothing for a request: %s, %s", self.name, work.route, work.size_class)
+        fields = {"model": self.name, "route": work.route, "size_class": work.size_class}
+        self._on_event(Event(ENGINE_SILENT, fields))
+
+    def _end_engine(self) -> None:
+        is_taken = request_end(Path(self.model.socket))
+        _log.error("the engine of %s does not answer%s", self.name, ": it is ended" if is_taken else "")
+        if is_taken:
+            self._on_event(Event(ENGINE_RESTARTED, {"model": self.name}))
 
     async def enter(self) -> Stay:
         """Wait until the model is loaded, and hold it until the stay ends.

@@ -24,13 +24,14 @@ from appliance.events import Value
 from appliance.serve.callers.accounting import answered, key_end_event
 from appliance.serve.callers.caller import Caller, key_ended
 from appliance.serve.gateway.backend import Backend
-from appliance.serve.listening.replies import engine_lost, refusal_response, switching, too_busy
+from appliance.serve.listening.replies import engine_lost, engine_silent, refusal_response, switching, too_busy
 from appliance.serve.observation.metrics import USER_LEFT, Metrics
 from appliance.serve.requests.json_text import to_json, with_fields
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.sharing.queue import QueueFullError
 from appliance.serve.sharing.residence import Stay
 from appliance.serve.sharing.share import MAX_WEIGHT, Share, Turn
+from appliance.serve.sharing.watchdog import SilentError, SilentWork
 from appliance.serve.upstream.answer import Answer, parse_answer, read_whole
 from appliance.serve.upstream.connection import LostError, Reply
 from appliance.serve.upstream.forced_call import make_call
@@ -115,6 +116,8 @@ class Relay(Response):
                 self._outcome = await self._join_answers(send)
         except QueueFullError as full:
             await self._refuse(too_busy(full.retry_after_s, is_own=full.is_own), scope, receive, send)
+        except SilentError:
+            await self._refuse(engine_silent(self._backend.name), scope, receive, send)
         except LostError:
             await self._refuse(engine_lost(self._backend.name), scope, receive, send)
         except Refusal as refused:
@@ -149,8 +152,10 @@ class Relay(Response):
         async with backend.queue.slot(self._share, work.cost(at), prompt, is_first=at == 0) as turn:
             if work.has_slot_fields:
                 body = with_fields(body, turn.fields())
-            async with backend.upstream.request(work.path, body) as reply:
-                yield reply, turn
+            kind = SilentWork(work.path, work.size_class(at))
+            with backend.watchdog.watch(kind) as watcher:
+                async with backend.upstream.request(work.path, body, watcher) as reply:
+                    yield reply, turn
 
     async def _ask(self, at: int) -> Answer:
         """Let the engine do one piece of work, and read its whole answer."""

@@ -84,7 +84,9 @@ class Gateway:
         self._admit: Admit | None = None
         self.ending = Ending()
         self.residents = Residents(plan.room, is_ending=lambda: self.ending.is_near)
-        self._backends = {model.name: Backend(plan, model, self.ending, self.residents) for model in plan.models}
+        self._backends = {
+            model.name: Backend(plan, model, self.ending, self.residents, on_event) for model in plan.models
+        }
 
     def on_event(self, event: EngineEvent) -> None:
         """Take a new state of an engine."""

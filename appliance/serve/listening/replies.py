@@ -114,6 +114,12 @@ def engine_lost(model: str) -> Refusal:
     return Refusal(503, "engine_lost", f"The engine of {model!r} ended or fell silent.", headers={"retry-after": "5"})
 
 
+def engine_silent(model: str) -> Refusal:
+    """For work that was ended since the engine produced nothing for it. The same request would do that again."""
+    message = f"The engine of {model!r} produced nothing for this request. Make it smaller: its text, or its schemas."
+    return Refusal(504, "engine_silent", message)
+
+
 def switching() -> Refusal:
     """For a request that is not answered before this gateway makes room for the next one."""
     message = "The appliance switches to another release or configuration. Send the request again."

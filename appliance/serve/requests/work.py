@@ -38,6 +38,8 @@ BYTES_PER_TOKEN = 16
 refused before an engine spends time on counting."""
 _USUAL_BYTES_PER_TOKEN = 4
 _USUAL_ANSWER_TOKENS = 512
+_GRAMMAR_FIELDS = ("response_format", "tools", "json_schema", "grammar")
+_SIZES = ((1 << 10, "up to 1 KiB"), (16 << 10, "up to 16 KiB"), (128 << 10, "up to 128 KiB"), (1 << 20, "up to 1 MiB"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Work:
         forced: see `EngineChat`.
         answers: answers for each prompt, which is counted once.
         answer_tokens: the most tokens of one answer, or a guess where the request states none; 0 where none is written.
+        grammar_bytes: of the schemas and tools of which the engine makes a grammar.
         ranking: of a request that sorts documents, how its answer is written.
     """
 
@@ -75,11 +78,17 @@ class Work:
     forced: str | None = None
     answers: int = 1
     answer_tokens: int = 0
+    grammar_bytes: int = 0
     ranking: Ranking | None = None
 
     def cost(self, piece: int) -> int:
         """Estimated tokens of a piece, its prompt and its answer; from 1. It decides about the order of service."""
         return 1 + len(self.bodies[piece]) // _USUAL_BYTES_PER_TOKEN + self.answer_tokens
+
+    def size_class(self, piece: int) -> str:
+        """The size of a piece in words, for a report that may hold nothing of its text."""
+        sizes = {"body": len(self.bodies[piece]), "grammar": self.grammar_bytes}
+        return ", ".join(f"{name} {_size_word(size)}" for name, size in sizes.items())
 
     @property
     def has_slot_fields(self) -> bool:
@@ -181,7 +190,12 @@ def _with_answers(work: Work, request: GenerationRequest, bodies: list[dict[str,
         has_usage=bool(options and options.include_usage),
         answers=request.n,
         answer_tokens=_answer_tokens(request),
+        grammar_bytes=sum(len(to_json(bodies[0][name])) for name in _GRAMMAR_FIELDS if name in bodies[0]),
     )
+
+
+def _size_word(size_bytes: int) -> str:
+    return "none" if not size_bytes else next((word for most, word in _SIZES if size_bytes <= most), "over 1 MiB")
 
 
 def _answer_tokens(request: GenerationRequest) -> int:

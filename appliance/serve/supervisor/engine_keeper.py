@@ -22,6 +22,7 @@ from threading import Thread
 
 from appliance.clock import utc_now
 from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, recent_crashes
+from appliance.host.engine.end_request import EndListener, end_path
 from appliance.host.engine.process import Engine, socket_path, start_engine
 from appliance.host.engine.state import (
     NO_ANSWER,
@@ -89,6 +90,7 @@ class EngineKeeper:
         self._status = ""
         self._stopping = Flag()
         self._thread: Thread | None = None
+        self._ending: EndListener | None = None
 
     @property
     def name(self) -> str:
@@ -125,6 +127,8 @@ class EngineKeeper:
         refuse_incident(self._prefix, self.served.spec.file, self.name)
         self._set_state(EngineState(STARTING, pid=os.getpid()))
         self.engine = start_engine(self.served.spec, self._run_dir, self._log, on_progress)
+        if self._ending is None:
+            self._ending = EndListener(self._socket, self._end_engine)
         self._set_state(_describe(self.engine, STARTING))
 
     def wait_ready(self) -> None:
@@ -154,6 +158,10 @@ class EngineKeeper:
             self._thread.join()
             if (engine := self.engine) is not None:
                 engine.stop()  # it may have been started again while this waited
+        if self._ending is not None:
+            self._ending.close()
+            self._ending = None
+            end_path(self._socket).unlink(missing_ok=True)
         state_file(self._socket).unlink(missing_ok=True)
 
     def _watch(self) -> None:
@@ -230,6 +238,11 @@ class EngineKeeper:
             self.engine.stop()
         self.is_stopped = True
         self._set_state(EngineState(STOPPED, reason))
+
+    def _end_engine(self) -> None:
+        """End an engine that is silent; the watching then starts it again."""
+        if self.engine is not None:
+            self.engine.child.kill()
 
     def _set_state(self, state: EngineState) -> None:
         self._status = state.status

@@ -19,11 +19,12 @@ import contextlib
 import os
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic, sleep
 
 from appliance.clock import utc_now
-from appliance.host.engine import engine_log
+from appliance.host.engine import end_request, engine_log
 from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, clear_crashes, read_crashes
 from appliance.host.engine.engine_command import engine_command
 from appliance.host.engine.load_mark import is_marked
@@ -40,6 +41,8 @@ from appliance.serve.unit_programs import startup
 from signing.errors import ApplianceError, ApplyBrokenError, UsageError
 
 _POLL_S = 0.1
+_LISTENING = 3
+"""The descriptor of the program beside the engine, by which it gets requests to end that."""
 
 
 def start(prefix: Prefix, name: str, model: str) -> None:
@@ -105,25 +108,42 @@ def _become_engine(prefix: Prefix, path: Path, model: str, listens_at: Path) -> 
         # The folder outlives the engine, for its state; no engine listens where a socket lies already.
         listens_at.unlink(missing_ok=True)
         os.chdir(served.spec.runtime)
-        become(command, environment, opened.fd, mark if served.is_on_demand else None)
+        with ExitStack() as stack:
+            listening = None
+            with contextlib.suppress(OSError):  # an engine that nobody can end serves as well
+                listening = stack.enter_context(end_request.listen(listens_at)).fileno()
+            become(command, environment, opened.fd, mark if served.is_on_demand else None, listening)
 
 
-def become(command: list[str], environment: dict[str, str], descriptor: int, mark: Path | None = None) -> None:
+def become(
+    command: list[str],
+    environment: dict[str, str],
+    descriptor: int,
+    mark: Path | None = None,
+    listening: int | None = None,
+) -> None:
     """Become the engine. What it prints goes through a program that leaves out the texts of users, to standard error.
+
+    That program also ends the engine where the gateway asks for it.
 
     Args:
         command: its absolute path, and its arguments.
         environment: the whole of it.
         descriptor: that it inherits; the other program does not.
         mark: the file without which the other program ends the engine; None for one that always runs.
+        listening: of a socket for requests to end it, which the other program inherits; None for no such socket.
 
     Raises:
         OSError: a program cannot be started; this process then writes to standard error as before.
     """
     source, target = os.pipe()
     before = os.dup(2)
-    words = [sys.executable, "-I", "-S", "-B", engine_log.__file__, *([str(mark)] if mark is not None else [])]
-    os.posix_spawn(words[0], words, {}, file_actions=[(os.POSIX_SPAWN_DUP2, source, 0)])
+    words = [sys.executable, "-I", "-S", "-B", engine_log.__file__, str(mark or "")]
+    actions = [(os.POSIX_SPAWN_DUP2, source, 0)]
+    if listening is not None:
+        actions.append((os.POSIX_SPAWN_DUP2, listening, _LISTENING))
+        words.append(str(_LISTENING))
+    os.posix_spawn(words[0], words, {}, file_actions=actions)
     os.close(source)
     try:
         for output in (1, 2):

@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import asyncio
 import socket as sockets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import h11
 
 CONNECT_S, WRITE_S = 5.0, 30.0
 READ_S = 600.0
-"""How long an engine may be silent: a long prompt on a slow processor is read before the first token comes."""
+"""How long an engine may be silent where nobody watches it."""
 READ_BYTES = 64 << 10
 MAX_HEAD_BYTES = 64 << 10
 """Of a reply's status line and headers, of the head of one chunk, and of trailers."""
+_WATCHED_S = 86400.0
 _RETRY_S = 0.01
 
 
@@ -48,6 +50,19 @@ class Reply:
     blocks: AsyncIterator[bytes]
 
 
+class Watcher(Protocol):
+    """Watches one request: it decides how long the engine may be silent."""
+
+    def opened(self, abort: Callable[[], None]) -> None:
+        """The connection is there; `abort` closes it."""
+
+    def heard(self, block: bytes) -> None:
+        """The engine has sent a part of its reply's body, which the user gets first."""
+
+    def waits(self) -> None:
+        """The user has got it; from now on, this waits for the engine."""
+
+
 class Upstream:
     """One engine.
 
@@ -59,7 +74,9 @@ class Upstream:
         self._socket = socket
 
     @asynccontextmanager
-    async def request(self, path: str, body: bytes | None = None) -> AsyncIterator[Reply]:
+    async def request(
+        self, path: str, body: bytes | None = None, watcher: Watcher | None = None
+    ) -> AsyncIterator[Reply]:
         """Send a request and give its reply, whose body is still to be read.
 
         Leaving the block closes the connection. Where the reply is not complete, the engine then stops working on it.
@@ -67,11 +84,12 @@ class Upstream:
         Args:
             path: of the engine's route.
             body: JSON to post; None gets what the route shows.
+            watcher: decides how long the engine may be silent; without one that is `READ_S`.
 
         Raises:
-            LostError: the engine is not there, is silent for `READ_S`, or sends no valid reply.
+            LostError: the engine is not there, is silent for too long, or sends no valid reply.
         """
-        connection = await _connect(self._socket)
+        connection = await _connect(self._socket, watcher)
         try:
             await connection.send(path, body)
             yield await connection.receive()
@@ -85,10 +103,15 @@ class EngineConnection:
     Args:
         reader: of the connection.
         writer: of the connection.
+        watcher: decides how long the engine may be silent.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, watcher: Watcher | None = None
+    ) -> None:
+        self._reader, self._writer, self._watcher = reader, writer, watcher
+        if watcher is not None:
+            watcher.opened(writer.transport.abort)
         self._protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._loop = asyncio.get_running_loop()
         self._deadline: float | None = None
@@ -117,7 +140,7 @@ class EngineConnection:
         """Wait for the head of the reply.
 
         Raises:
-            LostError: it does not come within `READ_S`, is longer than `MAX_HEAD_BYTES`, or is no valid one.
+            LostError: it does not come, is longer than `MAX_HEAD_BYTES`, or is no valid one.
         """
         while (event := self._next_event()) is h11.NEED_DATA:
             await self._read()
@@ -143,7 +166,12 @@ class EngineConnection:
                 continue
             # What one read brought is passed on as one block, however many chunks it holds.
             if parts:
-                yield b"".join(parts)
+                block = b"".join(parts)
+                if self._watcher is not None:
+                    self._watcher.heard(block)
+                yield block
+                if self._watcher is not None:
+                    self._watcher.waits()
                 parts.clear()
             if event is not h11.NEED_DATA:
                 return
@@ -156,7 +184,7 @@ class EngineConnection:
             raise LostError(str(error)) from error
 
     async def _read(self) -> None:
-        with self._within(READ_S):
+        with self._within(READ_S if self._watcher is None else _WATCHED_S):
             data = await self._reader.read(READ_BYTES)
         self._protocol.receive_data(data)
 
@@ -182,11 +210,11 @@ class EngineConnection:
             self._writer.transport.abort()
 
 
-async def _connect(path: str) -> EngineConnection:
+async def _connect(path: str, watcher: Watcher | None = None) -> EngineConnection:
     socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_NONBLOCK)
     try:
         await _connect_socket(socket, path)
-        return EngineConnection(*await asyncio.open_unix_connection(sock=socket, limit=READ_BYTES))
+        return EngineConnection(*await asyncio.open_unix_connection(sock=socket, limit=READ_BYTES), watcher)
     except BaseException as error:
         socket.close()
         if isinstance(error, OSError):
