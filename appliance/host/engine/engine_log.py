@@ -148,7 +148,8 @@ def end_on_request(listening: socket.socket, end: Callable[[], None]) -> None:
 def _end_parent(engine: int) -> None:
     # A process whose parent has ended gets another one.
     if os.getppid() == engine:
-        os.kill(engine, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.kill(engine, signal.SIGKILL)
 
 
 def main() -> None:
