@@ -48,7 +48,7 @@ from appliance.serve.listening.replies import (
 )
 from appliance.serve.listening.request_target import OriginForm
 from appliance.serve.observation.metrics import Metrics
-from appliance.serve.observation.page import DASHBOARD, PAGES, POLICIES
+from appliance.serve.observation.page import DASHBOARD, PAGES, page_headers
 from appliance.serve.requests.body import read_body
 from appliance.serve.requests.paths import ANTHROPIC, ROUTES, dialect_of
 from appliance.serve.requests.refusal import Refusal
@@ -162,7 +162,7 @@ class Gateway:
 
     async def _page(self, request: Request) -> Response:
         path = request.scope["path"]
-        return Response(PAGES[path], media_type="text/html", headers={"content-security-policy": POLICIES[path]})
+        return Response(PAGES[path], media_type="text/html", headers=page_headers(path))
 
     async def _dashboard(self, _request: Request) -> Response:
         return Response(DASHBOARD, media_type="application/json")
