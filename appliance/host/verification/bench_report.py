@@ -63,7 +63,7 @@ def bench_lines(report: dict[str, Json]) -> Iterator[str]:
     yield f"release    {report['name']} {report['version']}  manifest sha256:{report['manifest']}"
     yield f"model      {report['model']}, level {report['level']}, isolation {report['isolation']}"
     yield f"answers    of at most {report['max_tokens']} tokens"
-    yield "users  tokens/s  first token p50    p95  answers  refused"
+    yield "users  tokens/s  first token p50        p95  answers  refused"
     rows = report["rows"]
     assert isinstance(rows, list)
     for row in rows:
@@ -71,7 +71,7 @@ def bench_lines(report: dict[str, Json]) -> Iterator[str]:
         speed = _number(row, "tokens_per_minute") / 60
         first, late = _number(row, "first_token_p50_ms"), _number(row, "first_token_p95_ms")
         yield (
-            f"{row['users']:>5}  {speed:>8.1f}  {first:>12} ms  {late:>3} ms  {row['answers']:>7}  {row['refused']:>7}"
+            f"{row['users']:>5}  {speed:>8.1f}  {first:>12} ms  {late:>6} ms  {row['answers']:>7}  {row['refused']:>7}"
         )
 
 

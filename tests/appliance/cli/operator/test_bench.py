@@ -74,7 +74,7 @@ def test_record_is_signed_by_the_host_and_checked_with_its_fingerprint(host: Hos
     shown = command("evidence", "check", str(record), "--fingerprint", host.fingerprint())
     assert shown.code == 0
     assert "model      toy, level E2, isolation netns" in shown.out.splitlines()
-    assert "users  tokens/s  first token p50    p95  answers  refused" in shown.out.splitlines()
+    assert "users  tokens/s  first token p50        p95  answers  refused" in shown.out.splitlines()
 
 
 def test_changed_figure_is_not_trusted(host: Host, tmp_path: Path) -> None:
