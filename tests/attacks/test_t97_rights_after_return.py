@@ -34,6 +34,13 @@ RESTRICTED = {
     "strict": Rights(strict=True),
 }
 
+ENFORCED = {
+    "operator": Rights(role="operator"),
+    "known quotas": Rights(quotas={"tokens_per_day": 1, "concurrency": 1}),
+    "higher priority": Rights(priority=9),
+}
+"""Restrictions that this version enforces, and the release before does not."""
+
 
 @cache
 def frozen() -> dict[str, Any]:
@@ -58,7 +65,7 @@ def test_unattacked_key_of_a_list_of_models_is_the_same_before_and_after(tmp_pat
         assert [older.may_use(model) for model in "mn"] == [newer.may_use(model) for model in "mn"]
 
 
-@pytest.mark.parametrize("rights", RESTRICTED.values(), ids=RESTRICTED)
+@pytest.mark.parametrize("rights", [*RESTRICTED.values(), *ENFORCED.values()], ids=[*RESTRICTED, *ENFORCED])
 @pytest.mark.parametrize("models", [None, frozenset({"m"})])
 def test_attacked_by_a_return_the_release_before_gives_it_nothing(
     tmp_path: Path, rights: Rights, models: frozenset[str] | None
@@ -74,6 +81,21 @@ def test_attacked_by_a_return_the_release_before_gives_it_nothing(
     # The release before may revoke it, and nobody gets the name again.
     assert older.revoke("ada", NOW)
     assert store.check(key, NOW) is None
+
+
+@pytest.mark.parametrize("rights", ENFORCED.values(), ids=ENFORCED)
+def test_attacked_by_a_return_after_a_rotation(tmp_path: Path, rights: Rights) -> None:
+    store = AccessStore(tmp_path / "access.db")
+    former = store.grant("ada", NOW, rights=rights)
+    key = store.rotate("ada", NOW)
+    older = release_before(tmp_path / "access.db")
+    assert older.check(former, NOW) is None
+    assert not older.check(key, NOW).may_use("m")
+    older.grant("bob", NOW)
+    found = store.check(key, NOW)
+    assert found is not None
+    assert (found.rights, found.may_use("m")) == (rights, True)
+    assert store.rotate("ada", NOW)
 
 
 @pytest.mark.parametrize("rights", RESTRICTED.values(), ids=RESTRICTED)

@@ -37,7 +37,7 @@ def listing(terminal: Terminal, shows_all: bool, prefix: Path | None, as_json: b
       appliance access list --all
     """
     host, now = open_host(prefix), clock.utc_now()
-    keys = AccessStore(host.access, is_read_only=True).list()
+    keys = AccessStore(host.access).list()
     keys = tuple(key for key in keys if shows_all or key.is_valid(now))
     if as_json:
         terminal.answer_json([describe(key, now) for key in keys])
@@ -70,7 +70,7 @@ def show(terminal: Terminal, name: str, prefix: Path | None, as_json: bool) -> N
       appliance access show ann
     """
     host, now = open_host(prefix), clock.utc_now()
-    key = read_key(AccessStore(host.access, is_read_only=True), name)
+    key = read_key(AccessStore(host.access), name)
     rows = [row.counts for row in read_usage(host, now.date()) if row.account == key.account]
     used = rows[0] if rows else UsageCounts()
     if as_json:

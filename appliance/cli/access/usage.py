@@ -45,7 +45,7 @@ def usage(terminal: Terminal, name: str | None, days: int, prefix: Path | None, 
       appliance access usage ann --days 31
     """
     host, today = open_host(prefix), clock.utc_now().date()
-    store = AccessStore(host.access, is_read_only=True)
+    store = AccessStore(host.access)
     wanted = None if name is None else read_key(store, name).account
     # Of an account the newest key has the owner's name; a rotation has added ids to the names of the others.
     keys = sorted(store.list(), key=lambda key: not key.name.endswith(f"-{key.id}"))

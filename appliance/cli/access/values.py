@@ -22,7 +22,7 @@ _TIMES = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ")
 
 
 def open_host(prefix: Path | None) -> Prefix:
-    """The host of a command, which has keys.
+    """The host of a command, which has keys. Each command opens them for writing: that repairs what a power cut left.
 
     Raises:
         UsageError: nothing was ever installed there.

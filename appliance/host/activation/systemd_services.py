@@ -55,6 +55,7 @@ from appliance.host.layout.unit_files import (
     window_mark,
 )
 from appliance.host.process import systemctl
+from appliance.host.process.journal import command_sink
 from appliance.host.release.release import Release, open_release
 from appliance.host.release.rendered_configuration import on_demand_models, read_configuration
 from appliance.host.site.api_keys import AccessStore, ensure_default
@@ -259,7 +260,8 @@ class SystemdServices:
 
     def _prepare_access(self) -> None:
         path = self._prefix.access
-        ensure_default(AccessStore(path), self._prefix.default_key, self._now())
+        sink = command_sink(is_system=self._prefix.is_system)
+        ensure_default(AccessStore(path), self._prefix.default_key, self._now(), sink)
         # The gateway may read the digests of the keys, and change none.
         os.chown(path, 0, grp.getgrnam(GROUP).gr_gid)
         path.chmod(0o640)

@@ -28,6 +28,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from appliance.events import ACCESS_GRANTED, Event, OnEvent, ignore
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.site import key_rotation
 from appliance.host.site import rights as rights_table
@@ -287,13 +288,14 @@ def new_key() -> str:
     return f"ak-{secrets.token_hex(6)}-{secrets.token_urlsafe(32)}"
 
 
-def ensure_default(store: AccessStore, key_file: Path, now: datetime) -> Path | None:
+def ensure_default(store: AccessStore, key_file: Path, now: datetime, on_event: OnEvent = ignore) -> Path | None:
     """On a host where no key was ever granted, grant one named `default` and write it to a file.
 
     Args:
         store: the keys.
         key_file: receives the key, with mode 0600; in a folder that exists.
         now: the clock, in UTC.
+        on_event: gets the event of that key.
 
     Returns:
         The file, if it exists and its key is valid; else None.
@@ -304,6 +306,8 @@ def ensure_default(store: AccessStore, key_file: Path, now: datetime) -> Path | 
         key = new_key()
         write_file(key_file, f"{key}\n".encode(), 0o600)
         store.grant("default", now, key=key)
+        key_id = key.split("-")[1]
+        on_event(Event(ACCESS_GRANTED, {"key": key_id, "account": key_id, "role": "user"}))
         return key_file
     try:
         presented = key_file.read_text("ascii", "replace").strip()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.events import ACCESS_GRANTED, Event
 from appliance.host.site import api_keys
 from appliance.host.site.api_keys import AccessStore, ensure_default, new_key
 from signing.errors import ApplianceError, UsageError
@@ -86,9 +87,11 @@ def test_a_database_with_columns_of_a_later_version_still_works(store: AccessSto
 def test_the_first_start_creates_one_key_in_a_private_file_and_later_starts_keep_it(
     store: AccessStore, tmp_path: Path
 ) -> None:
-    file = tmp_path / "default.key"
-    assert ensure_default(store, file, NOW) == file
+    file, events = tmp_path / "default.key", list[Event]()
+    assert ensure_default(store, file, NOW, events.append) == file
     key = file.read_text().strip()
+    key_id = key.split("-")[1]
+    assert events == [Event(ACCESS_GRANTED, {"key": key_id, "account": key_id, "role": "user"})]
     assert file.stat().st_mode & 0o777 == 0o600
     assert store.check(key, NOW) is not None
     assert ensure_default(store, file, NOW) == file

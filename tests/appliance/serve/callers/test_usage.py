@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from appliance.events import USAGE_UNWRITTEN, Event
+from appliance.host.layout.prefix import Prefix
 from appliance.host.site.api_keys import AccessStore
+from appliance.resources import playbooks_path
 from appliance.serve.callers import books as books_module
 from appliance.serve.callers.books import Books
 from appliance.serve.callers.usage import Usage, UsageCounts, UsageRow
-from appliance.serve.callers.usage_file import KEPT_DAYS, UsageFile, usage_beside
+from appliance.serve.callers.usage_file import KEPT_DAYS, USAGE_FILE, UsageFile, usage_beside
 from tests.sim.clock import SimClock
 
 NOW = datetime(2026, 1, 2, 23, 59, 0, tzinfo=timezone.utc)
@@ -123,6 +125,15 @@ def test_full_disk_stops_nothing_and_what_was_counted_is_written_later(
     assert events == [Event(USAGE_UNWRITTEN, {"reason": "OperationalError"})]
     asyncio.run(books.write())
     assert file.read(NOW.date()) == (UsageRow(NOW.date(), ANN, UsageCounts(4, 6, 2)),)
+
+
+def test_unit_may_write_the_folder_that_every_program_means() -> None:
+    unit = (playbooks_path() / "roles/gateway/templates/appliance-gateway.service.j2").read_text()
+    state = dict(line.split("=", 1) for line in unit.splitlines() if line.startswith("StateDirectory"))
+    system = Prefix(Path("/"))
+    assert Path("/var/lib") / state["StateDirectory"] == system.gateway_state
+    assert state["StateDirectoryMode"] == "0700"
+    assert usage_beside(system.access) == system.gateway_state / USAGE_FILE
 
 
 def test_nothing_is_made_where_the_folder_is_missing(clock: SimClock, tmp_path: Path) -> None:
