@@ -78,8 +78,7 @@ def install(
         What was done; the release serves, or waits for the switch.
 
     Raises:
-        UsageError: it is to be staged, and serves already, with a difference; or the site's file is wrong, or a file
-            that it names. Nothing that serves was changed.
+        UsageError: the site's file is wrong, or it is to be staged, and serves already; nothing that serves was changed.
         NotTrustedError: the chain of trust does not cover it, or an override does not hold; nothing was written.
         HostUnfitError: the machine cannot take it; with every reason; nothing was written.
         DamagedError: blobs differ; what was copied is kept for the next run.

@@ -1,4 +1,4 @@
-"""How long the gateway's certificate is still valid, and what a person is told about it.
+"""How long the gateway's certificate is still valid, and what people read about it.
 
 Owns the one rule: `WARN_DAYS` before the end it is a warning, and after the end a difference.
 """

@@ -91,7 +91,7 @@ def _check_loopback(address: str) -> None:
             address,
             expected="a loopback address such as 127.0.0.1: without TLS nobody else may connect",
             found=address,
-            hint="set `bind: 127.0.0.1` in site.yaml and run `appliance install` again",
+            hint="set `bind: 127.0.0.1` in site.yaml, or name a certificate with `tls`; then appliance config apply",
         )
 
 
