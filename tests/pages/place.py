@@ -155,13 +155,14 @@ def _no_server(_folder: Path) -> Iterator[Added]:
 @contextmanager
 def _gateway(folder: Path) -> Iterator[Added]:
     """A gateway before engines without weights."""
-    with opened(folder / "serving", {"toy": 2, "embeds": 1}) as site:
+    with opened(folder / "serving", {"toy": 2, "embeds": 1, "ranks": 1}) as site:
         (folder / "key").write_text(site.keys["all"])
         yield (
             {
                 "http://127.0.0.1:8443": f"http://127.0.0.1:{site.port}",
                 "smollm2-135m": "toy",
                 "all-minilm-l6-v2": "embeds",
+                "a-reranker": "ranks",
             },
             {},
         )
