@@ -78,7 +78,7 @@ def install(
         What was done; the release serves, or waits for the switch.
 
     Raises:
-        UsageError: the site's file is wrong, or it is to be staged, and serves already; nothing that serves was changed.
+        UsageError: the site's file is wrong; or it is to be staged, and serves already; nothing that serves changed.
         NotTrustedError: the chain of trust does not cover it, or an override does not hold; nothing was written.
         HostUnfitError: the machine cannot take it; with every reason; nothing was written.
         DamagedError: blobs differ; what was copied is kept for the next run.
@@ -86,8 +86,7 @@ def install(
         ApplyBrokenError: a step failed, and the release that served before could not be restored.
         BusyError: another install runs on this host.
     """
-    prefix = host.prefix
-    known = trust_state(prefix)
+    prefix, known = host.prefix, trust_state(host.prefix)
     admitted = verify_media(source, trust, host)
     found = admitted.found
     _check_direction(found, host)
