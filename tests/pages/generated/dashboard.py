@@ -122,6 +122,21 @@ PANELS = (
         ((f"{_of('appliance_kv_cache_tokens')} / {_of('appliance_kv_cache_capacity_tokens')}", "{{model}}"),),
     ),
     Panel(
+        "Tokens by account",
+        "Tokens in and out each second, by the public id of an account; `appliance access usage` has the names.",
+        "short",
+        (
+            (_rate("appliance_key_prompt_tokens_total", "account"), "{{account}} in"),
+            (_rate("appliance_key_completion_tokens_total", "account"), "{{account}} out"),
+        ),
+    ),
+    Panel(
+        "Answers by account",
+        "Requests that an engine answered, each second.",
+        "reqps",
+        ((_rate("appliance_key_requests_total", "account"), "{{account}}"),),
+    ),
+    Panel(
         "Memory of the gateway",
         "The memory that the gateway's own process holds.",
         "bytes",

@@ -13,7 +13,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from appliance.events import INCIDENT
+from appliance.host.process.journal import MESSAGE_IDS
 from appliance.host.site.api_keys import AccessStore
+from appliance.serve.callers.usage import Usage, UsageCounts
+from appliance.serve.callers.usage_metrics import UsageCollector
 from appliance.serve.gateway.messages import Plan
 from appliance.serve.gateway.routes import Gateway
 from appliance.serve.observation.metrics import EngineFigures, Metrics
@@ -74,6 +78,9 @@ def metric_names() -> set[str]:
     metrics.count_refusal("unknown_field")
     metrics.count_tokens("toy", TokenUsage(1, 2, 0.5, 1))
     metrics.observe_first_token("toy", 0.1)
+    usage = Usage(lambda: NOW)
+    usage.totals["0" * 12] = UsageCounts(1, 2, 3)
+    metrics.register(UsageCollector(usage))
     families = text_string_to_metric_families(metrics.format().decode())
     return {sample.name for family in families for sample in family.samples}
 
@@ -94,6 +101,20 @@ def test_dashboard_shows_every_metric_of_the_appliance() -> None:
     own = {name for name in metric_names() if not name.startswith("appliance_gateway_process_")}
     of_histograms = {name for name in own if name.endswith(("_sum", "_count"))}
     assert own - of_histograms - shown == set()
+
+
+def test_page_of_teams_names_every_metric_and_no_other() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "team.md").read_text().partition("## Metrics and the page")[2]
+    rows = re.findall(r"^\| (`[a-z_…`, ]+) \|", text.partition("**A dashboard")[0], re.MULTILINE)
+    shown = {f"appliance_{name}" for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
+    histograms = re.compile(r"_(bucket|count|sum)$")
+    own = {histograms.sub("", name) for name in metric_names() if "gateway_process" not in name}
+    assert shown == own
+
+
+def test_page_of_teams_names_the_identifier_of_incidents() -> None:
+    text = (Path(__file__).parents[4] / "docs" / "team.md").read_text()
+    assert f"MESSAGE_ID={MESSAGE_IDS[INCIDENT]}`" in text
 
 
 def test_dashboard_names_no_data_source_of_a_site(client: TestClient) -> None:
