@@ -31,6 +31,7 @@ from appliance.host.preflight.inputs import Host
 from appliance.host.preflight.surroundings import read_surroundings
 from appliance.host.release.held_chunks import held_chunks
 from appliance.host.release.held_source import HeldSource
+from appliance.host.site.config import read_site
 from appliance.host.trust.trust_store import read_floors
 
 _MARKS = {Level.OK: "ok", Level.WARNING: "note", Level.PROBLEM: "NO"}
@@ -77,7 +78,7 @@ def check(
         contents = found.value.contents
         check_installable(contents)
         held = held_chunks(host.prefix) if media.source.missing(found.value) else {}
-        models = model_workloads(HeldSource(media.source, held), contents)
+        models = model_workloads(HeldSource(media.source, held), contents, read_site(host.prefix.site_file))
         floor_time = found.evidence.floors.time
         findings = look_at_host(contents, models, host, release_path(host.prefix, found.value), floor_time).findings
     else:

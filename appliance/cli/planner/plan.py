@@ -25,10 +25,12 @@ from appliance.cli.planner.plan_install import install_lines, plan_elsewhere, pl
 from appliance.cli.planner.plan_source import PlanOptions, PlanSource, read_source
 from appliance.host.install.plan_details import PlanDetails
 from appliance.host.install.plan_file import KEY, plan_value
+from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import MAX_CARD_BYTES, Card, parse_card
 from appliance.host.models.fit import Fit, ModelWorkload, fit
 from appliance.host.preflight.finding import refuse
 from appliance.host.runtime.memory_probe import probe_memory
+from appliance.host.site.config import NO_SITE, read_site
 from bundles.gguf.kind import CHAT, most_context, task_of
 from bundles.gguf.memory import KV_TYPES, MemoryNeed, estimate
 from bundles.report import format_size
@@ -111,7 +113,9 @@ def command(
             card = _card_of_upgrade(card, details)
         else:
             details = plan_elsewhere(read, card, prefix, Path(scratch))
-    asked = [ModelWorkload(head.name, head.header, load) for head, load in read.models]
+    site = read_site(Prefix.at(prefix or Path("/")).site_file) if card_path is None else NO_SITE
+    on_demand = site.on_demand(head.name for head, _ in read.models)
+    asked = [ModelWorkload(head.name, head.header, load, None, head.name in on_demand) for head, load in read.models]
     formula = [one.need for one in asked]
     needs = [found or need for found, need in zip(measured, formula, strict=True)]
     result = fit(asked, card, needs)

@@ -55,7 +55,7 @@ def plan_here(source: PlanSource, prefix: Path | None, scratch: Path, *, may_go_
     bundle = source.bundle
     contents, release = bundle.value.contents, release_path(host.prefix, bundle.value)
     media = HeldSource(source.media, held_chunks(host.prefix) if source.media.missing(bundle.value) else {})
-    models = model_workloads(media, contents)
+    models = model_workloads(media, contents, read_site(host.prefix.site_file))
     found = look_at_host(contents, models, host, release, bundle.evidence.floors.time)
     plan = plan_install(host, release, bundle, found)
     site = read_site(host.prefix.site_file)

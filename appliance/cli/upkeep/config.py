@@ -18,7 +18,7 @@ from appliance.host.maintenance.configuration_change import AppliedConfiguration
 from appliance.host.maintenance.site_state import SiteValue, applied_values, site_drift, site_values, unused_values
 from appliance.host.release.release import Release, current_target, open_current
 from appliance.host.site.config import read_site, site_schema
-from appliance.host.site.site_check import check_site
+from appliance.host.site.site_check import check_models, check_site
 from appliance.serve.supervisor import run_dir
 from bundles.report import shell_word
 from signing.errors import UsageError
@@ -55,6 +55,8 @@ def check(terminal: Terminal, file: Path | None, prefix: Path | None, as_json: b
     site = read_site(path)
     check_site(host, site, clock.utc_now())
     release = _release(host)
+    if release is not None:
+        check_models(host, site, [model.name for model in release.contents.models])
     notes = unused_values(site, release) if release else ()
     is_applied = None if release is None else not site_drift(release, site)
     if as_json:

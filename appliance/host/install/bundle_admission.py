@@ -21,7 +21,7 @@ from appliance.host.release.held_chunks import held_chunks
 from appliance.host.release.held_source import HeldSource
 from appliance.host.release.release import Release
 from appliance.host.release.state_format import check_state_format
-from appliance.host.site.config import read_site
+from appliance.host.site.config import NO_SITE, SiteConfig, read_site
 from appliance.host.trust.expiry_exemption import Exemption, exempt
 from appliance.host.trust.metadata_store import by_roots
 from appliance.host.trust.root_pin import check_first_root
@@ -134,6 +134,7 @@ def run_preflight(admitted: AdmittedBundle, host: Host) -> PreflightResult:
 
     Raises:
         HostUnfitError: it cannot, with every reason; or its program does not read the stored state of this host.
+        UsageError: the site's file is wrong.
         NotTrustedError: the header of a model breaks a rule of `bundles.gguf.header`.
     """
     bundle, floor_time = admitted.found.value, admitted.found.evidence.floors.time
@@ -141,21 +142,30 @@ def run_preflight(admitted: AdmittedBundle, host: Host) -> PreflightResult:
     media = admitted.media.source
     # A delta leaves out what this host holds.
     source = HeldSource(media, held_chunks(host.prefix)) if media.missing(bundle) else media
-    models = model_workloads(source, bundle.contents)
+    models = model_workloads(source, bundle.contents, read_site(host.prefix.site_file))
     return check_host(bundle.contents, models, host, release_path(host.prefix, bundle), floor_time)
 
 
-def model_workloads(source: ChunkSource, contents: Contents) -> tuple[ModelWorkload, ...]:
+def model_workloads(source: ChunkSource, contents: Contents, site: SiteConfig = NO_SITE) -> tuple[ModelWorkload, ...]:
     """The models of a bundle, each with its header and its workload.
+
+    Args:
+        source: of the headers.
+        contents: of the bundle.
+        site: of the host; it decides which models are loaded on demand.
+
+    Returns:
+        All but those that are left out.
 
     A model whose header is damaged, or on a stick that is not here, is left out. The import reports it with all other
     damage, unless this host has a right copy already.
     """
-    found = []
+    found, on_demand = [], site.on_demand(model.name for model in contents.models)
     for model in contents.models:
         with suppress(DamagedError, NextStickError):
             head = head_of_bundle(source, contents, model)
-            found.append(ModelWorkload(head.name, head.header, Workload(model.context, contents.serve.slots)))
+            workload = Workload(model.context, contents.serve.slots)
+            found.append(ModelWorkload(head.name, head.header, workload, is_on_demand=model.name in on_demand))
     return tuple(found)
 
 

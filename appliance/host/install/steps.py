@@ -57,7 +57,7 @@ from appliance.host.release.release_json import read_facts, write_facts
 from appliance.host.runtime.extraction import begin_trial, prepare_runtime
 from appliance.host.runtime.variant_choice import Choice
 from appliance.host.site.config import read_site
-from appliance.host.site.site_check import check_site
+from appliance.host.site.site_check import check_models, check_site
 from appliance.host.trust.trust_store import read_root
 from bundles.durability import sync_file_system
 from bundles.medium import sync_folder
@@ -80,6 +80,7 @@ def _settle(run: InstallRun, record: StepRecord) -> None:
         run.change = None
     run.site = read_site(prefix.site_file)
     check_site(prefix, run.site, run.host.now())
+    check_models(prefix, run.site, [model.name for model in run.found.value.contents.models])
     run.before, run.previous = current_target(prefix), previous_target(prefix)
     record.note = f"{run.before.rpartition('/')[2]} serves" if run.before else "nothing serves"
 

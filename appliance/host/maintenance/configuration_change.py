@@ -48,7 +48,7 @@ from appliance.host.release.release_check import check_release, rendered_digests
 from appliance.host.release.release_json import Facts, write_facts
 from appliance.host.release.rendered_configuration import read_configuration
 from appliance.host.site.config import SiteConfig, read_site
-from appliance.host.site.site_check import check_site
+from appliance.host.site.site_check import check_models, check_site
 from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, ApplyBrokenError, ApplyRestoredError, BusyError, HostUnfitError
 
@@ -106,6 +106,7 @@ def apply_configuration(
         check_release(release, on_progress, models=False)
         if site.digest == release.facts.site:
             return AppliedConfiguration(release, (), "")
+        check_models(prefix, site, [model.name for model in release.contents.models])
         _check_port(release, site)
         check_memory(release, site, card)
         scratch = prefix.scratch / "configuration"

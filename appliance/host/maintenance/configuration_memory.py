@@ -45,7 +45,9 @@ def check_memory(release: Release, site: SiteConfig, card: Card) -> None:
 
 
 def _workloads(release: Release, site: SiteConfig) -> Iterator[ModelWorkload]:
+    on_demand = site.on_demand(model.name for model in release.contents.models)
     for model in release.contents.models:
         head = head_of_file(release.model_file(model)[1], model.name)
         context = min(site.context or model.context, model.context)
-        yield ModelWorkload(head.name, head.header, Workload(context, site.slots or release.contents.serve.slots))
+        workload = Workload(context, site.slots or release.contents.serve.slots)
+        yield ModelWorkload(head.name, head.header, workload, is_on_demand=model.name in on_demand)

@@ -7,7 +7,8 @@ both are values here.
 Rules:
 - a part of the memory belongs to the rest of the machine and is never planned with;
 - a limit of control groups counts as the machine's own memory does;
-- every model of a bundle is served at the same time, so their needs add up;
+- models that are always loaded are served at the same time, so their needs add up. Of those that are loaded on demand,
+  the largest counts: the gateway loads no more than there is room for;
 - no model is planned with more context than it has, except where a person asks for it;
 - where it does not fit, three alternatives are named, those that fit first, each with what it would take.
 """
@@ -65,12 +66,14 @@ class ModelWorkload:
         header: of its GGUF, checked.
         workload: context, slots and type of the cache.
         quantised: how the weights would be stored, where another way than the header's is considered.
+        is_on_demand: whether the site lets it be unloaded, so that it may make room for another.
     """
 
     name: str
     header: GgufHeader
     workload: Workload
     quantised: Quantisation | None = None
+    is_on_demand: bool = False
 
     @property
     def need(self) -> MemoryNeed:
@@ -138,15 +141,27 @@ def memory_budget(memory: Memory) -> int:
     return max(0, most - RESERVE_BYTES)
 
 
+def together(models: Sequence[ModelWorkload], needs: Sequence[int]) -> int:
+    """Bytes that models take at the same time, at least: those on demand take turns.
+
+    Args:
+        models: of one host.
+        needs: bytes that each takes while it is loaded.
+    """
+    pairs = list(zip(models, needs, strict=True))
+    always = sum(need for model, need in pairs if not model.is_on_demand)
+    return always + max((need for model, need in pairs if model.is_on_demand), default=0)
+
+
 def fit(models: Sequence[ModelWorkload], card: Card, needs: Sequence[MemoryNeed]) -> Fit:
     """Compare models with a host.
 
     Args:
-        models: served at the same time; at least one.
+        models: of one host; at least one.
         card: the host.
         needs: what each takes, by the formula or as the runtime itself reports it.
     """
-    budget, total = budget_bytes(card), sum(need.total for need in needs)
+    budget, total = budget_bytes(card), together(models, [need.total for need in needs])
     # The runtime's own numbers differ from the formula's by a little; the search adds that difference to every total.
     search = _Search(tuple(models), budget, total - _total(models))
     return Fit(
@@ -232,7 +247,7 @@ class _Search:
 
 
 def _total(models: Sequence[ModelWorkload]) -> int:
-    return sum(one.need.total for one in models)
+    return together(models, [one.need.total for one in models])
 
 
 def _with(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from appliance.host.machine.card import Card
-from appliance.host.models.fit import ModelWorkload, budget_bytes
+from appliance.host.models.fit import ModelWorkload, budget_bytes, together
 
 FIRST, BESIDE, WINDOW = "first", "beside", "window"
 """Nothing serves yet; both serve for a while; the old one ends before the new one starts."""
@@ -51,7 +51,7 @@ def judge_switch(now: Sequence[ModelWorkload], new: Sequence[ModelWorkload], car
     if now:
         card = replace(card, memory=replace(card.memory, limit_bytes=None))
     budget = budget_bytes(card)
-    before, after = (sum(one.need.total for one in models) for models in (now, new))
+    before, after = (together(models, [one.need.total for one in models]) for models in (now, new))
     if not now:
         return SwitchMemory(FIRST, 0, after, after, budget)
     if before + after <= budget:

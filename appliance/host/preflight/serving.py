@@ -15,6 +15,7 @@ from appliance.host.layout.prefix import Prefix
 from appliance.host.models.fit import ModelWorkload
 from appliance.host.models.model_head import head_of_file
 from appliance.host.release.release import Release, open_current
+from appliance.host.release.rendered_configuration import on_demand_models
 from bundles.contents.contents import Model
 from bundles.gguf.memory import Workload
 from signing.errors import ApplianceError
@@ -39,11 +40,12 @@ def serving_workloads(prefix: Prefix, now: datetime, beside: Path) -> tuple[Mode
 
 def release_workloads(release: Release) -> tuple[ModelWorkload, ...]:
     """List the models of a release whose files lie on this host and can be read, with their configured workloads."""
-    found = []
+    found, on_demand = [], on_demand_models(release)
     for model in release.contents.models:
         with suppress(ApplianceError, OSError):
             head = head_of_file(release.model_file(model)[1], model.name)
-            found.append(ModelWorkload(model.name, head.header, _workload(release, model)))
+            workload, may_go = _workload(release, model), model.name in on_demand
+            found.append(ModelWorkload(model.name, head.header, workload, is_on_demand=may_go))
     return tuple(found)
 
 

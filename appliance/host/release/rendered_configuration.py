@@ -13,7 +13,7 @@ from typing import Any
 
 from appliance.host.layout.places import REPAIR_HINT
 from appliance.host.release.release import Release
-from appliance.host.site.config import LEVELS
+from appliance.host.site.config import LEVELS, ModelChoice, on_demand
 from appliance.host.site.limits import USUAL_LIMITS, Limits
 from appliance.host.tls.files import TlsFiles
 from bundles.contents.contents import Model
@@ -79,12 +79,8 @@ class Configuration:
 
     @property
     def on_demand(self) -> frozenset[str]:
-        """The models whose engines may be ended, after their `keep_alive` or to make room for another model.
-
-        Where one model may be unloaded, the others may make room for it, but for those that are pinned.
-        """
-        is_shared = any(engine.keep_alive and not engine.pin for engine in self.engines.values())
-        return frozenset(name for name, engine in self.engines.items() if is_shared and not engine.pin)
+        """The models whose engines may be ended; see `appliance.host.site.config.on_demand`."""
+        return on_demand({name: ModelChoice("", one.keep_alive, one.pin) for name, one in self.engines.items()})
 
 
 def read_configuration(release: Release) -> Configuration:

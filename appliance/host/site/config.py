@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,6 +180,18 @@ class ModelChoice:
     pin: bool = False
 
 
+def on_demand(choices: Mapping[str, ModelChoice]) -> frozenset[str]:
+    """The models whose engines may be ended, after their `keep_alive` or to make room for another model.
+
+    Where one model may be unloaded, the others may make room for it, but for those that are pinned.
+
+    Args:
+        choices: of every model of a bundle, by its name.
+    """
+    is_shared = any(choice.keep_alive and not choice.pin for choice in choices.values())
+    return frozenset(name for name, choice in choices.items() if is_shared and not choice.pin)
+
+
 @dataclass(frozen=True, slots=True)
 class SiteConfig:
     """The decisions of a site.
@@ -218,10 +230,22 @@ class SiteConfig:
     tls: TlsFiles | None = None
     cors: tuple[str, ...] = ()
 
+    def on_demand(self, names: Iterable[str]) -> frozenset[str]:
+        """Those of a bundle's models that are loaded on demand.
+
+        Args:
+            names: of all models of the bundle.
+        """
+        return on_demand({name: self.models.get(name, ModelChoice()) for name in names})
+
     @property
     def is_local(self) -> bool:
         """Whether only programs on this machine reach the gateway."""
         return ipaddress.ip_address(self.bind).is_loopback
+
+
+NO_SITE = SiteConfig()
+"""What holds where a site has decided nothing."""
 
 
 def read_site(path: Path) -> SiteConfig:

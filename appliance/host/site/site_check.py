@@ -6,6 +6,7 @@ Owns the checks that need more than the site's file: the kind of host, and progr
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -49,6 +50,34 @@ def check_site(prefix: Prefix, site: SiteConfig, now: datetime) -> None:
 
         check_places(prefix, site.tls)
         require_usable(site.tls, now, site.bind, str(prefix.site_file), prefix.option)
+
+
+def check_models(prefix: Prefix, site: SiteConfig, names: Iterable[str]) -> None:
+    """Refuse a decision about a model that the bundle does not have: without effect, it would mislead.
+
+    Args:
+        prefix: the host.
+        site: its configuration.
+        names: of the bundle's models.
+
+    Raises:
+        UsageError: naming the model, with those that there are.
+    """
+    known = sorted(names)
+    errors = [
+        UsageError(
+            "site.refused",
+            f"{prefix.site_file} field models.{name}",
+            expected=f"one of {', '.join(known)}",
+            found="no such model in the bundle",
+            hint=f"edit {prefix.site_file}",
+        )
+        for name in site.models
+        if name not in known
+    ]
+    if errors:
+        errors[0].others = tuple(errors[1:])
+        raise errors[0]
 
 
 def check_places(prefix: Prefix, files: TlsFiles) -> None:

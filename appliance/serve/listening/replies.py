@@ -52,6 +52,10 @@ def forbidden(model: str) -> Refusal:
 def unknown_model(model: str, known: list[str]) -> Refusal:
     """For a model that is not served: never another one in its place."""
     names = ", ".join(known)
+    if "@" in model:
+        words = "names an adapter of a model, which is not offered here"
+        message = f"{model[:80]!r} {words}. Models that this key may use: {names}."
+        return Refusal(404, "not_offered", message, param="model")
     message = f"The model {model[:80]!r} is not served here. Models that this key may use: {names}."
     return Refusal(404, "model_not_found", message, param="model")
 

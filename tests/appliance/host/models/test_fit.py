@@ -52,6 +52,20 @@ def test_what_a_bundle_declares_is_the_least_memory_that_a_host_accepts(big: Ggu
     assert not ask(big, host((declared - 1) / GIB), workload, copies).fits
 
 
+def test_models_on_demand_take_turns_so_only_the_largest_counts(big: GgufHeader) -> None:
+    small = Workload(1024, 1)
+    models = [
+        ModelWorkload("always", big, small),
+        ModelWorkload("turn", big, Workload(8192, 4), is_on_demand=True),
+        ModelWorkload("other turn", big, small, is_on_demand=True),
+    ]
+    needs = [one.need for one in models]
+    least = needs[0].total + needs[1].total + RESERVE_BYTES
+    assert fit(models, host(least / GIB), needs).fits
+    assert not fit(models, host((least - 1) / GIB), needs).fits
+    assert fit(models, host(least / GIB), needs).total == needs[0].total + needs[1].total
+
+
 def test_what_the_verdict_calls_the_most_fits_and_one_more_does_not(big: GgufHeader) -> None:
     card = host(32)
     answer = ask(big, card, Workload(8192, 4))

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from appliance.host.layout.prefix import Prefix
 from appliance.host.site.config import RESERVED, ModelChoice, SiteConfig, Trial, parse_site, read_site
 from appliance.host.site.limits import Limits
+from appliance.host.site.site_check import check_models
 from appliance.host.tls.files import TlsFiles
 from signing.digest import sha256
 from signing.errors import UsageError
@@ -185,3 +187,21 @@ def test_limits_are_read_and_only_what_differs_travels_to_the_gateway() -> None:
         parse_site(b"limits:\n  silence: 5\n  waiting: 0\n")
     subjects = [error.subject for error in (caught.value, *caught.value.others)]
     assert subjects == ["site.yaml:2:12 field limits.silence", "site.yaml:3:12 field limits.waiting"]
+
+
+def test_models_that_are_not_pinned_make_room_where_one_may_be_unloaded() -> None:
+    names = ("a", "b", "c")
+    assert parse_site(b"models: {a: {min_level: E2}}\n").on_demand(names) == frozenset()
+    assert parse_site(b"models: {a: {keep_alive: 60}}\n").on_demand(names) == {"a", "b", "c"}
+    assert parse_site(b"models: {a: {keep_alive: 60}, b: {pin: true}}\n").on_demand(names) == {"a", "c"}
+    assert parse_site(b"models: {a: {keep_alive: 60, pin: true}}\n").on_demand(names) == frozenset()
+
+
+def test_model_that_the_bundle_lacks_is_named_with_those_that_there_are(tmp_path: Path) -> None:
+    site = parse_site(b"models: {smollm: {pin: true}, smolm: {min_level: E4}, qwen: {}}\n")
+    check_models(Prefix(tmp_path), site, ["smollm", "qwen", "smolm"])
+    with pytest.raises(UsageError) as caught:
+        check_models(Prefix(tmp_path), site, ["smollm", "gemma"])
+    subjects = [error.subject.rpartition(" ")[2] for error in (caught.value, *caught.value.others)]
+    assert subjects == ["models.smolm", "models.qwen"]
+    assert (caught.value.exit_code, caught.value.expected) == (2, "one of gemma, smollm")

@@ -87,6 +87,13 @@ def test_an_unknown_model_is_never_replaced_by_another(site: Site) -> None:
     assert "narrow, toy" in caught.value.message or "toy, narrow" in caught.value.message
 
 
+def test_name_with_an_adapter_is_reserved_and_never_the_model_before_the_at(site: Site) -> None:
+    status, _, body = site.ask("x", "toy@legal")
+    error = json.loads(body)["error"]
+    assert (status, error["code"], error["param"]) == (404, "not_offered", "model")
+    assert "adapter" in error["message"]
+
+
 def test_a_key_uses_and_sees_only_its_own_models(site: Site) -> None:
     client = site.client("narrow")
     assert [model.id for model in client.models.list()] == ["narrow"]
