@@ -173,12 +173,16 @@ class UserMetadata(RequestModel):
     user_id: Opaque | None = None
 
 
+_KEPT_THINKING = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+"""What coding assistants send: nothing is taken away."""
+
+
 class TokenCountRequest(RequestModel):
     """What has tokens to count."""
 
     unsupported: ClassVar = {
         "container": (),
-        "context_management": (),
+        "context_management": ({"edits": []}, _KEPT_THINKING),
         "diagnostics": (),
         "inference_geo": (),
         "mcp_servers": (),
