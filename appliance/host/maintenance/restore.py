@@ -12,6 +12,7 @@ Rules (threats T35, T41, T128):
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
+from appliance.events import ACCESS_GRANTED, ACCESS_REVOKED, Event
 from appliance.host.change.change_file import RESTORE, RESTORING, HostChange, clear_change, utc_text, write_change
 from appliance.host.change.journal import Journal
 from appliance.host.change.step_runner import ChangeStep, OnBoundary, StepRecord, StepRunner, ignore_boundary
@@ -27,6 +29,7 @@ from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.prefix import PRIVATE, Prefix, make_folder
 from appliance.host.maintenance.backup_manifest import ACCESS, AUDIT, SITE
 from appliance.host.maintenance.restore_stage import StagedRestore, discard, refuse_beside_change
+from appliance.host.process.journal import command_sink
 from appliance.host.release.release import current_target, open_current
 from appliance.host.site.api_keys import AccessStore
 from appliance.host.site.config import read_site
@@ -105,6 +108,10 @@ def _is_own(run: RestoreRun) -> bool:
 def _merge_keys(run: RestoreRun, record: StepRecord) -> None:
     run.keys = merge_keys(run.prefix.access, run.staged.new(ACCESS))
     record.note = f"{len(run.keys.added)} added, {len(run.keys.revoked)} revoked"
+    store, send = AccessStore(run.prefix.access), command_sink(is_system=run.prefix.is_system)
+    for kind, names in ((ACCESS_GRANTED, run.keys.added), (ACCESS_REVOKED, run.keys.revoked)):
+        for key in filter(None, map(store.find, names)):
+            send(Event(kind, {"key": key.id, "account": key.account}))
 
 
 def _has_keys(run: RestoreRun) -> bool:
@@ -117,9 +124,22 @@ def _keys_back(run: RestoreRun) -> None:
     if not old.is_file():
         run.prefix.access.unlink(missing_ok=True)
         return
+    before, theirs = _revoked(old), _revoked(run.staged.new(ACCESS))
+    # What an operator has revoked or replaced meanwhile never comes back.
+    own = {key: at for key, at in _revoked(run.prefix.access).items() if key not in before and key not in theirs}
     # Into the same file: its owner and group stay, and a reader sees the one or the other.
     with closing(sqlite3.connect(old)) as source, closing(sqlite3.connect(run.prefix.access, timeout=5.0)) as target:
         source.backup(target)
+        with target:
+            target.executemany("UPDATE keys SET revoked = ? WHERE id = ?", [(at, key) for key, at in own.items()])
+
+
+def _revoked(path: Path) -> dict[str, str]:
+    """When each key of a database was revoked, by id; empty where it cannot be read, which stops no undo."""
+    name, query = f"{path.absolute().as_uri()}?mode=ro", "SELECT id, revoked FROM keys WHERE revoked IS NOT NULL"
+    with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(name, uri=True, timeout=5.0)) as database:
+        return dict(database.execute(query))
+    return {}
 
 
 def _put_audit(run: RestoreRun, record: StepRecord) -> None:

@@ -15,6 +15,7 @@ from appliance.host.maintenance import restore as restore_module
 from appliance.host.maintenance.backup import write_backup
 from appliance.host.maintenance.restore import STEPS, restore
 from appliance.host.maintenance.restore_stage import discard, restore_folder, stage, staged_again
+from appliance.host.site.api_keys import AccessStore
 from signing.errors import (
     ApplyRestoredError,
     BusyError,
@@ -107,6 +108,26 @@ def test_gate_that_fails_brings_back_what_was_there(
         put_back(host, backup)
     assert caught.value.code == "restore.gate"
     assert state_of(host) == before
+
+
+def test_key_that_is_revoked_or_replaced_meanwhile_stays_so_when_the_restore_fails(
+    host: SimHost, stick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = write_backup(host.prefix, stick, NOW)
+    store = AccessStore(host.prefix.access)
+    before = {key.id for key in store.list() if key.is_revoked}
+    meanwhile = {key.id for key in map(store.find, ("ada", "eve")) if key is not None}
+
+    def closed(*_: object) -> None:
+        store.revoke("ada", NOW)
+        store.rotate("eve", NOW)
+        raise DamagedError("release.chain", "bundle", expected="a release", found="none")
+
+    monkeypatch.setattr(restore_module, "open_current", closed)
+    with pytest.raises(ApplyRestoredError):
+        put_back(host, backup)
+    assert {key.id for key in store.list() if key.is_revoked} == before | meanwhile
+    assert len(meanwhile) == 2
 
 
 def test_only_a_restore_that_was_cut_off_can_be_resumed(host: SimHost) -> None:
