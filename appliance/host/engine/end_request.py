@@ -1,8 +1,8 @@
 """How the gateway has a silent engine ended: it connects to a second socket beside the engine's own.
 
-Owns the socket's place and the connection. What started the engine listens there, or a process beside it: the engine
-keeper under `appliance serve`, and in an engine's unit the program that filters its log. Each of them ends the engine,
-which is then started again, verified anew, and counted as a crash (`appliance.host.engine.crashes`).
+Owns the socket's place and the connection. Under `appliance serve`, the engine keeper listens there. In an engine's
+unit, that is the program that filters its log. Each of them ends the engine, which is then started again, verified
+anew, and counted as a crash (`appliance.host.engine.crashes`).
 
 Rules:
 - a connection is the whole request: nothing is read from it, so nothing can be sent by it;

@@ -3,8 +3,8 @@
 Owns the bounds; `fair_order` has the order, and `slots` the choice of a slot. Rules:
 - nobody waits without bound: an answer that comes too late is worse than a refusal that states when to try again;
 - one owner can fill only its part of the places where requests wait, so that its flood refuses its own requests;
-- while another owner has asked within `RECENT_S`, one owner gets all slots but one: nobody waits for the end of a long
-  answer of somebody who asks without pause;
+- while another owner has asked within `RECENT_S`, one owner gets all slots but one. So nobody waits for the long
+  answers of somebody who asks without pause;
 - the further pieces of requests that are being answered take no place from those that come: else some long lists would
   keep everybody else out.
 """

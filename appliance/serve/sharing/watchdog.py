@@ -6,8 +6,8 @@ longer than anybody waits, and no other user is answered meanwhile.
 Rules:
 - a piece that brought nothing for `silence_s` makes the watchdog ask the engine for its figures. The thread that works
   answers that, also while it reads a long prompt;
-- where it answers, and has read or written tokens since it was asked before, the piece goes on: a long answer in one
-  part takes its time. Else the piece ends, and its connection closes;
+- where it has read or written tokens since it was asked before, the piece goes on: a long answer in one part takes its
+  time. Else the piece ends, and its connection closes;
 - an engine that does not answer within `YIELD_S` after that is ended, by what started it, which starts it again;
 - a report names the kind of a request: its route and the size of its parts, never its text.
 """
@@ -70,7 +70,7 @@ class WatchedPiece:
         """Take what closes the connection."""
         self._abort = abort
 
-    def heard(self, block: bytes) -> None:
+    def receives(self, block: bytes) -> None:
         """Take what the engine sent; a comment, by which it only keeps a stream open, does not count."""
         if not (block.startswith(b":") and block.count(b"\n") == block.count(b":\n\n") * 2):
             # While a user is slow to read, nothing is asked of the engine.

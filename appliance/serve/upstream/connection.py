@@ -56,7 +56,7 @@ class Watcher(Protocol):
     def opened(self, abort: Callable[[], None]) -> None:
         """The connection is there; `abort` closes it."""
 
-    def heard(self, block: bytes) -> None:
+    def receives(self, block: bytes) -> None:
         """The engine has sent a part of its reply's body, which the user gets first."""
 
     def waits(self) -> None:
@@ -168,7 +168,7 @@ class EngineConnection:
             if parts:
                 block = b"".join(parts)
                 if self._watcher is not None:
-                    self._watcher.heard(block)
+                    self._watcher.receives(block)
                 yield block
                 if self._watcher is not None:
                     self._watcher.waits()

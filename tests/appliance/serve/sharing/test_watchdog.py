@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from appliance.host.engine.end_request import EndListener, end_path, request_end
-from appliance.host.engine.process import Engine, start_engine
+from appliance.host.engine.process import Engine
 from appliance.serve.sharing import watchdog
 from appliance.serve.sharing.watchdog import SilentError, SilentWork, Watchdog, WatchedPiece
 from appliance.serve.upstream.answer import read_whole
 from appliance.serve.upstream.connection import LostError, Upstream
-from tests.sim.engines import make_spec
+from tests.sim.engines import started_engine
 
 KIND = SilentWork("/v1/chat/completions", "body up to 1 KiB, grammar none")
 SILENCE_S = 0.15
@@ -28,11 +27,8 @@ SILENCE_S = 0.15
 def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     monkeypatch.setattr(watchdog, "PROBE_S", 0.3)
     monkeypatch.setattr(watchdog, "YIELD_S", 0.2)
-    with tempfile.TemporaryDirectory(prefix="dog-") as name:
-        folder = Path(name)
-        with start_engine(make_spec(folder), folder, folder / "engine.log") as started:
-            started.wait_ready(20)
-            yield started
+    with started_engine() as started:
+        yield started
 
 
 class Watched:
@@ -122,13 +118,13 @@ def test_comment_by_which_a_stream_stays_open_is_no_work() -> None:
     clock = iter([0.0, 5.0, 9.0])
     piece = WatchedPiece(KIND, lambda: next(clock))
     for block in (b":\n\n", b":\n\n:\n\n"):
-        piece.heard(block)
+        piece.receives(block)
         piece.waits()
     assert piece.checked_at == 0.0
-    piece.heard(b"data: {}\n\n")
+    piece.receives(b"data: {}\n\n")
     piece.waits()
     assert piece.checked_at == 5.0
-    piece.heard(b":\n\ndata: {}\n\n")
+    piece.receives(b":\n\ndata: {}\n\n")
     piece.waits()
     assert piece.checked_at == 9.0
 
@@ -136,7 +132,7 @@ def test_comment_by_which_a_stream_stays_open_is_no_work() -> None:
 def test_while_a_user_is_slow_to_read_the_engine_is_not_asked(engine: Engine) -> None:
     async def work(watched: Watched) -> None:
         with watched.dog.watch(KIND) as piece:
-            piece.heard(b"data: {}\n\n")
+            piece.receives(b"data: {}\n\n")
             await asyncio.sleep(SILENCE_S * 4)
             assert not piece.is_silent
 
