@@ -11,9 +11,9 @@ Rules:
 - the place of a failed assertion is shown, and not the values;
 - how many lines were dropped is shown at the end.
 
-The same program ends the engine of a model that is loaded on demand, when its mark has gone, and a silent engine where
-the gateway asks for it (`appliance.host.engine.end_request`). It runs as the same user, in the same unit, so nobody
-else needs a right to do that.
+The same program ends the engine of a model that is loaded on demand, when its mark has gone. It also ends a silent
+engine where the gateway asks for that (`appliance.host.engine.end_request`). It runs as the same user, in the same
+unit, so nobody else needs a right to do that.
 """
 
 from __future__ import annotations
