@@ -69,7 +69,7 @@ class EngineState:
     @property
     def is_incident(self) -> bool:
         """Whether it was stopped since its bytes are not the signed ones, or cannot be read."""
-        return self.status == STOPPED and self.reason in (BYTES_DIFFER, UNREADABLE)
+        return self.status == STOPPED and self.reason in INCIDENT_REASONS
 
 
 def state_file(socket: Path) -> Path:

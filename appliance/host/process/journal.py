@@ -12,13 +12,12 @@ Owns the entry's fields and their form (systemd.journal-fields(7), JOURNAL_NATIV
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-import logging
 import os
 import re
 import socket
 import struct
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
@@ -41,20 +40,18 @@ from appliance.events import (
 
 SOCKET = Path("/run/systemd/journal/socket")
 IDENTIFIER = "appliance"
-_NAMESPACE = uuid.UUID("6f0c0a52-2f0e-4f57-9f8e-6a7d3f8b2c11")
 _NAME = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
-_CRITICAL, _ERROR, _WARNING, _NOTICE, _INFO = 2, 3, 4, 5, 6
+_CRITICAL, _ERROR, _WARNING, _INFO = 2, 3, 4, 6
 _PRIORITIES = {
     INCIDENT: _CRITICAL,
     **dict.fromkeys((MODEL_STOPPED, TLS_REFUSED), _ERROR),
     **dict.fromkeys((ENGINE_SILENT, ENGINE_RESTARTED, USAGE_UNWRITTEN, ACCESS_ENDED), _WARNING),
 }
-_LEVELS = ((logging.ERROR, _ERROR), (logging.WARNING, _WARNING), (logging.INFO, _NOTICE))
 
 
 def message_id(kind: str) -> str:
     """The `MESSAGE_ID` of a kind of event: the same in every release."""
-    return uuid.uuid5(_NAMESPACE, kind).hex
+    return hashlib.sha256(f"airgap-appliance event {kind}".encode()).hexdigest()[:32]
 
 
 MESSAGE_IDS = {kind: message_id(kind) for kind in sorted(KINDS)}
@@ -76,22 +73,6 @@ def event_fields(event: Event) -> dict[str, str]:
         "APPLIANCE_EVENT": event.kind,
     }
     return fields | {f"APPLIANCE_{name.upper()}": _show(value) for name, value in sorted(event.fields.items())}
-
-
-def log_fields(record: logging.LogRecord, text: str) -> dict[str, str]:
-    """The fields of a log line's entry in the journal.
-
-    Args:
-        record: gives its level and its logger; its own text is not read.
-        text: what is written, without a text of a user.
-    """
-    priority = next((priority for level, priority in _LEVELS if record.levelno >= level), _INFO)
-    return {
-        "MESSAGE": text,
-        "PRIORITY": str(priority),
-        "SYSLOG_IDENTIFIER": IDENTIFIER,
-        "APPLIANCE_LOGGER": record.name,
-    }
 
 
 def encode_entry(fields: Mapping[str, str]) -> bytes:
@@ -159,6 +140,25 @@ def service_sink(environment: Mapping[str, str], stream: TextIO, path: Path = SO
                 stream.flush()
 
     return send
+
+
+def write_report(
+    text: str, event: Event | None, environment: Mapping[str, str], stream: TextIO, path: Path = SOCKET
+) -> None:
+    """Write what a service reports for people, as one entry in the journal; elsewhere as lines of a stream.
+
+    Args:
+        text: one line or several, without a text of a user.
+        event: what it is about, whose fields the entry gets; None for an error that is no event.
+        environment: of this process.
+        stream: its standard error.
+        path: of the journal's socket.
+    """
+    fields = event_fields(event) if event else {"PRIORITY": str(_ERROR), "SYSLOG_IDENTIFIER": IDENTIFIER}
+    if not is_unit(environment, stream) or not send_entry({**fields, "MESSAGE": text}, path):
+        with contextlib.suppress(OSError, ValueError):
+            stream.write(f"{text}\n")
+            stream.flush()
 
 
 def command_sink(*, is_system: bool, path: Path = SOCKET) -> OnEvent:

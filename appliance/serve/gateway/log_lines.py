@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
-from appliance.host.process.journal import SOCKET, is_unit, log_fields, send_entry
+from appliance.host.process.journal import IDENTIFIER, SOCKET, is_unit, send_entry
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -61,7 +61,13 @@ class JournalHandler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler`."""
-        if not send_entry(log_fields(record, self.format(record)), self._path):
+        fields = {
+            "MESSAGE": self.format(record),
+            "PRIORITY": "3" if record.levelno >= logging.ERROR else "4",
+            "SYSLOG_IDENTIFIER": IDENTIFIER,
+            "APPLIANCE_LOGGER": record.name,
+        }
+        if not send_entry(fields, self._path):
             super().emit(record)
 
 

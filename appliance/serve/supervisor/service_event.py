@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from appliance.events import ENGINE_RESTARTED, MAX_TEXT, MODEL_STOPPED, Event
+from appliance.events import INCIDENT as STOPPED_FOR_BYTES
 from signing.errors import ApplianceError
 
 READY, ENDED, INCIDENT, UNREADABLE, GIVEN_UP = "ready", "ended", "incident", "unreadable", "given-up"
@@ -54,6 +56,19 @@ class ServiceEvent:
         detail = f" ({self.detail})" if self.detail else ""
         following = f"; next: {self.next_step}" if self.next_step else ""
         return f"{self.subject} {_WORDS[self.what]}{detail}{following}"
+
+    def event(self) -> Event | None:
+        """The event for the journal and the audit log; None where nothing has stopped or ended."""
+        kind = {
+            ENDED: ENGINE_RESTARTED,
+            INCIDENT: STOPPED_FOR_BYTES,
+            UNREADABLE: STOPPED_FOR_BYTES,
+            GIVEN_UP: MODEL_STOPPED,
+        }
+        if self.what not in kind:
+            return None
+        reason = "".join(one for one in self.detail if one.isprintable())[:MAX_TEXT]
+        return Event(kind[self.what], {"model": self.subject, "reason": reason})
 
 
 OnServiceEvent = Callable[[ServiceEvent], None]

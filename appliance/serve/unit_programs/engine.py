@@ -24,14 +24,24 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from appliance.clock import utc_now
+from appliance.events import INCIDENT, Event
 from appliance.host.engine import end_request, engine_log
 from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, clear_crashes, read_crashes
 from appliance.host.engine.engine_command import engine_command
 from appliance.host.engine.load_mark import is_marked
-from appliance.host.engine.state import RESTARTING, STARTING, STOPPED, UNLOADED, EngineState, stop_reason, write_state
+from appliance.host.engine.state import (
+    INCIDENT_REASONS,
+    RESTARTING,
+    STARTING,
+    STOPPED,
+    UNLOADED,
+    EngineState,
+    stop_reason,
+    write_state,
+)
 from appliance.host.layout.prefix import Prefix
 from appliance.host.layout.unit_files import engine_socket, load_mark, trial_mark, unit_of_release
-from appliance.host.models.incident import refuse_incident
+from appliance.host.models.incident import INCIDENT_CODE, refuse_incident
 from appliance.host.models.served_file import open_verified
 from appliance.host.process.child import NETNS, NONE
 from appliance.host.release.release import open_release
@@ -170,6 +180,20 @@ def _refuse_after_crashes(path: Path, model: str, listens_at: Path) -> None:
     )
 
 
+def find_event(error: startup.UnitError, words: list[str]) -> Event | None:
+    """The event that an end of the start is: an incident, unless that is on record already.
+
+    Args:
+        error: with which it ended.
+        words: of the command line.
+    """
+    is_recorded = isinstance(error, ApplianceError) and error.code == INCIDENT_CODE
+    reason = stop_reason(error) if startup.exit_code(error) in startup.FINAL_EXITS else ""
+    if is_recorded or reason not in INCIDENT_REASONS:
+        return None
+    return Event(INCIDENT, {"model": words[2], "reason": reason})
+
+
 def _may_open(family: int) -> bool:
     try:
         socket.socket(family, socket.SOCK_DGRAM).close()
@@ -193,7 +217,9 @@ def _find(models: tuple[ServedModel, ...], name: str) -> ServedModel:
 
 def main() -> int:
     """Entry point of the unit."""
-    return startup.run(lambda: start(Prefix(Path("/")), sys.argv[1], sys.argv[2]))
+    return startup.run(
+        lambda: start(Prefix(Path("/")), sys.argv[1], sys.argv[2]), lambda error: find_event(error, sys.argv)
+    )
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from appliance.host.layout.unit_files import engine_socket, load_mark, unit_of_r
 from appliance.host.models.engine_fault import end_incident
 from appliance.host.models.incident import Incident, read_incident, record_incident
 from appliance.host.process.child import describe_exit
+from appliance.host.process.journal import write_report
 from appliance.serve.supervisor.service_event import ENDED, GIVEN_UP, INCIDENT, ServiceEvent
 from appliance.serve.unit_programs import startup
 from signing.digest import parse_digest
@@ -75,9 +76,11 @@ def record_end(
         write_state(listened_at, EngineState(STOPPED, UNIT_STOPPED))
         return None
     how = _describe(environment)
-    if (found := _find_incident(prefix, release, model, environment)) is not None:
+    found, is_new = _find_incident(prefix, release, model, environment)
+    if found is not None:
         write_state(listened_at, EngineState(STOPPED, found.reason))
-        return ServiceEvent(INCIDENT, model, f"{found.reason}: {found.detail}", found.error().hint)
+        event = ServiceEvent(INCIDENT, model, f"{found.reason}: {found.detail}", found.error().hint)
+        return event if is_new else None
     if len(record_crash(listened_at, now)) < MAX_CRASHES:
         write_state(listened_at, EngineState(RESTARTING, f"its engine ended: {how}"))
         return ServiceEvent(ENDED, model, how)
@@ -86,24 +89,28 @@ def record_end(
     return ServiceEvent(GIVEN_UP, model, f"{CRASHED}, the last with {how}", f"systemctl restart {unit}")
 
 
-def _find_incident(prefix: Prefix, release: Path, model: str, environment: Mapping[str, str]) -> Incident | None:
+def _find_incident(
+    prefix: Prefix, release: Path, model: str, environment: Mapping[str, str]
+) -> tuple[Incident | None, bool]:
+    """The incident of a model's file, and whether this end has found it; what found it before has reported it."""
     try:
         # Its name ends the release's folder; the folder above the file is named by the signed sha256.
         config = json.loads((release / "config" / f"engine-{model}.json").read_bytes())
         store = Path(str(config["store"]))
         file = parse_digest(store.parent.name, str(store))
     except (ApplianceError, OSError, ValueError, KeyError, TypeError):
-        return None
+        return None, False
     if store.parent.parent != prefix.models:
-        return None
+        return None, False
     code = _exit_code(environment)
     found = read_incident(prefix, file, model)
-    if found is None:
-        found = end_incident(model, file, store, -1 if code is None else code, utc_now())
-        if found is not None:
-            with contextlib.suppress(OSError):  # systemd does not start it again in any case
-                record_incident(prefix, found)
-    return found
+    if found is not None:
+        return found, False
+    found = end_incident(model, file, store, -1 if code is None else code, utc_now())
+    if found is not None:
+        with contextlib.suppress(OSError):  # systemd does not start it again in any case
+            record_incident(prefix, found)
+    return found, True
 
 
 def _exit_code(environment: Mapping[str, str]) -> int | None:
@@ -126,7 +133,7 @@ def main() -> int:
     def program() -> None:
         event = record_end(Prefix(Path("/")), sys.argv[1], sys.argv[2], os.environ, time.monotonic())
         if event is not None:
-            sys.stderr.write(event.line() + "\n")
+            write_report(event.line(), event.event(), os.environ, sys.stderr)
 
     return startup.run(program)
 

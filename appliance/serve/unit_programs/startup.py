@@ -11,6 +11,8 @@ import socket
 import sys
 from collections.abc import Callable
 
+from appliance.events import Event
+from appliance.host.process.journal import write_report
 from signing.errors import ApplianceError, DamagedError
 
 FINAL_EXITS = (2, 3, 4, 6, 8, 9)
@@ -18,13 +20,15 @@ FINAL_EXITS = (2, 3, 4, 6, 8, 9)
 crashes, drift."""
 
 _FIRST_PASSED = 3
+UnitError = ApplianceError | OSError
 
 
-def run(program: Callable[[], None]) -> int:
-    """Run a unit's program, and report to the journal how it ended.
+def run(program: Callable[[], None], find_event: Callable[[UnitError], Event | None] = lambda _: None) -> int:
+    """Run a unit's program, and report to the journal how it ended, in one entry.
 
     Args:
         program: raises `ApplianceError` where it must not go on; where it becomes another program it never returns.
+        find_event: gives the event that an error is, where it is one.
 
     Returns:
         The exit code for systemd.
@@ -33,10 +37,11 @@ def run(program: Callable[[], None]) -> int:
         program()
     except ApplianceError as error:
         lines = [f"error: {one}" for one in (error, *error.others)]
-        sys.stderr.write("\n".join([*lines, f"hint: {error.hint}"] if error.hint else lines) + "\n")
+        text = "\n".join([*lines, f"hint: {error.hint}"] if error.hint else lines)
+        write_report(text, find_event(error), os.environ, sys.stderr)
         return exit_code(error)
     except OSError as error:
-        sys.stderr.write(f"error: {error}\n")
+        write_report(f"error: {error}", find_event(error), os.environ, sys.stderr)
         return exit_code(error)
     return 0
 

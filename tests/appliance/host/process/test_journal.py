@@ -22,6 +22,7 @@ from appliance.host.process.journal import (
     is_unit,
     send_entry,
     service_sink,
+    write_report,
 )
 from appliance.serve.gateway.log_lines import JournalHandler, PlainFormatter
 
@@ -132,12 +133,25 @@ def test_command_on_the_machine_writes_to_the_journal_and_below_a_prefix_nowhere
     assert capfd.readouterr() == ("", "")
 
 
+def test_report_for_people_is_one_entry_with_the_fields_of_its_event(
+    journald: socket.socket, unit: tuple[dict[str, str], io.TextIOWrapper], tmp_path: Path
+) -> None:
+    environment, stream = unit
+    write_report("error: a\nhint: b", STOP, environment, stream, tmp_path / "journal")
+    write_report("error: c", None, environment, stream, tmp_path / "journal")
+    write_report("error: d", None, {}, stream, tmp_path / "journal")
+    incident, error = entries(journald)
+    assert incident == {**event_fields(STOP), "MESSAGE": "error: a\nhint: b"}
+    assert error == {"MESSAGE": "error: c", "PRIORITY": "3", "SYSLOG_IDENTIFIER": "appliance"}
+    assert (tmp_path / "stream").read_text() == "error: d\n"
+
+
 def test_each_kind_has_an_identifier_of_its_own_that_stays() -> None:
     assert set(MESSAGE_IDS) == KINDS
     assert len(set(MESSAGE_IDS.values())) == len(KINDS)
     assert all(len(text) == 32 and int(text, 16) for text in MESSAGE_IDS.values())
     # Alerts of sites name it.
-    assert MESSAGE_IDS[INCIDENT] == "8d2cceadca785a9ca08a72300271507f"
+    assert MESSAGE_IDS[INCIDENT] == "98f6896097077b99efc794a66e68f20d"
 
 
 @pytest.mark.parametrize("name", ["", "message", "_PID", "A=B", "A\nB", "É", "A" * 65])

@@ -14,6 +14,7 @@ import pytest
 from jinja2 import Environment
 
 from appliance import entry_points
+from appliance.events import ENGINE_RESTARTED, INCIDENT, Event
 from appliance.host.engine import engine_log
 from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, WINDOW_S, crash_file, read_crashes
 from appliance.host.engine.state import EngineState, read_state, write_state
@@ -21,6 +22,8 @@ from appliance.host.layout.unit_files import unit_of_release
 from appliance.host.models.incident import (
     BUS_ERROR,
     BYTES,
+    INCIDENT_CODE,
+    UNREADABLE,
     WORDS,
     clear_incidents,
     make_incident,
@@ -35,7 +38,9 @@ from appliance.serve.supervisor.engine_states import read_engine_states, stopped
 from appliance.serve.supervisor.launch_plan import make_plan, read_launch
 from appliance.serve.supervisor.service_event import ServiceEvent
 from appliance.serve.unit_programs import gateway as gateway_program
+from appliance.serve.unit_programs.engine import find_event
 from appliance.serve.unit_programs.engine_end import record_end
+from signing.errors import ApplianceError, DamagedError, DriftError, UsageError
 from tests.appliance.serve.gateway.site import question
 from tests.appliance.serve.unit_programs.test_engine_state import UnitHost, executed, flip, host, watching
 from tests.sim.releases import write_config
@@ -253,8 +258,37 @@ def test_end_of_an_engine_that_a_scrub_has_stopped_shows_what_the_scrub_found(
     assert host.start_engine_unit() == 0
     file, _ = host.release.model_file(host.release.contents.models[0])
     record_incident(host.prefix, make_incident("toy", file.sha256, BYTES, "bytes 0 to 9", NOW))
-    assert end(host, BUS) is not None
+    # One line for each incident: the scrub has written it.
+    assert end(host, BUS) is None
     assert read_state(host.socket) == EngineState("stopped", WORDS[BYTES])
+
+
+def test_incident_that_the_end_finds_is_one_event_and_so_is_a_crash(host: UnitHost, executed: list[list[str]]) -> None:
+    assert host.start_engine_unit() == 0
+    crashed = end(host, SEGFAULT)
+    assert crashed is not None
+    assert crashed.event() == Event(ENGINE_RESTARTED, {"model": "toy", "reason": "exit status 139 (SIGSEGV)"})
+    found = end(host, BUS)
+    assert found is not None
+    event = found.event()
+    assert event is not None
+    assert (event.kind, event.fields["model"]) == (INCIDENT, "toy")
+    assert end(host, BUS) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (DamagedError("file.differs", "x", expected="a", found="b"), WORDS[BYTES]),
+        (OSError(5, "Input/output error", "x"), WORDS[UNREADABLE]),
+        (DriftError(INCIDENT_CODE, "x", expected="a", found="b"), None),
+        (UsageError("x.y", "x", expected="a", found="b"), None),
+        (OSError(12, "Cannot allocate memory"), None),
+    ],
+)
+def test_start_that_finds_other_bytes_is_an_incident_once(error: ApplianceError | OSError, reason: str | None) -> None:
+    event = find_event(error, ["program", "release", "toy"])
+    assert event == (Event(INCIDENT, {"model": "toy", "reason": reason}) if reason else None)
 
 
 def test_configuration_that_names_no_file_of_the_store_makes_no_record_elsewhere(
