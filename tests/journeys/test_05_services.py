@@ -46,6 +46,12 @@ try:
 except urllib.error.HTTPError as error:
     print(error.code, error.read().decode())
 """
+AWAIT_FAILED = "for i in $(seq 150); do systemctl is-failed -q {0} && exit 0; sleep 0.2; done; exit 1"
+FLIP = (
+    "m=$(echo /var/lib/appliance/models/*/*.gguf); [ -e /root/byte ] || "
+    "dd if=$m of=/root/byte bs=1 skip=50000000 count=1 status=none; "
+    "printf X | dd of=$m bs=1 seek=50000000 conv=notrunc,fsync status=none"
+)
 CRASH = """
 last=0
 for i in 1 2 3 4 5; do
@@ -270,6 +276,63 @@ def test_engine_refuses_a_model_with_one_flipped_byte_and_install_repairs_it(sit
     done = site.install()
     assert done.code == 0, done.err
     assert site.ask()["status"] == 200
+
+
+def test_scrub_is_timed_and_reads_the_models_as_the_user_of_the_engines(site: Site) -> None:
+    assert site.show("appliance-scrub.timer", "ActiveState") == "active"
+    assert site.show("appliance-scrub.timer", "NextElapseUSecRealtime")
+    site.host.run(["systemctl", "start", "appliance-scrub.service"], timeout_s=200)
+    assert site.show("appliance-scrub.service", "Result") == "success"
+    assert site.host.run(["stat", "-c", "%U", "/var/lib/appliance-engine/scrub.json"]).out == "appliance-engine\n"
+    code, answer = site.status()
+    assert (code, answer["scrub"]["models"], answer["scrub"]["faults"]) == (0, 1, 0)
+
+
+def test_scrub_that_finds_a_changed_byte_ends_the_engine_for_good(site: Site) -> None:
+    engine = site.engine
+    site.host.run(["sh", "-c", FLIP])
+    assert site.ask()["status"] == 200  # from memory
+    done = site.host.run(["systemctl", "start", "appliance-scrub.service"], check=False, timeout_s=200)
+    assert done.code != 0
+    site.host.run(["sh", "-c", AWAIT_FAILED.format(engine)])
+    assert (site.show(engine, "ExecMainStatus"), site.show(engine, "NRestarts")) == ("7", "0")
+    site.host.run(["sh", "-c", "sleep 3"])
+    refused = site.ask()
+    assert (refused["status"], refused["body"]["error"]["code"]) == (503, "model_stopped")
+    assert "its bytes are not the signed ones" in site.host.run(["python3", "-c", NOT_READY, READY]).out
+    # Neither a person's restart nor a boot starts it.
+    site.host.run(["systemctl", "restart", engine])
+    site.host.run(["sh", "-c", AWAIT_FAILED.format(engine)])
+    assert site.show(engine, "ExecMainStatus") == "9"
+    site.host.stop()
+    site.host.boot()
+    site.host.run(["sh", "-c", AWAIT_FAILED.format(engine)])
+    # What the disk gave before is back: the record alone holds it.
+    site.host.run(["sh", "-c", FLIP.replace("printf X", "cat /root/byte")])
+    code, answer = site.status()
+    assert code == 9
+    assert {problem["code"] for problem in answer["errors"]} == {"engine.stopped", "service.not-running"}
+    assert site.host.run(["appliance", "scrub"], check=False).code == 0
+    assert site.status()[0] == 9
+    done = site.install()
+    assert done.code == 0, done.err
+    site.await_ready()
+    assert site.ask()["status"] == 200
+    assert site.status()[0] == 0
+
+
+def test_engine_that_the_kernel_ends_by_a_bus_error_is_an_incident(site: Site) -> None:
+    engine = site.engine
+    site.host.run(["kill", "-BUS", site.show(engine, "MainPID")])
+    site.host.run(["sh", "-c", AWAIT_FAILED.format(engine)])
+    assert site.show(engine, "NRestarts") == "0"
+    code, answer = site.status()
+    assert code == 9
+    [shown] = answer["engines"]
+    assert (shown["status"], shown["reason"]) == ("stopped", "the disk gave no signed bytes while it served")
+    assert site.install().code == 0
+    site.await_ready()
+    assert site.status()[0] == 0
 
 
 def test_engine_that_crashes_five_times_is_stopped_and_named_and_a_person_starts_it_again(site: Site) -> None:

@@ -49,7 +49,8 @@ def test_declared_files_of_a_release_are_those_that_every_check_expects(tmp_path
     # The bundle of these tests has no roles. By the path of their tasks a host knows what a bundle renders.
     toy = bundle.contents.of_kind("playbook")[0]
     tasks = [replace(toy, path=f"playbooks/{path}".replace("meta/effects", "tasks/main")) for path in files]
-    tasks.append(replace(toy, path="playbooks/roles/gateway/templates/appliance-gateway.socket.j2"))
+    for template in ("gateway/templates/appliance-gateway.socket", "engine/templates/appliance-scrub.timer"):
+        tasks.append(replace(toy, path=f"playbooks/roles/{template}.j2"))
     bundle = replace(bundle, contents=replace(bundle.contents, files=(*bundle.contents.files, *tasks)))
     effects = declared_effects(files, variables(prefix, release, bundle, SiteConfig()))
     written = {one.file or one.name for one in effects if one.kind in (FILE, UNIT)}
