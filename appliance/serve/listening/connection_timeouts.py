@@ -15,6 +15,8 @@ from appliance.serve.listening.client_certificates import STATE, client_name
 
 IDLE_S = 30
 STALLED_S = 60
+UNREAD_BYTES = 64 << 10
+"""How much of an answer may wait for its user before the engine has to wait."""
 
 
 class TimeoutProtocol(H11Protocol):
@@ -26,6 +28,8 @@ class TimeoutProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
+        # With TLS, asyncio would keep eight times as much for a user who does not read.
+        transport.set_write_buffer_limits(high=UNREAD_BYTES)
         # Each request of this connection gets a copy of it.
         self.app_state = {**self.app_state, STATE: client_name(transport.get_extra_info("ssl_object"))}
         self._start_idle_timer()
