@@ -32,6 +32,7 @@ from appliance.events import ACCESS_GRANTED, Event, OnEvent, ignore
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.site import key_rotation
 from appliance.host.site import rights as rights_table
+from appliance.host.site.cut_off_write import is_cut_off, open_rolled_back
 from appliance.host.site.rights import Rights
 from signing.errors import ApplianceError, BusyError, DamagedError, UsageError
 
@@ -242,6 +243,10 @@ class AccessStore:
         name = f"{self._path.absolute().as_uri()}?mode={self._mode}"
         try:
             with closing(sqlite3.connect(name, uri=True, timeout=_BUSY_S)) as database, database:
+                if self._mode == "ro" and is_cut_off(database, self._path):
+                    with closing(open_rolled_back(self._path)) as rolled_back:
+                        yield rolled_back
+                    return
                 yield database
         except sqlite3.Error as error:
             raise _unusable(self._path, str(error), may_write=self._mode == "rw") from error
