@@ -188,6 +188,7 @@ class TokenCountRequest(RequestModel):
         "mcp_servers": (),
         "service_tier": ("auto", "standard_only"),
         "speed": ("standard",),
+        "thread": (),
         "user_profile_id": (),
         "workspace_id": (),
     }

@@ -22,6 +22,8 @@ _ANTHROPIC_TYPES = {
     504: "timeout_error",
 }
 """By status, after Anthropic's reference."""
+_DETAILS = {"thread": {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}}
+"""Of a field of Anthropic's that is not supported: its client then sends the whole conversation instead."""
 MAX_NAME_CHARS = 200
 """Of a field's path in a refusal: a user may make up names."""
 
@@ -64,7 +66,8 @@ class Refusal(Exception):
         if dialect == ANTHROPIC:
             kind = _ANTHROPIC_TYPES.get(self.status, "api_error" if self.status >= 500 else "invalid_request_error")
             error = {"type": kind, "message": self.message, "param": self.param, "code": self.code}
-            return {"type": "error", "error": error, **named}
+            details = {"details": _DETAILS[self.param]} if self.param in _DETAILS else {}
+            return {"type": "error", "error": {**error, **details}, **named}
         kind = "invalid_request_error" if self.status < 500 and self.status != 429 else "server_error"
         kind = "rate_limit_error" if self.status == 429 else kind
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}

@@ -218,3 +218,26 @@ def test_tokens_are_counted_without_an_answer(site: Site, client: anthropic.Anth
     count = client.messages.count_tokens(model="toy", messages=said("abc"), system="Be brief.", tools=[])
     assert count.input_tokens > 3
     assert notes(site.sockets)[-1]["path"].endswith("/input_tokens")
+
+
+def test_models_are_listed_and_described(client: anthropic.Anthropic) -> None:
+    assert sorted(model.id for model in client.models.list()) == ["narrow", "tools", "toy"]
+    assert client.models.retrieve("toy").id == "toy"
+
+
+def test_client_of_what_is_not_settled_yet_works_as_well(client: anthropic.Anthropic) -> None:
+    """It asks for the same route, with a query."""
+    answer = client.beta.messages.create(model="toy", max_tokens=9, messages=said("abc"), betas=["x-2026-01-01"])
+    assert [getattr(block, "text", "") for block in answer.content] == ["cba"]
+
+
+def test_runner_of_tools_goes_on_until_there_is_an_answer(client: anthropic.Anthropic) -> None:
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """The weather of a city."""
+        return f"{city} Rain."
+
+    runner = client.beta.messages.tool_runner(
+        model="tools", max_tokens=9, messages=said("call weather"), tools=[weather]
+    )
+    assert [getattr(block, "text", "") for block in runner.until_done().content] == [".niaR x"]
