@@ -12,6 +12,7 @@ from appliance.host.layout.install_lock import hold
 from appliance.host.playbook.ansible_run import KEPT_RUNS, PlaybookCounts, render
 from appliance.host.process.programs import Programs
 from appliance.host.site.config import ModelChoice, SiteConfig, read_site
+from appliance.host.tls.files import TlsFiles
 from appliance.resources import playbooks_path
 from bundles.progress import Progress
 from signing.errors import ApplyRestoredError
@@ -52,7 +53,8 @@ def test_first_run_writes_what_is_needed_and_the_second_changes_nothing(
     monkeypatch.setenv("SECRET", "hunter2")
     events: list[Progress] = []
     choice = ModelChoice("E2", 60, pin=True)
-    site = SiteConfig(port=9000, slots=3, context=1 << 20, threads=2, models={"toy": choice})
+    tls, cors = TlsFiles("/etc/a.pem", "/etc/a.key"), ("https://app.example",)
+    site = SiteConfig("0.0.0.0", 9000, 3, 1 << 20, threads=2, models={"toy": choice}, tls=tls, cors=cors)
     first = run(host, site, 0, events)
     second = run(host, site, 1)
     assert first.changed > 0
@@ -68,8 +70,12 @@ def test_first_run_writes_what_is_needed_and_the_second_changes_nothing(
     )
     assert (engine["threads"], engine["min_level"], engine["keep_alive"], engine["pin"]) == (2, "E2", 60, True)
     gateway = json.loads((config / "gateway.json").read_text())
-    assert (gateway["bind"], gateway["port"], gateway["models"]) == ("127.0.0.1", 9000, ["toy"])
+    assert (gateway["bind"], gateway["port"], gateway["models"]) == ("0.0.0.0", 9000, ["toy"])
+    assert (gateway["tls"], gateway["cors"]) == (tls.to_json(), list(cors))
     assert gateway["release"]["manifest"] == host.verify().value.manifest
+    run(host, SiteConfig(), 2)
+    plain = json.loads((config / "gateway.json").read_text())
+    assert (plain["bind"], plain["tls"], plain["cors"]) == ("127.0.0.1", {}, [])
     # A new site file holds the defaults, not the values of this run.
     assert read_site(host.prefix.site_file).port == 8443
     assert events[-1].done == events[-1].total > 5
