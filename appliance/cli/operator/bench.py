@@ -111,6 +111,8 @@ def command(
         terminal.message(f"users at once: {count}, for {seconds} s")
         row = client.measure(str(chosen["id"]), count, seconds)
         rows.append({**asdict(row), "tokens_per_minute": row.tokens_per_minute})
+    # A model that was not loaded has its level now.
+    chosen = _choose(client.models(), str(chosen["id"]))
     report = {**_describe(release, chosen), "max_tokens": tokens, "rows": rows}
     if evidence is not None:
         _record(terminal, host, report, evidence)
