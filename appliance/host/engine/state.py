@@ -23,6 +23,7 @@ from typing import Any
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.models import incident
 from appliance.host.models.incident import WORDS
+from appliance.host.models.levels import LEVEL_CODE
 from signing.errors import ApplianceError, DamagedError, DriftError, NotTrustedError
 
 STARTING, SERVING, RESTARTING, STOPPED = "starting", "serving", "restarting", "stopped"
@@ -136,6 +137,6 @@ def stop_reason(error: ApplianceError | OSError) -> str:
         return UNREADABLE
     if error.code == incident.INCIDENT_CODE:
         return next((reason for reason in WORDS.values() if error.found.startswith(reason)), BYTES_DIFFER)
-    if error.code == "model.level":
+    if error.code == LEVEL_CODE:
         return LEVEL_TOO_LOW
     return BYTES_DIFFER if isinstance(error, DamagedError | NotTrustedError | DriftError) else CANNOT_START

@@ -17,6 +17,7 @@ from signing.errors import HostUnfitError
 E1, E2, E4 = "E1", "E2", "E4"
 LADDER = (E4, E2, E1)
 """From the strongest to the weakest."""
+LEVEL_CODE = "model.level"
 ANY = ""
 """The minimum of a site that demands none."""
 
@@ -51,7 +52,7 @@ def too_low(model: str, minimum: str, found: str) -> HostUnfitError:
         found: what there is instead.
     """
     return HostUnfitError(
-        "model.level",
+        LEVEL_CODE,
         model,
         expected=f"level {minimum}: {_NEEDS[minimum]}",
         found=found,

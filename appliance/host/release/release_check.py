@@ -95,7 +95,10 @@ def check_engine_files(release: Release) -> None:
 
 
 def check_runtime(folder: Path, contents: Contents, variant: str) -> list[ApplianceError]:
-    """Compare a runtime folder with the signed members: those for every CPU, and those of one variant."""
+    """Compare a runtime folder with the signed members: those for every CPU, and those of one variant.
+
+    Its owner is that of the release's folder, and nobody else may write to it.
+    """
     errors: list[ApplianceError] = []
     needed = [found for found in runtime_members(contents) if variant_of(found[1]) in (None, variant)]
     expected = {PurePosixPath(member.path).name for _, member in needed}
@@ -111,7 +114,24 @@ def check_runtime(folder: Path, contents: Contents, variant: str) -> list[Applia
         for entry in sorted(os.scandir(folder) if folder.is_dir() else (), key=lambda entry: entry.name)
         if entry.name not in expected
     ]
-    return errors
+    return [*errors, *_owner_errors(folder, sorted(name for name, found in here.items() if found is not None))]
+
+
+def _owner_errors(folder: Path, names: Iterable[str]) -> Iterator[ApplianceError]:
+    """What in a runtime folder another user could exchange: libraries are loaded by name, after they were compared."""
+    if not folder.is_dir():
+        return
+    owner = folder.parent.stat().st_uid
+    for path in (folder, *(folder / name for name in names)):
+        status = path.lstat()
+        if status.st_uid != owner or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            yield DriftError(
+                "runtime.owner",
+                f"{folder.name}/{path.name}" if path != folder else folder.name,
+                expected=f"a file that only user {owner} may change",
+                found=f"user {status.st_uid}, mode {stat.S_IMODE(status.st_mode):o}",
+                hint=REPAIR_HINT,
+            )
 
 
 def rendered_digests(folder: Path, names: Iterable[str], hint: str) -> dict[str, Digest]:

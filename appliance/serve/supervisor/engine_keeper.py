@@ -25,6 +25,7 @@ from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, recent_crashes
 from appliance.host.engine.end_request import EndListener, end_path
 from appliance.host.engine.process import Engine, socket_path, start_engine
 from appliance.host.engine.state import (
+    LEVEL_TOO_LOW,
     NO_ANSWER,
     RESTARTING,
     SERVING,
@@ -38,6 +39,7 @@ from appliance.host.engine.state import (
 from appliance.host.layout.prefix import Prefix
 from appliance.host.models.engine_fault import end_incident
 from appliance.host.models.incident import Incident, read_incident, record_incident, refuse_incident
+from appliance.host.models.levels import LEVEL_CODE
 from appliance.host.process.child import describe_exit
 from appliance.serve.gateway.messages import EngineEvent
 from appliance.serve.supervisor.launch_plan import ServedModel
@@ -198,7 +200,10 @@ class EngineKeeper:
         except OSError as error:
             self.stop_for(unreadable(self.name, error), UNREADABLE, stop_reason(error))
             return False
-        except ApplianceError:
+        except ApplianceError as error:
+            if error.code == LEVEL_CODE:
+                self._give_up(LEVEL_TOO_LOW, error.found)
+                return False
             # The engine died while it loaded: the loop counts that as one more end.
             if self.engine is None or self.engine.child.poll() is None:
                 self._give_up(NO_ANSWER, NO_ANSWER)

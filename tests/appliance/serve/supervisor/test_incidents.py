@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.engine.state import EngineState, read_state
+from appliance.host.engine.state import LEVEL_TOO_LOW, EngineState, read_state
 from appliance.host.models.incident import BUS_ERROR, BYTES, WORDS, clear_incidents, read_incident
 from appliance.host.site.api_keys import AccessStore
 from appliance.host.tls.local_connection import format_url
@@ -148,3 +148,13 @@ def test_scrub_stops_a_model_that_serves_from_memory(run: Running, monkeypatch: 
     assert run.state() == EngineState("stopped", WORDS[BYTES])
     waiting.join(5)
     assert isinstance(run.service.keepers[0].error, ApplianceError)
+
+
+def test_engine_that_no_longer_gets_its_level_is_stopped_with_that_reason(
+    run: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = run.service.keepers[0]
+    keeper.served = replace(keeper.served, spec=replace(keeper.served.spec, min_level="E4"))
+    os.kill(run.engine_pid(), signal.SIGKILL)
+    assert eventually(lambda: run.what() == ["ready", "ended", "given-up"])
+    assert run.state() == EngineState("stopped", LEVEL_TOO_LOW)
