@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from asyncio import sslproto
 from collections.abc import Callable, Coroutine
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +29,8 @@ SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2; those of version 1.3 are all of this kind."""
 HANDSHAKE_S, SHUTDOWN_S = 10.0, 5.0
 POLL_S = 1.0
+READ_BYTES = 32 << 10
+"""Of the buffer in which asyncio keeps what a connection has received. Its own choice is eight times as much."""
 
 
 class TlsLoop(asyncio.SelectorEventLoop):
@@ -37,6 +40,8 @@ class TlsLoop(asyncio.SelectorEventLoop):
         """Listen; see asyncio."""
         if options.get("ssl") is not None:
             options |= {"ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": SHUTDOWN_S}
+            # Python 3.10 has no such buffer, and does not look at this.
+            sslproto.SSLProtocol.max_size = READ_BYTES  # type: ignore[attr-defined]
         return await super().create_server(*arguments, **options)
 
 

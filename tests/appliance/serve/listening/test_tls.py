@@ -12,6 +12,8 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
+from asyncio import sslproto
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,6 +132,22 @@ def test_client_that_trusts_the_authority_is_served_by_name_and_by_address(site:
         assert (status, json.loads(body)["data"][0]["id"]) == (200, "toy")
     with pytest.raises(ssl.SSLCertVerificationError):
         ask(site, ssl.create_default_context())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="its asyncio has no such buffer")
+def test_connection_takes_a_small_buffer_and_a_long_body_arrives(site: Site, folder: AuthorityFolder) -> None:
+    async def listen() -> None:
+        context = TlsKeeper(files_of(folder), lambda: NOW, lambda _: None).context
+        server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=context)
+        server.close()
+
+    tls.run(listen())
+    assert sslproto.SSLProtocol.max_size == tls.READ_BYTES  # type: ignore[attr-defined]
+    connection = http.client.HTTPSConnection("127.0.0.1", site.port, timeout=20, context=trusting(folder))
+    body = json.dumps(question("x" * 1_000_000))
+    connection.request("POST", "/v1/chat/completions", body, {"authorization": f"Bearer {site.keys['all']}"})
+    assert json.loads(connection.getresponse().read())["error"]["code"] == "context_length_exceeded"
+    connection.close()
 
 
 def test_no_reply_orders_browsers_to_use_tls_for_ever(site: Site, folder: AuthorityFolder) -> None:
