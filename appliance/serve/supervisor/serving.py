@@ -27,6 +27,7 @@ from appliance.host.release.release_check import check_release
 from appliance.host.site.api_keys import AccessStore, ensure_default
 from appliance.host.tls.local_connection import format_url, local_address
 from appliance.serve.supervisor import listener, run_dir
+from appliance.serve.supervisor.engine_keeper import EngineKeeper
 from appliance.serve.supervisor.launch_plan import Launch, measured_threads, read_launch
 from appliance.serve.supervisor.scrub_keeper import ScrubKeeper
 from appliance.serve.supervisor.service import Service
@@ -60,7 +61,6 @@ class Serving:
     def describe(self) -> dict[str, Any]:
         """One JSON value for the program that started this one."""
         bundle = self.launch.release.bundle.value
-        engines = [keeper.engine for keeper in self.find().keepers if keeper.engine is not None]
         return {
             "url": self.url,
             "key_file": str(self.key_file) if self.key_file else None,
@@ -69,15 +69,7 @@ class Serving:
                 "version": bundle.contents.version,
                 "manifest": bundle.manifest,
             },
-            "models": [
-                {
-                    "name": engine.spec.name,
-                    "level": engine.level,
-                    "isolation": engine.isolation,
-                    "pid": engine.child.program_pid,
-                }
-                for engine in engines
-            ],
+            "models": [_describe(keeper) for keeper in self.find().keepers],
         }
 
     def wait(self) -> None:
@@ -157,6 +149,19 @@ def _bind(launch: Launch, port: int | None, now: datetime) -> socket:
 def _url(listening: socket, launch: Launch) -> str:
     address, port = listening.getsockname()[:2]
     return format_url(local_address(address), port, is_tls=launch.tls is not None)
+
+
+def _describe(keeper: EngineKeeper) -> dict[str, Any]:
+    """An engine for programs; empty texts and 0 for a model that is not loaded."""
+    engine = keeper.engine
+    if engine is None:
+        return {"name": keeper.name, "level": "", "isolation": "", "pid": 0}
+    return {
+        "name": keeper.name,
+        "level": engine.level,
+        "isolation": engine.isolation,
+        "pid": engine.child.program_pid,
+    }
 
 
 def _read_launch(release: Release, on_progress: OnProgress) -> Launch:
