@@ -2,8 +2,8 @@
 
 Owns the choice and its record. An engine cannot change its number of threads while it runs, and does not know what else
 will run beside it. So each number is measured alone and beside a second load (`appliance.host.machine.thread_trial`).
-The best one is that with the largest product of both rates: one that collapses beside a load does not win by being a
-little faster alone.
+The best one is that with the largest product of both rates. One that collapses beside a load does not win by being
+faster alone.
 """
 
 from __future__ import annotations
