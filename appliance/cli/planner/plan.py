@@ -30,7 +30,7 @@ from appliance.host.machine.card import MAX_CARD_BYTES, Card, parse_card
 from appliance.host.models.fit import Fit, ModelWorkload, fit
 from appliance.host.preflight.finding import refuse
 from appliance.host.runtime.memory_probe import probe_memory
-from appliance.host.site.config import NO_SITE, read_site
+from appliance.host.site.config import NO_SITE, SiteConfig, read_site
 from bundles.gguf.kind import CHAT, most_context, task_of
 from bundles.gguf.memory import KV_TYPES, MemoryNeed, estimate
 from bundles.report import format_size
@@ -113,9 +113,7 @@ def command(
             card = _card_of_upgrade(card, details)
         else:
             details = plan_elsewhere(read, card, prefix, Path(scratch))
-    site = read_site(Prefix.at(prefix or Path("/")).site_file) if card_path is None else NO_SITE
-    on_demand = site.on_demand(head.name for head, _ in read.models)
-    asked = [ModelWorkload(head.name, head.header, load, None, head.name in on_demand) for head, load in read.models]
+    asked = _workloads(read, read_site(Prefix.at(prefix or Path("/")).site_file) if card_path is None else NO_SITE)
     formula = [one.need for one in asked]
     needs = [found or need for found, need in zip(measured, formula, strict=True)]
     result = fit(asked, card, needs)
@@ -133,6 +131,11 @@ def command(
         raise _does_not_fit(sources, result)
     if details:
         refuse(details.findings)
+
+
+def _workloads(read: PlanSource, site: SiteConfig) -> list[ModelWorkload]:
+    on_demand = site.on_demand(head.name for head, _ in read.models)
+    return [ModelWorkload(head.name, head.header, load, None, head.name in on_demand) for head, load in read.models]
 
 
 def _read_card(path: Path | None) -> Card:
