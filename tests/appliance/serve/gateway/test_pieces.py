@@ -47,7 +47,7 @@ def bodies(site: Site, count: int) -> list[dict[str, Any]]:
 def test_list_of_prompts_is_answered_in_order(site: Site) -> None:
     status, answer = post(site, "/v1/completions", {"model": "toy", "prompt": ["ab", "cd", "ef"], "max_tokens": 5})
     assert status == 200
-    assert [(one["index"], one["message"]["content"]) for one in answer["choices"]] == [(0, "ba"), (1, "dc"), (2, "fe")]
+    assert [(one["index"], one["text"]) for one in answer["choices"]] == [(0, "ba"), (1, "dc"), (2, "fe")]
     assert answer["usage"] == {"prompt_tokens": 9, "completion_tokens": 15, "total_tokens": 24}
     assert answer["appliance"]["model"] == site.models["toy"]
     assert sorted(body["prompt"] for body in bodies(site, 3)) == ["ab", "cd", "ef"]
