@@ -55,6 +55,8 @@ def test_wheel_holds_the_program_its_playbooks_recipes_and_pages_and_nothing_els
     assert {f"appliance/playbooks/{path.name}" for path in playbooks} <= set(names)
     assert {f"appliance/docs/{path.name}" for path in docs_path().glob("*.md")} <= set(names)
     assert {"appliance/docs/README.md", "bundles/FORMAT.md", "signing/TRUST.md"} <= set(names)
+    shown = ("page.html", "page.css", "page.js", "handbook.html", "handbook_frame.html", "dashboard.json")
+    assert {f"appliance/serve/observation/{name}" for name in shown} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc") or "/." in name]
     assert names == sorted(names, key=lambda name: (".dist-info/" in name, name))
 
