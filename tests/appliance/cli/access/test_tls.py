@@ -14,6 +14,10 @@ from appliance.cli.main import run
 from appliance.host.layout.prefix import Prefix
 from appliance.host.tls import key_owner
 from appliance.host.tls.key_owner import give_key
+from appliance.host.trust.trust_store import write_root
+from tests.appliance.sim_host import new_host
+from tests.attacks.harness import command
+from tests.certificates import make_folder
 
 NAMES = ("--name", "ai.example", "--address", "192.0.2.7")
 
@@ -114,3 +118,22 @@ def test_key_is_given_to_the_user_of_the_gateway_alone(tmp_path: Path, monkeypat
     link.symlink_to(key)
     with pytest.raises(OSError, match="symbolic"):
         give_key(Prefix(Path("/")), link)
+
+
+@pytest.mark.parametrize("line", [("plan",), ("install", "--yes"), ("host", "check")])
+def test_wrong_certificate_stops_what_would_serve_with_it_before_anything_is_written(
+    tmp_path: Path, line: tuple[str, ...]
+) -> None:
+    host = new_host(tmp_path)
+    host.prefix.create()
+    write_root(host.prefix, host.trust)
+    folder = make_folder(host.prefix.etc / "tls")
+    folder.key.write_bytes(folder.authority_key.read_bytes())
+    host.prefix.site_file.write_text(f"tls: {{certificate: {folder.certificate}, key: {folder.key}}}\n")
+    before = sorted(host.prefix.root.rglob("*"))
+    found = command(*line, host.source, "--prefix", host.prefix.root)
+    if line[0] == "host":
+        assert (found.code, "certificate" in found.out + found.talk) == (6, True)
+    else:
+        assert (found.code, "field tls.key" in found.talk) == (2, True), found.talk
+    assert sorted(host.prefix.root.rglob("*")) == before
