@@ -41,6 +41,7 @@ class EngineSettings:
         slots: conversations at the same time.
         threads: for computing.
         is_embedding: whether the model makes embeddings, and nothing else.
+        is_ranking: whether the model sorts documents, and nothing else.
     """
 
     model: str
@@ -50,6 +51,7 @@ class EngineSettings:
     slots: int
     threads: int
     is_embedding: bool = False
+    is_ranking: bool = False
 
 
 def stack_bytes(context: int) -> int:
@@ -81,6 +83,7 @@ def engine_arguments(settings: EngineSettings) -> list[str]:
         *("--threads", str(settings.threads), "--poll", "0", "--threads-http", str(slots + 4), "--timeout", "600"),
         *("--jinja", "--no-context-shift", "--cors-origins", "localhost", "--no-cors-credentials"),
         *(["--embeddings"] if settings.is_embedding else []),
+        *(["--reranking"] if settings.is_ranking else []),
         *("--log-colors", "off", "--log-verbosity", "2", "--log-timestamps", "--log-prefix"),
     ]
 

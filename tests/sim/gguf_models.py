@@ -31,6 +31,7 @@ class Shape:
         layers, width, heads, kv_heads, head_dim, ff, vocab, context: as in every transformer.
         window: of the sliding attention; 0 where there is none.
         kind: number of the tensor type of the matrices.
+        is_ranker: whether a model that embeds sorts documents instead.
     """
 
     arch: str
@@ -44,6 +45,7 @@ class Shape:
     context: int = 32768
     window: int = 0
     kind: int = F16
+    is_ranker: bool = False
 
 
 def write_model(path: Path, shape: Shape, *, seed: int | None = None, template: str = "") -> int:
@@ -85,17 +87,18 @@ WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "▁the", "▁cat", "▁s
 EMBEDDER = Shape("bert", layers=2, width=32, heads=2, kv_heads=2, head_dim=16, ff=64, vocab=len(WORDS), context=64)
 
 
-def write_embedder(path: Path, *, is_dumb: bool = False) -> int:
+def write_embedder(path: Path, *, is_dumb: bool = False, is_ranker: bool = False) -> int:
     """Write a tiny model that embeds: an engine loads it, and its numbers are those of its weights, which are noise.
 
     Args:
         path: of the file.
         is_dumb: leave its weights zero, so that every embedding is.
+        is_ranker: let it sort documents instead.
 
     Returns:
         The file's size in bytes.
     """
-    size = write_model(path, replace(EMBEDDER, kind=F32))
+    size = write_model(path, replace(EMBEDDER, kind=F32, is_ranker=is_ranker))
     with path.open("rb") as file:
         start = read_header(file, size, "embedder").data_start
     if not is_dumb:
@@ -144,7 +147,7 @@ def _keys(shape: Shape) -> list[bytes]:
     if shape.window:
         keys.append(key("attention.sliding_window", shape.window))
     if shape.arch == "bert":
-        keys += [key("pooling_type", 1), key("tokenizer.ggml.token_type_count", 2)]
+        keys += [key("pooling_type", 4 if shape.is_ranker else 1), key("tokenizer.ggml.token_type_count", 2)]
         keys += [number_key("tokenizer.ggml.token_type_count", 2)]
     return keys
 
@@ -188,7 +191,9 @@ def _tensors(shape: Shape) -> Sequence[tuple[str, Dims]]:
 
 def _outer(shape: Shape) -> list[tuple[str, Dims]]:
     if shape.arch == "bert":
-        norm = [(f"token_embd_norm.{part}", (shape.width,)) for part in ("weight", "bias")]
+        norm: list[tuple[str, Dims]] = [(f"token_embd_norm.{part}", (shape.width,)) for part in ("weight", "bias")]
+        ends: list[tuple[str, Dims]] = [("cls.output.weight", (shape.width, 1)), ("cls.output.bias", (1,))]
+        norm += ends if shape.is_ranker else []
         return [("token_types.weight", (shape.width, 2)), ("position_embd.weight", (shape.width, shape.context)), *norm]
     own = [] if shape.arch.startswith("gemma") else [("output.weight", (shape.width, shape.vocab))]
     return [("output_norm.weight", (shape.width,)), *own]

@@ -28,6 +28,7 @@ class EngineSpec:
         slots: conversations at the same time.
         threads: for computing.
         is_embedding: whether the model makes embeddings, and nothing else.
+        is_ranking: whether the model sorts documents, and nothing else.
         min_level: the weakest level at which it may be served, as the site has decided; empty for any.
     """
 
@@ -39,6 +40,7 @@ class EngineSpec:
     slots: int
     threads: int
     is_embedding: bool = False
+    is_ranking: bool = False
     min_level: str = ""
 
 
@@ -61,5 +63,6 @@ def engine_command(spec: EngineSpec, served: ServedFile, path: Path) -> tuple[li
         slots=spec.slots,
         threads=spec.threads,
         is_embedding=spec.is_embedding,
+        is_ranking=spec.is_ranking,
     )
     return [str(spec.runtime / PROGRAM), *engine_arguments(settings)], engine_environment(str(path.parent))

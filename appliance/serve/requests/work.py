@@ -14,14 +14,12 @@ from pydantic import ValidationError
 
 from appliance.serve.requests.chat import ChatRequest
 from appliance.serve.requests.completion import CompletionRequest
-from appliance.serve.requests.embedding import EmbeddingRequest
 from appliance.serve.requests.engine_chat import engine_chat
 from appliance.serve.requests.fields import GenerationRequest, first_refusal
 from appliance.serve.requests.json_text import to_json
 from appliance.serve.requests.paths import CHAT, COMPLETIONS, DETOKENIZE, EMBEDDINGS, RERANKINGS, TOKENIZE
 from appliance.serve.requests.refusal import refused_field
-from appliance.serve.requests.rerank import RerankRequest
-from appliance.serve.requests.tokens import DetokenizeRequest, TokenizeRequest
+from appliance.serve.requests.texts import DetokenizeRequest, EmbeddingRequest, RerankRequest, TokenizeRequest
 
 CountRequest = TokenizeRequest | DetokenizeRequest
 ParsedRequest = ChatRequest | CompletionRequest | EmbeddingRequest | RerankRequest | CountRequest
