@@ -1,7 +1,7 @@
 """The rendered configuration of a release: `config/gateway.json`, and `config/engine-<model>.json` for each model.
 
 Owns the reading of these files. This host rendered them, and they are not signed. So they may choose among the signed
-models. They state an address, a port, limits and files of TLS. For each model they state its context, slots, threads and
+models. They state an address, a port, limits and files of TLS. For each model they state its context, slots, threads,
 weakest level, and how long it stays loaded. All else must follow from the signed contents and the path of the release.
 """
 

@@ -7,9 +7,11 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,11 @@ from jinja2 import Template
 from starlette.testclient import TestClient
 
 from appliance.engine_program import stack_bytes
-from appliance.host.engine.load_mark import set_mark
+from appliance.host.activation import systemd_services
+from appliance.host.activation.health import Health
+from appliance.host.activation.systemd_services import SystemdServices
+from appliance.host.engine.client import EngineClient
+from appliance.host.engine.load_mark import is_marked, set_mark
 from appliance.host.engine.process import start_engine
 from appliance.host.engine.state import EngineState, read_state, write_state
 from appliance.host.layout.unit_files import engine_socket, load_mark
@@ -323,6 +329,37 @@ def test_gateway_shows_what_is_unloaded_and_is_ready(host: UnitHost) -> None:
         assert eventually(lambda: client.get("/readyz").json()["models"][0]["state"] == "unloaded")
         assert client.get("/readyz").status_code == 200
         assert not marks[0].exists()
+
+
+def test_trial_of_an_install_loads_a_model_on_demand_for_its_questions_alone(
+    host: UnitHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = SystemdServices(host.prefix, lambda: NOW)
+    mark = load_mark(host.prefix, host.release.path, "toy")
+    owners: list[tuple[Path, str, str]] = []
+    monkeypatch.setattr(shutil, "chown", lambda path, user, group: owners.append((path, user, group)))
+    states = iter(["serving", "serving", "unloaded"])
+    monkeypatch.setattr(EngineClient, "state", lambda _client: EngineState(next(states)))
+    monkeypatch.setattr(systemd_services, "_POLL_S", 0)
+    with services._loaded(host.release, host.release.contents.models[0]):
+        assert is_marked(mark)
+    assert not is_marked(mark)
+    assert owners == [(mark.parent, "appliance-gateway", "appliance")]
+    assert next(states, None) is None  # it has waited until the memory is free
+
+
+@pytest.mark.parametrize(("keep_alive", "health"), [(60, Health.READY), (0, Health.WAITING)])
+def test_unloaded_model_is_healthy_where_it_may_be_unloaded(
+    host: UnitHost, monkeypatch: pytest.MonkeyPatch, keep_alive: int, health: Health
+) -> None:
+    change_engine(host, keep_alive=keep_alive)
+    services = SystemdServices(host.prefix, lambda: NOW)
+    monkeypatch.setattr(services, "_is_served", lambda _release: True)
+    monkeypatch.setattr(
+        systemd_services, "systemctl", SimpleNamespace(state=lambda _name: SimpleNamespace(active="active"))
+    )
+    write_state(host.socket, EngineState("unloaded", pid=os.getpid()))
+    assert services.health(host.release) is health
 
 
 def change_engine(host: UnitHost, **fields: object) -> None:
