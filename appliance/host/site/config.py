@@ -289,7 +289,8 @@ def parse_site(data: bytes, path: Path = Path("site.yaml")) -> SiteConfig:
         raise errors[0]
     values = found.values
     return SiteConfig(
-        values["bind"],
+        # In the one form in which the kernel states it.
+        str(ipaddress.ip_address(values["bind"])),
         values["port"],
         values["slots"],
         values["context"],

@@ -88,6 +88,11 @@ def test_network_is_reached_with_tls_alone(address: str) -> None:
     assert "without `tls`" in caught.value.expected
 
 
+def test_address_is_in_the_form_of_the_kernel() -> None:
+    assert parse_site(b"bind: '0:0:0:0:0:0:0:1'\n").bind == "::1"
+    assert parse_site(b"bind: 'FD00:0::05'\n" + TLS).bind == "fd00::5"
+
+
 @pytest.mark.parametrize(
     ("text", "subject"),
     [
