@@ -179,7 +179,9 @@ def test_every_command_stands_in_the_readme_and_no_other() -> None:
     table = text.partition("## Commands")[2].partition("\n## ")[0]
     documented = set(re.findall(r"^\| `appliance ([a-z ]+?)(?: [^a-z`][^`]*)?` \|", table, re.MULTILINE))
     leaves = {name for name, command in commands(appliance) if not isinstance(command, click.Group)}
-    assert documented == leaves
+    # A row may stand for a whole group.
+    groups = documented & {name.split()[0] for name in leaves - documented if " " in name}
+    assert documented - groups == {name for name in leaves if name.split()[0] not in groups}
 
 
 def test_every_named_command_is_there() -> None:
