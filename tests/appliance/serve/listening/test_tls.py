@@ -17,6 +17,7 @@ from asyncio import sslproto
 from collections.abc import Iterator
 from pathlib import Path
 
+import openai
 import pytest
 
 from appliance.events import TLS_REFUSED, TLS_RELOADED, Event
@@ -148,6 +149,15 @@ def test_connection_takes_a_small_buffer_and_a_long_body_arrives(site: Site, fol
     connection.request("POST", "/v1/chat/completions", body, {"authorization": f"Bearer {site.keys['all']}"})
     assert json.loads(connection.getresponse().read())["error"]["code"] == "context_length_exceeded"
     connection.close()
+
+
+def test_openai_client_needs_nothing_but_the_file_of_the_authority(
+    site: Site, folder: AuthorityFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder.authority))
+    url = f"https://localhost:{site.port}/v1"
+    with openai.OpenAI(base_url=url, api_key=site.keys["all"], max_retries=0, timeout=20) as client:
+        assert [model.id for model in client.models.list()] == ["toy"]
 
 
 def test_no_reply_orders_browsers_to_use_tls_for_ever(site: Site, folder: AuthorityFolder) -> None:
