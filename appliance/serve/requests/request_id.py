@@ -35,9 +35,18 @@ def begin_request(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """
     sent = [value for name, value in headers if name == REQUEST_ID.encode()]
     text = sent[0].decode("latin-1") if len(sent) == 1 else ""
-    chosen = text if re.fullmatch(GRAMMAR, text, re.ASCII) else f"req_{secrets.token_hex(12)}"
+    chosen = text if is_plain(text) else f"req_{secrets.token_hex(12)}"
     _current.set(chosen)
     return chosen
+
+
+def is_plain(text: str) -> bool:
+    """Whether a client's own identifier is taken.
+
+    Args:
+        text: untrusted.
+    """
+    return re.fullmatch(GRAMMAR, text, re.ASCII) is not None
 
 
 def current_request_id() -> str:

@@ -61,7 +61,7 @@ async def read_whole(reply: Reply) -> Answer:
         if len(data) > MAX_ANSWER_BYTES:
             raise LostError("an answer without end")
     answer = Answer(reply.status, reply.media_type, bytes(data))
-    return _as_mistake(answer) if reply.status == 500 else answer
+    return as_mistake(answer) if reply.status == 500 else answer
 
 
 def parse_answer(answer: Answer) -> dict[str, Any] | None:
@@ -75,7 +75,7 @@ def parse_answer(answer: Answer) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _as_mistake(answer: Answer) -> Answer:
+def as_mistake(answer: Answer) -> Answer:
     """An error 500 as the mistake of a user that it mostly is: a chat template that refuses the messages.
 
     The same request would fail again, and clients repeat a request after a 5xx.
