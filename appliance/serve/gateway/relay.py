@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
@@ -35,6 +36,7 @@ from appliance.serve.sharing.watchdog import SilentError, SilentWork
 from appliance.serve.upstream.answer import Answer, parse_answer, read_whole
 from appliance.serve.upstream.connection import LostError, Reply
 from appliance.serve.upstream.forced_call import make_call
+from appliance.serve.upstream.gathered import AS_STREAM, read_gathered
 from appliance.serve.upstream.pieces import StreamJoiner, as_chunks, join_answers
 from appliance.serve.upstream.ranking import rank_answers
 from appliance.serve.upstream.token_usage import StreamMeter, TokenUsage, read_usage
@@ -143,7 +145,9 @@ class Relay(Response):
             await self._refuse(why, scope, receive, send)
 
     @asynccontextmanager
-    async def _piece(self, at: int) -> AsyncIterator[tuple[Reply, Turn]]:
+    async def _piece(
+        self, at: int, more: Mapping[str, Any] = MappingProxyType({})
+    ) -> AsyncIterator[tuple[Reply, Turn]]:
         """Let the engine do one piece of work; the queue refuses none but the first."""
         self._caller.check_quota()
         work, backend = self._work, self._backend
@@ -151,7 +155,7 @@ class Relay(Response):
         prompt = body if work.has_slot_fields else b""
         async with backend.queue.slot(self._share, work.cost(at), prompt, is_first=at == 0) as turn:
             if work.has_slot_fields:
-                body = with_fields(body, turn.fields())
+                body = with_fields(body, {**turn.fields(), **more})
             kind = SilentWork(work.path, work.size_class(at))
             with backend.watchdog.watch(kind) as watcher:
                 async with backend.upstream.request(work.path, body, watcher) as reply:
@@ -159,8 +163,9 @@ class Relay(Response):
 
     async def _ask(self, at: int) -> Answer:
         """Let the engine do one piece of work, and read its whole answer."""
-        async with self._piece(at) as (reply, turn):
-            answer = await read_whole(reply)
+        is_gathered = self._work.has_slot_fields and not self._work.has_logprobs
+        async with self._piece(at, AS_STREAM if is_gathered else {}) as (reply, turn):
+            answer = await (read_gathered if is_gathered else read_whole)(reply)
             usage = read_usage(parse_answer(answer))
             if usage is not None:
                 self._spend(turn, usage)

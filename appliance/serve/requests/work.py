@@ -66,6 +66,7 @@ class Work:
         answers: answers for each prompt, which is counted once.
         answer_tokens: the most tokens of one answer, or a guess where the request states none; 0 where none is written.
         grammar_bytes: of the schemas and tools of which the engine makes a grammar.
+        has_logprobs: whether the answers hold the probabilities of their tokens.
         ranking: of a request that sorts documents, how its answer is written.
     """
 
@@ -77,6 +78,7 @@ class Work:
     answers: int = 1
     answer_tokens: int = 0
     grammar_bytes: int = 0
+    has_logprobs: bool = False
     ranking: Ranking | None = None
 
     def cost(self, piece: int) -> int:
@@ -188,6 +190,7 @@ def _with_answers(work: Work, request: GenerationRequest, bodies: list[dict[str,
         has_usage=bool(options and options.include_usage),
         answers=request.n,
         answer_tokens=_answer_tokens(request),
+        has_logprobs="logprobs" in bodies[0],
         grammar_bytes=sum(len(to_json(bodies[0][name])) for name in _GRAMMAR_FIELDS if name in bodies[0]),
     )
 

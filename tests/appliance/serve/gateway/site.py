@@ -63,12 +63,15 @@ class Site:
         key = str(options.pop("key", "all"))
         return self.call("POST", "/v1/chat/completions", question(said, model, **options), key)
 
-    def begin(self, said: str, model: str = "toy") -> http.client.HTTPConnection:
+    def begin(self, said: str, model: str = "toy", **options: object) -> http.client.HTTPConnection:
         """Ask, and do not wait for the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         headers = {"authorization": f"Bearer {self.keys['all']}"}
         connection.request(
-            "POST", "/v1/chat/completions", json.dumps(question(said, model, stream=said != "hang")), headers
+            "POST",
+            "/v1/chat/completions",
+            json.dumps(question(said, model, **(options or {"stream": said != "hang"}))),
+            headers,
         )
         return connection
 
