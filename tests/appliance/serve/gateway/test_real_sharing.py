@@ -1,4 +1,4 @@
-"""The shipped engine and model behind the gateway: a prefix is reused within a key alone, and who leaves frees a slot."""
+"""The shipped engine behind the gateway: a prefix is reused within a key alone, and who leaves frees a slot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from tests.appliance.serve.gateway.site import Site, eventually, opened
 from tests.appliance.shipped import shipped_model, shipped_runtime
 
 pytestmark = pytest.mark.ci
-LONG = "The quick brown fox jumps over the lazy dog. " * 8
 NO_END = {"0": -100, "1": -100, "2": -100}
 """Tokens by which the model would end an answer."""
 
@@ -45,7 +44,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def cached(site: Site, key: str, **options: object) -> int:
     """How many tokens of the same long text the engine did not read again."""
-    status, _, data = site.ask(LONG, "narrow", **{"key": key, "max_tokens": 1, **options})
+    text = f"{sorted(options)} " + "The quick brown fox jumps over the lazy dog. " * 8
+    status, _, data = site.ask(text, "narrow", **{"key": key, "max_tokens": 1, **options})
     assert status == 200, data
     return int(json.loads(data)["usage"]["prompt_tokens_details"]["cached_tokens"])
 
@@ -65,8 +65,6 @@ def test_prefix_is_reused_within_a_key_and_never_across_keys(site: Site, more: d
     first = cached(site, "all", **more)
     again = cached(site, "all", **more)
     assert again > 50
-    # Both slots hold this text of the one key: the other one has it read anew in each of them, once.
-    cached(site, "all", max_tokens=2, **more)
     assert cached(site, "narrow", **more) == 0
     assert cached(site, "narrow", **more) > 50
     assert first in (0, again)
@@ -85,4 +83,4 @@ def test_who_leaves_a_whole_answer_frees_its_slot_while_another_is_answered(site
     assert figure(site, "n_decode_total") - steps < 100
     stream.close()
     assert eventually(lambda: figure(site, "requests_processing") == 0, 60)
-    assert site.gauge("requests_running", "narrow") == 0
+    assert site.gauge("slots_taken", "narrow") == 0
