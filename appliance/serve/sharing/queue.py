@@ -3,8 +3,8 @@
 Owns the bounds; `fair_order` has the order, and `slots` the choice of a slot. Rules:
 - nobody waits without bound: an answer that comes too late is worse than a refusal that states when to try again;
 - one owner can fill only its part of the places where requests wait, so that its flood refuses its own requests;
-- while another owner has asked within `RECENT_S`, one owner gets all slots but one. So nobody waits for the long
-  answers of somebody who asks without pause;
+- while another owner has asked within `RECENT_S`, one owner gets all slots but one, of `KEEPS_ONE_FROM` or more. So
+  nobody waits for the long answers of somebody who asks without pause;
 - the further pieces of requests that are being answered take no place from those that come: else some long lists would
   keep everybody else out.
 """
@@ -25,6 +25,8 @@ from appliance.serve.sharing.work_rate import WorkRate
 WAITING_PER_SLOT = 16
 MAX_WAIT_S = 60.0
 RECENT_S = 60.0
+KEEPS_ONE_FROM = 3
+"""Slots from which on one is kept: of two, it would be half of the engine."""
 
 
 class QueueFullError(Exception):
@@ -155,7 +157,7 @@ class RequestQueue:
         self._start_next()
 
     def _may_start(self, line: Line) -> bool:
-        has_room = line.running < self.slots - 1 or self.slots == 1
+        has_room = line.running < self.slots - 1 or self.slots < KEEPS_ONE_FROM
         return line.may_start and (has_room or not self._has_others(line.share.owner))
 
     def _note(self, owner: str) -> None:

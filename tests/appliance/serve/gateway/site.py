@@ -66,7 +66,7 @@ class Site:
     def begin(self, said: str, model: str = "toy", **options: object) -> http.client.HTTPConnection:
         """Ask, and do not wait for the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        headers = {"authorization": f"Bearer {self.keys['all']}"}
+        headers = {"authorization": f"Bearer {self.keys[str(options.pop('key', 'all'))]}"}
         connection.request(
             "POST",
             "/v1/chat/completions",

@@ -62,12 +62,12 @@ def figure(site: Site, name: str) -> float:
 
 @pytest.mark.parametrize("more", [{}, {"logprobs": True}], ids=["gathered", "in one part"])
 def test_prefix_is_reused_within_a_key_and_never_across_keys(site: Site, more: dict[str, Any]) -> None:
-    first = cached(site, "all", **more)
-    again = cached(site, "all", **more)
-    assert again > 50
-    assert cached(site, "narrow", **more) == 0
-    assert cached(site, "narrow", **more) > 50
-    assert first in (0, again)
+    cached(site, "all", **more)
+    whole = cached(site, "all", **more)
+    # A slot of its own may hold the beginning that the template writes into every chat, and nothing of this text.
+    foreign = cached(site, "narrow", **more)
+    assert foreign < whole - 50
+    assert cached(site, "narrow", **more) == whole
 
 
 def test_who_leaves_a_whole_answer_frees_its_slot_while_another_is_answered(site: Site) -> None:
