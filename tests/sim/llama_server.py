@@ -197,14 +197,17 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        kind = "chat.completion.chunk"
-        last = [self.head(kind, {"delta": {}, "finish_reason": finish})]
+        is_chat = self.path != "/v1/completions"
+        kind = "chat.completion.chunk" if is_chat else "text_completion"
+        empty: dict = {"delta": {}} if is_chat else {"text": "", "logprobs": None}
+        last = [self.head(kind, {**empty, "finish_reason": finish})]
         if options.get("include_usage"):
             last.append({**self.head(kind), "usage": USAGE})
         last[-1]["timings"] = TIMINGS
         try:
             for delta in pieces:
-                self.event(json.dumps(self.head(kind, {"delta": delta})))
+                part = {"delta": delta} if is_chat else {"text": delta.get("content") or "", "logprobs": None}
+                self.event(json.dumps(self.head(kind, part)))
                 if said == "die late":
                     os.abort()
                 if said == "fail late":
