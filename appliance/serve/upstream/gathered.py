@@ -1,8 +1,8 @@
 """A whole answer, gathered from the stream by which the engine gives it.
 
-An engine that gives an answer in one part does not notice that the connection has closed while it answers others: it
-goes on to the end for nobody. So it is asked for a stream, whose next event it then cannot send. This is the stream's
-other end, and the answer is the one that the engine gives in one part.
+While an engine answers others, it does not notice that the connection of an answer in one part has closed. It goes on
+to the end for nobody. So it is asked for a stream, whose next event it then cannot send. This is the stream's other
+end, and the answer is the one that the engine gives in one part.
 
 Rule: an answer with logprobs is not asked for so. A stream of llama.cpp leaves out those of tokens that show no text.
 """
