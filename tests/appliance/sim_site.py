@@ -13,7 +13,7 @@ import pytest
 
 from appliance.host.install import install_run, steps
 from appliance.host.install.install import install
-from appliance.host.install.install_plan import InstallResult
+from appliance.host.install.planning.install_plan import InstallResult
 from appliance.host.layout.prefix import Prefix
 from appliance.host.playbook.ansible_run import PlaybookCounts
 from appliance.host.preflight.inputs import Host, SourceMedia

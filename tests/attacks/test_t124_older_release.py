@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance.host.install.install import install
-from appliance.host.install.install_plan import InstallPlan, Silent
+from appliance.host.install.planning.install_plan import InstallPlan, Silent
 from appliance.host.preflight.inputs import Host
 from appliance.host.release.release import current_target
 from signing.errors import HostUnfitError

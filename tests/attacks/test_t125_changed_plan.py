@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from appliance.host.install.install import install
-from appliance.host.install.install_plan import InstallPlan, Silent
+from appliance.host.install.planning.install_plan import InstallPlan, Silent
 from appliance.host.preflight.inputs import Host
 from tests.appliance.sim_card import CARD
 from tests.appliance.sim_host import SimHost, build_bundle, new_host

@@ -18,6 +18,7 @@ from tests.bed.nspawn import NspawnHost
 from tests.bed.tool import put_tool
 from tests.bed.trees import DEBIAN_12
 from tests.journeys.conftest import RECIPE, Demo, appliance
+from tests.journeys.escapes import REFUSED_INSIDE, TRY
 
 pytestmark = [pytest.mark.bed, pytest.mark.ci, pytest.mark.timeout(600)]
 
@@ -66,40 +67,6 @@ done
 for wait in $(seq 150); do systemctl is-failed -q {0} && exit 0; sleep 0.2; done
 exit 1
 """
-
-# What an engine that a model has taken over would try; one word for each attempt, `yes` where it succeeded.
-TRY = """
-import ctypes, json, mmap, os, socket
-libc = ctypes.CDLL(None, use_errno=True)
-def inet():
-    socket.socket(socket.AF_INET, socket.SOCK_STREAM).close()
-def connect():
-    socket.create_connection(("127.0.0.1", 8443), 5).close()
-def bind():
-    with socket.socket(socket.AF_INET) as own:
-        own.bind(("127.0.0.1", 0))
-def write_and_execute():
-    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
-def write_usr():
-    open("/usr/planted", "w").close()
-    os.unlink("/usr/planted")
-def write_model():
-    os.close(os.open(os.environ["MODEL"], os.O_RDWR))
-def ptrace():
-    if libc.ptrace(0, 0, 0, 0) < 0:
-        raise OSError(ctypes.get_errno(), "ptrace")
-def unix():
-    socket.socket(socket.AF_UNIX).close()
-found = {}
-for attempt in (unix, inet, connect, bind, write_and_execute, write_usr, write_model, ptrace):
-    try:
-        attempt()
-        found[attempt.__name__] = "yes"
-    except OSError as error:
-        found[attempt.__name__] = type(error).__name__
-print(json.dumps(found), flush=True)
-"""
-REFUSED_INSIDE = {"inet", "connect", "bind", "write_and_execute", "write_usr", "write_model", "ptrace"}
 
 
 @dataclass

@@ -26,9 +26,9 @@ from appliance.cli.operator.install_dialogue import OperatorDialogue
 from appliance.cli.planner.host_card import run_tool
 from appliance.host.install.hand_over import own_set_kept
 from appliance.host.install.install import install
-from appliance.host.install.install_plan import InstallResult
 from appliance.host.install.install_run import STAGED, TRYING_NOW
-from appliance.host.install.plan_file import MAX_PLAN_BYTES, read_plan
+from appliance.host.install.planning.install_plan import InstallResult
+from appliance.host.install.planning.plan_file import MAX_PLAN_BYTES, read_plan
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.probe import probe_essentials
 from appliance.host.preflight.inputs import Host, SourceMedia

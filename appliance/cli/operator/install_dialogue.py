@@ -10,7 +10,7 @@ from appliance.cli.console.figures import format_memory
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.console.waiting import is_watched
 from appliance.host.install.hand_over import hand_over
-from appliance.host.install.install_plan import InstallPlan
+from appliance.host.install.planning.install_plan import InstallPlan
 from appliance.host.models.switch_memory import WINDOW
 from appliance.host.preflight.inputs import Host
 from bundles.bundle import Bundle

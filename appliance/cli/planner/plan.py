@@ -23,8 +23,8 @@ from appliance.cli.console.waiting import select_option, wait_option, waiting_of
 from appliance.cli.planner.host_card import read_card
 from appliance.cli.planner.plan_install import install_lines, plan_elsewhere, plan_here
 from appliance.cli.planner.plan_source import PlanOptions, PlanSource, read_source
-from appliance.host.install.plan_details import PlanDetails
-from appliance.host.install.plan_file import KEY, plan_value
+from appliance.host.install.planning.plan_details import PlanDetails
+from appliance.host.install.planning.plan_file import KEY, plan_value
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import MAX_CARD_BYTES, Card, parse_card
 from appliance.host.models.fit import Fit, ModelWorkload, fit

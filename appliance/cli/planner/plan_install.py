@@ -12,9 +12,9 @@ from appliance.cli.console.figures import format_memory
 from appliance.cli.planner.host_check import this_host
 from appliance.cli.planner.plan_source import PlanSource
 from appliance.host.install.bundle_admission import model_workloads, release_path
-from appliance.host.install.install_plan import plan_install
-from appliance.host.install.plan_details import PlanDetails, detail, read_journal, with_prediction
-from appliance.host.install.plan_times import RECORDED, total_seconds
+from appliance.host.install.planning.install_plan import plan_install
+from appliance.host.install.planning.plan_details import PlanDetails, detail, read_journal, with_prediction
+from appliance.host.install.planning.plan_times import RECORDED, total_seconds
 from appliance.host.layout.prefix import Prefix
 from appliance.host.machine.card import Card
 from appliance.host.models.switch_memory import BESIDE, WINDOW

@@ -51,7 +51,7 @@ from signing.errors import UsageError
 MARK = "appliance/host/install/hand_over.py"
 """A program with this file can be handed over to."""
 PLAN = "--plan"
-PLAN_FILE = "appliance/host/install/plan_file.py"
+PLAN_FILE = "appliance/host/install/planning/plan_file.py"
 """A program with this file compares an install with a plan."""
 NEWER_FLAGS = {"--older": "appliance/host/preflight/older.py"}
 """Flags that a program knows if it has the file. One without the file makes no such check."""

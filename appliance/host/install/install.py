@@ -28,9 +28,9 @@ from appliance.host.install.bundle_admission import (
 )
 from appliance.host.install.bundle_parts import check_parts
 from appliance.host.install.importer import accept
-from appliance.host.install.install_plan import Dialogue, InstallResult, Silent, plan_install
 from appliance.host.install.install_run import STAGED, InstallRun
-from appliance.host.install.plan_file import check_planned
+from appliance.host.install.planning.install_plan import Dialogue, InstallResult, Silent, plan_install
+from appliance.host.install.planning.plan_file import check_planned
 from appliance.host.install.steps import UNTIL_STAGED, WHOLE_INSTALL
 from appliance.host.layout.install_lock import hold
 from appliance.host.layout.prefix import Prefix

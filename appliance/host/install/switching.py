@@ -15,8 +15,8 @@ from pathlib import Path
 from appliance.host.change.change_file import INSTALL, SWITCHING, read_change
 from appliance.host.change.step_runner import OnBoundary, ignore_boundary
 from appliance.host.install.install import run_to_the_end
-from appliance.host.install.install_plan import InstallResult
 from appliance.host.install.install_run import InstallRun
+from appliance.host.install.planning.install_plan import InstallResult
 from appliance.host.install.steps import SWITCH_STEPS
 from appliance.host.layout.install_lock import hold
 from appliance.host.layout.places import OK_FILE, STAGED_FILE

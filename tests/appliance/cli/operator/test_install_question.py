@@ -13,7 +13,7 @@ import pytest
 from appliance.cli.operator import install as program
 from appliance.cli.operator.install_dialogue import OperatorDialogue, plan_lines, typed_arguments
 from appliance.host.install.bundle_admission import verify_media
-from appliance.host.install.install_plan import InstallPlan, plan_install
+from appliance.host.install.planning.install_plan import InstallPlan, plan_install
 from appliance.host.layout.prefix import Prefix
 from appliance.host.models.fit import Fit
 from appliance.host.preflight.host_check import PreflightResult

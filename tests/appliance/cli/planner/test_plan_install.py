@@ -17,7 +17,7 @@ from appliance import clock
 from appliance.builder.chunking.chunker import Source
 from appliance.cli.planner import host_check as check_program
 from appliance.host.change.journal import DONE, FAILED, STARTED, JournalEntry
-from appliance.host.install.plan_times import BY_RATE, RECORDED, forecast, recorded, total_seconds
+from appliance.host.install.planning.plan_times import BY_RATE, RECORDED, forecast, recorded, total_seconds
 from appliance.host.install.steps import WHOLE_INSTALL
 from appliance.host.machine.card import card_value
 from appliance.host.playbook import prediction

@@ -10,7 +10,7 @@ import pytest
 
 from appliance.host.change.change_file import INSTALL, SWITCHING, TRYING, HostChange, read_change, write_change
 from appliance.host.change.way_back import previous_target
-from appliance.host.install.install_plan import InstallResult
+from appliance.host.install.planning.install_plan import InstallResult
 from appliance.host.install.switching import staged_releases, switch_release
 from appliance.host.layout.places import OK_FILE, STAGED_FILE
 from appliance.host.release.release import current_target

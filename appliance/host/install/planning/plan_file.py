@@ -17,9 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from appliance.host.install.install_plan import InstallPlan
-from appliance.host.install.plan_details import PlanDetails, detail, read_journal
-from appliance.host.install.plan_times import total_seconds
+from appliance.host.install.planning.install_plan import InstallPlan
+from appliance.host.install.planning.plan_details import PlanDetails, detail, read_journal
+from appliance.host.install.planning.plan_times import total_seconds
 from appliance.host.preflight.host_check import PreflightResult
 from appliance.host.preflight.inputs import Host
 from appliance.host.release.held_chunks import held_chunks

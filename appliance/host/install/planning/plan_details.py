@@ -19,8 +19,8 @@ from pathlib import Path
 
 from appliance import clock
 from appliance.host.change.journal import Journal, JournalEntry
-from appliance.host.install.install_plan import InstallPlan
-from appliance.host.install.plan_times import StepForecast, downtime_seconds, forecast
+from appliance.host.install.planning.install_plan import InstallPlan
+from appliance.host.install.planning.plan_times import StepForecast, downtime_seconds, forecast
 from appliance.host.layout.places import OK_FILE
 from appliance.host.layout.prefix import Prefix
 from appliance.host.models.switch_memory import WINDOW
