@@ -18,7 +18,7 @@ from tests.bed.nspawn import NspawnHost
 from tests.bed.tool import put_tool
 from tests.bed.trees import DEBIAN_12
 from tests.journeys.conftest import RECIPE, Demo, appliance
-from tests.journeys.escapes import REFUSED_INSIDE, TRY
+from tests.journeys.team.escapes import REFUSED_INSIDE, TRY
 
 pytestmark = [pytest.mark.bed, pytest.mark.ci, pytest.mark.timeout(600)]
 

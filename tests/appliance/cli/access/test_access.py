@@ -77,6 +77,21 @@ def test_rights_and_limits_are_those_that_were_given(host: SimHost) -> None:
     assert "2 at once, 1000 tokens a day, priority 3" in access(host, "show", "ann").out
 
 
+def test_what_the_page_types_does_what_it_tells(host: SimHost) -> None:
+    for words in (
+        ("grant", "ann", "--expires", "90d"),
+        ("grant", "batch", "--tokens-per-day", "200000", "--concurrency", "2"),
+        ("list",),
+        ("usage",),
+        ("rotate", "ann", "--overlap", "12h"),
+        ("revoke", "ann"),
+    ):
+        done = access(host, *words)
+        assert done.code == 0, done.talk
+    assert "batch" in access(host, "list").out
+    assert "ann" not in access(host, "list").out
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
