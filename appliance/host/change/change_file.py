@@ -136,6 +136,16 @@ def read_change(prefix: Prefix) -> HostChange | None:
         return parse_change(file.read(_MAX_BYTES + 1), path)
 
 
+def is_cut_off(prefix: Prefix) -> bool:
+    """Whether a switch was cut off: the next command undoes or finishes it before it refuses a wrong site's file.
+
+    Raises:
+        DriftError: the file breaks the grammar.
+    """
+    change = read_change(prefix)
+    return change is not None and change.phase == SWITCHING
+
+
 def format_change(change: HostChange) -> bytes:
     """Serialize a change; `parse_change` accepts what this returns.
 

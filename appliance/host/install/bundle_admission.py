@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from appliance.host.change.change_file import is_cut_off
 from appliance.host.install.bundle_parts import check_parts
 from appliance.host.layout.places import OK_FILE
 from appliance.host.layout.prefix import Prefix
@@ -33,7 +34,7 @@ from bundles.gguf.memory import Workload
 from bundles.oci.layout import Layout
 from bundles.stick.media import OpenMedia, open_media
 from signing.digest import sha256
-from signing.errors import DamagedError, NextStickError, NotTrustedError
+from signing.errors import DamagedError, NextStickError, NotTrustedError, UsageError
 from signing.verified import Verified
 
 
@@ -111,7 +112,7 @@ def expiry_exemption(host: Host, found: Verified[Bundle]) -> Exemption | None:
 
     Raises:
         NotTrustedError: the override that was handed in does not hold for this bundle here.
-        UsageError: the site's file is wrong.
+        UsageError: the site's file is wrong, and no switch was cut off: the install undoes that first.
     """
     if host.override is None or not needs_exemption(host, found):
         return None
@@ -134,7 +135,7 @@ def run_preflight(admitted: AdmittedBundle, host: Host) -> PreflightResult:
 
     Raises:
         HostUnfitError: it cannot, with every reason; or its program does not read the stored state of this host.
-        UsageError: the site's file is wrong.
+        UsageError: the site's file is wrong, and no switch was cut off: the install undoes that first.
         NotTrustedError: the header of a model breaks a rule of `bundles.gguf.header`.
     """
     bundle, floor_time = admitted.found.value, admitted.found.evidence.floors.time
@@ -142,8 +143,17 @@ def run_preflight(admitted: AdmittedBundle, host: Host) -> PreflightResult:
     media = admitted.media.source
     # A delta leaves out what this host holds.
     source = HeldSource(media, held_chunks(host.prefix)) if media.missing(bundle) else media
-    models = model_workloads(source, bundle.contents, read_site(host.prefix.site_file))
+    models = model_workloads(source, bundle.contents, _read_decisions(host.prefix))
     return check_host(bundle.contents, models, host, release_path(host.prefix, bundle), floor_time)
+
+
+def _read_decisions(prefix: Prefix) -> SiteConfig:
+    try:
+        return read_site(prefix.site_file)
+    except UsageError:
+        if is_cut_off(prefix):
+            return NO_SITE
+        raise
 
 
 def model_workloads(source: ChunkSource, contents: Contents, site: SiteConfig = NO_SITE) -> tuple[ModelWorkload, ...]:

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from appliance.host.change.change_file import ROLLBACK, SWITCHING, read_change
+from appliance.host.change.change_file import ROLLBACK, SWITCHING, is_cut_off, read_change
 from appliance.host.change.journal import JournalEntry
 from appliance.host.change.step_runner import ChangeStep, OnBoundary, StepRecord, StepRunner, ignore_boundary
 from appliance.host.install.bundle_admission import (
@@ -92,7 +92,7 @@ def install(
     _check_direction(found, host)
     dialogue.on_verified(found, admitted.media.source)
     check_parts(found.value.contents)
-    check_site(prefix, read_site(prefix.site_file), host.now())
+    _check_site_file(host)
     preflight = run_preflight(admitted, host)
     plan = plan_install(host, release_path(prefix, found.value), found, preflight)
     check_planned(host, plan, preflight, admitted.media.source)
@@ -121,14 +121,19 @@ def _check_direction(found: Verified[Bundle], host: Host) -> None:
     check_older(host.prefix, contents.name, contents.version, path, is_meant=host.may_go_back)
 
 
+def _check_site_file(host: Host) -> None:
+    """Refuse a wrong site's file; after a switch that was cut off the first step does so, once it has undone that."""
+    if not is_cut_off(host.prefix):
+        check_site(host.prefix, read_site(host.prefix.site_file), host.now())
+
+
 def _stage_serving(run: InstallRun) -> InstallResult:
     """Stage the release that serves: nothing to do, as long as that and the site's file are right.
 
     What a stage renders would be the configuration of the release that serves.
     """
     prefix, now = run.host.prefix, run.host.now()
-    change = read_change(prefix)
-    if change is not None and change.phase == SWITCHING:
+    if is_cut_off(prefix):
         raise _serves(run, "a switch that was cut off", f"to end it: appliance install SOURCE{prefix.option}")
     accept(prefix, run.found, read_root(prefix) or run.trust, run.exemption)
     try:
