@@ -25,6 +25,7 @@ def sent(*shares: Share, slots: int = 1) -> list[dict[str, Any]]:
         queue = RequestQueue(slots)
         for share in shares:
             async with queue.slot(share, 100, SECRET) as turn:
+                turn.is_read = True
                 bodies.append(json.loads(with_fields(SECRET, turn.fields())))
 
     asyncio.run(work())
@@ -47,6 +48,22 @@ def test_attacked_by_a_guess_the_engine_reads_it_anew() -> None:
     assert reused(VICTIM, ATTACKER, VICTIM) == [False, False, False]
 
 
+def test_attacked_by_work_that_no_slot_reads_the_slot_stays_the_victims() -> None:
+    """A count of tokens, or a request that the engine refuses, leaves the victim's text where it is."""
+
+    async def after(between: bytes | None) -> bool:
+        queue = RequestQueue(1)
+        async with queue.slot(VICTIM, 100, SECRET) as turn:
+            turn.is_read = True
+        async with queue.slot(ATTACKER, 1, between):
+            pass
+        async with queue.slot(ATTACKER, 100, SECRET) as turn:
+            return turn.is_warm
+
+    assert not asyncio.run(after(None))
+    assert not asyncio.run(after(SECRET))
+
+
 def test_attacked_with_the_field_of_the_engine_it_stands_once() -> None:
     body = to_json({"messages": [], "stop": ['"id_slot":3,"cache_prompt":true}']})
     text = with_fields(body, {"id_slot": 0, "cache_prompt": False})
@@ -56,7 +73,7 @@ def test_attacked_with_the_field_of_the_engine_it_stands_once() -> None:
 def test_unguarded_the_slot_of_the_victim_is_warm_for_anybody() -> None:
     take = Slots.take
 
-    def take_as_one(slots: Slots, _owner: str, text: bytes) -> tuple[int, bool]:
+    def take_as_one(slots: Slots, _owner: str, text: bytes | None) -> tuple[int, bool]:
         return take(slots, "anybody", text)
 
     with guard_off(ROW.guard, take_as_one):

@@ -152,7 +152,7 @@ class Relay(Response):
         self._caller.check_quota()
         work, backend = self._work, self._backend
         body = work.bodies[at]
-        prompt = body if work.has_slot_fields else b""
+        prompt = body if work.has_slot_fields else None
         async with backend.queue.slot(self._share, work.cost(at), prompt, is_first=at == 0) as turn:
             if work.has_slot_fields:
                 body = with_fields(body, {**turn.fields(), **more})
@@ -166,6 +166,7 @@ class Relay(Response):
         is_gathered = self._work.has_slot_fields and not self._work.has_logprobs
         async with self._piece(at, AS_STREAM if is_gathered else {}) as (reply, turn):
             answer = await (read_gathered if is_gathered else read_whole)(reply)
+            turn.is_read = answer.status == 200
             usage = read_usage(parse_answer(answer))
             if usage is not None:
                 self._spend(turn, usage)
@@ -268,6 +269,7 @@ class Relay(Response):
         meter = StreamMeter()
         try:
             async for block in reply.blocks:
+                turn.is_read = True  # the engine begins a stream with its first token
                 is_first = at == 0 and meter.events == 0
                 meter.feed(block)
                 if is_first and meter.events:

@@ -33,14 +33,14 @@ class Place:
     Args:
         share: whose it is.
         cost: estimated tokens, 1 or more.
-        prompt: the body for the engine, to find a slot that holds its beginning.
+        prompt: the body for the engine, to find a slot that holds its beginning; None where it uses no slot's text.
         is_first: whether it is the first piece of a request.
         turn: done when its turn has come.
     """
 
     share: Share
     cost: int
-    prompt: bytes
+    prompt: bytes | None
     is_first: bool
     turn: asyncio.Future[Turn]
 

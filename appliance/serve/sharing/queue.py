@@ -87,13 +87,15 @@ class RequestQueue:
         return self._rate.tokens_per_s
 
     @asynccontextmanager
-    async def slot(self, share: Share, cost: int, prompt: bytes = b"", *, is_first: bool = True) -> AsyncIterator[Turn]:
+    async def slot(
+        self, share: Share, cost: int, prompt: bytes | None = None, *, is_first: bool = True
+    ) -> AsyncIterator[Turn]:
         """Wait for a slot and hold it for the length of the block.
 
         Args:
             share: whose piece it is.
             cost: tokens that it counts for: an estimate, which `Turn.spend` corrects.
-            prompt: the body for the engine, to find a slot that holds its beginning.
+            prompt: the body for the engine, to find a slot that holds its beginning; None where it uses no slot's text.
             is_first: whether this is the first piece of a request. The others wait their turn and are not refused: what
                 was done of the request would be lost.
 
@@ -110,7 +112,7 @@ class RequestQueue:
         """The engine holds no text any more, since it was started again."""
         self._slots.forget()
 
-    async def _enter(self, share: Share, cost: int, prompt: bytes, *, is_first: bool) -> Turn:
+    async def _enter(self, share: Share, cost: int, prompt: bytes | None, *, is_first: bool) -> Turn:
         self._note(share.owner)
         turn: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
         place = Place(share, cost, prompt, is_first, turn)
@@ -152,7 +154,7 @@ class RequestQueue:
     def _leave(self, share: Share, turn: Turn) -> None:
         spent = turn.cost if turn.spent is None else turn.spent
         self._rate.end(self._clock(), spent)
-        self._slots.give_back(turn.slot)
+        self._slots.give_back(turn.slot, is_read=turn.is_read)
         self._order.end(share.owner, turn.cost, spent)
         self._start_next()
 

@@ -32,12 +32,14 @@ class Turn:
             that: how fast an answer begins would else show one owner another's texts.
         cost: tokens that the piece counts for; an estimate.
         spent: tokens that it has cost; None until `spend`.
+        is_read: whether the engine has begun to read the piece.
     """
 
     slot: int
     is_warm: bool
     cost: int
     spent: int | None = None
+    is_read: bool = False
 
     def fields(self) -> dict[str, int | bool]:
         """The fields by which the engine uses this slot, and reads a prompt anew where it may not reuse it."""

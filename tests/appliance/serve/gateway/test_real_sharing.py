@@ -84,3 +84,19 @@ def test_who_leaves_a_whole_answer_frees_its_slot_while_another_is_answered(site
     stream.close()
     assert eventually(lambda: figure(site, "requests_processing") == 0, 60)
     assert site.gauge("slots_taken", "narrow") == 0
+
+
+@pytest.mark.parametrize("times", [3, 4], ids=["odd", "even"])  # of two slots, one of them ends at the other key's
+@pytest.mark.parametrize("attempt", ["counted", "refused"])
+def test_counting_tokens_and_a_refused_chat_open_no_slot_of_another_key(site: Site, attempt: str, times: int) -> None:
+    text = f"{attempt} {times}: the plan of the bank is secret. " * 8
+    assert site.ask(text, "narrow", max_tokens=1)[0] == 200
+    for _ in range(times):
+        if attempt == "counted":
+            assert site.call("POST", "/tokenize", {"model": "narrow", "content": "x"}, "narrow")[0] == 200
+        else:
+            assert site.ask("hello " * 1200, "narrow", key="narrow")[0] == 400
+    status, _, data = site.ask(text, "narrow", key="narrow", max_tokens=1)
+    usage = json.loads(data)["usage"]
+    assert status == 200
+    assert usage["prompt_tokens_details"]["cached_tokens"] < usage["prompt_tokens"] // 2

@@ -16,7 +16,7 @@ LONG = b"".join(b"line %d of a long talk\n" % at for at in range(100))
 
 def use(slots: Slots, owner: str, text: bytes) -> tuple[int, bool]:
     found = slots.take(owner, text)
-    slots.give_back(found[0])
+    slots.give_back(found[0], is_read=True)
     return found
 
 
@@ -57,13 +57,31 @@ def test_engine_that_was_started_again_holds_nothing() -> None:
     assert use(slots, "me", LONG) == (0, False)
 
 
+def test_slot_is_nobodys_after_a_piece_that_the_engine_did_not_read() -> None:
+    slots = Slots(1)
+    use(slots, "me", LONG)
+    slots.give_back(slots.take("other", LONG)[0], is_read=False)
+    assert use(slots, "other", LONG) == (0, False)
+    slots.give_back(slots.take("other", LONG)[0], is_read=False)
+    assert use(slots, "other", LONG) == (0, False)
+
+
+def test_piece_without_a_text_changes_nothing_of_what_a_slot_holds() -> None:
+    slots = Slots(1)
+    use(slots, "me", LONG)
+    slots.give_back(slots.take("other", None)[0], is_read=True)
+    assert use(slots, "me", LONG) == (0, True)
+
+
 def test_queue_gives_the_slot_to_the_engine() -> None:
     async def work() -> None:
         queue = RequestQueue(2)
         async with queue.slot(Share("me"), 1, LONG) as first, queue.slot(Share("me"), 1, LONG) as second:
+            first.is_read = second.is_read = True
             assert {first.slot, second.slot} == {0, 1}
             assert first.fields() == {"id_slot": first.slot, "cache_prompt": False}
         async with queue.slot(Share("me"), 1, LONG) as again:
+            again.is_read = True
             assert again.fields() == {"id_slot": again.slot, "cache_prompt": True}
         queue.forget()
         async with queue.slot(Share("me"), 1, LONG) as turn:
