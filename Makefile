@@ -28,7 +28,7 @@ bed: setup ## Build the test hosts: Debian trees, the guest, the Vagrant box (fi
 prove: runtime bed ## The whole story in a virtual machine without a network card, with a transcript (about a quarter of an hour where it is emulated)
 	@$(BIN)/python -m tests.prove --workspace .demo/workspace
 
-soak: runtime bed ## Run what takes hours: 10 000 faults of a host, 20 power cuts of a guest, faults in signing/, 2 000 mutations of the bundle, 100 000 requests, six libraries of clients, every test of a test host 20 times (ROUNDS=n), the runtime built again, a seal of 500 MB, models of 5 and 8 GiB
+soak: runtime bed ## Run what takes hours: 10 000 faults of a host, 20 power cuts of a guest, faults in signing/, 2 000 mutations of the bundle, 100 000 requests, six libraries of clients, half an hour of mixed load, every test of a test host 20 times (ROUNDS=n), the runtime built again, a seal of 500 MB, models of 5 and 8 GiB
 	@$(BIN)/python -m tests.sim.host_faults 10000
 	@$(BIN)/python -m tests.prove.power_cuts 20
 	@$(BIN)/python -m tests.mutants
@@ -38,6 +38,7 @@ soak: runtime bed ## Run what takes hours: 10 000 faults of a host, 20 power cut
 	@BODIES=100000 $(BIN)/python -m pytest -m ci tests/appliance/serve/requests/test_any_body.py
 	@EXAMPLES=1000 $(BIN)/python -m pytest -m ci tests/appliance/serve/gateway/test_described_api.py
 	@$(BIN)/python -m tests.conformance.clients
+	@$(BIN)/python -m tests.load 1800
 	@INSTANTS=40 $(BIN)/python -m pytest -m ci tests/appliance/cli/demo/test_demo_killed.py
 	@KILLS=100 $(BIN)/python -m pytest tests/bundles/chunks/test_copy_killed.py
 	@BIG_MIB=5120 $(BIN)/python -m pytest -m vm -k swapped tests/bundles/stick/test_real_sticks.py
