@@ -96,20 +96,9 @@ def check_whole(header: GgufHeader, subject: str) -> None:
         raise not_served(subject, f"part {part + 1} of {parts} of a split GGUF", hint)
 
 
-def check_served(task: str, subject: str) -> None:
-    """Refuse a task for which this release has no route.
-
-    Raises:
-        UsageError: it is a reranker.
-    """
-    if task == RERANK:
-        hint = "take a model that embeds or chats: this release has no route for ranking"
-        raise not_served(subject, "a reranker, by its pooling type", hint)
-
-
 def most_context(header: GgufHeader, task: str) -> int:
     """The longest context that a model can be served with, in tokens; 0 where its file does not state any."""
-    return min(header.context or BATCH_TOKENS, BATCH_TOKENS) if task == EMBED else header.context
+    return header.context if task == CHAT else min(header.context or BATCH_TOKENS, BATCH_TOKENS)
 
 
 def task_of(header: GgufHeader) -> str:
@@ -120,7 +109,7 @@ def task_of(header: GgufHeader) -> str:
 
 def not_served(subject: str, found: str, hint: str) -> UsageError:
     """The error for a file that is no model which an engine could serve."""
-    expected = "a whole model that chats or embeds, as a GGUF with its tokenizer"
+    expected = "a whole model that chats, embeds or ranks, as a GGUF with its tokenizer"
     return UsageError(CODE, subject, expected=expected, found=found, hint=hint)
 
 

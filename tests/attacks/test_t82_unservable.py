@@ -19,7 +19,7 @@ from tests.attacks.harness import guard_off, row
 from tests.sim.odd_models import EMBEDDER, REFUSED, RERANKER, servable
 
 ROW = row(82)
-ODD = {**{name: data for name, (data, _) in REFUSED.items()}, "a reranker": RERANKER}
+ODD = {name: data for name, (data, _) in REFUSED.items()}
 
 
 def judge(folder: Path, data: bytes) -> dict[str, ModelFile]:
@@ -40,6 +40,7 @@ def judge(folder: Path, data: bytes) -> dict[str, ModelFile]:
 def test_unattacked_models_are_locked(tmp_path: Path) -> None:
     assert judge(tmp_path, servable())["tiny"].task == "chat"
     assert judge(tmp_path, EMBEDDER)["tiny"].task == "embed"
+    assert judge(tmp_path, RERANKER)["tiny"].task == "rerank"
 
 
 @pytest.mark.parametrize("data", ODD.values(), ids=ODD)

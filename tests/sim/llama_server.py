@@ -168,13 +168,17 @@ class Handler(BaseHTTPRequestHandler):
                 return 500, {"error": {"code": 500, "message": message, "type": "server_error"}}
             text = "".join(map(chr, body["tokens"]))
             return 200, {"content": text.encode("utf-8", "replace").decode()}
-        [document] = body["documents"]
-        if document == "hang":
+        if "hang" in body["documents"]:
             self.hang()
-        score = None if document == "nan" else float(sum(one in body["query"].split() for one in document.split()))
         usage = {"prompt_tokens": 3, "total_tokens": 3}
-        results = [{"index": 0, "relevance_score": score}]
-        return 200, {"model": body["model"], "object": "list", "usage": usage, "results": results}
+        results = [
+            {"index": at, "relevance_score": self.score(body["query"], text)}
+            for at, text in enumerate(body["documents"])
+        ]
+        return 200, {"model": self.alias, "object": "list", "usage": usage, "results": results[::-1]}
+
+    def score(self, query: str, document: str) -> float | None:
+        return None if document == "nan" else float(sum(one in query.split() for one in document.split()))
 
     def embedding(self, said: str) -> list[float]:
         Handler.embedded += 1

@@ -26,7 +26,7 @@ from bundles.contents.contents import Contents, File, Model, Needs, Serve, Targe
 from bundles.contents.contents_json import write_contents
 from bundles.contents.format_2 import SitePermission, TemplateAcceptance
 from bundles.gguf.header import GgufHeader
-from bundles.gguf.kind import task_of
+from bundles.gguf.kind import RERANK, task_of
 from bundles.gguf.memory import Workload
 from bundles.oci.manifest import write_manifest
 from bundles.progress import OnProgress
@@ -133,7 +133,8 @@ def _contents(
 
 def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model:
     lint_templates(header, made.source.path, model.accepted_template)
-    check_context(model, header, task_of(header))
+    task = task_of(header)
+    check_context(model, header, task)
     return Model(
         name=model.name,
         path=made.source.path,
@@ -146,7 +147,8 @@ def _model(model: RecipeModel, made: GatheredModel, header: GgufHeader) -> Model
         licence=model.licence,
         lineage=made.lineage,
         embedding=header.embedding,
-        task=model.task or "",
+        # A bundle without a stated task is format 1, which has no word for ranking.
+        task=RERANK if task == RERANK else model.task or "",
         template_accepted=_acceptance(model),
         golden=tuple(file.path for file in model.golden_files),
     )

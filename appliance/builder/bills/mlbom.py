@@ -20,12 +20,13 @@ from appliance.builder.bills.sbom import own_component
 from appliance.builder.models.chat_template import templates_of
 from bundles.contents.contents import Model
 from bundles.gguf.header import GgufHeader
-from bundles.gguf.kind import EMBED
+from bundles.gguf.kind import CHAT, EMBED, RERANK
 from signing.digest import sha256
 from signing.strictjson import Json
 
 _COPIED = ("general.name", "general.basename", "general.finetune", "general.size_label", "tokenizer.ggml.model")
 MAX_TEXT_CHARS = 200
+_TASKS = {CHAT: ("text-generation", "text"), EMBED: ("text-embedding", "vector"), RERANK: ("text-ranking", "number")}
 UNKNOWN = "Nothing is known here of its training data, its evaluation or its safety beyond what its source says."
 
 
@@ -71,14 +72,14 @@ def _pedigree(model: Model) -> Json:
 
 
 def _card(model: Model, header: GgufHeader) -> Json:
-    is_embedding = model.purpose == EMBED
+    task, output = _TASKS[model.purpose]
     return {
         "modelParameters": {
-            "task": "text-embedding" if is_embedding else "text-generation",
+            "task": task,
             "architectureFamily": model.architecture,
             "modelArchitecture": f"{model.architecture}, {model.parameters} weights, {len(header.tensors)} tensors",
             "inputs": [{"format": "text"}],
-            "outputs": [{"format": "vector" if is_embedding else "text"}],
+            "outputs": [{"format": output}],
         },
         "considerations": {"technicalLimitations": [UNKNOWN]},
     }

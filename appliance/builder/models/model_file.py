@@ -4,7 +4,7 @@ Owns what `lock` and `build` check of a GGUF, from its header alone. It reads no
 model, `build` finds out by starting it.
 
 Rules:
-- the file is a model that the bundle's own runtime knows, with a task that this release serves;
+- the file is a model that the bundle's own runtime knows: it chats, embeds or ranks;
 - the recipe asks for no other task, and for no more context than the model has;
 - its chat templates follow the rules, or a person has accepted exactly that text.
 """
@@ -20,7 +20,7 @@ from appliance.builder.models.chat_template import lint_templates
 from appliance.builder.models.split_set import read_set
 from appliance.builder.recipe.recipe import RecipeModel
 from bundles.gguf.header import GgufHeader
-from bundles.gguf.kind import CHAT, check_served, judge_kind, most_context
+from bundles.gguf.kind import CHAT, EMBED, judge_kind, most_context
 from signing.errors import UsageError
 
 UNPROMPTED = "it completes text, and its engine writes messages in the form of ChatML"
@@ -81,7 +81,8 @@ def check_context(model: RecipeModel, header: GgufHeader, task: str) -> None:
     limit = most_context(header, task)
     if limit and model.context > limit:
         is_cut = limit < header.context or not header.context
-        why = "since a text is embedded in one piece" if is_cut else "what the model was trained for"
+        verb = "embedded" if task == EMBED else "ranked"
+        why = f"since a text is {verb} in one piece" if is_cut else "what the model was trained for"
         raise UsageError(
             "recipe.context",
             f"model {model.name}",
@@ -100,7 +101,6 @@ def _check_task(model: RecipeModel, task: str, subject: str) -> None:
             found=f"task: {model.task}",
             hint="take `task` out of the recipe, or name a model that is made for this task",
         )
-    check_served(task, subject)
 
 
 def _check_golden(model: RecipeModel, task: str, subject: str) -> None:
@@ -110,5 +110,5 @@ def _check_golden(model: RecipeModel, task: str, subject: str) -> None:
             subject,
             expected="golden prompts for a model that chats",
             found=f"a model for the task {task}",
-            hint="take `golden` out of the recipe: the embeddings of this model are checked in any case",
+            hint="take `golden` out of the recipe: the numbers of this model are checked in any case",
         )

@@ -1,4 +1,4 @@
-"""The trial of every model of a bundle: the bundle's own engine loads it once, and answers or embeds one sentence.
+"""The trial of every model of a bundle: the bundle's own engine loads it once, and answers, embeds or ranks.
 
 Owns the trial, which takes place before anything is signed. The engine is the one of the bundle's runtime wheel. It
 runs in the empty tree of the first target, with the packages that the bundle brings, and without a network.
@@ -38,12 +38,15 @@ from appliance.builder.runtime.programs import VARIANT_FILE, unpack_programs
 from appliance.builder.sources.file import measure
 from appliance.engine_program import PROGRAM, EngineSettings, engine_arguments, engine_environment, refusal_reason
 from bundles.gguf.header import GgufHeader, read_header
+from bundles.gguf.kind import CHAT, EMBED, RERANK, task_of
 from bundles.gguf.memory import Workload, estimate
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, HostUnfitError
 
 SENTENCE = "The capital of France is Paris."
+OTHER_SENTENCE = "Cats sleep."
+"""Of another meaning, so that a model which ranks gives it another score."""
 MAX_TOKENS = 4
 BASE_TIMEOUT_S = 300.0
 BYTES_PER_S = 20 << 20
@@ -54,6 +57,11 @@ _PROGRAMS = ("packages.sh", "engine.sh", "engine.py")
 _MODEL, _SOCKET = "model.gguf", "/tmp/engine.sock"
 _SIGILL, _SIGKILL = 128 + signal.SIGILL, 128 + signal.SIGKILL
 _MAX_FOUND = 400
+_EXPECTED = {
+    CHAT: "an answer to one sentence",
+    EMBED: "an embedding of one sentence",
+    RERANK: "two scores of two sentences",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +131,15 @@ def try_models(
 
 
 def _key(model: TrialModel, runtime: BuiltRuntime) -> Digest:
-    lines = [model.sha256, runtime.sha256, str(model.context), SENTENCE, *engine_arguments(_settings(model, 1, False))]
+    lines = [model.sha256, runtime.sha256, str(model.context), SENTENCE, *engine_arguments(_settings(model, 1, CHAT))]
     lines += [sha256((INSIDE / name).read_bytes()) for name in _PROGRAMS]
     return sha256("\n".join(lines).encode())
 
 
-def _settings(model: TrialModel, threads: int, is_embedding: bool) -> EngineSettings:
+def _settings(model: TrialModel, threads: int, task: str) -> EngineSettings:
     path = f"{WORK}/{_MODEL}"
     # The alias shows nowhere: a model of another name is the same trial.
-    return EngineSettings(path, "model", _SOCKET, model.context, 1, threads, is_embedding)
+    return EngineSettings(path, "model", _SOCKET, model.context, 1, threads, task == EMBED, task == RERANK)
 
 
 def _try(model: TrialModel, runtime: BuiltRuntime, packages: dict[str, Path], tree: Path, cache: Cache) -> None:
@@ -172,8 +180,9 @@ def _fill(
     for name in _PROGRAMS:
         shutil.copyfile(INSIDE / name, work / name)
     threads = max(1, len(os.sched_getaffinity(0)) - 1)
-    settings = _settings(model, threads, header.embedding > 0)
-    route, body = _question(header)
+    task = task_of(header)
+    settings = _settings(model, threads, task)
+    route, body = _question(task)
     trial = {
         "variants": [VARIANT_FILE.format(name) for name in variants_for_trial(runtime.variants, read_cpu_flags())],
         "command": [f"{WORK}/runtime/{PROGRAM}", *engine_arguments(settings)],
@@ -185,9 +194,11 @@ def _fill(
     (work / "trial.json").write_text(json.dumps(trial), "utf-8")
 
 
-def _question(header: GgufHeader) -> tuple[str, dict[str, Any]]:
-    if header.embedding:
+def _question(task: str) -> tuple[str, dict[str, Any]]:
+    if task == EMBED:
         return "/v1/embeddings", {"input": SENTENCE}
+    if task == RERANK:
+        return "/v1/rerank", {"query": SENTENCE, "documents": [SENTENCE, OTHER_SENTENCE]}
     messages = [{"role": "user", "content": SENTENCE}]
     return "/v1/chat/completions", {"messages": messages, "max_tokens": MAX_TOKENS, "temperature": 0}
 
@@ -244,7 +255,7 @@ def _judge(model: TrialModel, header: GgufHeader, result: SandboxResult) -> None
         raise ApplianceError(
             "model.no-answer",
             f"model {model.name}",
-            expected="an embedding of one sentence" if header.embedding else "an answer to one sentence",
+            expected=_EXPECTED[task_of(header)],
             found=reason,
             hint="take another file of this model: hosts would refuse the bundle for the same reason",
         )
@@ -266,11 +277,23 @@ def _wrong(header: GgufHeader, status: int, body: str) -> str:
         value = json.loads(body)
         if status != 200:
             return f"status {status}: {value['error']['message']}"[:_MAX_FOUND]
-        if not header.embedding:
+        task = task_of(header)
+        if task == CHAT:
             return "" if value["usage"]["completion_tokens"] >= 1 else "no token"
-        row = [float(number) for number in value["data"][0]["embedding"]]
+        if task == RERANK:
+            return _wrong_scores([float(one["relevance_score"]) for one in value["results"]])
+        return _wrong_row([float(number) for number in value["data"][0]["embedding"]], header.embedding)
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
         return f"status {status}, and an answer of another form"
-    if len(row) != header.embedding or not all(map(math.isfinite, row)) or not any(row):
-        return f"{len(row)} numbers, from {row[:4]}, where {header.embedding} finite ones are due that are not all zero"
+
+
+def _wrong_row(row: list[float], width: int) -> str:
+    if len(row) != width or not all(map(math.isfinite, row)) or not any(row):
+        return f"{len(row)} numbers, from {row[:4]}, where {width} finite ones are due that are not all zero"
+    return ""
+
+
+def _wrong_scores(scores: list[float]) -> str:
+    if len(scores) != 2 or not all(map(math.isfinite, scores)) or scores[0] == scores[1]:
+        return f"{len(scores)} scores, {scores[:4]}, where 2 finite ones are due that differ"
     return ""

@@ -23,7 +23,7 @@ from appliance.host.runtime.unpacked import UnpackedRuntime, of_bundle, of_wheel
 from bundles.bundle import Bundle
 from bundles.chunks.source import Seeds
 from bundles.contents.contents import Contents, Model
-from bundles.gguf.kind import check_served, judge_kind, most_context
+from bundles.gguf.kind import judge_kind, most_context
 from bundles.gguf.memory import Workload
 from bundles.parity.streams import read_parity
 from bundles.stick.media_set import MediaSet, Waiting
@@ -105,7 +105,6 @@ def read_source(paths: Sequence[Path], options: PlanOptions, scratch: Path) -> P
 def _read_model(path: Path, options: PlanOptions, scratch: Path) -> PlanSource:
     head = head_of_file(path, path.name)
     task = judge_kind(head.header, head.data, path.name, _architectures())
-    check_served(task, path.name)
     context = min(most_context(head.header, task), MAX_DEFAULT_CONTEXT)
     return PlanSource(((head, options.load(context, DEFAULT_SLOTS)),), _find_runtime(options, scratch))
 

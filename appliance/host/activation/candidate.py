@@ -1,7 +1,7 @@
 """The candidate: the engines of a new release, started beside the old one and tried before the switch.
 
-Owns the golden prompts of a model and the check of its answers; `appliance.host.engine.embedding_check` checks
-embeddings. Below a prefix this module also starts the engines itself; on a whole machine systemd does.
+Owns the golden prompts of a model and the check of its answers; `appliance.host.engine` has the checks of embeddings
+and of ranking. Below a prefix this module also starts the engines itself; on a whole machine systemd does.
 
 Rules:
 - each engine runs as it will serve: with the rendered configuration and the chosen CPU variant, on the verified model,
@@ -24,11 +24,13 @@ from appliance.host.engine.client import EngineClient
 from appliance.host.engine.embedding_check import check_embeddings
 from appliance.host.engine.engine_command import EngineSpec
 from appliance.host.engine.process import Engine, start_engine
+from appliance.host.engine.ranking_check import check_ranking
 from appliance.host.machine.threads import thread_count
 from appliance.host.process.programs import Programs
 from appliance.host.release.release import Release
 from bundles.contents.contents import Model
 from bundles.contents.golden_set import MAX_SET_BYTES, GoldenPrompt, parse_golden_set
+from bundles.gguf.kind import RERANK
 from bundles.progress import OnProgress, Progress
 from signing.digest import Digest, sha256
 from signing.errors import ApplianceError, ApplyRestoredError, DamagedError
@@ -83,7 +85,7 @@ def golden_prompts(release: Release, model: Model) -> tuple[GoldenPrompt, ...]:
 
 
 def check_model(engine: Engine | EngineClient, model: Model, golden: Sequence[GoldenPrompt] = (DEFAULT,)) -> str:
-    """Check that a model gives right answers, or right embeddings.
+    """Check that a model gives right answers, embeddings or scores.
 
     Args:
         engine: runs the model.
@@ -91,7 +93,7 @@ def check_model(engine: Engine | EngineClient, model: Model, golden: Sequence[Go
         golden: the prompts for a model that chats, from `golden_prompts`; at least one.
 
     Returns:
-        The last answer; of a model that makes embeddings a line about them, for people.
+        The last answer; of a model that embeds or ranks a line about its numbers, for people.
 
     Raises:
         ApplyRestoredError: an answer is not accepted.
@@ -99,6 +101,8 @@ def check_model(engine: Engine | EngineClient, model: Model, golden: Sequence[Go
     """
     if model.embedding:
         return check_embeddings(engine, model)
+    if model.purpose == RERANK:
+        return check_ranking(engine, model)
     answer = ""
     for one in golden:
         answer = engine.chat(one.prompt, one.max_tokens).text
@@ -184,4 +188,5 @@ def _spec(release: Release, model: Model) -> EngineSpec:
         # Few threads: the release that serves goes on beside it, and too many threads would slow down both.
         threads=max(1, thread_count() // 2),
         is_embedding=bool(model.embedding),
+        is_ranking=model.purpose == RERANK,
     )

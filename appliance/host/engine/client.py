@@ -1,7 +1,8 @@
 """The client of an engine: HTTP over the engine's UNIX socket.
 
-Owns the requests that this program itself sends: a health check, one chat completion without randomness, and the
-embeddings of a few texts. It works with any engine that listens, whether this program started it or systemd.
+Owns the requests that this program itself sends: a health check, one chat completion without randomness, the
+embeddings of a few texts, and the scores of a few documents. It works with any engine that listens, whether this
+program started it or systemd.
 """
 
 from __future__ import annotations
@@ -104,6 +105,22 @@ class EngineClient:
         """
         return self._post("/v1/embeddings", {"input": list(texts)}, timeout_s, _read_embeddings)
 
+    def rank(self, query: str, documents: Sequence[str], timeout_s: float = 120.0) -> list[float]:
+        """Request how well some documents answer a query.
+
+        Args:
+            query: what is searched for.
+            documents: at least one.
+            timeout_s: for connecting and for each read, in seconds.
+
+        Returns:
+            One score for each document, in the order of the documents; a higher one is better.
+
+        Raises:
+            ApplianceError: the engine did not answer, or with another status or form.
+        """
+        return self._post("/v1/rerank", {"query": query, "documents": list(documents)}, timeout_s, _read_scores)
+
     def _post(self, path: str, body: dict[str, Any], timeout_s: float, read: Callable[[bytes], T]) -> T:
         try:
             status, data = self._request("POST", path, json.dumps(body).encode(), timeout_s)
@@ -150,6 +167,11 @@ def _read_answer(data: bytes) -> EngineAnswer:
 def _read_embeddings(data: bytes) -> list[list[float]]:
     rows = sorted(json.loads(data)["data"], key=lambda row: int(row["index"]))
     return [[float(number) for number in row["embedding"]] for row in rows]
+
+
+def _read_scores(data: bytes) -> list[float]:
+    rows = sorted(json.loads(data)["results"], key=lambda row: int(row["index"]))
+    return [float(row["relevance_score"]) for row in rows]
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -93,6 +93,11 @@ class Engine:
         with self._reporting_exit():
             return self._client().embed(texts, timeout_s)
 
+    def rank(self, query: str, documents: Sequence[str], timeout_s: float = 120.0) -> list[float]:
+        """See `EngineClient.rank`; where the engine has ended, the error is that of `exit_error`."""
+        with self._reporting_exit():
+            return self._client().rank(query, documents, timeout_s)
+
     @contextmanager
     def _reporting_exit(self) -> Iterator[None]:
         try:

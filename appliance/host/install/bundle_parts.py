@@ -52,8 +52,6 @@ def _not_applied(contents: Contents) -> Iterator[str]:
     for model in contents.models:
         if model.golden and model.purpose != "chat":
             yield f"golden sets of {model.name}, which does not chat"
-        if model.purpose == "rerank":
-            yield f"the reranker {model.name}"
     state = contents.state
     if state and (STATE_FORMAT not in state.reads or state.writes != STATE_FORMAT):
         yield f"stored state of format {state.writes}"

@@ -11,6 +11,7 @@ Rules:
 - the numbers are 32-bit floats, little endian, in a file that the parent names. The parent accepts only finite numbers
   that are not all the same;
 - a model that makes embeddings gives two of them instead, each scaled to one size, in place of logits;
+- so does a model that ranks: its one score would hide an error that the many numbers before it show;
 - results are compared as probabilities. Raw logits of a quantised model differ by up to 1 between right variants,
   because each rounds in another order; their probabilities hardly differ.
 
@@ -31,6 +32,7 @@ from typing import Any
 
 from appliance.host.runtime.loader import load_binding
 from bundles.gguf.header import POOLED
+from bundles.gguf.kind import RANKED
 from signing.errors import ApplianceError
 
 PROMPT = b"The capital of France is Paris."
@@ -47,6 +49,8 @@ TOLERANCE = 0.05
 ROWS = 2
 MAX_BYTES = 16 << 20
 _CONTEXT = 64
+_MEAN = 1
+"""The pooling type that takes the mean of all tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +125,7 @@ def evaluate(binding: Any, model_path: Path, threads: int) -> array.array[float]
     model = binding.llama_model_load_from_file(bytes(model_path), binding.llama_model_default_params())
     if not model:
         raise _failed("the model was not loaded")
-    params = binding.llama_context_default_params()
-    params.n_ctx, params.n_batch, params.n_ubatch = _CONTEXT, MAX_TOKENS, MAX_TOKENS
-    params.n_threads = params.n_threads_batch = threads
-    context = binding.llama_init_from_model(model, params)
-    if not context:
-        raise _failed("no context was made")
+    context = _make_context(binding, model, threads)
     is_embedding = binding.llama_pooling_type(context) in POOLED
     binding.llama_set_embeddings(context, is_embedding)
     vocabulary = binding.llama_model_get_vocab(model)
@@ -145,6 +144,20 @@ def evaluate(binding: Any, model_path: Path, threads: int) -> array.array[float]
         found = array.array("f", ctypes.string_at(row, width * 4))
         values.extend(_stretched(found) if is_embedding else found)
     return values
+
+
+def _make_context(binding: Any, model: Any, threads: int) -> Any:
+    params = binding.llama_context_default_params()
+    params.n_ctx, params.n_batch, params.n_ubatch = _CONTEXT, MAX_TOKENS, MAX_TOKENS
+    params.n_threads = params.n_threads_batch = threads
+    context = binding.llama_init_from_model(model, params)
+    if context and binding.llama_pooling_type(context) == RANKED:
+        binding.llama_free(context)
+        params.pooling_type = _MEAN
+        context = binding.llama_init_from_model(model, params)
+    if not context:
+        raise _failed("no context was made")
+    return context
 
 
 def _stretched(row: array.array[float]) -> array.array[float]:

@@ -142,7 +142,7 @@ class Backend:
 
     def hold_tokens(self, slot: int, tokens: int) -> None:
         """Note how many tokens a slot of the engine holds after an answer."""
-        if not self.is_embedding:
+        if self.task == GENERATE:
             self._held[slot] = min(tokens, self.model.context)
 
     def figures(self) -> EngineFigures:
@@ -194,5 +194,5 @@ class Backend:
         return {**status, **self._describe_more()}
 
     def _describe_more(self) -> dict[str, Any]:
-        fields = {"embedding": self.model.embedding, "reason": self.state.reason}
+        fields = {"embedding": self.model.embedding, "task": self.model.task, "reason": self.state.reason}
         return {name: value for name, value in fields.items() if value}

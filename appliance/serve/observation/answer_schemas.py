@@ -62,6 +62,7 @@ _RANKED = object_of({"index": COUNT, "relevance_score": {"type": "number"}}, doc
 _MODEL = object_of(
     {"id": TEXT, "object": TEXT, "created": COUNT, "owned_by": TEXT, "context": COUNT, "state": TEXT},
     embedding=COUNT,
+    task=TEXT,
     reason=TEXT,
     appliance=_ref("MadeBy"),
 )

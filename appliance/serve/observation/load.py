@@ -98,7 +98,7 @@ class LoadClient:
             connection.close()
         if reply.status != 200:
             raise _refused(value, reply.status)
-        return [model for model in value["data"] if not model.get("embedding")]
+        return [model for model in value["data"] if not (model.get("embedding") or model.get("task"))]
 
     def measure(self, model: str, users: int, duration_s: float) -> LoadRow:
         """Let so many users ask at once for a while.

@@ -56,7 +56,7 @@ async function showState() {
   say(at("state"), `${status.release} is ${status.ready ? "" : "not "}ready${more}`, status.ready && !stopped ? "good" : "bad");
   at("models").replaceChildren();
   status.models.forEach(showModel);
-  const names = status.models.filter((model) => !model.embedding).map((model) => model.name);
+  const names = status.models.filter((model) => !model.embedding && !model.task).map((model) => model.name);
   const shown = [...at("model").options].map((option) => option.value);
   if (names.join("\n") !== shown.join("\n")) {
     const chosen = at("model").value;

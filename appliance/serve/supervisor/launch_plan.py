@@ -23,6 +23,7 @@ from appliance.host.site.limits import USUAL_LIMITS, Limits
 from appliance.host.tls.files import TlsFiles
 from appliance.serve.gateway.messages import Plan, PlannedModel
 from bundles.contents.contents import Model
+from bundles.gguf.kind import RERANK
 from signing.digest import Digest
 from signing.errors import NotTrustedError
 
@@ -151,6 +152,7 @@ def make_plan(
             served.spec.file.sha256,
             served.model.template or "",
             served.model.embedding,
+            task=RERANK if served.spec.is_ranking else "",
             **(_on_demand(served, find_mark, memory) if served.is_on_demand and find_mark is not None else {}),
         )
         for served in launch.models
@@ -184,7 +186,8 @@ def _served(release: Release, model: Model, config: EngineConfig, threads: int) 
     is_embedding = bool(model.embedding)
     used = config.threads or threads
     spec = EngineSpec(model.name, file, store, release.runtime, config.context, config.slots, used, is_embedding)
-    return ServedModel(model, replace(spec, min_level=config.min_level), config.keep_alive)
+    spec = replace(spec, min_level=config.min_level, is_ranking=model.purpose == RERANK)
+    return ServedModel(model, spec, config.keep_alive)
 
 
 def _engine_digest(release: Release) -> Digest:

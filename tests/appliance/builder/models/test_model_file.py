@@ -57,14 +57,18 @@ def test_task_that_the_file_does_not_have_is_refused(tmp_path: Path, data: bytes
 
 
 @pytest.mark.parametrize("task", [None, "rerank"])
-def test_reranker_is_refused_by_name_since_nothing_serves_it(tmp_path: Path, task: str | None) -> None:
-    with pytest.raises(UsageError) as caught:
+def test_reranker_passes_whether_or_not_the_recipe_names_its_task(tmp_path: Path, task: str | None) -> None:
+    found = judge(tmp_path, RERANKER, task=task)
+    assert (found.task, found.remark) == ("rerank", "")
+
+
+@pytest.mark.parametrize("task", ["chat", "embed"])
+def test_reranker_is_refused_where_the_recipe_asks_for_another_task(tmp_path: Path, task: str) -> None:
+    with pytest.raises(UsageError, match=r"recipe\.task.*task: rerank"):
         judge(tmp_path, RERANKER, task=task)
-    assert (caught.value.code, caught.value.found) == ("model.kind", "a reranker, by its pooling type")
-    assert "no route for ranking" in caught.value.hint
 
 
-@pytest.mark.parametrize(("data", "limit"), [(servable(context=256), 256), (EMBEDDER, 512)])
+@pytest.mark.parametrize(("data", "limit"), [(servable(context=256), 256), (EMBEDDER, 512), (RERANKER, 512)])
 def test_context_above_that_of_the_model_is_refused(tmp_path: Path, data: bytes, limit: int) -> None:
     assert judge(tmp_path, data, context=limit)
     with pytest.raises(UsageError, match=f"recipe.context.*at most {limit} tokens"):

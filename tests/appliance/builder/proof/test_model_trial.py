@@ -30,6 +30,7 @@ from tests.sim.gguf_models import number_key
 
 __all__ = ["open_folder"]  # a fixture
 VARIANTS = ("x64", "haswell")
+RANKER = [number_key("llama.pooling_type", 4)]
 EMBEDDER = [number_key("llama.pooling_type", 1), number_key("llama.embedding_length", 8)]
 
 
@@ -126,6 +127,19 @@ def test_embedding_that_is_none_fails_the_build(trial: Trial, monkeypatch: pytes
     monkeypatch.setattr(model_trial, "SENTENCE", sentence)
     error = trial.refused(trial.model(gguf(EMBEDDER)))
     assert (error.code, error.expected) == ("model.no-answer", "an embedding of one sentence")
+
+
+def test_reranker_ranks_two_sentences(trial: Trial) -> None:
+    assert trial.run(trial.model(gguf(RANKER))) == 1
+
+
+@pytest.mark.parametrize("sentence", [model_trial.SENTENCE, "nan"])
+def test_reranker_without_two_scores_that_differ_fails_the_build(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch, sentence: str
+) -> None:
+    monkeypatch.setattr(model_trial, "OTHER_SENTENCE", sentence)
+    error = trial.refused(trial.model(gguf(RANKER)))
+    assert (error.code, error.expected) == ("model.no-answer", "two scores of two sentences")
 
 
 def test_machine_with_too_little_memory_is_unfit_before_the_engine_starts(

@@ -29,12 +29,14 @@ def tried(folder: Path, path: Path) -> int:
     return try_models(load_recipe(RECIPE), [model], shipped_runtime(), [], cache)
 
 
-def test_chat_model_and_embedder_that_serve_pass(tmp_path: Path) -> None:
+def test_chat_model_embedder_and_reranker_that_serve_pass(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     write_model(path, SHAPE, seed=1, template=TEMPLATE)
     assert tried(tmp_path / "chat", path) == 1
     write_embedder(path)
     assert tried(tmp_path / "embed", path) == 1
+    write_embedder(path, is_ranker=True)
+    assert tried(tmp_path / "rank", path) == 1
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,8 @@ def test_file_that_nobody_could_serve_does_not_pass_even_where_no_header_was_jud
     assert caught.value.found
 
 
-def test_embedder_whose_numbers_are_all_zero_is_refused(tmp_path: Path) -> None:
-    write_embedder(tmp_path / "m.gguf", is_dumb=True)
+@pytest.mark.parametrize("is_ranker", [False, True])
+def test_model_whose_numbers_are_all_zero_is_refused(tmp_path: Path, is_ranker: bool) -> None:
+    write_embedder(tmp_path / "m.gguf", is_dumb=True, is_ranker=is_ranker)
     with pytest.raises(ApplianceError, match=r"model\.no-answer"):
         tried(tmp_path, tmp_path / "m.gguf")

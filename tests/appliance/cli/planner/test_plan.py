@@ -140,9 +140,9 @@ def test_file_with_another_name_that_is_no_text_is_named_too(tmp_path: Path, nam
 
 def test_reranker_and_a_model_without_a_template_are_named(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(RERANKER)
-    code, _, talk = command("plan", tmp_path / "m.gguf", *empty(tmp_path))
-    assert code == 2
-    assert "a reranker" in talk
+    code, out, _ = command("plan", tmp_path / "m.gguf", *empty(tmp_path))
+    assert code == 0
+    assert "for rerank" in out
     (tmp_path / "m.gguf").write_bytes(servable(template=None))
     code, out, talk = command("plan", tmp_path / "m.gguf", *empty(tmp_path))
     assert code == 0
@@ -151,7 +151,7 @@ def test_reranker_and_a_model_without_a_template_are_named(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("data", "most"), [(servable(context=100), 100), (servable(context=300), 300), (EMBEDDER, 512)]
+    ("data", "most"), [(servable(context=100), 100), (servable(context=300), 300), (EMBEDDER, 512), (RERANKER, 512)]
 )
 def test_plan_offers_no_more_context_than_the_model_has(tmp_path: Path, data: bytes, most: int) -> None:
     (tmp_path / "m.gguf").write_bytes(data)

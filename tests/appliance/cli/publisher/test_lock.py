@@ -115,13 +115,23 @@ def test_parts_of_a_split_are_refused_where_they_are_no_whole_set(index: Package
 
 
 def test_every_model_is_judged_and_what_is_wrong_is_said_at_once(index: PackageIndex, tmp_path: Path) -> None:
-    (tmp_path / "a.gguf").write_bytes(RERANKER)
+    (tmp_path / "a.gguf").write_bytes(REFUSED["an adapter"][0])
     (tmp_path / "b.gguf").write_bytes(servable(context=256))
     models = ", ".join(f"{{name: {name}, source: 'file:{name}.gguf', licence: MIT, context: 257}}" for name in "ab")
     code, _, talk = _lock(write_recipe(tmp_path, "", models=f"models: [{models}]"))
     assert code == 2
-    assert "a reranker" in talk
+    assert REFUSED["an adapter"][1] in talk
     assert "a context of at most 256 tokens" in talk
+
+
+def test_reranker_is_locked(index: PackageIndex, tmp_path: Path) -> None:
+    (tmp_path / "mine.gguf").write_bytes(RERANKER)
+    recipe = write_recipe(tmp_path, "file:mine.gguf")
+    code, _, talk = _lock(recipe)
+    assert code == 0, talk
+    recipe.write_text(recipe.read_text().replace("context: 64", "context: 64, task: chat"))
+    code, _, talk = _lock(recipe)
+    assert (code, "task: rerank" in talk) == (2, True)
 
 
 def test_model_without_a_template_is_locked_and_told(index: PackageIndex, tmp_path: Path) -> None:

@@ -54,6 +54,10 @@ def test_bundle_of_format_1_and_parts_that_change_nothing_are_allowed(contents: 
     check_parts(with_file(with_file(contents, "docs/a.txt", "doc"), "advisories/osv.jsonl", "advisory"))
 
 
+def test_model_that_ranks_is_allowed(contents: Contents) -> None:
+    check_parts(replace(contents, models=(replace(contents.models[0], task="rerank"),)))
+
+
 def test_golden_sets_of_a_model_that_chats_are_applied(contents: Contents) -> None:
     golden = with_file(contents, "golden/a.jsonl", "golden-set")
     check_parts(golden)
@@ -67,7 +71,8 @@ def test_golden_sets_of_a_model_that_chats_are_applied(contents: Contents) -> No
         (lambda one: with_file(one, "servers/files/tool.json", "tool-server"), "tool servers"),
         (lambda one: replace(one, models=(replace(one.models[0], embedding=8, golden=("golden/a.jsonl",)),)),
          "golden sets of toy, which does not chat"),
-        (lambda one: replace(one, models=(replace(one.models[0], task="rerank"),)), "the reranker toy"),
+        (lambda one: replace(one, models=(replace(one.models[0], task="rerank", golden=("golden/a.jsonl",)),)),
+         "golden sets of toy, which does not chat"),
         (lambda one: replace(one, state=StateFormats((1, 2), 2)), "stored state of format 2"),
         (lambda one: replace(one, files=tuple(file for file in one.files if file.kind != "runtime")), "no runtime"),
         (lambda one: replace(one, models=()), "no models"),
