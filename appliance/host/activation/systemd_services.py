@@ -50,6 +50,7 @@ from appliance.host.layout.unit_files import (
     load_mark,
     remove_unit,
     resident_units,
+    timer_units,
     trial_mark,
     unit_names,
     window_mark,
@@ -154,6 +155,9 @@ class SystemdServices:
         """See `Services.follow`."""
         self._prepare_access()
         self._prepare_key(release)
+        # A return to a release without them, or a person, may have stopped timers whose text is the same.
+        if timers := timer_units(release.contents):
+            systemctl.start(timers)
         if not self._changed and self._is_served(release):
             return False
         engines = engine_units(release.contents, release.bundle.value.manifest)

@@ -73,6 +73,11 @@ def resident_units(names: Iterable[str]) -> list[str]:
     return [name for name in names if name != SCRUB_UNIT]
 
 
+def timer_units(contents: Contents) -> list[str]:
+    """The timers of a release."""
+    return [SCRUB_TIMER] if has_scrub(contents) else []
+
+
 def has_socket(contents: Contents) -> bool:
     """Whether the playbooks of a bundle render the gateway's socket; with earlier ones the gateway binds its port."""
     return _SOCKET_TEMPLATE in contents.by_path

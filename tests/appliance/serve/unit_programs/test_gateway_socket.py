@@ -16,7 +16,7 @@ from jinja2 import Template
 from appliance.host.activation import systemd_services
 from appliance.host.activation.systemd_services import SystemdServices
 from appliance.host.layout.prefix import Prefix
-from appliance.host.layout.unit_files import GATEWAY_SOCKET, GATEWAY_UNIT, RENDERED, window_mark
+from appliance.host.layout.unit_files import GATEWAY_SOCKET, GATEWAY_UNIT, RENDERED, SCRUB_TIMER, window_mark
 from appliance.host.playbook.text_checks import CHECKS
 from appliance.resources import playbooks_path
 from appliance.serve.supervisor import listener
@@ -178,3 +178,19 @@ def test_room_is_made_for_the_new_engines_after_the_mark_and_given_back_to_the_o
         f"start appliance-engine@{'a' * 12}-toy.service",
     ]
     assert not window_mark(prefix).exists()
+
+
+@pytest.mark.parametrize("has_scrub", [True, False])
+def test_timer_whose_text_is_unchanged_runs_again_after_an_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_scrub: bool
+) -> None:
+    sim = SimSystemctl(GATEWAY_SOCKET)
+    monkeypatch.setattr(systemd_services, "systemctl", sim)
+    services = SystemdServices(Prefix(tmp_path), lambda: NOW)
+    for name in ("_prepare_access", "_prepare_key"):
+        monkeypatch.setattr(services, name, lambda *_: None)
+    monkeypatch.setattr(services, "_is_served", lambda _release: True)
+    templates = ["playbooks/roles/engine/templates/appliance-scrub.timer.j2"] * has_scrub
+    release: Any = SimpleNamespace(contents=SimpleNamespace(by_path=dict.fromkeys(templates)))
+    assert not services.follow(release), "it serves already"
+    assert sim.calls == [f"start {SCRUB_TIMER}"] * has_scrub
