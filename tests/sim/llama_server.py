@@ -272,7 +272,8 @@ def deltas(said: str) -> tuple[list[dict], str]:
 
 
 def letters(text: str) -> list[dict]:
-    return [{"content": one} for one in text[::-1]]
+    size = 1 + len(text) // 1000  # what is long comes in larger pieces, or it would take minutes
+    return [{"content": text[::-1][at : at + size]} for at in range(0, len(text), size)]
 
 
 def call(at: int, name: str, rest: str) -> list[dict]:

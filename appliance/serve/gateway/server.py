@@ -30,10 +30,12 @@ from appliance.serve.gateway import log_lines
 from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.gateway.routes import Gateway
 from appliance.serve.listening.connection_timeouts import IDLE_S, TimeoutProtocol
+from appliance.serve.listening.crowding import Door
 from appliance.serve.listening.draining import FINISH_S, DrainingServer
 from appliance.serve.listening.tls import TlsKeeper, run
 
 MAX_CONNECTIONS = 1024
+"""More than a crowd holds: a request above that is one of so many that are being answered."""
 DESCRIPTORS = 4 * MAX_CONNECTIONS
 """A connection takes one, and while it is answered one for the keys and one for the engine."""
 MAX_HEAD_BYTES = 64 << 10
@@ -62,11 +64,13 @@ def serve(
 
     Args:
         gateway: what the routes work on.
-        listener: a socket that listens already.
+        listener: a socket that listens already; its descriptor is taken over.
         lifespan: runs as long as this serves; see Starlette.
     """
     log_lines.configure()
     _allow_descriptors()
+    door = Door(fileno=listener.detach())
+    door.crowd = TimeoutProtocol.crowd
     tls = TlsKeeper(gateway.plan.tls, utc_now, gateway.report) if gateway.plan.tls is not None else None
     config = uvicorn.Config(
         gateway.application(_following(tls, lifespan)),
@@ -86,7 +90,7 @@ def serve(
     if tls is not None:
         config.load()
         config.ssl = tls.context
-    run(DrainingServer(config, gateway.ending).serve(sockets=[listener]))
+    run(DrainingServer(config, gateway.ending).serve(sockets=[door]))
 
 
 def _following(

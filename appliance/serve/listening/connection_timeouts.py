@@ -12,6 +12,7 @@ import asyncio
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from appliance.serve.listening.client_certificates import STATE, client_name
+from appliance.serve.listening.crowding import Crowd
 
 IDLE_S = 30
 STALLED_S = 60
@@ -20,14 +21,17 @@ UNREAD_BYTES = 64 << 10
 
 
 class TimeoutProtocol(H11Protocol):
-    """One connection, with both timeouts."""
+    """One connection, with both timeouts, and its place in the crowd of all connections."""
 
+    crowd = Crowd()
+    _number = -1
     _idle: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         super().connection_made(transport)
+        self._number = transport.get_extra_info("socket").fileno()
         # With TLS, asyncio would keep eight times as much for a user who does not read.
         transport.set_write_buffer_limits(high=UNREAD_BYTES)
         # Each request of this connection gets a copy of it.
@@ -41,6 +45,7 @@ class TimeoutProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request, which may be here already."""
+        self.crowd.rest(self._number)
         self._start_idle_timer()
         super().on_response_complete()
         self._stop_idle_timer_if_busy()
@@ -60,6 +65,7 @@ class TimeoutProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop both timers."""
         super().connection_lost(exc)
+        self.crowd.leave(self._number)
         for timer in (self._idle, self._stalled):
             if timer is not None:
                 timer.cancel()
@@ -74,8 +80,10 @@ class TimeoutProtocol(H11Protocol):
             self._stalled = self.loop.call_later(STALLED_S, self.transport.abort)
 
     def _stop_idle_timer_if_busy(self) -> None:
-        is_busy = self.cycle is not None and not self.cycle.response_complete
-        if is_busy and self._idle is not None:
+        if self.cycle is None or self.cycle.response_complete:
+            return
+        self.crowd.begin(self._number)
+        if self._idle is not None:
             self._idle.cancel()
             self._idle = None
 

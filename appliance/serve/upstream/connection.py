@@ -7,12 +7,15 @@ Rules:
 - each request has a connection of its own: a cached one could belong to an engine that has ended since;
 - leaving a request closes its connection, and the engine stops working on it;
 - the heads of replies and of chunks are bounded, and each wait has a timeout;
-- a reply states its length or comes in chunks: otherwise nobody could see that it broke off.
+- a reply states its length or comes in chunks: otherwise nobody could see that it broke off;
+- its status and media type are of those that an engine has. Users get no page, no redirect and no demand for a key that
+  an engine has made up (threat T154).
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import socket as sockets
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -27,6 +30,9 @@ READ_S = 600.0
 READ_BYTES = 64 << 10
 MAX_HEAD_BYTES = 64 << 10
 """Of a reply's status line and headers, of the head of one chunk, and of trailers."""
+_MEDIA_TYPES = re.compile(r"(?:application/json|text/event-stream)(?:; ?charset=utf-8)?|text/plain(?:;.*)?", re.DOTALL)
+_NOT_ITS_OWN = frozenset({401, 402, 403, 407, 429})
+"""Statuses about keys and quotas, of which an engine knows nothing."""
 _WATCHED_S = 86400.0
 _RETRY_S = 0.01
 
@@ -140,7 +146,7 @@ class EngineConnection:
         """Wait for the head of the reply.
 
         Raises:
-            LostError: it does not come, is longer than `MAX_HEAD_BYTES`, or is no valid one.
+            LostError: it does not come, is longer than `MAX_HEAD_BYTES`, or is none that an engine may give.
         """
         while (event := self._next_event()) is h11.NEED_DATA:
             await self._read()
@@ -150,6 +156,8 @@ class EngineConnection:
         if not {b"content-length", b"transfer-encoding"} & headers.keys():
             raise LostError("a reply that states neither its length nor chunks")
         media_type = headers.get(b"content-type", b"application/json").decode("latin-1")
+        if not may_reply(event.status_code, media_type):
+            raise LostError("a status or a media type that no engine has")
         return Reply(event.status_code, media_type, self._receive_blocks())
 
     def close(self) -> None:
@@ -208,6 +216,17 @@ class EngineConnection:
         else:
             self._is_late = True
             self._writer.transport.abort()
+
+
+def may_reply(status: int, media_type: str) -> bool:
+    """Whether an engine may answer so: with its work or an error, as JSON, as a stream, or as plain text.
+
+    Args:
+        status: of HTTP.
+        media_type: from the header, untrusted.
+    """
+    is_known = status == 200 or (400 <= status < 600 and status not in _NOT_ITS_OWN)
+    return is_known and _MEDIA_TYPES.fullmatch(media_type) is not None
 
 
 async def _connect(path: str, watcher: Watcher | None = None) -> EngineConnection:
