@@ -25,7 +25,7 @@ from appliance.host.preflight.inputs import Host
 from appliance.host.release.held_chunks import held_chunks
 from appliance.host.release.held_source import HeldSource
 from appliance.host.site.config import SiteConfig, read_site
-from appliance.host.site.site_check import check_site
+from appliance.host.site.site_check import check_models, check_site
 from bundles.contents.contents import Contents
 from bundles.report import format_size
 from signing.errors import ApplianceError
@@ -60,6 +60,7 @@ def plan_here(source: PlanSource, prefix: Path | None, scratch: Path, *, may_go_
     plan = plan_install(host, release, bundle, found)
     site = read_site(host.prefix.site_file)
     check_site(host.prefix, site, host.now())
+    check_models(host.prefix, site, [model.name for model in contents.models])
     details = detail(plan, found, site, read_journal(host.prefix), media, scratch)
     return with_prediction(details, site, media, host.now())
 

@@ -188,5 +188,6 @@ def _spec(release: Release, model: Model) -> EngineSpec:
         # Few threads: the release that serves goes on beside it, and too many threads would slow down both.
         threads=max(1, thread_count() // 2),
         is_embedding=bool(model.embedding),
+        min_level=str(rendered.get("min_level", "")),
         is_ranking=model.purpose == RERANK,
     )

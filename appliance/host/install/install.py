@@ -41,11 +41,12 @@ from appliance.host.release.release import current_target, open_current
 from appliance.host.release.release_check import check_release
 from appliance.host.runtime.variant_choice import Choice
 from appliance.host.site.config import read_site
-from appliance.host.site.site_check import check_site
+from appliance.host.site.site_check import check_models, check_site
 from appliance.host.trust.metadata_store import notices, trust_state
 from appliance.host.trust.trust_store import read_root
 from appliance.keys.signers.host_key import make_host_key
 from bundles.bundle import Bundle
+from bundles.contents.contents import Contents
 from bundles.progress import OnProgress, ignore
 from signing.errors import ApplianceError, UsageError
 from signing.verified import Verified
@@ -92,7 +93,7 @@ def install(
     _check_direction(found, host)
     dialogue.on_verified(found, admitted.media.source)
     check_parts(found.value.contents)
-    _check_site_file(host)
+    _check_site_file(host, found.value.contents)
     preflight = run_preflight(admitted, host)
     plan = plan_install(host, release_path(prefix, found.value), found, preflight)
     check_planned(host, plan, preflight, admitted.media.source)
@@ -121,10 +122,12 @@ def _check_direction(found: Verified[Bundle], host: Host) -> None:
     check_older(host.prefix, contents.name, contents.version, path, is_meant=host.may_go_back)
 
 
-def _check_site_file(host: Host) -> None:
+def _check_site_file(host: Host, contents: Contents) -> None:
     """Refuse a wrong site's file; after a switch that was cut off the first step does so, once it has undone that."""
     if not is_cut_off(host.prefix):
-        check_site(host.prefix, read_site(host.prefix.site_file), host.now())
+        site = read_site(host.prefix.site_file)
+        check_site(host.prefix, site, host.now())
+        check_models(host.prefix, site, [model.name for model in contents.models])
 
 
 def _stage_serving(run: InstallRun) -> InstallResult:

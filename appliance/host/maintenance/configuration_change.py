@@ -40,7 +40,7 @@ from appliance.host.layout.places import FACTS_FILE, REPAIR_HINT, SITE_FILE
 from appliance.host.layout.prefix import PRIVATE, Prefix, make_folder
 from appliance.host.layout.unit_files import ENGINE, RENDERED
 from appliance.host.machine.card import Card
-from appliance.host.maintenance.configuration_memory import check_memory
+from appliance.host.maintenance.configuration_memory import check_levels, check_memory
 from appliance.host.playbook.ansible_run import render
 from appliance.host.process.programs import Programs
 from appliance.host.release.release import Release, open_current
@@ -87,8 +87,8 @@ def apply_configuration(
 
     Raises:
         UsageError: the site's file is wrong, or nothing is installed; nothing was changed.
-        HostUnfitError: this user may not change the machine, the new port is taken, or the models need more memory than
-            there is; nothing was changed.
+        HostUnfitError: this user may not change the machine, the new port is taken, or this host has not the memory or
+            the seals that the models need then; nothing was changed.
         DamagedError, NotTrustedError, DriftError: the release is not as it was installed; nothing was changed.
         ApplyRestoredError: a step failed; the configuration from before serves.
         ApplyBrokenError: a step failed, and the configuration from before could not be restored.
@@ -109,6 +109,7 @@ def apply_configuration(
         check_models(prefix, site, [model.name for model in release.contents.models])
         _check_port(release, site)
         check_memory(release, site, card)
+        check_levels(release, site)
         scratch = prefix.scratch / "configuration"
         shutil.rmtree(scratch, ignore_errors=True)
         make_folder(scratch, PRIVATE)

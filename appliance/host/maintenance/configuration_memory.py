@@ -1,18 +1,22 @@
-"""Whether the models of the release fit into memory with what the site has decided.
+"""Whether the models of the release can be served here with what the site has decided: their memory, and their levels.
 
-Owns this check of `appliance config apply`; the needs and the budget are those of `appliance.host.models.fit`.
+Owns these checks of `appliance config apply`; the needs and the budget are those of `appliance.host.models.fit`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
 from appliance.host.machine.card import Card
 from appliance.host.models.fit import ModelWorkload, fit
+from appliance.host.models.levels import E4, too_low
 from appliance.host.models.model_head import head_of_file
+from appliance.host.models.served_file import has_signed_seal
 from appliance.host.release.release import Release
 from appliance.host.site.config import SiteConfig
+from bundles.contents.contents import Model
 from bundles.gguf.memory import Workload
 from signing.errors import HostUnfitError
 
@@ -42,6 +46,38 @@ def check_memory(release: Release, site: SiteConfig, card: Card) -> None:
         found=f"{verdict.total >> 20} MiB with this context and these slots",
         hint=f"set a smaller context or fewer slots: {others}".removesuffix(": "),
     )
+
+
+def check_levels(release: Release, site: SiteConfig) -> None:
+    """Refuse level E4 for a model whose file has no seal here: its engine would not start.
+
+    Args:
+        release: the one that serves.
+        site: what would be applied.
+
+    Raises:
+        HostUnfitError: code `model.level`, for each such model.
+    """
+    errors = [
+        too_low(model.name, E4, "no seal, or another one than the signed contents list")
+        for model in release.contents.models
+        if model.name in site.models and site.models[model.name].min_level == E4 and not _is_sealed(release, model)
+    ]
+    if errors:
+        errors[0].others = tuple(errors[1:])
+        raise errors[0]
+
+
+def _is_sealed(release: Release, model: Model) -> bool:
+    file, path = release.model_file(model)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return has_signed_seal(file, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _workloads(release: Release, site: SiteConfig) -> Iterator[ModelWorkload]:

@@ -179,6 +179,17 @@ def test_plan_for_a_machine_that_cannot_take_it_names_every_problem_and_exits_6(
     assert [line.split(":")[0] for line in install_part(answer)["problems"]] == ["system", "glibc", "disk at /"]
 
 
+def test_decision_about_a_model_that_the_bundle_lacks_prevents_the_plan_as_it_prevents_the_install(
+    sim: SimHost, newer: Path, tmp_path: Path
+) -> None:
+    site_file = tmp_path / "fresh/etc/appliance/site.yaml"
+    site_file.parent.mkdir(parents=True)
+    site_file.write_text("models: {gone: {pin: true}}\n")
+    answer = plan(sim, newer, "--json", prefix=tmp_path / "fresh")
+    assert answer.code == 2
+    assert "field models.gone" in answer.out
+
+
 def test_older_bundle_is_planned_only_where_that_is_meant(sim: SimHost) -> None:
     older = build_bundle(sim.workspace, "0.9.0", "three")
     answer = plan(sim, older, "--json")

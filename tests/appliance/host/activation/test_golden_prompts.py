@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from appliance.host.activation import candidate
 from appliance.host.activation.candidate import DEFAULT, candidate_errors, check_model, golden_prompts
 from appliance.host.engine.process import Engine, start_engine
 from appliance.host.release.release import Release
@@ -90,3 +91,13 @@ def test_model_without_a_set_is_asked_one_short_prompt(tmp_path: Path) -> None:
     release = release_with(tmp_path, golden_set(("abc", ".*")))
     assert golden_prompts(release, replace(MODEL, golden=())) == (DEFAULT,)
     assert isinstance(DEFAULT, GoldenPrompt)
+
+
+@pytest.mark.parametrize(("rendered", "level"), [({"min_level": "E4"}, "E4"), ({}, "")])
+def test_candidate_is_tried_at_the_level_that_the_site_demands(
+    tmp_path: Path, rendered: dict[str, str], level: str
+) -> None:
+    (tmp_path / "engine-toy.json").write_text(json.dumps({"context": 64, "slots": 1, **rendered}))
+    found = (File(MODEL.path, "model", 0o444, 0, EMPTY, ()), tmp_path / "toy.gguf")
+    release = SimpleNamespace(config=tmp_path, runtime=tmp_path, model_file=lambda _model: found)
+    assert candidate._spec(cast("Release", release), MODEL).min_level == level

@@ -25,7 +25,7 @@ from appliance.host.release.release import current_target
 from appliance.host.site.config import read_site
 from bundles.bootstrap_set import bootstrap_root
 from bundles.oci.layout import blob_path
-from signing.errors import ApplianceError, ApplyRestoredError, DriftError, HostUnfitError
+from signing.errors import ApplianceError, ApplyRestoredError, DriftError, HostUnfitError, UsageError
 from tests.appliance.sim_host import build_bundle
 from tests.appliance.sim_site import Site, Step, new_site, render
 
@@ -152,6 +152,16 @@ def test_candidate_of_an_interrupted_run_is_tried_although_the_next_run_failed_e
     assert done.interrupted is not None
     assert done.interrupted.step == "candidate"
     assert done.answer == "Paris"
+
+
+def test_decision_about_a_model_that_the_bundle_lacks_is_refused_before_anything_is_written(site: Site) -> None:
+    prefix = site.sim.prefix
+    prefix.etc.mkdir(parents=True)
+    prefix.site_file.write_text("models: {gone: {pin: true}}\n")
+    with pytest.raises(UsageError) as caught:
+        site.install()
+    assert caught.value.subject.endswith("field models.gone")
+    assert [path for path in prefix.root.rglob("*") if path.is_file()] == [prefix.site_file]
 
 
 @pytest.mark.parametrize("name", ["config/engine-other.json", "config/.gateway.json.partial"])

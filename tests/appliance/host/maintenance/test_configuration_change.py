@@ -23,6 +23,7 @@ from appliance.host.maintenance.configuration_change import (
     apply_configuration,
     finish_interrupted,
 )
+from appliance.host.models.seal import seal
 from appliance.host.playbook.ansible_run import PlaybookCounts
 from appliance.host.release.release import Release, open_current
 from appliance.host.release.release_check import check_release
@@ -38,6 +39,7 @@ from signing.errors import (
 )
 from tests.appliance.sim_card import CARD
 from tests.appliance.sim_host import SimHost, new_host, write_configuration
+from tests.appliance.sim_verity import SimVerity
 from tests.toy import NOW
 
 SCRIPT = Path(way_back.__file__).with_name("rollback.sh")
@@ -131,6 +133,23 @@ def test_change_of_the_port_tries_no_engine_and_the_file_counts_as_applied(host:
     assert not change_path(host.prefix).exists()
     # Else a later rollback to this release would bring the old configuration with it.
     assert not return_folder(host.prefix, applied.release.path.name).exists()
+
+
+def test_level_that_the_stored_model_does_not_have_is_refused_before_anything_changes(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.decide("models: {toy: {min_level: E4}}\n")
+    with pytest.raises(HostUnfitError) as caught:
+        host.apply()
+    assert (caught.value.code, caught.value.subject) == ("model.level", "toy")
+    assert host.services.calls == []
+    verity = SimVerity(monkeypatch)
+    release = open_current(host.prefix, NOW)
+    file, path = release.model_file(release.contents.models[0])
+    assert file.fsverity is not None
+    assert seal(path, file.fsverity).is_sealed
+    assert verity.enabled == 1
+    assert host.apply().changed == ("config/engine-toy.json",)
 
 
 def test_change_of_an_engine_tries_it_before_it_serves(host: Host) -> None:
