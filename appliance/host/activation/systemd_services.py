@@ -158,9 +158,12 @@ class SystemdServices:
         # A return to a release without them, or a person, may have stopped timers whose text is the same.
         if timers := timer_units(release.contents):
             systemctl.start(timers)
-        if not self._changed and self._is_served(release):
-            return False
         engines = engine_units(release.contents, release.bundle.value.manifest)
+        if not self._changed and self._is_served(release):
+            # One of several models may have been stopped for an incident that this install has cleared.
+            if stopped := [name for name in engines if systemctl.state(name).has_ended]:
+                systemctl.restart(stopped, block=False)
+            return False
         systemctl.start(engines)
         changed = [name for name in resident_units(self._changed) if name not in (GATEWAY_UNIT, GATEWAY_SOCKET)]
         if changed:

@@ -21,6 +21,7 @@ from appliance.host.playbook.text_checks import CHECKS
 from appliance.resources import playbooks_path
 from appliance.serve.supervisor import listener
 from appliance.serve.unit_programs import gateway, startup
+from signing.digest import Digest
 from signing.errors import DriftError
 from tests.toy import NOW
 
@@ -99,10 +100,10 @@ class SimSystemctl:
         self.active, self.calls = set(active), list[str]()
 
     def state(self, unit: str) -> Any:
-        return SimpleNamespace(is_active=unit in self.active)
+        return SimpleNamespace(is_active=unit in self.active, has_ended=unit not in self.active)
 
     def __getattr__(self, name: str) -> Any:
-        return lambda units=(): self.calls.append(" ".join([name, *units]))
+        return lambda units=(), **_: self.calls.append(" ".join([name, *units]))
 
 
 def restart(monkeypatch: pytest.MonkeyPatch, changed: list[str], *, has_socket: bool, active: bool = True) -> list[str]:
@@ -180,17 +181,36 @@ def test_room_is_made_for_the_new_engines_after_the_mark_and_given_back_to_the_o
     assert not window_mark(prefix).exists()
 
 
-@pytest.mark.parametrize("has_scrub", [True, False])
-def test_timer_whose_text_is_unchanged_runs_again_after_an_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_scrub: bool
-) -> None:
-    sim = SimSystemctl(GATEWAY_SOCKET)
+def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sim: SimSystemctl, *files: str) -> None:
+    """The gate of an install that has changed no unit of the release that serves: models `one` and `two`."""
     monkeypatch.setattr(systemd_services, "systemctl", sim)
     services = SystemdServices(Prefix(tmp_path), lambda: NOW)
     for name in ("_prepare_access", "_prepare_key"):
         monkeypatch.setattr(services, name, lambda *_: None)
     monkeypatch.setattr(services, "_is_served", lambda _release: True)
-    templates = ["playbooks/roles/engine/templates/appliance-scrub.timer.j2"] * has_scrub
-    release: Any = SimpleNamespace(contents=SimpleNamespace(by_path=dict.fromkeys(templates)))
+    models = [SimpleNamespace(name="one"), SimpleNamespace(name="two")]
+    contents = SimpleNamespace(models=models, by_path=dict.fromkeys(files))
+    release: Any = SimpleNamespace(
+        contents=contents, bundle=SimpleNamespace(value=SimpleNamespace(manifest=Digest("a" * 64)))
+    )
     assert not services.follow(release), "it serves already"
+
+
+ENGINES = [f"appliance-engine@{'a' * 12}-{name}.service" for name in ("one", "two")]
+
+
+@pytest.mark.parametrize("has_scrub", [True, False])
+def test_timer_whose_text_is_unchanged_runs_again_after_an_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_scrub: bool
+) -> None:
+    sim = SimSystemctl(GATEWAY_SOCKET, *ENGINES)
+    follow(tmp_path, monkeypatch, sim, *["playbooks/roles/engine/templates/appliance-scrub.timer.j2"] * has_scrub)
     assert sim.calls == [f"start {SCRUB_TIMER}"] * has_scrub
+
+
+def test_model_whose_incident_was_cleared_runs_again_beside_those_that_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = SimSystemctl(GATEWAY_SOCKET, ENGINES[0])
+    follow(tmp_path, monkeypatch, sim)
+    assert sim.calls == [f"restart {ENGINES[1]}"]
