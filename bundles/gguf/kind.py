@@ -97,8 +97,13 @@ def check_whole(header: GgufHeader, subject: str) -> None:
 
 
 def most_context(header: GgufHeader, task: str) -> int:
-    """The longest context that a model can be served with, in tokens; 0 where its file does not state any."""
-    return header.context if task == CHAT else min(header.context or BATCH_TOKENS, BATCH_TOKENS)
+    """The longest context that a model can be served with, in tokens; 0 where its file does not state any.
+
+    llama.cpp computes a text in one batch where all of its tokens count for the result.
+    """
+    if task == CHAT or (task == RERANK and not _is_encoder(header)):
+        return header.context
+    return min(header.context or BATCH_TOKENS, BATCH_TOKENS)
 
 
 def task_of(header: GgufHeader) -> str:
@@ -203,9 +208,13 @@ def _check_sizes(header: GgufHeader, head: bytes, subject: str) -> None:
 def _find_task(header: GgufHeader, subject: str) -> str:
     name = header.architecture
     task = task_of(header)
-    is_encoder = name in ENCODERS or header.values.get(f"{name}.attention.causal") is False
-    if task == CHAT and is_encoder:
+    if task == CHAT and _is_encoder(header):
         found = f"the encoder {name} without {name}.pooling_type: nothing states how it makes an embedding of a text"
         hint = "convert it again with the files of its pooling (1_Pooling/config.json) beside it, or take another file"
         raise not_served(subject, found, hint)
     return task
+
+
+def _is_encoder(header: GgufHeader) -> bool:
+    name = header.architecture
+    return name in ENCODERS or header.values.get(f"{name}.attention.causal") is False

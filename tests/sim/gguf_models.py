@@ -81,24 +81,30 @@ def write_model(path: Path, shape: Shape, *, seed: int | None = None, template: 
     return len(data) + offset
 
 
+RANKS = "<|system|>Judge the document.\n<Query>: {query}\n<Document>: {document}\n"
 BYTES, NORMAL, CONTROL, UNKNOWN, BYTE = 256, 1, 3, 2, 6
 SPECIAL = ("<unk>", "<s>", "</s>")
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "▁the", "▁cat", "▁sat", "▁on", "▁a", "▁mat", "▁.")
 EMBEDDER = Shape("bert", layers=2, width=32, heads=2, kv_heads=2, head_dim=16, ff=64, vocab=len(WORDS), context=64)
 
 
-def write_embedder(path: Path, *, is_dumb: bool = False, is_ranker: bool = False) -> int:
+CAUSAL = Shape("qwen3", layers=1, width=64, heads=2, kv_heads=2, head_dim=32, ff=64, vocab=400, context=2048)
+"""A model that reads a text from its begin to its end, and may sort documents by what the last token says."""
+
+
+def write_embedder(path: Path, shape: Shape = EMBEDDER, *, is_dumb: bool = False, is_ranker: bool = False) -> int:
     """Write a tiny model that embeds: an engine loads it, and its numbers are those of its weights, which are noise.
 
     Args:
         path: of the file.
+        shape: that of `EMBEDDER`, or of another model that computes vectors.
         is_dumb: leave its weights zero, so that every embedding is.
         is_ranker: let it sort documents instead.
 
     Returns:
         The file's size in bytes.
     """
-    size = write_model(path, replace(EMBEDDER, kind=F32, is_ranker=is_ranker))
+    size = write_model(path, replace(shape, kind=F32, is_ranker=is_ranker))
     with path.open("rb") as file:
         start = read_header(file, size, "embedder").data_start
     if not is_dumb:
@@ -149,6 +155,9 @@ def _keys(shape: Shape) -> list[bytes]:
     if shape.arch == "bert":
         keys += [key("pooling_type", 4 if shape.is_ranker else 1), key("tokenizer.ggml.token_type_count", 2)]
         keys += [number_key("tokenizer.ggml.token_type_count", 2)]
+    elif shape.is_ranker:
+        labels = array_key(f"{shape.arch}.classifier.output_labels", TEXT, [text("yes"), text("no")])
+        keys += [key("pooling_type", 4), labels, string_key("tokenizer.chat_template.rerank", RANKS)]
     return keys
 
 
@@ -196,6 +205,7 @@ def _outer(shape: Shape) -> list[tuple[str, Dims]]:
         norm += ends if shape.is_ranker else []
         return [("token_types.weight", (shape.width, 2)), ("position_embd.weight", (shape.width, shape.context)), *norm]
     own = [] if shape.arch.startswith("gemma") else [("output.weight", (shape.width, shape.vocab))]
+    own += [("cls.output.weight", (shape.width, 2))] if shape.is_ranker else []
     return [("output_norm.weight", (shape.width,)), *own]
 
 

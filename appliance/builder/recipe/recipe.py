@@ -128,7 +128,7 @@ class RecipeModel(RecipePart):
         description="an SPDX licence such as Apache-2.0",
     )
     context: int = Field(
-        title="how many tokens of one conversation an engine holds; at most 512 for a model that embeds",
+        title="how many tokens of one conversation an engine holds; at most 512 for one that embeds or an encoder",
         description="a number of tokens, 1 to 16777216",
         ge=1,
         le=1 << 24,

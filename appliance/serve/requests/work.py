@@ -127,8 +127,10 @@ def check_length(request: ParsedRequest, context: int) -> None:
             raise _too_long("messages", context)
         return
     field, texts, beside = _texts(request)
+    # The template of a model that ranks gets the query first, and then the document in each place that names it.
+    copies = 1 + beside.count("{document}")
     for at, text in enumerate(texts):
-        if _units(text) + _units(beside) > context:
+        if _units(text) * copies + _units(beside) > context:
             raise _too_long(f"{field}[{at}]" if len(texts) > 1 else field, context)
 
 

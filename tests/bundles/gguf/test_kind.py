@@ -69,3 +69,9 @@ def test_text_is_embedded_in_one_piece_so_a_longer_context_is_none() -> None:
     assert most_context(read(servable(context=2048)), CHAT) == 2048
     assert most_context(read(servable(context=2048)), EMBED) == 512
     assert most_context(read(servable(context=256)), EMBED) == 256
+
+
+def test_encoder_ranks_in_one_piece_and_a_causal_model_in_many() -> None:
+    assert most_context(read(RERANKER), RERANK) == 512
+    causal = servable(context=2048, arch="qwen3", keys=(number_key("qwen3.pooling_type", 4),))
+    assert most_context(read(causal), RERANK) == 2048

@@ -14,9 +14,10 @@ from appliance.builder.recipe.recipe import RecipeModel
 from signing.digest import sha256
 from signing.errors import ApplianceError, NotTrustedError, UsageError
 from tests.appliance.shipped import shipped_sdist
+from tests.sim.gguf_models import CAUSAL, write_embedder
 from tests.sim.odd_models import CHATML, EMBEDDER, REFUSED, RERANKER, servable
 
-KNOWN = frozenset(["llama", "bert"])
+KNOWN = frozenset(["llama", "bert", "qwen3"])
 MODELS = "/vendor/llama.cpp/models/"
 REFUSED_BY_JUDGEMENT = CHATML + "{% call print() %}{{ messages }}{% endcall %}"
 NO_JINJA = CHATML + "{% if %}"
@@ -60,6 +61,14 @@ def test_task_that_the_file_does_not_have_is_refused(tmp_path: Path, data: bytes
 def test_reranker_passes_whether_or_not_the_recipe_names_its_task(tmp_path: Path, task: str | None) -> None:
     found = judge(tmp_path, RERANKER, task=task)
     assert (found.task, found.remark) == ("rerank", "")
+
+
+def test_causal_reranker_passes_with_its_template_and_its_own_context(tmp_path: Path) -> None:
+    write_embedder(tmp_path / "causal.gguf", CAUSAL, is_ranker=True)
+    data = (tmp_path / "causal.gguf").read_bytes()
+    assert judge(tmp_path, data, context=CAUSAL.context).task == "rerank"
+    with pytest.raises(UsageError, match=f"at most {CAUSAL.context} tokens, what the model was trained for"):
+        judge(tmp_path, data, context=CAUSAL.context + 1)
 
 
 @pytest.mark.parametrize("task", ["chat", "embed"])

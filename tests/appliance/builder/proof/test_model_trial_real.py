@@ -14,7 +14,7 @@ from signing.digest import sha256
 from signing.errors import ApplianceError
 from tests.appliance.shipped import RECIPE, shipped_runtime
 from tests.bed.fixtures import tree_folder
-from tests.sim.gguf_models import Shape, write_embedder, write_model
+from tests.sim.gguf_models import CAUSAL, Shape, write_embedder, write_model
 from tests.sim.odd_models import REFUSED
 
 pytestmark = pytest.mark.ci
@@ -37,6 +37,8 @@ def test_chat_model_embedder_and_reranker_that_serve_pass(tmp_path: Path) -> Non
     assert tried(tmp_path / "embed", path) == 1
     write_embedder(path, is_ranker=True)
     assert tried(tmp_path / "rank", path) == 1
+    write_embedder(path, CAUSAL, is_ranker=True)
+    assert tried(tmp_path / "causal", path) == 1
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.appliance.host.engine.test_embedding_check_real import evaluated
 from tests.appliance.host.engine.test_ranking_check import MODEL
 from tests.appliance.real_engine import describe_model
 from tests.appliance.shipped import shipped_runtime
-from tests.sim.gguf_models import EMBEDDER, write_embedder
+from tests.sim.gguf_models import CAUSAL, EMBEDDER, Shape, write_embedder
 
 pytestmark = pytest.mark.ci
 
@@ -31,7 +31,9 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> UnpackedRuntime:
 
 @contextmanager
 def running(model: Path, unpacked: UnpackedRuntime) -> Iterator[Engine]:
-    spec = EngineSpec("m", describe_model(model), model, unpacked.folder_with("x64"), 64, 2, 1, is_ranking=True)
+    context = 1024 if model.name == "causal.gguf" else 64
+    folder = unpacked.folder_with("x64")
+    spec = EngineSpec("m", describe_model(model), model, folder, context, 2, 1, is_ranking=True)
     with (
         tempfile.TemporaryDirectory(prefix="engine-") as run_dir,
         start_engine(spec, Path(run_dir), model.with_suffix(".log")) as engine,
@@ -48,6 +50,15 @@ def test_engine_ranks_the_same_in_both_orders_and_refuses_to_chat(unpacked: Unpa
             engine.chat("the cat", 4)
 
 
+def test_causal_model_ranks_documents_longer_than_a_batch(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
+    write_embedder(tmp_path / "causal.gguf", CAUSAL, is_ranker=True)
+    with running(tmp_path / "causal.gguf", unpacked) as engine:
+        assert check_ranking(engine, MODEL) == "2 documents, the same scores in both orders"
+        one, two = engine.rank("1", ["2 " * 400, "3 " * 400])
+        assert 0 < one < 1
+        assert one != two
+
+
 def test_model_whose_weights_are_zero_is_refused_at_the_gate(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
     write_embedder(tmp_path / "m.gguf", is_dumb=True, is_ranker=True)
     with running(tmp_path / "m.gguf", unpacked) as engine, pytest.raises(ApplyRestoredError) as raised:
@@ -55,9 +66,12 @@ def test_model_whose_weights_are_zero_is_refused_at_the_gate(unpacked: UnpackedR
     assert raised.value.expected == "different scores for documents of different meaning"
 
 
-def test_variant_is_compared_by_all_numbers_before_the_score(unpacked: UnpackedRuntime, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shape", [EMBEDDER, CAUSAL], ids=lambda shape: shape.arch)
+def test_variant_is_compared_by_all_numbers_before_the_score(
+    shape: Shape, unpacked: UnpackedRuntime, tmp_path: Path
+) -> None:
     right, wrong = tmp_path / "right.gguf", tmp_path / "wrong.gguf"
-    write_embedder(right, is_ranker=True)
+    write_embedder(right, shape, is_ranker=True)
     data = bytearray(right.read_bytes())
     # One weight in eight of the second half gets another sign, in place of a variant that computes wrong.
     signs = slice(len(data) // 2 + 3 - len(data) // 2 % 4, None, 4 * 8)
@@ -68,6 +82,6 @@ def test_variant_is_compared_by_all_numbers_before_the_score(unpacked: UnpackedR
     assert x64 is not None
     assert sse42 is not None
     assert other is not None
-    assert len(x64.values) == 2 * EMBEDDER.width
+    assert len(x64.values) == 2 * shape.width
     assert x64.divergence(sse42) < TOLERANCE / 100
     assert not x64.divergence(other) <= TOLERANCE

@@ -26,7 +26,7 @@ from bundles.progress import ignore
 from signing.errors import ApplianceError
 from tests.appliance.real_engine import describe_model
 from tests.appliance.shipped import shipped_model, shipped_runtime
-from tests.sim.gguf_files import HOSTILE, gguf
+from tests.sim.gguf_files import F32, HOSTILE, gguf
 from tests.sim.gguf_models import F16, Q4_0, Q8_0, Shape, write_model
 
 AGREED = 0.05
@@ -72,15 +72,18 @@ def test_formula_and_runtime_agree_on_every_compared_architecture(
         assert need.total == pytest.approx(with_runtime(need, probed).total, rel=AGREED)
 
 
-def peak_of_engine(model: Path, runtime: Path, load: Workload, log: Path) -> int:
+def peak_of_engine(model: Path, runtime: Path, load: Workload, log: Path, *, is_ranking: bool = False) -> int:
     """The peak memory of a serving engine, in bytes."""
-    spec = EngineSpec("m", describe_model(model), model, runtime, load.context, load.slots, 1)
+    spec = EngineSpec("m", describe_model(model), model, runtime, load.context, load.slots, 1, is_ranking=is_ranking)
     with (
         tempfile.TemporaryDirectory(prefix="engine-") as run_dir,
         start_engine(spec, Path(run_dir), log) as engine,
     ):
         engine.wait_ready(120)
-        engine.chat("Name the capital of France.", 8)
+        if is_ranking:
+            engine.rank("1", ["2 3"] * load.slots)
+        else:
+            engine.chat("Name the capital of France.", 8)
         assert engine.level == "E2"
         process = engine.child.program_pid
         assert process is not None
@@ -98,6 +101,21 @@ def test_engine_that_runs_takes_what_was_planned(unpacked: UnpackedRuntime, tmp_
     peak = peak_of_engine(model, unpacked.folder_with("x64"), load, tmp_path / "log")
     assert peak == pytest.approx(probed.total, rel=MEASURED)
     assert peak == pytest.approx(need.total, rel=MEASURED)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("shape", [SHAPES[3], SHAPES[-1]], ids=lambda shape: shape.arch)
+def test_model_that_ranks_takes_no_more_than_was_planned(
+    unpacked: UnpackedRuntime, tmp_path: Path, shape: Shape
+) -> None:
+    model, load = tmp_path / "m.gguf", Workload(min(2048, shape.context), 2)
+    write_model(model, replace(shape, layers=2, kind=F32, is_ranker=True))
+    head = head_of_file(model, "m")
+    need = estimate(head.header, load)
+    probed = with_runtime(need, probe_memory(unpacked.runtime(), head.data, head.header.file_size, load))
+    peak = peak_of_engine(model, unpacked.folder_with("x64"), load, tmp_path / "log", is_ranking=True)
+    assert need.is_compared
+    assert max(peak, probed.total) <= need.total * (1 + MEASURED)
 
 
 @pytest.mark.ci

@@ -55,6 +55,12 @@ def test_every_model_splits_a_text_into_its_tokens_and_back(site: Site, model: s
         ("/v1/rerank", {"model": "ranks", "query": "x", "documents": ["x", {"text": "y"}]}, "invalid_field"),
         ("/v1/rerank", {"model": "ranks", "query": "x", "documents": ["x"], "top_n": 0}, "invalid_field"),
         ("/v1/rerank", {"model": "ranks", "query": "x" * 5000, "documents": ["y" * 5000]}, "context_length_exceeded"),
+        # A model's template would write the document into the query, 400 times.
+        (
+            "/v1/rerank",
+            {"model": "ranks", "query": "{document}" * 400, "documents": ["y" * 20]},
+            "context_length_exceeded",
+        ),
         ("/v1/rerank", {"model": "ranks", "query": "x", "documents": ["y"], "rank_fields": ["a"]}, "unsupported"),
     ],
 )
