@@ -6,13 +6,15 @@ Rules:
 - it reads the disk and not the memory: past the page cache where the file system can, else after the cache was emptied.
   Pages that an engine has mapped stay in memory; the kernel checks those of a sealed file when it reads them again;
 - it takes what is left: one thread, idle processor time, idle disk time;
-- the first fault ends it: the file has to be copied again in any case.
+- the first fault ends it: the file has to be copied again in any case;
+- where the machine lacks memory or descriptors, that is an error, and no fault of the file.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import mmap
 import os
@@ -30,6 +32,8 @@ from bundles.contents.contents import File
 from bundles.progress import OnProgress, Progress, ignore
 
 BLOCK_BYTES = 1 << 20
+SHORTAGES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR)
+"""Errors of a machine that lacks something at this moment."""
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 _IDLE_CLASS, _WHO_PROCESS = 3 << 13, 1
 
@@ -82,7 +86,7 @@ def scrub_file(file: File, path: Path, on_progress: OnProgress = ignore) -> File
         on_progress: called with bytes done.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: it cannot be opened, or the machine has one of the `SHORTAGES`.
     """
     descriptor, is_direct = _open(path)
     try:
@@ -92,6 +96,7 @@ def scrub_file(file: File, path: Path, on_progress: OnProgress = ignore) -> File
             return FileScrub(0, False, is_direct, other)
         blocks = _read_blocks(descriptor, file.size, is_direct=is_direct)
         fault = _compare(file, blocks, on_progress)
+        is_direct = bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT)
         return FileScrub(file.size, has_signed_seal(file, descriptor), is_direct, fault)
     finally:
         os.close(descriptor)
@@ -114,7 +119,15 @@ def _read_blocks(descriptor: int, size: int, *, is_direct: bool) -> Iterator[mem
     while at < size:
         if not is_direct:
             os.posix_fadvise(descriptor, at, BLOCK_BYTES, os.POSIX_FADV_DONTNEED)
-        count = os.preadv(descriptor, [buffer], at)
+        try:
+            count = os.preadv(descriptor, [buffer], at)
+        except OSError as error:
+            if not is_direct or error.errno != errno.EINVAL:
+                raise
+            # Some file systems open a file for direct reads, and then refuse one of them.
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~os.O_DIRECT)
+            is_direct = False
+            continue
         if count == 0:
             return
         yield memoryview(buffer)[:count]
@@ -141,5 +154,7 @@ def _compare(file: File, blocks: Iterator[memoryview], on_progress: OnProgress) 
                 span = f"bytes {start} to {start + chunk.size - 1}"
                 return FileFault(BYTES, f"{span} with sha256 {state.hexdigest()}, signed {chunk.sha256}")
     except OSError as error:
+        if error.errno in SHORTAGES:
+            raise
         return FileFault(UNREADABLE, f"from byte {done}: {error.strerror}")
     return None

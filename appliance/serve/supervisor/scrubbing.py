@@ -27,7 +27,7 @@ from appliance.host.engine.state import read_state
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.prefix import Prefix, make_folder
 from appliance.host.models.incident import RUNTIME, UNREADABLE, Incident, make_incident, record_incident
-from appliance.host.models.scrub import FileFault, FileScrub, scrub_file
+from appliance.host.models.scrub import SHORTAGES, FileFault, FileScrub, scrub_file
 from appliance.host.release.release import Release
 from appliance.host.release.release_check import check_engine_files
 from appliance.serve.supervisor.engine_states import find_engine_socket
@@ -102,7 +102,8 @@ def scrub_release(
         What was found. Faults are recorded, and their engines are ended.
 
     Raises:
-        OSError: an incident cannot be recorded; its engine is ended nevertheless.
+        OSError: an incident cannot be recorded; its engine is ended nevertheless. Or the machine lacks memory or
+            descriptors to read a file.
     """
     wanted = [model for model in release.contents.models if model.name in set(names)]
     runtime = _runtime_errors(release)
@@ -199,6 +200,8 @@ def _scrub_model(release: Release, model: Model, on_progress: OnProgress) -> tup
     try:
         found = scrub_file(file, path, on_progress)
     except OSError as error:
+        if error.errno in SHORTAGES:
+            raise
         return None, FileFault(UNREADABLE, f"{path}: {error.strerror}")
     return found, found.fault
 

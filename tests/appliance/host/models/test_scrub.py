@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import threading
@@ -92,6 +93,33 @@ def test_block_that_the_disk_does_not_give_is_found(model: tuple[File, Path], mo
     assert fault is not None
     assert fault.cause == UNREADABLE
     assert fault.detail == f"from byte {BLOCK_BYTES}: Input/output error"
+
+
+@pytest.mark.parametrize("number", scrub.SHORTAGES)
+def test_shortage_of_the_machine_is_no_fault_of_the_file(
+    model: tuple[File, Path], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def failing(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "preadv", failing)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        scrub_file(*model)
+
+
+def test_file_system_that_refuses_a_direct_read_is_read_through_the_cache(
+    model: tuple[File, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.preadv
+
+    def failing(descriptor: int, buffers: Any, at: int) -> int:
+        if at and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(descriptor, buffers, at)
+
+    monkeypatch.setattr(os, "preadv", failing)
+    found = scrub_file(*model)
+    assert (found.fault, found.is_direct) == (None, False)
 
 
 def test_file_that_ends_while_it_is_read_is_found(model: tuple[File, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,18 @@ def test_missing_model_is_recorded(release: Release) -> None:
     assert one.incident.cause == UNREADABLE
 
 
+def test_model_goes_on_where_the_machine_has_no_descriptor_left_for_a_scrub(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(scrubbing, "scrub_file", failing)
+    with pytest.raises(OSError, match="Too many open files"):
+        scrub(release)
+    assert not list(release.prefix.engine_state.glob("incident-*"))
+
+
 def test_changed_library_stops_every_model(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     def check(_release: Release) -> None:
         raise DamagedError("contents.file-changed", "runtime.whl: libllama.so")
