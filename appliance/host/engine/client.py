@@ -1,7 +1,7 @@
 """The client of an engine: HTTP over the engine's UNIX socket.
 
-Owns the requests that this program itself sends: a health check, one chat completion without randomness, the
-embeddings of a few texts, and the scores of a few documents. It works with any engine that listens, whether this
+Owns the requests that this program itself sends: a health check, one chat completion without randomness, embeddings of
+texts, and scores of documents. It works with any engine that listens, whether this
 program started it or systemd.
 """
 
