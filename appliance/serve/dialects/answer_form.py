@@ -73,7 +73,7 @@ class AnswerForm:
             value: as the engine wrote it.
             status: of HTTP.
         """
-        return value
+        return self.refused(engine_refusal(value, status)).body(self.dialect)
 
 
 def as_event(value: dict[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from appliance.serve.dialects import messages_chat, responses_chat
-from appliance.serve.dialects.answer_form import AnswerForm, StreamWriter, engine_refusal
+from appliance.serve.dialects.answer_form import AnswerForm, StreamWriter
 from appliance.serve.dialects.chat_answer import as_object, read_answer
 from appliance.serve.dialects.chat_stream import ChatStream
 from appliance.serve.dialects.conversation import Fields
@@ -82,10 +82,6 @@ class DialectForm(AnswerForm):
         if self._stream is None:
             return super().error_event(refusal)
         return self._stream.begin_once() + self._stream.fail(refusal)
-
-    def engine_error(self, value: Fields, status: int) -> Fields:
-        """See `AnswerForm`."""
-        return self.refused(engine_refusal(value, status)).body(self.dialect)
 
 
 class ResponsesForm(DialectForm):

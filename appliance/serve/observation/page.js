@@ -31,7 +31,8 @@ async function call(path, options) {
   if (response.ok) return response;
   const error = (await response.json()).error;
   const later = response.headers.get("retry-after");
-  throw new Error(later ? `${error.message} Try again in ${later} s.` : error.message);
+  const isStated = error.message.includes("Try again");
+  throw new Error(later && !isStated ? `${error.message} Try again in ${later} s.` : error.message);
 }
 
 function showModel(model) {

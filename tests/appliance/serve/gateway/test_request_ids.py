@@ -33,6 +33,8 @@ def site() -> Iterator[Site]:
         ("POST", "/v1/chat/completions", question("x"), "all"),
         ("POST", "/v1/chat/completions", question("x", stream=True), "all"),
         ("POST", "/v1/chat/completions", b"{", "all"),
+        ("POST", "/v1/chat/completions", question("fail"), "all"),
+        ("POST", "/v1/chat/completions", question("compute", stream=True), "all"),
     ],
 )
 def test_every_reply_has_it(site: Site, method: str, path: str, body: object, key: str | None) -> None:
@@ -43,6 +45,13 @@ def test_every_reply_has_it(site: Site, method: str, path: str, body: object, ke
     made = site.call(method, path, body, key)[1]["x-request-id"]
     assert re.fullmatch(r"req_[0-9a-f]{24}", made)
     assert made != site.call(method, path, body, key)[1]["x-request-id"]
+
+
+def test_what_the_engine_refuses_has_the_shape_of_every_error(site: Site) -> None:
+    status, _, data = site.call("POST", "/v1/chat/completions", question("fail"), x_request_id="long")
+    error = {"message": "too long", "type": "invalid_request_error", "param": None}
+    error |= {"code": "exceed_context_size_error", "request_id": "long"}
+    assert (status, json.loads(data)["error"]) == (400, error)
 
 
 def test_the_client_shows_it_with_an_error(site: Site) -> None:
