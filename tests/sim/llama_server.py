@@ -214,6 +214,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.event(json.dumps(self.head(kind, part)))
                 if said == "die late":
                     os.abort()
+                if said == "stop early":
+                    self.wfile.write(b"0\r\n\r\n")
+                    return
                 if said == "fail late":
                     self.event(
                         json.dumps({"error": {"code": 500, "message": "Compute error.", "type": "server_error"}})

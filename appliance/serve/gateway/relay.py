@@ -255,8 +255,8 @@ class Relay(Response):
                     return await self._send_answer(await read_whole(reply), send)
                 if at == 0:
                     await self._start(reply.status, _STREAM, send)
-                await self._pass_stream(reply, turn, send, at, joiner)
-            if joiner is not None and joiner.has_failed:
+                has_failed = await self._pass_stream(reply, turn, send, at, joiner)
+            if has_failed:
                 # The engine ends such a stream without its mark, and so does this one.
                 await self._end_stream(send)
                 return 500
@@ -265,7 +265,15 @@ class Relay(Response):
         await self._end_stream(send)
         return 200
 
-    async def _pass_stream(self, reply: Reply, turn: Turn, send: Send, at: int, joiner: StreamWriter | None) -> None:
+    async def _pass_stream(self, reply: Reply, turn: Turn, send: Send, at: int, joiner: StreamWriter | None) -> bool:
+        """Pass the stream of one piece on.
+
+        Returns:
+            Whether its last event is an error.
+
+        Raises:
+            LostError: it ends, and has not said that it is complete.
+        """
         meter = StreamMeter()
         try:
             async for block in reply.blocks:
@@ -276,7 +284,10 @@ class Relay(Response):
                     self._metrics.observe_first_token(self._backend.name, time.monotonic() - self._began)
                 await self._send_block(block if joiner is None else joiner.feed(block, at), send)
                 if joiner is not None and joiner.has_failed:
-                    return
+                    return True
+            if not meter.has_ended and not meter.has_failed:
+                raise LostError("a stream without its end")
+            return meter.has_failed
         finally:
             usage = meter.usage()
             if usage.prompt:  # the engine has stated it at the end; what breaks off counts as estimated

@@ -63,10 +63,11 @@ def read_usage(value: Any) -> TokenUsage | None:
 
 
 class StreamMeter:
-    """Watches a stream of server-sent events without changing it."""
+    """Watches a stream of server-sent events without changing it. `has_ended` once it has said that it is complete."""
 
     def __init__(self) -> None:
         self.events = 0
+        self.has_ended = False
         self._last = self._rest = b""
         self._is_too_long = False
 
@@ -78,6 +79,7 @@ class StreamMeter:
         """
         *lines, rest = (self._rest + block).split(b"\n")
         for line in lines:
+            self.has_ended |= line.startswith(_END)
             if line.startswith(_DATA) and not line.startswith(_END):
                 self.events += 1
                 self._last = b"" if self._is_too_long else line
@@ -86,13 +88,21 @@ class StreamMeter:
         # Its beginning still shows what kind of line it is.
         self._rest = rest[: len(_END)] if self._is_too_long else rest
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether its last event is an error, after which a stream has no other end."""
+        event = self._last_event()
+        return isinstance(event, dict) and "error" in event
+
     def usage(self) -> TokenUsage:
         """The tokens so far: what the last event states, else about one for each event."""
+        return read_usage(self._last_event()) or TokenUsage(0, self.events)
+
+    def _last_event(self) -> Any:
         try:
-            found = read_usage(json.loads(self._last[len(_DATA) :]))
+            return json.loads(self._last[len(_DATA) :])
         except (ValueError, RecursionError):
-            found = None
-        return found or TokenUsage(0, self.events)
+            return None
 
 
 def _object(value: dict[str, Any], name: str) -> dict[str, Any]:

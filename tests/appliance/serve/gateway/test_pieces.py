@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.appliance.serve.gateway.site import Site, opened, question
+from tests.appliance.serve.gateway.site import Site, eventually, opened, question
 from tests.sim.engines import notes
 
 TOOL: dict[str, Any] = {
@@ -78,6 +79,24 @@ def test_stream_of_several_answers_ends_with_the_error_of_one(site: Site) -> Non
     lines = [line for line in body.splitlines() if line]
     assert json.loads(lines[-1].removeprefix(b"data: "))["error"]["message"] == "Compute error."
     assert (len(lines), len(notes(site.sockets)) - before) == (2, 1)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_stream_without_its_mark_of_the_end_ends_with_an_error(site: Site, n: int) -> None:
+    _, _, body = site.ask("stop early", n=n, stream=True)
+    *_, last = [line for line in body.splitlines() if line]
+    assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "engine_lost"
+
+
+def test_stream_with_an_error_in_it_counts_as_failed(site: Site) -> None:
+    def failed() -> int:
+        text = site.call("GET", "/metrics", key=None)[2].decode()
+        found = re.search(r'requests_total\{model="toy",route="/v1/chat/completions",status="500"\} (\d+)', text)
+        return int(found[1]) if found else 0
+
+    before = failed()
+    assert b"Compute error." in site.ask("fail late", stream=True)[2]
+    assert eventually(lambda: failed() == before + 1)
 
 
 def test_each_text_for_embeddings_is_a_piece(site: Site) -> None:
