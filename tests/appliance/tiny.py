@@ -49,6 +49,7 @@ class TinyBuild:
         engine: the program in place of the engine, with which the model is then tried; None tries nothing.
         tail: bytes after the model's weights, for a stand-in of the engine.
         accepted: the text of the template that `READER` has accepted in the recipe; None for none.
+        keys: more of the model's header.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class TinyBuild:
     engine: bytes | None = None
     tail: bytes = b""
     accepted: str | None = None
+    keys: Sequence[bytes] = ()
 
     def build(self) -> Built:
         """Assemble the bundle."""
@@ -88,7 +90,7 @@ class TinyBuild:
         tool = self._put("uv-0.9-py3-none-any.whl", wheel("uv", "0.9", licence="MIT OR Apache-2.0"))
         package = self._put("tool_1-2.3_amd64.deb", b"!<arch>\nno real package\n")
         keys = [] if self.template is None else [string_key("tokenizer.chat_template", self.template)]
-        model = self._put("tiny.gguf", gguf(keys, tail=self.tail))
+        model = self._put("tiny.gguf", gguf([*keys, *self.keys], tail=self.tail))
         entries += [
             replace(self._locked("tool", tool, "uv"), version="0.9"),
             replace(self._locked("os-package", package, "tool"), version="1:2.3", licence="", system="debian-12"),

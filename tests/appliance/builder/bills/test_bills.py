@@ -21,6 +21,7 @@ from bundles.attestation.required_statements import ML_BOM, PROVENANCE, REQUIRED
 from bundles.oci.layout import Layout
 from signing.digest import sha256
 from tests.appliance.tiny import READER, RUNTIME_WHEEL, TEMPLATE, TinyBuild
+from tests.sim.gguf_models import number_key
 
 JUDGED = TEMPLATE + "{% call print() %}{% endcall %}"
 STEP = "llama-quantize sha256:00 Q4_K_M"
@@ -46,6 +47,21 @@ def test_accepted_template_names_in_the_bill_who_accepted_it_and_when(tmp_path: 
         "accepted-by": READER,
         "accepted-on": "2026-01-31",
     }
+
+
+@pytest.mark.parametrize(
+    ("pooling", "task", "output", "format_"),
+    [(0, "text-generation", "text", 1), (1, "text-embedding", "vector", 1), (4, "text-ranking", "number", 2)],
+)
+def test_contents_and_bill_state_what_a_model_is_for(
+    tmp_path: Path, pooling: int, task: str, output: str, format_: int
+) -> None:
+    keys = [number_key("llama.pooling_type", pooling), number_key("llama.embedding_length", 8)]
+    built = TinyBuild(tmp_path, keys=keys).build()
+    [model] = built.contents.models
+    assert (model.task, built.contents.format) == ("rerank" if pooling == 4 else "", format_)
+    card = component(json.loads(read(built, ML_BOM.path)), model.path)["modelCard"]["modelParameters"]
+    assert (card["task"], card["outputs"]) == (task, [{"format": output}])
 
 
 @pytest.fixture(scope="module")

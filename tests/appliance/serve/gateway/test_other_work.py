@@ -69,6 +69,15 @@ def test_what_cannot_be_is_the_users_mistake(site: Site, path: str, body: object
     assert (status, answer["error"]["code"]) == (400, code)
 
 
+def test_list_of_models_shows_which_ranks(site: Site) -> None:
+    listed = {model["id"]: model for model in json.loads(site.call("GET", "/v1/models")[2])["data"]}
+    ready = {model["name"]: model for model in json.loads(site.call("GET", "/readyz", key=None)[2])["models"]}
+    for models in (listed, ready):
+        assert {name: model.get("task") for name, model in models.items()} == {
+            name: "rerank" if name == "ranks" else None for name in site.models
+        }
+
+
 def test_documents_come_sorted_by_their_scores(site: Site) -> None:
     documents = ["a dog", "the cat sat", "a cat", "cat the"]
     body = {"model": "ranks", "query": "the cat", "documents": documents}

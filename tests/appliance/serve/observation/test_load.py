@@ -21,7 +21,7 @@ from tests.sim.engines import notes
 def site() -> Iterator[Site]:
     with (
         tempfile.TemporaryDirectory(prefix="gateway-") as folder,
-        opened(Path(folder), {"toy": 2, "embeds": 1}) as made,
+        opened(Path(folder), {"toy": 2, "embeds": 1, "ranks": 1}) as made,
     ):
         yield made
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from appliance.host.release.release import Release
-from appliance.serve.supervisor.launch_plan import read_launch
+from appliance.serve.supervisor.launch_plan import make_plan, read_launch
 from signing.digest import sha256
 from signing.errors import ApplianceError, DriftError
 from signing.strictjson import load
@@ -44,6 +46,24 @@ def test_a_launch_names_the_signed_digests_and_the_chosen_numbers(release: Relea
     assert (served.spec.name, served.spec.context, served.spec.slots, served.spec.threads) == ("toy", 16, 2, 3)
     assert served.spec.file == release.contents.by_path["models/toy/toy.gguf"]
     assert sha256(served.spec.store.read_bytes()) == served.spec.file.sha256
+
+
+@pytest.mark.parametrize(
+    ("fields", "kinds", "task"),
+    [({}, (False, False), ""), ({"embedding": 8}, (True, False), ""), ({"task": "rerank"}, (False, True), "rerank")],
+)
+def test_signed_task_decides_how_an_engine_runs_and_what_the_gateway_offers(
+    release: Release, fields: dict[str, Any], kinds: tuple[bool, bool], task: str
+) -> None:
+    [model] = release.contents.models
+    contents = replace(release.contents, models=(replace(model, **fields),))
+    verified = copy(release.bundle)
+    verified.value = replace(release.bundle.value, contents=contents)
+    launch = read_launch(replace(release, bundle=verified), 1)
+    [served] = launch.models
+    assert (served.spec.is_embedding, served.spec.is_ranking) == kinds
+    [planned] = make_plan(launch, Path).models
+    assert (planned.task, planned.embedding) == (task, fields.get("embedding", 0))
 
 
 @pytest.mark.parametrize(
