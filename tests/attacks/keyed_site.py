@@ -64,10 +64,10 @@ class KeyedSite:
         """The headers of a request with a key."""
         return {"authorization": f"Bearer {self.keys[key]}"}
 
-    def stream_while(self, key: str, said: str, do: Any) -> list[dict[str, Any] | str]:
-        """Do something while a stream is being written; gives its events."""
+    def stream_while(self, key: str, said: str, do: Any, *, is_stream: bool = True) -> list[dict[str, Any] | str]:
+        """Do something while an answer is being written; gives the events of a stream."""
         replies: list[Any] = []
-        asking = threading.Thread(target=lambda: replies.append(self.ask(key, said, stream=True)))
+        asking = threading.Thread(target=lambda: replies.append(self.ask(key, said, stream=is_stream)))
         asking.start()
         while not self.gateway.books.watch._open:
             time.sleep(0.005)

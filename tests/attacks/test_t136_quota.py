@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,22 @@ def test_attacked_by_streams_that_are_left_before_they_state_their_tokens(site: 
     used = site.gateway.books.usage.today(site.account("leaver"))
     assert used.tokens_in > 0
     assert used.tokens_out >= len(found) - 2
+
+
+def test_attacked_by_answers_that_are_left_before_they_are_whole(site: KeyedSite) -> None:
+    site.grant("waiter")
+    site.stream_while("waiter", "slow 200", lambda: site.store.revoke("waiter", NOW), is_stream=False)
+    used = site.gateway.books.usage.today(site.account("waiter"))
+    assert used.tokens_in > 0
+    assert used.tokens_out > 0
+
+
+def test_attacked_by_requests_that_wait_while_others_use_the_tokens(site: KeyedSite) -> None:
+    site.grant("crowd", quotas={"tokens_per_day": 10, "concurrency": 1})
+    with ThreadPoolExecutor(8) as pool:
+        codes = [reply.status_code for reply in pool.map(lambda _: site.ask("crowd", "slow 4"), range(8))]
+    assert sorted(codes) == [200, 200, *[429] * 6]
+    assert site.gateway.books.usage.today(site.account("crowd")).tokens == 2 * 8
 
 
 def test_attacked_by_a_new_key_of_the_same_name(site: KeyedSite) -> None:

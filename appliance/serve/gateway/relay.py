@@ -154,6 +154,7 @@ class Relay(Response):
         body = work.bodies[at]
         prompt = body if work.has_slot_fields else None
         async with backend.queue.slot(self._share, work.cost(at), prompt, is_first=at == 0) as turn:
+            self._check_quota_again(turn)
             if work.has_slot_fields:
                 body = with_fields(body, {**turn.fields(), **more})
             kind = SilentWork(work.path, work.size_class(at))
@@ -161,11 +162,25 @@ class Relay(Response):
                 async with backend.upstream.request(work.path, body, watcher) as reply:
                     yield reply, turn
 
+    def _check_quota_again(self, turn: Turn) -> None:
+        """While a piece waited, others of the same key may have used its tokens of the day."""
+        try:
+            self._caller.check_quota()
+        except Refusal:
+            turn.spend(0)
+            raise
+
     async def _ask(self, at: int) -> Answer:
         """Let the engine do one piece of work, and read its whole answer."""
         is_gathered = self._work.has_slot_fields and not self._work.has_logprobs
         async with self._piece(at, AS_STREAM if is_gathered else {}) as (reply, turn):
-            answer = await (read_gathered if is_gathered else read_whole)(reply)
+            meter = StreamMeter()
+            try:
+                answer = await (read_gathered(reply, meter.feed) if is_gathered else read_whole(reply))
+            except BaseException:
+                # A user who leaves, or a key that ends: the engine has worked for it.
+                self._charge(meter.usage(), at)
+                raise
             turn.is_read = answer.status == 200
             usage = read_usage(parse_answer(answer))
             if usage is not None:

@@ -10,6 +10,7 @@ Rule: an answer with logprobs is not asked for so. A stream of llama.cpp leaves 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from appliance.serve.requests.json_text import to_json
@@ -24,8 +25,12 @@ _LAST = ("usage", "timings")
 _OBJECTS = {"chat.completion.chunk": "chat.completion"}
 
 
-async def read_gathered(reply: Reply) -> Answer:
+async def read_gathered(reply: Reply, on_block: Callable[[bytes], None]) -> Answer:
     """Read the answer of one piece of work, which is asked for with `AS_STREAM`.
+
+    Args:
+        reply: of the engine.
+        on_block: gets what comes of the stream, as it comes.
 
     Raises:
         LostError: it breaks off, is longer than an answer may be, or is no stream of an engine.
@@ -36,6 +41,7 @@ async def read_gathered(reply: Reply) -> Answer:
     async for block in reply.blocks:
         *lines, rest = (rest + block).split(b"\n")
         size += len(block)
+        on_block(block)
         # Of each token, a stream has many times the bytes of its text.
         if size > 16 * MAX_ANSWER_BYTES or len(rest) > MAX_EVENT_BYTES:
             raise LostError("an answer without end")

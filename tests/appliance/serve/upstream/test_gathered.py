@@ -37,7 +37,10 @@ def gather(data: bytes, size: int = 1 << 20, media_type: str = "text/event-strea
         for at in range(0, len(data), size):
             yield data[at : at + size]
 
-    return asyncio.run(read_gathered(Reply(200, media_type, blocks())))
+    seen: list[bytes] = []
+    answer = asyncio.run(read_gathered(Reply(200, media_type, blocks()), seen.append))
+    assert not seen or b"".join(seen) == data
+    return answer
 
 
 def value(*events: object) -> dict[str, Any]:
