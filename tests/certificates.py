@@ -17,6 +17,20 @@ from appliance.host.tls.authority import AuthorityFolder, ServerNames, create_au
 from appliance.host.tls.files import TlsFiles
 
 NOW = datetime.now(timezone.utc)
+OTHER_CURVE = """
+-----BEGIN CERTIFICATE-----
+MIIBjDCCATegAwIBAgIUNhCy7c4akwkLDB+aFYFQ0sqoFkUwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEzMDIwMTExM1oYDzIxMjYxMTA2
+MjAxMTEzWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwVTATBgcqhkjOPQIBBggqhkjO
+PQMBBAM+AAQgMaLlLkjMy0aH0IzMVjBr61GGiNSk0o1m/2MvaYcbdk/UMl+HDYk9
+gxQyEFoysM5OgxoYDorLRjs363ajaTBnMB0GA1UdDgQWBBSHgXZV2kBQ32OnqGX1
+ShGPWZehDDAfBgNVHSMEGDAWgBSHgXZV2kBQ32OnqGX1ShGPWZehDDAPBgNVHRMB
+Af8EBTADAQH/MBQGA1UdEQQNMAuCCWxvY2FsaG9zdDAKBggqhkjOPQQDAgNDADBA
+Ah5oMxhCYoFwsSV/7P/aQfTVFwknV/OXJy0ThhbfarsCHjN6zpej7uHUDeblIUdC
+fFOInAcHGvLEG87rqo8WGg==
+-----END CERTIFICATE-----
+"""
+"""Of a key on prime239v1, which the library for X.509 does not know."""
 
 
 def make_folder(path: Path, names: Sequence[str] = ("localhost",), days: int = 397) -> AuthorityFolder:

@@ -6,7 +6,7 @@ Owns what becomes of the old key and which keys belong together. Rules:
 - the new key takes the name. The old one stays in the list under its name with its id added: it is never used again
   for somebody else;
 - the new key has the rights of the old one, column by column, also those that this version does not know;
-- revoking a name revokes every key of its account;
+- revoking a name revokes the older keys of its account, too. The name of a former key never ends its successor;
 - each change is one transaction of the caller.
 """
 
@@ -92,20 +92,25 @@ def rotate(database: sqlite3.Connection, name: str, key_id: str, sha256: str, ti
 
 
 def revoke(database: sqlite3.Connection, name: str, now: str) -> bool:
-    """Revoke every key of the account that a name has. Returns whether one of them was not revoked before.
+    """Revoke the key of a name and the older ones of its account. Returns whether one of them was not revoked before.
 
     Args:
         database: open; the caller commits.
         name: of a key.
         now: as it is stored.
     """
-    row = database.execute("SELECT id FROM keys WHERE name = ?", (name,)).fetchone()
+    row = database.execute("SELECT id, created FROM keys WHERE name = ?", (name,)).fetchone()
     if row is None:
         return False
-    account = account_of(database, row[0])
-    belongs = "id = ? OR id IN (SELECT key FROM accounts WHERE account = ?)"
-    change = f"UPDATE keys SET revoked = ? WHERE revoked IS NULL AND ({belongs})"
-    return database.execute(change, (now, account, account)).rowcount > 0
+    key_id, created = row
+    account = account_of(database, key_id)
+    which = "revoked IS NULL AND (id = ? OR id IN (SELECT key FROM accounts WHERE account = ?))"
+    values = [now, account, account]
+    if name.endswith(f"-{key_id}"):
+        # Two keys may be of one second: what tells the newest is that its name is not a former one.
+        which += " AND created <= ? AND name LIKE '%-' || id"
+        values.append(created)
+    return database.execute(f"UPDATE keys SET revoked = ? WHERE {which}", values).rowcount > 0
 
 
 def account_of(database: sqlite3.Connection, key_id: str) -> str:

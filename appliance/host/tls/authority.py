@@ -23,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.layout.prefix import PRIVATE, PUBLIC, make_folder
-from appliance.host.tls.certificates import TlsFaultError, describe_certificate, read_certificates
+from appliance.host.tls.certificates import TlsFaultError, describe_certificate, public_key, read_certificates
 from appliance.host.tls.files import CertificateFacts
 from signing.errors import DamagedError, UsageError
 
@@ -219,7 +219,7 @@ def _open_authority(folder: AuthorityFolder) -> tuple[x509.Certificate, ec.Ellip
             hint="appliance tls create --name NAME",
         )
     certificate, key = _first(folder.authority), _load_key(folder.authority_key)
-    if certificate.public_key() != key.public_key():
+    if public_key(certificate) != key.public_key():
         raise _damaged(folder.authority_key, f"the key of {folder.authority}", "another key")
     return certificate, key
 

@@ -6,12 +6,14 @@ Rules (threat T132):
 - the key belongs to the first certificate, and nobody but its owner and group can read it;
 - each further certificate has issued the one before it; the first one is for servers, has names, and is valid now;
 - authorities of users are certificates of authorities that are valid now;
+- a file with a private key beside certificates is as closed as a key;
 - a file is a small regular file. Its texts are shown without control characters.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -32,6 +34,8 @@ from signing.errors import UsageError
 
 MAX_BYTES, MAX_CERTIFICATES = 256 << 10, 64
 MIN_RSA_BITS = 2048
+_OPEN_MODE = 0o027
+_PRIVATE = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 _WEAK = (hashes.MD5, hashes.SHA1)
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 Extension = TypeVar("Extension", bound=x509.ExtensionType)
@@ -72,7 +76,10 @@ def read_certificates(path: Path, name: str = "certificate") -> list[x509.Certif
     Raises:
         TlsFaultError: it cannot be read, or holds something else.
     """
-    data = _read(path, name)
+    data, mode = _read(path, name)
+    if _PRIVATE.search(data) and mode & _OPEN_MODE:
+        expected = "certificates alone, in a file that everybody can read"
+        raise TlsFaultError(TlsFault(name, expected, f"{path} with a private key and mode {mode:04o}"))
     try:
         found = x509.load_pem_x509_certificates(data)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -93,6 +100,14 @@ def describe_certificate(certificate: x509.Certificate) -> CertificateFacts:
         certificate.not_valid_after_utc,
         certificate.fingerprint(hashes.SHA256()).hex(),
     )
+
+
+def public_key(certificate: x509.Certificate) -> Any:
+    """The key in a certificate; None for one of a kind that the library does not know."""
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        return None
 
 
 def to_der(certificate: x509.Certificate) -> bytes:
@@ -117,7 +132,8 @@ def tls_faults(files: TlsFiles, now: datetime, bind: str = "") -> list[TlsFault]
     if chain:
         faults += _leaf_faults(chain[0], now, bind)
         faults += _chain_faults(chain, now)
-    if chain and key is not None and _public_bytes(key.public_key()) != _public_bytes(chain[0].public_key()):
+    public = public_key(chain[0]) if chain else None
+    if key is not None and public is not None and _public_bytes(key.public_key()) != _public_bytes(public):
         faults.append(TlsFault("key", f"the key of the first certificate in {files.certificate}", "another key"))
     if files.client_ca:
         authorities = _guarded(faults, lambda: read_certificates(Path(files.client_ca), "client_ca"))
@@ -166,13 +182,16 @@ def _leaf_faults(leaf: x509.Certificate, now: datetime, bind: str) -> Iterator[T
 
 
 def _key_faults(certificate: x509.Certificate) -> Iterator[TlsFault]:
-    key = certificate.public_key()
+    key = public_key(certificate)
     if isinstance(key, rsa.RSAPublicKey):
         is_right, found = key.key_size >= MIN_RSA_BITS, f"RSA of {key.key_size} bits"
     elif isinstance(key, ec.EllipticCurvePublicKey):
         is_right, found = isinstance(key.curve, _CURVES), f"the curve {key.curve.name}"
     else:
-        is_right, found = isinstance(key, ed25519.Ed25519PublicKey), type(key).__name__
+        is_right, found = (
+            isinstance(key, ed25519.Ed25519PublicKey),
+            type(key).__name__ if key else "a key of another kind",
+        )
     if not is_right:
         yield TlsFault("certificate", f"a key of P-256, P-384, P-521, Ed25519, or RSA from {MIN_RSA_BITS} bits", found)
 
@@ -189,10 +208,17 @@ def _chain_faults(chain: list[x509.Certificate], now: datetime) -> Iterator[TlsF
         yield from _time_faults("certificate", issuer, now)
     for one in chain:
         is_root = one.issuer == one.subject
-        if not is_root and isinstance(one.signature_hash_algorithm, _WEAK):
-            yield TlsFault(
-                "certificate", "a signature of SHA-256 or better", type(one.signature_hash_algorithm).__name__
-            )
+        if not is_root and (weak := _weak_signature(one)):
+            yield TlsFault("certificate", "a signature of SHA-256 or better", weak)
+
+
+def _weak_signature(certificate: x509.Certificate) -> str:
+    """The name of the digest in a signature that is too weak or not known; empty for others."""
+    try:
+        used = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return "one of another kind"
+    return type(used).__name__ if isinstance(used, _WEAK) else ""
 
 
 def _authority_faults(certificate: x509.Certificate, now: datetime) -> Iterator[TlsFault]:
@@ -212,9 +238,8 @@ def _time_faults(name: str, certificate: x509.Certificate, now: datetime) -> Ite
 
 
 def _read_key(path: Path) -> Any:
-    data = _read(path, "key")
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o027:
+    data, mode = _read(path, "key")
+    if mode & _OPEN_MODE:
         expected = "a file that its owner and group alone can read, and its owner alone can write"
         raise TlsFaultError(TlsFault("key", expected, f"{path} with mode {mode:04o}"))
     try:
@@ -225,14 +250,16 @@ def _read_key(path: Path) -> Any:
         raise TlsFaultError(TlsFault("key", "a private key as PEM", f"{path}, which holds none")) from None
 
 
-def _read(path: Path, name: str) -> bytes:
+def _read(path: Path, name: str) -> tuple[bytes, int]:
+    """The content and the mode of a small regular file."""
     expected = "a file that can be read"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise TlsFaultError(TlsFault(name, expected, f"{path}: {error.strerror}")) from None
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
             raise TlsFaultError(TlsFault(name, expected, f"{path}, which is no file"))
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(MAX_BYTES + 1)
@@ -240,7 +267,7 @@ def _read(path: Path, name: str) -> bytes:
         os.close(descriptor)
     if len(data) > MAX_BYTES:
         raise TlsFaultError(TlsFault(name, f"a file of at most {MAX_BYTES} bytes", f"{path} with more"))
-    return data
+    return data, stat.S_IMODE(mode)
 
 
 Value = TypeVar("Value")

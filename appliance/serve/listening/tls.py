@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.events import TLS_REFUSED, TLS_RELOADED, Event, OnEvent
-from appliance.host.tls.files import TlsFiles
+from appliance.host.tls.files import CertificateFacts, TlsFiles
 from signing.errors import UsageError
 
 SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -120,14 +120,25 @@ class TlsKeeper:
 
     async def _reload(self) -> None:
         try:
-            self.context.current = await asyncio.to_thread(_make_context, self._files, self._now())
+            leaf = await asyncio.to_thread(self._take)
+            until = f"{leaf.ends:%Y-%m-%dT%H:%M:%SZ}"
+            self._on_event(Event(TLS_RELOADED, {"certificate": leaf.sha256, "until": until}))
         except UsageError as error:
-            self._on_event(Event(TLS_REFUSED, {"reason": _printable(f"{error.subject}: {error.found}")}))
-            return
+            self._refuse(f"{error.subject}: {error.found}")
+        except Exception as error:  # noqa: BLE001 - files that vanish meanwhile, or hold what no rule foresaw
+            # The end of this task would be the end of every later renewal.
+            self._refuse(f"site.yaml field tls: {type(error).__name__}")
+
+    def _refuse(self, reason: str) -> None:
+        self._on_event(Event(TLS_REFUSED, {"reason": _printable(reason)}))
+
+    def _take(self) -> CertificateFacts:
+        """Exchange the context, and state what its certificate says."""
         from appliance.host.tls.certificates import describe_certificate, read_certificates  # noqa: PLC0415 - without TLS, nothing loads X.509
 
         leaf = describe_certificate(read_certificates(Path(self._files.certificate))[0])
-        self._on_event(Event(TLS_RELOADED, {"certificate": leaf.sha256, "until": f"{leaf.ends:%Y-%m-%dT%H:%M:%SZ}"}))
+        self.context.current = _make_context(self._files, self._now())
+        return leaf
 
     def _look(self) -> tuple[object, ...]:
         return tuple(_state(path) for path in self._files.to_json().values())

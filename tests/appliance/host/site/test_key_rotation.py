@@ -62,6 +62,17 @@ def test_revoking_a_name_revokes_the_keys_that_it_replaced(store: AccessStore) -
     assert not store.revoke("ada", NOW)
 
 
+def test_revoking_a_former_key_ends_it_and_older_ones_and_not_its_successor(store: AccessStore) -> None:
+    first = store.grant("ada", NOW)
+    second = store.rotate("ada", NOW, overlap=HOUR)
+    third = store.rotate("ada", NOW, overlap=HOUR)
+    assert store.revoke(f"ada-{valid(store, second).id}", NOW)
+    assert (store.check(first, NOW), store.check(second, NOW)) == (None, None)
+    assert valid(store, third).name == "ada"
+    assert store.revoke("ada", NOW)
+    assert store.check(third, NOW) is None
+
+
 def test_key_that_is_unknown_revoked_or_over_is_not_rotated_and_nothing_changes(store: AccessStore) -> None:
     store.grant("late", NOW, expires=NOW)
     store.grant("gone", NOW)

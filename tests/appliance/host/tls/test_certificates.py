@@ -17,7 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from appliance.host.tls.certificates import MAX_BYTES, require_usable, tls_faults
 from appliance.host.tls.files import TlsFiles
 from signing.errors import UsageError
-from tests.certificates import NOW, write_pair
+from tests.certificates import NOW, OTHER_CURVE, write_pair
 
 
 def files(folder: Path, name: str = "server") -> TlsFiles:
@@ -93,6 +93,27 @@ def test_certificate_between_that_has_expired_is_refused(tmp_path: Path) -> None
     chain = tmp_path / "chain.pem"
     chain.write_bytes((tmp_path / "server.pem").read_bytes() + (tmp_path / "root.pem").read_bytes())
     assert names(replace(files(tmp_path), certificate=str(chain))) == ["certificate"]
+
+
+def test_certificate_with_a_key_that_no_library_knows_is_refused_by_its_field(tmp_path: Path) -> None:
+    write_pair(tmp_path)
+    (tmp_path / "server.pem").write_text(OTHER_CURVE)
+    faults = tls_faults(files(tmp_path), NOW)
+    assert ("certificate", "a key of another kind") in [(fault.name, fault.found) for fault in faults]
+    assert {fault.name for fault in faults} == {"certificate"}
+
+
+@pytest.mark.parametrize("name", ["certificate", "client_ca"])
+def test_private_key_in_a_file_that_everybody_reads_is_refused(tmp_path: Path, name: str) -> None:
+    write_pair(tmp_path, is_authority=True)
+    both = tmp_path / "both.pem"
+    both.write_bytes((tmp_path / "server.key").read_bytes() + (tmp_path / "server.pem").read_bytes())
+    given = replace(files(tmp_path), **{name: str(both)})
+    both.chmod(0o644)
+    [fault] = tls_faults(given, NOW)
+    assert (fault.name, "private key and mode 0644" in fault.found) == (name, True)
+    both.chmod(0o640)
+    assert names(given) == []
 
 
 def test_key_of_another_certificate_is_refused(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from appliance.host.tls.local_connection import connect_locally
 from appliance.serve.listening import tls
 from appliance.serve.listening.tls import TlsKeeper
 from tests.appliance.serve.gateway.site import Site, eventually, opened, question
-from tests.certificates import NOW, files_of, make_folder
+from tests.certificates import NOW, OTHER_CURVE, files_of, make_folder
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the program openssl")
 
@@ -203,7 +203,7 @@ def test_files_are_followed_and_wrong_ones_are_left(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(tls, "POLL_S", 0.01)
     folder, events = make_folder(tmp_path / "tls"), list[Event]()
     keeper = TlsKeeper(files_of(folder), lambda: NOW, events.append)
-    first = keeper.context.current
+    first, make_context = keeper.context.current, tls._make_context
 
     async def change() -> None:
         watching = asyncio.create_task(keeper.watch())
@@ -211,15 +211,24 @@ def test_files_are_followed_and_wrong_ones_are_left(tmp_path: Path, monkeypatch:
         while not events:
             await asyncio.sleep(0.01)
         assert keeper.context.current is first
-        renewed = renew_certificate(folder, None, 30, NOW, new_key=True)
+        folder.certificate.write_text(OTHER_CURVE)
         while len(events) < 2:
             await asyncio.sleep(0.01)
+        monkeypatch.setattr(tls, "_make_context", lambda *_: 1 // 0)
+        make_folder(tmp_path / "third").certificate.replace(folder.certificate)
+        while len(events) < 3:
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(tls, "_make_context", make_context)
+        assert keeper.context.current is first
+        renewed = renew_certificate(folder, None, 30, NOW, new_key=True)
+        while len(events) < 4:
+            await asyncio.sleep(0.01)
         assert keeper.context.current is not first
-        assert events[1].fields["certificate"] == renewed.sha256
+        assert events[3].fields["certificate"] == renewed.sha256
         watching.cancel()
 
     asyncio.run(asyncio.wait_for(change(), 20))
-    assert [event.kind for event in events] == [TLS_REFUSED, TLS_RELOADED]
+    assert [event.kind for event in events] == [TLS_REFUSED] * 3 + [TLS_RELOADED]
     assert "another key" in str(events[0].fields["reason"])
 
 
