@@ -107,7 +107,7 @@ def revoke(database: sqlite3.Connection, name: str, now: str) -> bool:
     which = "revoked IS NULL AND (id = ? OR id IN (SELECT key FROM accounts WHERE account = ?))"
     values = [now, account, account]
     if name.endswith(f"-{key_id}"):
-        # Two keys may be of one second: what tells the newest is that its name is not a former one.
+        # Two keys may be of one second: the newest is the one whose name is not a former one.
         which += " AND created <= ? AND name LIKE '%-' || id"
         values.append(created)
     return database.execute(f"UPDATE keys SET revoked = ? WHERE {which}", values).rowcount > 0

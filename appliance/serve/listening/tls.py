@@ -133,7 +133,7 @@ class TlsKeeper:
         self._on_event(Event(TLS_REFUSED, {"reason": _printable(reason)}))
 
     def _take(self) -> CertificateFacts:
-        """Exchange the context, and state what its certificate says."""
+        """Exchange the context, and give what its certificate states."""
         from appliance.host.tls.certificates import describe_certificate, read_certificates  # noqa: PLC0415 - without TLS, nothing loads X.509
 
         leaf = describe_certificate(read_certificates(Path(self._files.certificate))[0])
