@@ -174,9 +174,9 @@ step_configuration() {
         remove "$etc"
     else
         remove "$etc/return" "$etc/.reserve"
-        # The number of a user who is gone may be given to another one.
+        # The number of a user who is gone may be given to another one. A site's own key may have any name.
         if [ -z "$root" ] && [ -d "$etc/tls" ] && [ ! -L "$etc/tls" ]; then
-            find "$etc/tls" -xdev -name '*.key' -exec chown -h root:root {} +
+            find "$etc/tls" -xdev '(' -name '*.key' -o -nouser ')' -exec chown -h root:root {} +
         fi
     fi
 }

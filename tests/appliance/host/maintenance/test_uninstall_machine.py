@@ -194,6 +194,25 @@ def test_without_purge_only_trust_audit_keys_journal_and_configuration_stay(
     assert (usage.stat().st_uid, usage.stat().st_mode & 0o777) == (os.getuid(), 0o700), "so is its user"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_private_key_of_any_name_is_taken_back_from_a_user_who_is_gone(
+    machine: Path, effects: tuple[Effect, ...]
+) -> None:
+    install(machine, effects)
+    for name in ("own-key.pem", "ca.pem"):
+        write(machine / "etc/appliance/tls" / name)
+    os.chown(machine / "etc/appliance/tls/own-key.pem", 900, 0)
+    # A namespace of users may change no owner of others, so a program in its place shows what is asked of it.
+    write(machine / "usr/local/bin/chown", '#!/bin/sh\necho "$@" >>/tmp/owners\n')
+    (machine / "usr/local/bin/chown").chmod(0o755)
+    write(machine / "opt/appliance/uninstall", SCRIPT.read_text().replace("\nPATH=", "\nPATH=/usr/local/bin:"))
+    done = uninstall(machine, purge=False)
+    assert done.returncode == 0, done.stderr
+    owners = (machine / "tmp/owners").read_text()
+    assert "-h root:root /etc/appliance/tls/own-key.pem\n" in owners
+    assert "ca.pem" not in owners
+
+
 def test_everything_goes_as_the_roles_declare(machine: Path, effects: tuple[Effect, ...]) -> None:
     install(machine, effects)
     uninstall(machine, purge=False)
