@@ -67,8 +67,10 @@ def record_end(
     result = environment.get("SERVICE_RESULT", "success")
     if result == _SKIPPED or (written is not None and written.status == STOPPED):
         return None
-    if _exit_code(environment) == 128 + UNLOADING and not is_marked(load_mark(prefix, release, model)):
-        # systemd starts the unit again at once, which then waits. For a model that is always loaded, it soon gives up.
+    is_unloaded = _exit_code(environment) == 128 + UNLOADING
+    if is_unloaded and (result in _ORDERLY or not is_marked(load_mark(prefix, release, model))):
+        # systemd starts the unit again at once. It then waits, or loads where the gateway has set the mark again. For a
+        # model that is always loaded, it soon gives up.
         write_state(listened_at, EngineState(RESTARTING))
         return None
     if result in _ORDERLY:

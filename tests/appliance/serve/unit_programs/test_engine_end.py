@@ -17,8 +17,9 @@ from appliance import entry_points
 from appliance.events import ENGINE_RESTARTED, INCIDENT, Event
 from appliance.host.engine import engine_log
 from appliance.host.engine.crashes import CRASHED, MAX_CRASHES, WINDOW_S, crash_file, read_crashes
+from appliance.host.engine.load_mark import set_mark
 from appliance.host.engine.state import EngineState, read_state, write_state
-from appliance.host.layout.unit_files import unit_of_release
+from appliance.host.layout.unit_files import load_mark, unit_of_release
 from appliance.host.models.incident import (
     BUS_ERROR,
     BYTES,
@@ -311,6 +312,14 @@ def test_engine_whose_model_is_unloaded_has_not_crashed_and_is_not_stopped(host:
         assert end(host, UNLOADED) is None
     assert read_state(host.socket) == EngineState("restarting")
     assert read_crashes(host.socket, 1000.0) == ()
+
+
+def test_model_that_is_wanted_again_while_its_engine_ends_is_not_stopped_by_a_person(host: UnitHost) -> None:
+    mark = load_mark(host.prefix, host.release.path, "toy")
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    set_mark(mark)
+    assert end(host, UNLOADED) is None
+    assert read_state(host.socket) == EngineState("restarting")
 
 
 def test_signal_is_the_one_of_the_unit_which_systemd_starts_again() -> None:
