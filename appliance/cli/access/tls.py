@@ -95,9 +95,10 @@ def create(
     _show(terminal, folder.certificate, made)
     site = read_site(host.site_file)
     if site.tls is None:
-        terminal.message(f"to serve with it, write into {host.site_file}, then: appliance config apply{host.option}")
-        terminal.message("  bind: 0.0.0.0")
-        terminal.message(f"  tls: {{certificate: {folder.certificate}, key: {folder.key}}}")
+        then = f"in place of bind, then: appliance config apply{host.option}"
+        terminal.message(f"to serve with it, write into {host.site_file}, {then}")
+        terminal.message("bind: 0.0.0.0")
+        terminal.message(f"tls: {{certificate: {folder.certificate}, key: {folder.key}}}")
 
 
 @command.command("renew")

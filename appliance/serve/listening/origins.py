@@ -4,10 +4,13 @@ Rules (threat T134):
 - only an origin that stands in the list, letter by letter, gets an `access-control-allow-origin`, which names it. No
   reply ever has `*`, and none allows credentials: keys come in a header that the page itself sets;
 - a question before a request (`OPTIONS` with `access-control-request-method`) is answered here, and reaches no route;
+- a page of the list may send every header. Clients of OpenAI and Anthropic add their own, such as `x-stainless-os`;
 - where the site has a list, each reply varies by `Origin`, so that no cache gives one page the reply for another.
 """
 
 from __future__ import annotations
+
+import re
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -15,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 METHODS = "GET, POST"
 REQUEST_HEADERS = "authorization, content-type, x-api-key, anthropic-version, x-request-id"
+MAX_NAMES = 64
+_NAME = re.compile(r"[a-z0-9-]{1,64}\Z")
 REPLY_HEADERS = "x-request-id, retry-after"
 MAX_AGE_S = 600
 
@@ -41,7 +46,7 @@ class AllowedOrigins:
         if is_allowed(origin, self._origins):
             allowed["access-control-allow-origin"] = origin
         if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
-            await _answer(allowed)(scope, receive, send)
+            await _answer(allowed, headers)(scope, receive, send)
             return
         if "access-control-allow-origin" in allowed:
             allowed["access-control-expose-headers"] = REPLY_HEADERS
@@ -60,12 +65,18 @@ def is_allowed(origin: str, origins: frozenset[str]) -> bool:
     return origin in origins
 
 
-def _answer(allowed: dict[str, str]) -> Response:
+def _answer(allowed: dict[str, str], headers: Headers) -> Response:
     if "access-control-allow-origin" not in allowed:
         return Response(status_code=403, headers=allowed)
     more = {
         "access-control-allow-methods": METHODS,
-        "access-control-allow-headers": REQUEST_HEADERS,
+        "access-control-allow-headers": ", ".join((REQUEST_HEADERS, *_asked(headers))),
         "access-control-max-age": str(MAX_AGE_S),
     }
     return Response(status_code=204, headers={**allowed, **more})
+
+
+def _asked(headers: Headers) -> list[str]:
+    """The names of headers that a browser asks for; what is no name is left out."""
+    names = headers.get("access-control-request-headers", "").lower().split(",", MAX_NAMES)[:MAX_NAMES]
+    return [name for name in map(str.strip, names) if _NAME.match(name) and name not in REQUEST_HEADERS.split(", ")]

@@ -12,7 +12,9 @@ import pytest
 from appliance.cli.console.terminal import Terminal
 from appliance.cli.main import run
 from appliance.host.layout.prefix import Prefix
+from appliance.host.site.config import read_site
 from appliance.host.tls import key_owner
+from appliance.host.tls.files import TlsFiles
 from appliance.host.tls.key_owner import give_key
 from appliance.host.trust.trust_store import write_root
 from tests.appliance.sim_host import new_host
@@ -65,6 +67,12 @@ def test_answer_names_what_to_write_and_prints_no_private_key(capsys: pytest.Cap
     for path in host.rglob("*.key"):
         secret = path.read_text().splitlines()[1]
         assert secret not in out + err + more
+    lines = [line for line in err.splitlines() if line.startswith(("bind:", "tls:"))]
+    site = host / "etc/appliance/site.yaml"
+    site.write_text("\n".join(lines))
+    assert read_site(site).tls == TlsFiles(
+        *(str(host / "etc/appliance/tls" / name) for name in ("server.pem", "server.key"))
+    )
 
 
 def test_what_cannot_be_done_is_refused_with_exit_2(capsys: pytest.CaptureFixture[str], host: Path) -> None:

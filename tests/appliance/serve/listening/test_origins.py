@@ -60,6 +60,16 @@ def test_question_before_a_request_is_answered_and_reaches_no_route() -> None:
     assert "access-control-allow-credentials" not in found
 
 
+def test_page_of_the_list_may_send_the_headers_that_its_client_adds() -> None:
+    asked = {**ASKING, "access-control-request-headers": "authorization, X-Stainless-OS,openai-beta, b*d, " + "y" * 65}
+    reply = client(APP).options("/v1/chat/completions", headers={"origin": APP, **asked})
+    names = reply.headers["access-control-allow-headers"].split(", ")
+    assert names[-2:] == ["x-stainless-os", "openai-beta"]
+    assert names.count("authorization") == 1
+    refused = client(APP).options("/v1/chat/completions", headers={"origin": OTHER, **asked})
+    assert cors(refused.headers) == {"vary": "origin"}
+
+
 @pytest.mark.parametrize(
     "origin",
     [
