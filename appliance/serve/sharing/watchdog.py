@@ -8,6 +8,8 @@ Rules:
   answers that, also while it reads a long prompt;
 - where it has read or written tokens since it was asked before, the piece goes on: a long answer in one part takes its
   time. Else the piece ends, and its connection closes;
+- a piece whose user left before anything came hands on how long it has waited. So an engine that hangs is found where
+  every user leaves sooner than after `silence_s`;
 - an engine that does not answer within `YIELD_S` after that is ended, by what started it, which starts it again;
 - a report names the kind of a request: its route and the size of its parts, never its text.
 """
@@ -60,7 +62,7 @@ class WatchedPiece:
 
     def __init__(self, kind: SilentWork, now: Callable[[], float]) -> None:
         self.kind = kind
-        self.is_silent = False
+        self.is_silent = self.is_heard = False
         self.began = self.checked_at = now()
         self.decoded: float | None = None
         self._now = now
@@ -73,6 +75,7 @@ class WatchedPiece:
     def receives(self, block: bytes) -> None:
         """Take what the engine sent; a comment, by which it only keeps a stream open, does not count."""
         if not (block.startswith(b":") and block.count(b"\n") == block.count(b":\n\n") * 2):
+            self.is_heard = True
             # While a user is slow to read, nothing is asked of the engine.
             self.checked_at = math.inf
 
@@ -109,6 +112,8 @@ class Watchdog:
         self._on_silence, self._end_engine = on_silence, end_engine
         self._pieces: set[WatchedPiece] = set()
         self._task: asyncio.Task[None] | None = None
+        self._unheard_s = 0.0
+        self._left_at = -math.inf
 
     @contextmanager
     def watch(self, kind: SilentWork) -> Iterator[WatchedPiece]:
@@ -118,6 +123,7 @@ class Watchdog:
             SilentError: the engine produced nothing for it.
         """
         piece = WatchedPiece(kind, asyncio.get_running_loop().time)
+        piece.checked_at -= min(self._unheard_s, self._silence_s)
         self._pieces.add(piece)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch())
@@ -129,6 +135,14 @@ class Watchdog:
             raise
         finally:
             self._pieces.discard(piece)
+            self._note_end(piece)
+
+    def _note_end(self, piece: WatchedPiece) -> None:
+        now = asyncio.get_running_loop().time()
+        # Of pieces that waited at the same time, that time counts once.
+        unheard_s = now - max(piece.began, self._left_at)
+        self._unheard_s = 0.0 if piece.is_heard or piece.is_silent else self._unheard_s + max(0.0, unheard_s)
+        self._left_at = now
 
     async def _watch(self) -> None:
         now = asyncio.get_running_loop().time
@@ -146,6 +160,7 @@ class Watchdog:
 
     def _judge(self, piece: WatchedPiece, decoded: float | None, now: float) -> None:
         has_moved = decoded is not None and decoded != piece.decoded
+        self._unheard_s = 0.0 if has_moved else self._unheard_s
         if has_moved and now - piece.began < MAX_UNHEARD_S:
             piece.decoded, piece.checked_at = decoded, now
             return

@@ -83,6 +83,18 @@ def test_engine_whose_working_thread_does_not_answer_is_ended(engine: Engine) ->
     run(engine, work)
 
 
+@pytest.mark.parametrize(("said", "ended"), [("block", 1), ("hang", 0)])
+def test_engine_that_hangs_is_found_where_every_user_leaves_early(engine: Engine, said: str, ended: int) -> None:
+    async def work(watched: Watched) -> None:
+        for _ in range(8):
+            with pytest.raises((asyncio.TimeoutError, SilentError)):
+                await asyncio.wait_for(watched.ask(said), SILENCE_S / 3)
+        await asyncio.sleep(watchdog.PROBE_S + watchdog.YIELD_S + 0.3)
+        assert min(1, watched.ended) == ended
+
+    run(engine, work)
+
+
 def test_engine_that_yields_in_time_is_not_ended(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "YIELD_S", 20.0)
 
