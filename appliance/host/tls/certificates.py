@@ -12,6 +12,7 @@ Rules (threat T132):
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -238,7 +239,8 @@ def _time_faults(name: str, certificate: x509.Certificate, now: datetime) -> Ite
 
 
 def _read_key(path: Path) -> Any:
-    data, mode = _read(path, "key")
+    # The gateway's user becomes its owner, and that is not done through a link.
+    data, mode = _read(path, "key", os.O_NOFOLLOW)
     if mode & _OPEN_MODE:
         expected = "a file that its owner and group alone can read, and its owner alone can write"
         raise TlsFaultError(TlsFault("key", expected, f"{path} with mode {mode:04o}"))
@@ -250,12 +252,14 @@ def _read_key(path: Path) -> Any:
         raise TlsFaultError(TlsFault("key", "a private key as PEM", f"{path}, which holds none")) from None
 
 
-def _read(path: Path, name: str) -> tuple[bytes, int]:
+def _read(path: Path, name: str, flags: int = 0) -> tuple[bytes, int]:
     """The content and the mode of a small regular file."""
     expected = "a file that can be read"
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise TlsFaultError(TlsFault(name, "a file, and no link", f"{path}, which is a link")) from None
         raise TlsFaultError(TlsFault(name, expected, f"{path}: {error.strerror}")) from None
     try:
         mode = os.fstat(descriptor).st_mode

@@ -143,6 +143,14 @@ def test_key_that_others_read_or_change_is_refused(tmp_path: Path, mode: int) ->
         assert names(files(tmp_path)) == []
 
 
+def test_key_that_is_a_link_is_refused_before_its_owner_would_change(tmp_path: Path) -> None:
+    write_pair(tmp_path)
+    (tmp_path / "server.key").rename(tmp_path / "elsewhere.key")
+    (tmp_path / "server.key").symlink_to("elsewhere.key")
+    [fault] = tls_faults(files(tmp_path), NOW)
+    assert (fault.name, fault.expected) == ("key", "a file, and no link")
+
+
 @pytest.mark.parametrize("name", ["certificate", "key"])
 @pytest.mark.parametrize("kind", ["none", "folder", "pipe", "empty", "text", "binary", "large", "link to itself"])
 def test_file_that_holds_nothing_usable_is_named_by_its_field(tmp_path: Path, name: str, kind: str) -> None:
