@@ -105,6 +105,11 @@ class Site:
         """One property of a unit."""
         return self.host.run(["systemctl", "show", "--value", f"--property={name}", unit]).out.strip()
 
+    def incidents(self) -> list[dict[str, str]]:
+        """The entries of incidents in the journal."""
+        shown = self.host.run(["journalctl", "--no-pager", "--output", "json", "APPLIANCE_EVENT=incident"]).out
+        return [json.loads(line) for line in shown.splitlines()]
+
     @property
     def engine(self) -> str:
         """The unit of the only engine that runs."""
@@ -263,6 +268,9 @@ def test_scrub_that_finds_a_changed_byte_ends_the_engine_for_good(site: Site) ->
     assert done.code != 0
     site.host.run(["sh", "-c", AWAIT_FAILED.format(engine)])
     assert (site.show(engine, "ExecMainStatus"), site.show(engine, "NRestarts")) == ("7", "0")
+    [entry] = site.incidents()
+    assert entry["APPLIANCE_MODEL"] == "smollm2-135m"
+    assert (entry["APPLIANCE_REASON"], entry["PRIORITY"]) == ("its bytes are not the signed ones", "2")
     site.host.run(["sh", "-c", "sleep 3"])
     refused = site.ask()
     assert (refused["status"], refused["body"]["error"]["code"]) == (503, "model_stopped")
@@ -295,6 +303,7 @@ def test_engine_that_the_kernel_ends_by_a_bus_error_is_an_incident(site: Site) -
     assert code == 9
     [shown] = answer["engines"]
     assert (shown["status"], shown["reason"]) == ("stopped", "the disk gave no signed bytes while it served")
+    assert [one["APPLIANCE_MODEL"] for one in site.incidents()[1:]] == ["smollm2-135m"]
     assert site.install().code == 0
     site.await_ready()
     assert site.status()[0] == 0

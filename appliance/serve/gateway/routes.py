@@ -34,6 +34,7 @@ from appliance.serve.callers.usage_metrics import UsageCollector
 from appliance.serve.callers.usage_reply import ALL, OWN, all_usage, own_usage
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.messages import EngineEvent, Plan
+from appliance.serve.listening.body_room import BodyRoom
 from appliance.serve.listening.client_certificates import ClientCertificates
 from appliance.serve.listening.draining import Ending
 from appliance.serve.listening.origins import AllowedOrigins
@@ -81,6 +82,7 @@ class Gateway:
         self.report = on_event
         self._refusals = Refusals(on_event)
         self.metrics.register(UsageCollector(self.books.usage))
+        self._bodies = BodyRoom()
         self._admit: Admit | None = None
         self.ending = Ending()
         self.residents = Residents(plan.room, is_ending=lambda: self.ending.is_near)
@@ -136,10 +138,11 @@ class Gateway:
         return lifespan
 
     async def _relay(self, request: Request) -> Response:
-        caller = self._authenticate(request)
-        body = await read_body(request)
-        admit = self._admit or await self._load()
-        return await admit(request.scope["path"], body, caller, lambda model: self._find(caller, model), self.metrics)
+        caller, path = self._authenticate(request), request.scope["path"]
+        with self._bodies.hold(caller.account) as take:
+            body = await read_body(request, take)
+            admit = self._admit or await self._load()
+            return await admit(path, body, caller, lambda model: self._find(caller, model), self.metrics)
 
     async def _load(self) -> Admit:
         """Load what checks requests, in a thread: others are answered meanwhile."""

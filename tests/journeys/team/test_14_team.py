@@ -73,6 +73,28 @@ for thread in threads:
     thread.join()
 print(json.dumps(seen), flush=True)
 """
+# Reads one long stream, and shows whether it ended as it must.
+STREAM = """
+import openai
+words = [{"role": "user", "content": "Count as far as you can."}]
+bias = {"0": -100, "1": -100, "2": -100}
+seen = reason = 0
+try:
+    for part in openai.OpenAI(max_retries=0, timeout=200).chat.completions.create(
+        model="smollm2-135m", messages=words, max_tokens=600, stream=True, logit_bias=bias
+    ):
+        if not seen:
+            print("begun", flush=True)
+        seen, reason = seen + 1, reason or part.choices[0].finish_reason
+    print(f"ended {reason}", flush=True)
+except openai.OpenAIError as error:
+    print(f"ended {error!r}", flush=True)
+"""
+# The certificate that a new connection is shown, as its digest.
+SHOWN = """
+import hashlib, ssl, sys
+print(hashlib.sha256(ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((sys.argv[1], 8443)))).hexdigest())
+"""
 
 
 @dataclass
@@ -105,6 +127,19 @@ class Team:
         """One question from the other machine."""
         done = self.client.run(["python3", "-c", ASK], env={**self.env(key), **env}, timeout_s=250)
         return dict(json.loads(done.out))
+
+    def certificate(self) -> str:
+        """The digest of the certificate that the other machine is shown."""
+        return self.client.run(["python3", "-c", SHOWN, self.address]).out.strip()
+
+    def shell(self, line: str) -> str:
+        """What a line of shell on the host that serves prints, errors with it."""
+        return self.serving.run(["sh", "-c", f"{line} 2>&1"], check=False).out
+
+    def events(self, kind: str) -> list[dict[str, str]]:
+        """The entries of the journal for one kind of event."""
+        shown = self.serving.run(["journalctl", "--no-pager", "--output", "json", f"APPLIANCE_EVENT={kind}"]).out
+        return [json.loads(line) for line in shown.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +225,62 @@ def test_status_is_right_and_shows_until_when_the_certificate_is_good(team: Team
     shown = json.loads(team.type("status", "--json").out)
     assert (shown["exit_code"], shown["tls"]["names"]) == (0, ["ai.site"])
     assert shown["tls"]["days_left"] > 30
+
+
+def test_new_certificate_and_key_are_taken_under_a_stream(team: Team) -> None:
+    key, before, reloads = team.grant("grant", "dora"), team.certificate(), len(team.events("tls.reloaded"))
+    start = 'cd /root && (python3 -c "$0" >stream.out 2>&1 &) && ' + _wait("grep -q begun stream.out")
+    team.client.run(["sh", "-c", start, STREAM], env=team.env(key), timeout_s=200)
+    gateway = team.shell("systemctl show --value --property=MainPID appliance-gateway")
+    team.type("tls", "renew", "--new-key")
+    team.serving.run(["systemctl", "reload", "appliance-gateway"])
+    team.serving.run(
+        ["sh", "-c", _wait(f"[ $(journalctl APPLIANCE_EVENT=tls.reloaded -o cat | wc -l) -gt {reloads} ]")]
+    )
+    now = team.certificate()
+    team.client.run(["sh", "-c", _wait("grep -q ended /root/stream.out")], timeout_s=200)
+    assert team.client.run(["cat", "/root/stream.out"]).out == "begun\nended length\n"
+    assert team.shell("systemctl show --value --property=MainPID appliance-gateway") == gateway
+    assert now != before
+    [entry] = team.events("tls.reloaded")[reloads:]
+    assert entry["APPLIANCE_CERTIFICATE"] == now
+    assert (entry["_SYSTEMD_UNIT"], entry["PRIORITY"]) == ("appliance-gateway.service", "6")
+    assert team.ask(key)["status"] == 200
+
+
+def test_key_of_the_server_is_read_by_the_gateway_and_by_no_engine(team: Team) -> None:
+    key = "/etc/appliance/tls/server.key"
+    assert team.shell(f"stat -c '%U %G %a' {key}") == "appliance-gateway root 400\n"
+    read = "runuser -u {0} -- head -c 10 " + key
+    assert team.shell(read.format("appliance-gateway")) == "-----BEGIN"
+    assert "Permission denied" in team.shell(read.format("appliance-engine"))
+
+
+def test_keys_and_usage_are_private_to_the_gateway(team: Team) -> None:
+    assert team.shell("stat -c '%U %G %a' /var/lib/appliance/access.db") == "root appliance 640\n"
+    assert team.shell("stat -c '%U %a' /var/lib/appliance-gateway") == "appliance-gateway 700\n"
+    assert team.shell("stat -c '%U %a' /var/lib/appliance-gateway/usage.db") == "appliance-gateway 600\n"
+    read = "runuser -u appliance-engine -- head -c 1 "
+    for file in ("/var/lib/appliance/access.db", "/var/lib/appliance-gateway/usage.db"):
+        assert "Permission denied" in team.shell(read + file), file
+
+
+def test_site_goes_back_to_plain_http_on_this_machine_alone(team: Team, tmp_path: Path) -> None:
+    key = team.grant("grant", "eve")
+    (tmp_path / "site.yaml").write_text("slots: 2\n")
+    team.serving.put(tmp_path / "site.yaml", "/etc/appliance/site.yaml")
+    team.type("config", "apply")
+    assert team.ask(key)["status"] == 0
+    look = "python3 -c \"import urllib.request as r; print(r.urlopen('http://127.0.0.1:8443/readyz').status)\""
+    assert team.shell(look) == "200\n"
+    assert team.type("status").code == 0
+    assert team.shell("ss -tlnH | awk '{print $4}' | grep 8443") == "127.0.0.1:8443\n"
+
+
+def test_purge_takes_keys_usage_and_certificates_with_it(team: Team) -> None:
+    team.type("uninstall", "--purge", "--yes")
+    left = "ls -d /var/lib/appliance* /etc/appliance /run/appliance* /opt/appliance | grep -v 'No such file'"
+    assert team.shell(left) == ""
 
 
 def _wait(condition: str) -> str:
