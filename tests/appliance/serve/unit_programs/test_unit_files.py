@@ -177,6 +177,7 @@ def test_service_that_is_not_as_it_was_installed_is_drift(
 ) -> None:
     monkeypatch.setattr(service_check, "is_installed", lambda *_: True)
     monkeypatch.setattr(systemctl, "last_log_lines", lambda _unit: "nothing")
+    monkeypatch.setattr(systemctl, "state", state)  # of those that only a timer starts
     release = Release(tmp_path, SYSTEM, bundle, None)  # type: ignore[arg-type]
     problems = service_check.service_problems(release, (unit_state,))
     assert [problem.code for problem in problems] == ([code] if code else [])
