@@ -19,7 +19,7 @@ from appliance.serve.dialects.forms import read_request
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.relay import Relay
 from appliance.serve.listening.replies import engine_lost
-from appliance.serve.observation.metrics import Metrics
+from appliance.serve.observation.metrics import USER_LEFT, Metrics
 from appliance.serve.requests.body import parse_body
 from appliance.serve.requests.chat import ChatRequest
 from appliance.serve.requests.paths import ROUTES
@@ -53,7 +53,7 @@ async def admit(route: str, data: bytes, caller: Caller, find: Callable[[str], B
         _refuse_unable(backend, route)
         caller.check_quota()
         await _check(len(data), lambda: check_length(checked, backend.model.context))
-        stay = await backend.enter()
+        stay = await backend.enter(caller.account)
         _refuse_unable(backend, route)
         has_calls = isinstance(checked, ChatRequest) and checked.has_calls()
         has_tools = has_calls and await _has_tools(backend)
@@ -63,6 +63,7 @@ async def admit(route: str, data: bytes, caller: Caller, find: Callable[[str], B
         if isinstance(error, Refusal):
             metrics.count_request(backend.name, route, error.status)
             raise form.refused(error) from None
+        metrics.count_request(backend.name, route, USER_LEFT if isinstance(error, asyncio.CancelledError) else 500)
         raise
     return Relay(backend, work, form, caller, metrics, stay)
 

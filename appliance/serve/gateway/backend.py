@@ -107,13 +107,16 @@ class Backend:
         if is_taken:
             self._on_event(Event(ENGINE_RESTARTED, {"model": self.name}))
 
-    async def enter(self) -> Stay:
+    async def enter(self, owner: str) -> Stay:
         """Wait until the model is loaded, and hold it until the stay ends.
+
+        Args:
+            owner: the account whose request it is.
 
         Raises:
             Refusal: 503; see `Residence.enter`.
         """
-        return Stay() if self.residence is None else await self.residence.enter()
+        return Stay() if self.residence is None else await self.residence.enter(owner)
 
     def refusal(self, task: str) -> Refusal | None:
         """Why it cannot answer a request; None where it can, now or when it is loaded.

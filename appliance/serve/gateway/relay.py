@@ -25,6 +25,7 @@ from appliance.events import Value
 from appliance.serve.callers.accounting import answered, key_end_event
 from appliance.serve.callers.caller import Caller, key_ended
 from appliance.serve.gateway.backend import Backend
+from appliance.serve.listening.leaving import wait_until_left
 from appliance.serve.listening.replies import engine_lost, engine_silent, refusal_response, switching, too_busy
 from appliance.serve.observation.metrics import USER_LEFT, Metrics
 from appliance.serve.requests.json_text import to_json, with_fields
@@ -82,7 +83,7 @@ class Relay(Response):
         """Answer, unless the user leaves first."""
         work = asyncio.create_task(self._answer(scope, receive, send))
         work.add_done_callback(lambda _: self._stay.end())
-        left = asyncio.create_task(_wait_until_left(receive))
+        left = asyncio.create_task(wait_until_left(receive))
         cut = asyncio.create_task(self._backend.ending.cut.wait())
         with self._caller.follow() as key_end:
             ended = asyncio.create_task(key_end.wait())
@@ -349,11 +350,6 @@ class Relay(Response):
             await send({"type": "http.response.body", "body": self._form.error_event(refusal)})
         else:
             await refusal_response(refusal, self._form.dialect)(scope, receive, send)
-
-
-async def _wait_until_left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _share_of(caller: Caller) -> Share:

@@ -12,10 +12,11 @@ Rules (threat T37):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -37,6 +38,7 @@ from appliance.serve.gateway.messages import EngineEvent, Plan
 from appliance.serve.listening.body_room import BodyRoom
 from appliance.serve.listening.client_certificates import ClientCertificates
 from appliance.serve.listening.draining import Ending
+from appliance.serve.listening.leaving import while_there
 from appliance.serve.listening.origins import AllowedOrigins
 from appliance.serve.listening.other_routes import missing_route
 from appliance.serve.listening.replies import (
@@ -57,7 +59,7 @@ from appliance.serve.requests.request_id import REQUEST_ID, begin_request
 from appliance.serve.sharing.residence import Residents
 
 Clock = Callable[[], datetime]
-Admit = Callable[[str, bytes, Caller, Callable[[str], Backend], Metrics], Awaitable[Response]]
+Admit = Callable[[str, bytes, Caller, Callable[[str], Backend], Metrics], Coroutine[Any, Any, Response]]
 
 
 class Gateway:
@@ -142,7 +144,8 @@ class Gateway:
         with self._bodies.hold(caller.account) as take:
             body = await read_body(request, take)
             admit = self._admit or await self._load()
-            return await admit(path, body, caller, lambda model: self._find(caller, model), self.metrics)
+            admitted = admit(path, body, caller, lambda model: self._find(caller, model), self.metrics)
+            return await while_there(asyncio.create_task(admitted), request.receive)
 
     async def _load(self) -> Admit:
         """Load what checks requests, in a thread: others are answered meanwhile."""

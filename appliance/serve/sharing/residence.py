@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +79,7 @@ class Residence:
     status: str = STARTING
     users: int = 0
     waiting: int = 0
+    _waiting_of: Counter[str] = field(default_factory=Counter)
     _is_leaving: bool = False
     _loaded_at: float = 0.0
     _used_at: float = 0.0
@@ -115,8 +117,11 @@ class Residence:
             self._put_mark(is_there=True)  # it was loaded by an install, or for the gateway before this one
         self.residents.notify()
 
-    async def enter(self) -> Stay:
+    async def enter(self, owner: str = "") -> Stay:
         """Wait until the model is loaded, and hold it.
+
+        Args:
+            owner: whose request it is: one owner gets a half of the places, so that its flood refuses its own requests.
 
         Returns:
             The hold. A model that was stopped for good is held, too: its refusal is for the caller to make.
@@ -126,9 +131,10 @@ class Residence:
         """
         clock = self.residents.clock
         until, has_room = clock() + WAIT_S, True
-        if not self.is_ready and self.waiting >= self.max_waiting:
+        if not self.is_ready and self._is_full_for(owner):
             raise loading(self.name, self._retry_after_s())
         self.waiting += 1
+        self._waiting_of[owner] += 1
         try:
             while not self.is_ready and self.status != STOPPED:
                 has_room = self.residents.load(self)
@@ -140,6 +146,8 @@ class Residence:
                 await self.residents.wait(min(left, _POLL_S))
         finally:
             self.waiting -= 1
+            self._waiting_of[owner] -= 1
+            self._waiting_of += Counter()  # without those that are 0
         self.users += 1
         return Stay(self._leave)
 
@@ -168,6 +176,9 @@ class Residence:
         if not self.is_ready or self.users or self.waiting or now - self._loaded_at < STAY_S:
             return -1.0
         return now - self._used_at
+
+    def _is_full_for(self, owner: str) -> bool:
+        return self.waiting >= self.max_waiting or self._waiting_of[owner] >= max(1, self.max_waiting // 2)
 
     def _leave(self) -> None:
         self.users -= 1

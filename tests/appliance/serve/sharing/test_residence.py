@@ -145,10 +145,11 @@ def test_request_gets_503_with_a_time_where_all_are_in_use(tmp_path: Path) -> No
 def test_request_gets_503_where_its_model_is_not_loaded_in_time(tmp_path: Path) -> None:
     async def work() -> None:
         house = House(tmp_path, 1, {"a": 60})
-        asked = [asyncio.create_task(house.models["a"].enter()) for _ in range(residence.WAITING_PER_SLOT)]
+        half = residence.WAITING_PER_SLOT // 2
+        asked = [asyncio.create_task(house.models["a"].enter(who)) for who in ("ann", "bob") for _ in range(half)]
         await asyncio.sleep(0.01)
         with pytest.raises(Refusal) as full:
-            await house.models["a"].enter()
+            await house.models["a"].enter("eve")
         house.now += residence.WAIT_S
         for one in asked:
             with pytest.raises(Refusal) as late:
@@ -156,6 +157,27 @@ def test_request_gets_503_where_its_model_is_not_loaded_in_time(tmp_path: Path) 
             assert (late.value.status, late.value.code) == (503, "loading")
         assert full.value.code == "loading"
         assert (house.models["a"].waiting, house.models["a"].users) == (0, 0)
+
+    run(work())
+
+
+def test_one_owner_gets_half_of_the_places_and_another_still_waits(tmp_path: Path) -> None:
+    async def work() -> None:
+        house = House(tmp_path, 1, {"a": 60})
+        half = residence.WAITING_PER_SLOT // 2
+        asked = [asyncio.create_task(house.models["a"].enter("flood")) for _ in range(half)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(Refusal):
+            await house.models["a"].enter("flood")
+        other = asyncio.create_task(house.models["a"].enter("other"))
+        await asyncio.sleep(0.01)
+        house.obey()
+        assert (await asyncio.wait_for(other, 5)).on_end is not None
+        for one in asked:
+            (await one).end()
+        assert house.models["a"].waiting == 0
+        # A place that was left is free again.
+        await house.models["a"].enter("flood")
 
     run(work())
 
