@@ -87,7 +87,8 @@ is_running() {
 }
 
 forget_unit() {
-    rm -f -- "$units/$1"
+    # systemd notes beside the units when a timer last ran.
+    rm -f -- "$units/$1" "/var/lib/systemd/timers/stamp-$1"
     for wanted in "$units"/*.wants/"$1"; do
         [ -L "$wanted" ] && rm -f -- "$wanted"
     done
