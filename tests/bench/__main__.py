@@ -74,7 +74,7 @@ ROWS: dict[str, Callable[[Material], list[Figure]]] = {
 }
 """Every measurement, by the name that `--only` takes."""
 
-UNMEASURED = (("start of a served model at E4", "not built yet: models are not sealed with fs-verity"),)
+UNMEASURED = (("start of a served model at E4", "needs a kernel with fs-verity; in the test guest it reads 0 bytes of the model"),)
 """Figures of the design without a row here."""
 
 

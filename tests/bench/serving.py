@@ -32,7 +32,7 @@ from tests.bench.figure import TOP, Figure
 from tests.bench.load import Load, ask_all
 from tests.bench.material import PROGRAM, Material, appliance
 
-SLOTS, TOKENS, ROUNDS = 8, 96, 5
+SLOTS, TOKENS, ROUNDS = 8, 96, 3
 MIN_SHARE, MAX_FIRST_S, MIN_PEER = 0.97, 0.005, 1.7
 MAX_BYTES, CROWD = 80e6, 64
 MAX_NEIGHBOUR = 2.0
