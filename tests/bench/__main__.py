@@ -74,7 +74,7 @@ ROWS: dict[str, Callable[[Material], list[Figure]]] = {
 }
 """Every measurement, by the name that `--only` takes."""
 
-UNMEASURED = (("start of a served model at E4", "needs a kernel with fs-verity; in the test guest it reads 0 bytes of the model"),)
+UNMEASURED = (("start of a served model at E4", "needs a kernel with fs-verity; the test guest reads 0 bytes"),)
 """Figures of the design without a row here."""
 
 
