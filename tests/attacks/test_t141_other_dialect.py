@@ -29,7 +29,7 @@ PICTURE = {"type": "image", "source": {"type": "url", "url": URL}}
 def sent(path: str, **fields: Any) -> dict[str, Any]:
     """The body that an engine would get."""
 
-    async def enter() -> Stay:
+    async def enter(_owner: str) -> Stay:
         return Stay()
 
     model = SimpleNamespace(context=1 << 15)

@@ -29,7 +29,7 @@ def sent(path: str, **fields: Any) -> dict[str, Any]:
     """The body that an engine would get."""
     model = SimpleNamespace(context=512)
 
-    async def enter() -> Stay:
+    async def enter(_owner: str) -> Stay:
         return Stay()
 
     backend: Any = SimpleNamespace(name="toy", model=model, refusal=lambda _: None, made_by=dict, enter=enter)

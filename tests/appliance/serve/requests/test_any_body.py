@@ -160,6 +160,8 @@ def test_engine_that_stands_in_gets_nothing_else_through_the_gateway() -> None:
             # The gateway itself chooses the slot, and whether what the slot has read is used.
             assert note["body"].pop("id_slot", 0) in (0, 1)
             assert note["body"].pop("cache_prompt", False) in (False, True)
+            # A whole answer is gathered from a stream that shows how much of the prompt is read.
+            assert note["body"].pop("return_progress", True) is True
             check_engine_body(note["path"], json.dumps(note["body"]).encode())
             assert note["headers"].keys() == {"host", "content-type", "content-length", "accept-encoding", "connection"}
         assert len(asked) > 20
