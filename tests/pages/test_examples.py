@@ -38,6 +38,9 @@ ELSEWHERE = {
     "appliance doctor": "tests/appliance/host/maintenance/test_doctor.py",
     "appliance support /media": "tests/appliance/cli/upkeep/test_support.py",
     "appliance receipt": "tests/appliance/cli/operator/test_receipt.py",
+    "appliance access": "tests/appliance/cli/access/test_access.py",
+    "appliance bench": "tests/appliance/cli/operator/test_bench.py",
+    "appliance scrub": "tests/appliance/cli/upkeep/test_scrub.py",
     "appliance demo": "tests/journeys/conftest.py",
 }
 """Examples by their beginning: they ask a person, install a whole release, or need what one of the others answers."""

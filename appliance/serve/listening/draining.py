@@ -18,7 +18,7 @@ from types import FrameType
 
 import uvicorn
 
-GRACE_S = 0.4
+GRACE_S = 0.8
 CUT_S, FINISH_S = 4.0, 5
 """Seconds after the grace."""
 
