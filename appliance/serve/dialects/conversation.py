@@ -6,9 +6,31 @@ one turn is one message. It also keeps where each message came from, so that a r
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 Fields = dict[str, Any]
+Renamed = Sequence[tuple[str, str]]
+"""Fields of a chat, each as a pattern, and the name that a client of another dialect has for it."""
+
+
+def rename_field(field: str, places: list[str], renamed: Renamed) -> str:
+    """The name of a chat's field as its client sent it.
+
+    Args:
+        field: its path.
+        places: the field that each message came from.
+        renamed: of the client's dialect.
+    """
+    found = re.match(r"messages\[(\d+)\]", field)
+    if found is not None and int(found[1]) < len(places):
+        return places[int(found[1])]
+    for pattern, name in renamed:
+        other, count = re.subn(f"^{pattern}", name, field)
+        if count:
+            return other
+    return field
 
 
 class Conversation:

@@ -5,7 +5,6 @@ Owns the way from a body to what every engine is asked, and the names that a ref
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from appliance.serve.dialects import messages_chat, responses_chat
 from appliance.serve.dialects.answer_form import AnswerForm, StreamWriter
 from appliance.serve.dialects.chat_answer import as_object, read_answer
 from appliance.serve.dialects.chat_stream import ChatStream
-from appliance.serve.dialects.conversation import Fields
+from appliance.serve.dialects.conversation import Fields, Renamed, rename_field
 from appliance.serve.dialects.messages_answer import MessageStream, write_message
 from appliance.serve.dialects.messages_request import MessagesRequest, TokenCountRequest
 from appliance.serve.dialects.responses_answer import ResponseBody, ResponseStream
@@ -43,7 +42,6 @@ DIALECT_MODELS: dict[str, type[ResponsesRequest | TokenCountRequest]] = {
 """Of the routes whose body is another dialect's."""
 REQUEST_MODELS: dict[str, type[RequestModel]] = {**MODELS, **DIALECT_MODELS}
 """The model of every route's body."""
-Rename = Callable[[str, list[str]], str]
 
 
 class DialectForm(AnswerForm):
@@ -51,20 +49,20 @@ class DialectForm(AnswerForm):
 
     Args:
         route: the path that was asked for.
-        rename: gives a chat's field the name that the client sent it under.
+        renamed: the names that the client has for fields of a chat.
         places: the field that each message came from.
     """
 
-    def __init__(self, route: str, rename: Rename, places: list[str]) -> None:
+    def __init__(self, route: str, renamed: Renamed, places: list[str]) -> None:
         super().__init__(route, ROUTES[route].dialect)
-        self._rename, self._places = rename, places
+        self._renamed, self._places = renamed, places
         self._stream: ChatStream | None = None
 
     def refused(self, refusal: Refusal) -> Refusal:
         """See `AnswerForm`."""
         if refusal.param is None:
             return refusal
-        field = self._rename(refusal.param, self._places)
+        field = rename_field(refusal.param, self._places, self._renamed)
         message = refusal.message.replace(repr(refusal.param), repr(field))
         return Refusal(refusal.status, refusal.code, message, param=field, headers=refusal.headers)
 
@@ -94,7 +92,7 @@ class ResponsesForm(DialectForm):
     """
 
     def __init__(self, route: str, asked: ResponsesRequest, places: list[str]) -> None:
-        super().__init__(route, responses_chat.rename_field, places)
+        super().__init__(route, responses_chat.RENAMED, places)
         self._model = asked.model
         # Schemas are written anew for the engine; the response repeats them as they were sent.
         self._body = ResponseBody(responses_chat.echo_fields(asked))
@@ -118,7 +116,7 @@ class MessagesForm(DialectForm):
     """
 
     def __init__(self, route: str, model: str, places: list[str]) -> None:
-        super().__init__(route, messages_chat.rename_field, places)
+        super().__init__(route, messages_chat.RENAMED, places)
         self._model = model
 
     def whole(self, value: Fields) -> Fields:
@@ -169,13 +167,13 @@ def read_request(route: str, body: dict[str, Any]) -> tuple[ParsedRequest, Answe
     if isinstance(asked, ResponsesRequest):
         made = responses_chat.make_conversation(asked)
         fields = responses_chat.chat_fields(asked, made.messages)
-        rename, form = responses_chat.rename_field, ResponsesForm(route, asked, made.places)
+        renamed, form = responses_chat.RENAMED, ResponsesForm(route, asked, made.places)
     else:
         made = messages_chat.make_conversation(asked)
         fields = messages_chat.chat_fields(asked, made.messages)
-        rename, form = messages_chat.rename_field, MessagesForm(route, asked.model, made.places)
+        renamed, form = messages_chat.RENAMED, MessagesForm(route, asked.model, made.places)
     if route in (COUNT_TOKENS, INPUT_TOKENS):
-        form = TokenCountForm(route, rename, made.places)
+        form = TokenCountForm(route, renamed, made.places)
     return make_chat(fields, form), form
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from appliance.serve.dialects.conversation import Conversation, Fields
+from appliance.serve.dialects.conversation import Conversation, Fields, Renamed
 from appliance.serve.dialects.messages_request import (
     Block,
     MessagesRequest,
@@ -19,7 +17,7 @@ from appliance.serve.dialects.messages_request import (
 from appliance.serve.requests.json_text import to_json
 from appliance.serve.requests.refusal import refused_field
 
-_RENAMED = (
+RENAMED: Renamed = (
     (r"response_format\.json_schema\.schema", "output_config.format.schema"),
     (r"response_format", "output_config.format"),
     (r"(tools\[\d+\])\.function\.parameters", r"\1.input_schema"),
@@ -32,23 +30,6 @@ _RENAMED = (
 """Fields of a chat, and where they come from."""
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _EFFORTS = {"max": "xhigh"}
-
-
-def rename_field(field: str, places: list[str]) -> str:
-    """The name of a chat's field as the client of Messages sent it.
-
-    Args:
-        field: its path.
-        places: the field that each message came from.
-    """
-    found = re.match(r"messages\[(\d+)\]", field)
-    if found is not None and int(found[1]) < len(places):
-        return places[int(found[1])]
-    for pattern, name in _RENAMED:
-        renamed, count = re.subn(f"^{pattern}", name, field)
-        if count:
-            return renamed
-    return field
 
 
 def make_conversation(request: TokenCountRequest) -> Conversation:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
-from appliance.serve.dialects.conversation import Conversation, Fields, text_parts
+from appliance.serve.dialects.conversation import Conversation, Fields, Renamed, text_parts
 from appliance.serve.dialects.responses_request import (
     CallItem,
     CallOutputItem,
@@ -18,7 +17,7 @@ from appliance.serve.dialects.responses_request import (
 )
 from appliance.serve.requests.chat import ObjectFormat
 
-_RENAMED = (
+RENAMED: Renamed = (
     (r"response_format\.json_schema\.schema", "text.format.schema"),
     (r"response_format\.schema", "text.format.schema"),
     (r"response_format", "text.format"),
@@ -30,23 +29,6 @@ _RENAMED = (
     (r"messages(?!\[)", "input"),
 )
 """Fields of a chat, and where they come from."""
-
-
-def rename_field(field: str, places: list[str]) -> str:
-    """The name of a chat's field as the client of Responses sent it.
-
-    Args:
-        field: its path.
-        places: the field that each message came from.
-    """
-    found = re.match(r"messages\[(\d+)\]", field)
-    if found is not None and int(found[1]) < len(places):
-        return places[int(found[1])]
-    for pattern, name in _RENAMED:
-        renamed, count = re.subn(f"^{pattern}", name, field)
-        if count:
-            return renamed
-    return field
 
 
 def make_conversation(request: ResponsesRequest) -> Conversation:
