@@ -25,6 +25,7 @@ from appliance.host.engine.embedding_check import check_embeddings
 from appliance.host.engine.engine_command import EngineSpec
 from appliance.host.engine.process import Engine, start_engine
 from appliance.host.engine.ranking_check import check_ranking
+from appliance.host.engine.wrong_answer import wrong_answer
 from appliance.host.machine.threads import thread_count
 from appliance.host.process.programs import Programs
 from appliance.host.release.release import Release
@@ -139,13 +140,7 @@ def check_answer(model: str, golden: GoldenPrompt, answer: str) -> None:
         ApplyRestoredError: the golden prompt does not accept it.
     """
     if not re.search(golden.accept, answer):
-        raise ApplyRestoredError(
-            "candidate.wrong-answer",
-            model,
-            expected=f"an answer to {golden.prompt!r} that matches {golden.accept!r}",
-            found=repr(answer[:200]),
-            hint="the release that served before still serves; show this to the person who built the bundle",
-        )
+        raise wrong_answer(model, f"an answer to {golden.prompt!r} that matches {golden.accept!r}", repr(answer[:200]))
 
 
 def _read_signed(path: Path, name: str, digest: Digest) -> bytes:

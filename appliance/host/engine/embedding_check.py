@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from appliance.host.engine.wrong_answer import wrong_answer
 from bundles.contents.contents import Model
-from signing.errors import ApplyRestoredError
 
 SAME = 1e-6
 """The largest distance of two embeddings of one sentence, as 1 - cosine: from sums in another order."""
@@ -64,12 +64,12 @@ def check_embeddings(engine: Embedder, model: Model, golden: GoldenSentence = DE
     """
     first, again = (_one(engine, model, golden.text) for _ in range(2))
     if (apart := 1 - cosine(first, again)) > SAME:
-        raise _wrong(model, "the same embedding for the same sentence", f"two that are {apart:.3g} apart")
+        raise wrong_answer(model.name, "the same embedding for the same sentence", f"two that are {apart:.3g} apart")
     seen = f"{len(first)} numbers, the same twice"
     if golden.near and golden.far:
         near, far = (cosine(first, _one(engine, model, text)) for text in (golden.near, golden.far))
         if not near > far:
-            raise _wrong(model, f"{golden.near!r} closer than {golden.far!r}", f"{near:.3f} and {far:.3f}")
+            raise wrong_answer(model.name, f"{golden.near!r} closer than {golden.far!r}", f"{near:.3f} and {far:.3f}")
         seen += f"; related {near:.2f}, unrelated {far:.2f}"
     return seen
 
@@ -83,17 +83,9 @@ def _one(engine: Embedder, model: Model, text: str) -> list[float]:
     rows = engine.embed([text])
     found = rows[0] if len(rows) == 1 else []
     if len(found) != model.embedding:
-        raise _wrong(model, f"one embedding of {model.embedding} numbers", f"{len(rows)}, of {len(found)} numbers")
+        raise wrong_answer(
+            model.name, f"one embedding of {model.embedding} numbers", f"{len(rows)}, of {len(found)} numbers"
+        )
     if not all(map(math.isfinite, found)) or not any(found):
-        raise _wrong(model, "finite numbers that are not all zero", f"{found[:4]} …")
+        raise wrong_answer(model.name, "finite numbers that are not all zero", f"{found[:4]} …")
     return found
-
-
-def _wrong(model: Model, expected: str, found: str) -> ApplyRestoredError:
-    return ApplyRestoredError(
-        "candidate.wrong-answer",
-        model.name,
-        expected=expected,
-        found=found,
-        hint="the release that served before still serves; show this to the person who built the bundle",
-    )

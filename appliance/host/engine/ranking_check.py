@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from appliance.host.engine.wrong_answer import wrong_answer
 from bundles.contents.contents import Model
-from signing.errors import ApplyRestoredError
 
 SAME, SMALLEST = 1e-4, 1e-5
 """The largest distance of two scores of one document, as a part of the larger and at least: from rounding."""
@@ -58,9 +58,9 @@ def check_ranking(engine: Ranker, model: Model, golden: GoldenQuery = DEFAULT) -
     first = _scores(engine, model, golden.query, golden.documents)
     turned = _scores(engine, model, golden.query, golden.documents[::-1])[::-1]
     if not all(map(_is_same, first, turned)):
-        raise _wrong(model, "the same scores in another order of the documents", f"{first} and {turned}")
+        raise wrong_answer(model.name, "the same scores in another order of the documents", f"{first} and {turned}")
     if first[0] == first[1]:
-        raise _wrong(model, "different scores for documents of different meaning", f"{first}")
+        raise wrong_answer(model.name, "different scores for documents of different meaning", f"{first}")
     return "2 documents, the same scores in both orders"
 
 
@@ -71,17 +71,7 @@ def _is_same(one: float, two: float) -> bool:
 def _scores(engine: Ranker, model: Model, query: str, documents: Sequence[str]) -> list[float]:
     found = engine.rank(query, documents)
     if len(found) != len(documents):
-        raise _wrong(model, f"{len(documents)} scores", f"{len(found)}")
+        raise wrong_answer(model.name, f"{len(documents)} scores", f"{len(found)}")
     if not all(map(math.isfinite, found)):
-        raise _wrong(model, "finite scores", f"{found}")
+        raise wrong_answer(model.name, "finite scores", f"{found}")
     return found
-
-
-def _wrong(model: Model, expected: str, found: str) -> ApplyRestoredError:
-    return ApplyRestoredError(
-        "candidate.wrong-answer",
-        model.name,
-        expected=expected,
-        found=found,
-        hint="the release that served before still serves; show this to the person who built the bundle",
-    )
