@@ -18,8 +18,9 @@ from appliance.serve.callers.caller import Caller
 from appliance.serve.dialects.forms import read_request
 from appliance.serve.gateway.backend import Backend
 from appliance.serve.gateway.relay import Relay
+from appliance.serve.listening.leaving import USER_LEFT
 from appliance.serve.listening.replies import engine_lost
-from appliance.serve.observation.metrics import USER_LEFT, Metrics
+from appliance.serve.observation.metrics import Metrics
 from appliance.serve.requests.body import parse_body
 from appliance.serve.requests.chat import ChatRequest
 from appliance.serve.requests.paths import ROUTES

@@ -25,9 +25,9 @@ from appliance.events import Value
 from appliance.serve.callers.accounting import answered, key_end_event
 from appliance.serve.callers.caller import Caller, key_ended
 from appliance.serve.gateway.backend import Backend
-from appliance.serve.listening.leaving import wait_until_left
+from appliance.serve.listening.leaving import USER_LEFT, wait_until_left
 from appliance.serve.listening.replies import engine_lost, engine_silent, refusal_response, switching, too_busy
-from appliance.serve.observation.metrics import USER_LEFT, Metrics
+from appliance.serve.observation.metrics import Metrics
 from appliance.serve.requests.json_text import to_json, with_fields
 from appliance.serve.requests.refusal import Refusal
 from appliance.serve.sharing.queue import QueueFullError

@@ -20,8 +20,6 @@ from appliance.serve.upstream.token_usage import TokenUsage
 
 STATES = (STARTING, SERVING, RESTARTING, STOPPED)
 """States of an engine that always have a sample; one of another name has it while it lasts."""
-USER_LEFT = 499
-"""Status of a request whose user left; no reply has it."""
 _FIRST_TOKEN_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _PER_TOKEN_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1, 2.5)
 
