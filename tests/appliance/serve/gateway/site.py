@@ -7,6 +7,7 @@ import http.client
 import json
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -155,3 +156,23 @@ def grant_keys(store: AccessStore) -> dict[str, str]:
     }
     store.revoke("revoked", NOW)
     return keys
+
+
+@contextmanager
+def asking(ask: Callable[[], None], users: int) -> Iterator[None]:
+    """Let users ask again and again, each in a thread, for the length of the block."""
+    is_over = threading.Event()
+
+    def ask_again() -> None:
+        while not is_over.is_set():
+            ask()
+
+    threads = [threading.Thread(target=ask_again) for _ in range(users)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.appliance.serve.gateway.site import Site, opened
+from tests.appliance.serve.gateway.site import Site, asking, opened
 
 pytestmark = pytest.mark.ci
 OK, UNAVAILABLE = 200, 503
@@ -29,29 +29,20 @@ def site_with(slots: int = 2) -> Iterator[Site]:
 def asked_all_the_time(site: Site, users: int = 3) -> Iterator[list[int | str]]:
     """What users see who ask without a pause, each on a new connection: statuses, or what went wrong in words."""
     seen: list[int | str] = []
-    is_over = threading.Event()
 
     def ask() -> None:
-        while not is_over.is_set():
-            try:
-                status, headers, body = site.ask("a question")
-                whole = json.loads(body)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                seen.append(f"{type(error).__name__}: {error}")
-                continue
-            is_right = status == OK and whole["choices"][0]["message"]["content"] == "noitseuq a"
-            is_refused = status == UNAVAILABLE and int(headers["retry-after"]) > 0
-            seen.append(status if is_right or is_refused else f"{status}: {body!r}")
+        try:
+            status, headers, body = site.ask("a question")
+            whole = json.loads(body)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            seen.append(f"{type(error).__name__}: {error}")
+            return
+        is_right = status == OK and whole["choices"][0]["message"]["content"] == "noitseuq a"
+        is_refused = status == UNAVAILABLE and int(headers["retry-after"]) > 0
+        seen.append(status if is_right or is_refused else f"{status}: {body!r}")
 
-    threads = [threading.Thread(target=ask) for _ in range(users)]
-    for thread in threads:
-        thread.start()
-    try:
+    with asking(ask, users):
         yield seen
-    finally:
-        is_over.set()
-        for thread in threads:
-            thread.join()
 
 
 def begin_at(condition: Callable[[], bool]) -> None:

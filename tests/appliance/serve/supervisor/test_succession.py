@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +24,7 @@ from appliance.serve.supervisor.service import Service
 from appliance.serve.supervisor.service_event import FOLLOWED, KEPT, ServiceEvent
 from appliance.serve.supervisor.succession import Succession
 from bundles.progress import ignore
+from tests.appliance.serve.gateway.site import asking
 from tests.sim.releases import install_toy
 from tests.toy import NOW
 
@@ -118,21 +118,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 @contextmanager
 def asked_all_the_time(host: Host) -> Iterator[list[Seen]]:
     seen: list[Seen] = []
-    is_over = threading.Event()
-
-    def ask() -> None:
-        while not is_over.is_set():
-            seen.append(host.ask())
-
-    threads = [threading.Thread(target=ask) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
+    with asking(lambda: seen.append(host.ask()), 2):
         yield seen
-    finally:
-        is_over.set()
-        for thread in threads:
-            thread.join()
 
 
 def eventually(condition: Callable[[], bool]) -> None:
