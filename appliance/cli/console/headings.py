@@ -6,6 +6,7 @@ HEADINGS = {
     "access.busy": "another command writes the keys",
     "access.damaged": "the file of keys is damaged",
     "access.model": "not models of this host",
+    "scrub.model": "not a model of this host",
     "access.name": "not a name for a key",
     "access.none": "no keys here",
     "access.over": "this key would have ended",
