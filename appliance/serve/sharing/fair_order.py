@@ -79,6 +79,11 @@ class FairOrder:
         """Pieces that wait."""
         return sum(len(line.places) for line in self._round)
 
+    def running(self, owner: str) -> int:
+        """Pieces of an owner that the engine works on."""
+        line = self.lines.get(owner)
+        return line.running if line else 0
+
     def firsts(self, owner: str | None = None) -> int:
         """Requests that wait for their first piece.
 

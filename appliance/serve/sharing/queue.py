@@ -3,8 +3,9 @@
 Owns the bounds; `fair_order` has the order, and `slots` the choice of a slot. Rules:
 - nobody waits without bound: an answer that comes too late is worse than a refusal that states when to try again;
 - one owner can fill only its part of the places where requests wait, so that its flood refuses its own requests;
-- while another owner has asked within `RECENT_S`, one owner gets all slots but one, of `KEEPS_ONE_FROM` or more. So
-  nobody waits for the long answers of somebody who asks without pause;
+- while another owner has asked within `RECENT_S`, one owner gets half of the slots, of `HALVES_FROM` or more, and the
+  last free slot is for an owner that has none. So nobody waits for the long answers of somebody who asks without pause,
+  or shares the engine's steps with many of them;
 - the further pieces of requests that are being answered take no place from those that come: else some long lists would
   keep everybody else out.
 """
@@ -25,8 +26,8 @@ from appliance.serve.sharing.work_rate import WorkRate
 WAITING_PER_SLOT = 16
 MAX_WAIT_S = 60.0
 RECENT_S = 60.0
-KEEPS_ONE_FROM = 3
-"""Slots from which on one is kept: of two, it would be half of the engine."""
+HALVES_FROM = 3
+"""Slots from which on they are halved, rounded up: of two, one owner alone would leave half of the engine idle."""
 
 
 class QueueFullError(Exception):
@@ -159,8 +160,10 @@ class RequestQueue:
         self._start_next()
 
     def _may_start(self, line: Line) -> bool:
-        has_room = line.running < self.slots - 1 or self.slots < KEEPS_ONE_FROM
-        return line.may_start and (has_room or not self._has_others(line.share.owner))
+        if not line.running or self.slots < HALVES_FROM or not (others := self._recent_others(line.share.owner)):
+            return line.may_start
+        is_kept = self._slots.free == 1 and any(self._order.running(name) == 0 for name in others)
+        return line.may_start and line.running < (self.slots + 1) // 2 and not is_kept
 
     def _note(self, owner: str) -> None:
         now = self._clock()
@@ -168,9 +171,9 @@ class RequestQueue:
         for name in [name for name, at in self._seen.items() if now - at > RECENT_S]:
             del self._seen[name]
 
-    def _has_others(self, owner: str) -> bool:
+    def _recent_others(self, owner: str) -> list[str]:
         now = self._clock()
-        return any(name != owner and now - at <= RECENT_S for name, at in self._seen.items())
+        return [name for name, at in self._seen.items() if name != owner and now - at <= RECENT_S]
 
     def _full(self, share: Share, *, is_own: bool) -> QueueFullError:
         """The refusal, with the time until what waits now is done."""

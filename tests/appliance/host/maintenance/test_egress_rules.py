@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -154,3 +155,22 @@ def test_reboot_starts_the_counter_before_the_network(host: NspawnHost, tmp_path
     host.stop()
     host.boot()
     assert counted(host) == {"services": 0, "others": 0}
+
+
+def test_unit_that_fails_once_at_the_start_of_the_machine_counts_a_moment_later(host: NspawnHost) -> None:
+    """While other units of the start end, systemd 252 sometimes cannot build a unit's view of the files."""
+    once = "/run/appliance-egress/once"
+    folder = f"/run/systemd/system/{UNIT}.d"
+    fails = f"[Service]\nRestartSec=0.1\nExecStartPre=/bin/sh -c 'test -e {once} || {{ touch {once}; exit 1; }}'\n"
+    host.run(["mkdir", "-p", folder])
+    host.run(["sh", "-c", 'printf "%s" "$1" >"$2"', "sh", fails, f"{folder}/fails.conf"])
+    host.run(["nft", "delete", "table", "inet", "appliance_egress"])
+    host.run(["systemctl", "daemon-reload"])
+    assert host.run(["systemctl", "restart", UNIT], check=False).code == 1
+    until = time.monotonic() + 60
+    while host.run(["systemctl", "is-active", UNIT], check=False).out.strip() != "active":
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert counted(host)
+    host.run(["rm", "-r", folder, once])
+    host.run(["systemctl", "daemon-reload"])

@@ -99,7 +99,7 @@ def nested(depth: int) -> object:
     return [nested(depth - 1)] if depth else "x"
 
 
-def eventually(condition: Callable[[], object], timeout_s: float = 10) -> bool:
+def eventually(condition: Callable[[], object], timeout_s: float = 60) -> bool:
     until = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < until:
         time.sleep(0.02)

@@ -186,6 +186,43 @@ def test_one_slot_stays_free_for_a_key_that_asked_a_moment_ago() -> None:
     run(work())
 
 
+def test_half_of_the_slots_stays_for_others_and_the_last_one_for_who_has_none() -> None:
+    async def work() -> None:
+        engine, third = Engine(8), Share("third")
+        for share in (OTHER, third):
+            engine.ask(share, 100)
+        await engine.settle()
+        await engine.end_oldest()
+        await engine.end_oldest()
+        for _ in range(20):
+            engine.ask(FLOOD, 100)
+        await engine.settle()
+        assert engine.served[2:] == ["flood"] * 4
+        for _ in range(20):
+            engine.ask(OTHER, 100)
+        await engine.settle()
+        assert engine.served[6:] == ["other"] * 3
+        engine.ask(third, 100)
+        await engine.settle()
+        assert engine.served[9:] == ["third"]
+        # Nobody who waits has none now: what ends goes on with those.
+        assert (await engine.finish()).count("flood") == 20
+
+    run(work())
+
+
+def test_two_keys_alone_share_all_slots() -> None:
+    async def work() -> None:
+        engine = Engine(4)
+        for share in (FLOOD, OTHER) * 8:
+            engine.ask(share, 100)
+        await engine.settle()
+        assert sorted(engine.served) == ["flood", "flood", "other", "other"]
+        await engine.finish()
+
+    run(work())
+
+
 def test_work_that_kept_nobody_waiting_is_not_held_against_its_key() -> None:
     async def work() -> None:
         engine = Engine(1)
