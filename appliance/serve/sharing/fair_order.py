@@ -84,6 +84,10 @@ class FairOrder:
         line = self.lines.get(owner)
         return line.running if line else 0
 
+    def busiest_other(self, owner: str) -> int:
+        """The most pieces of any other owner that the engine works on."""
+        return max((line.running for name, line in self.lines.items() if name != owner), default=0)
+
     def firsts(self, owner: str | None = None) -> int:
         """Requests that wait for their first piece.
 

@@ -3,9 +3,10 @@
 Owns the bounds; `fair_order` has the order, and `slots` the choice of a slot. Rules:
 - nobody waits without bound: an answer that comes too late is worse than a refusal that states when to try again;
 - one owner can fill only its part of the places where requests wait, so that its flood refuses its own requests;
-- while another owner has asked within `RECENT_S`, one owner gets half of the slots, of `HALVES_FROM` or more, and the
-  last free slot is for an owner that has none. So nobody waits for the long answers of somebody who asks without pause,
-  or shares the engine's steps with many of them;
+- of `SHARED_FROM` slots or more, the last free one is for an owner that has none and has asked within `KEPT_S`;
+- there, while another owner is at work or has asked within `ACTIVE_S`, one owner gets two slots, or twice as many as
+  the busiest other one, times its weight. An engine's step takes longer with each piece in it: so one answer is not
+  slowed down by many of somebody who asks without pause, and two such owners use the whole engine;
 - the further pieces of requests that are being answered take no place from those that come: else some long lists would
   keep everybody else out.
 """
@@ -25,9 +26,9 @@ from appliance.serve.sharing.work_rate import WorkRate
 
 WAITING_PER_SLOT = 16
 MAX_WAIT_S = 60.0
-RECENT_S = 60.0
-HALVES_FROM = 3
-"""Slots from which on they are halved, rounded up: of two, one owner alone would leave half of the engine idle."""
+KEPT_S, ACTIVE_S = 60.0, 20.0
+SHARED_FROM = 3
+"""Slots from which on they are divided so: of two, one owner alone would leave half of the engine idle."""
 
 
 class QueueFullError(Exception):
@@ -160,20 +161,27 @@ class RequestQueue:
         self._start_next()
 
     def _may_start(self, line: Line) -> bool:
-        if not line.running or self.slots < HALVES_FROM or not (others := self._recent_others(line.share.owner)):
+        """Whether an owner may have another slot."""
+        owner = line.share.owner
+        if not line.running or self.slots < SHARED_FROM:
             return line.may_start
-        is_kept = self._slots.free == 1 and any(self._order.running(name) == 0 for name in others)
-        return line.may_start and line.running < (self.slots + 1) // 2 and not is_kept
+        if self._slots.free == 1 and any(not self._order.running(name) for name in self._others(owner, KEPT_S)):
+            return False
+        busiest = self._order.busiest_other(owner)
+        if busiest or self._others(owner, ACTIVE_S):
+            return line.may_start and line.running < max(2, 2 * busiest) * line.share.weight
+        return line.may_start
 
     def _note(self, owner: str) -> None:
         now = self._clock()
         self._seen[owner] = now
-        for name in [name for name, at in self._seen.items() if now - at > RECENT_S]:
+        for name in [name for name, at in self._seen.items() if now - at > KEPT_S]:
             del self._seen[name]
 
-    def _recent_others(self, owner: str) -> list[str]:
+    def _others(self, owner: str, seconds: float) -> list[str]:
+        """The other owners that have asked of late."""
         now = self._clock()
-        return [name for name, at in self._seen.items() if name != owner and now - at <= RECENT_S]
+        return [name for name, at in self._seen.items() if name != owner and now - at <= seconds]
 
     def _full(self, share: Share, *, is_own: bool) -> QueueFullError:
         """The refusal, with the time until what waits now is done."""

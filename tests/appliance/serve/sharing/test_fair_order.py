@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 
 from appliance.host.site.limits import Limits
 from appliance.serve.sharing.fair_order import QUANTUM
-from appliance.serve.sharing.queue import RECENT_S, RequestQueue
+from appliance.serve.sharing.queue import ACTIVE_S, KEPT_S, RequestQueue
 from appliance.serve.sharing.share import Share
 
 ROOM = Limits(waiting=10_000, waiting_per_key=10_000)
@@ -178,7 +178,7 @@ def test_one_slot_stays_free_for_a_key_that_asked_a_moment_ago() -> None:
         await engine.settle()
         assert engine.served == ["other", "flood", "flood", "other"]
         # Who has not asked for a while has no place kept.
-        now += RECENT_S + 1
+        now += KEPT_S + 1
         await engine.end_oldest()
         assert (engine.queue.running, engine.served[-1]) == (3, "flood")
         await engine.finish()
@@ -186,38 +186,70 @@ def test_one_slot_stays_free_for_a_key_that_asked_a_moment_ago() -> None:
     run(work())
 
 
-def test_half_of_the_slots_stays_for_others_and_the_last_one_for_who_has_none() -> None:
+def test_key_that_asks_without_pause_gets_two_slots_beside_one_that_is_there_too() -> None:
     async def work() -> None:
-        engine, third = Engine(8), Share("third")
-        for share in (OTHER, third):
-            engine.ask(share, 100)
-        await engine.settle()
-        await engine.end_oldest()
-        await engine.end_oldest()
+        now = 0.0
+        engine = Engine(8, clock=lambda: now)
+        engine.ask(OTHER, 100)
         for _ in range(20):
             engine.ask(FLOOD, 100)
         await engine.settle()
-        assert engine.served[2:] == ["flood"] * 4
-        for _ in range(20):
-            engine.ask(OTHER, 100)
-        await engine.settle()
-        assert engine.served[6:] == ["other"] * 3
-        engine.ask(third, 100)
-        await engine.settle()
-        assert engine.served[9:] == ["third"]
-        # Nobody who waits has none now: what ends goes on with those.
-        assert (await engine.finish()).count("flood") == 20
+        assert engine.served == ["other", "flood", "flood"]
+        # The other one is done, and may come again.
+        await engine.end_oldest()
+        assert engine.served == ["other", "flood", "flood"]
+        now += ACTIVE_S + 1
+        await engine.end_oldest()
+        assert (engine.queue.running, engine.served.count("flood")) == (7, 8)
+        now += KEPT_S
+        await engine.end_oldest()
+        assert engine.queue.running == 8
+        await engine.finish()
 
     run(work())
 
 
-def test_two_keys_alone_share_all_slots() -> None:
+def test_key_of_more_weight_gets_more_slots_beside_another() -> None:
     async def work() -> None:
-        engine = Engine(4)
-        for share in (FLOOD, OTHER) * 8:
+        engine = Engine(8)
+        engine.ask(OTHER, 100)
+        for _ in range(20):
+            engine.ask(Share("heavy", 2), 100)
+        await engine.settle()
+        assert engine.served == ["other", *["heavy"] * 4]
+        await engine.finish()
+
+    run(work())
+
+
+@pytest.mark.parametrize("slots", [3, 4, 8])
+def test_two_keys_that_ask_without_pause_use_every_slot(slots: int) -> None:
+    async def work() -> None:
+        engine = Engine(slots)
+        for share in (FLOOD, OTHER) * 20:
             engine.ask(share, 100)
         await engine.settle()
-        assert sorted(engine.served) == ["flood", "flood", "other", "other"]
+        assert engine.queue.running == slots
+        counts = sorted(engine.served.count(name) for name in ("flood", "other"))
+        assert counts == [slots // 2, slots - slots // 2]
+        await engine.finish()
+
+    run(work())
+
+
+def test_third_key_finds_a_slot_where_two_others_ask_without_pause() -> None:
+    async def work() -> None:
+        engine, third = Engine(8), Share("third")
+        engine.ask(third, 100)
+        await engine.settle()
+        await engine.end_oldest()
+        for share in (FLOOD, OTHER) * 20:
+            engine.ask(share, 100)
+        await engine.settle()
+        assert engine.queue.running == 7
+        engine.ask(third, 100)
+        await engine.settle()
+        assert (engine.queue.running, engine.served[-1]) == (8, "third")
         await engine.finish()
 
     run(work())
