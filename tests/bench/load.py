@@ -3,9 +3,8 @@
 Owns the load, and what each user saw: when the first token came, when the last, and how many there were. It speaks
 HTTP/1.1 by itself. So the load is the same for a gateway, an engine and a peer.
 
-Command line of the child: `python -m tests.bench.load TARGET USERS TOKENS MODEL FIRST GAP [KEY]`, where TARGET is
-`HOST:PORT` or the absolute path of a socket, FIRST the number of the first user, and GAP the seconds from one user to
-the next. It prints one JSON value.
+Command line of the child: `python -m tests.bench.load TARGET USERS TOKENS MODEL FIRST [KEY]`, where TARGET is
+`HOST:PORT` or the absolute path of a socket, and FIRST the number of the first user. It prints one JSON value.
 """
 
 from __future__ import annotations
@@ -83,8 +82,8 @@ class Load:
         )
 
 
-def ask_all(target: str, users: int, tokens: int, model: str, key: str = "", gap_s: float = 0.0) -> Load:
-    """Let users ask at the same time, or one soon after the other, each once.
+def ask_all(target: str, users: int, tokens: int, model: str, key: str = "") -> Load:
+    """Let users ask at the same time, each once.
 
     Args:
         target: `HOST:PORT`, or the absolute path of a UNIX socket.
@@ -92,9 +91,8 @@ def ask_all(target: str, users: int, tokens: int, model: str, key: str = "", gap
         tokens: of each answer, at most.
         model: whom they ask.
         key: an API key; none where the target wants none.
-        gap_s: seconds from one user to the next.
     """
-    words = [target, str(users), str(tokens), model, str(next(_numbers)), str(gap_s), *([key] if key else [])]
+    words = [target, str(users), str(tokens), model, str(next(_numbers)), *([key] if key else [])]
     command = [sys.executable, "-m", "tests.bench.load", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=TOP, check=False)
     if done.returncode:
@@ -145,20 +143,16 @@ def _text(event: dict[str, Any]) -> str:
     return (choices[0].get("delta") or {}).get("content") or ""
 
 
-async def _ask_all(target: str, numbers: range, tokens: int, model: str, key: str, gap_s: float) -> Load:
-    async def ask_later(at: int, number: int) -> Answer:
-        await asyncio.sleep(at * gap_s)
-        return await _ask(target, tokens, model, key, number)
-
+async def _ask_all(target: str, numbers: range, tokens: int, model: str, key: str) -> Load:
     began = time.perf_counter()
-    answers = await asyncio.gather(*(ask_later(at, number) for at, number in enumerate(numbers)))
+    answers = await asyncio.gather(*(_ask(target, tokens, model, key, number) for number in numbers))
     return Load(tuple(answers), time.perf_counter() - began)
 
 
-def main(target: str, users: str, tokens: str, model: str, first: str, gap_s: str, key: str = "") -> int:
+def main(target: str, users: str, tokens: str, model: str, first: str, key: str = "") -> int:
     """The child: as in the module's docstring."""
     numbers = range(int(first), int(first) + int(users))
-    load = asyncio.run(_ask_all(target, numbers, int(tokens), model, key, float(gap_s)))
+    load = asyncio.run(_ask_all(target, numbers, int(tokens), model, key))
     json.dump({"answers": [asdict(answer) for answer in load.answers], "wall_s": load.wall_s}, sys.stdout)
     return 0
 

@@ -2,9 +2,11 @@
 
 Owns a host that serves the demo's bundle, and the peer: `python -m llama_cpp.server` with the same model, threads and
 processor variant. Rules:
-- gateway and bare engine are compared on one and the same engine process, and take turns;
-- the first token is measured with users who come one after the other while the others get theirs. Where all ask in the
-  same moment, the engine reads some prompts together or not by chance, which differs by more than what is measured;
+- gateway and bare engine are compared on one and the same engine process. They take turns, and so do engine and peer:
+  a machine is not equally fast all the time, so that the ratios of each turn count;
+- the first token is measured on one user who asks again and again beside the others. Where all ask in the same moment,
+  the engine reads some prompts together or not by chance. What the gateway adds is the median of differences: each
+  answer waits for the step that the engine is in, which differs by more than what is added;
 - the load is a process of its own, the same for all sides (`tests.bench.load`);
 - the peer runs in an environment of its own, which is made once and kept in the cache of this machine.
 """
@@ -34,9 +36,7 @@ from tests.bench.figure import TOP, Figure
 from tests.bench.load import Load, ask_all
 from tests.bench.material import PROGRAM, Material, appliance
 
-SLOTS, TOKENS, ROUNDS, REPEATS = 8, 96, 3, 9
-# A prompt is read within the gap, and all are at work when the last one asks.
-GAP_S = 0.3
+SLOTS, TOKENS, ROUNDS, PAIRS, REPEATS = 8, 96, 7, 60, 20
 MIN_SHARE, MAX_FIRST_S, MIN_PEER = 0.97, 0.005, 1.7
 MAX_BYTES, CROWD = 80e6, 64
 MAX_NEIGHBOUR = 2.0
@@ -66,26 +66,15 @@ class Served:
 
 def serving(material: Material) -> list[Figure]:
     """The gateway in front of an engine, the peer, a crowd, and a neighbour."""
-    with served(material) as site:
-        figures = [figure for users in (4, SLOTS) for figure in _gateway_share(site, users)]
+    with served(material) as site, peer(material, site.variant, site.threads) as other:
+        figures = [_gateway_share(site, users) for users in (4, SLOTS)]
+        figures += [_first_token(site, users) for users in (1, 4, SLOTS)]
+        # Before another key asks: for a while, one key would get a part of the slots.
+        ours, theirs = _in_turns("8 users", lambda: _ask(site, 8), lambda: ask_all(other, 8, TOKENS, "peer"))
         figures += _crowd(site)
-        # Before another key asks: a minute long, one slot would be kept for that.
-        ours = min(_rounds(lambda: ask_all(site.target, 8, TOKENS, site.model, site.key)), key=_by_rate)
         figures += _neighbour(site)
-        variant, threads = site.variant, site.threads
-    with peer(material, variant, threads) as target:
-        theirs = min(_rounds(lambda: ask_all(target, 8, TOKENS, "peer")), key=_by_rate)
-    _show("8 users", ours)
-    _show("8 users, peer", theirs)
-    row = Figure(
-        "time for each token, 8 users",
-        "`python -m llama_cpp.server`, same model, variant, threads",
-        ours.s_per_token * 1e3,
-        theirs.s_per_token * 1e3,
-        1 / MIN_PEER,
-        "ms",
-    )
-    return [*figures, row]
+    what, against = "time for each token, 8 users", "`python -m llama_cpp.server`, same model, variant, threads"
+    return [*figures, Figure(what, against, ours, theirs, 1 / MIN_PEER, "ms")]
 
 
 @contextlib.contextmanager
@@ -146,47 +135,66 @@ def peer(material: Material, variant: str, threads: int) -> Iterator[str]:
             process.wait()
 
 
-def _gateway_share(site: Served, users: int) -> list[Figure]:
-    sides: tuple[Callable[[], Load], Callable[[], Load]] = (
-        lambda: ask_all(site.target, users, TOKENS, site.model, site.key),
-        lambda: ask_all(site.socket, users, TOKENS, site.model),
+def _gateway_share(site: Served, users: int) -> Figure:
+    ours, bare = _in_turns(
+        f"{users} streams", lambda: _ask(site, users), lambda: ask_all(site.socket, users, TOKENS, site.model)
     )
-    taken = [[side() for side in sides] for _ in range(ROUNDS)]
-    ours, bare = (min(side, key=_by_rate) for side in zip(*taken, strict=True))
-    _show(f"{users} streams, gateway", ours)
-    _show(f"{users} streams, engine", bare)
-    first_ours, first_bare = _first_tokens(site, users)
-    what = f"gateway, {users} streams"
-    return [
-        Figure(
-            f"{what}: time for each token",
-            "the same engine without it",
-            ours.s_per_token * 1e3,
-            bare.s_per_token * 1e3,
-            1 / MIN_SHARE,
-            "ms",
-        ),
-        Figure(
-            f"{what}: first token, p50",
-            "the same engine without it, and 5 ms",
-            first_ours * 1e3,
-            (first_bare + MAX_FIRST_S) * 1e3,
-            1.0,
-            "ms",
-            1,
-        ),
-    ]
+    what, against = f"gateway, {users} streams: time for each token", "the same engine without it"
+    return Figure(what, against, ours, bare, 1 / MIN_SHARE, "ms")
+
+
+def _ask(site: Served, users: int) -> Load:
+    return ask_all(site.target, users, TOKENS, site.model, site.key)
+
+
+def _in_turns(what: str, ours: Callable[[], Load], theirs: Callable[[], Load]) -> tuple[float, float]:
+    """Milliseconds for each token of both sides: the median of theirs, and that times the median of the ratios."""
+    ratios, other = [], []
+    for at in range(ROUNDS):
+        loads = (ours(), theirs()) if at % 2 else (theirs(), ours())[::-1]
+        _show(f"{what}, ours", loads[0])
+        _show(f"{what}, theirs", loads[1])
+        ratios.append(loads[0].s_per_token / loads[1].s_per_token)
+        other.append(loads[1].s_per_token * 1e3)
+    return median(other) * median(ratios), median(other)
+
+
+def _first_token(site: Served, users: int) -> Figure:
+    ours, bare = _first_tokens(site, users)
+    what = f"gateway, {users} stream{'' if users == 1 else 's'}: first token, p50"
+    return Figure(what, "the same engine without it, and 5 ms", ours * 1e3, (bare + MAX_FIRST_S) * 1e3, 1.0, "ms", 1)
 
 
 def _first_tokens(site: Served, users: int) -> tuple[float, float]:
-    """Seconds to the first token at p50, by the gateway and without it."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(REPEATS):
-        by_gateway = ask_all(site.target, users, TOKENS // 2, site.model, site.key, gap_s=GAP_S)
-        bare = ask_all(site.socket, users, TOKENS // 2, site.model, gap_s=GAP_S)
-        for load, seconds in zip((by_gateway, bare), times, strict=True):
-            seconds += [answer.first_s for answer in load.complete]
-    return median(times[0]), median(times[1])
+    """Seconds to the first token at p50, by the gateway and without it, of one user beside the others."""
+    sides = ((site.target, site.key), (site.socket, ""))
+    bare, added = [], []
+    with _busy(site, users - 1, 5 * TOKENS) if users > 1 else contextlib.nullcontext():
+        for at in range(PAIRS):
+            order = sides if at % 2 else sides[::-1]
+            seconds = {target: ask_all(target, 1, 2, site.model, key).first_s for target, key in order}
+            bare.append(seconds[site.socket])
+            added.append(seconds[site.target] - seconds[site.socket])
+    return median(bare) + median(added), median(bare)
+
+
+@contextlib.contextmanager
+def _busy(site: Served, users: int, tokens: int) -> Iterator[None]:
+    """Let users ask without end, by the gateway, for the length of the block."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            ask_all(site.target, users, tokens, site.model, site.key)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    time.sleep(3.0)
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _crowd(site: Served) -> list[Figure]:
@@ -211,18 +219,8 @@ def _neighbour(site: Served) -> list[Figure]:
         return median(ask_all(site.target, 1, 16, site.model, other).answers[0].total_s for _ in range(REPEATS))
 
     idle = times()
-    stop = threading.Event()
-
-    def flood() -> None:
-        while not stop.is_set():
-            ask_all(site.target, 2 * SLOTS, TOKENS, site.model, site.key)
-
-    thread = threading.Thread(target=flood)
-    thread.start()
-    time.sleep(3.0)
-    beside = times()
-    stop.set()
-    thread.join()
+    with _busy(site, 2 * SLOTS, TOKENS):
+        beside = times()
     return [
         Figure(
             "an answer of 16 tokens beside a flood by another key",
@@ -234,14 +232,6 @@ def _neighbour(site: Served) -> list[Figure]:
             0,
         )
     ]
-
-
-def _rounds(load: Callable[[], Load]) -> list[Load]:
-    return [load() for _ in range(ROUNDS)]
-
-
-def _by_rate(load: Load) -> float:
-    return load.s_per_token
 
 
 def _show(what: str, load: Load) -> None:

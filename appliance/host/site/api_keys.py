@@ -34,6 +34,7 @@ from appliance.host.site import key_rotation
 from appliance.host.site import rights as rights_table
 from appliance.host.site.cut_off_write import is_cut_off, open_rolled_back
 from appliance.host.site.rights import Rights
+from appliance.host.site.settled_file import FileState, settled_state
 from signing.errors import ApplianceError, BusyError, DamagedError, UsageError
 
 _KEY = re.compile(r"ak-([0-9a-f]{12})-([A-Za-z0-9_-]{43})\Z")
@@ -101,6 +102,7 @@ class AccessStore:
 
     def __init__(self, path: Path, *, is_read_only: bool = False) -> None:
         self._path, self._mode = path, "ro" if is_read_only else "rw"
+        self._kept: tuple[FileState, dict[str, tuple[Any, ...]]] | None = None
         if is_read_only:
             return
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
@@ -210,10 +212,9 @@ class AccessStore:
 
     def valid(self, ids: Iterable[str], now: datetime) -> frozenset[str]:
         """Those of the ids whose keys are valid now."""
-        wanted = tuple(ids)
-        with self._open() as database:
-            rows = _select(database, f"WHERE keys.id IN ({', '.join('?' * len(wanted))})", *wanted)
-        return frozenset(key.id for key in (_entry(*row[1:]) for row in rows) if key.is_valid(now))
+        rows = self._rows()
+        keys = (_entry(*rows[key_id][1:]) for key_id in ids if key_id in rows)
+        return frozenset(key.id for key in keys if key.is_valid(now))
 
     def list(self) -> tuple[Key, ...]:
         """List all keys that were ever granted, by name."""
@@ -230,13 +231,22 @@ class AccessStore:
         """
         match = _KEY.match(presented)
         key_id, secret = (match[1], match[2]) if match else ("", presented[:200])
-        with self._open() as database:
-            row = next(iter(_select(database, "WHERE keys.id = ?", key_id)), None)
+        row = self._rows().get(key_id)
         is_same = hmac.compare_digest(_hash(secret), row[0] if row else "0" * 64)
         if row is None or not is_same:
             return None
         key = _entry(*row[1:])
         return key if key.is_valid(now) else None
+
+    def _rows(self) -> dict[str, tuple[Any, ...]]:
+        """Every row, by id. Requests ask all the time: the file is opened only where it has changed."""
+        state = settled_state(self._path)
+        if state is not None and self._kept is not None and self._kept[0] == state:
+            return self._kept[1]
+        with self._open() as database:
+            rows = {row[1]: row for row in _select(database, "")}
+        self._kept = None if state is None else (state, rows)
+        return rows
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -4,9 +4,10 @@ Owns the bounds; `fair_order` has the order, and `slots` the choice of a slot. R
 - nobody waits without bound: an answer that comes too late is worse than a refusal that states when to try again;
 - one owner can fill only its part of the places where requests wait, so that its flood refuses its own requests;
 - of `SHARED_FROM` slots or more, the last free one is for an owner that has none and has asked within `KEPT_S`;
-- there, while another owner is at work or has asked within `ACTIVE_S`, one owner gets two slots, or twice as many as
-  the busiest other one, times its weight. An engine's step takes longer with each piece in it: so one answer is not
-  slowed down by many of somebody who asks without pause, and two such owners use the whole engine;
+- there, while another owner is at work or has asked within `ACTIVE_S`, one owner gets two slots. Where the busiest
+  other one has more, it gets twice as many. Both times its weight;
+- a step of an engine takes longer with each piece in it. So one answer is not slowed down by many of somebody who asks
+  without pause, and two such owners use the whole engine;
 - the further pieces of requests that are being answered take no place from those that come: else some long lists would
   keep everybody else out.
 """

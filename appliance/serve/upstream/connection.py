@@ -33,7 +33,6 @@ MAX_HEAD_BYTES = 64 << 10
 _MEDIA_TYPES = re.compile(r"(?:application/json|text/event-stream)(?:; ?charset=utf-8)?|text/plain(?:;.*)?", re.DOTALL)
 _NOT_ITS_OWN = frozenset({401, 402, 403, 407, 429})
 """Statuses about keys and quotas, of which an engine knows nothing."""
-_WATCHED_S = 86400.0
 _RETRY_S = 0.01
 
 
@@ -192,8 +191,15 @@ class EngineConnection:
             raise LostError(str(error)) from error
 
     async def _read(self) -> None:
-        with self._within(READ_S if self._watcher is None else _WATCHED_S):
-            data = await self._reader.read(READ_BYTES)
+        if self._watcher is None:
+            with self._within(READ_S):
+                data = await self._reader.read(READ_BYTES)
+        else:
+            # Each token of each stream comes by here: the watcher has a clock of its own.
+            try:
+                data = await self._reader.read(READ_BYTES)
+            except OSError as error:
+                raise LostError(str(error)) from error
         self._protocol.receive_data(data)
 
     @contextmanager

@@ -161,7 +161,7 @@ def test_unit_that_fails_once_at_the_start_of_the_machine_counts_a_moment_later(
     """While other units of the start end, systemd 252 sometimes cannot build a unit's view of the files."""
     once = "/run/appliance-egress/once"
     folder = f"/run/systemd/system/{UNIT}.d"
-    fails = f"[Service]\nRestartSec=0.1\nExecStartPre=/bin/sh -c 'test -e {once} || {{ touch {once}; exit 1; }}'\n"
+    fails = f"[Service]\nRestartSec=0.1\nExecStartPre=/bin/sh -c 'test -e {once} || {{ touch {once}; exit 226; }}'\n"
     host.run(["mkdir", "-p", folder])
     host.run(["sh", "-c", 'printf "%s" "$1" >"$2"', "sh", fails, f"{folder}/fails.conf"])
     host.run(["nft", "delete", "table", "inet", "appliance_egress"])
