@@ -182,10 +182,16 @@ def _first_tokens(site: Served, users: int) -> tuple[float, float]:
 def _busy(site: Served, users: int, tokens: int) -> Iterator[None]:
     """Let users ask without end, by the gateway, for the length of the block."""
     stop = threading.Event()
+    failed: list[int] = []
 
     def ask() -> None:
-        while not stop.is_set():
-            ask_all(site.target, users, tokens, site.model, site.key)
+        while not stop.is_set() and not failed:
+            try:
+                load = ask_all(site.target, users, tokens, site.model, site.key)
+            except SystemExit:
+                failed.append(users)
+                raise
+            failed.extend([load.failed] if load.failed else [])
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -195,6 +201,8 @@ def _busy(site: Served, users: int, tokens: int) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+    if failed:
+        raise SystemExit("bench: the others did not ask all the time")
 
 
 def _crowd(site: Served) -> list[Figure]:

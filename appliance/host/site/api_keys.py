@@ -240,9 +240,10 @@ class AccessStore:
 
     def _rows(self) -> dict[str, tuple[Any, ...]]:
         """Every row, by id. Requests ask all the time: the file is opened only where it has changed."""
-        state = settled_state(self._path)
-        if state is not None and self._kept is not None and self._kept[0] == state:
-            return self._kept[1]
+        # Two threads ask: one of them may replace what is kept between two looks at it.
+        state, kept = settled_state(self._path), self._kept
+        if state is not None and kept is not None and kept[0] == state:
+            return kept[1]
         with self._open() as database:
             rows = {row[1]: row for row in _select(database, "")}
         self._kept = None if state is None else (state, rows)

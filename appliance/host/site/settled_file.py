@@ -1,7 +1,8 @@
 """Whether a file is still what it was when it was read, without reading it again.
 
-Owns the comparison. A write shows in the times of a file, but two writes within one tick of the kernel's clock show the
-same. So a file counts as settled only some ticks after its last change; before, it is read again each time.
+Owns the comparison. A write shows in the times of a file, but two writes within one tick show the same. Some file
+systems keep whole seconds. So a file counts as settled only some seconds after its last change; before, it is read
+again each time.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-SETTLED_NS = 100_000_000
-"""Many times the tick of any kernel (1 to 10 ms)."""
+SETTLED_NS = 2_100_000_000
+"""More than two ticks of a file system that keeps whole seconds."""
 
 FileState = tuple[int, int, int, int, int]
 
 
 def settled_state(path: Path) -> FileState | None:
-    """What differs where a file holds something else: device, inode, size in bytes, both times of change in ns.
+    """Values of which at least one changes with the file: device, inode, size in bytes, both times of change in ns.
 
     Args:
         path: of the file; take the state before it is read.

@@ -3,11 +3,12 @@
 Owns the bounds; `fair_order` has the order, and `slots` the choice of a slot. Rules:
 - nobody waits without bound: an answer that comes too late is worse than a refusal that states when to try again;
 - one owner can fill only its part of the places where requests wait, so that its flood refuses its own requests;
-- of `SHARED_FROM` slots or more, the last free one is for an owner that has none and has asked within `KEPT_S`;
-- there, while another owner is at work or has asked within `ACTIVE_S`, one owner gets two slots. Where the busiest
+- of `SHARED_FROM` slots or more, the last free one stays for another owner that has none and has asked within `KEPT_S`.
+  An owner that has two or more does not get it;
+- of so many slots, while another owner is at work or has asked within `ACTIVE_S`, one owner gets two. Where the busiest
   other one has more, it gets twice as many. Both times its weight;
 - a step of an engine takes longer with each piece in it. So one answer is not slowed down by many of somebody who asks
-  without pause, and two such owners use the whole engine;
+  without pause, and two owners with much waiting use the whole engine;
 - the further pieces of requests that are being answered take no place from those that come: else some long lists would
   keep everybody else out.
 """
@@ -27,7 +28,7 @@ from appliance.serve.sharing.work_rate import WorkRate
 
 WAITING_PER_SLOT = 16
 MAX_WAIT_S = 60.0
-KEPT_S, ACTIVE_S = 60.0, 20.0
+KEPT_S, ACTIVE_S, LOOK_S = 60.0, 20.0, 1.0
 SHARED_FROM = 3
 """Slots from which on they are divided so: of two, one owner alone would leave half of the engine idle."""
 
@@ -73,6 +74,7 @@ class RequestQueue:
         self._slots = Slots(slots)
         self._rate = WorkRate()
         self._seen: dict[str, float] = {}
+        self._look: asyncio.TimerHandle | None = None
 
     @property
     def running(self) -> int:
@@ -153,6 +155,12 @@ class RequestQueue:
             self._rate.begin(self._clock(), is_idle=not self.running)
             number, is_warm = self._slots.take(place.share.owner, place.prompt)
             place.turn.set_result(Turn(number, is_warm, place.cost))
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        if self._slots.free and self.waiting:
+            # Time alone may let them start: what holds them back is how long ago others have asked.
+            self._look = asyncio.get_running_loop().call_later(LOOK_S, self._start_next)
 
     def _leave(self, share: Share, turn: Turn) -> None:
         spent = turn.cost if turn.spent is None else turn.spent
@@ -166,7 +174,8 @@ class RequestQueue:
         owner = line.share.owner
         if not line.running or self.slots < SHARED_FROM:
             return line.may_start
-        if self._slots.free == 1 and any(not self._order.running(name) for name in self._others(owner, KEPT_S)):
+        is_last = self._slots.free == 1 and line.running > 1
+        if is_last and any(not self._order.running(name) for name in self._others(owner, KEPT_S)):
             return False
         busiest = self._order.busiest_other(owner)
         if busiest or self._others(owner, ACTIVE_S):

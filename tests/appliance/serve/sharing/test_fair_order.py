@@ -209,6 +209,46 @@ def test_key_that_asks_without_pause_gets_two_slots_beside_one_that_is_there_too
     run(work())
 
 
+def test_what_others_hold_back_starts_when_they_have_not_asked_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing ends and nobody asks meanwhile: time alone passes."""
+    monkeypatch.setattr("appliance.serve.sharing.queue.LOOK_S", 0.01)
+
+    async def work() -> None:
+        now = 0.0
+        engine = Engine(8, clock=lambda: now)
+        engine.ask(OTHER, 100)
+        await engine.settle()
+        await engine.end_oldest()
+        for _ in range(10):
+            engine.ask(FLOOD, 100)
+        await engine.settle()
+        assert engine.queue.running == 2
+        now += ACTIVE_S + 1
+        while engine.queue.running < 7:
+            await asyncio.sleep(0.01)
+        now += KEPT_S
+        while engine.queue.running < 8:
+            await asyncio.sleep(0.01)
+        await engine.finish()
+
+    run(work())
+
+
+def test_two_busy_keys_use_three_slots_beside_a_third_that_asked_a_moment_ago() -> None:
+    async def work() -> None:
+        engine = Engine(3)
+        engine.ask(Share("third"), 100)
+        await engine.settle()
+        await engine.end_oldest()
+        for share in (FLOOD, OTHER) * 5:
+            engine.ask(share, 100)
+        await engine.settle()
+        assert engine.queue.running == 3
+        await engine.finish()
+
+    run(work())
+
+
 def test_key_of_more_weight_gets_more_slots_beside_another() -> None:
     async def work() -> None:
         engine = Engine(8)
