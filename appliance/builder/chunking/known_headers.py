@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import BinaryIO
 
-from appliance.builder.sources.file import identity
+from appliance.file_state import file_state
 from bundles.gguf.header import GgufHeader, read_header
 from signing.digest import Digest, sha256
 
@@ -37,7 +37,7 @@ def parse_header(stream: BinaryIO, subject: str) -> tuple[GgufHeader, bytes]:
     header = read_header(stream, status.st_size, subject)
     stream.seek(0)
     head = stream.read(header.data_start)
-    _known[identity(status)] = sha256(head), header
+    _known[file_state(status)] = sha256(head), header
     return header, head
 
 
@@ -47,7 +47,7 @@ def known_header(stream: BinaryIO) -> GgufHeader | None:
     Args:
         stream: as for `parse_header`.
     """
-    digest, header = _known.get(identity(os.fstat(stream.fileno())), (None, None))
+    digest, header = _known.get(file_state(os.fstat(stream.fileno())), (None, None))
     if header is None:
         return None
     stream.seek(0)

@@ -13,10 +13,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import time
 from pathlib import Path
 
 from appliance.builder.sources import FileSource
+from appliance.file_state import FileState, file_state, is_settled
 from bundles.progress import OnProgress, Progress, ignore
 from signing.digest import READ_BYTES, Digest
 from signing.errors import UsageError
@@ -45,13 +45,7 @@ def find(source: FileSource, recipe_folder: Path) -> Path:
     return path
 
 
-_SETTLED_NS = 1_000_000_000
-_known: dict[tuple[int, ...], Digest] = {}
-
-
-def identity(status: os.stat_result) -> tuple[int, ...]:
-    """The facts that change with a file: its place, size and times."""
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+_known: dict[FileState, Digest] = {}
 
 
 def measure(path: Path, on_progress: OnProgress = ignore) -> tuple[Digest, int]:
@@ -62,16 +56,16 @@ def measure(path: Path, on_progress: OnProgress = ignore) -> tuple[Digest, int]:
     """
     with path.open("rb", buffering=0) as file:
         status = os.fstat(file.fileno())
-        same = identity(status)
+        same = file_state(status)
         if same in _known:
             return _known[same], status.st_size
-        state, done, is_settled = hashlib.sha256(), 0, time.time_ns() - status.st_ctime_ns > _SETTLED_NS
+        state, done, may_keep = hashlib.sha256(), 0, is_settled(status)
         block = memoryview(bytearray(READ_BYTES))
         while size := file.readinto(block):
             state.update(block[:size])
             done += size
             on_progress(Progress(f"checking {path.name}", done, status.st_size))
     digest = Digest(state.hexdigest())
-    if is_settled and done == status.st_size:
+    if may_keep and done == status.st_size:
         _known[same] = digest
     return digest, done

@@ -25,8 +25,8 @@ from typing import IO
 
 from packaging.metadata import RawMetadata
 
-from appliance.builder.sources.file import identity
 from appliance.builder.wheels.core_metadata import declared_licence, parse_core_metadata
+from appliance.file_state import file_state
 from bundles.contents.contents import Member
 from bundles.contents.wheel_record import BROKEN_ZIP, MAX_RECORD_BYTES, parse_record
 from bundles.fsverity_digest import VerityHasher
@@ -114,7 +114,7 @@ class _WheelContent:
 
 
 def _content(path: Path) -> _WheelContent:
-    return _read_content(path, identity(path.stat()))
+    return _read_content(path, file_state(path.stat()))
 
 
 @lru_cache(maxsize=512)

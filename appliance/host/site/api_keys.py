@@ -29,12 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from appliance.events import ACCESS_GRANTED, Event, OnEvent, ignore
+from appliance.file_state import FileState, file_state, is_settled
 from appliance.host.layout.atomic_file import write_file
 from appliance.host.site import key_rotation
 from appliance.host.site import rights as rights_table
 from appliance.host.site.cut_off_write import is_cut_off, open_rolled_back
 from appliance.host.site.rights import Rights
-from appliance.host.site.settled_file import FileState, settled_state
 from signing.errors import ApplianceError, BusyError, DamagedError, UsageError
 
 _KEY = re.compile(r"ak-([0-9a-f]{12})-([A-Za-z0-9_-]{43})\Z")
@@ -241,13 +241,20 @@ class AccessStore:
     def _rows(self) -> dict[str, tuple[Any, ...]]:
         """Every row, by id. Requests ask all the time: the file is opened only where it has changed."""
         # Two threads ask: one of them may replace what is kept between two looks at it.
-        state, kept = settled_state(self._path), self._kept
+        state, kept = self._settled_state(), self._kept
         if state is not None and kept is not None and kept[0] == state:
             return kept[1]
         with self._open() as database:
             rows = {row[1]: row for row in _select(database, "")}
         self._kept = None if state is None else (state, rows)
         return rows
+
+    def _settled_state(self) -> FileState | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return file_state(status) if is_settled(status) else None
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

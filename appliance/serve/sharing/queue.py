@@ -172,15 +172,14 @@ class RequestQueue:
     def _may_start(self, line: Line) -> bool:
         """Whether an owner may have another slot."""
         owner = line.share.owner
-        if not line.running or self.slots < SHARED_FROM:
+        if not line.may_start or not line.running or self.slots < SHARED_FROM:
             return line.may_start
         is_last = self._slots.free == 1 and line.running > 1
         if is_last and any(not self._order.running(name) for name in self._others(owner, KEPT_S)):
             return False
         busiest = self._order.busiest_other(owner)
-        if busiest or self._others(owner, ACTIVE_S):
-            return line.may_start and line.running < max(2, 2 * busiest) * line.share.weight
-        return line.may_start
+        is_shared = busiest or self._others(owner, ACTIVE_S)
+        return not is_shared or line.running < max(2, 2 * busiest) * line.share.weight
 
     def _note(self, owner: str) -> None:
         now = self._clock()

@@ -191,21 +191,15 @@ class EngineConnection:
             raise LostError(str(error)) from error
 
     async def _read(self) -> None:
-        if self._watcher is None:
-            with self._within(READ_S):
-                data = await self._reader.read(READ_BYTES)
-        else:
-            # Each token of each stream comes by here: the watcher has a clock of its own.
-            try:
-                data = await self._reader.read(READ_BYTES)
-            except OSError as error:
-                raise LostError(str(error)) from error
+        # A watcher has a clock of its own, and each token of each stream comes by here.
+        with self._within(READ_S if self._watcher is None else None):
+            data = await self._reader.read(READ_BYTES)
         self._protocol.receive_data(data)
 
     @contextmanager
-    def _within(self, timeout_s: float) -> Iterator[None]:
+    def _within(self, timeout_s: float | None) -> Iterator[None]:
         """Close the connection where the block waits for longer, and raise `LostError` where it fails."""
-        self._deadline = self._loop.time() + timeout_s
+        self._deadline = None if timeout_s is None else self._loop.time() + timeout_s
         try:
             yield
         except OSError as error:

@@ -43,7 +43,7 @@ def test_header_of_another_file_is_not_used(model: Path, tmp_path: Path) -> None
 def test_header_is_not_used_where_its_bytes_changed_and_the_times_did_not(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known_headers, "identity", lambda status: (status.st_ino,))
+    monkeypatch.setattr(known_headers, "file_state", lambda status: (status.st_ino,))
     with model.open("rb") as stream:
         parse_header(stream, "m")
     data = model.read_bytes().replace(b"{{ x }}", b"{{ y }}")

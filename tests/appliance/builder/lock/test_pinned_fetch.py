@@ -298,7 +298,7 @@ def test_a_settled_file_is_hashed_once_and_again_when_it_changed(
 ) -> None:
     path = tmp_path / "tiny.gguf"
     path.write_bytes(DATA)
-    monkeypatch.setattr(measured, "_SETTLED_NS", -1)  # as if it had lain there for long
+    monkeypatch.setattr("appliance.file_state.SETTLED_NS", -1)  # as if it had lain there for long
     events: list[Progress] = []
     assert measure(path, events.append) == measure(path, events.append) == (sha256(DATA), len(DATA))
     assert len(events) == 2  # blocks of the first time

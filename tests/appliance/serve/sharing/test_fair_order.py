@@ -53,6 +53,12 @@ class Engine:
         self._ends.pop(0).set()
         await self.settle()
 
+    async def answer(self, share: Share) -> None:
+        """Somebody asks, and is done a moment later."""
+        self.ask(share, 100)
+        await self.settle()
+        await self.end_oldest()
+
     async def finish(self) -> list[str]:
         await self.settle()
         while self._ends:
@@ -167,9 +173,7 @@ def test_one_slot_stays_free_for_a_key_that_asked_a_moment_ago() -> None:
     async def work() -> None:
         now = 0.0
         engine = Engine(3, clock=lambda: now)
-        engine.ask(OTHER, 100)
-        await engine.settle()
-        await engine.end_oldest()
+        await engine.answer(OTHER)
         for _ in range(5):
             engine.ask(FLOOD, 100)
         await engine.settle()
@@ -216,9 +220,7 @@ def test_what_others_hold_back_starts_when_they_have_not_asked_for_a_while(monke
     async def work() -> None:
         now = 0.0
         engine = Engine(8, clock=lambda: now)
-        engine.ask(OTHER, 100)
-        await engine.settle()
-        await engine.end_oldest()
+        await engine.answer(OTHER)
         for _ in range(10):
             engine.ask(FLOOD, 100)
         await engine.settle()
@@ -237,9 +239,7 @@ def test_what_others_hold_back_starts_when_they_have_not_asked_for_a_while(monke
 def test_two_busy_keys_use_three_slots_beside_a_third_that_asked_a_moment_ago() -> None:
     async def work() -> None:
         engine = Engine(3)
-        engine.ask(Share("third"), 100)
-        await engine.settle()
-        await engine.end_oldest()
+        await engine.answer(Share("third"))
         for share in (FLOOD, OTHER) * 5:
             engine.ask(share, 100)
         await engine.settle()
@@ -280,9 +280,7 @@ def test_two_keys_that_ask_without_pause_use_every_slot(slots: int) -> None:
 def test_third_key_finds_a_slot_where_two_others_ask_without_pause() -> None:
     async def work() -> None:
         engine, third = Engine(8), Share("third")
-        engine.ask(third, 100)
-        await engine.settle()
-        await engine.end_oldest()
+        await engine.answer(third)
         for share in (FLOOD, OTHER) * 20:
             engine.ask(share, 100)
         await engine.settle()

